@@ -1,0 +1,76 @@
+# Millrace: everything a developer or CI runs. `make` alone says what there is.
+# Progress goes to standard error, so that a target's own output is all there is on standard output.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DELETE_ON_ERROR:
+
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+CLANG ?= clang-16
+STRIP ?= llvm-strip-16
+# The kernel's headers of this architecture hold asm/types.h; padding is an error because map values are compared as bytes.
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Werror -Wpadded -ffile-prefix-map=$(CURDIR)=. \
+	-idirafter /usr/include/$(shell uname -m)-linux-gnu
+
+OBJECTS := $(patsubst bpf/%.c,build/bpf/%.o,$(wildcard bpf/*.bpf.c))
+HEADERS := $(wildcard bpf/*.h)
+
+say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
+
+.PHONY: help setup bpf build bundle check test bench demo docs clean format
+
+help: ## This page
+	@echo 'Millrace. Usage: make TARGET'
+	@echo
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@echo
+	@echo 'A fresh clone needs nothing before: test, bench and demo set up and build by themselves.'
+
+setup: ## Install what this machine lacks: Debian packages (as root) and npm packages with Node 24
+	@scripts/setup.sh >&2
+
+bpf: src/datapath/layout.gen.ts ## Compile the eBPF objects and generate the struct layouts from them
+
+# By rename: another make, or an agent that starts meanwhile, never sees half an object.
+build/bpf/%.bpf.o: bpf/%.bpf.c $(HEADERS) Makefile
+	@$(call say,CLANG,$@)
+	@mkdir -p $(@D)
+	@new=$@.$$$$; trap 'rm -f $$new' EXIT; $(CLANG) $(BPF_CFLAGS) -c $< -o $$new && $(STRIP) -g $$new && mv $$new $@
+
+src/datapath/layout.gen.ts: $(OBJECTS) src/datapath/generate-layout.ts src/datapath/layout.ts src/datapath/objects.ts
+	@$(call say,LAYOUT,$@)
+	@node src/datapath/generate-layout.ts >&2
+	@touch $@
+
+build: setup ## Bundle dist/: the executable dist/millrace, its modules and the eBPF objects
+	@mkdir -p build
+	@flock build/.lock $(MAKE) bundle
+
+bundle: bpf
+	@$(call say,BUNDLE,dist/)
+	@node scripts/build.ts >&2
+
+check: build ## Format, lint, types, layering, generated files, lock file
+	@node scripts/check.ts
+
+test: build ## Every test, those that need root and the kernel included, and the checks (one file: make test FILES=test/http)
+	@status=0; node scripts/test.ts $(FILES) || status=1; \
+	[ -n '$(FILES)' ] || node scripts/check.ts format types layouts lock || status=1; exit $$status
+
+bench: build ## Nanoseconds per packet, rows per second, memory; JSON beside it
+	@node bench/main.ts
+
+demo: ## Three nodes, every example manifest, one line for each (ONCE=1: then take all down and exit)
+	@$(MAKE) build >&2
+	@exec dist/millrace lab demo $(if $(filter 1,$(ONCE)),--once)
+
+docs: setup ## Write what is generated of the documentation: command line, metrics, reference configuration
+	@node scripts/docs.ts
+
+format: ## Format and fix what can be fixed
+	@biome check --write --log-level=warn .
+
+clean: ## Remove what was built (node_modules stays)
+	@rm -rf build dist

@@ -1,0 +1,425 @@
+// Nanoseconds a packet at each hook, over what an empty program takes. Established flows are measured twice: by two flows that
+// undo each other, which stay in the CPU's caches, and round all Services' flows in turn, which do not.
+
+import { FLOW_PATH_VALUES, type Tuple } from "../src/datapath/layout.gen.ts";
+import type { Address } from "../src/lib/address.ts";
+import type { BpfProgram } from "../src/libbpf/mod.ts";
+import { packet } from "../test/kernel/datapath/packet.ts";
+import { type BenchFamily, type BenchProtocol, type BenchService, benchService } from "./cluster.ts";
+import { type CycleStep, putCycle } from "./flow-cycles.ts";
+import {
+  countedSince,
+  type Effort,
+  type Prepared,
+  readVerdicts,
+  type Timing,
+  timeRepeated,
+  timeSingles,
+} from "./measure.ts";
+import {
+  type BenchDevice,
+  type BenchNode,
+  NODE_ADDRESS,
+  POD_MAC,
+  ROUTER_MAC,
+  SNAT_COUNT,
+  SNAT_FIRST,
+  UPLINK_MAC,
+} from "./node.ts";
+
+export interface PacketResult extends Timing {
+  /** "tc uplink ingress: established, local backend" */
+  readonly scenario: string;
+  readonly context: "tc" | "xdp";
+  readonly kind: "not-ours" | "established" | "new";
+  readonly protocol: BenchProtocol;
+  readonly family: BenchFamily;
+  readonly services: number;
+  /** Flows in turn: 2 that undo each other, or two of each Service; 0 when no flow is known. */
+  readonly flows: number;
+}
+
+type ProgramName = "tc_uplink_ingress" | "tc_uplink_egress" | "tc_pod_ingress" | "tc_pod_egress" | "xdp_uplink";
+
+interface Place {
+  readonly program: ProgramName;
+  readonly device: BenchDevice;
+  /** The device that the packet came in by, 0 for a packet of this node. */
+  readonly from?: BenchDevice;
+}
+
+interface Established extends Place {
+  readonly scenario: string;
+  readonly path: number;
+  readonly answer: boolean;
+  /** The verdict of every packet. */
+  readonly verdict: string;
+  /** Each packet loses one of its time to live. */
+  readonly routed: boolean;
+  /** The two tuples between which one Service's packets alternate. */
+  tuples(one: BenchService, endpoint: Address): readonly [Tuple, Tuple];
+  readonly endpoint: 0 | 1;
+}
+
+const CLIENT = { IPv4: "203.0.113.7", IPv6: "fd00:cc::7" } as const;
+const POD = { IPv4: "10.129.0.2", IPv6: "fd00:10:1::2" } as const;
+const CLIENT_PORT = 40_000;
+const PROTO = { TCP: 6, UDP: 17 } as const;
+/** Packets that are routed start with 255. */
+const ROUTED_LIMIT = 250;
+
+const tuple = (
+  one: BenchService,
+  source: Address,
+  sourcePort: number,
+  destination: Address,
+  destinationPort: number,
+): Tuple => ({
+  source,
+  destination,
+  sourcePort,
+  destinationPort,
+  proto: PROTO[one.protocol],
+});
+
+const turned = (given: Tuple): Tuple => ({
+  source: given.destination,
+  destination: given.source,
+  sourcePort: given.destinationPort,
+  destinationPort: given.sourcePort,
+  proto: given.proto,
+});
+
+const toFrontend = (one: BenchService, client: Address): Tuple =>
+  tuple(one, client, CLIENT_PORT, one.external, one.port);
+const toBackend = (one: BenchService, client: Address, endpoint: Address): Tuple =>
+  tuple(one, client, CLIENT_PORT, endpoint, one.targetPort);
+const fromNode = (one: BenchService, endpoint: Address): Tuple =>
+  tuple(one, NODE_ADDRESS[one.family], SNAT_FIRST + (one.index % SNAT_COUNT), endpoint, one.targetPort);
+
+const fromOutside = (one: BenchService, endpoint: Address): readonly [Tuple, Tuple] => [
+  toFrontend(one, CLIENT[one.family]),
+  toBackend(one, CLIENT[one.family], endpoint),
+];
+const fromPod = (one: BenchService, endpoint: Address): readonly [Tuple, Tuple] => [
+  toFrontend(one, POD[one.family]),
+  toBackend(one, POD[one.family], endpoint),
+];
+const remote = (one: BenchService, endpoint: Address): readonly [Tuple, Tuple] => [
+  toFrontend(one, CLIENT[one.family]),
+  fromNode(one, endpoint),
+];
+
+const ESTABLISHED: readonly Established[] = [
+  {
+    scenario: "uplink ingress, backend here",
+    program: "tc_uplink_ingress",
+    device: "up0",
+    from: "up0",
+    path: FLOW_PATH_VALUES.PATH_OUTSIDE_LOCAL,
+    answer: false,
+    verdict: "HOOK_UPLINK_INGRESS VERDICT_PASS",
+    routed: false,
+    tuples: fromOutside,
+    endpoint: 0,
+  },
+  {
+    scenario: "uplink egress, its answer",
+    program: "tc_uplink_egress",
+    device: "up0",
+    from: "cni0",
+    path: FLOW_PATH_VALUES.PATH_OUTSIDE_LOCAL,
+    answer: true,
+    verdict: "HOOK_UPLINK_EGRESS VERDICT_PASS",
+    routed: false,
+    tuples: (one, endpoint) => {
+      const [frontend, backend] = fromOutside(one, endpoint);
+      return [turned(backend), turned(frontend)];
+    },
+    endpoint: 0,
+  },
+  {
+    scenario: "pod ingress, pod on a route",
+    program: "tc_pod_ingress",
+    device: "p5",
+    from: "p5",
+    path: FLOW_PATH_VALUES.PATH_POD,
+    answer: false,
+    verdict: "HOOK_POD_INGRESS VERDICT_PASS",
+    routed: false,
+    tuples: fromPod,
+    endpoint: 1,
+  },
+  {
+    scenario: "pod egress, its answer",
+    program: "tc_pod_egress",
+    device: "p5",
+    from: "up0",
+    path: FLOW_PATH_VALUES.PATH_POD,
+    answer: true,
+    verdict: "HOOK_POD_EGRESS VERDICT_PASS",
+    routed: false,
+    tuples: (one, endpoint) => {
+      const [frontend, backend] = fromPod(one, endpoint);
+      return [turned(backend), turned(frontend)];
+    },
+    endpoint: 1,
+  },
+  {
+    scenario: "pod ingress, pod on a bridge (routed)",
+    program: "tc_pod_ingress",
+    device: "pod2",
+    from: "pod2",
+    path: FLOW_PATH_VALUES.PATH_POD,
+    answer: false,
+    verdict: "HOOK_POD_INGRESS VERDICT_PASS",
+    routed: false,
+    tuples: fromPod,
+    endpoint: 1,
+  },
+  {
+    scenario: "uplink ingress, backend elsewhere (routed)",
+    program: "tc_uplink_ingress",
+    device: "up0",
+    from: "up0",
+    path: FLOW_PATH_VALUES.PATH_OUTSIDE_REMOTE,
+    answer: false,
+    verdict: "HOOK_UPLINK_INGRESS VERDICT_FORWARD",
+    routed: true,
+    tuples: remote,
+    endpoint: 1,
+  },
+  {
+    scenario: "backend elsewhere (routed)",
+    program: "xdp_uplink",
+    device: "up0",
+    path: FLOW_PATH_VALUES.PATH_OUTSIDE_REMOTE,
+    answer: false,
+    verdict: "HOOK_XDP VERDICT_FORWARD",
+    routed: true,
+    tuples: remote,
+    endpoint: 1,
+  },
+];
+
+function contextOf(node: BenchNode, place: Place, length: number): Uint8Array {
+  const xdp = place.program === "xdp_uplink";
+  const context = new Uint8Array(xdp ? 24 : 192);
+  const view = new DataView(context.buffer);
+  if (xdp) {
+    view.setUint32(4, length, true);
+    view.setUint32(12, node.ifindex(place.device), true);
+  } else {
+    view.setUint32(36, place.from === undefined ? 0 : node.ifindex(place.from), true);
+    view.setUint32(40, node.ifindex(place.device), true);
+  }
+  return context;
+}
+
+function bytesOf(place: Place, given: Tuple, flags: string, payload: number): Uint8Array {
+  const fromPod = place.device !== "up0";
+  const start = packet()
+    .eth(fromPod ? POD_MAC : ROUTER_MAC, UPLINK_MAC)
+    .ip(given.source, given.destination, { ttl: 255 })
+    .payload(payload);
+  return given.proto === PROTO.TCP
+    ? start.tcp(given.sourcePort, given.destinationPort, { flags, ack: 1 }).bytes()
+    : start.udp(given.sourcePort, given.destinationPort).bytes();
+}
+
+function prepare(node: BenchNode, place: Place, given: Tuple, flags = "A", payload = 64): Prepared {
+  const bytes = bytesOf(place, given, flags, payload);
+  return {
+    program: node.dataplane.program(place.program),
+    packet: bytes,
+    context: contextOf(node, place, bytes.length),
+  };
+}
+
+const contextName = (place: Place): "tc" | "xdp" => (place.program === "xdp_uplink" ? "xdp" : "tc");
+
+function emptyOf(node: BenchNode, place: Place): BpfProgram {
+  return node.dataplane.program(place.program === "xdp_uplink" ? "xdp_pass" : "tc_empty");
+}
+
+/** Measures, and throws when any packet got another verdict. */
+function timed(node: BenchNode, what: string, verdict: string, body: () => Timing): Timing {
+  const before = readVerdicts(node.dataplane);
+  const timing = node.namespace.inside(body);
+  const counted = countedSince(before, readVerdicts(node.dataplane));
+  const others = counted.filter(([name]) => name !== verdict);
+  if (counted.length === 0 || others.length > 0) {
+    const text = counted.map(([name, count]) => `${name} ${count}`).join(", ") || "nothing";
+    throw new Error(`${what}: every packet was to be counted as ${verdict}, but these were: ${text}`);
+  }
+  return timing;
+}
+
+const KINDS: readonly (readonly [BenchFamily, BenchProtocol])[] = [
+  ["IPv4", "TCP"],
+  ["IPv4", "UDP"],
+  ["IPv6", "TCP"],
+  ["IPv6", "UDP"],
+];
+
+export type Report = (result: PacketResult) => void;
+
+function servicesOf(
+  services: number,
+  family: BenchFamily,
+  protocol: BenchProtocol,
+  policy?: BenchService["policy"],
+): BenchService[] {
+  const found: BenchService[] = [];
+  for (let index = 0; index < services; index++) {
+    const one = benchService(index);
+    if (one.family === family && one.protocol === protocol && (policy ?? one.policy) === one.policy) found.push(one);
+  }
+  return found;
+}
+
+function notOurs(node: BenchNode, services: number, effort: Effort, report: Report): void {
+  const places: readonly (Place & { readonly scenario: string; readonly hook: string })[] = [
+    {
+      scenario: "uplink ingress",
+      program: "tc_uplink_ingress",
+      device: "up0",
+      from: "up0",
+      hook: "HOOK_UPLINK_INGRESS",
+    },
+    { scenario: "uplink egress", program: "tc_uplink_egress", device: "up0", from: "cni0", hook: "HOOK_UPLINK_EGRESS" },
+    { scenario: "pod ingress", program: "tc_pod_ingress", device: "p5", from: "p5", hook: "HOOK_POD_INGRESS" },
+    { scenario: "pod egress", program: "tc_pod_egress", device: "p5", from: "up0", hook: "HOOK_POD_EGRESS" },
+    { scenario: "uplink", program: "xdp_uplink", device: "up0", hook: "HOOK_XDP" },
+  ];
+  for (const place of places) {
+    for (const [family, protocol] of KINDS) {
+      const one = { ...benchService(0), family, protocol };
+      const given = tuple(one, CLIENT[family], CLIENT_PORT, POD[family], 9000);
+      const timing = timed(node, place.scenario, `${place.hook} VERDICT_NEXT`, () =>
+        timeRepeated(prepare(node, place, given), emptyOf(node, place), effort),
+      );
+      const { scenario } = place;
+      report({
+        scenario,
+        context: contextName(place),
+        kind: "not-ours",
+        protocol,
+        family,
+        services,
+        flows: 0,
+        ...timing,
+      });
+    }
+  }
+}
+
+function established(node: BenchNode, services: number, effort: Effort, report: Report): void {
+  const backends = new Map(
+    [...node.dataplane.readState().backends].map(([index, one]) => [
+      `${one.address} ${one.serviceId}`,
+      { index, ...one },
+    ]),
+  );
+  const serviceIds = new Map<Address, number>();
+  for (const { address, serviceId } of backends.values()) serviceIds.set(address, serviceId);
+  for (const one of ESTABLISHED) {
+    for (const [family, protocol] of KINDS) {
+      const all = servicesOf(services, family, protocol);
+      // Routed packets live too short to come round all flows.
+      for (const list of services > 10 && !one.routed ? [all.slice(0, 1), all] : [all.slice(0, 1)]) {
+        const steps = list.flatMap((service): CycleStep[] => {
+          const endpoint = service.endpoints[one.endpoint]!;
+          const id = serviceIds.get(endpoint)!;
+          const backend = backends.get(`${endpoint} ${id}`)!;
+          return one.tuples(service, endpoint).map((key) => ({
+            key,
+            backend: backend.index,
+            generation: backend.generation,
+            service: id,
+          }));
+        });
+        node.clearFlows();
+        putCycle(node.dataplane, steps, one.path, one.answer);
+        const limit = one.routed ? ROUTED_LIMIT : undefined;
+        const timing = timed(node, one.scenario, one.verdict, () =>
+          timeRepeated(prepare(node, one, steps[0]!.key), emptyOf(node, one), effort, limit),
+        );
+        const flows = steps.length;
+        report({
+          scenario: one.scenario,
+          context: contextName(one),
+          kind: "established",
+          protocol,
+          family,
+          services,
+          flows,
+          ...timing,
+        });
+      }
+    }
+  }
+  node.clearFlows();
+}
+
+const REDIRECTED = { tc: 7, xdp: 4 } as const;
+const UNSPEC = -1;
+
+function opened(node: BenchNode, services: number, effort: Effort, report: Report): void {
+  const places: readonly (Place & { scenario: string; policy: BenchService["policy"]; action: number })[] = [
+    {
+      scenario: "uplink ingress, backend here",
+      program: "tc_uplink_ingress",
+      device: "up0",
+      from: "up0",
+      policy: "Local",
+      action: UNSPEC,
+    },
+    {
+      scenario: "uplink ingress, backend elsewhere",
+      program: "tc_uplink_ingress",
+      device: "up0",
+      from: "up0",
+      policy: "Cluster",
+      action: REDIRECTED.tc,
+    },
+    { scenario: "pod ingress", program: "tc_pod_ingress", device: "p5", from: "p5", policy: "Cluster", action: UNSPEC },
+    { scenario: "backend elsewhere", program: "xdp_uplink", device: "up0", policy: "Cluster", action: REDIRECTED.xdp },
+  ];
+  for (const place of places) {
+    for (const [family, protocol] of KINDS) {
+      const list = servicesOf(services, family, protocol, place.policy);
+      const client = place.device === "up0" ? CLIENT[family] : POD[family];
+      const runs = Array.from({ length: effort.singles }, (_, i) => {
+        const one = list[(i * 7) % list.length]!;
+        return prepare(node, place, tuple(one, client, 1024 + i, one.external, one.port), "S", 0);
+      });
+      node.clearFlows();
+      const timing = node.namespace.inside(() =>
+        timeSingles(runs, emptyOf(node, place), (retval) => retval === place.action),
+      );
+      const entries = node.dataplane.map("openings").countRows();
+      if (entries < timing.counted * 2) {
+        throw new Error(`${place.scenario}: ${timing.counted} new flows left only ${entries} entries`);
+      }
+      report({
+        scenario: place.scenario,
+        context: contextName(place),
+        kind: "new",
+        protocol,
+        family,
+        services,
+        flows: 0,
+        ...timing,
+      });
+    }
+  }
+  node.clearFlows();
+}
+
+/** Every scenario on a node that holds `services` Services of cluster.ts. */
+export function benchPackets(node: BenchNode, services: number, effort: Effort, report: Report): void {
+  notOurs(node, services, effort, report);
+  established(node, services, effort, report);
+  opened(node, services, effort, report);
+}

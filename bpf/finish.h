@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The one place that knows what the kernel wants returned, and that counts. A packet that is not consumed goes on to whoever
+ * is next: TC_ACT_OK would hide it from every other program on the device.
+ */
+#pragma once
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline void count_verdict(enum hook hook, enum verdict verdict)
+{
+	__u32 index = (__u32)hook * VERDICT_MAX + (__u32)verdict;
+	__u64 *count = bpf_map_lookup_elem(&verdicts, &index);
+
+	if (count)
+		(*count)++;
+}
+
+static __always_inline void count_service(__u32 service, __u32 bytes, bool opened)
+{
+	struct service_counters *counters = bpf_map_lookup_elem(&service_stats, &service);
+
+	if (!counters)
+		return;
+	counters->packets++;
+	counters->bytes += bytes;
+	if (opened)
+		counters->connections++;
+}
+
+static __always_inline int finish(const struct pkt *p, enum hook hook, enum verdict verdict)
+{
+	count_verdict(hook, verdict);
+#if CTX_IS_XDP
+	if (verdict == VERDICT_FORWARD)
+		return p->action;
+	return verdict >= DROP_NO_LOCAL_BACKEND ? XDP_DROP : XDP_PASS;
+#else
+	switch (verdict) {
+	case VERDICT_NEXT:
+	case VERDICT_PASS:
+		return TC_ACT_UNSPEC;
+	case VERDICT_ICMP:
+	case VERDICT_FORWARD:
+	case VERDICT_REFUSE:
+	case VERDICT_ECHO:
+	case VERDICT_NEIGHBOUR:
+	case VERDICT_TOO_BIG:
+		return p->action;
+	default:
+		return TC_ACT_SHOT;
+	}
+#endif
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* ARP (RFC 826, RFC 5227) and neighbour discovery (RFC 4861) for announced addresses (tc ingress of uplinks only): answers
+ * requests that are broadcast or to us, never gratuitous ones, and gives an address up when another MAC claims it while the
+ * controller has not renewed it.
+ */
+#pragma once
+#include "refuse.h"
+
+#define ARP_HARDWARE_ETHERNET 1
+#define ARP_REQUEST 1
+#define ARP_REPLY 2
+
+struct arp_packet {
+	__be16 hardware;
+	__be16 protocol;
+	__u8 hardware_length;
+	__u8 protocol_length;
+	__be16 operation;
+	__u8 sender_mac[ETH_ALEN];
+	__u8 sender_address[4];
+	__u8 target_mac[ETH_ALEN];
+	__u8 target_address[4];
+} __attribute__((packed));
+
+struct neighbour_message {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__be32 flags;
+	struct in6_addr target;
+	__u8 option_type;
+	__u8 option_length;
+	__u8 mac[ETH_ALEN];
+};
+
+static __always_inline struct announcement *announcement_of(ctx_t *ctx, const struct address *address)
+{
+	struct announced_key key = { .address = *address, .ifindex = ctx_ifindex(ctx) };
+
+	return bpf_map_lookup_elem(&announced, &key);
+}
+
+static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
+{
+	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) == 0;
+}
+
+static __always_inline bool announcement_answers(const struct announcement *a)
+{
+	return bpf_ktime_get_boot_ns() < a->silent;
+}
+
+/* Another MAC uses `address`: a row that nobody renews yields. */
+static __always_inline void announcement_heard(ctx_t *ctx, const struct address *address, const __u8 *mac,
+					       const struct device *device)
+{
+	struct announcement *a = announcement_of(ctx, address);
+	__u64 now;
+
+	if (!a || mac_equal(mac, device->mac))
+		return;
+	now = bpf_ktime_get_boot_ns();
+	if (now < a->stale || now >= a->silent)
+		return;
+	a->conflict = now;
+	a->silent = 0;
+}
+
+static __always_inline enum verdict answer_arp(ctx_t *ctx, struct pkt *p)
+{
+	struct device *device = device_of(ctx_ifindex(ctx));
+	struct ethhdr *eth = ctx_at(ctx, 0, sizeof(*eth) + sizeof(struct arp_packet));
+	struct address sender, target;
+	struct announcement *a;
+	struct arp_packet *arp;
+	__be32 raw;
+
+	if (!eth || !device)
+		return VERDICT_NEXT;
+	arp = (struct arp_packet *)(eth + 1);
+	if (arp->hardware != bpf_htons(ARP_HARDWARE_ETHERNET) || arp->protocol != bpf_htons(ETH_P_IP) ||
+	    arp->hardware_length != ETH_ALEN || arp->protocol_length != 4)
+		return VERDICT_NEXT;
+	__builtin_memcpy(&raw, arp->sender_address, 4);
+	address_from_v4(&sender, raw);
+	__builtin_memcpy(&raw, arp->target_address, 4);
+	address_from_v4(&target, raw);
+	announcement_heard(ctx, &sender, arp->sender_mac, device);
+	if (arp->operation != bpf_htons(ARP_REQUEST) || address_equal(&sender, &target))
+		return VERDICT_NEXT;
+	if (!(eth->h_dest[0] & 1) && !mac_equal(eth->h_dest, device->mac))
+		return VERDICT_NEXT;
+	a = announcement_of(ctx, &target);
+	if (!a || !announcement_answers(a))
+		return VERDICT_NEXT;
+
+	__builtin_memcpy(arp->target_mac, arp->sender_mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_dest, arp->sender_mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, device->mac, ETH_ALEN);
+	__builtin_memcpy(arp->sender_mac, device->mac, ETH_ALEN);
+	__builtin_memcpy(&raw, arp->target_address, 4);
+	__builtin_memcpy(arp->target_address, arp->sender_address, 4);
+	__builtin_memcpy(arp->sender_address, &raw, 4);
+	arp->operation = bpf_htons(ARP_REPLY);
+	ctx_set_mark(ctx, MARK_REDIRECTED);
+	p->action = (int)bpf_redirect(ctx_ifindex(ctx), 0);
+	return VERDICT_NEIGHBOUR;
+}
+
+static __always_inline void neighbour_advertised(ctx_t *ctx, struct pkt *p)
+{
+	struct device *device = device_of(ctx_ifindex(ctx));
+	struct neighbour_message *message = ctx_at(ctx, p->l4, sizeof(*message));
+	struct address target;
+
+	if (!device || !message || message->option_type != 2)
+		return;
+	address_from_v6(&target, &message->target);
+	announcement_heard(ctx, &target, message->mac, device);
+}
+
+static __always_inline enum verdict answer_neighbour(ctx_t *ctx, struct pkt *p, const __u32 link)
+{
+	struct device *device = device_of(ctx_ifindex(ctx));
+	struct neighbour_message *message = ctx_at(ctx, p->l4, 24);
+	struct address all_nodes = { .half = { 0x00000000000002ffULL, 0x0100000000000000ULL } };
+	struct announcement *a;
+	struct address target;
+	struct tuple back = {};
+	bool solicited = address_is_set(&p->tuple.source);
+	__u32 length = sizeof(struct ipv6hdr) + sizeof(*message);
+	__u8 mac[ETH_ALEN];
+	struct ipv6hdr *ip;
+	struct ethhdr *eth;
+	__u64 sum;
+
+	if (!link || !device || !message || p->ttl != 255 || message->code || p->l4 != p->l3 + sizeof(*ip))
+		return VERDICT_NEXT;
+	address_from_v6(&target, &message->target);
+	a = announcement_of(ctx, &target);
+	if (!a || !announcement_answers(a))
+		return VERDICT_NEXT;
+	__builtin_memcpy(mac, device->mac, ETH_ALEN);
+	if (bpf_skb_change_tail(ctx, p->l3 + length, 0))
+		return DROP_REWRITE;
+	eth = ctx_at(ctx, 0, sizeof(*eth) + sizeof(*ip) + sizeof(*message));
+	if (!eth)
+		return DROP_REWRITE;
+	ip = (struct ipv6hdr *)(eth + 1);
+	message = (struct neighbour_message *)(ip + 1);
+	if (solicited) {
+		__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
+	} else {
+		const __u8 group[ETH_ALEN] = { 0x33, 0x33, 0, 0, 0, 1 };
+
+		__builtin_memcpy(eth->h_dest, group, ETH_ALEN);
+	}
+	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+	back.source = target;
+	back.destination = solicited ? p->tuple.source : all_nodes;
+	ip->payload_len = bpf_htons(sizeof(*message));
+	ip->hop_limit = 255;
+	address_to_v6(&back.source, &ip->saddr);
+	address_to_v6(&back.destination, &ip->daddr);
+	message->type = 136;
+	message->code = 0;
+	message->checksum = 0;
+	message->flags = bpf_htonl(solicited ? 0x60000000 : 0x20000000); /* solicited, override */
+	message->option_type = 2;
+	message->option_length = 1;
+	__builtin_memcpy(message->mac, mac, ETH_ALEN);
+	sum = pseudo_sum(&back, IPPROTO_ICMPV6, sizeof(*message));
+	for (int i = 0; i < 16; i++)
+		sum += ((__u16 *)message)[i];
+	message->checksum = (__u16)~sum_fold16(sum_fold32(sum));
+	ctx_set_mark(ctx, MARK_REDIRECTED);
+	p->action = (int)bpf_redirect(ctx_ifindex(ctx), 0);
+	return VERDICT_NEIGHBOUR;
+}

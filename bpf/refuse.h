@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Answers that the dataplane gives itself (tc only): TCP reset, ICMP errors, echo replies. They leave the way the packet
+ * came.
+ *
+ * A packet of a local sender may carry a partial checksum that a later device completes, over what we made of it. That state
+ * is not readable here, but it shows: the checksum field then holds just the pseudo header's sum. Resets keep the field in
+ * that form; ICMP errors leave the quoted packet where it lies, wrap it from outside, and reckon with the completed value.
+ */
+#pragma once
+#include "rewrite.h"
+#include "route.h"
+
+#define QUOTE_MAX 128 /* bytes of the transport part that an ICMP error quotes */
+#define HEADER_MAX 120 /* network header with its options or extension headers */
+#define REPLY_TTL 64
+
+static __always_inline __u32 pseudo_sum(const struct tuple *t, __u8 proto, __u32 length)
+{
+	return sum_fold32(sum_address(&t->source) + sum_address(&t->destination) + bpf_htons(proto) +
+			  bpf_htons((__u16)length));
+}
+
+/* Does the transport checksum wait for a device to complete it? */
+static __always_inline bool checksum_is_partial(ctx_t *ctx, const struct pkt *p)
+{
+	__u16 *field = ctx_at(ctx, p->l4 + (p->tuple.proto == IPPROTO_TCP ? 16 : 6), 2);
+
+	return field && *field == sum_fold16(pseudo_sum(&p->tuple, p->tuple.proto, p->length - (p->l4 - p->l3)));
+}
+
+/* How a reply gets to the sender from this hook. */
+static __always_inline enum verdict reply_out(ctx_t *ctx, struct pkt *p, enum hook hook, enum verdict verdict,
+					      const __u32 link)
+{
+	if (hook == HOOK_UPLINK_EGRESS)
+		return redirect_in(ctx, p, ctx_ifindex(ctx), verdict, link);
+	return redirect_back(ctx, p, verdict, link);
+}
+
+/* RFC 9293 section 3.10.7.1: the reset that answers this segment. */
+static __always_inline enum verdict refuse_tcp(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+{
+	bool partial = checksum_is_partial(ctx, p);
+	struct tcphdr *tcp = ctx_at(ctx, p->l4, sizeof(*tcp));
+	__u32 payload, header, sum, acknowledges;
+	struct tuple back;
+	__u16 *words;
+
+	if (!tcp || (p->tcp_flags & TCP_RST))
+		return DROP_PORT_UNKNOWN;
+	header = p->l4 - p->l3;
+	payload = p->length - header - tcp->doff * 4;
+	acknowledges = p->sequence + payload + (p->tcp_flags & TCP_SYN ? 1 : 0) + (p->tcp_flags & TCP_FIN ? 1 : 0);
+	if (bpf_skb_change_tail(ctx, p->l4 + sizeof(*tcp), 0))
+		return DROP_REWRITE;
+	tuple_reverse(&p->tuple, &back);
+
+	if (p->v6) {
+		struct ipv6hdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
+
+		if (!ip)
+			return DROP_REWRITE;
+		ip->payload_len = bpf_htons((__u16)(header - sizeof(*ip) + sizeof(*tcp)));
+	} else {
+		struct iphdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
+		__be16 length = bpf_htons((__u16)(header + sizeof(*tcp)));
+
+		if (!ip)
+			return DROP_REWRITE;
+		ip->check = sum_apply(ip->check, (__u32)(__u16)~ip->tot_len + length);
+		ip->tot_len = length;
+	}
+	if (!rewrite_network(ctx, p, &back, 0))
+		return DROP_REWRITE;
+	words = ctx_at(ctx, p->l4, sizeof(*tcp));
+	if (!words)
+		return DROP_REWRITE;
+	tcp = (struct tcphdr *)words;
+	tcp->source = back.source_port;
+	tcp->dest = back.destination_port;
+	if (p->tcp_flags & TCP_ACK) {
+		tcp->seq = bpf_htonl(p->acknowledgement);
+		tcp->ack_seq = 0;
+		words[6] = bpf_htons(0x5000 | TCP_RST);
+	} else {
+		tcp->seq = 0;
+		tcp->ack_seq = bpf_htonl(acknowledges);
+		words[6] = bpf_htons(0x5000 | TCP_RST | TCP_ACK);
+	}
+	tcp->window = 0;
+	tcp->urg_ptr = 0;
+	tcp->check = 0;
+	sum = pseudo_sum(&back, IPPROTO_TCP, sizeof(*tcp));
+	if (partial) {
+		tcp->check = sum_fold16(sum);
+	} else {
+		__u64 total = sum;
+
+		for (int i = 0; i < 10; i++)
+			total += words[i];
+		tcp->check = (__u16)~sum_fold16(sum_fold32(total));
+	}
+	return reply_out(ctx, p, hook, VERDICT_REFUSE, link);
+}
+
+/* Wraps the packet in an ICMP error from the address that the client talked to (RFC 792, RFC 4443). `mtu` is 0 but for
+ * "fragmentation needed" and "packet too big".
+ */
+static __always_inline enum verdict reply_icmp(ctx_t *ctx, struct pkt *p, enum hook hook, __u32 mtu, const __u32 link)
+{
+	const __u32 room = p->v6 ? sizeof(struct ipv6hdr) + 8 : sizeof(struct iphdr) + 8;
+	bool partial = checksum_is_partial(ctx, p);
+	__u32 header = p->l4 - p->l3;
+	__u32 quote = p->length, outer, transport, field;
+	__u64 sum = 0, covered = 0;
+	struct tuple back;
+
+	if (quote > header + QUOTE_MAX)
+		quote = header + QUOTE_MAX;
+	quote &= ~3U;
+	if (header > HEADER_MAX)
+		return DROP_PORT_UNKNOWN;
+	if (bpf_skb_change_tail(ctx, p->l3 + quote, 0))
+		return DROP_REWRITE;
+	if (bpf_skb_adjust_room(ctx, (__s32)room, BPF_ADJ_ROOM_MAC, 0))
+		return DROP_REWRITE;
+	tuple_reverse(&p->tuple, &back);
+
+	/* The quoted packet, as it will be read: with its checksum completed when it was partial. */
+	transport = p->l4 + room;
+	field = transport + (p->tuple.proto == IPPROTO_TCP ? 16 : 6);
+	for (__u32 i = 0; i < HEADER_MAX / 4; i++) {
+		__u32 *word;
+
+		if (i * 4 >= header)
+			break;
+		word = ctx_at(ctx, p->l3 + room + i * 4, 4);
+		if (!word)
+			return DROP_REWRITE;
+		sum += *word;
+	}
+	for (__u32 i = 0; i < QUOTE_MAX / 4; i++) {
+		__u32 *word;
+
+		if (header + i * 4 >= quote)
+			break;
+		word = ctx_at(ctx, transport + i * 4, 4);
+		if (!word)
+			return DROP_REWRITE;
+		covered += *word;
+	}
+	sum += covered;
+	if (partial) {
+		__u16 *seed = ctx_at(ctx, field, 2);
+		__u16 completed = (__u16)~sum_fold16(sum_fold32(covered));
+
+		if (!seed)
+			return DROP_REWRITE;
+		sum += (__u16)~*seed;
+		sum += completed ? completed : 0xffff;
+	}
+
+	outer = quote + 8;
+	if (p->v6) {
+		struct ipv6hdr *ip = ctx_at(ctx, p->l3, sizeof(*ip) + 8);
+		__u32 *icmp;
+
+		if (!ip)
+			return DROP_REWRITE;
+		icmp = (__u32 *)(ip + 1);
+		*(__u32 *)ip = bpf_htonl(0x60000000);
+		ip->payload_len = bpf_htons((__u16)outer);
+		ip->nexthdr = IPPROTO_ICMPV6;
+		ip->hop_limit = REPLY_TTL;
+		address_to_v6(&back.source, &ip->saddr);
+		address_to_v6(&back.destination, &ip->daddr);
+		/* Packet too big is type 2 code 0, port unreachable type 1 code 4. */
+		icmp[0] = bpf_htonl(mtu ? 0x02000000 : 0x01040000);
+		icmp[1] = bpf_htonl(mtu);
+		sum += icmp[0];
+		sum += icmp[1];
+		sum += pseudo_sum(&back, IPPROTO_ICMPV6, outer);
+		((__u16 *)icmp)[1] = (__u16)~sum_fold16(sum_fold32(sum));
+	} else {
+		struct iphdr *ip = ctx_at(ctx, p->l3, sizeof(*ip) + 8);
+		__u64 head = 0;
+		__u32 *icmp;
+
+		if (!ip)
+			return DROP_REWRITE;
+		icmp = (__u32 *)(ip + 1);
+		ip->version = 4;
+		ip->ihl = 5;
+		ip->tos = 0;
+		ip->tot_len = bpf_htons((__u16)(outer + sizeof(*ip)));
+		ip->id = 0;
+		ip->frag_off = 0;
+		ip->ttl = REPLY_TTL;
+		ip->protocol = IPPROTO_ICMP;
+		ip->check = 0;
+		ip->saddr = address_to_v4(&back.source);
+		ip->daddr = address_to_v4(&back.destination);
+		for (int i = 0; i < 5; i++)
+			head += ((__u32 *)ip)[i];
+		ip->check = (__u16)~sum_fold16(sum_fold32(head));
+		/* Fragmentation needed is type 3 code 4 (RFC 1191), port unreachable type 3 code 3. */
+		icmp[0] = bpf_htonl(mtu ? 0x03040000 : 0x03030000);
+		icmp[1] = bpf_htonl(mtu);
+		sum += icmp[0];
+		sum += icmp[1];
+		((__u16 *)icmp)[1] = (__u16)~sum_fold16(sum_fold32(sum));
+	}
+	return reply_out(ctx, p, hook, mtu ? VERDICT_TOO_BIG : VERDICT_REFUSE, link);
+}
+
+static __always_inline enum verdict refuse(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+{
+	if (p->tuple.proto == IPPROTO_TCP)
+		return refuse_tcp(ctx, p, hook, link);
+	return reply_icmp(ctx, p, hook, 0, link);
+}
+
+static __always_inline enum verdict reply_echo(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+{
+	struct tuple back;
+	__u16 *icmp;
+	__u16 before;
+
+	tuple_reverse(&p->tuple, &back);
+	if (!rewrite_network(ctx, p, &back, 0))
+		return DROP_REWRITE;
+	icmp = ctx_at(ctx, p->l4, 4);
+	if (!icmp)
+		return DROP_REWRITE;
+	before = icmp[0];
+	*(__u8 *)icmp = p->v6 ? 129 : 0;
+	icmp[1] = sum_apply(icmp[1], (__u32)(__u16)~before + icmp[0]);
+	return reply_out(ctx, p, hook, VERDICT_ECHO, link);
+}

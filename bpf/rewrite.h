@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Writes a new tuple into a packet and keeps every checksum right (RFC 1624). Never looks up a map.
+ *
+ * In tc the transport checksum may be partial (only the pseudo header is summed yet) or complete (skb->csum holds the
+ * packet's sum), so addresses and ports go through bpf_l4_csum_replace apart: addresses with the pseudo-header flag, ports
+ * without. In XDP there is no such state and the arithmetic is plain.
+ */
+#pragma once
+#include "config.h"
+#include "parse.h"
+
+#ifndef BPF_F_IPV6
+#define BPF_F_IPV6 (1ULL << 7)
+#endif
+
+/* One's complement sum of `from` taken out and `to` put in, as 32 bits. */
+static __always_inline __u32 sum_fold32(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (__u32)sum;
+}
+
+static __always_inline __u16 sum_fold16(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (__u16)sum;
+}
+
+static __always_inline __u64 sum_address(const struct address *a)
+{
+	__u64 sum = a->half[0] + a->half[1];
+
+	sum += sum < a->half[1];
+	return (sum & 0xffffffff) + (sum >> 32);
+}
+
+static __always_inline __u64 sum_address_inverse(const struct address *a)
+{
+	struct address inverse = { .half = { ~a->half[0], ~a->half[1] } };
+
+	return sum_address(&inverse);
+}
+
+/* What the addresses add to a checksum when `from` becomes `to`. Of IPv4 only the last four bytes differ. */
+static __always_inline __u32 diff_addresses(bool v6, const struct tuple *from, const struct tuple *to)
+{
+	if (!v6)
+		return sum_fold32((__u64)(__u32)~address_to_v4(&from->source) + (__u32)~address_to_v4(&from->destination) +
+				  address_to_v4(&to->source) + address_to_v4(&to->destination));
+	return sum_fold32(sum_address_inverse(&from->source) + sum_address_inverse(&from->destination) +
+			  sum_address(&to->source) + sum_address(&to->destination));
+}
+
+static __always_inline __u32 diff_ports(const struct tuple *from, const struct tuple *to)
+{
+	return (__u32)(__u16)~from->source_port + (__u32)(__u16)~from->destination_port + to->source_port +
+	       to->destination_port;
+}
+
+/* The checksum `old` after `diff` was added to what it covers. */
+static __always_inline __u16 sum_apply(__u16 old, __u32 diff)
+{
+	return (__u16)~sum_fold16((__u32)(__u16)~old + (diff & 0xffff) + (diff >> 16));
+}
+
+#if !CTX_IS_XDP
+/* Did bpf_l4_csum_replace take a checksum over the whole packet from `before` to `after`? A partial one moves the other way. Where
+ * it did, the ports' difference goes in by plain arithmetic: the helper would do nothing else with it, and takes 20 ns.
+ */
+static __always_inline bool sum_is_whole(__u16 before, __u16 after, __u32 diff)
+{
+	return after == sum_apply(before, diff) &&
+	       after != sum_fold16((__u32)before + (diff & 0xffff) + (diff >> 16));
+}
+#endif
+
+/* Writes addresses, TTL and the header checksum. `ttl` is what to take off, `addresses` what diff_addresses() said. */
+static __always_inline bool rewrite_header(ctx_t *ctx, struct pkt *p, const struct tuple *to, __u8 ttl, __u32 addresses)
+{
+	if (p->v6) {
+		struct ipv6hdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
+
+		if (!ip)
+			return false;
+		address_to_v6(&to->source, &ip->saddr);
+		address_to_v6(&to->destination, &ip->daddr);
+		ip->hop_limit -= ttl;
+	} else {
+		struct iphdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
+
+		if (!ip)
+			return false;
+		ip->saddr = address_to_v4(&to->source);
+		ip->daddr = address_to_v4(&to->destination);
+		/* The TTL is the low byte of its 16-bit word in network order. */
+		__u32 diff = sum_fold16(addresses) + (ttl ? (__u32)(__u16)~(__u16)ttl : 0);
+
+		ip->check = sum_apply(ip->check, diff);
+		ip->ttl -= ttl;
+	}
+	return true;
+}
+
+static __always_inline bool rewrite_network(ctx_t *ctx, struct pkt *p, const struct tuple *to, __u8 ttl)
+{
+	return rewrite_header(ctx, p, to, ttl, diff_addresses(p->v6, &p->tuple, to));
+}
+
+/* Makes `to` of the packet that `p` describes, and takes `ttl` off its hop limit. On false the packet must be dropped. */
+static __always_inline bool rewrite_tuple(ctx_t *ctx, struct pkt *p, const struct tuple *to, __u8 ttl)
+{
+	__u32 addresses_diff = diff_addresses(p->v6, &p->tuple, to);
+	__u32 ports_diff = diff_ports(&p->tuple, to);
+	bool ports = to->source_port != p->tuple.source_port || to->destination_port != p->tuple.destination_port;
+	__u32 check = p->l4 + (p->tuple.proto == IPPROTO_TCP ? 16 : 6);
+
+#if CTX_IS_XDP
+	__u16 *sum = ctx_at(ctx, check, 2);
+
+	if (!sum)
+		return false;
+	if (p->tuple.proto == IPPROTO_TCP || *sum) {
+		__u16 fresh = sum_apply(*sum, sum_fold32((__u64)addresses_diff + (ports ? ports_diff : 0)));
+
+		if (p->tuple.proto == IPPROTO_UDP && !fresh)
+			fresh = 0xffff;
+		*sum = fresh;
+	}
+#else
+	__u64 flags = p->tuple.proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	__u64 pseudo = flags | BPF_F_PSEUDO_HDR;
+
+	if (p->v6 && config_csum_ipv6)
+		pseudo |= BPF_F_IPV6;
+	__u16 *sum = ctx_at(ctx, check, 2);
+	__u16 before;
+
+	if (!sum)
+		return false;
+	before = *sum;
+	if (bpf_l4_csum_replace(ctx, check, 0, addresses_diff, pseudo))
+		return false;
+	if (ports) {
+		sum = ctx_at(ctx, check, 2);
+		if (!sum)
+			return false;
+		/* UDP over IPv4 without a checksum goes without: the helper sees to that too. */
+		if ((before || p->tuple.proto == IPPROTO_TCP) && sum_is_whole(before, *sum, addresses_diff)) {
+			*sum = sum_apply(*sum, ports_diff);
+			if (!*sum && p->tuple.proto == IPPROTO_UDP)
+				*sum = 0xffff;
+		} else if (bpf_l4_csum_replace(ctx, check, 0, ports_diff, flags)) {
+			return false;
+		}
+	}
+#endif
+	if (!rewrite_header(ctx, p, to, ttl, addresses_diff))
+		return false;
+	if (ports) {
+		__be16 *both = ctx_at(ctx, p->l4, 4);
+
+		if (!both)
+			return false;
+		both[0] = to->source_port;
+		both[1] = to->destination_port;
+	}
+	return true;
+}

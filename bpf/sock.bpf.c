@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The socket programs: a socket of this node is pointed at the backend when it connects or sends, so that none of its packets
+ * is ever translated. The decision is made once, from the same rows and slots as for packets. IPv4 and IPv6 share all code
+ * but reading and writing the address.
+ */
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include "config.h"
+#include "maps.h"
+
+typedef struct bpf_sock_addr ctx_t;
+
+#include "address.h"
+#include "frontend.h"
+#include "select.h"
+
+#define ECONNREFUSED 111
+#define ALLOW 1
+#define REJECT 0
+#define CHOICE_TRIES 4
+
+enum outcome {
+	UNCHANGED,
+	POINTED, /* at the backend in `choice` */
+	REFUSED,
+};
+
+struct target {
+	struct address address;
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
+	__u32 pad2;
+};
+
+static __always_inline const struct settings *settings_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+static __always_inline void count(enum hook hook, enum verdict verdict)
+{
+	__u32 index = (__u32)hook * VERDICT_MAX + (__u32)verdict;
+	__u64 *counter = bpf_map_lookup_elem(&verdicts, &index);
+
+	if (counter)
+		(*counter)++;
+}
+
+static __always_inline void count_connection(__u32 service)
+{
+	struct service_counters *counters = bpf_map_lookup_elem(&service_stats, &service);
+
+	if (counters)
+		counters->socket_connections++;
+}
+
+static __always_inline bool is_loopback(const struct address *a)
+{
+	if (address_is_v4(a))
+		return (address_to_v4(a) & 0xff) == 127;
+	return a->half[0] == 0 && a->half[1] == 0x0100000000000000ULL;
+}
+
+static __always_inline __u32 peer_check(const struct socket_peer_key *key, const struct socket_peer *peer)
+{
+	__u64 h = (key->cookie ^ MIX1) * MIX2 + (key->address.half[0] ^ MIX2) * MIX3 + (key->address.half[1] ^ MIX3) * MIX4;
+
+	h += (((__u64)key->port << 16 | key->proto << 8 | key->kind) ^ MIX4) * MIX5;
+	h += (peer->address.half[0] ^ MIX5) * MIX1 + (peer->address.half[1] ^ MIX1) * MIX3;
+	h += (((__u64)peer->port << 32 | peer->backend) ^ MIX2) * MIX4;
+	h += (((__u64)peer->generation << 32 | peer->service) ^ MIX3) * MIX5;
+	return (__u32)(h ^ (h >> 32));
+}
+
+static __always_inline void peer_key(struct socket_peer_key *key, __u64 cookie, const struct address *address, __be16 port,
+				     __u8 proto, __u8 kind)
+{
+	key->cookie = cookie;
+	key->address = *address;
+	key->port = port;
+	key->proto = proto;
+	key->kind = kind;
+	key->pad = 0;
+}
+
+/* A consistent copy of the entry of `key`; false when there is none. */
+static __always_inline bool peer_find(const struct socket_peer_key *key, struct socket_peer *copy)
+{
+	struct socket_peer *peer = bpf_map_lookup_elem(&socket_peers, key);
+
+	if (!peer)
+		return false;
+	*copy = *peer;
+	return copy->check == peer_check(key, copy);
+}
+
+static __always_inline void peer_remember(const struct socket_peer_key *key, const struct address *address, __be16 port,
+					  const struct choice *choice)
+{
+	struct socket_peer peer = {};
+
+	peer.address = *address;
+	peer.port = port;
+	peer.backend = choice->backend;
+	peer.generation = choice->generation;
+	peer.service = choice->service;
+	peer.check = peer_check(key, &peer);
+	bpf_map_update_elem(&socket_peers, key, &peer, BPF_ANY);
+}
+
+/* Remembers which frontend the socket asked for, so that it is told so by getpeername and recvmsg. False when the socket
+ * already talks to this backend under another frontend, whose answers could not be told from these.
+ */
+static __always_inline bool remember_frontend(__u64 cookie, const struct target *target, const struct choice *choice)
+{
+	struct socket_peer_key key;
+	struct socket_peer known;
+
+	peer_key(&key, cookie, &choice->address, choice->port, target->proto, PEER_FRONTEND);
+	if (peer_find(&key, &known))
+		return address_equal(&known.address, &target->address) && known.port == target->port;
+	peer_remember(&key, &target->address, target->port, choice);
+	return true;
+}
+
+/* The live window for `target`. UNCHANGED: it is not ours, or packets are dropped later by name. */
+static __always_inline enum outcome find_window(ctx_t *ctx, const struct target *target, struct row **row, __u64 *window)
+{
+	const struct settings *s = settings_get();
+	bool host, loopback = is_loopback(&target->address);
+	__u32 roles = 0;
+
+	if (!s || s->sockets == SOCKETS_OFF)
+		return UNCHANGED;
+	/* Without cookies (before 5.14) nobody knows whose socket it is: loopback stays the caller's own, and with host-only
+	 * every socket is left to the packet programs.
+	 */
+	if (config_netns_cookie)
+		host = bpf_get_netns_cookie(ctx) == s->node_cookie;
+	else
+		host = false;
+	if (!host && (loopback || s->sockets == SOCKETS_HOST_ONLY))
+		return UNCHANGED;
+	switch (frontend_find(&target->address, target->port, target->proto, loopback, row, &roles)) {
+	case FRONTEND_UNDEFINED:
+		/* A UDP connect() sends nothing, and ping uses one to learn its source address: the packets are refused. */
+		return target->proto == IPPROTO_TCP ? REFUSED : UNCHANGED;
+	case FRONTEND_FOUND:
+		break;
+	default:
+		return UNCHANGED;
+	}
+	*window = frontend_window(*row, false);
+	if (*window >> 32)
+		return POINTED;
+	return (__u32)*window == EMPTY_DROP ? UNCHANGED : REFUSED;
+}
+
+/* connect(): random, so that a retry on the same socket can get another backend. */
+static __always_inline enum outcome decide_connect(ctx_t *ctx, const struct target *target, struct choice *choice)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct row *row = NULL;
+	enum outcome outcome;
+	__u64 window = 0;
+
+	outcome = find_window(ctx, target, &row, &window);
+	if (outcome != POINTED || !row) {
+		struct socket_peer_key key;
+
+		/* A plain address: what an earlier connect() of this socket asked for there is void. */
+		peer_key(&key, cookie, &target->address, target->port, target->proto, PEER_FRONTEND);
+		bpf_map_delete_elem(&socket_peers, &key);
+		return outcome;
+	}
+	if (select_backend(row, window, bpf_get_prandom_u32(), choice))
+		return UNCHANGED;
+	struct socket_peer_key key;
+
+	peer_key(&key, cookie, &choice->address, choice->port, target->proto, PEER_FRONTEND);
+	peer_remember(&key, &target->address, target->port, choice);
+	return POINTED;
+}
+
+/* sendmsg() without connect(): the same backend for the same socket and frontend while it lives. */
+static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target *target, struct choice *choice, bool *fresh)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct socket_peer_key choice_key;
+	struct socket_peer chosen;
+	struct row *row = NULL;
+	enum outcome outcome;
+	__u64 window = 0;
+
+	outcome = find_window(ctx, target, &row, &window);
+	if (outcome != POINTED || !row)
+		return outcome;
+	peer_key(&choice_key, cookie, &target->address, target->port, target->proto, PEER_CHOICE);
+	if (peer_find(&choice_key, &chosen) && chosen.service == row->service &&
+	    backend_alive(chosen.backend, chosen.generation)) {
+		choice->address = chosen.address;
+		choice->port = chosen.port;
+		choice->backend = chosen.backend;
+		choice->generation = chosen.generation;
+		choice->service = chosen.service;
+		if (remember_frontend(cookie, target, choice))
+			return POINTED;
+	}
+	/* Each try takes the slot after: with as many backends as frontends asked, every one gets its own. */
+	__u32 hash = mix_final(cookie * MIX1 ^ (target->address.half[1] + target->port) * MIX2);
+	__u32 one_slot = 0xffffffff / (__u32)(window >> 32) + 1;
+
+	for (__u32 try = 0; try < CHOICE_TRIES; try++) {
+		if (select_backend(row, window, hash, choice))
+			return UNCHANGED;
+		if (remember_frontend(cookie, target, choice))
+			break;
+		hash += one_slot;
+	}
+	peer_remember(&choice_key, &choice->address, choice->port, choice);
+	*fresh = true;
+	return POINTED;
+}
+
+/* What the socket names. `v6`: the program is one of those for IPv6. */
+static __always_inline void target_read(ctx_t *ctx, struct target *target, const bool v6)
+{
+	if (v6) {
+		target->address.half[0] = (__u64)ctx->user_ip6[0] | ((__u64)ctx->user_ip6[1] << 32);
+		target->address.half[1] = (__u64)ctx->user_ip6[2] | ((__u64)ctx->user_ip6[3] << 32);
+	} else {
+		address_from_v4(&target->address, ctx->user_ip4);
+	}
+	target->port = (__be16)ctx->user_port;
+	target->proto = (__u8)ctx->protocol;
+}
+
+static __always_inline void point_at(ctx_t *ctx, const struct address *address, __be16 port, const bool v6)
+{
+	if (v6) {
+		ctx->user_ip6[0] = (__u32)address->half[0];
+		ctx->user_ip6[1] = (__u32)(address->half[0] >> 32);
+		ctx->user_ip6[2] = (__u32)address->half[1];
+		ctx->user_ip6[3] = (__u32)(address->half[1] >> 32);
+	} else {
+		ctx->user_ip4 = address_to_v4(address);
+	}
+	ctx->user_port = port;
+}
+
+/* ECONNREFUSED. Below 5.18 a TCP socket is pointed at a port nobody can listen on, and anything else gets EPERM. */
+static __always_inline int reject(ctx_t *ctx, enum hook hook, const bool v6)
+{
+	struct address loopback = { .half = { 0, 0x0100000000000000ULL } };
+
+	count(hook, VERDICT_REFUSE);
+	if (config_set_retval) {
+		bpf_set_retval(-ECONNREFUSED);
+		return REJECT;
+	}
+	if (hook != HOOK_CONNECT || ctx->protocol != IPPROTO_TCP)
+		return REJECT;
+	if (!v6)
+		address_from_v4(&loopback, 0x0100007f);
+	point_at(ctx, &loopback, 0, v6);
+	return ALLOW;
+}
+
+/* Carries out what was decided for a connect() or a send; `opened` is whether it counts as a connection. */
+static __always_inline int carry_out(ctx_t *ctx, enum hook hook, enum outcome outcome, const struct choice *choice,
+				     bool opened, const bool v6)
+{
+	switch (outcome) {
+	case REFUSED:
+		return reject(ctx, hook, v6);
+	case POINTED:
+		point_at(ctx, &choice->address, choice->port, v6);
+		count(hook, VERDICT_CONNECT);
+		if (opened)
+			count_connection(choice->service);
+		break;
+	case UNCHANGED:
+		break;
+	}
+	return ALLOW;
+}
+
+static __always_inline int on_connect(ctx_t *ctx, const bool v6)
+{
+	struct target target = {};
+	struct choice choice = {};
+
+	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
+		return ALLOW;
+	target_read(ctx, &target, v6);
+	return carry_out(ctx, HOOK_CONNECT, decide_connect(ctx, &target, &choice), &choice, true, v6);
+}
+
+static __always_inline int on_sendmsg(ctx_t *ctx, const bool v6)
+{
+	struct target target = {};
+	struct choice choice = {};
+	enum outcome outcome;
+	bool fresh = false;
+
+	if (ctx->protocol != IPPROTO_UDP)
+		return ALLOW;
+	target_read(ctx, &target, v6);
+	outcome = decide_send(ctx, &target, &choice, &fresh);
+	return carry_out(ctx, HOOK_SENDMSG, outcome, &choice, fresh, v6);
+}
+
+/* recvmsg() and getpeername(): the socket is told the frontend that it asked for. */
+static __always_inline int on_name(ctx_t *ctx, const bool v6)
+{
+	struct socket_peer_key key;
+	struct target target = {};
+	struct socket_peer peer;
+
+	target_read(ctx, &target, v6);
+	peer_key(&key, bpf_get_socket_cookie(ctx), &target.address, target.port, target.proto, PEER_FRONTEND);
+	if (peer_find(&key, &peer))
+		point_at(ctx, &peer.address, peer.port, v6);
+	return ALLOW;
+}
+
+SEC("cgroup/connect4")
+int sock_connect4(struct bpf_sock_addr *ctx)
+{
+	return on_connect(ctx, false);
+}
+
+SEC("cgroup/connect6")
+int sock_connect6(struct bpf_sock_addr *ctx)
+{
+	return on_connect(ctx, true);
+}
+
+SEC("cgroup/sendmsg4")
+int sock_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return on_sendmsg(ctx, false);
+}
+
+SEC("cgroup/sendmsg6")
+int sock_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return on_sendmsg(ctx, true);
+}
+
+SEC("cgroup/recvmsg4")
+int sock_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	return on_name(ctx, false);
+}
+
+SEC("cgroup/recvmsg6")
+int sock_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	return on_name(ctx, true);
+}
+
+SEC("cgroup/getpeername4")
+int sock_peername4(struct bpf_sock_addr *ctx)
+{
+	return on_name(ctx, false);
+}
+
+SEC("cgroup/getpeername6")
+int sock_peername6(struct bpf_sock_addr *ctx)
+{
+	return on_name(ctx, true);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

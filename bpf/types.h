@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every struct and enum that the programs and the controller share. `make bpf` reads them back from the object's BTF and
+ * generates src/datapath/layout.gen.ts, so nothing here is mirrored by hand. Padding is explicit: the build refuses any other.
+ * Addresses are 16 bytes in network order, IPv4 as IPv4-mapped (::ffff:a.b.c.d). Little-endian hosts only.
+ */
+#pragma once
+#include <linux/types.h>
+
+struct address {
+	__be64 half[2];
+};
+
+/* Key of `frontends`. Node ports and host ports on every address of the node stand under ::ffff:0.0.0.0 and ::. */
+struct frontend_key {
+	struct address address;
+	__be16 port;
+	__u8 proto;
+	__u8 pad[5];
+};
+
+/* Value of `frontends`: constant for the key's life, read by one 64-bit load. */
+struct frontend {
+	__u32 row;
+	__u32 generation;
+};
+
+enum frontend_kind {
+	KIND_NONE = 0,
+	KIND_CLUSTER_IP = 1,
+	KIND_NODE_PORT = 2,
+	KIND_LOAD_BALANCER = 3,
+	KIND_HOST_PORT = 4,
+};
+
+/* Index into row.window. */
+enum window {
+	WINDOW_EXTERNAL = 0,
+	WINDOW_INTERNAL = 1,
+	WINDOW_CLUSTER = 2,
+};
+
+/* A window word is count << 32 | first. With count 0, first says what becomes of the packet. */
+enum empty_window {
+	EMPTY_REFUSE = 0,
+	EMPTY_DROP = 1,
+};
+
+/* Element of `rows`. Everything but the windows is constant while a frontend points here. */
+struct row {
+	struct frontend_key key;
+	__u32 generation;
+	__u32 service;
+	__u32 kind; /* enum frontend_kind */
+	__u32 reserved;
+	__u64 window[3];
+};
+
+struct slot {
+	__u32 backend;
+	__u32 generation;
+};
+
+enum backend_state {
+	BACKEND_FREE = 0,
+	BACKEND_REMOTE = 1,
+	BACKEND_LOCAL = 2,
+	BACKEND_RETIRED = 3,
+};
+
+/* Element of `backends`. The word is state << 32 | generation, and the only part that changes while the backend lives. */
+struct backend {
+	struct address address;
+	__be16 port;
+	__u16 pad;
+	__u32 service;
+	__u64 word;
+};
+
+/* One direction of a conversation, as its packets arrive. */
+struct tuple {
+	struct address source;
+	struct address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+/* The way of a flow's packets: who the client is, and where the backend. It fixes at which hook each direction is
+ * translated and how it leaves; see docs/packet-paths.md.
+ */
+enum flow_path {
+	PATH_NONE = 0,
+	PATH_OUTSIDE_LOCAL = 1,	 /* client outside, backend on this node: uplink ingress, answers at uplink egress */
+	PATH_OUTSIDE_REMOTE = 2, /* client outside, backend elsewhere: both at uplink ingress, source translated, redirected */
+	PATH_POD = 3,		 /* client a pod of this node: ingress of its device, answers at egress of it */
+	PATH_HAIRPIN = 4,	 /* a pod that is its own backend: both at ingress of its device, source translated */
+	PATH_HOST_REMOTE = 5,	 /* a process of this node past the sockets: uplink egress, answers at uplink ingress */
+	PATH_HOST_LOCAL = 6,	 /* the same, backend in a pod of this node: answers at ingress of the pod's device */
+	PATH_PORT_CHANGE = 7,	 /* a connection of this node that would collide with a translated one: another source port */
+	PATH_MAX = 8,
+};
+
+enum flow_state {
+	STATE_ANSWERED = 1,    /* SYN-ACK, or a first answer, was seen */
+	STATE_ESTABLISHED = 2, /* both directions were seen to agree */
+	STATE_FIN_CLIENT = 4,
+	STATE_FIN_BACKEND = 8,
+	STATE_RESET = 16,
+	STATE_MIDSTREAM = 32, /* the first packet seen was no SYN */
+};
+
+enum next_hop_flag {
+	HOP_XDP_TARGET = 1, /* XDP frames may be sent out of the device */
+	HOP_STACK = 2,	    /* a pod's packet that the stack routes; else its bridge switches it */
+};
+
+/* What a route lookup found, kept for a second: it costs more than all the rest of a packet's way. */
+struct next_hop {
+	__u32 ifindex;
+	__u32 asked; /* jiffies when the route was asked for, low 32 bits */
+	__u8 destination_mac[6];
+	__u16 mtu;
+	__u8 source_mac[6];
+	__u8 flags; /* enum next_hop_flag */
+	__u8 valid; /* 0: never asked */
+};
+
+/* Value of `tcp_flows`, `udp_flows` and `openings`; the key is the tuple as it arrives. The partner's key is `write`
+ * reversed, and the partner writes this entry's key reversed: either direction can rebuild the other. `check` covers the key
+ * and all that is constant, since an element of a hash can be reused while it is read.
+ */
+struct flow {
+	struct tuple write;
+	__u32 backend;
+	__u32 generation;
+	__u32 service;
+	__u32 check;
+	__u32 seen;	/* jiffies, low 32 bits: modular arithmetic only */
+	__u32 state;	/* enum flow_state */
+	__u32 sequence; /* sequence number of the SYN-ACK, host order */
+	__u8 path;	/* enum flow_path */
+	__u8 answer;	/* 1: from the backend to the client */
+	__u16 pad;
+	struct next_hop hop; /* of this direction; several CPUs may write it at once */
+	__u32 hop_check;     /* over `hop` and `check`: a mixture, or a hop of another flow, does not count */
+	__u32 pad2;
+};
+
+/* Value of `retired`: a row of the Service that a backend served before it was retired. */
+struct retired_backend {
+	__u32 row;
+	__u32 generation;
+	__u32 seen; /* jiffies when it was retired */
+	__u32 pad;
+};
+
+enum address_role {
+	ADDRESS_NODE = 1,
+	ADDRESS_REFUSE = 2,
+};
+
+struct service_range {
+	struct address address;
+	struct address mask;
+	__u64 used; /* 0 ends the list */
+};
+
+enum device_flag {
+	DEVICE_XDP_TARGET = 1, /* XDP frames may be sent out of it */
+	DEVICE_NO_LINK_HEADER = 2,
+};
+
+/* Value of `devices`, by ifindex. */
+struct device {
+	__u32 master; /* ifindex of the bridge that it is a port of, 0 when none */
+	__u32 flags;  /* enum device_flag */
+	__u32 mtu;
+	__u8 mac[6];
+	__u8 pad[6];
+	struct address source4; /* what SNAT writes for packets that leave by it; all zero when it has none */
+	struct address source6;
+};
+
+enum sockets_mode {
+	SOCKETS_ALL = 0,
+	SOCKETS_HOST_ONLY = 1,
+	SOCKETS_OFF = 2,
+};
+
+/* The one element of `settings`. */
+struct settings {
+	__u64 node_cookie; /* cookie of the agent's network namespace */
+	__u32 sockets;	   /* enum sockets_mode */
+	__u32 hz;	   /* jiffies a second */
+	__u32 snat_first;
+	__u32 snat_count;
+	__u32 udp_timeout; /* seconds */
+	__u32 tables_full; /* bit 0: no new TCP flows, bit 1: no new UDP flows */
+	__u32 uplink;	   /* ifindex of the default route's device */
+	__u32 forward_mark; /* bit set in the mark of translated packets that the stack forwards; 0 sets none */
+};
+
+/* Key of `announced`: a LoadBalancer address that this node answers ARP or NDP for on a device. */
+struct announced_key {
+	struct address address;
+	__u32 ifindex;
+	__u32 pad;
+};
+
+/* Boot clock in nanoseconds. After `stale` it still answers but gives the address up on hearing another MAC claim it; after
+ * `silent` it does not answer. `conflict` is set by the program when it gave up.
+ */
+struct announcement {
+	__u64 renewed;
+	__u64 stale;
+	__u64 silent;
+	__u64 conflict;
+};
+
+enum peer_kind {
+	PEER_FRONTEND = 0, /* key holds the backend, value the frontend that was asked for */
+	PEER_CHOICE = 1,   /* key holds the frontend, value the backend that was chosen */
+};
+
+struct socket_peer_key {
+	__u64 cookie;
+	struct address address;
+	__be16 port;
+	__u8 proto;
+	__u8 kind; /* enum peer_kind */
+	__u32 pad;
+};
+
+struct socket_peer {
+	struct address address;
+	__be16 port;
+	__u16 pad;
+	__u32 check;
+	__u32 backend;
+	__u32 generation;
+	__u32 service;
+	__u32 pad2;
+};
+
+struct service_counters {
+	__u64 connections;
+	__u64 packets;
+	__u64 bytes;
+	__u64 socket_connections; /* counted by socket programs: they are interrupted by packet programs */
+};
+
+enum hook {
+	HOOK_NONE = 0,
+	HOOK_UPLINK_INGRESS = 1,
+	HOOK_UPLINK_EGRESS = 2,
+	HOOK_POD_INGRESS = 3,
+	HOOK_POD_EGRESS = 4,
+	HOOK_XDP = 5,
+	HOOK_CONNECT = 6,
+	HOOK_SENDMSG = 7,
+	HOOK_RECVMSG = 8,
+	HOOK_MAX = 9,
+};
+
+/* What was decided for a packet, by name. Index of `verdicts` is hook * VERDICT_MAX + verdict. */
+enum verdict {
+	VERDICT_NEXT = 0,	     /* not ours: unchanged to whoever is next */
+	VERDICT_PASS = 1,	     /* translated, on to the stack */
+	VERDICT_FORWARD = 2,	     /* translated and redirected */
+	VERDICT_CONNECT = 3,	     /* a socket was pointed at a backend */
+	VERDICT_REFUSE = 4,	     /* answered with RST, port unreachable or ECONNREFUSED */
+	VERDICT_ECHO = 5,	     /* an echo request to a frontend's address was answered */
+	VERDICT_NEIGHBOUR = 6,	     /* an ARP or neighbour request for an announced address was answered */
+	VERDICT_TOO_BIG = 7,	     /* answered with fragmentation needed or packet too big */
+	VERDICT_ICMP = 8,	     /* an ICMP error about a translated flow was translated */
+	DROP_NO_LOCAL_BACKEND = 9,   /* policy Local, endpoints elsewhere only */
+	DROP_STALE_ROW = 10,	     /* a frontend's row did not match twice */
+	DROP_STALE_BACKEND = 11,     /* every slot tried held a retired backend */
+	DROP_FREE_SERVICE_ADDRESS = 12,
+	DROP_FRAGMENT = 13,	     /* fragments of translated traffic */
+	DROP_TABLE_FULL = 14,
+	DROP_NO_SOURCE_PORT = 15,
+	DROP_NO_SOURCE_ADDRESS = 16, /* no SNAT address on the output device */
+	DROP_NO_ROUTE = 17,
+	DROP_ICMP_REDIRECT = 18,
+	DROP_TTL = 19,
+	DROP_REWRITE = 20,	     /* a helper failed on a packet half rewritten */
+	DROP_HOST_TO_HOST = 21,	     /* a host's packet past the sockets for a backend on its own address */
+	DROP_PORT_UNKNOWN = 22,	     /* could be refused only by name: it is itself an error or a reset */
+	VERDICT_MAX = 23,
+};

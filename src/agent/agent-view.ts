@@ -1,0 +1,354 @@
+// The agent's answers about itself: status, Services, backends, flows and counters, made from the model and the maps when they
+// are asked for. Changes nothing.
+import type { Dataplane } from "../datapath/dataplane.ts";
+import { listFlows } from "../datapath/flow-table.ts";
+import {
+  FINGERPRINT,
+  HOOK_VALUES,
+  readServiceCounters,
+  SERVICE_COUNTERS,
+  VERDICT_VALUES,
+} from "../datapath/layout.gen.ts";
+import { announcerOf } from "../l2/eligibility.ts";
+import { VERSION } from "../lib/version.ts";
+import { possibleCpus } from "../libbpf/mod.ts";
+import type { Model } from "../model/model.ts";
+import type { Notice, Service } from "../model/objects.ts";
+import type { Source } from "../model/source.ts";
+import type { Announcer } from "./announcer.ts";
+import type { NodeNetwork } from "./node-network.ts";
+import type { AgentOptions } from "./options.ts";
+import type {
+  AgentCounters,
+  AgentStatus,
+  AgentView,
+  BackendView,
+  FlowView,
+  ServiceView,
+  VerdictCount,
+} from "./view.ts";
+
+/** What the loop knows and the view shows. */
+export interface AgentState {
+  readonly startedMs: number;
+  hz: number;
+  appliedDigest: string;
+  lastApply: { atMs: number; durationMs: number; operations: number; error: string };
+  applies: { total: number; failed: number; operations: number };
+  flowEntries: Readonly<Record<string, number>>;
+  unhealthy: readonly string[];
+  sockets: AgentStatus["sockets"];
+  /** About this machine. */
+  readonly notices: () => readonly Notice[];
+  degraded: AgentStatus["degraded"];
+}
+
+export interface ViewParts {
+  readonly options: AgentOptions;
+  readonly state: AgentState;
+  readonly model: Model;
+  readonly source: Source;
+  readonly dataplane: Dataplane;
+  readonly network: NodeNetwork;
+  readonly announcer: Announcer;
+  readonly attachments: {
+    readonly mode: "tcx" | "clsact";
+    devices(): readonly { name: string; ifindex: number; programs: readonly string[] }[];
+  };
+}
+
+const VERDICT_NAMES = Object.entries(VERDICT_VALUES)
+  .filter(([name]) => name !== "VERDICT_MAX")
+  .map(([name, value]) => ({ name: name.replace(/^VERDICT_/, "").toLowerCase(), value }));
+const HOOK_NAMES = Object.entries(HOOK_VALUES)
+  .filter(([name]) => name !== "HOOK_NONE" && name !== "HOOK_MAX")
+  .map(([name, value]) => ({ name: name.replace(/^HOOK_/, "").toLowerCase(), value }));
+
+const uint32 = (value: number): Uint8Array => {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+};
+
+/** Counters by verdict and hook, without those that are zero. */
+export function readVerdicts(dataplane: Dataplane): VerdictCount[] {
+  const counts: VerdictCount[] = [];
+  const map = dataplane.map("verdicts");
+  const cpus = possibleCpus();
+  const bytes = new Uint8Array(map.valueBytes);
+  const view = new DataView(bytes.buffer);
+  for (const hook of HOOK_NAMES) {
+    for (const verdict of VERDICT_NAMES) {
+      if (!map.lookupInto(uint32(hook.value * VERDICT_VALUES.VERDICT_MAX + verdict.value), bytes)) continue;
+      let packets = 0;
+      for (let cpu = 0; cpu < cpus; cpu++) packets += Number(view.getBigUint64(cpu * 8, true));
+      if (packets > 0) counts.push({ hook: hook.name, verdict: verdict.name, packets });
+    }
+  }
+  return counts;
+}
+
+interface Totals {
+  connections: number;
+  packets: number;
+  bytes: number;
+}
+
+const hostAndPort = (address: string, port: number): string =>
+  address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+
+export function createAgentView(parts: ViewParts): AgentView {
+  const { options, state, model, source, dataplane, network, announcer, attachments } = parts;
+  const serviceStats = dataplane.map("service_stats");
+  const statBytes = new Uint8Array(serviceStats.valueBytes);
+  const cpus = possibleCpus();
+
+  function totalsOf(serviceId: number): Totals {
+    const totals = { connections: 0, packets: 0, bytes: 0 };
+    if (!serviceStats.lookupInto(uint32(serviceId), statBytes)) return totals;
+    for (let cpu = 0; cpu < cpus; cpu++) {
+      const counters = readServiceCounters(statBytes, cpu * SERVICE_COUNTERS.size);
+      totals.connections += Number(counters.connections + counters.socketConnections);
+      totals.packets += Number(counters.packets);
+      totals.bytes += Number(counters.bytes);
+    }
+    return totals;
+  }
+
+  const allNotices = (): Notice[] => [
+    ...source.notices(),
+    ...model.notices(),
+    ...network.notices(),
+    ...announcer.notices(),
+    ...state.notices(),
+  ];
+
+  function capacity(): AgentStatus["capacity"] {
+    const usage = model.usage();
+    const used: Readonly<Record<string, number>> = {
+      frontends: usage.frontends,
+      rows: usage.rows,
+      slots: usage.slots,
+      backends: usage.backends,
+      service_stats: usage.services,
+      ...state.flowEntries,
+    };
+    return Object.entries(used).map(([name, count]) => {
+      const map = dataplane.map(name);
+      return { map: name, entries: map.maxEntries, used: count, bytes: map.info().memoryBytes };
+    });
+  }
+
+  const announcedView = (): AgentStatus["announced"] =>
+    announcer.claims().map(({ address, device, service }) => ({ address, device, service }));
+
+  function status(): AgentStatus {
+    const sourceStatus = source.status();
+    return {
+      version: VERSION,
+      node: options.nodeName,
+      startedMs: state.startedMs,
+      layout: FINGERPRINT,
+      healthy: state.unhealthy.length === 0,
+      unhealthy: state.unhealthy,
+      source: sourceStatus,
+      appliedDigest: state.appliedDigest,
+      lastApply: { ...state.lastApply },
+      sockets: state.sockets,
+      xdp: attachments.devices().some(({ programs }) => programs.includes("xdp_uplink")) ? "on" : "off",
+      attach: attachments.mode,
+      devices: attachments
+        .devices()
+        .map((device) => ({ ...device, role: network.roles().get(device.ifindex) ?? "pod" })),
+      announced: announcedView(),
+      capacity: capacity(),
+      degraded: state.degraded,
+      notices: allNotices(),
+    };
+  }
+
+  function announcerName(service: Service): string {
+    for (const { address, fromPool } of service.loadBalancerAddresses) {
+      if (!fromPool) continue;
+      const best = announcerOf({
+        service,
+        address,
+        nodes: model.nodes().values(),
+        advertisements: model.l2Advertisements().values(),
+        pools: model.pools().values(),
+        endpoints: model.slicesOf(`${service.namespace}/${service.name}`),
+      });
+      if (best !== undefined) return best.node;
+    }
+    return "";
+  }
+
+  function services(): ServiceView[] {
+    const ports = new Map<string, { totals: Totals; ids: Map<string, { serviceId: number; backends: number }> }>();
+    for (const view of model.servicePorts()) {
+      if (view.kind !== "service") continue;
+      let known = ports.get(view.service);
+      if (known === undefined) {
+        known = { totals: { connections: 0, packets: 0, bytes: 0 }, ids: new Map() };
+        ports.set(view.service, known);
+      }
+      const totals = totalsOf(view.serviceId);
+      known.totals.connections += totals.connections;
+      known.totals.packets += totals.packets;
+      known.totals.bytes += totals.bytes;
+      const name = `${view.portName}/${view.protocol}/${view.port}`;
+      const before = known.ids.get(name);
+      known.ids.set(name, {
+        serviceId: before?.serviceId ?? view.serviceId,
+        backends: (before?.backends ?? 0) + view.backendCount,
+      });
+    }
+    const pending = new Map<string, string>();
+    for (const notice of source.notices()) {
+      if (notice.field.startsWith("status.loadBalancer") || LB_REASONS.has(notice.reason))
+        pending.set(notice.object, notice.reason);
+    }
+    return [...model.services().entries()]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, service]) => {
+        const known = ports.get(key);
+        const addresses = service.loadBalancerAddresses.map(({ address }) => address);
+        return {
+          namespace: service.namespace,
+          name: service.name,
+          type: service.type,
+          clusterIPs: service.headless ? ["None"] : service.clusterIPs,
+          externalIPs: service.type === "ExternalName" ? [service.externalName] : addresses,
+          pending:
+            service.type === "LoadBalancer" && addresses.length === 0
+              ? (pending.get(`Service ${key}`) ?? "pending")
+              : "",
+          ports: service.ports.map((port) => {
+            const found = known?.ids.get(`${port.name}/${port.protocol}/${port.port}`);
+            return {
+              name: port.name,
+              protocol: port.protocol,
+              port: port.port,
+              nodePort: port.nodePort,
+              serviceId: found?.serviceId ?? 0,
+              backends: found?.backends ?? 0,
+            };
+          }),
+          ageMs: service.age > 1e11 ? Math.max(0, Date.now() - service.age) : 0,
+          announcer: announcerName(service),
+          ...(known?.totals ?? { connections: 0, packets: 0, bytes: 0 }),
+        };
+      });
+  }
+
+  function backends(): BackendView[] {
+    const found: BackendView[] = [];
+    for (const view of model.servicePorts()) {
+      for (const backend of view.backends) {
+        found.push({
+          service: view.service,
+          port: view.portName === "" ? String(view.port) : view.portName,
+          protocol: view.protocol,
+          serviceId: view.serviceId,
+          index: backend.index,
+          generation: backend.generation,
+          address: backend.address,
+          backendPort: backend.port,
+          node: backend.node,
+          local: backend.local,
+          state: backend.state,
+        });
+      }
+    }
+    return found;
+  }
+
+  function flows(filter: { address?: string; service?: string; limit: number }): FlowView[] {
+    const names = new Map<number, string>();
+    for (const view of model.servicePorts())
+      names.set(view.serviceId, `${view.service}:${view.portName === "" ? view.port : view.portName}`);
+    const nameOf = (id: number): string => names.get(id) ?? `#${id}`;
+    return listFlows(dataplane, state.hz, filter.limit, (flow) => {
+      if (
+        filter.address !== undefined &&
+        ![flow.client, flow.frontend, flow.backend].some(({ address }) => address === filter.address)
+      )
+        return false;
+      return (
+        filter.service === undefined ||
+        nameOf(flow.serviceId).startsWith(`${filter.service}:`) ||
+        nameOf(flow.serviceId) === filter.service
+      );
+    }).map((flow) => ({
+      protocol: flow.protocol,
+      client: hostAndPort(flow.client.address, flow.client.port),
+      frontend: hostAndPort(flow.frontend.address, flow.frontend.port),
+      backend: hostAndPort(flow.backend.address, flow.backend.port),
+      sourceTranslation: flow.source === undefined ? "" : hostAndPort(flow.source.address, flow.source.port),
+      service: nameOf(flow.serviceId),
+      state: flow.state,
+      idleMs: flow.idleMs,
+      table: flow.table,
+    }));
+  }
+
+  function counters(): AgentCounters {
+    const reasons = new Map<string, number>();
+    for (const { reason } of allNotices()) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+    const perService: AgentCounters["services"][number][] = [];
+    for (const view of model.servicePorts()) {
+      if (view.kind !== "service") continue;
+      const [namespace = "", name = ""] = view.service.split("/");
+      const totals = totalsOf(view.serviceId);
+      perService.push({
+        namespace,
+        name,
+        port: view.portName === "" ? String(view.port) : view.portName,
+        protocol: view.protocol,
+        ...totals,
+      });
+    }
+    return {
+      verdicts: readVerdicts(dataplane),
+      services: mergeServices(perService),
+      notices: [...reasons].map(([reason, count]) => ({ reason, count })),
+      applies: { ...state.applies, lastDurationSeconds: state.lastApply.durationMs / 1000 },
+      maps: capacity(),
+      announcedAddresses: announcer.claims().length,
+      flows: Object.entries(state.flowEntries).map(([table, entries]) => ({ table, entries })),
+    };
+  }
+
+  return { status, services, backends, flows, counters };
+}
+
+/** Both families of a dual-stack port are one series. */
+function mergeServices(list: readonly AgentCounters["services"][number][]): AgentCounters["services"] {
+  const merged = new Map<string, AgentCounters["services"][number]>();
+  for (const one of list) {
+    const key = `${one.namespace}/${one.name}/${one.port}/${one.protocol}`;
+    const known = merged.get(key);
+    merged.set(
+      key,
+      known === undefined
+        ? one
+        : {
+            ...known,
+            connections: known.connections + one.connections,
+            packets: known.packets + one.packets,
+            bytes: known.bytes + one.bytes,
+          },
+    );
+  }
+  return [...merged.values()];
+}
+
+/** Reasons for which the allocator left a LoadBalancer Service without an address. */
+const LB_REASONS: ReadonlySet<string> = new Set([
+  "no-pool",
+  "pool-exhausted",
+  "not-in-pool",
+  "address-in-use",
+  "wrong-class",
+  "wrong-pool",
+]);

@@ -1,0 +1,448 @@
+// The agent of a node: waits for something to change, lets a burst gather for a moment, asks the model what the maps ought to
+// hold, applies it, and says how that went. A broken invariant ends the process; the datapath goes on without it.
+import { mkdirSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
+import { createAttachments } from "../datapath/attach.ts";
+import { fullTables, readHz, sweepFlows } from "../datapath/flow-table.ts";
+import { type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
+import { loadDataplane, lockPinDir, preparePinDir } from "../datapath/load.ts";
+import { announcerOf } from "../l2/eligibility.ts";
+import { addressFromBigInt, parseRange } from "../lib/address.ts";
+import { Failure } from "../lib/errors.ts";
+import { createLog } from "../lib/log.ts";
+import { features, isCgroup2, netnsCookie } from "../libbpf/mod.ts";
+import { createModel } from "../model/model.ts";
+import type { Notice, ObjectEvent } from "../model/objects.ts";
+import type { PrefixRange } from "../model/operations.ts";
+import { createDnsServer, createManifestSource, type DnsServer } from "../standalone/mod.ts";
+import { type AgentState, createAgentView } from "./agent-view.ts";
+import { type Claim, createAnnouncer } from "./announcer.ts";
+import { defaultRouteAddresses, deviceForAddress } from "./device-roles.ts";
+import { ensureForwardRules } from "./forward-rules.ts";
+import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
+import { readNetwork, watchNetwork } from "./network.ts";
+import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
+import type { AgentOptions } from "./options.ts";
+import { reservePorts } from "./reserved-ports.ts";
+import type { AgentStatus, AgentView } from "./view.ts";
+
+export interface AgentWiring {
+  readonly signal: AbortSignal;
+  /** Starts the HTTP servers over the agent's view. agent/ knows no HTTP. */
+  serve(view: AgentView): Promise<{
+    close(): Promise<void>;
+    health(list: readonly { readonly service: string; readonly port: number; readonly localEndpoints: number }[]): void;
+  }>;
+}
+
+const GATHER_MS = 3;
+const SWEEP_MS = 15_000;
+const FIREWALL_MS = 30_000;
+const RENEW_MS = 1_000;
+const RETRY_MS = [100, 500, 2_000, 10_000];
+/** The first plan goes in parts of so many Services, so that no task of the loop is long. */
+const PLAN_PART = 500;
+/** A renewal that comes later than this did not come from a sound loop. */
+const LOOP_ALIVE_MS = 2_500;
+
+/** Prefixes of a range's text, in the form that the datapath compares. */
+function prefixOf(text: string): PrefixRange | undefined {
+  const range = parseRange(text);
+  const length = Number(text.split("/")[1]);
+  return range === undefined || !Number.isInteger(length)
+    ? undefined
+    : { address: addressFromBigInt(range.first, range.family), length };
+}
+
+const INSTEAD: Readonly<Record<string, string>> = {
+  tcx: "tc programs are filters of a clsact qdisc",
+  set_retval: "a refused TCP connect goes to a closed loopback port, a refused sendmsg gets EPERM",
+  netns_cookie: "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
+  netns_cookie_option:
+    "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
+  csum_ipv6: "NICs that hand over complete checksums log 'hw csum failure' for translated IPv6",
+  batch: "rows are written one by one",
+  membarrier: "grace periods wait for a map-in-map update",
+};
+
+function degradedFeatures(): AgentStatus["degraded"] {
+  return Object.values(features())
+    .filter(({ name, available }) => !available && INSTEAD[name] !== undefined)
+    .map(({ name, since }) => ({ feature: name, needs: since, instead: INSTEAD[name]! }));
+}
+
+function machineNotice(object: string, reason: string, message: string): Notice {
+  return { object, file: "", field: "", reason, message, severity: "warning" };
+}
+
+function checkMachine(options: AgentOptions): void {
+  if (!isCgroup2(options.cgroup)) {
+    throw new Failure(
+      "machine",
+      options.cgroup,
+      `could not use ${options.cgroup} for socket programs: it is no cgroup2 directory; mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or name it with --cgroup`,
+    );
+  }
+  for (const name of ["mmap_array", "ktime_boot", "cgroup_link"] as const) {
+    const feature = features()[name];
+    if (!feature.available) {
+      throw new Failure(
+        "machine",
+        name,
+        `could not start: this kernel lacks ${name}; Millrace needs Linux 5.10 or later (this feature came with ${feature.since})`,
+      );
+    }
+  }
+}
+
+/** Runs until the signal aborts. What it attached and pinned stays: the datapath does not need it. */
+export async function runAgent(options: AgentOptions, wiring: AgentWiring): Promise<void> {
+  const log = createLog("agent");
+  const { signal } = wiring;
+  checkMachine(options);
+  preparePinDir(options.pinDir);
+  using _lock = lockPinDir(options.pinDir);
+  mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
+
+  let read = await readNetwork();
+  const noHeader = read.devices.some((device) => device.linkType !== "ether" && device.linkType !== "loopback");
+  const began = performance.now();
+  const loaded = loadDataplane({
+    pinDir: options.pinDir,
+    stateDir: options.stateDir,
+    mapSizes: options.mapSizes,
+    l3: noHeader,
+    xdp: true,
+  });
+  const { dataplane } = loaded;
+  log.info(
+    { ms: Math.round(performance.now() - began), adopted: loaded.adopted, copiedFlows: loaded.copiedFlows },
+    "programs loaded",
+  );
+
+  const attachments = createAttachments({ pinDir: options.pinDir, stateDir: options.stateDir });
+  const network = createNodeNetwork(dataplane, attachments, { named: options.devices, xdp: options.xdp }, log);
+  const announcer = createAnnouncer(dataplane, createLog("l2"));
+  const serviceRanges = options.serviceClusterIpRange.map(prefixOf).filter((range) => range !== undefined);
+  const model = createModel({ nodeName: options.nodeName, capacity: dataplane.capacity, serviceRanges });
+
+  const startNotices = loaded.keptSizes.map((map) =>
+    machineNotice(
+      `Map ${map}`,
+      "size-kept",
+      `the pinned map ${map} keeps its size of ${dataplane.map(map).maxEntries} entries; 'millrace cleanup' and a start give it the new one`,
+    ),
+  );
+  let forward = await ensureForwardRules(options.forwardMark);
+  const state: AgentState = {
+    startedMs: Date.now(),
+    hz: readHz(dataplane),
+    appliedDigest: "",
+    lastApply: { atMs: 0, durationMs: 0, operations: 0, error: "" },
+    applies: { total: 0, failed: 0, operations: 0 },
+    flowEntries: { tcp_flows: 0, udp_flows: 0, openings: 0 },
+    unhealthy: ["the source of objects has not synced yet"],
+    sockets: options.sockets === "host-only" ? "host-only" : "all",
+    notices: () => [
+      ...startNotices,
+      ...(forward.problem === "" ? [] : [machineNotice("Firewall FORWARD", "forward-policy", forward.problem)]),
+    ],
+    degraded: degradedFeatures(),
+  };
+
+  // --- settings and devices ---------------------------------------------------------------------------------------------
+  const writeSettings = (tablesFull: number): void => {
+    const network_ = network.network();
+    const { device } = defaultRouteAddresses(network_);
+    const uplink =
+      network_.devices.find(({ name }) => name === device) ??
+      network_.devices.find(({ ifindex }) => network.roles().get(ifindex) === "uplink");
+    const { first, last } = options.snatPortRange;
+    const settings: Settings = {
+      nodeCookie: nodeCookie,
+      sockets: state.sockets === "host-only" ? SOCKETS_MODE_VALUES.SOCKETS_HOST_ONLY : SOCKETS_MODE_VALUES.SOCKETS_ALL,
+      hz: state.hz,
+      snatFirst: first,
+      snatCount: last - first + 1,
+      udpTimeout: 120,
+      tablesFull,
+      uplink: uplink?.ifindex ?? 0,
+      forwardMark: forward.needed ? options.forwardMark : 0,
+    };
+    // Programs read them while they are written: what is right stays untouched.
+    if (!isDeepStrictEqual(settings, dataplane.readSettings())) dataplane.writeSettings(settings);
+  };
+  const nodeCookie = features().netns_cookie_option.available ? netnsCookie() : 0n;
+  let tablesFull = 0;
+
+  const knownNodes = readKnownNodes(options.stateDir);
+  const nodeAddresses = (): NodeAddresses => {
+    if (model.nodes().size === 0 && knownNodes !== undefined) return knownNodes;
+    const own = model.nodes().get(options.nodeName)?.internalAddresses ?? defaultRouteAddresses(read).addresses;
+    const others = [...model.nodes().values()].filter(({ name }) => name !== options.nodeName);
+    return {
+      own,
+      others: others.flatMap(({ internalAddresses }) => internalAddresses),
+      otherPodCIDRs: others.flatMap(({ podCIDRs }) => podCIDRs),
+    };
+  };
+  const updateNetwork = (): void => {
+    network.update(read, nodeAddresses());
+    writeSettings(tablesFull);
+  };
+  try {
+    reservePorts(options.snatPortRange, options.stateDir);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    log.warn(error.message);
+    startNotices.push(machineNotice(`Sysctl ${error.subject}`, "ports-not-reserved", error.message));
+  }
+
+  // --- the source -------------------------------------------------------------------------------------------------------
+  const ownNode = { name: options.nodeName, addresses: defaultRouteAddresses(read).addresses };
+  let dns: DnsServer | undefined;
+  if (!options.readOnly && ownNode.addresses.length > 0) {
+    dns = await createDnsServer({
+      addresses: ownNode.addresses,
+      port: 0,
+      clusterDomain: options.clusterDomain,
+      log: createLog("dns"),
+    });
+  }
+  const source = createManifestSource({
+    paths: options.manifests,
+    readOnly: options.readOnly,
+    stateDir: options.stateDir,
+    serviceClusterIpRange: options.serviceClusterIpRange,
+    serviceNodePortRange: options.serviceNodePortRange,
+    ownNode,
+    dns: dns === undefined ? undefined : { addresses: dns.addresses, port: dns.port, nodeName: options.nodeName },
+    log: createLog("manifests"),
+  });
+
+  // --- the loop ---------------------------------------------------------------------------------------------------------
+  let pendingDigest = "";
+  let synced = false;
+  let nodesChanged = true;
+  let failures = 0;
+  let timer: NodeJS.Timeout | undefined;
+  let running: Promise<void> | undefined;
+  let ended: ((error: unknown) => void) | undefined;
+  let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
+
+  model.adopt(dataplane.readState());
+  updateNetwork();
+  if (loaded.adopted) {
+    // The programs of this build over the rows that are there: nothing has to be known of Services for that.
+    if (loaded.replacesLayout) attachments.beginHandover(loaded.catchUp);
+    loaded.catchUp();
+    network.attach();
+    attachSockets();
+    loaded.catchUp();
+    attachments.finishHandover();
+    loaded.removeOldLayouts();
+  }
+
+  /** A sidecar or a sandbox must see the Service's own address: its pod's packets are translated instead (trap A16). */
+  function chooseSockets(): void {
+    if (options.sockets !== "auto") return;
+    const mode = source.bypassesSockets(options.nodeName) ? "host-only" : "all";
+    if (mode === state.sockets) return;
+    state.sockets = mode;
+    log.info({ sockets: mode }, "sockets are translated anew");
+    writeSettings(tablesFull);
+  }
+
+  function attachSockets(): void {
+    const sockets = ["recvmsg4", "recvmsg6", "peername4", "peername6", "connect4", "connect6", "sendmsg4", "sendmsg6"];
+    attachments.attachSockets(
+      options.cgroup,
+      sockets.map((name) => dataplane.program(`sock_${name}`)),
+    );
+  }
+
+  function claims(): Claim[] {
+    const found: Claim[] = [];
+    for (const [key, service] of model.services()) {
+      for (const { address, fromPool } of service.loadBalancerAddresses) {
+        if (!fromPool) continue;
+        const best = announcerOf({
+          service,
+          address,
+          nodes: model.nodes().values(),
+          advertisements: model.l2Advertisements().values(),
+          pools: model.pools().values(),
+          endpoints: model.slicesOf(key),
+        });
+        if (best?.node !== options.nodeName) continue;
+        const named = network.network().devices.filter((device) => best.interfaces.includes(device.name));
+        const devices =
+          best.interfaces.length > 0 ? named : [deviceForAddress(address, network.network(), network.roles())];
+        for (const device of devices) {
+          if (device === undefined || network.roles().get(device.ifindex) !== "uplink") continue;
+          if (!found.some((claim) => claim.address === address && claim.ifindex === device.ifindex)) {
+            found.push({ address, service: key, device: device.name, ifindex: device.ifindex, mac: device.mac });
+          }
+        }
+      }
+    }
+    return found;
+  }
+
+  async function sync(): Promise<void> {
+    if (nodesChanged) {
+      nodesChanged = false;
+      updateNetwork();
+      const trouble = saveKnownNodes(options.stateDir, nodeAddresses());
+      if (trouble !== undefined) log.warn({ reason: trouble }, "could not remember the nodes' addresses");
+    }
+    do {
+      const digest = pendingDigest;
+      const start = performance.now();
+      const operations = model.plan(state.applies.total === 0 ? PLAN_PART : undefined);
+      const isLast = !model.isDirty();
+      await dataplane.apply(operations, () => {
+        state.lastApply = {
+          atMs: Date.now(),
+          durationMs: performance.now() - start,
+          operations: operations.length,
+          error: "",
+        };
+        if (!isLast) return;
+        if (state.applies.total === 0 && !loaded.adopted) {
+          network.attach();
+          attachSockets();
+        }
+        announcer.set(claims());
+        servers?.health(model.healthChecks());
+        state.appliedDigest = digest;
+        state.unhealthy = [];
+      });
+      state.applies.operations += operations.length;
+      if (isLast) state.applies.total++;
+      else await new Promise((resolve) => setImmediate(resolve));
+    } while (model.isDirty());
+    failures = 0;
+  }
+
+  function schedule(delayMs = GATHER_MS): void {
+    if (timer !== undefined || signal.aborted || !synced) return;
+    timer = setTimeout(() => {
+      timer = undefined;
+      if (running !== undefined) return void running.then(() => schedule());
+      running = sync()
+        .catch((error: unknown) => {
+          if (!(error instanceof Failure) || error.code === "internal") return ended?.(error);
+          state.applies.failed++;
+          const delay = RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)]!;
+          state.lastApply = { ...state.lastApply, atMs: Date.now(), error: error.message };
+          state.unhealthy = [`the last apply failed: ${error.message}`];
+          log.error({ err: error, retryMs: delay }, "could not apply");
+          // What the kernel holds now is the truth; everything is compared with it anew.
+          model.adopt(dataplane.readState());
+          setTimeout(() => schedule(), delay).unref();
+        })
+        .finally(() => {
+          running = undefined;
+          if (failures === 0 && model.isDirty()) schedule();
+        });
+    }, delayMs);
+  }
+
+  const view = createAgentView({ options, state, model, source, dataplane, network, announcer, attachments });
+  servers = await wiring.serve(view);
+
+  const watch = watchNetwork(() => {
+    readNetwork()
+      .then((fresh) => {
+        // An answer that comes while the agent ends finds its maps closed.
+        if (signal.aborted) return;
+        read = fresh;
+        if (!options.readOnly)
+          source.setOwnNode({ name: options.nodeName, addresses: defaultRouteAddresses(read).addresses });
+        updateNetwork();
+        if (synced && state.applies.total > 0) announcer.set(claims());
+      })
+      .catch((error: unknown) => {
+        if (!signal.aborted) log.warn({ err: error }, "could not follow the network");
+      });
+  }, log);
+
+  let lastTick = performance.now();
+  const renew = setInterval(() => {
+    const now = performance.now();
+    const alive = now - lastTick < LOOP_ALIVE_MS;
+    lastTick = now;
+    const devices = new Map(network.network().devices.map((device) => [device.ifindex, device]));
+    announcer.renew(({ ifindex }) => {
+      const device = devices.get(ifindex);
+      return alive && state.lastApply.error === "" && device?.running === true && network.isAttached(ifindex);
+    });
+  }, RENEW_MS);
+
+  const firewall = setInterval(() => {
+    ensureForwardRules(options.forwardMark)
+      .then((found) => {
+        if (signal.aborted) return;
+        forward = found;
+        writeSettings(tablesFull);
+      })
+      .catch((error: unknown) => log.warn({ err: error }, "could not check the FORWARD policy"));
+  }, FIREWALL_MS);
+
+  let sweeping = false;
+  const sweep = setInterval(() => {
+    if (sweeping) return;
+    sweeping = true;
+    sweepFlows(dataplane, state.hz)
+      .then(({ entries }) => {
+        if (signal.aborted) return;
+        state.flowEntries = entries;
+        const full = fullTables(dataplane, entries);
+        if (full === tablesFull) return;
+        tablesFull = full;
+        writeSettings(full);
+      })
+      .catch((error: unknown) => {
+        if (!signal.aborted) log.warn({ err: error }, "could not sweep the flow tables");
+      })
+      .finally(() => {
+        sweeping = false;
+      });
+  }, SWEEP_MS);
+
+  const finished = new Promise<void>((resolve, reject) => {
+    ended = reject;
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    if (signal.aborted) resolve();
+  });
+  try {
+    await source.start((events: readonly ObjectEvent[], digest) => {
+      pendingDigest = digest;
+      chooseSockets();
+      model.update(events);
+      dns?.update(events);
+      if (events.some(({ kind }) => kind === "Node")) nodesChanged = true;
+      synced = true;
+      // A batch that changes nothing here is in force already.
+      if (!model.isDirty() && running === undefined && state.applies.total > 0) {
+        state.appliedDigest = digest;
+        announcer.set(claims());
+      } else schedule();
+    });
+    await finished;
+  } finally {
+    clearTimeout(timer);
+    clearInterval(renew);
+    clearInterval(sweep);
+    clearInterval(firewall);
+    watch.stop();
+    announcer.stop();
+    await source.stop();
+    await dns?.stop();
+    await running?.catch(() => undefined);
+    await servers.close();
+    attachments.close();
+    loaded.close();
+  }
+}

@@ -1,0 +1,137 @@
+// Which devices are uplinks, which are pod devices, and which source address SNAT writes on each. Pure.
+import { type Address, type AddressRange, familyOf, parseRange, rangeContains } from "../lib/address.ts";
+import type { Device, Network, Route } from "./network.ts";
+
+export type DeviceRole = "uplink" | "pod";
+
+export interface RolesQuestion {
+  readonly network: Network;
+  /** Uplinks by name; empty: found by the rules. */
+  readonly named: readonly string[];
+  /** InternalIPs of this node's Node object. */
+  readonly ownAddresses: readonly Address[];
+  /** InternalIPs and pod CIDRs of the other nodes. */
+  readonly otherAddresses: readonly Address[];
+  readonly otherPodCIDRs: readonly string[];
+}
+
+function rangeOf(route: Route): AddressRange | undefined {
+  return parseRange(`${route.address}/${route.length}`);
+}
+
+const within = (inner: AddressRange, outer: AddressRange): boolean =>
+  inner.family === outer.family && inner.first >= outer.first && inner.last <= outer.last;
+
+/** Devices that a route to another node's address or pods leaves by. A default route counts by itself. */
+function routesToOthers(question: RolesQuestion): Set<string> {
+  const { network, otherAddresses } = question;
+  const pods = question.otherPodCIDRs.map(parseRange).filter((range) => range !== undefined);
+  const found = new Set<string>();
+  for (const route of network.routes) {
+    if (route.isDefault) {
+      found.add(route.device);
+      continue;
+    }
+    const range = rangeOf(route);
+    // A pod of this node may have an address out of another node's range: its own host route leads to no other node.
+    if (range === undefined || (isHostRoute(route) && !route.viaGateway && !otherAddresses.includes(route.address)))
+      continue;
+    if (
+      pods.some((pod) => within(pod, range) || within(range, pod)) ||
+      otherAddresses.some((address) => rangeContains(range, address))
+    ) {
+      found.add(route.device);
+    }
+  }
+  return found;
+}
+
+const isHostRoute = (route: Route): boolean => route.length === (familyOf(route.address) === "IPv4" ? 32 : 128);
+
+/**
+ * The role of each device that has one, by ifindex. An uplink is named, or has an address of this node, the default route, or
+ * a route to another node's address or pods, overlays included. A pod device is any other veth that a bridge has enslaved or
+ * that has a host route. Enslaved devices and loopback are never uplinks: what is above them is.
+ */
+export function deviceRoles(question: RolesQuestion): Map<number, DeviceRole> {
+  const { network, named, ownAddresses } = question;
+  const toOthers = routesToOthers(question);
+  const withHostRoute = new Set(network.routes.filter(isHostRoute).map(({ device }) => device));
+  const bridges = new Set(network.devices.filter(({ kind }) => kind === "bridge").map(({ name }) => name));
+  const roles = new Map<number, DeviceRole>();
+  for (const device of network.devices) {
+    if (device.linkType === "loopback") continue;
+    const isUplink =
+      named.length > 0 && named.includes(device.name)
+        ? true
+        : device.master === "" &&
+          // With --devices given, overlays that lead to other nodes' pods still count: nobody lists those.
+          (named.length === 0 || device.kind === "vxlan" || device.kind === "ipip" || device.kind === "wireguard") &&
+          (toOthers.has(device.name) || device.addresses.some(({ address }) => ownAddresses.includes(address)));
+    if (isUplink) roles.set(device.ifindex, "uplink");
+    else if (device.kind === "veth" && (bridges.has(device.master) || withHostRoute.has(device.name))) {
+      roles.set(device.ifindex, "pod");
+    }
+  }
+  return roles;
+}
+
+/**
+ * The address that the kernel would use as source for packets that leave by `device`, per family: the preferred source of its
+ * routes, else its own first address (of its bridge, for a port), else the node's. "" when there is none.
+ */
+export function snatSources(
+  device: Device,
+  network: Network,
+  ownAddresses: readonly Address[],
+): { readonly IPv4: Address | ""; readonly IPv6: Address | "" } {
+  const holder = device.master === "" ? device : (network.devices.find(({ name }) => name === device.master) ?? device);
+  const of = (family: "IPv4" | "IPv6"): Address | "" => {
+    const own = holder.addresses.filter(({ address }) => familyOf(address) === family).map(({ address }) => address);
+    const preferred = network.routes
+      .filter((route) => route.device === holder.name && route.source !== "" && familyOf(route.source) === family)
+      .sort((a, b) => a.metric - b.metric || a.length - b.length)
+      .map(({ source }) => source);
+    const node = ownAddresses.find((address) => familyOf(address) === family);
+    // A device with the node's own address speaks as the node, whatever else it has.
+    if (node !== undefined && own.includes(node)) return node;
+    return own[0] ?? preferred[0] ?? node ?? "";
+  };
+  return { IPv4: of("IPv4"), IPv6: of("IPv6") };
+}
+
+/** The device that `address` belongs on: the uplink with the longest prefix over it, else the default route's. */
+export function deviceForAddress(
+  address: Address,
+  network: Network,
+  roles: ReadonlyMap<number, DeviceRole>,
+): Device | undefined {
+  const uplinks = network.devices.filter(
+    (device) => roles.get(device.ifindex) === "uplink" && device.linkType === "ether",
+  );
+  let best: { readonly device: Device; readonly length: number } | undefined;
+  for (const device of uplinks) {
+    for (const own of device.addresses) {
+      const range = parseRange(`${own.address}/${own.length}`);
+      if (range === undefined || !rangeContains(range, address)) continue;
+      if (best === undefined || own.length > best.length) best = { device, length: own.length };
+    }
+  }
+  if (best !== undefined) return best.device;
+  const route = network.routes
+    .filter((one) => one.isDefault && familyOf(one.address) === familyOf(address))
+    .sort((a, b) => a.metric - b.metric)[0];
+  return uplinks.find(({ name }) => name === route?.device);
+}
+
+/** Device and addresses of the default route: what a node without a Node object is known by. */
+export function defaultRouteAddresses(network: Network): { readonly device: string; readonly addresses: Address[] } {
+  const routes = network.routes.filter(({ isDefault }) => isDefault).sort((a, b) => a.metric - b.metric);
+  const device = network.devices.find(({ name }) => name === routes[0]?.device);
+  const addresses: Address[] = [];
+  for (const family of ["IPv4", "IPv6"] as const) {
+    const first = device?.addresses.find(({ address }) => familyOf(address) === family);
+    if (first !== undefined) addresses.push(first.address);
+  }
+  return { device: device?.name ?? "", addresses };
+}

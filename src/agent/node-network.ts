@@ -1,0 +1,236 @@
+// Keeps the datapath's knowledge of this node's devices true: programs on uplinks and pod devices, the `devices` map (bridge,
+// MTU, MAC, SNAT source), and what is wrong with the machine's network settings.
+import { readFileSync } from "node:fs";
+import type { Attachments, TcPrograms } from "../datapath/attach.ts";
+import type { Dataplane } from "../datapath/dataplane.ts";
+import { DEVICE, DEVICE_FLAG_VALUES, writeDevice } from "../datapath/layout.gen.ts";
+import type { Address } from "../lib/address.ts";
+import type { Log } from "../lib/log.ts";
+import type { Notice } from "../model/objects.ts";
+import { type DeviceRole, deviceRoles, snatSources } from "./device-roles.ts";
+import type { Device, Network } from "./network.ts";
+
+export interface NodeAddresses {
+  readonly own: readonly Address[];
+  readonly others: readonly Address[];
+  readonly otherPodCIDRs: readonly string[];
+}
+
+export interface NodeNetworkOptions {
+  readonly named: readonly string[];
+  readonly xdp: "auto" | "on" | "off";
+}
+
+export interface NodeNetwork {
+  /** Brings the maps in line with what was read, and, once `attach` was called, the programs too. */
+  update(network: Network, addresses: NodeAddresses): void;
+  /** From now on programs are attached. */
+  attach(): void;
+  network(): Network;
+  roles(): ReadonlyMap<number, DeviceRole>;
+  isAttached(ifindex: number): boolean;
+  notices(): readonly Notice[];
+}
+
+const UNSET = "::";
+
+/**
+ * A device on which XDP frames can be received and sent by redirect. Not below VLAN devices: XDP does not see a tag that the
+ * NIC has stripped, and would take their frames for its own (trap C7).
+ */
+function isXdpDevice(device: Device, network: Network, xdp: NodeNetworkOptions["xdp"]): boolean {
+  if (xdp === "off" || device.linkType !== "ether") return false;
+  if (network.devices.some(({ kind, lower }) => kind === "vlan" && lower === device.name)) return false;
+  if (xdp === "on") return device.kind === "" || device.kind === "veth";
+  return device.kind === "";
+}
+
+function setting(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return "";
+  }
+}
+
+export function createNodeNetwork(
+  dataplane: Dataplane,
+  attachments: Attachments,
+  options: NodeNetworkOptions,
+  log: Log,
+): NodeNetwork {
+  const devices = dataplane.map("devices");
+  let network: Network = { devices: [], routes: [] };
+  let addresses: NodeAddresses = { own: [], others: [], otherPodCIDRs: [] };
+  let roles: ReadonlyMap<number, DeviceRole> = new Map();
+  let attaching = false;
+  const attached = new Map<number, { readonly name: string; readonly role: DeviceRole }>();
+  const failures = new Map<number, Notice>();
+  const written = new Map<number, string>();
+  let settings: Notice[] = [];
+
+  const index = (ifindex: number): Uint8Array => {
+    const key = new Uint8Array(4);
+    new DataView(key.buffer).setUint32(0, ifindex, true);
+    return key;
+  };
+
+  function writeDevices(): void {
+    const present = new Set<number>();
+    const bridges = new Map(
+      network.devices.filter(({ kind }) => kind === "bridge").map(({ name, ifindex }) => [name, ifindex]),
+    );
+    for (const device of network.devices) {
+      if (device.linkType === "loopback") continue;
+      present.add(device.ifindex);
+      const sources = snatSources(device, network, addresses.own);
+      const value = new Uint8Array(DEVICE.size);
+      const isUplink = roles.get(device.ifindex) === "uplink";
+      writeDevice(value, 0, {
+        master: bridges.get(device.master) ?? 0,
+        flags:
+          (device.linkType === "ether" ? 0 : DEVICE_FLAG_VALUES.DEVICE_NO_LINK_HEADER) |
+          (isUplink && isXdpDevice(device, network, options.xdp) ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0),
+        mtu: device.mtu,
+        mac: device.mac,
+        source4: sources.IPv4 === "" ? UNSET : sources.IPv4,
+        source6: sources.IPv6 === "" ? UNSET : sources.IPv6,
+      });
+      const text = Buffer.from(value).toString("hex");
+      if (written.get(device.ifindex) === text) continue;
+      // A replaced element of a hash can be read in pieces: what an agent before this one wrote stays when it is right.
+      const before = devices.lookup(index(device.ifindex));
+      if (before === undefined || Buffer.compare(before, value) !== 0) devices.update(index(device.ifindex), value);
+      written.set(device.ifindex, text);
+    }
+    for (const [key] of [...devices.entries()]) {
+      const ifindex = new DataView(key.buffer, key.byteOffset).getUint32(0, true);
+      if (present.has(ifindex)) continue;
+      devices.delete(key);
+      written.delete(ifindex);
+    }
+  }
+
+  function programsFor(device: Device, role: DeviceRole): TcPrograms {
+    const names =
+      role === "pod"
+        ? (["tc_pod_ingress", "tc_pod_egress"] as const)
+        : device.linkType === "ether"
+          ? (["tc_uplink_ingress", "tc_uplink_egress"] as const)
+          : (["tc_uplink_in_l3", "tc_uplink_out_l3"] as const);
+    return { ingress: dataplane.program(names[0]), egress: dataplane.program(names[1]) };
+  }
+
+  /** XDP only takes work off tc: a driver that cannot run the program natively goes without. */
+  function attachXdpTo(device: Device, role: DeviceRole): void {
+    if (role !== "uplink" || !isXdpDevice(device, network, options.xdp)) {
+      attachments.detachXdp(device.name, device.ifindex);
+      return;
+    }
+    try {
+      attachments.attachXdp(device.name, device.ifindex, dataplane.program("xdp_uplink"));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      log.info({ device: device.name, reason }, "no XDP on this device");
+      if (options.xdp !== "on") return;
+      failures.set(device.ifindex, {
+        object: `Device ${device.name}`,
+        file: "",
+        field: "",
+        reason: "no-xdp",
+        message: `could not run XDP on ${device.name}, tc does its work: ${reason}`,
+        severity: "warning",
+      });
+    }
+  }
+
+  function attachAll(): void {
+    const present = new Set(network.devices.map(({ ifindex }) => ifindex));
+    attachments.sweep(present);
+    for (const ifindex of [...attached.keys(), ...failures.keys()]) {
+      if (present.has(ifindex)) continue;
+      attached.delete(ifindex);
+      failures.delete(ifindex);
+    }
+    for (const device of network.devices) {
+      const role = roles.get(device.ifindex);
+      const before = attached.get(device.ifindex);
+      if (role === before?.role) continue;
+      try {
+        if (role === undefined) {
+          attachments.detachDevice(device.name, device.ifindex);
+          attached.delete(device.ifindex);
+        } else {
+          attachments.attachDevice(device.name, device.ifindex, programsFor(device, role));
+          attached.set(device.ifindex, { name: device.name, role });
+        }
+        failures.delete(device.ifindex);
+        if (role !== undefined) attachXdpTo(device, role);
+        log.debug({ device: device.name, role: role ?? "none" }, "attached");
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        if (!failures.has(device.ifindex)) log.error({ device: device.name, err: error }, "could not attach");
+        failures.set(device.ifindex, {
+          object: `Device ${device.name}`,
+          file: "",
+          field: "",
+          reason: "not-attached",
+          message,
+          severity: "error",
+        });
+      }
+    }
+    attachments.reassert();
+  }
+
+  /** Without forwarding on the device that a packet came in by, no route is found for it. */
+  function checkSettings(): void {
+    settings = [];
+    for (const device of network.devices) {
+      if (!roles.has(device.ifindex)) continue;
+      for (const family of ["ipv4", "ipv6"] as const) {
+        const isUsed = addresses.own.some((address) => address.includes(":") === (family === "ipv6"));
+        const path = `/proc/sys/net/${family}/conf/${device.name}/forwarding`;
+        if (!isUsed || setting(path) !== "0") continue;
+        if (device.master !== "") continue;
+        settings.push({
+          object: `Device ${device.name}`,
+          file: "",
+          field: `net.${family}.conf.${device.name}.forwarding`,
+          reason: "forwarding-off",
+          message: `${family === "ipv4" ? "IPv4" : "IPv6"} forwarding is off on ${device.name}: packets for backends on other nodes are dropped; set net.${family}.conf.${device.name}.forwarding=1`,
+          severity: "error",
+        });
+      }
+    }
+  }
+
+  function apply(): void {
+    roles = deviceRoles({
+      network,
+      named: options.named,
+      ownAddresses: addresses.own,
+      otherAddresses: addresses.others,
+      otherPodCIDRs: addresses.otherPodCIDRs,
+    });
+    writeDevices();
+    checkSettings();
+    if (attaching) attachAll();
+  }
+
+  return {
+    update(read, known) {
+      network = read;
+      addresses = known;
+      apply();
+    },
+    attach() {
+      attaching = true;
+      attachAll();
+    },
+    network: () => network,
+    roles: () => roles,
+    isAttached: (ifindex) => attached.has(ifindex),
+    notices: () => [...failures.values(), ...settings],
+  };
+}

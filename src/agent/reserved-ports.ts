@@ -1,0 +1,95 @@
+// Reserves the source ports of SNAT in net.ipv4.ip_local_reserved_ports, so that no process of this node gets one by itself,
+// and gives them back. What was there before is kept in the state directory.
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Failure } from "../lib/errors.ts";
+
+const SYSCTL = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+const FILE = "reserved-ports.json";
+
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+interface Saved {
+  /** What the sysctl held before us. */
+  readonly before: string;
+  /** What we added, in the order of adding. */
+  readonly added: string;
+}
+
+/** Ranges of the sysctl's text ("1-2,5"). */
+export function parsePorts(text: string): PortRange[] {
+  return text
+    .trim()
+    .split(",")
+    .filter((part) => part !== "")
+    .map((part) => {
+      const [first, last] = part.split("-").map(Number);
+      return { first: first!, last: last ?? first! };
+    });
+}
+
+const formatPorts = (ranges: readonly PortRange[]): string =>
+  ranges.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`)).join(",");
+
+const contains = (ranges: readonly PortRange[], { first, last }: PortRange): boolean =>
+  ranges.some((range) => range.first <= first && range.last >= last);
+
+/** Ranges without the ports of `taken`. */
+export function subtractPorts(ranges: readonly PortRange[], taken: PortRange): PortRange[] {
+  return ranges.flatMap((range) => {
+    if (range.last < taken.first || range.first > taken.last) return [range];
+    return [
+      ...(range.first < taken.first ? [{ first: range.first, last: taken.first - 1 }] : []),
+      ...(range.last > taken.last ? [{ first: taken.last + 1, last: range.last }] : []),
+    ];
+  });
+}
+
+/** Adds `range`. Throws Failure "machine" when the sysctl cannot be written. */
+export function reservePorts(range: PortRange, stateDir: string): void {
+  const before = readFileSync(SYSCTL, "utf8").trim();
+  const ranges = parsePorts(before);
+  if (contains(ranges, range)) return;
+  const path = join(stateDir, FILE);
+  const known = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Saved) : undefined;
+  const added = parsePorts(known?.added ?? "");
+  if (!contains(added, range)) {
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    const saved: Saved = { before: known?.before ?? before, added: formatPorts([...added, range]) };
+    writeFileSync(`${path}.new`, JSON.stringify(saved));
+    renameSync(`${path}.new`, path);
+  }
+  try {
+    writeFileSync(SYSCTL, formatPorts([...ranges, range]));
+  } catch (cause) {
+    throw new Failure(
+      "machine",
+      "ip_local_reserved_ports",
+      `could not reserve ports ${formatPorts([range])} in net.ipv4.ip_local_reserved_ports: connections of this node may collide with translated ones; make it writable`,
+      { cause },
+    );
+  }
+}
+
+/** Takes out what reservePorts added; other people's changes since stay. True when there was something. */
+export function releasePorts(stateDir: string): boolean {
+  const path = join(stateDir, FILE);
+  if (!existsSync(path)) return false;
+  const saved = JSON.parse(readFileSync(path, "utf8")) as Saved;
+  const before = parsePorts(saved.before);
+  let left = parsePorts(readFileSync(SYSCTL, "utf8"));
+  for (const added of parsePorts(saved.added)) {
+    left = subtractPorts(left, added);
+    // Ports of ours that somebody had reserved before us are theirs.
+    for (const range of before) {
+      if (range.last < added.first || range.first > added.last || contains(left, range)) continue;
+      left = [...subtractPorts(left, range), range];
+    }
+  }
+  writeFileSync(SYSCTL, left.length === 0 ? "\n" : formatPorts(left.sort((a, b) => a.first - b.first)));
+  rmSync(path);
+  return true;
+}

@@ -1,0 +1,152 @@
+// Merges flags, environment, configuration file and defaults (in this order of precedence) into AgentOptions.
+// Everything wrong is a Failure of code "usage" that names the flag, the variable or the key, and its value.
+import { open } from "node:fs/promises";
+import { hostname } from "node:os";
+import type { AgentOptions } from "../agent/options.ts";
+import { Failure } from "../lib/errors.ts";
+import { findCgroup2 } from "./cgroup2.ts";
+import { environmentName, type MachineDefaults, SETTINGS, type Setting, WrongValue } from "./settings.ts";
+
+const MAX_CONFIG_BYTES = 1 << 20;
+
+/** A value as text, and how to call the place it came from in a message. */
+interface Given {
+  readonly text: string;
+  readonly from: string;
+}
+
+export interface OptionSources {
+  /** By setting name: the text of a flag; lists comma-joined. Absent: not given. */
+  readonly flags: Readonly<Record<string, string>>;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** "" when there is none. */
+  readonly configFile: string;
+}
+
+/** The agent's options from everything that was given. Asks the machine for its host name and cgroup2 mount. @throws Failure "usage" or "machine" */
+export async function readAgentOptions(sources: OptionSources): Promise<AgentOptions> {
+  const file = sources.configFile === "" ? {} : await readConfigFile(sources.configFile);
+  return mergeOptions(sources, file, { nodeName: hostname().toLowerCase(), cgroup: await findCgroup2() });
+}
+
+/** Where an agent with these flags and this environment leaves things. @throws Failure "usage" or "machine" */
+export async function readPlaces(
+  values: { readonly pinDir?: string; readonly stateDir?: string; readonly cgroup?: string },
+  environment: OptionSources["environment"],
+): Promise<Pick<AgentOptions, "pinDir" | "stateDir" | "cgroup">> {
+  const given = { "pin-dir": values.pinDir, "state-dir": values.stateDir, cgroup: values.cgroup };
+  const flags = Object.fromEntries(
+    Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
+  const machine = { nodeName: "", cgroup: await findCgroup2() };
+  const places: Partial<AgentOptions> = {};
+  for (const setting of SETTINGS.filter(({ name }) => Object.hasOwn(given, name))) {
+    Object.assign(
+      places,
+      readSetting(setting, findGiven(setting, { flags, environment, configFile: "" }, {}, machine)),
+    );
+  }
+  return places as AgentOptions;
+}
+
+/** The pure part of `readAgentOptions`. @throws Failure */
+export function mergeOptions(
+  sources: OptionSources,
+  file: Readonly<Record<string, string>>,
+  machine: MachineDefaults,
+): AgentOptions {
+  let options: Partial<AgentOptions> = {};
+  for (const setting of SETTINGS) {
+    const given = findGiven(setting, sources, file, machine);
+    const part = readSetting(setting, given);
+    const mapSizes = { ...options.mapSizes, ...part.mapSizes } as AgentOptions["mapSizes"];
+    options = { ...options, ...part, mapSizes };
+  }
+  // Each setting of the table has contributed its part: a test compares the keys.
+  return options as AgentOptions;
+}
+
+function findGiven(
+  { name, defaultValue }: Setting,
+  { flags, environment, configFile }: OptionSources,
+  file: Readonly<Record<string, string>>,
+  machine: MachineDefaults,
+): Given {
+  const flag = flags[name];
+  if (flag !== undefined) return { text: flag, from: `--${name}` };
+  const variable = environment[environmentName(name)];
+  if (variable !== undefined) return { text: variable, from: environmentName(name) };
+  const value = file[name];
+  if (value !== undefined) return { text: value, from: `${name} in ${configFile}` };
+  return { text: defaultValue(machine), from: `--${name}` };
+}
+
+function readSetting(setting: Setting, { text, from }: Given): Partial<AgentOptions> {
+  if (setting.name === "cgroup" && text === "") {
+    const hint = "mount it (mount -t cgroup2 none /sys/fs/cgroup), or name a directory of it with --cgroup";
+    throw new Failure("machine", "cgroup2", `could not find a cgroup2 mount: ${hint}`);
+  }
+  try {
+    return setting.read(text);
+  } catch (cause) {
+    if (!(cause instanceof WrongValue)) throw cause;
+    throw new Failure("usage", from, `${from} must be ${cause.message}: current value is '${text}'`, { cause });
+  }
+}
+
+/** The keys and values of a configuration file, as flags would have them. @throws Failure "usage" */
+export async function readConfigFile(path: string): Promise<Record<string, string>> {
+  let text: string;
+  try {
+    text = await readLimited(path);
+  } catch (cause) {
+    const reason = cause instanceof Failure ? cause.message : (cause as NodeJS.ErrnoException).code;
+    throw new Failure("usage", path, `could not read the configuration ${path}: ${reason}`, { cause });
+  }
+  return parseConfig(text, path);
+}
+
+async function readLimited(path: string): Promise<string> {
+  await using file = await open(path, "r");
+  const { size } = await file.stat();
+  if (size > MAX_CONFIG_BYTES) throw new Failure("usage", path, `it is larger than ${MAX_CONFIG_BYTES} bytes`);
+  return file.readFile("utf8");
+}
+
+/** `readConfigFile` on text; `path` is for messages. @throws Failure "usage" */
+export async function parseConfig(text: string, path: string): Promise<Record<string, string>> {
+  const { parseDocument } = await import("yaml");
+  const document = parseDocument(text, { prettyErrors: true });
+  const [problem] = document.errors;
+  if (problem !== undefined) {
+    const reason = problem.message.split("\n", 1)[0]?.replace(/:$/, "");
+    throw new Failure("usage", path, `could not read the configuration ${path}: ${reason}`, { cause: problem });
+  }
+  let content: unknown;
+  try {
+    // No setting is worth an alias: refusing them all refuses alias bombs.
+    content = document.toJS({ maxAliasCount: 0 }) ?? {};
+  } catch (cause) {
+    throw new Failure("usage", path, `could not read the configuration ${path}: it uses aliases`, { cause });
+  }
+  if (typeof content !== "object" || Array.isArray(content)) {
+    throw new Failure("usage", path, `could not read the configuration ${path}: it must be a mapping of settings`);
+  }
+  const values: Record<string, string> = {};
+  for (const [key, value] of Object.entries(content as Record<string, unknown>)) {
+    const setting = SETTINGS.find((known) => known.name === key);
+    if (setting === undefined) {
+      throw new Failure("usage", `${path}: ${key}`, `could not use the configuration ${path}: unknown key '${key}'`);
+    }
+    values[key] = textOf(setting, value, path);
+  }
+  return values;
+}
+
+function textOf(setting: Setting, value: unknown, path: string): string {
+  if (setting.list && Array.isArray(value) && value.every((item) => typeof item === "string")) return value.join(",");
+  if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") return String(value);
+  const wanted = setting.list ? "a text or a list of texts" : "a single value";
+  const from = `${setting.name} in ${path}`;
+  throw new Failure("usage", from, `${from} must be ${wanted}: current value is '${JSON.stringify(value)}'`);
+}

@@ -1,0 +1,8 @@
+// Says early, and in one sentence, that a command needs root.
+import { Failure } from "../lib/errors.ts";
+
+/** @throws Failure "machine" */
+export function requireRoot(what: string): void {
+  if (process.geteuid?.() === 0) return;
+  throw new Failure("machine", "root", `could not ${what}: it loads programs into the kernel and needs root; try sudo`);
+}

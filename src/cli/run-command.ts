@@ -1,0 +1,49 @@
+// `millrace run`: the agent, until it is told to stop.
+import { type Command, Option } from "commander";
+import type { Wiring } from "./program.ts";
+import { environmentName, SETTINGS, type Setting } from "./settings.ts";
+
+type FlagValues = Readonly<Record<string, string | true | undefined>>;
+
+export function registerRunCommand(program: Command, wiring: Wiring): void {
+  const command = program
+    .command("run")
+    .description("run the agent of this node: keep the kernel's maps equal to what the objects ask for")
+    .option("--config <FILE>", "YAML file whose keys are the flags below, without dashes in front")
+    .addHelpText(
+      "after",
+      `\nPrecedence: flags, environment (${environmentName("state-dir")} for --state-dir), --config, defaults.`,
+    );
+  for (const setting of SETTINGS) command.addOption(flagOf(setting));
+  command.action(async (values: FlagValues) => {
+    const { requireRoot } = await import("./require-root.ts");
+    const { readAgentOptions } = await import("./agent-options.ts");
+    const options = await readAgentOptions({
+      flags: flagsByName(values),
+      environment: process.env,
+      configFile: String(values["config"] ?? ""),
+    });
+    requireRoot("run the agent");
+    const { runAgent } = await import("../agent/agent.ts");
+    await runAgent(options, { signal: wiring.stopSignal(), serve: (view) => wiring.createServers(options, view) });
+  });
+}
+
+function flagOf({ name, placeholder, list, defaultText, help }: Setting): Option {
+  const value = placeholder === "" ? "[true|false]" : `<${placeholder}>`;
+  const description = defaultText === "" ? help : `${help} (default: ${defaultText})`;
+  const option = new Option(`--${name} ${value}`, description);
+  if (list)
+    option.argParser((text: string, before: string | undefined) => (before === undefined ? text : `${before},${text}`));
+  return option;
+}
+
+/** Commander's camel-case values by the names of the settings. A switch that stands alone means true. */
+function flagsByName(values: FlagValues): Record<string, string> {
+  const flags: Record<string, string> = {};
+  for (const setting of SETTINGS) {
+    const value = values[flagOf(setting).attributeName()];
+    if (value !== undefined) flags[setting.name] = String(value);
+  }
+  return flags;
+}

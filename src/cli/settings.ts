@@ -1,0 +1,290 @@
+// The settings of `millrace run`: one table from which come the flags, the environment variables, the keys of the
+// configuration file, the checks and the documentation. Never reads a file and never looks at the machine.
+import type { AgentOptions } from "../agent/options.ts";
+import { canonicalAddress, parseRange } from "../lib/address.ts";
+import { parseBindAddress } from "../lib/bind-address.ts";
+import { DEFAULT_API_SOCKET } from "../lib/paths.ts";
+
+/** What a text must be, for "NAME must be <this>: current value is 'x'". Thrown by a setting's `read`. */
+export class WrongValue extends Error {
+  override readonly name: string = "WrongValue";
+}
+
+/** Defaults that only the machine can tell. */
+export interface MachineDefaults {
+  readonly nodeName: string;
+  /** Where cgroup2 is mounted, "" when nowhere. */
+  readonly cgroup: string;
+}
+
+export interface Setting {
+  /** The flag without dashes, and the key in the configuration file. */
+  readonly name: string;
+  /** Placeholder in the help; "" for a switch, which takes true or false in the file and may stand alone as a flag. */
+  readonly placeholder: string;
+  /** It takes several values: comma-separated, a list in the file, the flag repeated. */
+  readonly list: boolean;
+  /** As the help shows it; "" when there is none. */
+  readonly defaultText: string;
+  readonly help: string;
+  /** The value of the default, in the form of a flag. */
+  defaultValue(machine: MachineDefaults): string;
+  /** The part of the options that `text` stands for. @throws WrongValue */
+  read(text: string): Partial<AgentOptions>;
+}
+
+const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+/** Linux: 1 to 15 bytes, no slash, no white space, neither "." nor "..". */
+const DEVICE_NAME = /^(?!\.{1,2}$)[^\s/:]{1,15}$/;
+
+function dnsName(text: string, what: string): string {
+  if (text.length === 0 || text.length > 253 || !text.split(".").every((label) => DNS_LABEL.test(label))) {
+    throw new WrongValue(`${what} (RFC 1123: lower-case letters, digits, "-" and ".", at most 253)`);
+  }
+  return text;
+}
+
+function absolutePath(text: string): string {
+  if (!text.startsWith("/") || text.includes("\0")) throw new WrongValue("an absolute path");
+  return text.length > 1 ? text.replace(/\/+$/, "") : text;
+}
+
+function items(text: string): string[] {
+  return text === "" ? [] : text.split(",").map((item) => item.trim());
+}
+
+function oneOf<T extends string>(text: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === text);
+  if (found === undefined) throw new WrongValue(`${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}`);
+  return found;
+}
+
+function portRange(text: string): { first: number; last: number } {
+  const match = /^(\d{1,5})-(\d{1,5})$/.exec(text);
+  const [first, last] = [Number(match?.[1]), Number(match?.[2])];
+  if (match === null || first < 1 || last > 65535 || first > last) {
+    throw new WrongValue("first-last, two ports from 1 to 65535 in this order");
+  }
+  return { first, last };
+}
+
+function mark(text: string): number {
+  const value = /^(0x[0-9a-f]{1,8}|\d{1,10})$/i.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isInteger(value) || value > 0xffffffff) throw new WrongValue("a 32-bit number such as 0x1000");
+  return value;
+}
+
+/** SNAT ports are taken from the bits of a hash: the range is reserved whole, and it must hold no listener of the system. */
+function snatPortRange(text: string): { first: number; last: number } {
+  const range = portRange(text);
+  const size = range.last - range.first + 1;
+  if (range.first < 1024 || size < 256 || size > 16384) {
+    throw new WrongValue("first-last, from 1024 on, 256 to 16384 ports");
+  }
+  return range;
+}
+
+function clusterRanges(text: string): string[] {
+  const ranges = items(text);
+  const families = ranges.map((range) => (range.includes("/") ? parseRange(range)?.family : undefined));
+  if (ranges.length < 1 || ranges.length > 2 || families.includes(undefined) || families[0] === families[1]) {
+    throw new WrongValue("one CIDR, or one of each family (10.96.0.0/12,fd00:10:96::/112)");
+  }
+  return ranges.map((range) => {
+    const [base, length] = range.split("/");
+    return `${canonicalAddress((base ?? "").trim())}/${(length ?? "").trim()}`;
+  });
+}
+
+function bindAddress(text: string, need: "optional" | "required" = "optional"): string {
+  if (text === "" && need === "optional") return "";
+  if (parseBindAddress(text) === undefined) throw new WrongValue("ADDRESS:PORT, [ADDRESS]:PORT or :PORT");
+  return text;
+}
+
+function wholeNumber(text: string, least: number, most: number): number {
+  const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= least && value <= most)) throw new WrongValue(`a whole number from ${least} to ${most}`);
+  return value;
+}
+
+type Plain = Omit<Setting, "list" | "defaultText" | "defaultValue" | "placeholder"> &
+  Partial<Pick<Setting, "list" | "defaultText" | "defaultValue" | "placeholder">> & { readonly default?: string };
+
+function setting({ default: value = "", ...rest }: Plain): Setting {
+  return {
+    placeholder: "",
+    list: false,
+    defaultText: value,
+    defaultValue: () => value,
+    ...rest,
+  };
+}
+
+/** One of the map sizes: they are merged key by key. */
+function mapSize(key: keyof AgentOptions["mapSizes"], value: number, help: string): Setting {
+  return setting({
+    name: `max-${key}`,
+    placeholder: "N",
+    default: String(value),
+    help,
+    read: (text) => ({ mapSizes: { [key]: wholeNumber(text, 64, 16_777_216) } as unknown as AgentOptions["mapSizes"] }),
+  });
+}
+
+/** Every setting, in the order of the help. */
+export const SETTINGS: readonly Setting[] = [
+  setting({
+    name: "manifests",
+    placeholder: "PATH",
+    list: true,
+    help: "directory of Kubernetes manifests (YAML or JSON), or a single file; may be repeated",
+    read: (text) => {
+      const paths = items(text);
+      if (paths.length === 0 || paths.includes("")) throw new WrongValue("one directory or file at least");
+      return { manifests: paths };
+    },
+  }),
+  setting({
+    name: "state-dir",
+    placeholder: "DIR",
+    default: "/var/lib/millrace",
+    help: "where allocated addresses, ports and ids are kept",
+    read: (text) => ({ stateDir: absolutePath(text) }),
+  }),
+  setting({
+    name: "node-name",
+    placeholder: "NAME",
+    defaultText: "the host name",
+    defaultValue: (machine) => machine.nodeName,
+    help: "name of this machine's Node object",
+    read: (text) => ({ nodeName: dnsName(text, "the name of a Node") }),
+  }),
+  setting({
+    name: "cgroup",
+    placeholder: "DIR",
+    defaultText: "where cgroup2 is mounted",
+    defaultValue: (machine) => machine.cgroup,
+    help: "cgroup2 directory that holds all processes and pods of this node",
+    read: (text) => ({ cgroup: absolutePath(text) }),
+  }),
+  setting({
+    name: "pin-dir",
+    placeholder: "DIR",
+    default: "/sys/fs/bpf/millrace",
+    help: "directory on a bpffs for programs, maps and links; made when absent",
+    read: (text) => ({ pinDir: absolutePath(text) }),
+  }),
+  setting({
+    name: "devices",
+    placeholder: "NAME",
+    list: true,
+    defaultText: "found by addresses and routes",
+    help: "uplinks by name; may be repeated",
+    read: (text) => {
+      const devices = items(text);
+      if (!devices.every((device) => DEVICE_NAME.test(device))) throw new WrongValue("names of network devices");
+      return { devices };
+    },
+  }),
+  setting({
+    name: "service-cluster-ip-range",
+    placeholder: "CIDR",
+    list: true,
+    default: "10.96.0.0/12",
+    help: "range of the cluster addresses, one for each family",
+    read: (text) => ({ serviceClusterIpRange: clusterRanges(text) }),
+  }),
+  setting({
+    name: "service-node-port-range",
+    placeholder: "FIRST-LAST",
+    default: "30000-32767",
+    help: "range of the node ports",
+    read: (text) => ({ serviceNodePortRange: portRange(text) }),
+  }),
+  setting({
+    name: "cluster-domain",
+    placeholder: "DOMAIN",
+    default: "cluster.local",
+    help: "domain of the cluster's names",
+    read: (text) => ({ clusterDomain: dnsName(text, "a domain name") }),
+  }),
+  setting({
+    name: "read-only",
+    default: "false",
+    help: "take addresses and node ports as the objects carry them: allocate and write nothing",
+    read: (text) => ({ readOnly: oneOf(text, ["true", "false"]) === "true" }),
+  }),
+  setting({
+    name: "sockets",
+    placeholder: "MODE",
+    default: "auto",
+    help: "who is translated at the socket: all, host-only (processes outside pods), auto",
+    read: (text) => ({ sockets: oneOf(text, ["all", "host-only", "auto"]) }),
+  }),
+  setting({
+    name: "xdp",
+    placeholder: "MODE",
+    default: "auto",
+    help: "XDP on the uplinks: on, off, auto (on where the device's driver has it and can transmit)",
+    read: (text) => ({ xdp: oneOf(text, ["auto", "on", "off"]) }),
+  }),
+  setting({
+    name: "snat-port-range",
+    placeholder: "FIRST-LAST",
+    default: "49152-65535",
+    help: "source ports of translated connections to other nodes; reserved in ip_local_reserved_ports",
+    read: (text) => ({ snatPortRange: snatPortRange(text) }),
+  }),
+  setting({
+    name: "forward-mark",
+    placeholder: "MARK",
+    default: "0x1000",
+    help: "mark bit of translated packets, accepted where iptables' FORWARD policy is DROP; 0 leaves the firewall alone",
+    read: (text) => ({ forwardMark: mark(text) }),
+  }),
+  setting({
+    name: "api-socket",
+    placeholder: "PATH",
+    default: DEFAULT_API_SOCKET,
+    help: "unix socket of the API",
+    read: (text) => {
+      const path = absolutePath(text);
+      // sockaddr_un.sun_path, with its terminating zero.
+      if (Buffer.byteLength(path) > 107) throw new WrongValue("an absolute path of at most 107 bytes");
+      return { apiSocket: path };
+    },
+  }),
+  setting({
+    name: "api-address",
+    placeholder: "ADDRESS:PORT",
+    defaultText: "none",
+    help: "serve the API over TCP too; it has no authentication: keep it on loopback",
+    read: (text) => ({ apiAddress: bindAddress(text) }),
+  }),
+  setting({
+    name: "healthz-bind-address",
+    placeholder: "ADDRESS:PORT",
+    default: "0.0.0.0:10256",
+    help: "/healthz and /livez; empty: none",
+    read: (text) => ({ healthzBindAddress: bindAddress(text) }),
+  }),
+  setting({
+    name: "metrics-bind-address",
+    placeholder: "ADDRESS:PORT",
+    default: "127.0.0.1:10249",
+    help: "/metrics; empty: none",
+    read: (text) => ({ metricsBindAddress: bindAddress(text) }),
+  }),
+  mapSize("services", 16_384, "Service ports that the maps have room for"),
+  mapSize("frontends", 65_536, "frontends: address, port and protocol"),
+  mapSize("backends", 131_072, "backends: address and port behind a Service port"),
+  mapSize("slots", 524_288, "slots: a Service that changes needs its old and its new ones for a moment"),
+  mapSize("flows", 262_144, "flows of each protocol, two entries for each flow"),
+  mapSize("openings", 65_536, "flows that were not yet answered"),
+];
+
+/** The environment variable of a setting: MILLRACE_STATE_DIR for `state-dir`. */
+export function environmentName(name: string): string {
+  return `MILLRACE_${name.toUpperCase().replaceAll("-", "_")}`;
+}

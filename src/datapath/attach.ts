@@ -1,0 +1,343 @@
+// Puts programs on devices and on the cgroup, as pinned links that outlive the agent. A link that is there already gets this
+// build's program in place, so that no packet passes without one. Below Linux 6.6 tc programs are filters of a clsact qdisc,
+// which live as long as the device.
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { KernelError } from "../lib/errors.ts";
+import {
+  attachCgroup,
+  attachClsact,
+  attachTcx,
+  attachXdp,
+  type BpfLink,
+  type BpfProgram,
+  type Direction,
+  detachClsact,
+  ensureClsact,
+  errnoName,
+  hasFeature,
+  ingressQdisc,
+  openPinnedLink,
+  queryClsact,
+  queryTcx,
+  removeClsact,
+  unpin,
+} from "../libbpf/mod.ts";
+
+/** Our filters' place under clsact: fixed, so that a replacement is atomic, with a handle ("Mi") that nobody else gives. */
+const PLACE = { handle: 0x4d69, priority: 1 } as const;
+/** Where a program runs behind the one that it is to replace. */
+const PLACE_BEHIND = { handle: 0x4d69, priority: 2 } as const;
+const PLACES = [PLACE, PLACE_BEHIND] as const;
+const DIRECTIONS = ["ingress", "egress"] as const;
+
+export interface TcPrograms {
+  readonly ingress: BpfProgram;
+  readonly egress: BpfProgram;
+}
+
+export interface AttachedDevice {
+  readonly name: string;
+  readonly ifindex: number;
+  readonly programs: readonly string[];
+}
+
+export interface Attachments {
+  readonly mode: "tcx" | "clsact";
+  /** Attaches or replaces. Throws KernelError or IngressQdiscError; what was attached before stays. */
+  attachDevice(name: string, ifindex: number, programs: TcPrograms): void;
+  attachXdp(name: string, ifindex: number, program: BpfProgram): void;
+  detachXdp(name: string, ifindex: number): void;
+  /** Takes our programs off a device that is neither uplink nor pod device any more. */
+  detachDevice(name: string, ifindex: number): void;
+  /** Programs that run when answers come (recvmsg, getpeername) belong before those that send. */
+  attachSockets(cgroup: string, programs: readonly BpfProgram[]): void;
+  /**
+   * From now until `finishHandover` programs of uplinks, and those that translate answers, do not replace the ones of the
+   * build before but run behind them, so that answers of flows in either build's maps are translated wherever they come.
+   * `switched` is called around each switch: what the other build opened until then has to be caught up with. Without a call
+   * to finish, the programs behind go with this process.
+   */
+  beginHandover(switched: () => void): void;
+  /** Takes the programs of the build before off: at ingress of all uplinks at once, then the rest. */
+  finishHandover(): void;
+  /** Puts ours back to the head of ingress and the tail of egress when another program came before or behind. */
+  reassert(): void;
+  /** Drops pins whose device or cgroup is gone, and devices not in `ifindexes`. */
+  sweep(ifindexes: ReadonlySet<number>): void;
+  devices(): readonly AttachedDevice[];
+  close(): void;
+}
+
+interface DeviceRecord {
+  readonly name: string;
+  readonly ifindex: number;
+  programs: TcPrograms;
+  xdp: string | undefined;
+}
+
+export interface AttachOptions {
+  readonly pinDir: string;
+  /** Remembers which clsact qdiscs are ours. */
+  readonly stateDir: string;
+}
+
+const QDISCS = "clsact-qdiscs.json";
+const NEXT_PREFIX = "next-";
+
+/** ifindexes of the devices whose clsact qdisc we made, by name. */
+export function readOwnQdiscs(stateDir: string): Record<string, number> {
+  try {
+    return JSON.parse(readFileSync(join(stateDir, QDISCS), "utf8")) as Record<string, number>;
+  } catch {
+    return {};
+  }
+}
+
+function writeOwnQdiscs(stateDir: string, qdiscs: Record<string, number>): void {
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  const path = join(stateDir, QDISCS);
+  writeFileSync(`${path}.new`, JSON.stringify(qdiscs));
+  renameSync(`${path}.new`, path);
+}
+
+export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachments {
+  const mode = hasFeature("tcx") ? "tcx" : "clsact";
+  const linksDirectory = join(pinDir, "links");
+  mkdirSync(linksDirectory, { recursive: true, mode: 0o700 });
+  const links = new Map<string, BpfLink>();
+  const records = new Map<number, DeviceRecord>();
+  const ownQdiscs = readOwnQdiscs(stateDir);
+
+  // A bpffs takes no dots in names, and VLAN devices have them.
+  const pathOf = (pin: string): string => join(linksDirectory, pin.replaceAll(".", "+"));
+  const tcPin = (name: string, ifindex: number, direction: Direction): string => `tcx-${name}-${ifindex}-${direction}`;
+  const xdpPin = (name: string, ifindex: number): string => `xdp-${name}-${ifindex}`;
+
+  function drop(pin: string): void {
+    links.get(pin)?.close();
+    links.delete(pin);
+    if (existsSync(pathOf(pin))) unpin(pathOf(pin));
+  }
+
+  /** The pinned link with `program` in it, or a new one made by `attach`. */
+  function link(pin: string, program: BpfProgram, attach: () => BpfLink): void {
+    let found = links.get(pin);
+    if (found === undefined && existsSync(pathOf(pin))) {
+      found = openPinnedLink(pathOf(pin));
+      links.set(pin, found);
+    }
+    if (found !== undefined && !found.isSevered()) {
+      if (found.info().programId !== program.id) found.update(program);
+      return;
+    }
+    drop(pin);
+    const made = attach();
+    links.set(pin, made);
+    made.pin(pathOf(pin));
+  }
+
+  const position = (direction: Direction): { readonly position: "head" | "tail" } => ({
+    position: direction === "ingress" ? "head" : "tail",
+  });
+
+  interface Successor {
+    /** Whatever takes time. */
+    prepare(): void;
+    /** The program of the build before is gone. */
+    takeOver(): void;
+  }
+  /** `opening`: at ingress of uplinks, where flows are opened that may be answered at any of them. */
+  let handover:
+    | {
+        readonly switched: () => void;
+        readonly opening: Map<string, Successor>;
+        readonly answers: Map<string, Successor>;
+      }
+    | undefined;
+
+  /** In a handover: `program` behind the one whose link is pinned. False when there is none to wait for. */
+  function linkBehind(pin: string, program: BpfProgram, isOpening: boolean, attach: () => BpfLink): boolean {
+    if (handover === undefined || links.has(pin) || !existsSync(pathOf(pin))) return false;
+    const before = openPinnedLink(pathOf(pin));
+    if (before.isSevered() || before.info().programId === program.id) {
+      before.close();
+      return false;
+    }
+    const next = attach();
+    links.set(pin, next);
+    (isOpening ? handover.opening : handover.answers).set(pin, {
+      prepare() {
+        // By rename: whenever this process dies, a link is pinned there.
+        next.pin(pathOf(NEXT_PREFIX + pin));
+        renameSync(pathOf(NEXT_PREFIX + pin), pathOf(pin));
+      },
+      takeOver: () => before.close(),
+    });
+    return true;
+  }
+
+  function filterBehind(ifindex: number, direction: Direction, program: BpfProgram): boolean {
+    if (handover === undefined || queryClsact(ifindex, direction, PLACE) === undefined) return false;
+    attachClsact(program, ifindex, direction, PLACE_BEHIND);
+    const list = direction === "ingress" ? handover.opening : handover.answers;
+    list.set(`${ifindex} ${direction}`, {
+      prepare: () => undefined,
+      takeOver() {
+        attachClsact(program, ifindex, direction, PLACE);
+        detachClsact(ifindex, direction, PLACE_BEHIND);
+      },
+    });
+    return true;
+  }
+
+  function attachDirection(name: string, ifindex: number, direction: Direction, program: BpfProgram): void {
+    const isOpening = direction === "ingress";
+    const runsBehind = !isOpening || program.name.startsWith("tc_uplink");
+    if (mode === "tcx") {
+      const pin = tcPin(name, ifindex, direction);
+      // Among programs of others there is no place behind ours but before theirs.
+      const isAlone = !isOpening || handover === undefined || queryTcx(ifindex, direction).length <= 1;
+      const behind = (): BpfLink => attachTcx(program, ifindex, direction, { position: "tail" });
+      if (runsBehind && isAlone && linkBehind(pin, program, isOpening, behind)) return;
+      link(pin, program, () => attachTcx(program, ifindex, direction, position(direction)));
+      return;
+    }
+    if (ensureClsact(ifindex).created) {
+      ownQdiscs[name] = ifindex;
+      writeOwnQdiscs(stateDir, ownQdiscs);
+    }
+    if (runsBehind && filterBehind(ifindex, direction, program)) return;
+    attachClsact(program, ifindex, direction, PLACE);
+    // Left by a handover that was cut short.
+    if (handover === undefined) detachClsact(ifindex, direction, PLACE_BEHIND);
+  }
+
+  for (const pin of readdirSync(linksDirectory)) if (pin.startsWith(NEXT_PREFIX)) unpin(join(linksDirectory, pin));
+
+  function reassertDirection({ name, ifindex, programs }: DeviceRecord, direction: Direction): void {
+    const program = programs[direction];
+    const pin = tcPin(name, ifindex, direction);
+    try {
+      const order = queryTcx(ifindex, direction);
+      const wanted = direction === "ingress" ? order[0] : order.at(-1);
+      if (order.length === 0 || wanted === program.id) return;
+      // The kernel takes a program once at a hook and cannot move it: for some microseconds there is none.
+      drop(pin);
+      const made = attachTcx(program, ifindex, direction, position(direction));
+      links.set(pin, made);
+      made.pin(pathOf(pin));
+    } catch (error) {
+      // The device went since the list of devices was read: the next list says so.
+      if (!(error instanceof KernelError) || errnoName(error.errno) !== "ENODEV") throw error;
+    }
+  }
+
+  const detachXdp = (name: string, ifindex: number): void => {
+    drop(xdpPin(name, ifindex));
+    const record = records.get(ifindex);
+    if (record !== undefined) record.xdp = undefined;
+  };
+
+  return {
+    mode,
+    attachDevice(name, ifindex, programs) {
+      // Answers first: what ingress opens from now on finds its way back.
+      attachDirection(name, ifindex, "egress", programs.egress);
+      attachDirection(name, ifindex, "ingress", programs.ingress);
+      records.set(ifindex, { name, ifindex, programs, xdp: records.get(ifindex)?.xdp });
+    },
+    attachXdp(name, ifindex, program) {
+      link(xdpPin(name, ifindex), program, () => attachXdp(program, ifindex, "driver"));
+      const record = records.get(ifindex);
+      if (record !== undefined) record.xdp = program.name;
+    },
+    detachXdp,
+    detachDevice(name, ifindex) {
+      for (const direction of ["ingress", "egress"] as const) {
+        if (mode === "tcx") drop(tcPin(name, ifindex, direction));
+        else detachFilters(ifindex, direction);
+      }
+      if (ownQdiscs[name] === ifindex) {
+        removeUnusedClsact(name, ifindex);
+        delete ownQdiscs[name];
+        writeOwnQdiscs(stateDir, ownQdiscs);
+      }
+      detachXdp(name, ifindex);
+      records.delete(ifindex);
+    },
+    attachSockets(cgroup, programs) {
+      for (const program of programs) {
+        const attach = (): BpfLink => attachCgroup(program, cgroup);
+        const isAnswers = /recvmsg|peername/.test(program.name);
+        if (!isAnswers || !linkBehind(program.name, program, false, attach)) link(program.name, program, attach);
+      }
+    },
+    beginHandover(switched) {
+      handover = { switched, opening: new Map(), answers: new Map() };
+    },
+    finishHandover() {
+      if (handover === undefined) return;
+      const { switched, opening, answers } = handover;
+      handover = undefined;
+      for (const list of [opening, answers]) {
+        for (const successor of list.values()) successor.prepare();
+        switched();
+        for (const successor of list.values()) successor.takeOver();
+        switched();
+      }
+    },
+    reassert() {
+      if (mode !== "tcx" || handover !== undefined) return;
+      for (const record of records.values()) {
+        for (const direction of ["ingress", "egress"] as const) reassertDirection(record, direction);
+      }
+    },
+    sweep(ifindexes) {
+      for (const pin of readdirSync(linksDirectory)) {
+        const match = /^(?:tcx|xdp)-(.+)-(\d+)(?:-(?:in|e)gress)?$/.exec(pin);
+        if (match === null || ifindexes.has(Number(match[2]))) continue;
+        drop(pin);
+      }
+      for (const ifindex of records.keys()) if (!ifindexes.has(ifindex)) records.delete(ifindex);
+    },
+    devices: () =>
+      [...records.values()].map(({ name, ifindex, programs, xdp }) => ({
+        name,
+        ifindex,
+        programs: [programs.ingress.name, programs.egress.name, ...(xdp === undefined ? [] : [xdp])],
+      })),
+    close() {
+      for (const found of links.values()) found.close();
+      links.clear();
+    },
+  };
+}
+
+function detachFilters(ifindex: number, direction: Direction): boolean {
+  return PLACES.map((place) => detachClsact(ifindex, direction, place)).includes(true);
+}
+
+/** Others may have put filters under the qdisc that we made: then it is theirs from now on. */
+function removeUnusedClsact(name: string, ifindex: number): boolean {
+  for (const direction of DIRECTIONS) {
+    const filters = execFileSync("tc", ["-j", "filter", "show", "dev", name, direction], { encoding: "utf8" });
+    if ((JSON.parse(filters) as unknown[]).length > 0) return false;
+  }
+  return removeClsact(ifindex);
+}
+
+/** Takes off clsact filters and qdiscs that are ours. Returns what was removed. `ifindexes` are the devices there are. */
+export function removeClsactAttachments(stateDir: string, ifindexes: ReadonlyMap<string, number>): string[] {
+  const removed: string[] = [];
+  const own = readOwnQdiscs(stateDir);
+  for (const [name, ifindex] of ifindexes) {
+    if (ingressQdisc(ifindex) !== "clsact") continue;
+    for (const direction of DIRECTIONS) {
+      if (detachFilters(ifindex, direction)) removed.push(`${direction} filter of ${name}`);
+    }
+    if (own[name] === ifindex && removeUnusedClsact(name, ifindex)) removed.push(`clsact qdisc of ${name}`);
+  }
+  return removed;
+}

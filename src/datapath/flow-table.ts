@@ -1,0 +1,215 @@
+// The flow tables from user space: listing for the CLI, and the sweep that takes finished and idle flows out and says how full
+// the tables are. New flows are refused by name at 95 %, as an LRU would evict living ones.
+import type { Address } from "../lib/address.ts";
+import type { BpfMap } from "../libbpf/mod.ts";
+import type { Dataplane } from "./dataplane.ts";
+import { protocolName } from "./dataplane.ts";
+import {
+  FLOW,
+  FLOW_PATH_VALUES,
+  FLOW_STATE_VALUES,
+  type Flow,
+  RETIRED_BACKEND,
+  readFlow,
+  readRetiredBackend,
+  readTuple,
+  TUPLE,
+  type Tuple,
+} from "./layout.gen.ts";
+
+export type FlowTableName = "tcp_flows" | "udp_flows" | "openings";
+const TABLES: readonly FlowTableName[] = ["tcp_flows", "udp_flows", "openings"];
+
+export interface FlowTimeouts {
+  readonly tcpEstablishedSeconds: number;
+  /** Ended flows; those with a translated source rest so long before their port is used again. */
+  readonly tcpEndedSeconds: number;
+  readonly udpSeconds: number;
+  readonly openingSeconds: number;
+}
+
+export const FLOW_TIMEOUTS: FlowTimeouts = {
+  tcpEstablishedSeconds: 432_000,
+  tcpEndedSeconds: 60,
+  udpSeconds: 120,
+  openingSeconds: 60,
+};
+
+export interface FlowRecord {
+  readonly table: FlowTableName;
+  readonly protocol: "TCP" | "UDP";
+  readonly client: { readonly address: Address; readonly port: number };
+  readonly frontend: { readonly address: Address; readonly port: number };
+  readonly backend: { readonly address: Address; readonly port: number };
+  /** What the backend sees as source, when it is not the client. */
+  readonly source: { readonly address: Address; readonly port: number } | undefined;
+  readonly serviceId: number;
+  readonly state: string;
+  readonly idleMs: number;
+}
+
+function stateName(state: number, protocol: "TCP" | "UDP"): string {
+  const has = (bit: number): boolean => (state & bit) !== 0;
+  if (has(FLOW_STATE_VALUES.STATE_RESET)) return "reset";
+  const client = has(FLOW_STATE_VALUES.STATE_FIN_CLIENT);
+  const backend = has(FLOW_STATE_VALUES.STATE_FIN_BACKEND);
+  if (client && backend) return "closed";
+  if (client || backend) return "closing";
+  if (has(FLOW_STATE_VALUES.STATE_ESTABLISHED)) return "established";
+  if (has(FLOW_STATE_VALUES.STATE_ANSWERED)) return "answered";
+  return has(FLOW_STATE_VALUES.STATE_MIDSTREAM) ? "midstream" : protocol === "TCP" ? "syn-sent" : "unanswered";
+}
+
+/** Milliseconds between two readings of jiffies, whose low 32 bits wrap. */
+function idleMsOf(seen: number, now: number, hz: number): number {
+  const passed = (now - seen) >>> 0;
+  return passed > 0x7fffffff ? 0 : Math.round((passed * 1000) / hz);
+}
+
+const ended = (state: number): boolean => {
+  const both = FLOW_STATE_VALUES.STATE_FIN_CLIENT | FLOW_STATE_VALUES.STATE_FIN_BACKEND;
+  return (state & FLOW_STATE_VALUES.STATE_RESET) !== 0 || (state & both) === both;
+};
+
+function recordOf(table: FlowTableName, key: Tuple, flow: Flow, now: number, hz: number): FlowRecord | undefined {
+  const protocol = protocolName(key.proto);
+  if (protocol === undefined || flow.answer !== 0 || flow.path === FLOW_PATH_VALUES.PATH_PORT_CHANGE) return undefined;
+  const { write } = flow;
+  const translated = write.source !== key.source || write.sourcePort !== key.sourcePort;
+  return {
+    table,
+    protocol,
+    client: { address: key.source, port: key.sourcePort },
+    frontend: { address: key.destination, port: key.destinationPort },
+    backend: { address: write.destination, port: write.destinationPort },
+    source: translated ? { address: write.source, port: write.sourcePort } : undefined,
+    serviceId: flow.service,
+    state: stateName(flow.state, protocol),
+    idleMs: idleMsOf(flow.seen, now, hz),
+  };
+}
+
+export interface Clocks {
+  /** Low 32 bits. */
+  readonly jiffies: number;
+  readonly bootNs: bigint;
+}
+
+const clockData = new Uint8Array(64);
+
+/** jiffies and the boot clock at one moment, from the kernel. */
+export function readClocks(dataplane: Dataplane): Clocks {
+  const { data } = dataplane.program("tc_clocks").testRun({ data: clockData });
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  return { jiffies: Number(view.getBigUint64(0, true) & 0xffffffffn), bootNs: view.getBigUint64(8, true) };
+}
+
+/** Jiffies a second: jiffies start five minutes before their 32-bit wrap, so one reading tells which of the kernel's rates it is. */
+export function readHz(dataplane: Dataplane): number {
+  const { jiffies, bootNs } = readClocks(dataplane);
+  const seconds = Number(bootNs / 1_000_000n) / 1000;
+  const error = (hz: number): number => {
+    const expected = (seconds - 300) * hz;
+    const off = (((jiffies - expected) % 2 ** 32) + 2 ** 32) % 2 ** 32;
+    return Math.min(off, 2 ** 32 - off);
+  };
+  return [100, 250, 300, 1000].sort((a, b) => error(a) - error(b))[0]!;
+}
+
+/** Up to `limit` flows that `wanted` accepts. */
+export function listFlows(
+  dataplane: Dataplane,
+  hz: number,
+  limit: number,
+  wanted: (flow: FlowRecord) => boolean,
+): FlowRecord[] {
+  const now = readClocks(dataplane).jiffies;
+  const found: FlowRecord[] = [];
+  for (const table of TABLES) {
+    for (const chunk of dataplane.map(table).batches()) {
+      for (let i = 0; i < chunk.count; i++) {
+        if (chunk.values[i * FLOW.size + FLOW.answer] !== 0) continue;
+        const record = recordOf(
+          table,
+          readTuple(chunk.keys, i * TUPLE.size),
+          readFlow(chunk.values, i * FLOW.size),
+          now,
+          hz,
+        );
+        if (record === undefined || !wanted(record)) continue;
+        found.push(record);
+        if (found.length >= limit) return found;
+      }
+    }
+  }
+  return found;
+}
+
+export interface SweepResult {
+  readonly entries: Readonly<Record<FlowTableName, number>>;
+  readonly removed: number;
+}
+
+const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+function expiry(table: FlowTableName, state: number, timeouts: FlowTimeouts): number {
+  if (table === "openings") return timeouts.openingSeconds;
+  if (table === "udp_flows") return timeouts.udpSeconds;
+  return ended(state) ? timeouts.tcpEndedSeconds : timeouts.tcpEstablishedSeconds;
+}
+
+async function sweepTable(
+  map: BpfMap,
+  table: FlowTableName,
+  now: number,
+  hz: number,
+  timeouts: FlowTimeouts,
+): Promise<{ left: number; removed: number }> {
+  let left = 0;
+  let removed = 0;
+  for (const chunk of map.batches(2048)) {
+    const view = new DataView(chunk.values.buffer, chunk.values.byteOffset, chunk.values.byteLength);
+    const stale: Uint8Array[] = [];
+    for (let i = 0; i < chunk.count; i++) {
+      const at = i * FLOW.size;
+      const state = view.getUint32(at + FLOW.state, true);
+      const idle = idleMsOf(view.getUint32(at + FLOW.seen, true), now, hz) / 1000;
+      if (idle > expiry(table, state, timeouts)) stale.push(chunk.keys.slice(i * TUPLE.size, (i + 1) * TUPLE.size));
+    }
+    for (const key of stale) map.delete(key);
+    removed += stale.length;
+    left += chunk.count - stale.length;
+    await pause();
+  }
+  return { left, removed };
+}
+
+/** Takes finished and idle flows out, a few thousand rows at a time, and forgets retired backends whose conversations are over. */
+export async function sweepFlows(
+  dataplane: Dataplane,
+  hz: number,
+  timeouts: FlowTimeouts = FLOW_TIMEOUTS,
+): Promise<SweepResult> {
+  const now = readClocks(dataplane).jiffies;
+  const entries = { tcp_flows: 0, udp_flows: 0, openings: 0 };
+  let removed = 0;
+  for (const table of TABLES) {
+    const result = await sweepTable(dataplane.map(table), table, now, hz, timeouts);
+    entries[table] = result.left;
+    removed += result.removed;
+  }
+  const retired = dataplane.map("retired");
+  const over: Uint8Array[] = [];
+  for (const [key, value] of retired.entries()) {
+    if (value.length < RETIRED_BACKEND.size) continue;
+    if (idleMsOf(readRetiredBackend(value).seen, now, hz) / 1000 > timeouts.udpSeconds) over.push(key);
+  }
+  for (const key of over) retired.delete(key);
+  return { entries, removed };
+}
+
+/** Bits of settings.tables_full: 1 for TCP, 2 for UDP. */
+export function fullTables(dataplane: Dataplane, entries: SweepResult["entries"]): number {
+  const isFull = (table: FlowTableName): boolean => entries[table] > dataplane.map(table).maxEntries * 0.95;
+  return (isFull("tcp_flows") ? 1 : 0) | (isFull("udp_flows") ? 2 : 0);
+}

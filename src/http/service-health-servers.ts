@@ -1,0 +1,104 @@
+// The health check node ports of Services with externalTrafficPolicy Local: a load balancer outside asks each node
+// whether it has local endpoints. Answers as kube-proxy does.
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Log } from "../lib/log.ts";
+import type { Notice, ObjectKey } from "../model/objects.ts";
+import { createListener, type Listener } from "./listener.ts";
+
+export interface ServiceHealth {
+  /** "namespace/name". */
+  readonly service: ObjectKey;
+  /** Its healthCheckNodePort. */
+  readonly port: number;
+  /** Ready endpoints on this node. */
+  readonly localEndpoints: number;
+}
+
+export interface ServiceHealthServers {
+  /** Makes the listeners those of `list`: opens what is new, closes what is gone, and answers by it from now on. */
+  update(list: readonly ServiceHealth[]): void;
+  /** Ports that could not be opened, now. */
+  notices(): readonly Notice[];
+  close(): Promise<void>;
+}
+
+interface Entry {
+  health: ServiceHealth;
+  readonly listener: Listener;
+}
+
+export function createServiceHealthServers(log: Log): ServiceHealthServers {
+  const entries = new Map<number, Entry>();
+  const troubles = new Map<number, Notice>();
+  const closing = new Set<Promise<void>>();
+
+  function open(health: ServiceHealth): void {
+    const { port, service } = health;
+    const server: Server = createServer((request, response) => {
+      const entry = entries.get(port);
+      if (entry === undefined) response.destroy();
+      else answer(entry.health, request, response);
+    });
+    server.requestTimeout = 10_000;
+    const listener = createListener({
+      server,
+      address: { host: "", port },
+      subject: {
+        object: `Service ${service}`,
+        field: "spec.healthCheckNodePort",
+        purpose: `the health check of Service ${service} on port ${port}`,
+      },
+      onNotice(notice) {
+        if (notice === undefined) troubles.delete(port);
+        else {
+          if (!troubles.has(port)) log.warn({ object: notice.object, reason: notice.reason }, notice.message);
+          troubles.set(port, notice);
+        }
+      },
+    });
+    entries.set(port, { health, listener });
+    // A Service that takes over the port of one that goes: wait for the old listener.
+    const opened = Promise.all(closing).then(() =>
+      entries.get(port)?.listener === listener ? listener.listen() : undefined,
+    );
+    opened.catch((error: unknown) => log.error({ err: error }, "a health check port could not be opened"));
+  }
+
+  function shut(port: number, { listener }: Entry): void {
+    entries.delete(port);
+    troubles.delete(port);
+    const closed = listener.close().finally(() => closing.delete(closed));
+    closing.add(closed);
+  }
+
+  return {
+    update(list) {
+      const wanted = new Map(list.map((health) => [health.port, health]));
+      for (const [port, entry] of entries) {
+        const health = wanted.get(port);
+        if (health === undefined || health.service !== entry.health.service) shut(port, entry);
+        else entry.health = health;
+      }
+      for (const [port, health] of wanted) if (!entries.has(port)) open(health);
+    },
+    notices: () => [...troubles.values()],
+    async close() {
+      for (const [port, entry] of entries) shut(port, entry);
+      await Promise.all(closing);
+    },
+  };
+}
+
+function answer({ service, localEndpoints }: ServiceHealth, request: IncomingMessage, response: ServerResponse): void {
+  if (request.method !== "GET" && request.method !== "HEAD") {
+    response.writeHead(405, { allow: "GET, HEAD" }).end();
+    return;
+  }
+  const [namespace, name] = service.split("/");
+  response.writeHead(localEndpoints > 0 ? 200 : 503, {
+    "content-type": "application/json",
+    "x-content-type-options": "nosniff",
+    "x-load-balancing-endpoint-weight": String(localEndpoints),
+  });
+  response.end(`${JSON.stringify({ service: { namespace, name }, localEndpoints })}\n`);
+}

@@ -1,0 +1,336 @@
+// `millrace lab …`: the commands, their flags and what they print. Each loads what it needs when it is run.
+import { resolve } from "node:path";
+import { type Command, Option } from "commander";
+import { Failure } from "../lib/errors.ts";
+import type { Notice } from "../model/objects.ts";
+import type { ChangeResult, LabConfig, LabStatus } from "./lab.ts";
+
+interface Named {
+  readonly name: string;
+}
+
+interface UpFlags extends Named {
+  readonly nodes: string;
+  readonly cni: "bridge" | "ptp" | "vxlan";
+  readonly ipv6?: boolean;
+  readonly filename: readonly string[];
+  readonly netfilter?: boolean;
+  readonly bridgeNf?: boolean;
+  readonly txOffload: string;
+  readonly sockets: string;
+  readonly xdp: string;
+  readonly without: string;
+  readonly agentFlag: readonly string[];
+  readonly agents: boolean;
+  readonly devices: "named" | "auto";
+  readonly dist: string;
+  readonly keep?: boolean;
+}
+
+/** Adds `lab` with its subcommands to the program. */
+export function registerLabCommands(program: Command): void {
+  const lab = program
+    .command("lab")
+    .description("a cluster of network namespaces on this machine: nodes, pods, a LAN, outside clients");
+  // The options of `exec` end where its command begins; commander wants to hear that of the parent too.
+  lab.enablePositionalOptions();
+  registerUp(lab);
+  subcommand(lab, "down", "remove the lab, also one that crashed").action(async ({ name }: Named) => {
+    requireRoot("remove a lab");
+    const { tearDown } = await import("./teardown.ts");
+    process.stderr.write((await tearDown(name)) ? `lab ${name} is removed\n` : `there is no lab ${name}\n`);
+  });
+  registerManifestCommands(lab);
+  registerPodCommands(lab);
+  registerNodeCommands(lab);
+  registerLanCommands(lab);
+  subcommand(lab, "status", "nodes, pods and what is wrong")
+    .addOption(new Option("-o, --output <FORMAT>", "json for programs").choices(["json"]))
+    .action(async ({ name, output }: Named & { output?: string }) => {
+      const status = await give<LabStatus>(name, "status", {});
+      if (output === "json") process.stdout.write(`${JSON.stringify(status, undefined, 2)}\n`);
+      else {
+        const { labStatusText } = await import("./status-text.ts");
+        process.stdout.write(labStatusText(status));
+      }
+    });
+  subcommand(lab, "exec", "run a command in a pod, on a node or on an outside client (client1, client2 …)")
+    .usage("[options] TARGET -- CMD...")
+    .argument("<TARGET>", "pod (NAME or NAMESPACE/NAME), node, client or host")
+    .argument("<CMD...>", "the command; its exit status is that of exec")
+    .passThroughOptions()
+    .action(async (target: string, command: string[], { name }: Named) => {
+      const { lab: chosen, words } = execWords(command, name);
+      const { execTarget } = await import("./exec-target.ts");
+      await execTarget(chosen, target, words);
+    });
+  lab
+    .command("demo")
+    .description("show every example on three nodes, then leave the lab up until Ctrl-C")
+    .option("--once", "take the lab down after the examples; exit status 0 when all are ok")
+    .option("--name <NAME>", "name of the lab", "demo")
+    .addOption(
+      new Option("--cni <CNI>", "how pods are connected").choices(["bridge", "ptp", "vxlan"]).default("bridge"),
+    )
+    .option("--ipv6", "IPv4 and IPv6")
+    .action(async (flags: { once?: boolean; name: string; cni: "bridge" | "ptp" | "vxlan"; ipv6?: boolean }) => {
+      requireRoot("run the demo");
+      const { runDemo } = await import("./demo.ts");
+      // What it interrupted may still hold the event loop: the exit is not left to it.
+      process.exit(
+        await runDemo({ once: flags.once ?? false, lab: flags.name, cni: flags.cni, ipv6: flags.ipv6 ?? false }),
+      );
+    });
+  registerHidden(lab);
+}
+
+function subcommand(lab: Command, name: string, description: string): Command {
+  return lab.command(name).description(description).option("--name <NAME>", "name of the lab", "lab");
+}
+
+function collect(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value];
+}
+
+function withFiles(command: Command): Command {
+  return command
+    .option(
+      "-f, --filename <PATH>",
+      "manifest file or directory; may be repeated, or several PATHs follow",
+      collect,
+      [],
+    )
+    .argument("[PATH...]", "more of them");
+}
+
+function registerUp(lab: Command): void {
+  withFiles(subcommand(lab, "up", "build a lab and apply manifests; returns when they are in force on every node"))
+    .option("--nodes <N>", "how many nodes", "3")
+    .addOption(
+      new Option("--cni <CNI>", "how pods are connected").choices(["bridge", "ptp", "vxlan"]).default("bridge"),
+    )
+    .option("--ipv6", "IPv4 and IPv6")
+    .addOption(
+      new Option("--netfilter", "conntrack, masquerade, INVALID dropped, strict rp_filter on the nodes").hideHelp(),
+    )
+    .addOption(new Option("--bridge-nf", "bridged packets pass netfilter").hideHelp())
+    .addOption(
+      new Option("--tx-offload <STATE>", "checksum offload behind the programs")
+        .choices(["on", "off"])
+        .default("on")
+        .hideHelp(),
+    )
+    .addOption(
+      new Option("--sockets <MODE>", "of the agents").choices(["all", "host-only", "auto"]).default("auto").hideHelp(),
+    )
+    .addOption(new Option("--xdp <MODE>", "of the agents").choices(["auto", "on", "off"]).default("auto").hideHelp())
+    .addOption(new Option("--without <FEATURES>", "MILLRACE_WITHOUT of the agents").default("").hideHelp())
+    .addOption(
+      new Option("--agent-flag <FLAG>", "one more flag for the agents").argParser(collect).default([]).hideHelp(),
+    )
+    .addOption(new Option("--no-agents", "nodes without agents").hideHelp())
+    .addOption(
+      new Option("--devices <MODE>", "uplinks named to the agents, or found by them")
+        .choices(["named", "auto"])
+        .default("named")
+        .hideHelp(),
+    )
+    .addOption(new Option("--dist <DIR>", "the agents' build").default("").hideHelp())
+    .addOption(new Option("--keep", "leave a lab that failed to come up").hideHelp())
+    .action(async (paths: string[], flags: UpFlags) => {
+      requireRoot("build a lab");
+      const { bringUp } = await import("./bring-up.ts");
+      const result = await bringUp(await configOf(flags), files(flags.filename, paths), {
+        progress: say,
+        keep: flags.keep ?? false,
+      });
+      report(result.notices);
+      process.stderr.write(
+        `lab ${flags.name} is up; \`millrace lab status${flags.name === "lab" ? "" : ` --name ${flags.name}`}\` shows it\n`,
+      );
+    });
+}
+
+async function configOf(flags: UpFlags): Promise<LabConfig> {
+  const { labConfig } = await import("./bring-up.ts");
+  return labConfig({
+    lab: flags.name,
+    nodes: wholeNumber("--nodes", flags.nodes),
+    cni: flags.cni,
+    ipv6: flags.ipv6 ?? false,
+    netfilter: flags.netfilter ?? false,
+    bridgeNetfilter: flags.bridgeNf ?? false,
+    txOffload: flags.txOffload === "on",
+    sockets: flags.sockets,
+    xdp: flags.xdp,
+    without: flags.without,
+    agentFlags: flags.agentFlag,
+    agents: flags.agents,
+    devices: flags.devices,
+    dist: flags.dist === "" ? "" : resolve(flags.dist),
+  });
+}
+
+function registerManifestCommands(lab: Command): void {
+  withFiles(subcommand(lab, "apply", "apply manifests; returns when they are in force on every node")).action(
+    async (paths: string[], { name, filename }: Named & { filename: readonly string[] }) => {
+      finish(await give<ChangeResult>(name, "apply", { files: files(filename, paths, "apply") }), "applied");
+    },
+  );
+  withFiles(subcommand(lab, "delete", "take away what manifests define; returns when it is gone on every node")).action(
+    async (paths: string[], { name, filename }: Named & { filename: readonly string[] }) => {
+      finish(await give<ChangeResult>(name, "delete", { files: files(filename, paths, "delete") }), "deleted");
+    },
+  );
+  subcommand(lab, "scale", "set the number of pods of a workload; returns when they serve")
+    .argument("<KIND/NAME>", "such as deployment/web, or KIND/NAMESPACE/NAME")
+    .argument("<N>", "how many")
+    .action(async (target: string, count: string, { name }: Named) => {
+      finish(await give<ChangeResult>(name, "scale", { target, replicas: wholeNumber("N", count) }), "scaled");
+    });
+}
+
+function registerPodCommands(lab: Command): void {
+  subcommand(lab, "ready", "make a pod ready or unready")
+    .argument("<POD>", "NAME or NAMESPACE/NAME")
+    .argument("<STATE>", "true or false")
+    .action(async (target: string, state: string, { name }: Named) => {
+      if (state !== "true" && state !== "false")
+        throw new Failure("usage", state, `STATE must be true or false: current value is '${state}'`);
+      await give(name, "ready", { target, ready: state === "true" });
+    });
+  subcommand(lab, "kill", "SIGKILL a pod's server (it comes back), a whole node, or with `agent NODE` a node's agent")
+    .usage("[options] POD | NODE | agent NODE")
+    .argument("<TARGET>", "pod, node, or the word agent")
+    .argument("[NODE]", "whose agent")
+    .action(async (target: string, node: string | undefined, { name }: Named) => {
+      if (node === undefined) await give(name, "kill", { target });
+      else await give(name, "kill-agent", { target: agentOf("kill", target, node) });
+    });
+}
+
+function registerNodeCommands(lab: Command): void {
+  subcommand(lab, "start", "start a node that was killed, or with `agent NODE` its agent")
+    .usage("[options] NODE | agent NODE")
+    .argument("<TARGET>", "node, or the word agent")
+    .argument("[NODE]", "whose agent")
+    .addOption(new Option("--dist <DIR>", "the agent's build").default("").hideHelp())
+    .action(async (target: string, node: string | undefined, { name, dist }: Named & { dist: string }) => {
+      if (node === undefined) await give(name, "start", { target });
+      else
+        await give(name, "start-agent", {
+          target: agentOf("start", target, node),
+          dist: dist === "" ? "" : resolve(dist),
+        });
+    });
+  subcommand(lab, "join", "add a node")
+    .argument("<NODE>", "such as node4")
+    .action(async (target: string, { name }: Named) => {
+      await give(name, "join", { target });
+    });
+  subcommand(lab, "link", "take a node's link to the LAN down, or up again")
+    .argument("<NODE>")
+    .argument("<STATE>", "down or up")
+    .action(async (target: string, state: string, { name }: Named) => {
+      if (state !== "up" && state !== "down")
+        throw new Failure("usage", state, `STATE must be down or up: current value is '${state}'`);
+      await give(name, "link", { target, state });
+    });
+}
+
+function registerLanCommands(lab: Command): void {
+  subcommand(lab, "split", "part the LAN: nothing passes between the two sides; whoever is named on neither sees both")
+    .argument("<A,B>", "nodes, clients or hosts of one side")
+    .argument("<C>", "of the other")
+    .action(async (left: string, right: string, { name }: Named) => {
+      await give(name, "split", { left: left.split(",").filter(Boolean), right: right.split(",").filter(Boolean) });
+    });
+  subcommand(lab, "heal", "undo split").action(async ({ name }: Named) => {
+    await give(name, "heal", {});
+  });
+  subcommand(lab, "host", "add a host outside the cluster that answers on port 80 as pods do")
+    .argument("<NAME>")
+    .requiredOption("--address <A>", "its address, anywhere")
+    .action(async (target: string, { name, address }: Named & { address: string }) => {
+      await give(name, "host", { target, address });
+    });
+}
+
+function registerHidden(lab: Command): void {
+  lab
+    .command("control", { hidden: true })
+    .argument("<CONFIG>")
+    .action(async (config: string) => {
+      const { runControl } = await import("./control.ts");
+      await runControl(JSON.parse(config) as LabConfig);
+    });
+  lab
+    .command("dns", { hidden: true })
+    .requiredOption("--manifests <DIR>")
+    .requiredOption("--state-dir <DIR>")
+    .action(async ({ manifests, stateDir }: { manifests: string; stateDir: string }) => {
+      const { runLabDns } = await import("./dns.ts");
+      await runLabDns(manifests, stateDir);
+    });
+}
+
+/** `--name` may also stand between TARGET and CMD, where commander leaves everything alone. */
+function execWords(rest: readonly string[], name: string): { lab: string; words: readonly string[] } {
+  const [first = "", second] = rest;
+  if (first === "--name" && second !== undefined) return execWords(rest.slice(2), second);
+  if (first.startsWith("--name=")) return execWords(rest.slice(1), first.slice("--name=".length));
+  const words = first === "--" ? rest.slice(1) : rest;
+  if (words.length === 0)
+    throw new Failure("usage", "CMD", "could not run nothing: say what, as in `millrace lab exec TARGET -- CMD`");
+  return { lab: name, words };
+}
+
+function agentOf(verb: string, word: string, node: string): string {
+  if (word === "agent") return node;
+  throw new Failure("usage", word, `could not ${verb} ${word} ${node}: it is one target, or \`agent NODE\``);
+}
+
+function wholeNumber(what: string, text: string): number {
+  if (/^\d{1,4}$/.test(text)) return Number(text);
+  throw new Failure("usage", what, `${what} must be a whole number: current value is '${text}'`);
+}
+
+function files(flags: readonly string[], operands: readonly string[], needed = ""): string[] {
+  const all = [...flags, ...operands].map((path) => resolve(path));
+  if (all.length === 0 && needed !== "")
+    throw new Failure("usage", "-f", `could not ${needed} nothing: name manifests with -f PATH`);
+  return all;
+}
+
+async function give<Result>(name: string, command: string, body: Readonly<Record<string, unknown>>): Promise<Result> {
+  const { order } = await import("./control-client.ts");
+  return order<Result>(name, command, body, say);
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+function finish(result: ChangeResult, done: string): void {
+  for (const object of result.objects) process.stdout.write(`${object} ${done}\n`);
+  report(result.notices);
+  if (result.notices.some((notice) => notice.severity === "error")) process.exitCode = 1;
+}
+
+function report(notices: readonly Notice[]): void {
+  for (const notice of notices) {
+    if (notice.severity === "info") continue;
+    const about = notice.message.includes(notice.object) || notice.object === "" ? "" : `${notice.object}: `;
+    const file = notice.file === "" || notice.message.includes(notice.file) ? "" : ` (${notice.file})`;
+    process.stderr.write(`${notice.severity} ${notice.reason}: ${about}${notice.message}${file}\n`);
+  }
+}
+
+function requireRoot(what: string): void {
+  if (process.geteuid?.() !== 0)
+    throw new Failure(
+      "machine",
+      "root",
+      `could not ${what}: it makes network namespaces, which only root may; try sudo`,
+    );
+}

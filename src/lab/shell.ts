@@ -1,0 +1,126 @@
+// The lab's only way to the machine's programs: one call runs one program, or one script of ip batches over several
+// namespaces. Never a shell line made of somebody's words.
+import { spawn } from "node:child_process";
+import { Failure } from "../lib/errors.ts";
+
+export interface RunResult {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly input?: string;
+  readonly timeoutMs?: number;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** Runs a program and collects what it says. Never throws for its status; 128 + signal when a signal ended it. @throws machine when it cannot be started. */
+export function runProgram(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, args, {
+      stdio: ["pipe", "pipe", "pipe"],
+      ...(options.env === undefined ? {} : { env: options.env }),
+    });
+    const stdout: Buffer[] = [];
+    const stderr: Buffer[] = [];
+    const timer =
+      options.timeoutMs === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), options.timeoutMs);
+    child.stdout.on("data", (part: Buffer) => stdout.push(part));
+    child.stderr.on("data", (part: Buffer) => stderr.push(part));
+    // A program that ends without reading its input is no failure of ours.
+    child.stdin.on("error", () => {});
+    child.on("error", (cause: NodeJS.ErrnoException) => {
+      clearTimeout(timer);
+      const reason = cause.code === "ENOENT" ? "it is not installed: run `make setup`" : cause.message;
+      reject(new Failure("machine", file, `could not run ${file}: ${reason}`, { cause }));
+    });
+    child.on("close", (code, signal) => {
+      clearTimeout(timer);
+      resolve({
+        status: code ?? 128 + (signal === "SIGKILL" ? 9 : 15),
+        stdout: Buffer.concat(stdout).toString(),
+        stderr: Buffer.concat(stderr).toString(),
+      });
+    });
+    child.stdin.end(options.input ?? "");
+  });
+}
+
+/** As runProgram, and a status other than 0 is a failure that carries what the program said. */
+export async function runChecked(file: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
+  const result = await runProgram(file, args, options);
+  if (result.status !== 0) {
+    const said = result.stderr.trim().split("\n").slice(-4).join("; ");
+    throw new Failure(
+      "machine",
+      file,
+      `could not run ${file} ${args.join(" ").slice(0, 120)}: ${said || `status ${result.status}`}`,
+    );
+  }
+  return result.stdout;
+}
+
+/** Steps of one network change: each is one program with its input; they run in order, in one shell, and stop at the first that fails. */
+export class NetworkScript {
+  #steps: { readonly command: string; readonly lines: readonly string[]; readonly mayFail?: boolean }[] = [];
+
+  /** Lines for `ip -batch`, in a namespace or ("") in the machine's own. With `force` a line that fails is passed over. */
+  ip(namespace: string, lines: readonly string[], options: { force?: boolean } = {}): this {
+    if (lines.length === 0) return this;
+    this.#steps.push({
+      command: `ip ${options.force ? "-force " : ""}${namespace === "" ? "" : `-n ${namespace} `}-batch -`,
+      lines,
+      mayFail: options.force === true,
+    });
+    return this;
+  }
+
+  sysctl(namespace: string, settings: Readonly<Record<string, string | number>>): this {
+    const lines = Object.entries(settings).map(([key, value]) => `${key} = ${value}`);
+    this.#steps.push({ command: `nsenter --net=/run/netns/${namespace} sysctl -q -e -p -`, lines });
+    return this;
+  }
+
+  nft(namespace: string, lines: readonly string[]): this {
+    this.#steps.push({ command: `nsenter --net=/run/netns/${namespace} nft -f -`, lines });
+    return this;
+  }
+
+  bridge(namespace: string, lines: readonly string[]): this {
+    if (lines.length > 0) this.#steps.push({ command: `bridge -n ${namespace} -batch -`, lines });
+    return this;
+  }
+
+  /** One ethtool call per line of arguments. */
+  ethtool(namespace: string, lines: readonly string[]): this {
+    for (const line of lines)
+      this.#steps.push({ command: `nsenter --net=/run/netns/${namespace} ethtool ${line} >/dev/null`, lines: [] });
+    return this;
+  }
+
+  get text(): string {
+    const parts = ["set -e"];
+    for (const { command, lines, mayFail } of this.#steps) {
+      const checked = mayFail ? `${command} 2>/dev/null || true` : command;
+      parts.push(
+        lines.length === 0
+          ? `${checked} </dev/null`
+          : `${mayFail ? `{ ${command}` : command} <<'END'${mayFail ? " 2>/dev/null" : ""}\n${lines.join("\n")}\nEND${mayFail ? "\n} || true" : ""}`,
+      );
+    }
+    return `${parts.join("\n")}\n`;
+  }
+
+  async run(subject: string): Promise<void> {
+    if (this.#steps.length === 0) return;
+    const result = await runProgram("sh", ["-s"], { input: this.text });
+    if (result.status === 0) return;
+    const said = result.stderr.trim().split("\n").slice(0, 4).join("; ");
+    throw new Failure(
+      "machine",
+      subject,
+      `could not set up the network of ${subject}: ${said || `status ${result.status}`}`,
+    );
+  }
+}

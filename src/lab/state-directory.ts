@@ -1,0 +1,62 @@
+// The directory from which a lab's agents learn everything: one Kubernetes object per file, each change by rename. The
+// order of writing is the order of the objects given, removals last.
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { digestOf, type KubernetesObject, objectTitle } from "../standalone/mod.ts";
+import { fileNameOf, replaceFile } from "./applied-manifests.ts";
+
+export class StateDirectory {
+  readonly #directory: string;
+  readonly #files = new Map<string, string>();
+  /** Digests of the contents this directory had, with their turn: an agent that reports one has seen everything up to it. */
+  readonly #turns = new Map<string, number>();
+  #turn = 0;
+  #digest = "";
+
+  constructor(directory: string) {
+    this.#directory = directory;
+    mkdirSync(directory, { recursive: true });
+    this.#remember();
+  }
+
+  /** Makes the directory hold exactly these objects. true when anything changed. */
+  write(objects: readonly KubernetesObject[]): boolean {
+    const wanted = new Map(
+      objects.map((object) => [fileNameOf(objectTitle(object)), `${JSON.stringify(object, undefined, 2)}\n`]),
+    );
+    let changed = false;
+    for (const [name, content] of wanted) {
+      if (this.#files.get(name) === content) continue;
+      replaceFile(this.#directory, name, content);
+      this.#files.set(name, content);
+      changed = true;
+    }
+    for (const name of [...this.#files.keys()]) {
+      if (wanted.has(name)) continue;
+      rmSync(join(this.#directory, name), { force: true });
+      this.#files.delete(name);
+      changed = true;
+    }
+    if (changed) this.#remember();
+    return changed;
+  }
+
+  #remember(): void {
+    this.#digest = digestOf([...this.#files].map(([name, content]) => ({ name, content })));
+    this.#turns.set(this.#digest, ++this.#turn);
+    for (const [digest, turn] of this.#turns) if (turn < this.#turn - 5000) this.#turns.delete(digest);
+  }
+
+  get turn(): number {
+    return this.#turn;
+  }
+
+  get digest(): string {
+    return this.#digest;
+  }
+
+  /** Which write a digest stands for; 0 when none of ours. */
+  turnOf(digest: string): number {
+    return this.#turns.get(digest) ?? 0;
+  }
+}

@@ -1,0 +1,60 @@
+// Removes a lab, whole, half made or crashed: it asks nobody, and finds everything by name.
+import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { removeCgroup } from "./cgroups.ts";
+import { isLabNamespace, type LabPaths, labPaths } from "./lab-paths.ts";
+import { NetworkScript } from "./shell.ts";
+
+function names(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+function namespacesOf(paths: LabPaths): string[] {
+  const own = [...names("/run/netns"), ...names("/etc/netns")].filter((namespace) =>
+    isLabNamespace(paths.name, namespace),
+  );
+  return [...new Set(own)];
+}
+
+/** Directories that other labs may use too. */
+function removeIfEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    // Somebody else's things are in it, or it was never made.
+  }
+}
+
+/** Whether anything of a lab is on this machine. */
+export function labExists(name: string): boolean {
+  const paths = labPaths(name);
+  return (
+    existsSync(paths.runDir) || existsSync(paths.cgroup) || existsSync(paths.pinDir) || namespacesOf(paths).length > 0
+  );
+}
+
+/** Ends the lab's processes and removes its namespaces, cgroups, pins and files. false when there was nothing. */
+export async function tearDown(name: string): Promise<boolean> {
+  const paths = labPaths(name);
+  if (!labExists(name)) return false;
+  // Its processes go first, at once: nobody makes anything new meanwhile.
+  await removeCgroup(paths.cgroup);
+  rmSync(paths.pinDir, { recursive: true, force: true });
+  const namespaces = namespacesOf(paths);
+  const script = new NetworkScript();
+  script.ip(
+    "",
+    namespaces.map((namespace) => `netns del ${namespace}`),
+    { force: true },
+  );
+  await script.run(`lab ${name}`);
+  for (const namespace of namespaces) rmSync(join("/etc/netns", namespace), { recursive: true, force: true });
+  rmSync(paths.runDir, { recursive: true, force: true });
+  for (const directory of [dirname(paths.runDir), dirname(dirname(paths.runDir)), "/etc/netns"])
+    removeIfEmpty(directory);
+  return true;
+}

@@ -1,0 +1,289 @@
+// What this kernel can do, found by trying: small programs, maps and calls that are thrown away. Never looks at a version.
+import { UnsupportedError } from "../lib/errors.ts";
+import { ATTACH_TYPES, Command, MAP_TYPES, MapFlag, PROGRAM_TYPES, type ProgramType, XdpFlag } from "./constants.ts";
+import { EBADF, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, kernelError } from "./errno.ts";
+import { createLink } from "./link.ts";
+import { addressOf, bpfCall, lastErrno, native, PAGE_SIZE } from "./native.ts";
+import { queryMembarrier } from "./system.ts";
+import { FEATURES, type FeatureName, isWithout } from "./without.ts";
+
+export interface Feature {
+  readonly name: FeatureName;
+  readonly available: boolean;
+  /** First Linux version that has it. */
+  readonly since: string;
+  /** The kernel has it, and MILLRACE_WITHOUT takes it away. */
+  readonly overridden: boolean;
+}
+
+const probed = new Map<FeatureName, boolean>();
+
+/** One feature; tried once per thread. Throws KernelError EPERM when this process may not try. */
+export function feature(name: FeatureName): Feature {
+  let found = probed.get(name);
+  if (found === undefined) {
+    found = PROBES[name]();
+    probed.set(name, found);
+  }
+  const overridden = found && isWithout(name);
+  return { name, available: found && !overridden, since: FEATURES[name], overridden };
+}
+
+export function hasFeature(name: FeatureName): boolean {
+  return feature(name).available;
+}
+
+/** Throws UnsupportedError when the kernel lacks it or the environment takes it away. */
+export function requireFeature(name: FeatureName): void {
+  if (!hasFeature(name)) throw new UnsupportedError(name, FEATURES[name]);
+}
+
+/** All features, by name. */
+export function features(): Readonly<Record<FeatureName, Feature>> {
+  const all: Partial<Record<FeatureName, Feature>> = {};
+  for (const name of Object.keys(FEATURES) as FeatureName[]) all[name] = feature(name);
+  return all as Record<FeatureName, Feature>;
+}
+
+/** Forgets what was found. */
+export function resetFeatures(): void {
+  probed.clear();
+}
+
+// Instructions, 8 bytes each: opcode, registers (source << 4 | destination), offset, immediate.
+type Instruction = readonly [opcode: number, registers: number, offset: number, immediate: number];
+const moveImmediate = (register: number, value: number): Instruction => [0xb7, register, 0, value];
+const moveRegister = (to: number, from: number): Instruction => [0xbf, (from << 4) | to, 0, 0];
+const addImmediate = (register: number, value: number): Instruction => [0x07, register, 0, value];
+const storeDouble = (register: number, offset: number, value: number): Instruction => [0x7a, register, offset, value];
+const call = (helper: number): Instruction => [0x85, 0, 0, helper];
+const exit: Instruction = [0x95, 0, 0, 0];
+
+const HELPER = {
+  l4CsumReplace: 11,
+  fibLookup: 69,
+  getNetnsCookie: 122,
+  ktimeGetBootNs: 125,
+  setRetval: 187,
+} as const;
+
+function assemble(instructions: readonly Instruction[]): Uint8Array {
+  const bytes = new Uint8Array(instructions.length * 8);
+  const view = new DataView(bytes.buffer);
+  instructions.forEach(([opcode, registers, offset, immediate], i) => {
+    view.setUint8(i * 8, opcode);
+    view.setUint8(i * 8 + 1, registers);
+    view.setInt16(i * 8 + 2, offset, true);
+    view.setInt32(i * 8 + 4, immediate, true);
+  });
+  return bytes;
+}
+
+interface Tiny {
+  readonly type: ProgramType;
+  readonly attachType?: number;
+  readonly flags?: number;
+  readonly instructions: readonly Instruction[];
+}
+
+/** The verifier gives up with EAGAIN when a signal is pending, and children end all the time. */
+const LOAD_ATTEMPTS = 100;
+
+/** Descriptor of a small program, or -errno. */
+function load(tiny: Tiny): number {
+  const options = new Uint8Array(104);
+  const view = new DataView(options.buffer);
+  view.setBigUint64(0, 104n, true);
+  view.setInt32(8, LOAD_ATTEMPTS, true);
+  view.setUint32(12, tiny.attachType ?? 0, true);
+  view.setUint32(20, tiny.flags ?? 0, true);
+  const bytes = assemble(tiny.instructions);
+  return native().progLoad(PROGRAM_TYPES[tiny.type], "probe", "GPL", bytes, tiny.instructions.length, options);
+}
+
+function closed(fd: number): void {
+  native().close(fd);
+}
+
+function refuseUnprivileged(name: string, errno: number): void {
+  if (errno === EPERM) throw kernelError("probe the kernel for", name, errno);
+}
+
+function loads(name: string, tiny: Tiny): boolean {
+  const fd = load(tiny);
+  if (fd >= 0) closed(fd);
+  else refuseUnprivileged(name, -fd);
+  return fd >= 0;
+}
+
+/** Runs `body` with a loaded program that must load on every kernel we support. */
+function withProgram<T>(name: string, tiny: Tiny, body: (fd: number) => T): T {
+  const fd = load(tiny);
+  if (fd < 0) throw kernelError("probe the kernel for", name, -fd);
+  try {
+    return body(fd);
+  } finally {
+    closed(fd);
+  }
+}
+
+/** Return value of a classifier run on 64 zero bytes. */
+function runClassifier(name: string, instructions: readonly Instruction[]): number {
+  return withProgram(name, { type: "sched_cls", instructions }, (fd) => {
+    const packet = new Uint8Array(64);
+    const attributes = new Uint8Array(80);
+    const view = new DataView(attributes.buffer);
+    view.setUint32(0, fd, true);
+    view.setUint32(8, packet.length, true);
+    view.setBigUint64(16, addressOf(packet), true);
+    view.setUint32(32, 1, true);
+    const result = bpfCall(Command.progTestRun, attributes);
+    if (result < 0) throw kernelError("probe the kernel for", name, -result);
+    return view.getInt32(4, true);
+  });
+}
+
+function creates(
+  name: string,
+  type: keyof typeof MAP_TYPES,
+  key: number,
+  value: number,
+  entries: number,
+  flags = 0,
+): boolean {
+  const fd = createProbeMap(type, key, value, entries, flags);
+  if (fd >= 0) closed(fd);
+  else refuseUnprivileged(name, -fd);
+  return fd >= 0;
+}
+
+function createProbeMap(type: keyof typeof MAP_TYPES, key: number, value: number, entries: number, flags = 0): number {
+  const options = new Uint8Array(48);
+  const view = new DataView(options.buffer);
+  view.setBigUint64(0, 48n, true);
+  view.setUint32(28, flags, true);
+  return native().mapCreate(MAP_TYPES[type], "probe", key, value, entries, options);
+}
+
+/** Whether creating a link with a target that cannot be fails for the target's sake, not because the kernel knows no such link. */
+function linkRefusal(
+  name: string,
+  tiny: Tiny,
+  target: number,
+  attachType: number,
+  flags: number,
+  expected: readonly number[],
+): boolean {
+  return withProgram(name, tiny, (program) => {
+    const fd = createLink(program, target, attachType, flags);
+    if (fd >= 0) {
+      closed(fd);
+      return true;
+    }
+    refuseUnprivileged(name, -fd);
+    return expected.includes(-fd);
+  });
+}
+
+const NEXT: readonly Instruction[] = [moveImmediate(0, -1), exit];
+const XDP_PASS: readonly Instruction[] = [moveImmediate(0, 2), exit];
+const ALLOW: readonly Instruction[] = [moveImmediate(0, 1), exit];
+const NO_DEVICE = 0x7fffffff;
+const LOOPBACK = 1;
+const BPF_F_PSEUDO_HDR = 0x10;
+const BPF_F_IPV6 = 0x80;
+const BPF_FIB_LOOKUP_SRC = 0x10;
+const XDP_HAS_FRAGS = 1 << 5;
+const NETNS_COOKIE_OPTION = 71;
+
+const PROBES: Readonly<Record<FeatureName, () => boolean>> = {
+  tcx: () =>
+    linkRefusal("tcx", { type: "sched_cls", instructions: NEXT }, NO_DEVICE, ATTACH_TYPES.tcx_ingress, 0, [ENODEV]),
+
+  set_retval: () =>
+    loads("set_retval", {
+      type: "cgroup_sock_addr",
+      attachType: ATTACH_TYPES.cgroup_inet4_connect,
+      instructions: [moveImmediate(1, -1), call(HELPER.setRetval), ...ALLOW],
+    }),
+
+  netns_cookie: () =>
+    loads("netns_cookie", {
+      type: "cgroup_sock_addr",
+      attachType: ATTACH_TYPES.cgroup_inet4_connect,
+      instructions: [call(HELPER.getNetnsCookie), ...ALLOW],
+    }),
+
+  netns_cookie_option() {
+    const socket = native().socket(2, 2 | 0o2000000, 0);
+    if (socket < 0) throw kernelError("probe the kernel for", "netns_cookie_option", lastErrno());
+    try {
+      return native().getsockopt(socket, 1, NETNS_COOKIE_OPTION, new BigUint64Array(1), new Uint32Array([8])) === 0;
+    } finally {
+      closed(socket);
+    }
+  },
+
+  xdp_frags: () => loads("xdp_frags", { type: "xdp", flags: XDP_HAS_FRAGS, instructions: XDP_PASS }),
+
+  batch() {
+    const map = createProbeMap("hash", 4, 4, 1);
+    if (map < 0) throw kernelError("probe the kernel for", "batch", -map);
+    try {
+      const count = new Uint32Array([1]);
+      const bytes = (): Uint8Array => new Uint8Array(8);
+      const result = native().mapLookupBatch(map, null, bytes(), bytes(), bytes(), count, null);
+      return result === 0 || result === -ENOENT;
+    } finally {
+      closed(map);
+    }
+  },
+
+  // An unknown flag is refused with EINVAL when the program runs.
+  csum_ipv6: () =>
+    runClassifier("csum_ipv6", [
+      moveImmediate(2, 40),
+      moveImmediate(3, 0),
+      moveImmediate(4, 0),
+      moveImmediate(5, BPF_F_PSEUDO_HDR | BPF_F_IPV6),
+      call(HELPER.l4CsumReplace),
+      exit,
+    ]) !== -EINVAL,
+
+  // With all parameters zero a known flag gets as far as the family, which is refused with EAFNOSUPPORT.
+  fib_src: () =>
+    runClassifier("fib_src", [
+      ...Array.from({ length: 8 }, (_, i) => storeDouble(10, -64 + i * 8, 0)),
+      moveRegister(2, 10),
+      addImmediate(2, -64),
+      moveImmediate(3, 64),
+      moveImmediate(4, BPF_FIB_LOOKUP_SRC),
+      call(HELPER.fibLookup),
+      exit,
+    ]) !== -EINVAL,
+
+  ringbuf: () => creates("ringbuf", "ringbuf", 0, 0, PAGE_SIZE),
+
+  // Loopback has no driver mode: a kernel that knows XDP links says so, an older one calls the whole request invalid.
+  xdp_link: () =>
+    linkRefusal("xdp_link", { type: "xdp", instructions: XDP_PASS }, LOOPBACK, ATTACH_TYPES.xdp, XdpFlag.driver, [
+      EOPNOTSUPP,
+    ]),
+
+  cgroup_link: () =>
+    linkRefusal(
+      "cgroup_link",
+      { type: "cgroup_sock_addr", attachType: ATTACH_TYPES.cgroup_inet4_connect, instructions: ALLOW },
+      -1,
+      ATTACH_TYPES.cgroup_inet4_connect,
+      0,
+      [EBADF],
+    ),
+
+  mmap_array: () => creates("mmap_array", "array", 4, 8, 1, MapFlag.mmapable),
+
+  ktime_boot: () => loads("ktime_boot", { type: "sched_cls", instructions: [call(HELPER.ktimeGetBootNs), ...NEXT] }),
+
+  // The query (command 0) answers with a mask of commands; GLOBAL is absent from it with nohz_full.
+  membarrier: () => (queryMembarrier() & 1) !== 0,
+};

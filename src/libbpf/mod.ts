@@ -1,0 +1,49 @@
+// libbpf-ts: the kernel's BPF through the system's libbpf (1.1 or later). All that others may import. Knows programs, maps
+// and links; knows nothing of what they are for.
+export * from "./btf.ts";
+export * from "./clsact.ts";
+export * from "./constants.ts";
+export { isPinned, unpin } from "./descriptor.ts";
+export { errnoName, errnoOf } from "./errno.ts";
+export { type Feature, feature, features, hasFeature, requireFeature, resetFeatures } from "./features.ts";
+export {
+  attachCgroup,
+  attachTcx,
+  attachXdp,
+  BpfLink,
+  type Direction,
+  isSeveredError,
+  type LinkInfo,
+  openPinnedLink,
+  queryCgroup,
+  queryTcx,
+  type XdpMode,
+} from "./link.ts";
+export {
+  BatchError,
+  BpfMap,
+  createMap,
+  type MapInfo,
+  type MapSpec,
+  openPinnedMap,
+  possibleCpus,
+  type Rows,
+} from "./map.ts";
+export { BpfObject, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
+export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
+export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
+export {
+  clockBoottimeNs,
+  createWakeup,
+  type FileLock,
+  isBpffs,
+  isCgroup2,
+  lockFile,
+  membarrierGlobal,
+  membarrierGlobalAsync,
+  mountBpffs,
+  netnsCookie,
+  pollReadable,
+  type Wakeup,
+} from "./system.ts";
+export { FEATURES, type FeatureName } from "./without.ts";

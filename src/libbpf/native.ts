@@ -1,0 +1,257 @@
+// The functions of libbpf and libc as koffi calls, bound when first used. Knows shapes of calls, never their meaning;
+// callers check sizes, because what is passed here is read by C.
+import koffi, { type LibraryHandle, type TypeObject } from "koffi";
+import { Failure } from "../lib/errors.ts";
+
+/** An address in this process. koffi gives null for NULL. */
+export type Pointer = bigint;
+type Bytes = Uint8Array | Uint32Array | Int32Array | BigUint64Array;
+
+export const POINTER_SIZE = 8;
+/** Page size of every machine that this project supports; a ring buffer's and a mapped array's unit. */
+export const PAGE_SIZE = 4096;
+
+function loadLibrary(name: string, fix: string): LibraryHandle {
+  try {
+    return koffi.load(name);
+  } catch (cause) {
+    throw new Failure("machine", name, `could not load ${name}: ${(cause as Error).message}${fix}`, { cause });
+  }
+}
+
+function bind() {
+  const libc = loadLibrary("libc.so.6", "");
+  const bpf = loadLibrary("libbpf.so.1", "; install libbpf 1.1 or later (Debian: apt-get install libbpf1)");
+  const call = <T>(library: LibraryHandle, definition: string): T => library.func(definition) as unknown as T;
+  const c = <T>(definition: string): T => call<T>(libc, definition);
+  const b = <T>(definition: string): T => call<T>(bpf, definition);
+  type Handle = Pointer;
+
+  b<(print: null) => unknown>("void *libbpf_set_print(void *print)")(null);
+
+  return {
+    // libc
+    strerror: c<(errno: number) => string>("const char *strerror(int errno)"),
+    mmap: c<(a: null, length: number, prot: number, flags: number, fd: number, offset: number) => Pointer>(
+      "void *mmap(void *a, size_t length, int prot, int flags, int fd, int64_t offset)",
+    ),
+    munmap: c<(address: Pointer, length: number) => number>("int munmap(void *a, size_t length)"),
+    close: c<(fd: number) => number>("int close(int fd)"),
+    fcntl: c<(fd: number, command: number, argument: number) => number>(
+      "int fcntl(int fd, int command, long argument)",
+    ),
+    poll: c<(fds: Bytes, count: number, timeoutMs: number) => number>(
+      "int poll(void *fds, unsigned long count, int timeout)",
+    ),
+    flock: c<(fd: number, operation: number) => number>("int flock(int fd, int operation)"),
+    mount: c<(source: string, target: string, type: string, flags: number, data: string) => number>(
+      "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
+    ),
+    eventfd: c<(initial: number, flags: number) => number>("int eventfd(unsigned int initial, int flags)"),
+    read: c<(fd: number, buffer: Bytes, length: number) => number>("int64_t read(int fd, void *buffer, size_t length)"),
+    write: c<(fd: number, buffer: Bytes, length: number) => number>(
+      "int64_t write(int fd, const void *buffer, size_t length)",
+    ),
+    socket: c<(family: number, type: number, protocol: number) => number>(
+      "int socket(int family, int type, int protocol)",
+    ),
+    send: c<(fd: number, buffer: Bytes, length: number, flags: number) => number>(
+      "int64_t send(int fd, const void *buffer, size_t length, int flags)",
+    ),
+    recv: c<(fd: number, buffer: Bytes, length: number, flags: number) => number>(
+      "int64_t recv(int fd, void *buffer, size_t length, int flags)",
+    ),
+    getsockopt: c<(fd: number, level: number, name: number, value: Bytes, length: Bytes) => number>(
+      "int getsockopt(int fd, int level, int name, void *value, void *length)",
+    ),
+    clockGettime: c<(clock: number, time: BigUint64Array) => number>("int clock_gettime(int clock, void *time)"),
+    sysBpf: c<(number: number, command: number, attributes: Bytes, size: number) => number>(
+      "long syscall(long number, int command, void *attributes, unsigned int size)",
+    ),
+    sysMembarrier: c<
+      ((number: number, command: number, flags: number, cpu: number) => number) & {
+        async: (
+          number: number,
+          command: number,
+          flags: number,
+          cpu: number,
+          done: (error: unknown, result: number) => void,
+        ) => void;
+      }
+    >("long syscall(long number, int command, unsigned int flags, int cpu)"),
+
+    // libbpf: objects
+    setPrint: b<(print: Pointer | null) => unknown>("void *libbpf_set_print(void *print)"),
+    vsnprintf: c<(buffer: Bytes, size: number, format: Pointer, list: Pointer) => number>(
+      "int vsnprintf(void *buffer, size_t size, void *format, void *list)",
+    ),
+    objectOpenFile: b<(path: string, options: Bytes) => Handle | null>(
+      "void *bpf_object__open_file(const char *path, const void *options)",
+    ),
+    objectLoad: b<(object: Handle) => number>("int bpf_object__load(void *object)"),
+    objectClose: b<(object: Handle) => void>("void bpf_object__close(void *object)"),
+    objectBtf: b<(object: Handle) => Handle | null>("void *bpf_object__btf(void *object)"),
+    objectNextMap: b<(object: Handle, map: Handle | null) => Handle | null>(
+      "void *bpf_object__next_map(void *object, void *map)",
+    ),
+    objectNextProgram: b<(object: Handle, program: Handle | null) => Handle | null>(
+      "void *bpf_object__next_program(void *object, void *program)",
+    ),
+    objectFindMap: b<(object: Handle, name: string) => Handle | null>(
+      "void *bpf_object__find_map_by_name(void *object, const char *name)",
+    ),
+    objectFindProgram: b<(object: Handle, name: string) => Handle | null>(
+      "void *bpf_object__find_program_by_name(void *object, const char *name)",
+    ),
+    btfRawData: b<(btf: Handle, size: Uint32Array) => Pointer | null>("void *btf__raw_data(void *btf, void *size)"),
+    mapFd: b<(map: Handle) => number>("int bpf_map__fd(void *map)"),
+    mapName: b<(map: Handle) => string>("const char *bpf_map__name(void *map)"),
+    mapIsInternal: b<(map: Handle) => boolean>("bool bpf_map__is_internal(void *map)"),
+    mapType: b<(map: Handle) => number>("uint32_t bpf_map__type(void *map)"),
+    mapKeySize: b<(map: Handle) => number>("uint32_t bpf_map__key_size(void *map)"),
+    mapValueSize: b<(map: Handle) => number>("uint32_t bpf_map__value_size(void *map)"),
+    mapMaxEntries: b<(map: Handle) => number>("uint32_t bpf_map__max_entries(void *map)"),
+    mapSetMaxEntries: b<(map: Handle, entries: number) => number>(
+      "int bpf_map__set_max_entries(void *map, uint32_t entries)",
+    ),
+    mapSetAutocreate: b<(map: Handle, autocreate: boolean) => number>(
+      "int bpf_map__set_autocreate(void *map, bool autocreate)",
+    ),
+    mapReuseFd: b<(map: Handle, fd: number) => number>("int bpf_map__reuse_fd(void *map, int fd)"),
+    mapInitialValue: b<(map: Handle, size: BigUint64Array) => Pointer | null>(
+      "void *bpf_map__initial_value(void *map, void *size)",
+    ),
+    programFd: b<(program: Handle) => number>("int bpf_program__fd(void *program)"),
+    programName: b<(program: Handle) => string>("const char *bpf_program__name(void *program)"),
+    programSectionName: b<(program: Handle) => string>("const char *bpf_program__section_name(void *program)"),
+    programAutoload: b<(program: Handle) => boolean>("bool bpf_program__autoload(void *program)"),
+    programSetAutoload: b<(program: Handle, autoload: boolean) => number>(
+      "int bpf_program__set_autoload(void *program, bool autoload)",
+    ),
+    programExpectedAttachType: b<(program: Handle) => number>(
+      "uint32_t bpf_program__expected_attach_type(void *program)",
+    ),
+    programSetFlags: b<(program: Handle, flags: number) => number>(
+      "int bpf_program__set_flags(void *program, uint32_t flags)",
+    ),
+    programFlags: b<(program: Handle) => number>("uint32_t bpf_program__flags(void *program)"),
+    programSetLogBuf: b<(program: Handle, buffer: Pointer | null, size: number) => number>(
+      "int bpf_program__set_log_buf(void *program, void *buffer, size_t size)",
+    ),
+
+    // libbpf: maps, programs, pins
+    mapCreate: b<
+      (type: number, name: string, key: number, value: number, entries: number, options: Bytes | null) => number
+    >(
+      "int bpf_map_create(uint32_t type, const char *name, uint32_t key, uint32_t value, uint32_t entries, void *options)",
+    ),
+    mapLookup: b<(fd: number, key: Uint8Array, value: Uint8Array) => number>(
+      "int bpf_map_lookup_elem(int fd, const void *key, void *value)",
+    ),
+    mapUpdate: b<(fd: number, key: Uint8Array, value: Uint8Array, flags: number) => number>(
+      "int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)",
+    ),
+    mapDelete: b<(fd: number, key: Uint8Array) => number>("int bpf_map_delete_elem(int fd, const void *key)"),
+    mapNextKey: b<(fd: number, key: Uint8Array | null, next: Uint8Array) => number>(
+      "int bpf_map_get_next_key(int fd, const void *key, void *next)",
+    ),
+    mapLookupBatch: b<
+      (
+        fd: number,
+        token: Uint8Array | null,
+        next: Uint8Array,
+        keys: Uint8Array,
+        values: Uint8Array,
+        count: Uint32Array,
+        options: null,
+      ) => number
+    >(
+      "int bpf_map_lookup_batch(int fd, void *token, void *next, void *keys, void *values, void *count, void *options)",
+    ),
+    mapUpdateBatch: b<
+      (fd: number, keys: Uint8Array, values: Uint8Array, count: Uint32Array, options: Bytes | null) => number
+    >("int bpf_map_update_batch(int fd, const void *keys, const void *values, void *count, const void *options)"),
+    mapDeleteBatch: b<(fd: number, keys: Uint8Array, count: Uint32Array, options: null) => number>(
+      "int bpf_map_delete_batch(int fd, const void *keys, void *count, const void *options)",
+    ),
+    progLoad: b<
+      (type: number, name: string, license: string, instructions: Bytes, count: number, options: Bytes | null) => number
+    >(
+      "int bpf_prog_load(uint32_t type, const char *name, const char *license, const void *i, size_t count, void *options)",
+    ),
+    objPin: b<(fd: number, path: string) => number>("int bpf_obj_pin(int fd, const char *path)"),
+    objGet: b<(path: string) => number>("int bpf_obj_get(const char *path)"),
+
+    // libbpf: clsact
+    tcHookCreate: b<(hook: Bytes) => number>("int bpf_tc_hook_create(void *hook)"),
+    tcHookDestroy: b<(hook: Bytes) => number>("int bpf_tc_hook_destroy(void *hook)"),
+    tcAttach: b<(hook: Bytes, options: Bytes) => number>("int bpf_tc_attach(const void *hook, void *options)"),
+    tcDetach: b<(hook: Bytes, options: Bytes) => number>("int bpf_tc_detach(const void *hook, const void *options)"),
+    tcQuery: b<(hook: Bytes, options: Bytes) => number>("int bpf_tc_query(const void *hook, void *options)"),
+  };
+}
+
+let bound: ReturnType<typeof bind> | undefined;
+
+/** The bound functions of this thread. Throws a Failure "machine" when libbpf is not installed. */
+export function native(): ReturnType<typeof bind> {
+  bound ??= bind();
+  return bound;
+}
+
+/** errno of the last libc call of this thread; read it before anything else is called. */
+export function lastErrno(): number {
+  return koffi.errno();
+}
+
+/** Address of the bytes of `view`, good as long as the caller holds `view`. */
+export function addressOf(view: Bytes): Pointer {
+  return koffi.address(view);
+}
+
+/** The memory at `pointer` without copying it. The caller keeps it mapped while the buffer lives, or detaches the buffer first. */
+export function memoryAt(pointer: Pointer, length: number): ArrayBuffer {
+  return koffi.view(pointer, length);
+}
+
+/** Makes every access through `buffer` harmless before its memory goes away. */
+export function detach(buffer: ArrayBuffer): void {
+  buffer.transfer(0);
+}
+
+const SYS_BPF = process.arch === "arm64" ? 280 : 321;
+
+/** bpf(2). `attributes` must be as long as the kernel's struct for `command` needs. Returns -errno on failure. */
+export function bpfCall(command: number, attributes: Uint8Array): number {
+  const result = native().sysBpf(SYS_BPF, command, attributes, attributes.length);
+  return result < 0 ? -lastErrno() : result;
+}
+
+const PRINT_TYPE = "int millrace_libbpf_print(int level, void *format, void *list)";
+let printType: TypeObject | undefined;
+
+/** Runs `body` and returns what libbpf had to say meanwhile (warnings only), one string per message. libbpf is silent otherwise. */
+export function withMessages<T>(body: (messages: readonly string[]) => T): T {
+  const messages: string[] = [];
+  const line = new Uint8Array(2048);
+  printType ??= koffi.pointer(koffi.proto(PRINT_TYPE));
+  const print = koffi.register((level: number, format: Pointer, list: Pointer): number => {
+    if (level !== 0) return 0;
+    // A va_list parameter is passed by address on x86-64 and arm64, so it can be handed on as a pointer.
+    const length = Math.min(native().vsnprintf(line, line.length, format, list), line.length - 1);
+    messages.push(
+      Buffer.from(line.subarray(0, Math.max(length, 0)))
+        .toString("utf8")
+        .replace(/^libbpf: /, "")
+        .trimEnd(),
+    );
+    return length;
+  }, printType);
+  native().setPrint(print);
+  try {
+    return body(messages);
+  } finally {
+    native().setPrint(null);
+    koffi.unregister(print);
+  }
+}

@@ -1,0 +1,328 @@
+// What a Service, or the host ports of a pod, ask of the datapath: frontends, endpoints and policies per port and family.
+// Pure: it compiles one owner from what it is made of; what the kernel holds is plan.ts's.
+import { type Address, type Family, familyOf } from "../lib/address.ts";
+import type { AddressClaim, AddressClaims, Claims, OwnerKey, PortClaim } from "./address-claims.ts";
+import {
+  type Candidate,
+  type EndpointSurroundings,
+  endpointRefusal,
+  selectEndpoints,
+  specialReason,
+} from "./endpoints.ts";
+import type { EndpointSlice, HostPort, Notice, ObjectKey, Service, ServicePort } from "./objects.ts";
+import type { FrontendKey, FrontendKind, RowProtocol } from "./operations.ts";
+import type { TrafficPolicy } from "./windows.ts";
+
+export interface Surroundings extends EndpointSurroundings {
+  /** An InternalIP of any node. */
+  isNodeAddress(address: Address): boolean;
+}
+
+export interface FrontendSpec {
+  readonly key: FrontendKey;
+  readonly text: string;
+  readonly kind: FrontendKind;
+}
+
+/** One service id: a port, protocol and family of an owner, with at least one frontend. */
+export interface PortSpec {
+  /** Identity within the owner. */
+  readonly key: string;
+  readonly portName: string;
+  readonly protocol: RowProtocol;
+  readonly family: Family;
+  readonly port: number;
+  readonly nodePort: number;
+  readonly frontends: readonly FrontendSpec[];
+  readonly candidates: readonly Candidate[];
+  readonly external: TrafficPolicy;
+  readonly internal: TrafficPolicy;
+}
+
+export interface Compiled {
+  readonly ports: readonly PortSpec[];
+  readonly notices: readonly Notice[];
+  /** Ready endpoint addresses on this node, for the health check node port. */
+  readonly localEndpoints: number;
+}
+
+/** Text of a frontend key: equal keys have equal text. */
+export function frontendText(key: FrontendKey): string {
+  return `${key.address} ${key.protocol} ${key.port}`;
+}
+
+export function hostPortOwner(key: ObjectKey): OwnerKey {
+  return `host-port ${key}`;
+}
+
+/** The key under which a port of every address of this node is found. */
+export function everyAddress(family: Family): Address {
+  return family === "IPv4" ? "0.0.0.0" : "::";
+}
+
+/** Headless, ExternalName, not yet allocated, or another proxy's: nothing in the maps. */
+export function isSkipped(service: Service): boolean {
+  return (
+    service.type === "ExternalName" || service.headless || service.proxyName !== "" || service.clusterIPs.length === 0
+  );
+}
+
+interface WantedAddress extends AddressClaim {
+  readonly field: string;
+  /** Why it gets no frontend, when it gets none. */
+  readonly refusal: string | undefined;
+}
+
+function wantedAddresses(service: Service, around: Surroundings): WantedAddress[] {
+  const wanted: WantedAddress[] = [];
+  for (const [i, address] of service.clusterIPs.entries()) {
+    const reason = specialReason(address);
+    const refusal = reason ?? (around.isNodeAddress(address) ? "the address of a node" : undefined);
+    wanted.push({ kind: "cluster-ip", address, refuse: true, field: `spec.clusterIPs[${i}]`, refusal });
+  }
+  if (service.type !== "LoadBalancer") return wanted;
+  for (const [i, ingress] of service.loadBalancerAddresses.entries()) {
+    const { address } = ingress;
+    if (ingress.ipMode === "Proxy" || wanted.some((other) => other.address === address)) continue;
+    const field = `status.loadBalancer.ingress[${i}].ip`;
+    const refuse = ingress.fromPool && !around.isNodeAddress(address);
+    const strange = service.clusterIPs.every((own) => familyOf(own) !== familyOf(address));
+    const refusal = specialReason(address) ?? (strange ? "of a family that the Service does not have" : undefined);
+    wanted.push({ kind: "load-balancer", address, refuse, field, refusal });
+  }
+  return wanted;
+}
+
+function wantedNodePorts(service: Service, port: ServicePort): PortClaim[] {
+  if (port.protocol === "SCTP" || port.nodePort === 0 || service.type === "ClusterIP") return [];
+  const { nodePort, protocol } = port;
+  return familiesOf(service).map((family) => ({
+    kind: "node-port",
+    address: everyAddress(family),
+    port: nodePort,
+    protocol,
+  }));
+}
+
+function familiesOf(service: Service): Family[] {
+  return [...new Set(service.clusterIPs.map(familyOf))];
+}
+
+/** What the Service claims, whether it wins or not; undefined when it claims nothing. */
+export function claimsOfService(service: Service, around: Surroundings): Claims | undefined {
+  if (isSkipped(service)) return undefined;
+  const addresses: AddressClaim[] = [];
+  for (const { kind, address, refuse, refusal } of wantedAddresses(service, around)) {
+    if (refusal === undefined) addresses.push({ kind, address, refuse });
+  }
+  const servicePorts: string[] = [];
+  const ports: PortClaim[] = [];
+  for (const port of service.ports) {
+    if (port.protocol !== "SCTP") servicePorts.push(`${port.protocol} ${port.port}`);
+    ports.push(...wantedNodePorts(service, port));
+  }
+  return { age: service.age, addresses, servicePorts, ports };
+}
+
+/** Compiles a Service from its slices. Its claims must have been entered in `claims`. */
+export function compileService(
+  owner: ObjectKey,
+  service: Service,
+  slices: readonly EndpointSlice[],
+  claims: AddressClaims,
+  around: Surroundings,
+): Compiled {
+  const notices: Notice[] = [];
+  const tell = noticesOf(`Service ${owner}`, notices);
+  if (isSkipped(service)) return { ports: [], notices, localEndpoints: 0 };
+
+  const addresses = wantedAddresses(service, around);
+  for (const { address, field, refusal } of addresses) {
+    if (refusal !== undefined) {
+      tell("frontend-refused", field, `could not serve ${address}: it is ${refusal}`);
+    }
+  }
+  const families = familiesOf(service);
+  const ports: PortSpec[] = [];
+  const keys = new Set<string>();
+  const taken = new Set<string>();
+  const refused = new Map<Address, string>();
+  const lost = new Set<string>();
+  const localReady = new Set<Address>();
+  for (const [i, port] of service.ports.entries()) {
+    const { name, protocol } = port;
+    const field = `spec.ports[${i}]`;
+    if (protocol === "SCTP") {
+      tell("protocol-unsupported", `${field}.protocol`, `could not serve port ${port.port}: SCTP is not served yet`);
+      continue;
+    }
+    const nodePorts = wantedNodePorts(service, port);
+    for (const family of families) {
+      const frontends: FrontendSpec[] = [];
+      const add = (address: Address, number: number, kind: FrontendKind, fieldName: string): void => {
+        const frontend = { address, port: number, protocol };
+        const text = frontendText(frontend);
+        if (taken.has(text)) {
+          tell("duplicate-port", fieldName, `could not serve ${protocol} port ${number} twice: an earlier port has it`);
+          return;
+        }
+        taken.add(text);
+        frontends.push({ key: frontend, text, kind });
+      };
+      for (const wanted of addresses) {
+        if (wanted.refusal !== undefined || familyOf(wanted.address) !== family) continue;
+        const winner = claims.addressWinner(wanted, `${protocol} ${port.port}`);
+        if (winner === undefined || winner.owner === owner) add(wanted.address, port.port, wanted.kind, field);
+        else {
+          const what = winner.kind === "cluster-ip" ? wanted.address : `port ${port.port} of ${wanted.address}`;
+          if (lost.has(what)) continue;
+          lost.add(what);
+          tell("address-in-use", wanted.field, `could not serve ${what}: Service ${winner.owner} has it`);
+        }
+      }
+      for (const wanted of nodePorts) {
+        if (familyOf(wanted.address) !== family) continue;
+        const winner = claims.portWinner(owner, wanted);
+        if (winner === undefined || winner.owner === owner) {
+          add(wanted.address, wanted.port, "node-port", `${field}.nodePort`);
+        } else if (!lost.has(`${protocol} ${wanted.port}`)) {
+          lost.add(`${protocol} ${wanted.port}`);
+          const message = `could not serve ${protocol} node port ${wanted.port}: ${ownerText(winner.owner)} has it`;
+          tell("port-in-use", `${field}.nodePort`, message);
+        }
+      }
+      const selected = selectEndpoints(slices, family, name, protocol, around);
+      for (const [address, reason] of selected.refused) refused.set(address, reason);
+      for (const candidate of selected.candidates) {
+        if (candidate.local && candidate.ready) localReady.add(candidate.address);
+      }
+      if (selected.unmatched) {
+        const wanted = name === "" ? "an unnamed port" : `a port "${name}"`;
+        const message = `no ${family} endpoint serves port ${port.port}: none has ${wanted} with protocol ${protocol}`;
+        tell("port-unmatched", `${field}.name`, message);
+      }
+      if (frontends.length === 0) continue;
+      // Names are unique in a valid Service; in another one the number tells ports apart.
+      const key = `${family} ${protocol} ${name}`;
+      const portKey = keys.has(key) ? `${key} ${port.port}` : key;
+      keys.add(portKey);
+      ports.push({
+        key: portKey,
+        portName: name,
+        protocol,
+        family,
+        port: port.port,
+        nodePort: service.type === "ClusterIP" ? 0 : port.nodePort,
+        frontends,
+        candidates: selected.candidates,
+        external: service.externalTrafficPolicy,
+        internal: service.internalTrafficPolicy,
+      });
+    }
+  }
+  tellRefused(refused, tell);
+  return { ports, notices, localEndpoints: localReady.size };
+}
+
+/** What the host ports of one pod claim on this node. */
+export function claimsOfHostPorts(hostPorts: readonly HostPort[], around: Surroundings): Claims | undefined {
+  const ports: PortClaim[] = [];
+  for (const hostPort of hostPorts) {
+    const claim = hostPortClaim(hostPort, around);
+    if (claim !== undefined) ports.push(claim);
+  }
+  const age = Math.min(...hostPorts.map((hostPort) => hostPort.age));
+  return ports.length === 0 ? undefined : { age, addresses: [], servicePorts: [], ports };
+}
+
+function hostPortClaim(hostPort: HostPort, around: Surroundings): PortClaim | undefined {
+  const { hostAddress, hostPort: port, protocol, podAddress } = hostPort;
+  if (hostPort.node !== around.nodeName || protocol === "SCTP") return undefined;
+  const family = familyOf(podAddress);
+  const everywhere = hostAddress === "" || hostAddress === "0.0.0.0" || hostAddress === "::";
+  if (hostAddress !== "" && familyOf(hostAddress) !== family) return undefined;
+  if (!everywhere && (specialReason(hostAddress) !== undefined || around.isServiceAddress(hostAddress)))
+    return undefined;
+  return { kind: "host-port", address: everywhere ? everyAddress(family) : hostAddress, port, protocol };
+}
+
+/** Compiles the host ports of one pod. Those of other nodes' pods ask for nothing here. */
+export function compileHostPorts(
+  owner: OwnerKey,
+  hostPorts: readonly HostPort[],
+  claims: AddressClaims,
+  around: Surroundings,
+): Compiled {
+  const notices: Notice[] = [];
+  const ports: PortSpec[] = [];
+  const taken = new Set<string>();
+  for (const hostPort of hostPorts) {
+    if (hostPort.node !== around.nodeName) continue;
+    const { protocol, podAddress } = hostPort;
+    const tell = noticesOf(`Pod ${hostPort.pod}`, notices);
+    const what = `${protocol} host port ${hostPort.hostPort}`;
+    if (protocol === "SCTP") {
+      tell("protocol-unsupported", "hostPort", `could not serve ${what}: SCTP is not served yet`);
+      continue;
+    }
+    const claim = hostPortClaim(hostPort, around);
+    if (claim === undefined) {
+      const refused = `it is no address of this node that can serve ${podAddress}`;
+      if (hostPort.hostAddress !== "" && familyOf(hostPort.hostAddress) === familyOf(podAddress)) {
+        tell("frontend-refused", "hostIP", `could not serve ${what} at ${hostPort.hostAddress}: ${refused}`);
+      }
+      continue;
+    }
+    const family = familyOf(podAddress);
+    const refusal = endpointRefusal(podAddress, family, around);
+    if (refusal !== undefined) {
+      tell("endpoint-refused", "status.podIP", `could not use endpoint ${podAddress}: ${refusal}`);
+      continue;
+    }
+    const winner = claims.portWinner(owner, claim);
+    if (winner !== undefined && winner.owner !== owner) {
+      tell("port-in-use", "hostPort", `could not serve ${what}: ${ownerText(winner.owner)} has it`);
+      continue;
+    }
+    const key = { address: claim.address, port: claim.port, protocol };
+    const text = frontendText(key);
+    if (taken.has(text)) continue;
+    taken.add(text);
+    ports.push({
+      key: text,
+      portName: "",
+      protocol,
+      family,
+      port: hostPort.hostPort,
+      nodePort: 0,
+      frontends: [{ key, text, kind: "host-port" }],
+      candidates: [{ address: podAddress, port: hostPort.podPort, local: true, ready: true, node: hostPort.node }],
+      external: "Cluster",
+      internal: "Cluster",
+    });
+  }
+  return { ports, notices, localEndpoints: 0 };
+}
+
+type Tell = (reason: string, field: string, message: string) => void;
+
+function noticesOf(object: string, notices: Notice[]): Tell {
+  return (reason, field, message) => notices.push({ object, file: "", field, reason, message, severity: "warning" });
+}
+
+const REFUSED_SHOWN = 10;
+
+function tellRefused(refused: ReadonlyMap<Address, string>, tell: Tell): void {
+  let shown = 0;
+  for (const [address, reason] of refused) {
+    if (shown++ === REFUSED_SHOWN) break;
+    tell("endpoint-refused", "endpoints", `could not use endpoint ${address}: ${reason}`);
+  }
+  if (refused.size > REFUSED_SHOWN) {
+    tell("endpoint-refused", "endpoints", `could not use ${refused.size - REFUSED_SHOWN} more endpoints`);
+  }
+}
+
+function ownerText(owner: OwnerKey): string {
+  return owner.startsWith("host-port ") ? `the pod ${owner.slice("host-port ".length)}` : `Service ${owner}`;
+}

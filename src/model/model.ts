@@ -1,0 +1,464 @@
+// The model: objects in, operations out. It knows which owners (Services, pods with host ports) a change concerns and
+// recompiles those. No clock, socket, logger or map: whoever holds it applies what plan() says, or adopts again.
+import type { Address } from "../lib/address.ts";
+import { createAddressClaims, type OwnerKey } from "./address-claims.ts";
+import { adoptTables } from "./adopt.ts";
+import {
+  type Compiled,
+  claimsOfHostPorts,
+  claimsOfService,
+  compileHostPorts,
+  compileService,
+  hostPortOwner,
+  type PortSpec,
+  type Surroundings,
+} from "./compile.ts";
+import type {
+  AddressPool,
+  EndpointSlice,
+  HostPort,
+  L2Advertisement,
+  Node,
+  Notice,
+  ObjectEvent,
+  ObjectKey,
+  Service,
+} from "./objects.ts";
+import type { AddressRoles, Capacity, KernelState, Operation, PrefixRange } from "./operations.ts";
+import { applyPort, beginRound, dropBroken, endRound, type FullTable, type Round, removeGroup } from "./plan.ts";
+import { type ServicePortView, viewOf } from "./service-port-view.ts";
+import { createTables, type Group } from "./tables.ts";
+
+export interface ModelConfig {
+  readonly nodeName: string;
+  readonly capacity: Capacity;
+  /** Service CIDRs: a free address of one is dropped. */
+  readonly serviceRanges: readonly PrefixRange[];
+}
+
+export interface HealthCheck {
+  readonly service: ObjectKey;
+  readonly port: number;
+  /** Ready endpoints on this node. */
+  readonly localEndpoints: number;
+}
+
+export interface Usage {
+  readonly rows: number;
+  readonly slots: number;
+  readonly backends: number;
+  readonly services: number;
+  readonly frontends: number;
+}
+
+export interface Model {
+  /**
+   * Takes the allocation over from the kernel: at start, and again after an apply failed. Everything becomes dirty; what
+   * no object asks for is dropped by the next plan(), so that is called only when every source has synced.
+   */
+  adopt(state: KernelState): void;
+  /** Enters changes of objects. Cheap: the work is plan()'s. */
+  update(events: readonly ObjectEvent[]): void;
+  /** Something changed since the last plan(). */
+  isDirty(): boolean;
+  /**
+   * Operations for all that is dirty (with `limit`: for so many Services and pods of it, isDirty() tells whether more is
+   * left; meant for the first plan, as a frontend that moves between two calls is absent between them), safe after every prefix. The allocation advances as if they succeeded; when one
+   * fails, adopt() what the kernel holds then and plan again. What follows a `grace` frees what was retired before it.
+   */
+  plan(limit?: number): readonly Operation[];
+  /** Losers of conflicts, refused addresses and endpoints, full tables: as of the last plan(). */
+  notices(): readonly Notice[];
+  /** Every service id in use, by its number of allocation. Details of backends are computed when read. */
+  servicePorts(): Iterable<ServicePortView>;
+  serviceById(serviceId: number): ServicePortView | undefined;
+  services(): ReadonlyMap<ObjectKey, Service>;
+  slices(): ReadonlyMap<ObjectKey, EndpointSlice>;
+  /** Slices of one Service, ordered by key. */
+  slicesOf(service: ObjectKey): readonly EndpointSlice[];
+  nodes(): ReadonlyMap<string, Node>;
+  pools(): ReadonlyMap<ObjectKey, AddressPool>;
+  l2Advertisements(): ReadonlyMap<ObjectKey, L2Advertisement>;
+  healthChecks(): readonly HealthCheck[];
+  usage(): Usage;
+}
+
+interface OwnerState {
+  groups: readonly Group[];
+  notices: readonly Notice[];
+  localEndpoints: number;
+}
+
+/** An empty model: its tables are those of empty maps until it adopts others. */
+export function createModel(config: ModelConfig): Model {
+  const services = new Map<ObjectKey, Service>();
+  const slices = new Map<ObjectKey, EndpointSlice>();
+  const slicesByService = new Map<ObjectKey, Set<ObjectKey>>();
+  const nodes = new Map<string, Node>();
+  const hostPorts = new Map<OwnerKey, readonly HostPort[]>();
+  const pools = new Map<ObjectKey, AddressPool>();
+  const l2Advertisements = new Map<ObjectKey, L2Advertisement>();
+  /** How many nodes have an InternalIP. */
+  const nodeAddresses = new Map<Address, number>();
+  let ownAddresses: ReadonlySet<Address> = new Set();
+  /** Who uses an address as an endpoint (a slice's key after "slice ") or wants it as host address (an owner). */
+  const users = new Map<Address, string | Set<string>>();
+
+  const dirty = new Set<OwnerKey>();
+  const dirtyAddresses = new Set<Address>();
+  /** Owners that did not fit into a table; tried again when something was freed. */
+  const starved = new Set<OwnerKey>();
+  const owners = new Map<OwnerKey, OwnerState>();
+  const withHealthCheck = new Set<ObjectKey>();
+  let tables = createTables(config.capacity);
+  /** The plan that follows an adoption, or the first one, is complete. */
+  let settled = false;
+
+  const claims = createAddressClaims({
+    onRival: (owner) => dirty.add(owner),
+    onAddress: (address) => {
+      dirtyAddresses.add(address);
+      for (const owner of usersOf(address)) dirty.add(owner);
+    },
+  });
+  const around: Surroundings = {
+    nodeName: config.nodeName,
+    isOwnAddress: (address) => ownAddresses.has(address),
+    isNodeAddress: (address) => nodeAddresses.has(address),
+    isServiceAddress: (address) => claims.isClaimed(address) && !nodeAddresses.has(address),
+  };
+
+  function* usersOf(address: Address): Iterable<OwnerKey> {
+    const found = users.get(address);
+    for (const user of typeof found === "string" ? [found] : (found ?? [])) {
+      if (!user.startsWith("slice ")) yield user;
+      else {
+        const slice = slices.get(user.slice("slice ".length));
+        if (slice !== undefined) yield serviceKeyOf(slice);
+      }
+    }
+  }
+
+  function updateSlice(key: ObjectKey, next: EndpointSlice | undefined): void {
+    const old = slices.get(key);
+    const user = `slice ${key}`;
+    if (old !== undefined) {
+      for (const { addresses } of old.endpoints) for (const address of addresses) removeUser(users, address, user);
+      const service = serviceKeyOf(old);
+      dirty.add(service);
+      if (next === undefined || serviceKeyOf(next) !== service) {
+        const keys = slicesByService.get(service);
+        keys?.delete(key);
+        if (keys?.size === 0) slicesByService.delete(service);
+      }
+    }
+    if (next === undefined) {
+      slices.delete(key);
+      return;
+    }
+    slices.set(key, next);
+    for (const { addresses } of next.endpoints) for (const address of addresses) addUser(users, address, user);
+    const service = serviceKeyOf(next);
+    dirty.add(service);
+    const keys = slicesByService.get(service);
+    if (keys === undefined) slicesByService.set(service, new Set([key]));
+    else keys.add(key);
+  }
+
+  function updateHostPorts(owner: OwnerKey, next: readonly HostPort[] | undefined): void {
+    const addressesOf = (list: readonly HostPort[] | undefined): Address[] =>
+      (list ?? []).flatMap(({ podAddress, hostAddress }) =>
+        hostAddress === "" ? [podAddress] : [podAddress, hostAddress],
+      );
+    for (const address of addressesOf(hostPorts.get(owner))) removeUser(users, address, owner);
+    for (const address of addressesOf(next)) addUser(users, address, owner);
+    if (next === undefined) hostPorts.delete(owner);
+    else hostPorts.set(owner, next);
+    dirty.add(owner);
+  }
+
+  function updateNode(name: string, next: Node | undefined): void {
+    const old = nodes.get(name)?.internalAddresses ?? [];
+    const now = next?.internalAddresses ?? [];
+    if (next === undefined) nodes.delete(name);
+    else nodes.set(name, next);
+    if (old.length === now.length && old.every((address, i) => address === now[i])) return;
+    for (const address of now) nodeAddresses.set(address, (nodeAddresses.get(address) ?? 0) + 1);
+    for (const address of old) {
+      const left = nodeAddresses.get(address)! - 1;
+      if (left === 0) nodeAddresses.delete(address);
+      else nodeAddresses.set(address, left);
+    }
+    // A Service that was refused a node's address does not claim it: it is found by looking, as nodes seldom change.
+    const changed = new Set([...old, ...now]);
+    for (const address of changed) {
+      dirtyAddresses.add(address);
+      for (const owner of usersOf(address)) dirty.add(owner);
+    }
+    for (const [key, service] of services) {
+      const wanted = [...service.clusterIPs, ...service.loadBalancerAddresses.map((ingress) => ingress.address)];
+      if (wanted.some((address) => changed.has(address))) dirty.add(key);
+    }
+    if (name !== config.nodeName) return;
+    ownAddresses = new Set(now);
+  }
+
+  function updateOne(event: ObjectEvent): void {
+    switch (event.kind) {
+      case "Service":
+        replace(services, event.key, event.object);
+        dirty.add(event.key);
+        if (event.object?.externalTrafficPolicy === "Local" && event.object.healthCheckNodePort > 0) {
+          withHealthCheck.add(event.key);
+        } else withHealthCheck.delete(event.key);
+        break;
+      case "EndpointSlice":
+        updateSlice(event.key, event.object);
+        break;
+      case "HostPorts":
+        updateHostPorts(hostPortOwner(event.key), event.object);
+        break;
+      case "Node":
+        updateNode(event.key, event.object);
+        break;
+      case "AddressPool":
+        replace(pools, event.key, event.object);
+        break;
+      case "L2Advertisement":
+        replace(l2Advertisements, event.key, event.object);
+        break;
+    }
+  }
+
+  function slicesOf(service: ObjectKey): readonly EndpointSlice[] {
+    const keys = slicesByService.get(service);
+    if (keys === undefined) return [];
+    if (keys.size === 1) for (const key of keys) return [slices.get(key)!];
+    return [...keys].sort().map((key) => slices.get(key)!);
+  }
+
+  function claimFor(owner: OwnerKey): void {
+    const service = services.get(owner);
+    const ports = hostPorts.get(owner);
+    if (service !== undefined) claims.set(owner, claimsOfService(service, around));
+    else claims.set(owner, ports === undefined ? undefined : claimsOfHostPorts(ports, around));
+  }
+
+  /** Claims of everything dirty; rivals that this makes dirty have claims already. */
+  function claimAll(): void {
+    // A host port's claim depends on which addresses are claimed by Services: those come first.
+    const isHostPort = (owner: OwnerKey): boolean => owner.startsWith("host-port ");
+    for (const owner of [...dirty]) if (!isHostPort(owner)) claimFor(owner);
+    for (const owner of [...dirty]) if (isHostPort(owner)) claimFor(owner);
+  }
+
+  function compile(owner: OwnerKey): Compiled | undefined {
+    const service = services.get(owner);
+    if (service !== undefined) return compileService(owner, service, slicesOf(owner), claims, around);
+    const ports = hostPorts.get(owner);
+    return ports === undefined ? undefined : compileHostPorts(owner, ports, claims, around);
+  }
+
+  /** The group that goes on as `spec`: the same port's, else one that nobody else continues and that has one of its frontends. */
+  function groupFor(
+    spec: PortSpec,
+    owner: OwnerKey,
+    byKey: Map<string, Group>,
+    specKeys: Set<string>,
+  ): Group | undefined {
+    const same = byKey.get(spec.key);
+    if (same !== undefined) return same;
+    for (const { text } of spec.frontends) {
+      const installed = tables.frontends.get(text);
+      if (installed === undefined || installed.leaving) continue;
+      const { group } = installed;
+      if (group.owner === undefined) return group;
+      if (group.owner === owner && byKey.get(group.key) === group && !specKeys.has(group.key)) return group;
+    }
+    return undefined;
+  }
+
+  function planOwner(owner: OwnerKey, round: Round): void {
+    const compiled = compile(owner);
+    const specs = compiled?.ports ?? [];
+    const byKey = new Map<string, Group>();
+    for (const group of owners.get(owner)?.groups ?? []) byKey.set(group.key, group);
+    const specKeys = new Set(specs.map((spec) => spec.key));
+    const groups: Group[] = [];
+    const full: Notice[] = [];
+    starved.delete(owner);
+    for (const spec of specs) {
+      const old = groupFor(spec, owner, byKey, specKeys);
+      const oldKey = old?.key;
+      const result = applyPort(tables, round, owner, spec, old);
+      if (oldKey !== undefined) byKey.delete(oldKey);
+      if (typeof result !== "string") groups.push(result);
+      else {
+        starved.add(owner);
+        full.push(fullNotice(owner, spec, result));
+        if (old === undefined) continue;
+        old.owner = owner;
+        old.key = spec.key;
+        groups.push(old);
+      }
+    }
+    for (const group of byKey.values()) removeGroup(tables, round, group);
+    if (compiled === undefined) {
+      owners.delete(owner);
+      return;
+    }
+    const notices = full.length === 0 ? compiled.notices : [...compiled.notices, ...full];
+    owners.set(owner, { groups, notices, localEndpoints: compiled.localEndpoints });
+  }
+
+  /** A group that could not change for want of room, and whose last frontend another owner took. */
+  function dropUnreachable(round: Round): void {
+    for (const owner of starved) {
+      const state = owners.get(owner);
+      if (state?.groups.every((group) => group.rows.length > 0) !== false) continue;
+      for (const group of state.groups) if (group.rows.length === 0) removeGroup(tables, round, group);
+      state.groups = state.groups.filter((group) => group.rows.length > 0);
+    }
+  }
+
+  function planAddresses(): { puts: Operation[]; drops: Operation[] } {
+    const puts: Operation[] = [];
+    const drops: Operation[] = [];
+    for (const address of dirtyAddresses) {
+      const has = tables.addresses.get(address);
+      const roles: AddressRoles = { node: ownAddresses.has(address), refuse: claims.refuses(address) };
+      if (roles.node || roles.refuse) {
+        if (has?.node === roles.node && has.refuse === roles.refuse) continue;
+        puts.push({ op: "put-address", address, roles });
+        tables.addresses.set(address, roles);
+      } else if (has !== undefined) {
+        drops.push({ op: "drop-address", address });
+        tables.addresses.delete(address);
+      }
+    }
+    dirtyAddresses.clear();
+    return { puts, drops };
+  }
+
+  function plan(limit = Number.POSITIVE_INFINITY): readonly Operation[] {
+    claimAll();
+    let todo: OwnerKey[] = [];
+    for (const owner of dirty) {
+      if (todo.length >= limit) break;
+      todo.push(owner);
+      dirty.delete(owner);
+    }
+    // Addresses come last: a port is refused where its frontend is still to come. What nobody claimed after an adoption
+    // is known only now.
+    const complete = dirty.size === 0;
+    const { puts, drops } = complete ? planAddresses() : { puts: [], drops: [] };
+    const finish = complete && !settled;
+    if (finish) puts.push({ op: "set-service-ranges", ranges: config.serviceRanges });
+    if (complete) settled = true;
+    const operations: Operation[] = [];
+    for (let first = true; first || todo.length > 0; first = false) {
+      const round = beginRound();
+      for (const owner of todo) planOwner(owner, round);
+      dropUnreachable(round);
+      if (first && finish) {
+        for (const group of [...tables.groups.values()]) {
+          if (group.owner === undefined) removeGroup(tables, round, group);
+        }
+        dropBroken(tables, round);
+      }
+      const ended = endRound(tables, round, first ? puts : [], first ? drops : []);
+      for (const operation of ended.operations) operations.push(operation);
+      // What was freed may be what somebody waits for. Every further round has freed something, so this ends.
+      todo = ended.freed ? [...starved] : [];
+    }
+    return operations;
+  }
+
+  return {
+    adopt(state) {
+      tables = adoptTables(state, config.capacity);
+      settled = false;
+      for (const owner of owners.values()) owner.groups = [];
+      starved.clear();
+      for (const key of services.keys()) dirty.add(key);
+      for (const key of hostPorts.keys()) dirty.add(key);
+      for (const key of owners.keys()) dirty.add(key);
+      for (const address of tables.addresses.keys()) dirtyAddresses.add(address);
+      for (const address of ownAddresses) dirtyAddresses.add(address);
+      for (const service of services.values()) {
+        for (const address of service.clusterIPs) dirtyAddresses.add(address);
+        for (const ingress of service.loadBalancerAddresses) dirtyAddresses.add(ingress.address);
+      }
+    },
+    update(events) {
+      for (const event of events) updateOne(event);
+    },
+    isDirty: () => dirty.size > 0 || dirtyAddresses.size > 0 || !settled,
+    plan,
+    notices() {
+      const notices: Notice[] = [];
+      for (const owner of owners.values()) for (const notice of owner.notices) notices.push(notice);
+      return notices;
+    },
+    *servicePorts() {
+      for (const group of tables.groups.values()) {
+        if (group.owner !== undefined) yield viewOf(group, tables, slicesOf, around);
+      }
+    },
+    serviceById(serviceId) {
+      const group = tables.groups.get(serviceId);
+      return group?.owner === undefined ? undefined : viewOf(group, tables, slicesOf, around);
+    },
+    services: () => services,
+    slices: () => slices,
+    slicesOf,
+    nodes: () => nodes,
+    pools: () => pools,
+    l2Advertisements: () => l2Advertisements,
+    healthChecks: () =>
+      [...withHealthCheck].map((service) => ({
+        service,
+        port: services.get(service)!.healthCheckNodePort,
+        localEndpoints: owners.get(service)?.localEndpoints ?? 0,
+      })),
+    usage: () => ({
+      rows: tables.rows.used,
+      slots: tables.slots.used,
+      backends: tables.backends.used,
+      services: tables.services.used,
+      frontends: tables.frontends.size,
+    }),
+  };
+}
+
+function serviceKeyOf(slice: EndpointSlice): ObjectKey {
+  return `${slice.namespace}/${slice.service}`;
+}
+
+function replace<T>(objects: Map<ObjectKey, T>, key: ObjectKey, object: T | undefined): void {
+  if (object === undefined) objects.delete(key);
+  else objects.set(key, object);
+}
+
+// Nearly every address has one user: a set only where there are more keeps 100,000 endpoints small.
+function addUser(users: Map<Address, string | Set<string>>, address: Address, user: string): void {
+  const found = users.get(address);
+  if (found === undefined) users.set(address, user);
+  else if (typeof found !== "string") found.add(user);
+  else if (found !== user) users.set(address, new Set([found, user]));
+}
+
+function removeUser(users: Map<Address, string | Set<string>>, address: Address, user: string): void {
+  const found = users.get(address);
+  if (found === user) users.delete(address);
+  else if (found instanceof Set) {
+    found.delete(user);
+    if (found.size === 0) users.delete(address);
+  }
+}
+
+function fullNotice(owner: OwnerKey, spec: PortSpec, map: FullTable): Notice {
+  const object = owner.startsWith("host-port ") ? `Pod ${owner.slice("host-port ".length)}` : `Service ${owner}`;
+  const message = `could not serve ${spec.protocol} port ${spec.port} (${spec.family}) as asked: map "${map}" is full`;
+  return { object, file: "", field: "", reason: "table-full", message, severity: "error" };
+}

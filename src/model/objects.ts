@@ -1,0 +1,163 @@
+// The normalised objects that the model is fed with. A source (standalone/, kube/) fills absent fields and refuses what
+// is malformed; nothing here is optional for lack of care. Addresses are canonical text (lib/address.ts).
+import type { Address, Family } from "../lib/address.ts";
+
+export type Protocol = "TCP" | "UDP" | "SCTP";
+
+/** "namespace/name". */
+export type ObjectKey = string;
+
+export interface ServicePort {
+  /** "" when unnamed. */
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+  /** 0 when there is none. */
+  readonly nodePort: number;
+  /** As in the manifest; the model does not use it (slices carry resolved ports), the CLI shows it. */
+  readonly targetPort: number | string;
+}
+
+export interface LoadBalancerAddress {
+  readonly address: Address;
+  readonly ipMode: "VIP" | "Proxy";
+  /** It came from one of our pools: a port nobody defined is refused there, and it may be announced. */
+  readonly fromPool: boolean;
+}
+
+export interface Service {
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /**
+   * When it was first seen, in milliseconds since the epoch, with fractions that tell the order of those seen at once: the
+   * smaller number is older. 0 when unknown. Ties: namespace/name.
+   */
+  readonly age: number;
+  readonly type: "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
+  /** Empty when headless, ExternalName or not yet allocated. */
+  readonly clusterIPs: readonly Address[];
+  readonly headless: boolean;
+  readonly externalName: string;
+  readonly ports: readonly ServicePort[];
+  readonly externalTrafficPolicy: "Cluster" | "Local";
+  readonly internalTrafficPolicy: "Cluster" | "Local";
+  /** 0 when there is none. */
+  readonly healthCheckNodePort: number;
+  /** "" when none is set. */
+  readonly loadBalancerClass: string;
+  readonly loadBalancerAddresses: readonly LoadBalancerAddress[];
+  /** Value of service.kubernetes.io/service-proxy-name, "" when absent: a Service of another proxy is skipped. */
+  readonly proxyName: string;
+}
+
+export interface EndpointPort {
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+}
+
+export interface Endpoint {
+  readonly addresses: readonly Address[];
+  readonly ready: boolean;
+  readonly serving: boolean;
+  readonly terminating: boolean;
+  /** "" when unknown. */
+  readonly nodeName: string;
+  /** "" when none. */
+  readonly hostname: string;
+  /** "namespace/name" of the Pod, "" when there is none. */
+  readonly pod: ObjectKey;
+}
+
+export interface EndpointSlice {
+  readonly namespace: string;
+  readonly name: string;
+  /** Name of the Service, from the label kubernetes.io/service-name. */
+  readonly service: string;
+  readonly family: Family;
+  readonly ports: readonly EndpointPort[];
+  readonly endpoints: readonly Endpoint[];
+}
+
+export interface Node {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** InternalIPs in the object's order. */
+  readonly internalAddresses: readonly Address[];
+  readonly podCIDRs: readonly string[];
+  readonly ready: boolean;
+  readonly networkUnavailable: boolean;
+  readonly excludeFromLoadBalancers: boolean;
+}
+
+/** One host port of one pod, made from a Pod by the source. Pods on the host network never have one. */
+export interface HostPort {
+  readonly pod: ObjectKey;
+  readonly age: number;
+  readonly node: string;
+  /** "" means every address of the node. */
+  readonly hostAddress: Address | "";
+  readonly hostPort: number;
+  readonly protocol: Protocol;
+  readonly podAddress: Address;
+  readonly podPort: number;
+}
+
+/** An IPAddressPool (metallb.io/v1beta1). */
+export interface AddressPool {
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly ranges: readonly string[];
+  readonly autoAssign: boolean;
+  readonly avoidBuggyIPs: boolean;
+  /** Lower is tried first; 0 is tried last, as in MetalLB. */
+  readonly priority: number;
+  /** Empty lists mean every namespace and every Service. */
+  readonly namespaces: readonly string[];
+  readonly namespaceSelectors: readonly LabelSelector[];
+  readonly serviceSelectors: readonly LabelSelector[];
+}
+
+export interface LabelSelector {
+  readonly matchLabels: Readonly<Record<string, string>>;
+  readonly matchExpressions: readonly {
+    readonly key: string;
+    readonly operator: "In" | "NotIn" | "Exists" | "DoesNotExist";
+    readonly values: readonly string[];
+  }[];
+}
+
+/** An L2Advertisement (metallb.io/v1beta1). Empty pool lists and selectors mean every pool; empty node selectors every node. */
+export interface L2Advertisement {
+  readonly namespace: string;
+  readonly name: string;
+  readonly pools: readonly string[];
+  readonly poolSelectors: readonly LabelSelector[];
+  readonly nodeSelectors: readonly LabelSelector[];
+  readonly interfaces: readonly string[];
+}
+
+/** One change of one object. `object` undefined: it is gone. */
+export type ObjectEvent =
+  | { readonly kind: "Service"; readonly key: ObjectKey; readonly object: Service | undefined }
+  | { readonly kind: "EndpointSlice"; readonly key: ObjectKey; readonly object: EndpointSlice | undefined }
+  | { readonly kind: "Node"; readonly key: ObjectKey; readonly object: Node | undefined }
+  | { readonly kind: "HostPorts"; readonly key: ObjectKey; readonly object: readonly HostPort[] | undefined }
+  | { readonly kind: "AddressPool"; readonly key: ObjectKey; readonly object: AddressPool | undefined }
+  | { readonly kind: "L2Advertisement"; readonly key: ObjectKey; readonly object: L2Advertisement | undefined };
+
+/** Something the operator ought to know about one object: shown in `status`, on the log, and counted as a metric by reason. */
+export interface Notice {
+  /** "Kind namespace/name", or a file path when there is no object. */
+  readonly object: string;
+  /** Manifest file, "" when it came from elsewhere. */
+  readonly file: string;
+  /** Path of the field, "" when it is about the whole object. */
+  readonly field: string;
+  /** One word for event, metric and test, such as "no-pool", "address-in-use", "endpoint-refused". */
+  readonly reason: string;
+  readonly message: string;
+  readonly severity: "info" | "warning" | "error";
+}

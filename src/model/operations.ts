@@ -1,0 +1,128 @@
+// What the model asks of the kernel's maps: the vocabulary between model/ (pure) and datapath/ (applies it).
+// Meaning of each row: docs/architecture.md, "Maps". Order is the invariant: put backends -> put slots -> put or switch rows
+// -> frontends -> retire -> grace -> free.
+import type { Address } from "../lib/address.ts";
+
+/** What is translated. SCTP is not served yet and never gets this far. */
+export type RowProtocol = "TCP" | "UDP";
+
+/**
+ * Key of the `frontends` hash. "0.0.0.0" (bytes ::ffff:0.0.0.0) stands for every IPv4 address of this node, "::" for every
+ * IPv6 one (node ports, host ports): each family has its own service id.
+ */
+export interface FrontendKey {
+  readonly address: Address;
+  readonly port: number;
+  readonly protocol: RowProtocol;
+}
+
+export type FrontendKind = "cluster-ip" | "node-port" | "load-balancer" | "host-port";
+
+/**
+ * The slots [first, first + count) of the `slots` array that a policy may use, written as one 64-bit word.
+ * count 0: nothing serves; `whenEmpty` says what becomes of the packet: "refuse" (TCP RST, ICMP port unreachable,
+ * ECONNREFUSED) when there is no endpoint at all, "drop" when a Local policy leaves none here but there are some elsewhere.
+ */
+export interface Window {
+  readonly first: number;
+  readonly count: number;
+  readonly whenEmpty: "refuse" | "drop";
+}
+
+/**
+ * Which window a client uses: from outside this node: `internal` for a cluster-ip frontend, else `external`;
+ * from this node (pod, process): `internal` for a cluster-ip frontend, else `cluster`.
+ */
+export interface Windows {
+  readonly external: Window;
+  readonly internal: Window;
+  readonly cluster: Window;
+}
+
+/** A row of the `rows` array. Everything but `windows` is constant while a frontend points to it. */
+export interface Row {
+  readonly key: FrontendKey;
+  /** Raised each time the index is used for another frontend; never 0. */
+  readonly generation: number;
+  readonly serviceId: number;
+  readonly kind: FrontendKind;
+  readonly windows: Windows;
+}
+
+/** A row of the `backends` array. Address, port and service id are constant from put to free. */
+export interface Backend {
+  readonly address: Address;
+  readonly port: number;
+  readonly serviceId: number;
+  /** Never 0. Raised when the backend is retired and again when the index is used anew. */
+  readonly generation: number;
+  /** It is on this node: reached through the stack, without source translation. */
+  readonly local: boolean;
+}
+
+export interface Slot {
+  readonly backend: number;
+  readonly generation: number;
+}
+
+/** Roles of an address in the `addresses` hash; an address may have several. */
+export interface AddressRoles {
+  /** One of this node's InternalIPs: node ports and host ports answer on it. */
+  readonly node: boolean;
+  /** A port nobody defined is refused and echo is answered here: ClusterIPs, and LoadBalancer addresses from our pools. */
+  readonly refuse: boolean;
+}
+
+/** `address` and `destination` ranges of Services, for dropping free addresses of a known Service CIDR. */
+export interface PrefixRange {
+  readonly address: Address;
+  readonly length: number;
+}
+
+export type Operation =
+  | { readonly op: "put-backend"; readonly index: number; readonly backend: Backend }
+  /** The one live change of a backend: it moved to this node or away. Same generation. */
+  | { readonly op: "set-backend-local"; readonly index: number; readonly generation: number; readonly local: boolean }
+  | { readonly op: "put-slots"; readonly first: number; readonly slots: readonly Slot[] }
+  /** Nothing points to `index` yet. */
+  | { readonly op: "put-row"; readonly index: number; readonly row: Row }
+  /** The one live change of a row: up to three 64-bit stores. */
+  | { readonly op: "set-windows"; readonly index: number; readonly windows: Windows }
+  /** May replace the row of a key that another Service had: readers find the old or the new one, as rows repeat their key. */
+  | { readonly op: "put-frontend"; readonly key: FrontendKey; readonly row: number; readonly generation: number }
+  | { readonly op: "drop-frontend"; readonly key: FrontendKey }
+  | { readonly op: "put-address"; readonly address: Address; readonly roles: AddressRoles }
+  | { readonly op: "drop-address"; readonly address: Address }
+  | { readonly op: "set-service-ranges"; readonly ranges: readonly PrefixRange[] }
+  /** `retired` gets {address, port, UDP} -> a row of the Service (UDP only, when asked), then the backend's word gets `generation` and the state "retired". */
+  | { readonly op: "retire-backend"; readonly index: number; readonly generation: number; readonly udp: boolean }
+  /** Wait until no program that started before can still see what was retired (membarrier). Several may be merged. */
+  | { readonly op: "grace" }
+  /** The index, row or range is free from here on; the kernel's copy is marked free so that a restart adopts it as free. */
+  | { readonly op: "free-backend"; readonly index: number }
+  | { readonly op: "free-row"; readonly index: number }
+  | { readonly op: "free-slots"; readonly first: number; readonly count: number };
+
+/** What is in the kernel's maps, read once at start: the truth about ids, indexes and ranges. */
+export interface KernelState {
+  readonly frontends: readonly { readonly key: FrontendKey; readonly row: number; readonly generation: number }[];
+  /** Rows that a frontend points to with the same generation, by index. */
+  readonly rows: ReadonlyMap<number, Row>;
+  /** Every backend that is in use (neither free nor retired), by index. */
+  readonly backends: ReadonlyMap<number, Backend>;
+  /** Last generation used per index, for rows and backends that are free or retired: reuse must raise it. */
+  readonly rowGenerations: ReadonlyMap<number, number>;
+  readonly backendGenerations: ReadonlyMap<number, number>;
+  /** Reads one slot. */
+  slot(index: number): Slot;
+  readonly addresses: ReadonlyMap<Address, AddressRoles>;
+}
+
+/** Sizes of the maps. */
+export interface Capacity {
+  readonly frontends: number;
+  readonly rows: number;
+  readonly slots: number;
+  readonly backends: number;
+  readonly services: number;
+}

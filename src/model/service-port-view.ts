@@ -1,0 +1,84 @@
+// What is served under a service id, for the CLI, the API and metrics. Computed when it is read, never kept.
+import type { Address, Family } from "../lib/address.ts";
+import type { EndpointSurroundings } from "./endpoints.ts";
+import { selectEndpoints } from "./endpoints.ts";
+import type { EndpointSlice, ObjectKey } from "./objects.ts";
+import type { FrontendKey, RowProtocol } from "./operations.ts";
+import type { Group, Tables } from "./tables.ts";
+
+export interface BackendInUse {
+  readonly index: number;
+  readonly generation: number;
+  readonly address: Address;
+  readonly port: number;
+  /** "" when unknown. */
+  readonly node: string;
+  readonly local: boolean;
+  /** "terminating": it serves still and no ready one is left in its window. "serving": its endpoint is gone meanwhile. */
+  readonly state: "ready" | "serving" | "terminating";
+}
+
+export interface ServicePortView {
+  readonly serviceId: number;
+  readonly kind: "service" | "host-port";
+  /** The Service; the host-port record's key (its pod) for a host port. */
+  readonly service: ObjectKey;
+  readonly portName: string;
+  readonly protocol: RowProtocol;
+  readonly family: Family;
+  readonly port: number;
+  /** 0 when there is none. */
+  readonly nodePort: number;
+  readonly frontends: readonly FrontendKey[];
+  readonly backendCount: number;
+  /** In the order of their slots. Each read computes it anew. */
+  readonly backends: readonly BackendInUse[];
+}
+
+const HOST_PORT = "host-port ";
+
+/** The view of a group that has an owner. */
+export function viewOf(
+  group: Group,
+  tables: Tables,
+  slicesOf: (service: ObjectKey) => readonly EndpointSlice[],
+  around: EndpointSurroundings,
+): ServicePortView {
+  const owner = group.owner ?? "";
+  const isHostPort = owner.startsWith(HOST_PORT);
+  return {
+    serviceId: group.serviceId,
+    kind: isHostPort ? "host-port" : "service",
+    service: isHostPort ? owner.slice(HOST_PORT.length) : owner,
+    portName: group.portName,
+    protocol: group.protocol,
+    family: group.family,
+    port: group.port,
+    nodePort: group.nodePort,
+    frontends: group.rows.map((row) => row.key),
+    backendCount: group.layouts.reduce((count, layout) => count + layout.backends.length, 0),
+    get backends() {
+      const { family, portName, protocol } = group;
+      const slices = isHostPort ? [] : slicesOf(owner);
+      const { candidates } = selectEndpoints(slices, family, portName, protocol, around);
+      const found = new Map(candidates.map((candidate) => [`${candidate.address} ${candidate.port}`, candidate]));
+      return group.layouts.flatMap((layout) =>
+        Array.from(layout.backends, (index): BackendInUse => {
+          const address = tables.backendAddresses[index]!;
+          const port = tables.backendPorts[index]!;
+          const candidate = found.get(`${address} ${port}`);
+          return {
+            index,
+            generation: tables.backendGenerations[index]!,
+            address,
+            port,
+            node: isHostPort ? around.nodeName : (candidate?.node ?? ""),
+            local: tables.backendLocal[index] === 1,
+            state:
+              isHostPort || candidate?.ready === true ? "ready" : candidate === undefined ? "serving" : "terminating",
+          };
+        }),
+      );
+    },
+  };
+}

@@ -1,0 +1,212 @@
+// The endpoint controller: which EndpointSlices the Pods behind a Service make, as Kubernetes' endpointslice controller
+// builds them. Pure; the slices of last time are passed in so that endpoints stay in the slice they are in.
+import { createHash } from "node:crypto";
+import { type Address, type Family, familyOf } from "../lib/address.ts";
+import {
+  type ContainerPort,
+  type EndpointSliceObject,
+  HEADLESS_LABEL,
+  MANAGED_BY_LABEL,
+  objectKey,
+  type PodObject,
+  SERVICE_NAME_LABEL,
+  type ServiceObject,
+  type ServicePortSpec,
+  SLICE_CONTROLLER,
+  type SliceEndpoint,
+  type SlicePort,
+} from "./kubernetes.ts";
+import { isFinished, isHeadless, podAddresses, refusal } from "./normalise.ts";
+
+export const MAX_ENDPOINTS_PER_SLICE = 100;
+
+/** Five characters that differ by content, as the names of generated objects end. */
+export function suffix(text: string): string {
+  const digest = createHash("sha256").update(text).digest();
+  return Array.from(digest.subarray(0, 5), (byte) => "bcdfghjklmnpqrstvwxz2456789"[byte % 27]).join("");
+}
+
+/** A slice's name: the Service's, cut where the whole would be too long, and what tells its slices apart. */
+export function sliceName(service: string, content: string): string {
+  return `${service.slice(0, 240).replace(/[.-]+$/, "")}-${suffix(`${service}\0${content}`)}`;
+}
+
+export function isReady(pod: PodObject): boolean {
+  return (pod.status?.conditions ?? []).some((one) => one.type === "Ready" && one.status === "True");
+}
+
+export function isTerminating(pod: PodObject): boolean {
+  return typeof pod.metadata.deletionTimestamp === "string";
+}
+
+/** Container ports in the order in which a named target port is looked up: containers, then init containers that stay. */
+function containerPorts(pod: PodObject): readonly ContainerPort[] {
+  const stay = (pod.spec.initContainers ?? []).filter((one) => one.restartPolicy === "Always");
+  return [...pod.spec.containers, ...stay].flatMap((container) => container.ports ?? []);
+}
+
+/** The port of the pod that a Service port leads to; undefined when the pod has none of that name and protocol. */
+export function targetPortOf(pod: PodObject, port: ServicePortSpec): number | undefined {
+  const target = port.targetPort;
+  if (typeof target !== "string") return target || port.port;
+  const protocol = port.protocol ?? "TCP";
+  return containerPorts(pod).find((one) => one.name === target && (one.protocol ?? "TCP") === protocol)?.containerPort;
+}
+
+function slicePorts(service: ServiceObject, pod: PodObject): SlicePort[] {
+  return (service.spec.ports ?? []).flatMap((port) => {
+    const number = targetPortOf(pod, port);
+    if (number === undefined) return [];
+    const slicePort: SlicePort = { name: port.name ?? "", protocol: port.protocol ?? "TCP", port: number };
+    return [port.appProtocol === undefined ? slicePort : { ...slicePort, appProtocol: port.appProtocol }];
+  });
+}
+
+function endpointOf(service: ServiceObject, pod: PodObject, address: Address, zone: string): SliceEndpoint {
+  const serving = isReady(pod);
+  const terminating = isTerminating(pod);
+  const { hostname, subdomain, nodeName } = pod.spec;
+  const endpoint: SliceEndpoint = {
+    addresses: [address],
+    conditions: {
+      ready: service.spec.publishNotReadyAddresses === true || (serving && !terminating),
+      serving,
+      terminating,
+    },
+    targetRef: {
+      kind: "Pod",
+      namespace: pod.metadata.namespace ?? "default",
+      name: pod.metadata.name,
+      ...(pod.metadata.uid ? { uid: pod.metadata.uid } : {}),
+    },
+  };
+  if (nodeName) endpoint.nodeName = nodeName;
+  if (zone !== "") endpoint.zone = zone;
+  if (hostname && subdomain === service.metadata.name) endpoint.hostname = hostname;
+  return endpoint;
+}
+
+export interface RefusedPod {
+  readonly pod: PodObject;
+  readonly address: Address;
+  readonly why: string;
+}
+
+export interface SlicesInput {
+  /** In full, with ipFamilies. Neither ExternalName nor without selector. */
+  readonly service: ServiceObject;
+  /** Those that its selector matches, oldest first. */
+  readonly pods: readonly PodObject[];
+  readonly families: readonly Family[];
+  readonly zoneOf: (nodeName: string) => string;
+  readonly isFrontend: (address: Address) => boolean;
+  /** What this function returned last time, by name. */
+  readonly previous: ReadonlyMap<string, EndpointSliceObject>;
+}
+
+/** One empty slice for a family without endpoints, as the controller leaves one too. */
+export function slicesOfPods(input: SlicesInput): {
+  readonly slices: readonly EndpointSliceObject[];
+  readonly refused: readonly RefusedPod[];
+} {
+  const { service, zoneOf } = input;
+  const refused: RefusedPod[] = [];
+  const slices: EndpointSliceObject[] = [];
+  for (const family of input.families) {
+    // Pods whose named ports come out differently stand in slices of their own.
+    const groups = new Map<string, { readonly ports: SlicePort[]; readonly endpoints: Map<string, SliceEndpoint> }>();
+    for (const pod of input.pods) {
+      if (isFinished(pod)) continue;
+      const address = podAddresses(pod).find((one) => familyOf(one) === family);
+      if (address === undefined) continue;
+      const why = refusal(address, input.isFrontend);
+      if (why !== undefined) {
+        refused.push({ pod, address, why });
+        continue;
+      }
+      const ports = slicePorts(service, pod);
+      const id = JSON.stringify(ports);
+      const group = groups.get(id) ?? { ports, endpoints: new Map() };
+      groups.set(id, group);
+      group.endpoints.set(objectKey(pod), endpointOf(service, pod, address, zoneOf(pod.spec.nodeName ?? "")));
+    }
+    if (groups.size === 0) groups.set("none", { ports: [], endpoints: new Map() });
+    for (const [id, { ports, endpoints }] of groups) slices.push(...chunks(input, family, id, ports, endpoints));
+  }
+  return { slices, refused };
+}
+
+function chunks(
+  { service, previous }: SlicesInput,
+  family: Family,
+  id: string,
+  ports: SlicePort[],
+  endpoints: ReadonlyMap<string, SliceEndpoint>,
+): readonly EndpointSliceObject[] {
+  const name = (index: number): string => sliceName(service.metadata.name, `${family} ${id} ${index}`);
+  const left = new Map(endpoints);
+  const filled: SliceEndpoint[][] = [];
+  // Whoever is in a slice stays there: a move could be seen as leaving by somebody who reads slice after slice.
+  for (let index = 0; left.size > 0; index++) {
+    const before = previous.get(name(index));
+    if (
+      before === undefined &&
+      index * MAX_ENDPOINTS_PER_SLICE >= endpoints.size + MAX_ENDPOINTS_PER_SLICE * previous.size
+    )
+      break;
+    const stay: SliceEndpoint[] = [];
+    for (const { targetRef } of before?.endpoints ?? []) {
+      const key = `${targetRef?.namespace}/${targetRef?.name}`;
+      const endpoint = left.get(key);
+      if (endpoint === undefined) continue;
+      left.delete(key);
+      stay.push(endpoint);
+    }
+    filled.push(stay);
+  }
+  for (let index = 0; left.size > 0; index++) {
+    filled[index] ??= [];
+    const chunk = filled[index]!;
+    for (const [key, endpoint] of left) {
+      if (chunk.length >= MAX_ENDPOINTS_PER_SLICE) break;
+      left.delete(key);
+      chunk.push(endpoint);
+    }
+  }
+  if (filled.length === 0) filled.push([]);
+  return filled.flatMap((chunk, index) =>
+    chunk.length === 0 && endpoints.size > 0 ? [] : [sliceObject(service, name(index), family, ports, chunk)],
+  );
+}
+
+function sliceObject(
+  service: ServiceObject,
+  name: string,
+  family: Family,
+  ports: SlicePort[],
+  endpoints: SliceEndpoint[],
+): EndpointSliceObject {
+  return {
+    apiVersion: "discovery.k8s.io/v1",
+    kind: "EndpointSlice",
+    metadata: {
+      name,
+      namespace: service.metadata.namespace ?? "default",
+      labels: {
+        ...service.metadata.labels,
+        [SERVICE_NAME_LABEL]: service.metadata.name,
+        [MANAGED_BY_LABEL]: SLICE_CONTROLLER,
+        ...(isHeadless(service) ? { [HEADLESS_LABEL]: "" } : {}),
+      },
+      ownerReferences: [ownerOf(service)],
+    },
+    addressType: family,
+    endpoints,
+    ports,
+  };
+}
+
+export function ownerOf(service: ServiceObject): unknown {
+  const { name, uid = "" } = service.metadata;
+  return { apiVersion: "v1", kind: "Service", name, uid, controller: true, blockOwnerDeletion: true };
+}

@@ -1,0 +1,529 @@
+// Directories and files of manifests to raw documents, again and again as the files change. The last good content of a
+// file that cannot be used stays in force. It reads, and checks no object.
+import { createHash } from "node:crypto";
+import { type FSWatcher, watch } from "node:fs";
+import { open, opendir, stat } from "node:fs/promises";
+import { basename, dirname, join, normalize } from "node:path";
+import { setImmediate as yieldToLoop } from "node:timers/promises";
+import type { Notice } from "../model/objects.ts";
+import type { RawDocument } from "./kubernetes.ts";
+import { MAX_FILE_BYTES, type ParseResult, parseManifest } from "./manifest-parser.ts";
+import { createParserThread } from "./parse-in-worker.ts";
+import { atOnce, inPortions, sorted, type Work } from "./portions.ts";
+
+export interface ManifestReaderOptions {
+  /** Directories (their own files, not those of sub-directories) and single files. */
+  readonly paths: readonly string[];
+  /** Documents to go on with for files that turn out unusable at the start, by path: what `lastGood` told before. */
+  readonly lastGood?: ReadonlyMap<string, readonly unknown[]>;
+  /** @default 2000 */
+  readonly rescanMs?: number;
+  /** How long a burst of changes may gather. @default 4 */
+  readonly settleMs?: number;
+  /** Files from this size on are parsed in a thread of their own. @default 16384 */
+  readonly threadBytes?: number;
+  /** Time limit for parsing one file. @default 30000 */
+  readonly parseLimitMs?: number;
+}
+
+export interface ManifestReader {
+  /** Reads everything, then watches; `changed` is called after each later change, changes found together at once. */
+  start(changed: () => void): Promise<void>;
+  /** Of all files by name; documents of unchanged files stay the same objects. */
+  documents(): readonly RawDocument[];
+  /** The same, letting others have their turn; not while another such call goes on. */
+  gatherDocuments(): Promise<readonly RawDocument[]>;
+  notices(): readonly Notice[];
+  /** As `directoryDigest` would give it for what `documents` was read from. */
+  digest(): string;
+  /** The documents that stand in for unusable files, by path. */
+  lastGood(): ReadonlyMap<string, readonly unknown[]>;
+  stop(): Promise<void>;
+}
+
+interface FileStamp {
+  readonly size: number;
+  readonly mtimeMs: number;
+  readonly ctimeMs: number;
+  readonly ino: number;
+}
+
+interface FileState {
+  stamp: FileStamp;
+  /** Hash of the content that was last looked at, good or not. */
+  contentHash: string;
+  /** What it adds to the digest. */
+  share: bigint;
+  documents: readonly RawDocument[];
+  good: boolean;
+  /** The last good text, to recognise a file that was cut off: only for YAML, which may still parse then. */
+  text: string;
+  notice: Notice | undefined;
+  /** Raised with each look, so that a slow parse knows whether it still counts. */
+  look: number;
+  /** It was found empty after it had content: it may be about to be written. */
+  emptied: boolean;
+}
+
+const EXTENSION = /\.(ya?ml|json)$/;
+const MAX_TEXT_KEPT = 1024 * 1024;
+const BUDGET_MS = 10;
+const FILES_AT_ONCE = 32;
+const ENTRIES_AT_ONCE = 256;
+const FEW = 64;
+const EMPTY_GRACE_MS = 100;
+
+/** The digest of files given as (name, content): what `directoryDigest` gives for a directory that holds exactly these. */
+export function digestOf(files: readonly { readonly name: string; readonly content: string | Uint8Array }[]): string {
+  return combine(files.map(({ name, content }) => [name, hashContent(content)]));
+}
+
+function hashContent(content: string | Uint8Array): string {
+  const size = typeof content === "string" ? Buffer.byteLength(content) : content.byteLength;
+  return size > MAX_FILE_BYTES ? `too-large:${size}` : createHash("sha256").update(content).digest("hex");
+}
+
+// A sum, so that one changed file among a hundred thousand costs one addition, and the order of files nothing.
+function shareOf(name: string, contentHash: string): bigint {
+  return BigInt(`0x${createHash("sha256").update(`${name}\0${contentHash}`).digest("hex")}`);
+}
+
+function digestOfSum(files: number, sum: bigint): string {
+  return createHash("sha256")
+    .update(`${files}\n${BigInt.asUintN(256, sum)}`)
+    .digest("hex");
+}
+
+function combine(entries: readonly (readonly [string, string])[]): string {
+  return digestOfSum(
+    entries.length,
+    entries.reduce((sum, [name, content]) => sum + shareOf(name, content), 0n),
+  );
+}
+
+async function listFiles(path: string): Promise<{ files: string[]; ignored: string[] }> {
+  if (!(await stat(path)).isDirectory()) return { files: [path], ignored: [] };
+  const files: string[] = [];
+  const ignored: string[] = [];
+  for await (const entry of await opendir(path, { bufferSize: ENTRIES_AT_ONCE })) {
+    if (entry.name.startsWith(".")) continue;
+    if (entry.isDirectory()) ignored.push(join(path, entry.name));
+    else if (EXTENSION.test(entry.name)) files.push(join(path, entry.name));
+  }
+  return { files, ignored: ignored.sort() };
+}
+
+async function readLimited(path: string): Promise<Buffer | undefined> {
+  const handle = await open(path, "r");
+  try {
+    const { size } = await handle.stat();
+    if (size > MAX_FILE_BYTES) return undefined;
+    const buffer = Buffer.alloc(size + 1);
+    let length = 0;
+    while (length < buffer.length) {
+      const { bytesRead } = await handle.read(buffer, length, buffer.length - length, length);
+      if (bytesRead === 0) break;
+      length += bytesRead;
+    }
+    // It grew meanwhile: the change that this is will be seen and read on its own.
+    return buffer.subarray(0, Math.min(length, size));
+  } finally {
+    await handle.close();
+  }
+}
+
+/** sha256 (hex) over the relative names and contents of the manifest files at `paths`, as a reader of them reports it. */
+export async function directoryDigest(paths: readonly string[]): Promise<string> {
+  const entries: [string, string][] = [];
+  for (const path of paths) {
+    for (const file of (await listFiles(path)).files) {
+      const info = await stat(file);
+      if (!info.isFile()) continue;
+      const content = info.size > MAX_FILE_BYTES ? undefined : await readLimited(file);
+      entries.push([basename(file), content === undefined ? `too-large:${info.size}` : hashContent(content)]);
+    }
+  }
+  return combine(entries);
+}
+
+// A text that is the beginning of the one before, broken off within a line, or within a document while later ones went too,
+// was not edited but cut off.
+function isCutOff(text: string, before: string, documents: number, documentsBefore: number): boolean {
+  if (text === "" || text.length >= before.length || !before.startsWith(text)) return false;
+  if (!text.endsWith("\n") && !before.slice(text.length).startsWith("\n")) return true;
+  const insideDocument = !/^\s*(---|$)/.test(before.slice(text.length)) && !/(^|\n)---\s*$/.test(text);
+  return insideDocument && documents < documentsBefore;
+}
+
+export function createManifestReader(options: ManifestReaderOptions): ManifestReader {
+  const { lastGood = new Map(), rescanMs = 2_000, settleMs = 4, threadBytes = 16_384, parseLimitMs = 30_000 } = options;
+  const paths = [...new Set(options.paths.map((path) => normalize(path).replace(/(.)\/+$/, "$1")))];
+  const parser = createParserThread(parseLimitMs);
+  const files = new Map<string, FileState>();
+  const pathNotices = new Map<string, Notice[]>();
+  const dirty = new Set<string>();
+  const slow = new Set<Promise<void>>();
+  const watchers = new Map<string, { readonly watcher: FSWatcher; readonly ino: number }>();
+  let changed: () => void = () => {};
+  let everything = false;
+  let timer: NodeJS.Timeout | undefined;
+  let rescan: NodeJS.Timeout | undefined;
+  let scanning: Promise<void> | undefined;
+  let stopped = false;
+  let started = false;
+  /** The digest before it is hashed: the sum of all files' shares. */
+  let sum = 0n;
+  /** Files with a notice, or with documents that stand in for them. */
+  const unwell = new Set<string>();
+  /** Names in their order; some may be gone since. */
+  let order: readonly string[] | undefined;
+  const ordered = new Set<string>();
+  let added: string[] = [];
+  let parsing: Promise<unknown> = Promise.resolve();
+  let parsingSince = 0;
+
+  function fileNotice(file: string, reason: string, message: string, severity: Notice["severity"] = "error"): Notice {
+    return { object: file, file, field: "", reason, message: `${file}: ${message}`, severity };
+  }
+
+  function setHash(state: FileState, file: string, contentHash: string): void {
+    sum -= state.share;
+    state.contentHash = contentHash;
+    state.share = shareOf(basename(file), contentHash);
+    sum += state.share;
+  }
+
+  function enter(file: string, stamp: FileStamp): FileState {
+    const documents = (lastGood.get(file) ?? []).map((object: unknown, index: number) => ({ file, index, object }));
+    const empty = { contentHash: "", share: 0n, good: false, text: "", notice: undefined, look: 0, emptied: false };
+    const state: FileState = { ...empty, stamp, documents };
+    files.set(file, state);
+    setHash(state, file, "");
+    unwell.add(file);
+    if (!ordered.has(file)) added.push(file);
+    ordered.add(file);
+    return state;
+  }
+
+  function leave(file: string): boolean {
+    sum -= files.get(file)?.share ?? 0n;
+    unwell.delete(file);
+    return files.delete(file);
+  }
+
+  /** Many small files may come at once: they are parsed one after another, and others have their turn in between. */
+  function inTurn<T>(work: () => T): Promise<T> {
+    const result = parsing.then(async () => {
+      if (performance.now() - parsingSince > BUDGET_MS) {
+        await yieldToLoop();
+        parsingSince = performance.now();
+      }
+      return work();
+    });
+    parsing = result;
+    return result;
+  }
+
+  function settle(state: FileState, file: string, result: ParseResult, text: string, isJson: boolean): void {
+    const kept = state.documents.length > 0 ? "; its last good content stays in force" : "";
+    unwell.add(file);
+    if ("problem" in result) {
+      state.good = false;
+      state.notice = fileNotice(file, "malformed", `malformed ${isJson ? "JSON" : "YAML"}: ${result.problem}${kept}`);
+      return;
+    }
+    if (!isJson && isCutOff(text, state.text, result.objects.length, state.documents.length)) {
+      state.good = false;
+      state.notice = fileNotice(file, "malformed", `it was cut off in the middle${kept}`);
+      return;
+    }
+    state.good = true;
+    state.notice = undefined;
+    unwell.delete(file);
+    state.text = isJson || text.length > MAX_TEXT_KEPT ? "" : text;
+    state.documents = result.objects.map((object, index) => ({ file, index, object }));
+  }
+
+  function refuse(state: FileState, file: string, reason: string, problem: string): void {
+    state.good = false;
+    unwell.add(file);
+    const kept = state.documents.length > 0 ? "; its last good content stays in force" : "";
+    state.notice = fileNotice(file, reason, `${problem}${kept}`);
+  }
+
+  // Looks at one file; true when something changed. A large one is parsed in the background and reports by itself.
+  async function look(file: string): Promise<boolean> {
+    let state = files.get(file);
+    try {
+      const info = await stat(file);
+      const stamp = { size: info.size, mtimeMs: info.mtimeMs, ctimeMs: info.ctimeMs, ino: info.ino };
+      const seen = state?.stamp;
+      if (
+        seen !== undefined &&
+        seen.size === stamp.size &&
+        seen.mtimeMs === stamp.mtimeMs &&
+        seen.ctimeMs === stamp.ctimeMs &&
+        seen.ino === stamp.ino
+      ) {
+        return false;
+      }
+      state ??= enter(file, stamp);
+      state.stamp = stamp;
+      const turn = ++state.look;
+      if (!info.isFile()) {
+        setHash(state, file, "no-file");
+        refuse(state, file, "unreadable", "it is no regular file");
+        return true;
+      }
+      const content = info.size > MAX_FILE_BYTES ? undefined : await readLimited(file);
+      if (content === undefined) {
+        setHash(state, file, `too-large:${info.size}`);
+        refuse(
+          state,
+          file,
+          "too-large",
+          `it has ${info.size} bytes, more than the ${MAX_FILE_BYTES} that a manifest may have`,
+        );
+        return true;
+      }
+      const contentHash = hashContent(content);
+      if (contentHash === state.contentHash) return false;
+      if (content.length === 0 && state.documents.length > 0 && !state.emptied) {
+        state.emptied = true;
+        state.stamp = { ...stamp, mtimeMs: -1 };
+        setTimeout(() => {
+          dirty.add(file);
+          request(false);
+        }, EMPTY_GRACE_MS).unref();
+        return false;
+      }
+      state.emptied = false;
+      const current = state;
+      const text = content.toString("utf8").replace(/^\uFEFF/, "");
+      const isJson = file.endsWith(".json");
+      if (content.length < threadBytes) {
+        const result = await inTurn(() => parseManifest(text, isJson));
+        if (stopped || current.look !== turn || files.get(file) !== current) return false;
+        setHash(current, file, contentHash);
+        settle(current, file, result, text, isJson);
+        return true;
+      }
+      const parse = parser.parse(text, isJson).then((result) => {
+        if (stopped || current.look !== turn || files.get(file) !== current) return;
+        setHash(current, file, contentHash);
+        settle(current, file, result, text, isJson);
+        if (started) changed();
+      });
+      slow.add(parse);
+      void parse.finally(() => slow.delete(parse));
+      return false;
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code === "ENOENT") return leave(file);
+      if (state === undefined) {
+        state = enter(file, { size: -1, mtimeMs: -1, ctimeMs: -1, ino: -1 });
+        setHash(state, file, "unreadable");
+      }
+      state.stamp = { ...state.stamp, mtimeMs: -1 };
+      const first = state.notice?.reason !== "unreadable";
+      refuse(state, file, "unreadable", `it could not be read: ${code ?? message}`);
+      return first;
+    }
+  }
+
+  async function lookAtAll(list: readonly string[]): Promise<boolean> {
+    let any = false;
+    let since = performance.now();
+    for (let i = 0; i < list.length && !stopped; i += FILES_AT_ONCE) {
+      const results = await Promise.all(list.slice(i, i + FILES_AT_ONCE).map(look));
+      any = results.includes(true) || any;
+      if (performance.now() - since > BUDGET_MS) {
+        await yieldToLoop();
+        since = performance.now();
+      }
+    }
+    return any;
+  }
+
+  async function scanEverything(): Promise<boolean> {
+    let any = false;
+    for (const path of paths) {
+      const notices: Notice[] = [];
+      try {
+        await watchPath(path);
+        const found = await listFiles(path);
+        const present = new Set(found.files);
+        let since = performance.now();
+        for (const file of files.keys()) {
+          if (!present.has(file) && file !== path && dirname(file) === path) any = leave(file) || any;
+          if (performance.now() - since < BUDGET_MS) continue;
+          await yieldToLoop();
+          since = performance.now();
+        }
+        any = (await lookAtAll(found.files)) || any;
+        for (const directory of found.ignored) {
+          notices.push(fileNotice(directory, "ignored-directory", "sub-directories are not read", "info"));
+        }
+      } catch (error) {
+        const { code, message } = error as NodeJS.ErrnoException;
+        if (code === "ENOENT" && leave(path)) any = true;
+        const kept = [...files.keys()].some((file) => dirname(file) === path)
+          ? "; what was last read there stays in force"
+          : "";
+        notices.push(fileNotice(path, "unreadable", `it could not be read: ${code ?? message}${kept}`));
+      }
+      if (JSON.stringify(pathNotices.get(path) ?? []) !== JSON.stringify(notices)) any = true;
+      pathNotices.set(path, notices);
+    }
+    return any;
+  }
+
+  async function scan(): Promise<void> {
+    const began = performance.now();
+    let any: boolean;
+    if (everything) {
+      everything = false;
+      dirty.clear();
+      any = await scanEverything();
+    } else {
+      const list = [...dirty];
+      dirty.clear();
+      any = await lookAtAll(list);
+    }
+    if (stopped) return;
+    if (any && started) changed();
+    clearTimeout(rescan);
+    // A large directory is looked through less often, so that looking never takes more than a fiftieth of the time.
+    const pause = Math.max(rescanMs, 50 * (performance.now() - began));
+    rescan = setTimeout(() => request(true), pause);
+    rescan.unref();
+  }
+
+  function request(all: boolean): void {
+    if (stopped) return;
+    everything ||= all;
+    timer ??= setTimeout(() => {
+      timer = undefined;
+      const after = scanning ?? Promise.resolve();
+      scanning = after.then(() => (stopped ? undefined : scan()));
+    }, settleMs);
+  }
+
+  // A single file is watched through its directory: one that is replaced by rename is another file afterwards. A directory
+  // that was replaced is watched anew.
+  async function watchPath(path: string): Promise<void> {
+    const own = await stat(path).catch(() => undefined);
+    const isFile = own === undefined ? EXTENSION.test(path) : !own.isDirectory();
+    const directory = isFile ? dirname(path) : path;
+    const ino = isFile ? ((await stat(directory).catch(() => undefined))?.ino ?? -1) : (own?.ino ?? -1);
+    const before = watchers.get(path);
+    if (stopped || before?.ino === ino) return;
+    before?.watcher.close();
+    watchers.delete(path);
+    if (ino === -1) return;
+    try {
+      const watcher = watch(directory, { persistent: false }, (_event, name) => {
+        if (name === null) request(true);
+        else if (isFile ? name === basename(path) : EXTENSION.test(name) && !name.startsWith(".")) {
+          dirty.add(isFile ? path : join(path, name));
+          request(false);
+        } else if (!isFile && name === basename(path)) request(true);
+      });
+      watcher.on("error", () => {
+        watcher.close();
+        if (watchers.get(path)?.watcher === watcher) watchers.delete(path);
+      });
+      watchers.set(path, { watcher, ino });
+    } catch {
+      // inotify watches may be used up: the rescan goes on without.
+    }
+  }
+
+  function* inOrder(): Work<readonly RawDocument[]> {
+    const compare = (a: string, b: string): number => {
+      const [left, right] = [basename(a), basename(b)];
+      return left < right ? -1 : left > right ? 1 : a < b ? -1 : a > b ? 1 : 0;
+    };
+    if (order === undefined || added.length > FEW || ordered.size > 2 * files.size + FEW) {
+      added = [];
+      ordered.clear();
+      for (const file of files.keys()) {
+        ordered.add(file);
+        if (ordered.size % FEW === 0) yield;
+      }
+      order = yield* sorted([...ordered], compare);
+    }
+    for (const file of added.splice(0)) {
+      let low = 0;
+      let high = order.length;
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (compare(order[middle]!, file) < 0) low = middle + 1;
+        else high = middle;
+      }
+      order = order.toSpliced(low, 0, file);
+      yield;
+    }
+    const documents: RawDocument[] = [];
+    let count = 0;
+    for (const file of order) {
+      for (const one of files.get(file)?.documents ?? []) documents.push(one);
+      if (++count % 64 === 0) yield;
+    }
+    return documents;
+  }
+
+  return {
+    async start(onChange) {
+      changed = onChange;
+      everything = true;
+      scanning = scan();
+      await scanning;
+      while (slow.size > 0) await Promise.all(slow);
+      started = true;
+    },
+    documents: () => atOnce(inOrder()),
+    gatherDocuments: () => inPortions(inOrder()),
+    notices() {
+      const own = [...unwell].flatMap((file) => files.get(file)?.notice ?? []);
+      return [...[...pathNotices.values()].flat(), ...own];
+    },
+    digest: () => digestOfSum(files.size, sum),
+    lastGood() {
+      const found = new Map<string, readonly unknown[]>();
+      for (const file of unwell) {
+        const { good = true, documents = [] } = files.get(file) ?? {};
+        if (!good && documents.length > 0)
+          found.set(
+            file,
+            documents.map((one) => one.object),
+          );
+      }
+      return found;
+    },
+    async stop() {
+      stopped = true;
+      clearTimeout(timer);
+      clearTimeout(rescan);
+      for (const { watcher } of watchers.values()) watcher.close();
+      await parser.stop();
+      await scanning;
+      await Promise.allSettled(slow);
+    },
+  };
+}
+
+/** Reads `paths` once. Files that cannot be used have a notice and no documents. */
+export async function readManifests(paths: readonly string[]): Promise<{
+  readonly documents: readonly RawDocument[];
+  readonly notices: readonly Notice[];
+  readonly digest: string;
+}> {
+  const reader = createManifestReader({ paths });
+  try {
+    await reader.start(() => {});
+    return { documents: reader.documents(), notices: reader.notices(), digest: reader.digest() };
+  } finally {
+    await reader.stop();
+  }
+}

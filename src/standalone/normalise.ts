@@ -1,0 +1,306 @@
+// From Kubernetes objects, validated, to the objects of the model: absent fields are filled or gone, addresses canonical.
+// It invents nothing: what is not allocated stays empty. Addresses that no endpoint may have are left out, with a notice.
+import { type Address, canonicalAddress, type Family, familyOf, unusableReason } from "../lib/address.ts";
+import type {
+  AddressPool,
+  Endpoint,
+  EndpointPort,
+  EndpointSlice,
+  HostPort,
+  L2Advertisement,
+  Node,
+  Notice,
+  ObjectEvent,
+  Service,
+} from "../model/objects.ts";
+import {
+  type AddressPoolObject,
+  AGE_ANNOTATION,
+  type EndpointSliceObject,
+  type KubernetesObject,
+  type L2AdvertisementObject,
+  type NodeObject,
+  objectKey,
+  objectTitle,
+  own,
+  POOL_ANNOTATION,
+  type PodObject,
+  PROXY_NAME_LABEL,
+  SERVICE_NAME_LABEL,
+  type ServiceObject,
+  SOCKETS_ANNOTATION,
+} from "./kubernetes.ts";
+import { parseLabelSelector } from "./label-selector.ts";
+
+/** Milliseconds since the epoch: first sight as the allocator wrote it, else the creation time, else 0. */
+export function ageOf(object: KubernetesObject): number {
+  const written = Number(own(object.metadata.annotations, AGE_ANNOTATION) ?? Number.NaN);
+  if (Number.isFinite(written) && written >= 0) return written;
+  const created = Date.parse(object.metadata.creationTimestamp ?? "");
+  return Number.isNaN(created) ? 0 : created;
+}
+
+function canonicalList(texts: readonly string[]): readonly Address[] {
+  return texts.flatMap((text) => canonicalAddress(text) ?? []);
+}
+
+export function isHeadless(service: ServiceObject): boolean {
+  return service.spec.clusterIP === "None" || service.spec.clusterIPs?.[0] === "None";
+}
+
+/** Its cluster addresses as they stand in the object: canonical, empty when headless, of type ExternalName or not allocated. */
+export function clusterIPsOf(service: ServiceObject): readonly Address[] {
+  const { type, clusterIP, clusterIPs } = service.spec;
+  if (type === "ExternalName" || isHeadless(service)) return [];
+  return canonicalList(clusterIPs !== undefined && clusterIPs.length > 0 ? clusterIPs : clusterIP ? [clusterIP] : []);
+}
+
+export function normaliseService(object: ServiceObject): Service {
+  const { spec } = object;
+  const type = spec.type ?? "ClusterIP";
+  const loadBalancerClass = spec.loadBalancerClass ?? "";
+  const fromPool = loadBalancerClass === "" && own(object.metadata.annotations, POOL_ANNOTATION) !== undefined;
+  const ingress = type === "LoadBalancer" ? (object.status?.loadBalancer?.ingress ?? []) : [];
+  return {
+    namespace: object.metadata.namespace ?? "default",
+    name: object.metadata.name,
+    labels: object.metadata.labels ?? {},
+    age: ageOf(object),
+    type,
+    clusterIPs: clusterIPsOf(object),
+    headless: type !== "ExternalName" && isHeadless(object),
+    externalName: type === "ExternalName" ? (spec.externalName ?? "").replace(/\.$/, "").toLowerCase() : "",
+    ports: (spec.ports ?? []).map((port) => ({
+      name: port.name ?? "",
+      protocol: port.protocol ?? "TCP",
+      port: port.port,
+      nodePort: type === "NodePort" || type === "LoadBalancer" ? (port.nodePort ?? 0) : 0,
+      targetPort: port.targetPort === undefined || port.targetPort === null ? port.port : port.targetPort,
+    })),
+    externalTrafficPolicy: spec.externalTrafficPolicy ?? "Cluster",
+    internalTrafficPolicy: spec.internalTrafficPolicy ?? "Cluster",
+    healthCheckNodePort: spec.healthCheckNodePort ?? 0,
+    loadBalancerClass,
+    loadBalancerAddresses: ingress.flatMap(({ ip, ipMode }) => {
+      const address = ip === undefined ? undefined : canonicalAddress(ip);
+      return address === undefined ? [] : [{ address, ipMode: ipMode ?? "VIP", fromPool }];
+    }),
+    proxyName: own(object.metadata.labels, PROXY_NAME_LABEL) ?? "",
+  };
+}
+
+/** A refused endpoint address: which field, and why. */
+export interface RefusedAddress {
+  readonly field: string;
+  readonly address: Address;
+  readonly why: string;
+}
+
+/** Why `address` may not be an endpoint, or undefined. `isFrontend` tells the addresses that Services answer on. */
+export function refusal(address: Address, isFrontend: (address: Address) => boolean): string | undefined {
+  const why = unusableReason(address);
+  if (why !== undefined) return `may not be ${why === "unspecified" ? "unspecified" : `a ${why} address`}`;
+  return isFrontend(address) ? "may not be the address of a Service" : undefined;
+}
+
+export function refusedNotice(object: KubernetesObject, file: string, { field, address, why }: RefusedAddress): Notice {
+  return {
+    object: objectTitle(object),
+    file,
+    field,
+    reason: "endpoint-refused",
+    message: `${field}: Invalid value: "${address}": ${why}; this address is left out`,
+    severity: "error",
+  };
+}
+
+/**
+ * A slice for the model; undefined when it belongs to no Service or holds host names (addressType FQDN). Ports without
+ * number and refused addresses are left out; an endpoint that loses all its addresses goes.
+ */
+export function normaliseEndpointSlice(
+  object: EndpointSliceObject,
+  isFrontend: (address: Address) => boolean = () => false,
+): { readonly slice: EndpointSlice | undefined; readonly refused: readonly RefusedAddress[] } {
+  const service = own(object.metadata.labels, SERVICE_NAME_LABEL) ?? "";
+  if (service === "" || object.addressType === "FQDN") return { slice: undefined, refused: [] };
+  const namespace = object.metadata.namespace ?? "default";
+  const refused: RefusedAddress[] = [];
+  const endpoints: Endpoint[] = [];
+  for (const [i, endpoint] of (object.endpoints ?? []).entries()) {
+    const addresses: Address[] = [];
+    for (const [j, text] of endpoint.addresses.entries()) {
+      const address = canonicalAddress(text);
+      if (address === undefined) continue;
+      const why = refusal(address, isFrontend);
+      if (why === undefined) addresses.push(address);
+      else refused.push({ field: `endpoints[${i}].addresses[${j}]`, address, why });
+    }
+    if (addresses.length === 0) continue;
+    const { ready, serving, terminating } = endpoint.conditions ?? {};
+    const target = endpoint.targetRef;
+    endpoints.push({
+      addresses,
+      ready: ready ?? true,
+      serving: serving ?? ready ?? true,
+      terminating: terminating ?? false,
+      nodeName: endpoint.nodeName ?? "",
+      hostname: endpoint.hostname ?? "",
+      pod: target?.kind === "Pod" && target.name ? `${target.namespace ?? namespace}/${target.name}` : "",
+    });
+  }
+  const ports = (object.ports ?? []).flatMap((port): EndpointPort[] =>
+    port.port === undefined || port.port === null
+      ? []
+      : [{ name: port.name ?? "", protocol: port.protocol ?? "TCP", port: port.port }],
+  );
+  const family: Family = object.addressType;
+  return { slice: { namespace, name: object.metadata.name, service, family, ports, endpoints }, refused };
+}
+
+export function normaliseNode(object: NodeObject): Node {
+  const conditions = object.status?.conditions ?? [];
+  const holds = (type: string): boolean => conditions.some((one) => one.type === type && one.status === "True");
+  const spec = object.spec ?? {};
+  return {
+    name: object.metadata.name,
+    labels: object.metadata.labels ?? {},
+    internalAddresses: canonicalList(
+      (object.status?.addresses ?? []).filter((one) => one.type === "InternalIP").map((one) => one.address),
+    ),
+    podCIDRs:
+      spec.podCIDRs !== undefined && spec.podCIDRs.length > 0 ? spec.podCIDRs : spec.podCIDR ? [spec.podCIDR] : [],
+    ready: holds("Ready"),
+    networkUnavailable: holds("NetworkUnavailable"),
+    excludeFromLoadBalancers:
+      own(object.metadata.labels, "node.kubernetes.io/exclude-from-external-load-balancers") !== undefined,
+  };
+}
+
+/** Its addresses as they stand in the status: canonical, without repeats. */
+export function podAddresses(pod: PodObject): readonly Address[] {
+  const several = (pod.status?.podIPs ?? []).map((one) => one.ip);
+  return [...new Set(canonicalList(several.length > 0 ? several : pod.status?.podIP ? [pod.status.podIP] : []))];
+}
+
+/** It ended for good: Succeeded or Failed. */
+export function isFinished(pod: PodObject): boolean {
+  return pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
+}
+
+const BYPASSING_CONTAINERS = new Set([
+  "istio-proxy",
+  "istio-init",
+  "linkerd-proxy",
+  "linkerd-init",
+  "kuma-sidecar",
+  "consul-dataplane",
+  "envoy-sidecar",
+]);
+const MESH_ANNOTATIONS = ["sidecar.istio.io/status", "linkerd.io/proxy-version"];
+
+/** Whether its packets do not come from sockets of its own cgroup as they went in: a service mesh's sidecar, a sandbox, or so it says. */
+export function bypassesSockets(pod: PodObject): boolean {
+  const { annotations } = pod.metadata;
+  const { containers, initContainers = [], runtimeClassName } = pod.spec;
+  return (
+    (typeof runtimeClassName === "string" && runtimeClassName !== "") ||
+    own(annotations, SOCKETS_ANNOTATION) === "bypass" ||
+    MESH_ANNOTATIONS.some((key) => own(annotations, key) !== undefined) ||
+    containers.some((one) => BYPASSING_CONTAINERS.has(one.name)) ||
+    initContainers.some((one) => BYPASSING_CONTAINERS.has(one.name))
+  );
+}
+
+/** Its host ports, one record for each family that it has an address of. None on the host's network, and none once it finished. */
+export function normaliseHostPorts(pod: PodObject): readonly HostPort[] {
+  const node = pod.spec.nodeName ?? "";
+  if (pod.spec.hostNetwork === true || node === "" || isFinished(pod)) return [];
+  const addresses = podAddresses(pod).filter((address) => unusableReason(address) === undefined);
+  // Ordinary init containers are over before the pod serves; those with restartPolicy Always run beside it.
+  const sidecars = (pod.spec.initContainers ?? []).filter((one) => one.restartPolicy === "Always");
+  const records: HostPort[] = [];
+  for (const container of [...pod.spec.containers, ...sidecars]) {
+    for (const port of container.ports ?? []) {
+      if (!port.hostPort) continue;
+      const hostIP = port.hostIP ? canonicalAddress(port.hostIP) : undefined;
+      for (const podAddress of addresses) {
+        if (hostIP !== undefined && familyOf(hostIP) !== familyOf(podAddress)) continue;
+        records.push({
+          pod: objectKey(pod),
+          age: ageOf(pod),
+          node,
+          hostAddress: hostIP === undefined || unusableReason(hostIP) === "unspecified" ? "" : hostIP,
+          hostPort: port.hostPort,
+          protocol: port.protocol ?? "TCP",
+          podAddress,
+          podPort: port.containerPort,
+        });
+      }
+    }
+  }
+  return records;
+}
+
+export function normaliseAddressPool(object: AddressPoolObject): AddressPool {
+  const allocation = object.spec.serviceAllocation ?? {};
+  return {
+    namespace: object.metadata.namespace ?? "default",
+    name: object.metadata.name,
+    labels: object.metadata.labels ?? {},
+    ranges: object.spec.addresses,
+    autoAssign: object.spec.autoAssign ?? true,
+    avoidBuggyIPs: object.spec.avoidBuggyIPs ?? false,
+    priority: allocation.priority ?? 0,
+    namespaces: allocation.namespaces ?? [],
+    namespaceSelectors: (allocation.namespaceSelectors ?? []).map((one) => parseLabelSelector(one).selector),
+    serviceSelectors: (allocation.serviceSelectors ?? []).map((one) => parseLabelSelector(one).selector),
+  };
+}
+
+export function normaliseL2Advertisement(object: L2AdvertisementObject): L2Advertisement {
+  const spec = object.spec ?? {};
+  return {
+    namespace: object.metadata.namespace ?? "default",
+    name: object.metadata.name,
+    pools: spec.ipAddressPools ?? [],
+    poolSelectors: (spec.ipAddressPoolSelectors ?? []).map((one) => parseLabelSelector(one).selector),
+    nodeSelectors: (spec.nodeSelectors ?? []).map((one) => parseLabelSelector(one).selector),
+    interfaces: spec.interfaces ?? [],
+  };
+}
+
+/** What an object is to the model: its event and what was left out of it. Undefined for kinds and objects that the model never sees. */
+export function normaliseObject(
+  object: KubernetesObject,
+  isFrontend?: (address: Address) => boolean,
+): { readonly event: ObjectEvent; readonly refused: readonly RefusedAddress[] } | undefined {
+  const key = objectKey(object);
+  const none: readonly RefusedAddress[] = [];
+  switch (object.kind) {
+    case "Service":
+      return { event: { kind: "Service", key, object: normaliseService(object as ServiceObject) }, refused: none };
+    case "EndpointSlice": {
+      const { slice, refused } = normaliseEndpointSlice(object as EndpointSliceObject, isFrontend);
+      return slice === undefined ? undefined : { event: { kind: "EndpointSlice", key, object: slice }, refused };
+    }
+    case "Node":
+      return { event: { kind: "Node", key, object: normaliseNode(object as NodeObject) }, refused: none };
+    case "Pod": {
+      const ports = normaliseHostPorts(object as PodObject);
+      return ports.length === 0 ? undefined : { event: { kind: "HostPorts", key, object: ports }, refused: none };
+    }
+    case "IPAddressPool":
+      return {
+        event: { kind: "AddressPool", key, object: normaliseAddressPool(object as AddressPoolObject) },
+        refused: none,
+      };
+    case "L2Advertisement":
+      return {
+        event: { kind: "L2Advertisement", key, object: normaliseL2Advertisement(object as L2AdvertisementObject) },
+        refused: none,
+      };
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,180 @@
+import { describe, expect, it } from "vitest";
+import { defaultRouteAddresses, deviceForAddress, deviceRoles, snatSources } from "../../src/agent/device-roles.ts";
+import type { Device, Network, Route } from "../../src/agent/network.ts";
+
+let nextIndex = 1;
+function device(name: string, given: Partial<Device> = {}): Device {
+  return {
+    name,
+    ifindex: nextIndex++,
+    mac: new Uint8Array(6),
+    mtu: 1500,
+    up: true,
+    running: true,
+    master: "",
+    lower: "",
+    kind: "",
+    linkType: "ether",
+    addresses: [],
+    ...given,
+  };
+}
+
+function route(text: string, through: string, given: Partial<Route> = {}): Route {
+  const [address = "", length = "0"] = text.split("/");
+  return {
+    address,
+    length: Number(length),
+    isDefault: text.endsWith("/0"),
+    device: through,
+    viaGateway: false,
+    source: "",
+    metric: 0,
+    ...given,
+  };
+}
+
+const at = (...list: string[]): Device["addresses"] =>
+  list.map((text) => ({ address: text.split("/")[0]!, length: Number(text.split("/")[1]) }));
+
+interface Case {
+  readonly name: string;
+  readonly devices: readonly Device[];
+  readonly routes: readonly Route[];
+  readonly named?: readonly string[];
+  readonly roles: Readonly<Record<string, "uplink" | "pod">>;
+}
+
+const NIC = device("eth0", { addresses: at("192.168.122.11/24") });
+const LAN = route("192.168.122.0/24", "eth0");
+const DEFAULT = route("0.0.0.0/0", "eth0", { viaGateway: true });
+
+const CASES: readonly Case[] = [
+  {
+    name: "a CNI's bridge with its own pods is no uplink, its ports are pod devices",
+    devices: [
+      NIC,
+      device("cni0", { kind: "bridge", addresses: at("10.244.1.1/24") }),
+      device("veth1", { kind: "veth", master: "cni0" }),
+    ],
+    routes: [DEFAULT, LAN, route("10.244.1.0/24", "cni0"), route("10.244.2.0/24", "eth0", { viaGateway: true })],
+    roles: { eth0: "uplink", veth1: "pod" },
+  },
+  {
+    name: "a veth with a host route is a pod device, and one without either is nobody's",
+    devices: [NIC, device("cali1", { kind: "veth" }), device("other", { kind: "veth" })],
+    routes: [DEFAULT, LAN, route("10.244.1.7/32", "cali1")],
+    roles: { eth0: "uplink", cali1: "pod" },
+  },
+  {
+    name: "an overlay that leads to another node's pods is an uplink, also when uplinks are named",
+    devices: [NIC, device("flannel.1", { kind: "vxlan", addresses: at("10.244.1.0/32") })],
+    routes: [DEFAULT, LAN, route("10.244.2.0/24", "flannel.1", { viaGateway: true })],
+    named: ["eth0"],
+    roles: { eth0: "uplink", "flannel.1": "uplink" },
+  },
+  {
+    name: "a pod that has an address of another node's range does not make its device an uplink",
+    devices: [NIC, device("veth1", { kind: "veth" })],
+    routes: [DEFAULT, LAN, route("10.244.2.9/32", "veth1")],
+    roles: { eth0: "uplink", veth1: "pod" },
+  },
+  {
+    name: "the bond is the uplink, its members are nothing",
+    devices: [
+      device("eno1", { master: "bond0" }),
+      device("eno2", { master: "bond0" }),
+      device("bond0", { kind: "bond", addresses: at("192.168.122.11/24") }),
+    ],
+    routes: [route("0.0.0.0/0", "bond0", { viaGateway: true })],
+    roles: { bond0: "uplink" },
+  },
+  {
+    name: "with names given, other devices with node addresses are left alone",
+    devices: [NIC, device("eth1", { addresses: at("192.168.122.99/24") })],
+    routes: [DEFAULT, LAN],
+    named: ["eth0"],
+    roles: { eth0: "uplink" },
+  },
+  {
+    name: "loopback is never anything, a tunnel without link header can be an uplink",
+    devices: [device("lo", { linkType: "loopback" }), device("tun0", { kind: "tun", linkType: "none" })],
+    routes: [route("0.0.0.0/0", "tun0")],
+    roles: { tun0: "uplink" },
+  },
+];
+
+describe("deviceRoles", () => {
+  it.each(CASES)("$name", ({ devices, routes, named = [], roles }) => {
+    const found = deviceRoles({
+      network: { devices, routes },
+      named,
+      ownAddresses: ["192.168.122.11"],
+      otherAddresses: ["192.168.122.12"],
+      otherPodCIDRs: ["10.244.2.0/24"],
+    });
+    const byName = Object.fromEntries(
+      [...found].map(([index, role]) => [devices.find((one) => one.ifindex === index)!.name, role]),
+    );
+    expect(byName).toEqual(roles);
+  });
+});
+
+describe("snatSources", () => {
+  const network = (devices: readonly Device[], routes: readonly Route[] = []): Network => ({ devices, routes });
+  it("is the node's own address on a device that has it, whatever else it has", () => {
+    const both = device("eth0", { addresses: at("10.9.9.9/24", "192.168.122.11/24", "fd00::11/64") });
+    expect(snatSources(both, network([both]), ["192.168.122.11", "fd00::11"])).toEqual({
+      IPv4: "192.168.122.11",
+      IPv6: "fd00::11",
+    });
+  });
+  it("is the bridge's address for a port, and the node's for a device without any", () => {
+    const bridge = device("cni0", { kind: "bridge", addresses: at("10.244.1.1/24") });
+    const port = device("veth1", { kind: "veth", master: "cni0" });
+    expect(snatSources(port, network([bridge, port]), ["192.168.122.11"])).toEqual({ IPv4: "10.244.1.1", IPv6: "" });
+    const bare = device("cali1", { kind: "veth" });
+    expect(snatSources(bare, network([bare]), ["192.168.122.11"])).toEqual({ IPv4: "192.168.122.11", IPv6: "" });
+  });
+  it("is a route's preferred source where the device has no address", () => {
+    const bare = device("wg0", { kind: "wireguard", linkType: "none" });
+    const routes = [route("10.244.2.0/24", "wg0", { source: "10.244.1.0" })];
+    expect(snatSources(bare, network([bare], routes), ["192.168.122.11"]).IPv4).toBe("10.244.1.0");
+  });
+});
+
+describe("deviceForAddress", () => {
+  const lan = device("eth0", { addresses: at("192.168.122.11/24", "10.1.0.1/8") });
+  const narrow = device("eth1", { addresses: at("10.20.0.1/16") });
+  const network: Network = { devices: [lan, narrow], routes: [{ ...DEFAULT, device: "eth1" }] };
+  const roles = new Map([
+    [lan.ifindex, "uplink" as const],
+    [narrow.ifindex, "uplink" as const],
+  ]);
+  it.each([
+    ["192.168.122.111", "eth0"],
+    ["10.20.3.4", "eth1"],
+    ["10.30.0.1", "eth0"],
+    ["172.16.0.1", "eth1"],
+  ])("puts %s on %s", (address, name) => {
+    expect(deviceForAddress(address, network, roles)?.name).toBe(name);
+  });
+  it("never takes a pod device", () => {
+    expect(deviceForAddress("192.168.122.111", network, new Map([[lan.ifindex, "pod" as const]]))).toBeUndefined();
+  });
+});
+
+describe("defaultRouteAddresses", () => {
+  it("takes the first address of each family on the device of the best default route", () => {
+    const first = device("eth0", { addresses: at("10.0.0.1/8", "10.0.0.2/8", "fd00::1/64") });
+    const second = device("eth1", { addresses: at("10.9.0.1/16") });
+    const routes = [route("0.0.0.0/0", "eth1", { metric: 200 }), route("0.0.0.0/0", "eth0", { metric: 100 })];
+    expect(defaultRouteAddresses({ devices: [first, second], routes })).toEqual({
+      device: "eth0",
+      addresses: ["10.0.0.1", "fd00::1"],
+    });
+  });
+  it("knows nothing without a default route", () => {
+    expect(defaultRouteAddresses({ devices: [NIC], routes: [LAN] })).toEqual({ device: "", addresses: [] });
+  });
+});

@@ -1,0 +1,99 @@
+// Holds the table of who may import whom, who may know which package, and that the catalogue of failures is alive.
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { describe, expect, it } from "vitest";
+import { FAILURES } from "../src/lib/errors.ts";
+
+const SRC = resolve(import.meta.dirname, "../src");
+
+/** main -> cli, http, lab -> agent -> datapath, kube, standalone, l2 -> libbpf, model -> lib; layers of one level never meet. */
+const ADAPTERS = ["datapath", "kube", "standalone", "l2"];
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  main: ["cli", "http", "lab"],
+  cli: ["agent", "datapath", "model", "lib"],
+  http: ["agent", "model", "lib"],
+  lab: ["agent", ...ADAPTERS, "libbpf", "model", "lib"],
+  agent: [...ADAPTERS, "libbpf", "model", "lib"],
+  datapath: ["libbpf", "model", "lib"],
+  kube: ["model", "lib"],
+  standalone: ["model", "lib"],
+  l2: ["libbpf", "model", "lib"],
+  libbpf: ["lib"],
+  model: ["lib"],
+  lib: [],
+};
+
+/** Packages that one layer hides from all others. */
+const OWNERS: Readonly<Record<string, string>> = {
+  koffi: "libbpf",
+  "@kubernetes/client-node": "kube",
+  fastify: "http",
+  "prom-client": "http",
+  pino: "lib",
+};
+
+const files = readdirSync(SRC, { recursive: true, encoding: "utf8" })
+  .filter((path) => path.endsWith(".ts"))
+  .map((path) => ({ path, layer: layerOf(path), text: readFileSync(join(SRC, path), "utf8") }));
+
+function layerOf(path: string): string {
+  return path === "main.ts" ? "main" : (path.split("/", 1)[0] ?? "");
+}
+
+/** What a file imports: static, dynamic, re-exported, or started as a worker. */
+function imports(text: string): string[] {
+  const patterns = [
+    /\bfrom\s+"([^"]+)"/g,
+    /\bimport\(\s*"([^"]+)"/g,
+    /^import\s+"([^"]+)"/gm,
+    // Starting the whole program anew (main.ts) depends on nothing of it.
+    /new URL\(\s*"([^"]+(?<!\/main)\.ts)"/g,
+  ];
+  return patterns.flatMap((pattern) => [...text.matchAll(pattern)].map((match) => match[1] ?? ""));
+}
+
+const edges = files.flatMap(({ path, layer, text }) => imports(text).map((target) => ({ path, layer, target })));
+
+describe("the sources", () => {
+  it("lie in layers that the table knows", () => {
+    expect(files.filter(({ layer }) => MAY_IMPORT[layer] === undefined).map(({ path }) => path)).toEqual([]);
+  });
+
+  it("import only downwards", () => {
+    const wrong = edges
+      .filter(({ target }) => target.startsWith("."))
+      .map(({ path, layer, target }) => {
+        const found = layerOf(relative(SRC, resolve(dirname(join(SRC, path)), target)));
+        return found === layer || MAY_IMPORT[layer]?.includes(found) ? "" : `${path} imports ${target}`;
+      });
+    expect(wrong.filter((line) => line !== "")).toEqual([]);
+  });
+
+  it("keep each package in its layer", () => {
+    const strangers = edges.filter(({ target, layer }) => (OWNERS[target] ?? layer) !== layer);
+    expect(strangers.map(({ path, target }) => `${path} imports ${target}`)).toEqual([]);
+  });
+
+  it("write nothing to the terminal outside cli and lab", () => {
+    const writers = files.filter(
+      ({ layer, text }) => !["cli", "lab"].includes(layer) && /\bprocess\.stdout\b/.test(text),
+    );
+    expect([...writers, ...files.filter(({ text }) => /\bconsole\./.test(text))].map(({ path }) => path)).toEqual([]);
+  });
+
+  it("keep clock, chance, process and file system out of the model", () => {
+    const impure = /\bDate\b|\bperformance\.|\bprocess\.|\bset(Timeout|Interval|Immediate)\b|Math\.random|from "node:/;
+    expect(files.filter(({ layer, text }) => layer === "model" && impure.test(text)).map(({ path }) => path)).toEqual(
+      [],
+    );
+  });
+
+  it("open with a comment that says what the file answers", () => {
+    expect(files.filter(({ text }) => !text.startsWith("//")).map(({ path }) => path)).toEqual([]);
+  });
+
+  it.each(Object.keys(FAILURES))("raise the failure %s somewhere", (code) => {
+    const raised = new RegExp(`(?:new Failure|super)\\(\\s*"${code}"`);
+    expect(files.filter(({ text }) => raised.test(text)).map(({ path }) => path)).not.toEqual([]);
+  });
+});

@@ -1,0 +1,221 @@
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { configReference } from "../../scripts/docs.ts";
+import { mergeOptions, parseConfig, readAgentOptions, readConfigFile } from "../../src/cli/agent-options.ts";
+import { cgroup2Mount } from "../../src/cli/cgroup2.ts";
+import { environmentName, SETTINGS } from "../../src/cli/settings.ts";
+
+const machine = { nodeName: "node1", cgroup: "/sys/fs/cgroup" };
+const directory = mkdtempSync(join(tmpdir(), "millrace-config-"));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+function merge(
+  flags: Record<string, string> = {},
+  environment: Record<string, string> = {},
+  file: Record<string, string> = {},
+) {
+  return mergeOptions({ flags: { manifests: "/m", ...flags }, environment, configFile: "/etc/m.yaml" }, file, machine);
+}
+
+describe("the agent's options", () => {
+  it("are these by default", () => {
+    expect(merge()).toEqual({
+      nodeName: "node1",
+      manifests: ["/m"],
+      stateDir: "/var/lib/millrace",
+      readOnly: false,
+      cgroup: "/sys/fs/cgroup",
+      pinDir: "/sys/fs/bpf/millrace",
+      devices: [],
+      serviceClusterIpRange: ["10.96.0.0/12"],
+      serviceNodePortRange: { first: 30000, last: 32767 },
+      clusterDomain: "cluster.local",
+      sockets: "auto",
+      xdp: "auto",
+      snatPortRange: { first: 49152, last: 65535 },
+      forwardMark: 0x1000,
+      apiSocket: "/run/millrace/api.sock",
+      apiAddress: "",
+      healthzBindAddress: "0.0.0.0:10256",
+      metricsBindAddress: "127.0.0.1:10249",
+      mapSizes: {
+        services: 16_384,
+        frontends: 65_536,
+        backends: 131_072,
+        slots: 524_288,
+        flows: 262_144,
+        openings: 65_536,
+      },
+    });
+  });
+
+  it("come from flags before environment before file before defaults", () => {
+    const [flag, variable, key] = [
+      { xdp: "on" },
+      { MILLRACE_XDP: "off", MILLRACE_SOCKETS: "all" },
+      { xdp: "auto", sockets: "host-only", "max-flows": "128" },
+    ];
+    const options = merge(flag, variable, key);
+    expect([options.xdp, options.sockets, options.mapSizes.flows, options.mapSizes.slots]).toEqual([
+      "on",
+      "all",
+      128,
+      524_288,
+    ]);
+  });
+
+  it.each([
+    ["devices", "eth0, eth1", { devices: ["eth0", "eth1"] }],
+    ["devices", "", { devices: [] }],
+    ["service-cluster-ip-range", "10.0.0.0/16,fd00:0::/112", { serviceClusterIpRange: ["10.0.0.0/16", "fd00::/112"] }],
+    ["service-node-port-range", "80-80", { serviceNodePortRange: { first: 80, last: 80 } }],
+    ["state-dir", "/a/b/", { stateDir: "/a/b" }],
+    ["healthz-bind-address", "", { healthzBindAddress: "" }],
+    ["healthz-bind-address", ":10256", { healthzBindAddress: ":10256" }],
+    ["metrics-bind-address", "[::1]:1", { metricsBindAddress: "[::1]:1" }],
+    ["read-only", "true", { readOnly: true }],
+  ])("read --%s '%s'", (name, text, expected) => {
+    expect(merge({ [name]: text })).toMatchObject(expected);
+  });
+
+  it.each([
+    [
+      "service-node-port-range",
+      "x",
+      "--service-node-port-range must be first-last, two ports from 1 to 65535 in this order: current value is 'x'",
+    ],
+    ["service-node-port-range", "32767-30000", "first-last"],
+    ["service-node-port-range", "0-10", "first-last"],
+    ["service-node-port-range", "1-65536", "first-last"],
+    ["service-cluster-ip-range", "10.96.0.0", "one CIDR"],
+    ["service-cluster-ip-range", "10.96.0.0/33", "one CIDR"],
+    ["service-cluster-ip-range", "10.0.0.0/8,11.0.0.0/8", "one of each family"],
+    ["service-cluster-ip-range", "", "one CIDR"],
+    ["manifests", "", "--manifests must be one directory or file at least: current value is ''"],
+    ["node-name", "../../x", "the name of a Node"],
+    ["node-name", "a".repeat(254), "the name of a Node"],
+    ["cluster-domain", "Cluster_Local", "a domain name"],
+    ["devices", "eth0,a b", "names of network devices"],
+    ["devices", "x".repeat(16), "names of network devices"],
+    ["sockets", "some", "--sockets must be all, host-only or auto: current value is 'some'"],
+    ["xdp", "", "auto, on or off"],
+    ["read-only", "yes", "--read-only must be true or false: current value is 'yes'"],
+    ["snat-port-range", "100-2000", "from 1024 on"],
+    ["snat-port-range", "2000-60000", "256 to 16384 ports"],
+    ["forward-mark", "0x1ffffffff", "a 32-bit number"],
+    ["forward-mark", "yes", "a 32-bit number"],
+    ["state-dir", "var", "an absolute path"],
+    ["pin-dir", "", "an absolute path"],
+    ["api-socket", `/${"a".repeat(107)}`, "107 bytes"],
+    ["api-address", "localhost:80", "ADDRESS:PORT"],
+    ["healthz-bind-address", "0.0.0.0:65536", "ADDRESS:PORT"],
+    ["metrics-bind-address", "::1:80", "ADDRESS:PORT"],
+    ["max-flows", "1e6", "a whole number from 64"],
+    ["max-slots", "0", "a whole number from 64"],
+  ])("refuse --%s '%s'", (name, text, message) => {
+    expect(() => merge({ [name]: text })).toThrow(
+      expect.objectContaining({ code: "usage", message: expect.stringContaining(message) }),
+    );
+  });
+
+  it("say where a wrong value came from", () => {
+    expect(() => merge({}, { MILLRACE_XDP: "x" })).toThrow(
+      "MILLRACE_XDP must be auto, on or off: current value is 'x'",
+    );
+    expect(() => merge({}, {}, { xdp: "x" })).toThrow(
+      "xdp in /etc/m.yaml must be auto, on or off: current value is 'x'",
+    );
+  });
+
+  it("need a cgroup2 mount, and say how to get one", () => {
+    const given = { flags: { manifests: "/m" }, environment: {}, configFile: "" };
+    expect(() => mergeOptions(given, {}, { nodeName: "n", cgroup: "" })).toThrow(/mount -t cgroup2.*--cgroup/);
+    expect(
+      mergeOptions({ ...given, flags: { ...given.flags, cgroup: "/c" } }, {}, { nodeName: "n", cgroup: "" }).cgroup,
+    ).toBe("/c");
+  });
+
+  it("take node name and cgroup from this machine", async () => {
+    const options = await readAgentOptions({
+      flags: { manifests: "/m", cgroup: "/c" },
+      environment: {},
+      configFile: "",
+    });
+    expect(options.nodeName).toMatch(/^[a-z0-9.-]+$/);
+  });
+
+  it("have each a setting with a help text and a variable of its own", () => {
+    const keys = SETTINGS.map(
+      (setting) => Object.keys(setting.read(exampleOf(setting.name, setting.defaultValue(machine))))[0],
+    );
+    expect([...new Set(keys)].sort()).toEqual(Object.keys(merge()).sort());
+    expect(new Set(SETTINGS.map(({ name }) => environmentName(name))).size).toBe(SETTINGS.length);
+    for (const { help } of SETTINGS) expect(help.length).toBeGreaterThan(10);
+  });
+});
+
+function exampleOf(name: string, text: string): string {
+  return name === "manifests" ? "/m" : text;
+}
+
+describe("the configuration file", () => {
+  it("has the flags' names as keys", async () => {
+    const text = "manifests: [/a, /b]\nread-only: true\nmax-flows: 128\nxdp: off\nsockets: all\n";
+    const values = await parseConfig(text, "m.yaml");
+    expect(values).toEqual({ manifests: "/a,/b", "read-only": "true", "max-flows": "128", xdp: "off", sockets: "all" });
+  });
+
+  it("may be empty", async () => {
+    expect(await parseConfig("# nothing\n", "m.yaml")).toEqual({});
+  });
+
+  it.each([
+    ["an unknown key", "stateDir: /x\n", "could not use the configuration m.yaml: unknown key 'stateDir'"],
+    ["a list where one value belongs", "xdp: [on]\n", "xdp in m.yaml must be a single value"],
+    ["a mapping as a value", "manifests: {a: b}\n", "manifests in m.yaml must be a text or a list of texts"],
+    ["a key twice", "xdp: on\nxdp: off\n", "Map keys must be unique"],
+    ["a list at the top", "- xdp\n", "it must be a mapping"],
+    ["broken YAML", "xdp: [\n", "could not read the configuration m.yaml"],
+    ["aliases", "xdp: &a on\nsockets: *a\n", "it uses aliases"],
+    ["two documents", "xdp: on\n---\nxdp: off\n", "could not read the configuration m.yaml"],
+  ])("is refused for %s", async (_, text, message) => {
+    await expect(parseConfig(text, "m.yaml")).rejects.toMatchObject({
+      code: "usage",
+      message: expect.stringContaining(message),
+    });
+  });
+
+  it("is refused when it is absent or too large", async () => {
+    const path = join(directory, "large.yaml");
+    await expect(readConfigFile(path)).rejects.toThrow(`could not read the configuration ${path}: ENOENT`);
+    writeFileSync(path, "");
+    truncateSync(path, 2 << 20);
+    await expect(readConfigFile(path)).rejects.toThrow("it is larger than 1048576 bytes");
+  });
+
+  it("of reference has every setting, is what the settings say, and means the defaults", async () => {
+    const path = resolve(import.meta.dirname, "../../deploy/config-reference.yaml");
+    expect(readFileSync(path, "utf8")).toBe(configReference());
+    const values = await readConfigFile(path);
+    expect(Object.keys(values)).toEqual(SETTINGS.map(({ name }) => name));
+    const options = mergeOptions({ flags: {}, environment: {}, configFile: path }, values, {
+      nodeName: "",
+      cgroup: "",
+    });
+    expect(options).toEqual(merge({ manifests: "/etc/millrace/manifests" }));
+  });
+});
+
+describe("the cgroup2 mount", () => {
+  it.each([
+    ["cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", "/sys/fs/cgroup"],
+    ["tmpfs /sys/fs/cgroup tmpfs rw 0 0\nx /sys/fs/cgroup/unified cgroup2 rw 0 0\n", "/sys/fs/cgroup/unified"],
+    ["x /mnt/with\\040space cgroup2 rw 0 0\n", "/mnt/with space"],
+    ["cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n", ""],
+    ["", ""],
+  ])("in %j is %j", (mounts, expected) => {
+    expect(cgroup2Mount(mounts)).toBe(expected);
+  });
+});

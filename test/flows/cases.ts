@@ -1,0 +1,15 @@
+// Every flow case, for all executors.
+import { CLUSTER_ADDRESS_CASES } from "./cluster-address-cases.ts";
+import type { FlowCase } from "./flow-case.ts";
+import { LOAD_BALANCER_CASES } from "./load-balancer-cases.ts";
+import { HOST_PORT_CASES, NODE_PORT_CASES } from "./node-port-cases.ts";
+import { ENDPOINT_CASES, UNDEFINED_CASES } from "./nothing-served-cases.ts";
+
+export const FLOW_CASES: readonly FlowCase[] = [
+  ...CLUSTER_ADDRESS_CASES,
+  ...NODE_PORT_CASES,
+  ...HOST_PORT_CASES,
+  ...LOAD_BALANCER_CASES,
+  ...ENDPOINT_CASES,
+  ...UNDEFINED_CASES,
+];

@@ -1,0 +1,75 @@
+// The shape of a flow case: objects, who asks, where, and what must come of it. Data only, so that every executor (the
+// model of the datapath in reference.ts, the loaded programs by BPF_PROG_TEST_RUN) can run the same lines.
+import type { Address } from "../../src/lib/address.ts";
+import type { EndpointSlice, HostPort, Node, Service } from "../../src/model/objects.ts";
+import type { PrefixRange, RowProtocol } from "../../src/model/operations.ts";
+import { node } from "./builders.ts";
+
+export interface FlowCase {
+  /** A sentence of behaviour; unique. */
+  readonly name: string;
+  readonly given: {
+    readonly services?: readonly Service[];
+    readonly slices?: readonly EndpointSlice[];
+    readonly hostPorts?: readonly HostPort[];
+    /** NODES when absent. */
+    readonly nodes?: readonly Node[];
+    /** Name of the node whose programs see the packet: "node1" when absent. */
+    readonly thisNode?: string;
+  };
+  /**
+   * "outside": the packet comes in by an uplink; "pod": it comes out of a pod of this node; "host": a process of this node's
+   * own network namespace sends it, by socket or by packet.
+   */
+  readonly from: { readonly kind: "outside" | "pod" | "host"; readonly address: Address };
+  readonly to: { readonly address: Address; readonly port: number; readonly protocol: RowProtocol };
+  readonly expect: Served | { readonly verdict: Verdict };
+}
+
+/**
+ * Over enough flows every backend named here is chosen, and no other ("10.244.1.2:8080", "[fd00::1]:8080"). `kept`: it
+ * sees the client's address and port; `translated`: an address of this node instead.
+ */
+export interface Served {
+  readonly kept?: readonly string[];
+  readonly translated?: readonly string[];
+}
+
+/** refuse: TCP reset, ICMP port unreachable, ECONNREFUSED. drop: nothing comes back. pass: none of our business. */
+export type Verdict = "refuse" | "drop" | "pass";
+
+export const NODES: readonly Node[] = [node(1), node(2), node(3)];
+
+export const SERVICE_RANGES: readonly PrefixRange[] = [
+  { address: "10.96.0.0", length: 12 },
+  { address: "fd00:10:96::", length: 112 },
+];
+
+/** Clients as the cases use them. */
+export const OUTSIDE = { kind: "outside", address: "192.168.122.51" } as const;
+export const OUTSIDE_6 = { kind: "outside", address: "fd00:192:168:122::51" } as const;
+/** A pod of node1 that is no backend. */
+export const POD = { kind: "pod", address: "10.244.1.99" } as const;
+export const POD_6 = { kind: "pod", address: "fd00:10:244:1::99" } as const;
+/** A process of node1. */
+export const HOST = { kind: "host", address: "192.168.122.11" } as const;
+export const HOST_6 = { kind: "host", address: "fd00:192:168:122::11" } as const;
+
+export const NODE1 = "192.168.122.11";
+export const NODE1_6 = "fd00:192:168:122::11";
+export const NODE2 = "192.168.122.12";
+
+/** Backends as the cases use them: two pods of node1, one of node2, per family. */
+export const HERE = "10.244.1.2";
+export const HERE_TOO = "10.244.1.3";
+export const THERE = "10.244.2.2";
+export const HERE_6 = "fd00:10:244:1::2";
+export const THERE_6 = "fd00:10:244:2::2";
+
+export function tcp(address: Address, port: number): FlowCase["to"] {
+  return { address, port, protocol: "TCP" };
+}
+
+export function udp(address: Address, port: number): FlowCase["to"] {
+  return { address, port, protocol: "UDP" };
+}

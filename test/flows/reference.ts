@@ -1,0 +1,138 @@
+// A model of the datapath over fake maps: what becomes of one flow, decided as the programs decide it, with the steps it
+// took. It reads maps only: objects and the model have done their part before.
+import { type Address, addressToBigInt, familyOf, unusableReason } from "../../src/lib/address.ts";
+import { frontendText } from "../../src/model/compile.ts";
+import { createModel, type Model } from "../../src/model/model.ts";
+import type { Capacity, PrefixRange, Row, RowProtocol, Window } from "../../src/model/operations.ts";
+import { createFakeMaps, endpointText, type FakeBackend, type FakeMaps } from "../fakes/fake-maps.ts";
+import { eventsOf } from "./builders.ts";
+import { type FlowCase, NODES, SERVICE_RANGES, type Verdict } from "./flow-case.ts";
+
+export interface Flow {
+  readonly client: FlowCase["from"];
+  readonly clientPort: number;
+  readonly destination: FlowCase["to"];
+}
+
+export interface Outcome {
+  /** undefined when it is served. */
+  readonly verdict: Verdict | undefined;
+  /** "address:port" of the backend. */
+  readonly backend: string | undefined;
+  readonly source: "kept" | "translated" | undefined;
+  /** What was looked up and found, in order. */
+  readonly steps: readonly string[];
+}
+
+const CAPACITY: Capacity = { frontends: 64, rows: 64, slots: 128, backends: 64, services: 64 };
+
+/** The maps of the case's node, and the model that filled them. */
+export function mapsOf(given: FlowCase["given"]): { maps: FakeMaps; model: Model } {
+  const maps = createFakeMaps(CAPACITY);
+  const nodeName = given.thisNode ?? "node1";
+  const model = createModel({ nodeName, capacity: CAPACITY, serviceRanges: SERVICE_RANGES });
+  model.adopt(maps.readState());
+  model.update(eventsOf({ ...given, nodes: given.nodes ?? NODES }));
+  maps.apply(model.plan());
+  return { maps, model };
+}
+
+/** What becomes of the first packet of a flow. */
+export function trace(maps: FakeMaps, flow: Flow): Outcome {
+  const steps: string[] = [];
+  const { destination, client } = flow;
+  const row = findRow(maps, flow, steps);
+  if (row === undefined) {
+    const verdict = verdictWithoutFrontend(maps, destination.address);
+    steps.push(`nobody answers: ${verdict}`);
+    return { verdict, backend: undefined, source: undefined, steps };
+  }
+  const window = windowFor(row, client.kind);
+  if (window.count === 0) {
+    steps.push(`window is empty: ${window.whenEmpty}`);
+    return { verdict: window.whenEmpty, backend: undefined, source: undefined, steps };
+  }
+  const backend = choose(maps, row, window, hashOf(flow), steps);
+  const translated = client.kind === "outside" ? !backend.local : isHairpin(client, backend);
+  return {
+    verdict: undefined,
+    backend: endpointText(backend.address, backend.port),
+    source: translated ? "translated" : "kept",
+    steps,
+  };
+}
+
+function findRow(maps: FakeMaps, flow: Flow, steps: string[]): Row | undefined {
+  const { address, port, protocol } = flow.destination;
+  const exact = rowAt(maps, address, port, protocol, steps);
+  if (exact !== undefined) return exact;
+  // Loopback belongs to whoever has it: only the host's own is the node's.
+  const isLoopback = flow.client.kind === "host" && unusableReason(address) === "loopback";
+  if (!isLoopback && maps.addresses.get(address)?.node !== true) return undefined;
+  steps.push(`${address} is the node's`);
+  return rowAt(maps, familyOf(address) === "IPv4" ? "0.0.0.0" : "::", port, protocol, steps);
+}
+
+function rowAt(
+  maps: FakeMaps,
+  address: Address,
+  port: number,
+  protocol: RowProtocol,
+  steps: string[],
+): Row | undefined {
+  const text = frontendText({ address, port, protocol });
+  const frontend = maps.frontends.get(text);
+  if (frontend === undefined) {
+    steps.push(`no frontend ${text}`);
+    return undefined;
+  }
+  const row = maps.rows.get(frontend.row);
+  if (row === undefined || row.generation !== frontend.generation || frontendText(row.key) !== text) {
+    throw new Error(`frontend ${text} points to row ${frontend.row}, which is another's`);
+  }
+  steps.push(`frontend ${text}: ${row.kind}, service ${row.serviceId}`);
+  return row;
+}
+
+function verdictWithoutFrontend(maps: FakeMaps, address: Address): Verdict {
+  const roles = maps.addresses.get(address);
+  if (roles?.refuse) return "refuse";
+  return roles === undefined && maps.serviceRanges.some((range) => contains(range, address)) ? "drop" : "pass";
+}
+
+function contains(range: PrefixRange, address: Address): boolean {
+  if (familyOf(range.address) !== familyOf(address)) return false;
+  const hostBits = BigInt((familyOf(address) === "IPv4" ? 32 : 128) - range.length);
+  return addressToBigInt(range.address) >> hostBits === addressToBigInt(address) >> hostBits;
+}
+
+function windowFor(row: Row, client: FlowCase["from"]["kind"]): Window {
+  if (row.kind === "cluster-ip") return row.windows.internal;
+  return client === "outside" ? row.windows.external : row.windows.cluster;
+}
+
+function choose(maps: FakeMaps, row: Row, window: Window, hash: number, steps: string[]): FakeBackend {
+  const slot = maps.slot(window.first + (hash % window.count));
+  const backend = maps.backends.get(slot.backend);
+  const isLive = backend?.state === "live" && backend.generation === slot.generation;
+  if (!isLive || backend.serviceId !== row.serviceId) {
+    throw new Error(
+      `a window of service ${row.serviceId} shows backend ${slot.backend}.${slot.generation}, which is not its`,
+    );
+  }
+  steps.push(`window ${window.first}+${window.count}, backend ${slot.backend}: ${backend.address}`);
+  return backend;
+}
+
+function isHairpin(client: FlowCase["from"], backend: FakeBackend): boolean {
+  return client.kind === "pod" && client.address === backend.address;
+}
+
+/** FNV-1a over the flow's text: any hash will do, the same for the same flow. */
+function hashOf({ client, clientPort, destination }: Flow): number {
+  let hash = 0x811c9dc5;
+  for (const char of `${client.address} ${clientPort} ${destination.address} ${destination.port}`) {
+    hash = Math.imul(hash ^ char.charCodeAt(0), 0x01000193) >>> 0;
+  }
+  return (hash ^ (hash >>> 15)) >>> 0;
+}

@@ -1,0 +1,196 @@
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { FlowFilter } from "../../src/agent/view.ts";
+import { askAgent } from "../../src/cli/api-client.ts";
+import { createApiServer, namesThisMachine } from "../../src/http/api-server.ts";
+import { Failure } from "../../src/lib/errors.ts";
+import { agentView, backendView, flowView, silentLog } from "./view-fixture.ts";
+
+let directory: string;
+const open: { close(): Promise<void> }[] = [];
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "millrace-api-"));
+});
+afterEach(async () => {
+  for (const server of open.splice(0)) await server.close();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+function apiServer(view = agentView(), tcpAddress = "") {
+  const socketPath = join(directory, "run/api.sock");
+  const server = createApiServer({ view, socketPath, tcpAddress, log: silentLog, onNotice() {} });
+  open.push(server);
+  return { ...server, socketPath };
+}
+
+describe("the API", () => {
+  it.each([
+    ["/api/v1/status", { node: "node1", healthy: true }],
+    ["/api/v1/services", [{ namespace: "default", name: "web" }]],
+    ["/api/v1/backends", [{ service: "default/web", address: "10.244.1.5" }]],
+    ["/api/v1/flows", [{ client: "192.168.122.51:40000" }]],
+  ])("answers %s", async (path, expected) => {
+    const response = await apiServer().app.inject(path);
+    expect(response.statusCode).toBe(200);
+    expect(response.headers["content-type"]).toContain("application/json");
+    expect(response.json()).toMatchObject(expected);
+  });
+
+  it.each(["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"] as const)("refuses %s with 405", async (method) => {
+    const response = await apiServer().app.inject({ method, url: "/api/v1/status" });
+    expect([response.statusCode, response.headers["allow"]]).toEqual([405, "GET"]);
+    if (method !== "HEAD") expect(response.json()).toMatchObject({ code: "usage" });
+  });
+
+  it.each([
+    ["/api/v1/nothing", 404, "not_found", "/api/v1/nothing"],
+    [
+      "/api/v1/flows?limit=10001",
+      400,
+      "usage",
+      "limit must be a whole number from 1 to 10000: current value is '10001'",
+    ],
+    ["/api/v1/flows?limit=0", 400, "usage", "limit"],
+    ["/api/v1/flows?limit=ten", 400, "usage", "'ten'"],
+    ["/api/v1/flows?address=nowhere", 400, "usage", "address must be an IPv4 or IPv6 address"],
+    ["/api/v1/flows?service=../x", 400, "usage", "service must be"],
+    ["/api/v1/flows?limit=1&limit=2", 400, "usage", "given twice"],
+    ["/api/v1/flows?color=red", 400, "usage", "'color'"],
+    ["/api/v1/status?x=1", 400, "usage", "'x'"],
+  ])("answers %s with %i", async (url, status, code, message) => {
+    const response = await apiServer().app.inject(url);
+    expect(response.statusCode).toBe(status);
+    expect(response.json()).toEqual({ code, message: expect.stringContaining(message) });
+  });
+
+  it("hands the filter of flows on in canonical form", async () => {
+    const flows = vi.fn((_: FlowFilter) => [flowView()]);
+    const { app } = apiServer(agentView({ flows }));
+    await app.inject("/api/v1/flows?address=FD00:0:0::5&service=web&limit=3");
+    await app.inject("/api/v1/flows");
+    expect(flows.mock.calls).toEqual([[{ address: "fd00::5", service: "default/web", limit: 3 }], [{ limit: 1000 }]]);
+  });
+
+  it("names a Failure by its code, and keeps the text of a defect to the log", async () => {
+    const full = () => {
+      throw new Failure("exhausted", "flows", "could not read flows: too many");
+    };
+    const broken = () => {
+      throw new Error("secret detail");
+    };
+    const { app } = apiServer(agentView({ flows: full, services: broken }));
+    const [flows, services] = [await app.inject("/api/v1/flows"), await app.inject("/api/v1/services")];
+    expect([flows.statusCode, flows.json().code]).toEqual([507, "exhausted"]);
+    expect([services.statusCode, services.json().code]).toEqual([500, "internal"]);
+    expect(services.body).not.toContain("secret");
+  });
+
+  it("streams a hundred thousand backends as one array, and lets the loop turn meanwhile", async () => {
+    const backends = Array.from({ length: 100_000 }, (_, index) => backendView({ index }));
+    const server = apiServer(agentView({ backends: () => backends }));
+    await server.listen();
+    let turns = 0;
+    const ticking = setInterval(() => turns++, 1);
+    const answer = await askAgent<{ index: number }[]>(server.socketPath, "/api/v1/backends");
+    clearInterval(ticking);
+    expect([answer.length, answer.at(-1)?.index]).toEqual([100_000, 99_999]);
+    expect(turns).toBeGreaterThan(10);
+  });
+});
+
+describe("the unix socket", () => {
+  it("is 0600 in a directory of 0700, and is gone after close", async () => {
+    const server = apiServer();
+    await server.listen();
+    const mode = (path: string) => (statSync(path).mode & 0o777).toString(8);
+    expect([mode(server.socketPath), mode(join(directory, "run"))]).toEqual(["600", "700"]);
+    await server.close();
+    expect(existsSync(server.socketPath)).toBe(false);
+  });
+
+  it("replaces the socket of a process that ended", async () => {
+    const server = apiServer();
+    await server.listen();
+    await server.close();
+    await leaveStaleSocket(server.socketPath);
+    const next = apiServer();
+    await next.listen();
+    expect(await askAgent(next.socketPath, "/api/v1/status")).toMatchObject({ node: "node1" });
+  });
+
+  it("is refused while another process answers on it, which goes on answering", async () => {
+    const server = apiServer();
+    await server.listen();
+    await expect(apiServer().listen()).rejects.toMatchObject({ code: "conflict", subject: server.socketPath });
+    expect(await askAgent(server.socketPath, "/api/v1/status")).toMatchObject({ node: "node1" });
+  });
+
+  it("never removes a file that is no socket", async () => {
+    const server = createApiServer({
+      view: agentView(),
+      socketPath: join(directory, "precious"),
+      tcpAddress: "",
+      log: silentLog,
+      onNotice() {},
+    });
+    open.push(server);
+    writeFileSync(join(directory, "precious"), "text");
+    await expect(server.listen()).rejects.toMatchObject({ code: "conflict" });
+    expect(existsSync(join(directory, "precious"))).toBe(true);
+  });
+});
+
+/** A bound socket whose process ended without removing it: another name for it outlives the listener's own. */
+async function leaveStaleSocket(path: string): Promise<void> {
+  const { linkSync } = await import("node:fs");
+  const holder = createServer();
+  await new Promise<void>((resolve) => holder.listen(`${path}.old`, resolve));
+  linkSync(`${path}.old`, path);
+  await new Promise((resolve) => holder.close(resolve));
+}
+
+describe("over TCP", () => {
+  it.each([
+    ["localhost", true],
+    ["localhost:10255", true],
+    ["127.0.0.1", true],
+    ["127.0.0.9:80", true],
+    ["[::1]:10255", true],
+    ["192.168.122.11:10255", true],
+    ["192.168.122.12", false],
+    ["evil.example", false],
+    ["localhost.evil.example", false],
+    ["127.0.0.1.evil.example:80", false],
+    ["", false],
+    [undefined, false],
+  ])("the host %s is answered: %s", (host, answered) => {
+    expect(namesThisMachine(host, "192.168.122.11")).toBe(answered);
+  });
+
+  it("answers by address and refuses a name that was rebound to it", async () => {
+    const server = apiServer(agentView(), "127.0.0.1:0");
+    await server.listen();
+    const port = server.tcp?.port() ?? 0;
+    expect((await fetch(`http://127.0.0.1:${port}/api/v1/status`)).status).toBe(200);
+    expect(await statusWithHost(port, "evil.example")).toBe(403);
+  });
+
+  it("is off when no address is given", () => {
+    expect(apiServer().tcp).toBeUndefined();
+  });
+});
+
+function statusWithHost(port: number, host: string): Promise<number | undefined> {
+  const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+  request({ port, host: "127.0.0.1", path: "/api/v1/status", headers: { host } }, (response) => {
+    response.resume();
+    resolve(response.statusCode);
+  })
+    .on("error", reject)
+    .end();
+  return promise;
+}

@@ -1,0 +1,42 @@
+import { describe, expect, it } from "vitest";
+import { announcementFrames, solicitedNodeGroup } from "../../src/l2/frames.ts";
+
+const MAC = Uint8Array.of(2, 0, 0, 0, 0, 9);
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+
+describe("announcementFrames", () => {
+  it("sends IPv4 as a broadcast request and a broadcast reply that name the address as sender and target", () => {
+    const [request, reply] = announcementFrames("192.168.122.111", MAC).map(hex);
+    const ethernet = "ffffffffffff" + "020000000009" + "0806";
+    expect(request).toBe(
+      `${ethernet}0001080006040001${"020000000009c0a87a6f"}${"000000000000c0a87a6f"}`.padEnd(120, "0"),
+    );
+    expect(reply).toBe(
+      `${ethernet}0001080006040002${"020000000009c0a87a6f"}${"020000000009c0a87a6f"}`.padEnd(120, "0"),
+    );
+  });
+  it("sends IPv6 as an unsolicited advertisement to all nodes with a right checksum", () => {
+    const [frame] = announcementFrames("fd00:192:168:122::111", MAC);
+    const bytes = frame!;
+    expect(hex(bytes.subarray(0, 14))).toBe("33330000000102000000000986dd");
+    expect(hex(bytes.subarray(14 + 40, 14 + 44)).slice(0, 4)).toBe("8800");
+    expect(bytes[14 + 7]).toBe(255);
+    const message = bytes.subarray(54, 86);
+    const words = [...bytes.subarray(22, 54), 0, 0, 0, 32, 0, 0, 0, 58, ...message];
+    let sum = 0;
+    for (let i = 0; i < words.length; i += 2) sum += (words[i]! << 8) | words[i + 1]!;
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+    expect(sum).toBe(0xffff);
+    expect(message[4]! & 0x60).toBe(0x20);
+    expect(hex(message.subarray(24))).toBe("0201020000000009");
+  });
+});
+
+describe("solicitedNodeGroup", () => {
+  it.each([
+    ["fd00:192:168:122::111", "ff02::1:ff00:0111"],
+    ["fd00::12:3456", "ff02::1:ff12:3456"],
+  ])("of %s is %s", (address, group) => {
+    expect(solicitedNodeGroup(address)).toBe(group);
+  });
+});

@@ -1,0 +1,173 @@
+// What the agent says of a machine that lacks something, or that is taken: one sentence on standard error, with what to do,
+// and the exit status that belongs to it.
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { describeKernel } from "../kernel/require-kernel.ts";
+import { MILLRACE, run } from "./traffic/test-lab.ts";
+import { type RunOptions, sentenceOf, TestMachine } from "./traffic/test-machine.ts";
+
+const MACHINE = 3;
+const CONFLICT = 4;
+const WITHOUT_BPFFS = [
+  "unshare",
+  "--mount",
+  "sh",
+  "-c",
+  'while umount -l /sys/fs/bpf 2>/dev/null; do :; done; exec "$@"',
+  "sh",
+];
+const WITHOUT_CGROUP2 = [
+  "unshare",
+  "--mount",
+  "sh",
+  "-c",
+  `grep ' cgroup2 ' /proc/self/mounts | cut -d' ' -f2 | while read -r m; do umount -l "$m"; done; exec "$@"`,
+  "sh",
+];
+
+describeKernel("a machine that lacks something", () => {
+  let machine: TestMachine;
+
+  beforeEach(async () => {
+    machine = await TestMachine.create();
+  });
+
+  afterEach(() => machine.close());
+
+  /** What the agent says that ends by itself. */
+  const refusal = async (options: RunOptions = {}) => {
+    const agent = machine.start(options);
+    const timer = setTimeout(() => agent.child.kill("SIGKILL"), 20_000);
+    return sentenceOf(await agent.ended.finally(() => clearTimeout(timer)));
+  };
+
+  it("says that it needs root", async () => {
+    const asNobody = ["--reuid=65534", "--regid=65534", "--clear-groups", MILLRACE];
+    for (const args of [["run", "--manifests", "/nowhere"], ["cleanup"], ["lab", "up"]]) {
+      const said = sentenceOf(await run("setpriv", [...asNobody, ...args]));
+      expect(said).toEqual({
+        status: MACHINE,
+        sentences: [expect.stringMatching(/^millrace: could not .*root.*; try sudo$/)],
+      });
+    }
+  });
+
+  it("mounts a bpffs where there is none", async () => {
+    const agent = machine.start({ within: WITHOUT_BPFFS });
+    await agent.healthy();
+    const mounts = readFileSync(`/proc/${agent.child.pid}/mounts`, "utf8").split("\n");
+    expect(mounts.filter((line) => / \/sys\/fs\/bpf bpf /.test(line))).toHaveLength(1);
+    expect((await agent.stop()).status).toBe(0);
+  });
+
+  it("refuses a pin directory that no bpffs can be mounted for", async () => {
+    const pins = join(machine.directory, "pins");
+    expect(await refusal({ flags: ["--pin-dir", pins] })).toEqual({
+      status: MACHINE,
+      sentences: [
+        `millrace: could not pin to ${pins}: it is on no bpffs; mount one there, or use a directory below /sys/fs/bpf`,
+      ],
+    });
+  });
+
+  it("refuses a cgroup directory that is none of cgroup2", async () => {
+    expect(await refusal({ flags: ["--cgroup", machine.directory] })).toEqual({
+      status: MACHINE,
+      sentences: [
+        expect.stringMatching(
+          /^millrace: could not use .* for socket programs: it is no cgroup2 directory; mount one \(.*\) or name it with --cgroup$/,
+        ),
+      ],
+    });
+  });
+
+  it("says how to mount cgroup2 where there is none", async () => {
+    const ran = await machine.millrace(["run", "--manifests", machine.manifests], { within: WITHOUT_CGROUP2 });
+    expect(sentenceOf(ran)).toEqual({
+      status: MACHINE,
+      sentences: [
+        expect.stringMatching(
+          /^millrace: could not find a cgroup2 mount: mount it \(.*\), or name a directory of it with --cgroup$/,
+        ),
+      ],
+    });
+  });
+
+  it("goes on without what newer kernels have, and tells in its status what it does instead", async () => {
+    const agent = machine.start({ env: { MILLRACE_WITHOUT: "tcx,set_retval,csum_ipv6,batch,membarrier" } });
+    const { degraded, attach } = await agent.healthy();
+    expect(attach).toBe("clsact");
+    expect(degraded.map(({ feature }) => feature).sort()).toEqual([
+      "batch",
+      "csum_ipv6",
+      "membarrier",
+      "set_retval",
+      "tcx",
+    ]);
+    for (const { feature, needs, instead } of degraded) {
+      expect(needs, feature).toMatch(/^\d+\.\d+$/);
+      expect(instead, feature).not.toBe("");
+    }
+    const said = await machine.millrace(["status", "--socket", machine.socket]);
+    expect(said.stdout).toMatch(/tcx.*6\.6.*clsact/);
+    expect((await agent.stop()).status).toBe(0);
+    expect((await machine.cleanup()).status).toBe(0);
+  });
+
+  for (const feature of ["mmap_array", "ktime_boot", "cgroup_link"]) {
+    it(`refuses a kernel without ${feature}`, async () => {
+      expect(await refusal({ env: { MILLRACE_WITHOUT: feature } })).toEqual({
+        status: MACHINE,
+        sentences: [expect.stringMatching(new RegExp(`^millrace: could not .*${feature}.*Linux 5\\.\\d+`))],
+      });
+      expect((await machine.cleanup()).status).toBe(0);
+    });
+  }
+
+  it("refuses maps of a layout that it does not know, and starts after cleanup", async () => {
+    mkdirSync(join(machine.pinDir, "maps-0123456789abcdef"), { recursive: true });
+    const remedy = `run 'millrace cleanup --pin-dir ${machine.pinDir}' to start anew`;
+    expect(await refusal()).toEqual({
+      status: CONFLICT,
+      sentences: [
+        `millrace: could not take over the maps in ${machine.pinDir}: their layout 0123456789abcdef is not known here, perhaps of a newer build; ${remedy}`,
+      ],
+    });
+    expect((await machine.cleanup()).status).toBe(0);
+    const agent = machine.start();
+    await agent.healthy();
+    await agent.stop();
+  });
+
+  it("refuses maps that a newer version made", async () => {
+    const fingerprint = "fedcba9876543210";
+    mkdirSync(join(machine.pinDir, `maps-${fingerprint}`), { recursive: true });
+    mkdirSync(join(machine.stateDir, "layouts"), { recursive: true });
+    const layout = join(machine.stateDir, "layouts", `${fingerprint}.json`);
+    writeFileSync(
+      layout,
+      JSON.stringify({ format: 99, version: "9.8.7", layout: { structs: {}, enums: {}, maps: {} } }),
+    );
+    expect(await refusal()).toEqual({
+      status: CONFLICT,
+      sentences: [
+        `millrace: could not take over the maps in ${machine.pinDir}: they were made by the newer version 9.8.7; start that version, or run 'millrace cleanup --pin-dir ${machine.pinDir}' to start anew`,
+      ],
+    });
+    rmdirSync(join(machine.pinDir, `maps-${fingerprint}`));
+  });
+
+  it("refuses a second agent on the same pin directory, and the first goes on", async () => {
+    const first = machine.start();
+    await first.healthy();
+    expect(await refusal({ flags: ["--api-socket", join(machine.directory, "other", "api.sock")] })).toEqual({
+      status: CONFLICT,
+      sentences: [
+        `millrace: could not start: another agent uses ${machine.pinDir}; stop it, or give this one another --pin-dir`,
+      ],
+    });
+    await first.healthy();
+    expect((await first.stop()).status).toBe(0);
+  });
+});

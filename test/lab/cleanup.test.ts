@@ -1,0 +1,221 @@
+// After `millrace cleanup` a machine is as it was before the agent: no map, program, link or pin of ours, no qdisc that only
+// we needed, the reserved ports as somebody else had them, no multicast group. What is others' stays.
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { objectPath } from "../../src/datapath/objects.ts";
+import {
+  attachClsact,
+  openObject,
+  openPinnedLink,
+  openPinnedMap,
+  queryCgroup,
+  queryTcx,
+} from "../../src/libbpf/mod.ts";
+import { bpfCall } from "../../src/libbpf/native.ts";
+import { describeKernel } from "../kernel/require-kernel.ts";
+import { until } from "./traffic/test-lab.ts";
+import { sentenceOf, TestMachine } from "./traffic/test-machine.ts";
+
+const OBJECTS = `
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: LoadBalancer
+  ipFamilyPolicy: RequireDualStack
+  ports: [{port: 80, nodePort: 30080}]
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: web}
+subsets: [{addresses: [{ip: 192.168.122.77}], ports: [{port: 80}]}]
+---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: [192.168.122.100-192.168.122.110, "fd00:192:168:122::a00-fd00:192:168:122::a0f"]}
+---
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {name: all, namespace: metallb-system}
+`;
+
+const FLAGS = ["--service-cluster-ip-range", "10.96.0.0/12,fd00:10:96::/112"];
+const RESERVED = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+const NEXT_ID = { programs: 11, maps: 12 } as const;
+
+/** Ids of all maps or programs that the kernel has. */
+function ids(kind: keyof typeof NEXT_ID): Set<number> {
+  const found = new Set<number>();
+  // union bpf_attr: start_id, next_id.
+  const attributes = new Uint8Array(12);
+  const view = new DataView(attributes.buffer);
+  while (bpfCall(NEXT_ID[kind], attributes) === 0) {
+    const id = view.getUint32(4, true);
+    found.add(id);
+    view.setUint32(0, id, true);
+  }
+  return found;
+}
+
+interface Left {
+  readonly maps: readonly number[];
+  readonly programs: readonly number[];
+}
+
+/** What the agent's pins hold in the kernel. */
+function pinned(machine: TestMachine): Left {
+  const maps: number[] = [];
+  const programs: number[] = [];
+  for (const directory of readdirSync(machine.pinDir)) {
+    for (const name of readdirSync(join(machine.pinDir, directory))) {
+      const path = join(machine.pinDir, directory, name);
+      if (directory === "links") {
+        using link = openPinnedLink(path);
+        programs.push(link.info().programId);
+      } else {
+        using map = openPinnedMap(path);
+        maps.push(map.info().id);
+      }
+    }
+  }
+  return { maps, programs };
+}
+
+describeKernel("cleanup", () => {
+  let machine: TestMachine;
+
+  beforeEach(async () => {
+    machine = await TestMachine.create(OBJECTS);
+  });
+
+  afterEach(() => machine.close());
+
+  const reserved = (): string => machine.net.run("cat", RESERVED).trim();
+  const groups = (): string => machine.net.run("ip", "-6", "maddr", "show", "dev", "up0");
+  const qdisc = (device: string): string => machine.net.run("tc", "qdisc", "show", "dev", device, "clsact").trim();
+  const filters = (device: string, direction: string): { pref: number; name: string }[] =>
+    (
+      JSON.parse(machine.net.run("tc", "-j", "filter", "show", "dev", device, direction)) as {
+        pref: number;
+        options?: { prog?: { name: string } };
+      }[]
+    ).flatMap(({ pref, options }) => (options === undefined ? [] : [{ pref, name: options.prog?.name ?? "" }]));
+
+  it("leaves no map, program, link, pin, group or reserved port behind", async () => {
+    machine.net.sysctl("net.ipv4.ip_local_reserved_ports", "8080,9000-9010");
+    const groupsBefore = groups();
+    const agent = machine.start({ flags: FLAGS });
+    const status = await agent.healthy();
+    expect(status.announced.map(({ address }) => address).sort()).toEqual(["192.168.122.100", "fd00:192:168:122::a00"]);
+    await until("the group of the announced address", () => (groups().includes("ff02::1:ff00:a00") ? true : undefined));
+    expect(reserved()).toMatch(/^8080,9000-9010,\d+-\d+$/);
+    expect((await agent.stop()).status).toBe(0);
+
+    const held = pinned(machine);
+    expect(held.maps.length).toBeGreaterThan(10);
+    expect(held.programs.length).toBeGreaterThanOrEqual(10);
+    expect(held.maps.filter((id) => ids("maps").has(id))).toEqual(held.maps);
+    expect(queryCgroup(machine.cgroup, "cgroup_inet4_connect")).toHaveLength(1);
+
+    const { status: exit, stdout } = await machine.cleanup();
+    expect(exit).toBe(0);
+    expect(stdout).toContain("ports reserved in net.ipv4.ip_local_reserved_ports");
+    expect(existsSync(machine.pinDir)).toBe(false);
+    await until("maps and programs to go", () => {
+      const left = [
+        held.maps.filter((id) => ids("maps").has(id)),
+        held.programs.filter((id) => ids("programs").has(id)),
+      ];
+      return left.flat().length === 0 ? true : undefined;
+    });
+    machine.net.inside(() => {
+      for (const direction of ["ingress", "egress"] as const) {
+        expect(queryTcx(machine.net.ifindex("up0"), direction)).toEqual([]);
+      }
+    });
+    expect(queryCgroup(machine.cgroup, "cgroup_inet4_connect")).toEqual([]);
+    expect(reserved()).toBe("8080,9000-9010");
+    expect(groups()).toBe(groupsBefore);
+    expect((await machine.cleanup()).stdout).toBe("nothing to remove\n");
+  });
+
+  it("gives back only those reserved ports that nobody had before", async () => {
+    machine.net.sysctl("net.ipv4.ip_local_reserved_ports", "40000-40010,45000-45010");
+    const agent = machine.start({ flags: ["--snat-port-range", "45000-49095"] });
+    await agent.healthy();
+    expect(reserved()).toBe("40000-40010,45000-49095");
+    await agent.stop();
+    const again = machine.start({ flags: ["--snat-port-range", "50000-54095"] });
+    await again.healthy();
+    expect(reserved()).toBe("40000-40010,45000-49095,50000-54095");
+    await again.stop();
+    await machine.cleanup();
+    expect(reserved()).toBe("40000-40010,45000-45010");
+  });
+
+  it("takes away the clsact qdisc that the agent made, and of others' only our filters", async () => {
+    const { net } = machine;
+    // Somebody else's program: here one of ours that does nothing.
+    using object = openObject(objectPath("tc"));
+    for (const name of object.programs()) object.setAutoload(name, name === "tc_empty");
+    object.load();
+    const add = (device: string, direction: "ingress" | "egress"): void =>
+      net.inside(() =>
+        attachClsact(object.program("tc_empty"), net.ifindex(device), direction, { handle: 1, priority: 1 }),
+      );
+    for (const device of ["other", "shared"]) {
+      net.ip(`link add ${device} type veth peer name far-${device}`);
+      net.ip(`link set ${device} up`);
+    }
+    net.run("tc", "qdisc", "add", "dev", "other", "clsact");
+    add("other", "ingress");
+    const before = net.run("tc", "filter", "show", "dev", "other", "ingress");
+
+    const agent = machine.start({ flags: ["--devices", "up0,other,shared"], env: { MILLRACE_WITHOUT: "tcx" } });
+    expect((await agent.healthy()).attach).toBe("clsact");
+    add("shared", "egress");
+    expect(filters("up0", "ingress").map(({ name }) => name)).toEqual(["tc_uplink_ingre"]);
+    expect(filters("other", "egress").map(({ name }) => name)).toEqual(["tc_uplink_egres"]);
+    await agent.stop();
+
+    const { stdout } = await machine.cleanup({ env: { MILLRACE_WITHOUT: "tcx" } });
+    expect(stdout).toContain("removed clsact qdisc of up0\n");
+    expect(qdisc("up0")).toBe("");
+    expect(qdisc("other")).toMatch(/^qdisc clsact/);
+    expect(net.run("tc", "filter", "show", "dev", "other", "ingress")).toBe(before);
+    expect(filters("other", "egress")).toEqual([]);
+    expect(qdisc("shared")).toMatch(/^qdisc clsact/);
+    expect(filters("shared", "ingress")).toEqual([]);
+    expect(filters("shared", "egress").map(({ name }) => name)).toEqual(["tc_empty"]);
+  });
+
+  it("is refused while an agent runs, which goes on unharmed", async () => {
+    const agent = machine.start({ flags: FLAGS });
+    await agent.healthy();
+    const held = pinned(machine);
+    const refused = await machine.cleanup();
+    expect(sentenceOf(refused)).toEqual({
+      status: 4,
+      sentences: [expect.stringMatching(/^millrace: could not .*another agent uses .*; stop it/)],
+    });
+    expect(pinned(machine)).toEqual(held);
+    expect(reserved()).not.toBe("");
+    await agent.healthy();
+    await agent.stop();
+  });
+
+  it("works after a SIGKILL, and a start afterwards gives the same addresses", async () => {
+    const first = machine.start({ flags: FLAGS });
+    const { announced } = await first.healthy();
+    first.child.kill("SIGKILL");
+    await first.ended;
+    expect((await machine.cleanup()).status).toBe(0);
+    expect(existsSync(machine.pinDir)).toBe(false);
+    const second = machine.start({ flags: FLAGS });
+    expect((await second.healthy()).announced).toEqual(announced);
+    await second.stop();
+    await machine.cleanup();
+  });
+});

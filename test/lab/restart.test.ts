@@ -1,0 +1,382 @@
+// Traffic that must not notice what becomes of the agent: killed, away, started again, replaced by a build with other
+// programs, by one with another layout, and back. What is asserted is asserted for the whole time; what is measured is printed.
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { AgentStatus, BackendView, ServiceView } from "../../src/agent/view.ts";
+import { describeKernel } from "../kernel/require-kernel.ts";
+import type { Flow, NewReport } from "./traffic/client.ts";
+import type { FlowReport } from "./traffic/numbered.ts";
+import { type Program, pause, run, show, type TcpCounts, TestLab } from "./traffic/test-lab.ts";
+import { buildVariant, newFlowField, otherPrograms, type Variant } from "./traffic/variants.ts";
+
+const pod = (name: string, node: string, labels: string): string => `
+apiVersion: v1
+kind: Pod
+metadata: {name: ${name}, labels: {${labels}}}
+spec:
+  nodeName: ${node}
+  containers: [{name: server, image: any}]
+---`;
+
+const ports = (first: number): string => `
+  - {name: datagrams, protocol: UDP, port: 9000, targetPort: 9000${first ? `, nodePort: ${first}` : ""}}
+  - {name: stream, port: 9001, targetPort: 9001${first ? `, nodePort: ${first + 1}` : ""}}
+  - {name: short, port: 9002, targetPort: 9002${first ? `, nodePort: ${first + 2}` : ""}}`;
+
+const service = (name: string, type: string, selector: string, first: number): string => `
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}}
+spec:
+  type: ${type}
+  selector: {${selector}}
+  ports:${ports(first)}
+---`;
+
+const MANIFESTS = `${pod("near", "node1", "app: near, all: pods")}
+${pod("far", "node2", "app: far, all: pods")}
+${pod("caller", "node1", "app: caller")}
+${service("near", "NodePort", "app: near", 30100)}
+${service("far", "NodePort", "app: far", 30200)}
+${service("all", "LoadBalancer", "all: pods", 0)}
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: [192.168.122.100-192.168.122.110]}
+---
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {name: all, namespace: metallb-system}
+`;
+
+const NODES = ["node1", "node2"];
+const NODE1 = "192.168.122.11";
+const PLACES = ["client1", "caller", "near", "far"];
+
+/** How long a start of another layout goes on before it is killed: from before it loads to after it switches. */
+const CUT_SHORT_MS = [200, 350, 500, 650, 800, 1000, 1300];
+
+interface Identity {
+  readonly services: string[];
+  readonly backends: string[];
+}
+
+interface Step {
+  readonly name: string;
+  readonly ms: number;
+  readonly counts: Readonly<Record<string, TcpCounts>>;
+  readonly identities: Readonly<Record<string, Identity>>;
+  readonly statuses: readonly AgentStatus[];
+}
+
+const identity = (services: readonly ServiceView[], backends: readonly BackendView[]): Identity => ({
+  services: services
+    .map(({ namespace, name, clusterIPs, externalIPs, ports }) =>
+      JSON.stringify({
+        namespace,
+        name,
+        clusterIPs,
+        externalIPs,
+        ports: ports.map(({ name, nodePort, serviceId }) => ({ name, nodePort, serviceId })),
+      }),
+    )
+    .sort(),
+  backends: backends
+    .map(({ serviceId, index, generation, address, backendPort }) =>
+      JSON.stringify({ serviceId, index, generation, address, backendPort }),
+    )
+    .sort(),
+});
+
+interface Case {
+  readonly name: string;
+  readonly lab: string;
+  readonly flags: readonly string[];
+}
+
+const CASES: readonly Case[] = [
+  { name: "with tcx links and socket programs", lab: "rs-tcx", flags: ["--cni", "bridge"] },
+  {
+    name: "with clsact filters, pods on the packet path",
+    lab: "rs-clsact",
+    flags: ["--cni", "bridge", "--without", "tcx", "--sockets", "host-only"],
+  },
+  {
+    name: "over a VXLAN, uplinks found by themselves",
+    lab: "rs-vxlan",
+    flags: ["--cni", "vxlan", "--devices", "auto", "--sockets", "host-only"],
+  },
+];
+
+let programsVariant: Variant | undefined;
+let layoutVariant: Variant | undefined;
+
+async function variants(): Promise<readonly [Variant, Variant]> {
+  programsVariant ??= await buildVariant(otherPrograms);
+  layoutVariant ??= await buildVariant([...otherPrograms, ...newFlowField]);
+  return [programsVariant, layoutVariant];
+}
+
+afterAll(() => {
+  programsVariant?.remove();
+  layoutVariant?.remove();
+});
+
+for (const { name: title, lab: labName, flags } of CASES) {
+  describeKernel(`traffic while agents come and go, ${title}`, () => {
+    const lab = new TestLab(labName);
+    const steps: Step[] = [];
+    let clients: Readonly<Record<string, FlowReport | NewReport>> = {};
+    let servers: Readonly<Record<string, Readonly<Record<string, FlowReport>>>> = {};
+    let layouts: readonly string[] = [];
+    let flows: readonly Flow[] = [];
+    let pins: readonly string[] = [];
+
+    const step = async (
+      name: string,
+      clients: readonly Program[],
+      body: () => Promise<number | undefined>,
+      alive = true,
+    ): Promise<void> => {
+      for (const client of clients) client.say(`mark ${name}`);
+      const ms = (await body()) ?? 0;
+      await pause(1500);
+      const counts = await Promise.all(PLACES.map(async (place) => [place, await lab.tcpCounts(place)] as const));
+      const nodes = alive ? NODES : [];
+      steps.push({
+        name,
+        ms,
+        counts: Object.fromEntries(counts),
+        identities: Object.fromEntries(
+          await Promise.all(
+            nodes.map(async (node) => [node, identity(await lab.services(node), await lab.backends(node))] as const),
+          ),
+        ),
+        statuses: await Promise.all(nodes.map(lab.status)),
+      });
+    };
+
+    beforeAll(async () => {
+      const [otherBuild, otherLayout] = await variants();
+      await lab.up(MANIFESTS, "--nodes", "2", ...flags);
+      const all = (await lab.services("node1")).find(({ name }) => name === "all");
+      const clusterIP = all?.clusterIPs[0] ?? "";
+      const loadBalancer = all?.externalIPs[0] ?? "";
+      const serverPorts = { udp: 9000, stream: 9001, short: 9002 };
+      const near = await lab.program("near", "server.ts", { name: "near", ...serverPorts });
+      const far = await lab.program("far", "server.ts", { name: "far", ...serverPorts });
+      const outside: Flow[] = [
+        { name: "outside-near-udp", kind: "udp", host: NODE1, port: 30100 },
+        { name: "outside-far-udp", kind: "udp", host: NODE1, port: 30200 },
+        { name: "outside-near-tcp", kind: "tcp", host: NODE1, port: 30101 },
+        { name: "outside-far-tcp", kind: "tcp", host: NODE1, port: 30201 },
+        { name: "outside-lb-tcp", kind: "tcp", host: loadBalancer, port: 9001 },
+        { name: "outside-near-new-tcp", kind: "new-tcp", host: NODE1, port: 30102 },
+        { name: "outside-far-new-tcp", kind: "new-tcp", host: NODE1, port: 30202 },
+        { name: "outside-near-new-udp", kind: "new-udp", host: NODE1, port: 30100 },
+        { name: "outside-far-new-udp", kind: "new-udp", host: NODE1, port: 30200 },
+      ];
+      const inside: Flow[] = [
+        { name: "pod-udp", kind: "udp", host: clusterIP, port: 9000 },
+        { name: "pod-udp-connected", kind: "udp-connected", host: clusterIP, port: 9000 },
+        { name: "pod-tcp", kind: "tcp", host: clusterIP, port: 9001 },
+        { name: "pod-new-tcp", kind: "new-tcp", host: clusterIP, port: 9002 },
+        { name: "pod-new-udp", kind: "new-udp", host: clusterIP, port: 9000 },
+      ];
+      flows = [...outside, ...inside];
+      const talkers = [
+        await lab.program("client1", "client.ts", { flows: outside }),
+        await lab.program("caller", "client.ts", { flows: inside }),
+      ];
+      const restart = (dist: string) => async (): Promise<number> => {
+        await lab.killAgents(NODES);
+        return lab.startAgents(NODES, dist);
+      };
+      await step("undisturbed", talkers, () => pause(2000).then(() => undefined));
+      await step("agents killed", talkers, () => lab.killAgents(NODES).then(() => undefined), false);
+      await step("started again", talkers, () => lab.startAgents(NODES));
+      await step("killed and started", talkers, restart(""));
+      await step("other programs", talkers, restart(otherBuild.dist));
+      await step("other layout", talkers, restart(otherLayout.dist));
+      pins = (await run("find", [`/sys/fs/bpf/millrace-lab-${lab.name}/node1`, "-maxdepth", "1"])).stdout
+        .trim()
+        .split("\n")
+        .sort();
+      await step("the first build again", talkers, restart(""));
+      await step("other layout again", talkers, restart(otherLayout.dist));
+      await step("and back", talkers, restart(""));
+      await step("killed in the midst of upgrades", talkers, async () => {
+        for (const ms of CUT_SHORT_MS) {
+          await lab.killAgents(NODES);
+          await Promise.all(NODES.map((target) => lab.order("start-agent", { target, dist: otherLayout.dist })));
+          await pause(ms);
+        }
+        return restart("")();
+      });
+      layouts = [steps[0]!.statuses[0]!.layout, otherBuild.layout, otherLayout.layout];
+
+      for (const program of [...talkers, near, far]) program.say("stop");
+      await pause(2500);
+      const [fromOutside, fromInside] = await Promise.all(
+        talkers.map((talker) => talker.report<FlowReport | NewReport>()),
+      );
+      clients = { ...fromOutside, ...fromInside };
+      servers = { near: await near.report<FlowReport>(), far: await far.report<FlowReport>() };
+      print();
+    }, 600_000);
+
+    afterAll(() => lab.down());
+
+    function print(): void {
+      const since = (i: number, place: string, count: keyof TcpCounts): number =>
+        steps[i]!.counts[place]![count] - (i === 0 ? 0 : steps[i - 1]!.counts[place]![count]);
+      const rows = steps.map(({ name, ms }, i) => [
+        name,
+        {
+          "in force after ms": ms,
+          ...Object.fromEntries(
+            PLACES.map((place) => [
+              place,
+              (["retransmitted", "spurious", "resetsSent"] as const).map((count) => since(i, place, count)).join("/"),
+            ]),
+          ),
+        },
+      ]);
+      show(`\n${title}: segments sent again / of those needlessly / resets sent`, Object.fromEntries(rows));
+      const held = flows.map(({ name }) => {
+        const mine = clients[name]!;
+        if ("tried" in mine)
+          return [name, { sent: mine.tried, received: mine.answered, "slowest or longest gap, ms": mine.slowestMs }];
+        const theirs = Object.values(servers).flatMap((found) => found[name] ?? []);
+        const sum = (count: "received" | "sent"): number => theirs.reduce((total, one) => total + one[count], 0);
+        return [
+          name,
+          {
+            sent: mine.sent,
+            arrived: sum("received"),
+            back: sum("sent"),
+            received: mine.received,
+            "slowest or longest gap, ms": Math.max(mine.longestGapMs, ...theirs.map((one) => one.longestGapMs)),
+          },
+        ];
+      });
+      show("\nnumbered datagrams and lines", Object.fromEntries(held));
+    }
+
+    it("every numbered datagram and line arrives, each way, once, from and at one address", () => {
+      const held = flows.filter(({ kind }) => !kind.startsWith("new"));
+      for (const { name, kind, host, port } of held) {
+        const mine = clients[name] as FlowReport;
+        const theirs = Object.entries(servers).flatMap(([server, found]) =>
+          found[name] === undefined ? [] : [{ server, ...found[name] }],
+        );
+        expect.soft(theirs, `${name}: answered by one backend, to one address`).toHaveLength(1);
+        const other = theirs[0]!;
+        expect.soft(mine.sent, `${name}: there was traffic`).toBeGreaterThan(1000);
+        expect
+          .soft({ errors: mine.errors, missing: other.missing, arrived: other.received }, `${name}: to the backend`)
+          .toEqual({ errors: [], missing: [], arrived: mine.sent });
+        expect
+          .soft({ errors: other.errors, missing: mine.missing, arrived: mine.received }, `${name}: to the client`)
+          .toEqual({ errors: [], missing: [], arrived: other.sent });
+        expect.soft([mine.duplicates, other.duplicates], `${name}: duplicates`).toEqual([0, 0]);
+        expect.soft([mine.peers.length, other.peers.length], `${name}: addresses of the other side`).toEqual([1, 1]);
+        if (kind === "tcp") expect.soft([mine.outOfOrder, other.outOfOrder], `${name}: order`).toEqual([0, 0]);
+        if (kind !== "tcp" || name.startsWith("outside"))
+          expect.soft(mine.peers, `${name}: who answers`).toEqual([`${host}:${port}`]);
+      }
+    });
+
+    it("new connections work all the while, also while no agent runs", () => {
+      for (const { name, kind } of flows) {
+        if (!kind.startsWith("new")) continue;
+        const { tried, answered, errors, byMark } = clients[name] as NewReport;
+        expect.soft({ errors, answered }, name).toEqual({ errors: [], answered: tried });
+        for (const { name: mark } of steps)
+          expect.soft(byMark[mark] ?? 0, `${name} during '${mark}'`).toBeGreaterThan(5);
+      }
+    });
+
+    it("nothing is lost that TCP would have had to send again, and nothing is reset", () => {
+      // Timers that fire early on a busy machine are told from losses by the other side's duplicate SACKs.
+      const lost = (counts: TcpCounts): number => Math.max(0, counts.retransmitted - counts.spurious);
+      const first = steps[0]!.counts;
+      const last = steps.at(-1)!.counts;
+      for (const place of PLACES) {
+        const undisturbed = lost(first[place]!);
+        expect
+          .soft(lost(last[place]!), `retransmissions of ${place}`)
+          .toBeLessThanOrEqual(Math.max(undisturbed, 0) * steps.length);
+        expect.soft(last[place]!.resetsSent - first[place]!.resetsSent, `resets sent by ${place}`).toBe(0);
+      }
+    });
+
+    it("service ids, backend indexes and generations, addresses and ports stay", () => {
+      const first = steps[0]!.identities;
+      expect(first["node1"]!.backends.length).toBeGreaterThan(5);
+      for (const { name, identities } of steps) {
+        for (const [node, found] of Object.entries(identities))
+          expect.soft(found, `${node} after '${name}'`).toEqual(first[node]);
+      }
+    });
+
+    it("each build runs under its own layout, and the pins of the one before are gone", () => {
+      const [base, programs, layout] = layouts;
+      expect(programs).toBe(base);
+      expect(layout).not.toBe(base);
+      const seen = steps.flatMap(({ name, statuses }) =>
+        statuses.length === 0 ? [] : [[name, statuses.map((status) => status.layout)]],
+      );
+      expect(Object.fromEntries(seen)).toMatchObject({
+        "other programs": [base, base],
+        "other layout": [layout, layout],
+        "the first build again": [base, base],
+      });
+      const directory = `/sys/fs/bpf/millrace-lab-${lab.name}/node1`;
+      expect(pins).toEqual([directory, `${directory}/links`, `${directory}/maps-${layout}`].sort());
+    });
+  });
+}
+
+describeKernel("a pod that is born while no agent runs", () => {
+  const lab = new TestLab("rs-born");
+  let clusterIP = "";
+
+  beforeAll(async () => {
+    await lab.up(
+      `${pod("near", "node1", "app: near")}
+${pod("early", "node1", "app: early")}
+apiVersion: v1
+kind: Service
+metadata: {name: near}
+spec: {selector: {app: near}, ports: [{port: 80}]}
+`,
+      "--nodes",
+      "1",
+      "--cni",
+      "bridge",
+    );
+    clusterIP = (await lab.services("node1")).find(({ name }) => name === "near")?.clusterIPs[0] ?? "";
+    await lab.killAgents(["node1"]);
+    await lab.lab("apply", "-f", lab.file("late.yaml", pod("late", "node1", "app: late")));
+  });
+
+  afterAll(() => lab.down());
+
+  const asks = async (from: string): Promise<string> => {
+    const script = `fetch("http://${clusterIP}/").then((r) => r.text()).then((t) => process.stdout.write(t))`;
+    return (await lab.exec(from, process.execPath, "-e", script)).stdout;
+  };
+  /** Echo to a ClusterIP is answered by the program on the pod's device: no socket program can. */
+  const pings = async (from: string): Promise<boolean> =>
+    (await lab.exec(from, "ping", "-c", "1", "-W", "1", clusterIP)).status === 0;
+
+  it("has socket translation, and nothing on its device until an agent is back", async () => {
+    expect(await asks("early")).toContain("pod=near");
+    expect(await asks("late")).toContain("pod=near");
+    expect(await pings("early")).toBe(true);
+    expect(await pings("late")).toBe(false);
+    await lab.startAgents(["node1"]);
+    expect(await pings("late")).toBe(true);
+    expect(await asks("late")).toContain("pod=near");
+  });
+});

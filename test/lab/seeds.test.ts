@@ -1,0 +1,59 @@
+// Every example, on labs of each kind: the three ways to connect pods, both families, and the machines that break others:
+// conntrack with INVALID dropped, checksums completed behind the programs, older attachment, sockets of the host only, XDP.
+import { resolve } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { LabSession } from "../../src/lab/lab-session.ts";
+import { runSeeds, SEEDS, type Seed, type SeedVerdict } from "../../src/lab/seed-checks.ts";
+import { describeKernel } from "../kernel/require-kernel.ts";
+import { downLab, labName, tracesOf, upLab } from "./lab-fixture.ts";
+
+const EXAMPLES = resolve(import.meta.dirname, "../../deploy/examples");
+const LAB = labName("seeds");
+
+const VARIANTS: readonly { readonly name: string; readonly flags: readonly string[] }[] = [
+  { name: "pods on a bridge, both families", flags: ["--cni", "bridge", "--ipv6"] },
+  {
+    name: "pods on a bridge, conntrack that drops what it does not know, bridged packets too, clsact instead of tcx",
+    flags: ["--cni", "bridge", "--netfilter", "--bridge-nf", "--without", "tcx"],
+  },
+  { name: "pods on a bridge, both families, XDP on the uplinks", flags: ["--cni", "bridge", "--ipv6", "--xdp", "on"] },
+  {
+    name: "pods with point-to-point routes, both families, checksums completed behind the programs",
+    flags: ["--cni", "ptp", "--ipv6", "--tx-offload", "off"],
+  },
+  {
+    name: "pods with point-to-point routes, conntrack, sockets of the host only",
+    flags: ["--cni", "ptp", "--netfilter", "--sockets", "host-only"],
+  },
+  {
+    name: "pods on a VXLAN, both families, uplinks found by the agent",
+    flags: ["--cni", "vxlan", "--ipv6", "--devices", "auto"],
+  },
+  {
+    name: "pods on a VXLAN, conntrack, checksums, sockets of the host only",
+    flags: ["--cni", "vxlan", "--netfilter", "--tx-offload", "off", "--sockets", "host-only"],
+  },
+];
+
+describeKernel("the examples", () => {
+  describe.each(VARIANTS)("$name", ({ flags }) => {
+    const verdicts = new Map<Seed, SeedVerdict>();
+    let session: LabSession | undefined;
+
+    beforeAll(async () => {
+      session = upLab(LAB, flags);
+      const options = { session, examples: EXAMPLES, dualStack: flags.includes("--ipv6"), progress: () => {} };
+      await runSeeds({ ...options, verdict: (verdict) => verdicts.set(verdict.seed, verdict) });
+    }, 400_000);
+
+    afterAll(() => {
+      session?.close();
+      downLab(LAB);
+      expect(tracesOf(LAB)).toEqual([]);
+    });
+
+    it.each(SEEDS)("%s shows what it must show", (seed) => {
+      expect(verdicts.get(seed)).toEqual({ seed, failure: "" });
+    });
+  });
+});

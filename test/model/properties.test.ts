@@ -1,0 +1,313 @@
+// Properties of random histories of a small cluster: every prefix of a plan is safe, a restart changes nothing, and the
+// maps are the same whatever way led to them.
+import { expect, test } from "vitest";
+import { createModel, type Model } from "../../src/model/model.ts";
+import type { Endpoint, HostPort, ObjectEvent } from "../../src/model/objects.ts";
+import type { Capacity, Operation, Window } from "../../src/model/operations.ts";
+import { createFakeMaps, endpointText, type FakeMaps } from "../fakes/fake-maps.ts";
+import { endpoint, eventsOf, hostPort, node, service, slice } from "../flows/builders.ts";
+import { createRandom, type Random, seedOfRun, withSeed } from "./random.ts";
+import { CAPACITY } from "./setup.ts";
+
+const HISTORIES = 60;
+const STEPS = 40;
+const SEED = seedOfRun();
+
+const NAMES = ["a", "b", "c", "d"];
+const CLUSTER_ADDRESSES = ["10.96.0.1", "10.96.0.2", "10.96.0.3"];
+const CLUSTER_ADDRESSES_6 = ["fd00:10:96::1", "fd00:10:96::2"];
+const VIPS = ["192.168.122.111", "192.168.122.112"];
+const ENDPOINTS = ["10.244.1.1", "10.244.1.2", "10.244.2.1", "10.244.2.2", "10.96.0.3", "192.168.122.11"];
+const NODE_PORTS = [30001, 30002];
+
+type World = Map<string, ObjectEvent>;
+
+/** Remembers the event, so that the world can be told again. */
+function record(world: World, events: readonly ObjectEvent[]): ObjectEvent[] {
+  for (const event of events) {
+    const key = `${event.kind} ${event.key}`;
+    if (event.object === undefined) world.delete(key);
+    else world.set(key, event);
+  }
+  return [...events];
+}
+
+function randomEndpoints(random: Random): Endpoint[] {
+  return ENDPOINTS.filter(() => random.chance(0.5)).map((address) => {
+    const nodeName = address.startsWith("10.244.1") ? "node1" : random.pick(["node2", "node1", ""]);
+    const ready = random.chance(0.6);
+    const serving = ready || random.chance(0.6);
+    return endpoint(address, nodeName, { ready, serving, terminating: !ready && random.chance(0.7) });
+  });
+}
+
+function randomEvents(random: Random): ObjectEvent[] {
+  const name = random.pick(NAMES);
+  const policy = ["Cluster", "Local"] as const;
+  const what = random.below(10);
+  if (what === 0) return [{ kind: "Service", key: `default/${name}`, object: undefined }];
+  if (what === 1) return [{ kind: "EndpointSlice", key: `default/${name}-1`, object: undefined }];
+  if (what === 2) {
+    const hostPorts: HostPort[] = [hostPort({ hostPort: random.pick(NODE_PORTS), age: random.below(5) })];
+    return random.chance(0.3)
+      ? [{ kind: "HostPorts", key: "default/pod", object: undefined }]
+      : eventsOf({ hostPorts });
+  }
+  if (what === 3) {
+    const internalAddresses = random.pick([["192.168.122.11"], ["192.168.122.11", "10.96.0.2"], []]);
+    return eventsOf({ nodes: [node(random.pick([1, 2]), { internalAddresses })] });
+  }
+  if (what < 7) {
+    const ports = [{ name: "a" }, { name: "b", port: 53, protocol: "UDP" as const }].filter(() => random.chance(0.8));
+    const number = random.pick([1, 2]);
+    return eventsOf({
+      slices: [slice({ service: name, name: `${name}-${number}`, ports, endpoints: randomEndpoints(random) })],
+    });
+  }
+  const type = random.pick(["ClusterIP", "NodePort", "LoadBalancer"] as const);
+  return eventsOf({
+    services: [
+      service({
+        name,
+        age: random.below(4),
+        type,
+        clusterIPs: [random.pick(CLUSTER_ADDRESSES), ...(random.chance(0.3) ? [random.pick(CLUSTER_ADDRESSES_6)] : [])],
+        externalTrafficPolicy: random.pick(policy),
+        internalTrafficPolicy: random.pick(policy),
+        loadBalancerAddresses: random.chance(0.6)
+          ? [{ address: random.pick(VIPS), ipMode: "VIP", fromPool: random.chance(0.5) }]
+          : [],
+        ports: [
+          { name: "a", port: random.pick([80, 81]), nodePort: random.pick(NODE_PORTS) },
+          { name: "b", port: 53, protocol: "UDP" as const, nodePort: random.pick(NODE_PORTS) },
+        ].filter(() => random.chance(0.8)),
+      }),
+    ],
+  });
+}
+
+/** What each client of each frontend finds, or the name of what is wrong with it. */
+function serving(maps: FakeMaps): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const [text, frontend] of maps.frontends) {
+    const row = maps.rows.get(frontend.row);
+    if (row?.generation !== frontend.generation) throw new Error(`frontend ${text} has no row`);
+    for (const name of ["external", "internal", "cluster"] as const) {
+      found.set(`${text} ${name}`, windowContent(maps, row.windows[name], row.serviceId, `${text} ${name}`));
+    }
+  }
+  return found;
+}
+
+function windowContent(maps: FakeMaps, window: Window, serviceId: number, where: string): string {
+  if (window.count === 0) return window.whenEmpty;
+  const content: string[] = [];
+  for (let i = window.first; i < window.first + window.count; i++) {
+    const { backend: index, generation } = maps.slot(i);
+    const backend = maps.backends.get(index);
+    if (backend === undefined || backend.state !== "live" || backend.generation !== generation) {
+      throw new Error(`a hole in ${where}: slot ${i} shows backend ${index}.${generation}`);
+    }
+    if (backend.serviceId !== serviceId) throw new Error(`a stranger in ${where}: ${backend.address}`);
+    content.push(endpointText(backend.address, backend.port));
+  }
+  if (new Set(content).size !== content.length) throw new Error(`a backend twice in ${where}`);
+  return content.sort().join(" ");
+}
+
+/** Applies one operation after the other and looks at every prefix. */
+function applyChecked(maps: FakeMaps, operations: readonly Operation[]): void {
+  const before = serving(maps);
+  const done = maps.clone();
+  done.apply(operations);
+  const after = serving(done);
+  for (const [i, operation] of operations.entries()) {
+    maps.apply([operation]);
+    const now = serving(maps);
+    for (const key of new Set([...before.keys(), ...after.keys(), ...now.keys()])) {
+      const allowed = [before.get(key), after.get(key)];
+      if (!allowed.includes(now.get(key))) {
+        const ops = operations.slice(0, i + 1).map(({ op }) => op);
+        throw new Error(`after ${ops.join(", ")}: ${key} finds ${now.get(key)}, neither ${allowed.join(" nor ")}`);
+      }
+    }
+  }
+}
+
+/** Every live backend is in a window, and the model counts what the maps hold. */
+function checkNothingLeaks(maps: FakeMaps, model: Model): void {
+  const shown = new Set<number>();
+  const slots = new Set<number>();
+  for (const { windows } of maps.readState().rows.values()) {
+    for (const { first, count } of [windows.external, windows.internal, windows.cluster]) {
+      for (let i = first; i < first + count; i++) {
+        slots.add(i);
+        shown.add(maps.slot(i).backend);
+      }
+    }
+  }
+  expect(liveBackends(maps).sort()).toEqual([...shown].sort());
+  expect(model.usage().slots).toBe(slots.size);
+  checkCounts(maps, model);
+}
+
+function checkCounts(maps: FakeMaps, model: Model): void {
+  const rows = [...maps.readState().rows.values()];
+  const { slots, ...counts } = model.usage();
+  expect(counts).toEqual({
+    rows: rows.length,
+    backends: liveBackends(maps).length,
+    services: new Set(rows.map((row) => row.serviceId)).size,
+    frontends: maps.frontends.size,
+  });
+  expect(slots).toBeGreaterThanOrEqual(counts.backends);
+}
+
+function liveBackends(maps: FakeMaps): number[] {
+  return [...maps.backends].filter(([, backend]) => backend.state === "live").map(([index]) => index);
+}
+
+function newModel(capacity: Capacity = CAPACITY): Model {
+  return createModel({ nodeName: "node1", capacity, serviceRanges: [{ address: "10.96.0.0", length: 12 }] });
+}
+
+function withoutRanges(operations: readonly Operation[]): Operation[] {
+  return operations.filter(({ op }) => op !== "set-service-ranges");
+}
+
+function contentOf(maps: FakeMaps): unknown {
+  return { serving: Object.fromEntries([...serving(maps)].sort()), addresses: new Map([...maps.addresses].sort()) };
+}
+
+/** What a model that never knew anything else makes of the world. */
+function fromScratch(world: World): unknown {
+  const maps = createFakeMaps(CAPACITY);
+  const model = newModel();
+  model.update([...world.values()]);
+  maps.apply(model.plan());
+  return contentOf(maps);
+}
+
+function histories(body: (random: Random) => void): void {
+  for (let i = 0; i < HISTORIES; i++) withSeed((SEED + i) >>> 0, body);
+}
+
+/** A history of batches; after each `step` gets what has just been planned and not applied. */
+function live(
+  random: Random,
+  capacity: Capacity,
+  step: (maps: FakeMaps, model: Model, plan: readonly Operation[], world: World) => void,
+): void {
+  const world: World = new Map();
+  const maps = createFakeMaps(capacity);
+  const model = newModel(capacity);
+  model.update(record(world, eventsOf({ nodes: [node(1), node(2)] })));
+  for (let i = 0; i < STEPS; i++) {
+    for (let changes = random.below(4); changes >= 0; changes--) model.update(record(world, randomEvents(random)));
+    step(maps, model, model.plan(), world);
+  }
+}
+
+test("after every prefix each client finds its old or its new backends, and the end does not depend on the way", () => {
+  histories((random) =>
+    live(random, CAPACITY, (maps, model, plan, world) => {
+      applyChecked(maps, plan);
+      expect(contentOf(maps)).toEqual(fromScratch(world));
+      checkNothingLeaks(maps, model);
+      expect(maps.rows.size).toBe(maps.frontends.size);
+      expect(model.plan()).toEqual([]);
+    }),
+  );
+});
+
+test("a restart keeps ids and has nothing to do", () => {
+  histories((random) =>
+    live(random, CAPACITY, (maps, model, plan, world) => {
+      maps.apply(plan);
+      const next = newModel();
+      next.update([...world.values()]);
+      next.adopt(maps.readState());
+      expect(withoutRanges(next.plan())).toEqual([]);
+      const ids = (of: Model): string[] =>
+        [...of.servicePorts()]
+          .map((port) => `${port.serviceId} ${port.service} ${port.family} ${port.portName}`)
+          .sort();
+      expect(ids(next)).toEqual(ids(model));
+      checkNothingLeaks(maps, next);
+    }),
+  );
+});
+
+test("a restart after any prefix of a plan ends where the plan would have ended, safely", () => {
+  histories((random) =>
+    live(random, CAPACITY, (maps, model, plan, world) => {
+      const broken = maps.clone();
+      broken.apply(plan.slice(0, random.below(plan.length + 1)));
+      const next = newModel();
+      next.update([...world.values()]);
+      next.adopt(broken.readState());
+      applyChecked(broken, next.plan());
+      expect(contentOf(broken)).toEqual(fromScratch(world));
+      checkNothingLeaks(broken, next);
+      maps.apply(plan);
+      checkNothingLeaks(maps, model);
+    }),
+  );
+});
+
+test("a model whose plan failed half way adopts and goes on", () => {
+  histories((random) =>
+    live(random, CAPACITY, (maps, model, plan, world) => {
+      const limit = random.below(plan.length + 5);
+      try {
+        maps.apply(plan, limit);
+        expect(plan.length).toBeLessThanOrEqual(limit);
+      } catch (failure) {
+        if (plan.length <= limit) throw failure;
+        model.adopt(maps.readState());
+        applyChecked(maps, model.plan());
+      }
+      expect(contentOf(maps)).toEqual(fromScratch(world));
+      checkNothingLeaks(maps, model);
+    }),
+  );
+});
+
+test("with tables that are nearly full every prefix is safe and nothing leaks", () => {
+  let full = 0;
+  histories((random) => {
+    const capacity = {
+      frontends: 8 + random.below(8),
+      rows: 8 + random.below(8),
+      slots: 8 + random.below(12),
+      backends: 6 + random.below(12),
+      services: 4 + random.below(6),
+    };
+    live(random, capacity, (maps, model, plan) => {
+      full += model.notices().filter(({ reason }) => reason === "table-full").length;
+      for (const round of splitRounds(plan)) applyChecked(maps, round);
+      // A Service that had no room to change may hold a backend that none of its remaining rows uses.
+      checkCounts(maps, model);
+    });
+  });
+  expect(full).toBeGreaterThan(0);
+});
+
+/** A plan for full tables has several rounds, each of which ends with what it frees. */
+function splitRounds(plan: readonly Operation[]): Operation[][] {
+  const rounds: Operation[][] = [[]];
+  for (const operation of plan) {
+    const last = rounds.at(-1)!;
+    if (last.at(-1)?.op.startsWith("free-") && !operation.op.startsWith("free-")) rounds.push([operation]);
+    else last.push(operation);
+  }
+  return rounds;
+}
+
+test("a seed repeats its history", () => {
+  const numbers = (): number[] => {
+    const random = createRandom(7);
+    return Array.from({ length: 20 }, () => random.below(1000));
+  };
+  expect(numbers()).toEqual(numbers());
+});

@@ -1,0 +1,31 @@
+// Two groups: unit tests side by side; tests that meet the kernel (namespaces, programs, sysctls) one file after another.
+import { defineConfig } from "vitest/config";
+
+const KERNEL = ["test/kernel/**/*.test.ts", "test/lab/**/*.test.ts", "test/**/*.kernel.test.ts"];
+
+export default defineConfig({
+  test: {
+    pool: "forks",
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: KERNEL,
+          testTimeout: 30_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          name: "kernel",
+          include: KERNEL,
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
+});
