@@ -6,19 +6,20 @@ import { FAILURES } from "../src/lib/errors.ts";
 
 const SRC = resolve(import.meta.dirname, "../src");
 
-/** main -> cli, http, lab -> agent -> datapath, kube, standalone, l2 -> libbpf, model -> lib; layers of one level never meet. */
+/** main -> cli, http, lab -> agent -> datapath, kube, standalone, l2 -> libbpf, wire -> model -> lib; layers of one level never meet. */
 const ADAPTERS = ["datapath", "kube", "standalone", "l2"];
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   main: ["cli", "http", "lab"],
   cli: ["agent", "datapath", "model", "lib"],
   http: ["agent", "model", "lib"],
-  lab: ["agent", ...ADAPTERS, "libbpf", "model", "lib"],
+  lab: ["agent", ...ADAPTERS, "libbpf", "wire", "model", "lib"],
   agent: [...ADAPTERS, "libbpf", "model", "lib"],
   datapath: ["libbpf", "model", "lib"],
-  kube: ["model", "lib"],
-  standalone: ["model", "lib"],
+  kube: ["wire", "model", "lib"],
+  standalone: ["wire", "model", "lib"],
   l2: ["libbpf", "model", "lib"],
   libbpf: ["lib"],
+  wire: ["model", "lib"],
   model: ["lib"],
   lib: [],
 };

@@ -2,10 +2,10 @@
 // ReplicationController, ReplicaSet, Deployment, StatefulSet, DaemonSet and Job. Checks what the lab uses. Pure.
 import { createHash } from "node:crypto";
 import type { LabelSelector, Notice } from "../model/objects.ts";
-import { type Checks, createChecks, type FieldError } from "../standalone/field-checks.ts";
-import { type ContainerPort, type ManifestObject, objectTitle, type PodObject } from "../standalone/kubernetes.ts";
-import { checkLabels, checkSelector, matchesSelector } from "../standalone/label-selector.ts";
 import { checkPodSpec } from "../standalone/validate-node-pod.ts";
+import { type Checks, createChecks, type FieldError } from "../wire/field-checks.ts";
+import { type ContainerPort, type ManifestObject, objectTitle, type PodObject } from "../wire/kubernetes.ts";
+import { checkLabels, checkSelector, matchesSelector } from "../wire/label-selector.ts";
 
 export const WORKLOAD_KINDS = [
   "Pod",

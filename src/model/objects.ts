@@ -77,7 +77,12 @@ export interface EndpointSlice {
   readonly service: string;
   readonly family: Family;
   readonly ports: readonly EndpointPort[];
-  readonly endpoints: readonly Endpoint[];
+  readonly endpoints: Endpoints;
+}
+
+/** Endpoints in the slice's order: an array of them, or an EndpointList, which holds a million of them in little room. */
+export interface Endpoints extends Iterable<Endpoint> {
+  readonly length: number;
 }
 
 export interface Node {
@@ -102,6 +107,13 @@ export interface HostPort {
   readonly protocol: Protocol;
   readonly podAddress: Address;
   readonly podPort: number;
+}
+
+/** A ServiceCIDR (networking.k8s.io/v1, KEP-1880): ranges that cluster addresses are taken from. */
+export interface ServiceCIDR {
+  readonly name: string;
+  /** Prefixes in CIDR notation, at most one per family. */
+  readonly cidrs: readonly string[];
 }
 
 /** An IPAddressPool (metallb.io/v1beta1). */
@@ -142,8 +154,18 @@ export interface L2Advertisement {
 /** One change of one object. `object` undefined: it is gone. */
 export type ObjectEvent =
   | { readonly kind: "Service"; readonly key: ObjectKey; readonly object: Service | undefined }
-  | { readonly kind: "EndpointSlice"; readonly key: ObjectKey; readonly object: EndpointSlice | undefined }
+  | {
+      readonly kind: "EndpointSlice";
+      readonly key: ObjectKey;
+      readonly object: EndpointSlice | undefined;
+      /**
+       * When the change to a Pod or Service that led to this one happened, in milliseconds since the epoch (annotation
+       * endpoints.kubernetes.io/last-change-trigger-time). Absent when unknown or when the event came from a full list.
+       */
+      readonly triggerMs?: number;
+    }
   | { readonly kind: "Node"; readonly key: ObjectKey; readonly object: Node | undefined }
+  | { readonly kind: "ServiceCIDR"; readonly key: ObjectKey; readonly object: ServiceCIDR | undefined }
   | { readonly kind: "HostPorts"; readonly key: ObjectKey; readonly object: readonly HostPort[] | undefined }
   | { readonly kind: "AddressPool"; readonly key: ObjectKey; readonly object: AddressPool | undefined }
   | { readonly kind: "L2Advertisement"; readonly key: ObjectKey; readonly object: L2Advertisement | undefined };

@@ -14,12 +14,16 @@ export interface SourceStatus {
   readonly digest: string;
 }
 
+/**
+ * Takes a batch of events; changes that were found together come together. `digest` names the state after the batch (see
+ * SourceStatus). As long as `synced` is false more of the first full state is to come: nothing may be put in force, or taken
+ * away, for want of what is still missing.
+ */
+export type Deliver = (events: readonly ObjectEvent[], digest: string, synced: boolean) => void;
+
 export interface Source {
-  /**
-   * Starts. `deliver` gets batches of events; changes that were found together come together. Its first batch holds
-   * everything there is, with `synced` true. `digest` names the state after the batch (see SourceStatus).
-   */
-  start(deliver: (events: readonly ObjectEvent[], digest: string) => void): Promise<void>;
+  /** Starts. Resolves when the source is at work, which may be long before it has synced. */
+  start(deliver: Deliver): Promise<void>;
   status(): SourceStatus;
   /** Everything wrong or worth saying about the objects read, now. */
   notices(): readonly Notice[];

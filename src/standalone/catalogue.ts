@@ -1,9 +1,9 @@
 // All documents of all files to the objects that count: each checked, each once, by "Kind namespace/name". An object that
 // became wrong keeps its last good version while its file still speaks of it. Allocates nothing.
 import type { Notice } from "../model/objects.ts";
-import type { FieldError } from "./field-checks.ts";
+import type { FieldError } from "../wire/field-checks.ts";
+import { type KubernetesObject, type ManifestObject, objectTitle, type RawDocument } from "../wire/kubernetes.ts";
 import { isMetalLbWorkload, type KindUse } from "./kinds.ts";
-import { type KubernetesObject, type ManifestObject, objectTitle, type RawDocument } from "./kubernetes.ts";
 import { validateMetadata } from "./metadata.ts";
 import { atOnce, type Work } from "./portions.ts";
 import { sameJson } from "./same-json.ts";

@@ -1,6 +1,6 @@
 // What the allocator keeps between runs: who was first seen when, and what each Service holds. Plain JSON with a version.
 import { Failure } from "../lib/errors.ts";
-import type { KubernetesObject } from "./kubernetes.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
 import type { PoolHolding } from "./pools.ts";
 import type { Work } from "./portions.ts";
 import type { ServiceHolding } from "./service-ledger.ts";

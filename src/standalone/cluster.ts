@@ -4,18 +4,8 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { type Address, type AddressRange, canonicalAddress, parseRange, rangeContains } from "../lib/address.ts";
+import { readStateText, writeStateFile } from "../lib/state-store.ts";
 import type { Notice } from "../model/objects.ts";
-import { type CatalogueOptions, createCatalogue, type InForce } from "./catalogue.ts";
-import {
-  creationTime,
-  type FirstSeen,
-  type KeptService,
-  nextAge,
-  stateFromJson,
-  stateToJson,
-} from "./cluster-state.ts";
-import { DNS_MANIFEST_FILE, type DnsAddress, dnsManifests } from "./dns-service.ts";
-import { fullService, nodeObject } from "./full-objects.ts";
 import {
   type AddressPoolObject,
   AGE_ANNOTATION,
@@ -30,16 +20,26 @@ import {
   type PodObject,
   type RawDocument,
   type ServiceObject,
-} from "./kubernetes.ts";
+} from "../wire/kubernetes.ts";
+import { clusterIPsOf, normaliseAddressPool, podAddresses, refusedNotice } from "../wire/normalise.ts";
+import { type CatalogueOptions, createCatalogue, type InForce } from "./catalogue.ts";
+import {
+  creationTime,
+  type FirstSeen,
+  type KeptService,
+  nextAge,
+  stateFromJson,
+  stateToJson,
+} from "./cluster-state.ts";
+import { DNS_MANIFEST_FILE, type DnsAddress, dnsManifests } from "./dns-service.ts";
+import { fullService, nodeObject } from "./full-objects.ts";
 import type { PortRange } from "./node-ports.ts";
-import { clusterIPsOf, normaliseAddressPool, podAddresses, refusedNotice } from "./normalise.ts";
 import { assignPoolAddresses, type PoolHolding, type PoolOutcome, usablePools } from "./pools.ts";
 import { inPortions, sorted, type Work } from "./portions.ts";
 import { sameJson } from "./same-json.ts";
 import { parseClusterIpRanges } from "./service-addresses.ts";
 import { type AllocatedService, allocateServices, type RefusedService, type ServiceHolding } from "./service-ledger.ts";
 import { createSliceControllers, type ServiceSlices } from "./slice-controllers.ts";
-import { readStateText, writeStateFile } from "./state-store.ts";
 
 export interface ClusterOptions {
   /** Directory of allocations.json; made when absent. */

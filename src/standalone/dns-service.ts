@@ -1,7 +1,7 @@
 // The Service and EndpointSlices by which the cluster's DNS server is found: ordinary objects, like anybody's.
 import { type Address, type Family, familyOf } from "../lib/address.ts";
-import type { KubernetesObject } from "./kubernetes.ts";
-import { SERVICE_NAME_LABEL } from "./kubernetes.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
+import { SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
 
 /** Where the DNS server can be reached from every node and pod. */
 export interface DnsAddress {

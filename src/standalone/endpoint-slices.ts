@@ -15,8 +15,8 @@ import {
   SLICE_CONTROLLER,
   type SliceEndpoint,
   type SlicePort,
-} from "./kubernetes.ts";
-import { isFinished, isHeadless, podAddresses, refusal } from "./normalise.ts";
+} from "../wire/kubernetes.ts";
+import { isFinished, isHeadless, podAddresses, refusal } from "../wire/normalise.ts";
 
 export const MAX_ENDPOINTS_PER_SLICE = 100;
 

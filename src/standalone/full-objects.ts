@@ -1,6 +1,6 @@
 // Objects in full, as an API server and its controllers would leave them. Pure: what was allocated is passed in.
 import type { Address } from "../lib/address.ts";
-import { type NodeObject, POOL_ANNOTATION, type ServiceObject } from "./kubernetes.ts";
+import { type NodeObject, POOL_ANNOTATION, type ServiceObject } from "../wire/kubernetes.ts";
 import type { PoolOutcome } from "./pools.ts";
 import type { AllocatedService } from "./service-ledger.ts";
 

@@ -1,5 +1,5 @@
 // What becomes of each kind that may stand in a manifest: used here, started by the lab, skipped, or unknown. A table.
-import { dns1035Problem, dnsLabelProblem, pathSegmentProblem, subdomainProblem } from "./names.ts";
+import { dns1035Problem, dnsLabelProblem, pathSegmentProblem, subdomainProblem } from "../wire/names.ts";
 
 export type KindUse = "used" | "workload" | "skipped";
 

@@ -6,7 +6,7 @@ import { open, opendir, stat } from "node:fs/promises";
 import { basename, dirname, join, normalize } from "node:path";
 import { setImmediate as yieldToLoop } from "node:timers/promises";
 import type { Notice } from "../model/objects.ts";
-import type { RawDocument } from "./kubernetes.ts";
+import type { RawDocument } from "../wire/kubernetes.ts";
 import { MAX_FILE_BYTES, type ParseResult, parseManifest } from "./manifest-parser.ts";
 import { createParserThread } from "./parse-in-worker.ts";
 import { atOnce, inPortions, sorted, type Work } from "./portions.ts";

@@ -3,18 +3,18 @@
 import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
 import { createLog, type Log } from "../lib/log.ts";
+import { readStateFile, writeStateFile } from "../lib/state-store.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
-import type { Source } from "../model/source.ts";
+import type { Deliver, Source } from "../model/source.ts";
+import type { KubernetesObject, PodObject, RawDocument } from "../wire/kubernetes.ts";
+import { bypassesSockets, isFinished, normaliseObject, refusedNotice } from "../wire/normalise.ts";
 import { createCatalogue } from "./catalogue.ts";
 import { type Cluster, createCluster } from "./cluster.ts";
 import type { DnsAddress } from "./dns-service.ts";
-import type { KubernetesObject, PodObject, RawDocument } from "./kubernetes.ts";
 import { createManifestReader, type ManifestReader } from "./manifest-reader.ts";
 import type { PortRange } from "./node-ports.ts";
-import { bypassesSockets, isFinished, normaliseObject, refusedNotice } from "./normalise.ts";
 import { inPortions, type Work } from "./portions.ts";
 import { sameJson } from "./same-json.ts";
-import { readStateFile, writeStateFile } from "./state-store.ts";
 
 export interface ManifestSourceOptions {
   readonly paths: readonly string[];
@@ -54,7 +54,7 @@ export function createManifestSource(options: ManifestSourceOptions): ManifestSo
   const lastGoodPath = join(stateDir, LAST_GOOD);
   let reader: ManifestReader | undefined;
   let cluster: Cluster | undefined;
-  let deliver: (events: readonly ObjectEvent[], digest: string) => void = () => {};
+  let deliver: Deliver = () => {};
   /** What was delivered, by the title of the object that it is of. */
   const delivered = new Map<string, ObjectEvent>();
   /** What was left out of objects, by their title. */
@@ -167,7 +167,7 @@ export function createManifestSource(options: ManifestSourceOptions): ManifestSo
     digest = state;
     synced = true;
     lastEventMs = Date.now();
-    deliver(events, digest);
+    deliver(events, digest, true);
   }
 
   function* logNew(): Work<void> {

@@ -1,9 +1,9 @@
 // Checks the part that all objects share: apiVersion, kind and metadata. The rest of an object is validate.ts's.
-import { type Checks, createChecks, type FieldError } from "./field-checks.ts";
+import { type Checks, createChecks, type FieldError } from "../wire/field-checks.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
+import { checkLabels } from "../wire/label-selector.ts";
+import { dnsLabelProblem, labelKeyProblem } from "../wire/names.ts";
 import { isKnownKindName, type KindInfo, kindInfo } from "./kinds.ts";
-import type { KubernetesObject } from "./kubernetes.ts";
-import { checkLabels } from "./label-selector.ts";
-import { dnsLabelProblem, labelKeyProblem } from "./names.ts";
 
 export interface CheckedMetadata {
   /** With a namespace where its kind has one; undefined when `errors` has any. */

@@ -1,7 +1,6 @@
 // The mirroring controller: EndpointSlices from the Endpoints objects that people write for Services without selector, as
 // Kubernetes' endpointslicemirroring controller makes them. Pure.
 import { type Address, canonicalAddress, type Family, familyOf } from "../lib/address.ts";
-import { MAX_ENDPOINTS_PER_SLICE, sliceName } from "./endpoint-slices.ts";
 import {
   type EndpointSliceObject,
   type EndpointsAddress,
@@ -13,8 +12,9 @@ import {
   SKIP_MIRROR_LABEL,
   type SliceEndpoint,
   type SlicePort,
-} from "./kubernetes.ts";
-import { type RefusedAddress, refusal } from "./normalise.ts";
+} from "../wire/kubernetes.ts";
+import { type RefusedAddress, refusal } from "../wire/normalise.ts";
+import { MAX_ENDPOINTS_PER_SLICE, sliceName } from "./endpoint-slices.ts";
 
 /** Whether its author wants it left alone. */
 export function isExemptFromMirroring(endpoints: EndpointsObject): boolean {

@@ -1,9 +1,6 @@
 // What standalone offers to the agent and the lab.
-export { type Catalogue, type CatalogueContent, createCatalogue } from "./catalogue.ts";
-export { type Cluster, type ClusterOptions, createCluster, type Reconciled } from "./cluster.ts";
-export { createDnsServer, type DnsServer, type DnsServerOptions } from "./dns.ts";
-export type { DnsAddress } from "./dns-service.ts";
-export { isMetalLbWorkload, kindInfo } from "./kinds.ts";
+
+export { writeStateFile } from "../lib/state-store.ts";
 export {
   AGE_ANNOTATION,
   type EndpointSliceObject,
@@ -16,8 +13,14 @@ export {
   type PodObject,
   type RawDocument,
   type ServiceObject,
-} from "./kubernetes.ts";
-export { matchesLabels, matchesSelector, parseLabelSelector } from "./label-selector.ts";
+} from "../wire/kubernetes.ts";
+export { matchesLabels, matchesSelector, parseLabelSelector } from "../wire/label-selector.ts";
+export { normaliseObject } from "../wire/normalise.ts";
+export { type Catalogue, type CatalogueContent, createCatalogue } from "./catalogue.ts";
+export { type Cluster, type ClusterOptions, createCluster, type Reconciled } from "./cluster.ts";
+export { createDnsServer, type DnsServer, type DnsServerOptions } from "./dns.ts";
+export type { DnsAddress } from "./dns-service.ts";
+export { isMetalLbWorkload, kindInfo } from "./kinds.ts";
 export {
   createManifestReader,
   digestOf,
@@ -27,6 +30,4 @@ export {
 } from "./manifest-reader.ts";
 export { createManifestSource, type ManifestSource, type ManifestSourceOptions } from "./manifest-source.ts";
 export { validateMetadata } from "./metadata.ts";
-export { normaliseObject } from "./normalise.ts";
-export { writeStateFile } from "./state-store.ts";
 export { checkPodSpec } from "./validate-node-pod.ts";

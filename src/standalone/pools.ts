@@ -12,8 +12,8 @@ import {
   unusableReason,
 } from "../lib/address.ts";
 import type { AddressPool } from "../model/objects.ts";
-import { own, type ServiceObject } from "./kubernetes.ts";
-import { matchesSelector } from "./label-selector.ts";
+import { own, type ServiceObject } from "../wire/kubernetes.ts";
+import { matchesSelector } from "../wire/label-selector.ts";
 import type { Work } from "./portions.ts";
 
 export interface PoolHolding {

@@ -2,10 +2,10 @@
 // what is in force: fixed values before free ones, nothing twice, a refused change leaves the version before it. Pure.
 import { type Address, canonicalAddress, type Family, familyOf } from "../lib/address.ts";
 import type { Protocol } from "../model/objects.ts";
-import type { FieldError } from "./field-checks.ts";
-import type { IpFamily, ServiceObject, ServicePortSpec } from "./kubernetes.ts";
+import type { FieldError } from "../wire/field-checks.ts";
+import type { IpFamily, ServiceObject, ServicePortSpec } from "../wire/kubernetes.ts";
+import { isHeadless } from "../wire/normalise.ts";
 import { nodePortProblem, type PortRange, pickNodePort } from "./node-ports.ts";
-import { isHeadless } from "./normalise.ts";
 import type { Work } from "./portions.ts";
 import { addressAt, type ClusterIpRange, clusterIpProblem, pickClusterIp } from "./service-addresses.ts";
 

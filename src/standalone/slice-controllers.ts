@@ -2,7 +2,6 @@
 // Pods, from Endpoints and as people wrote them. Knows which Services a changed Pod or address concerns; gives nothing out.
 import type { Address, Family } from "../lib/address.ts";
 import type { Notice } from "../model/objects.ts";
-import { type RefusedPod, slicesOfPods } from "./endpoint-slices.ts";
 import {
   type EndpointSliceObject,
   type EndpointsObject,
@@ -15,10 +14,11 @@ import {
   type PodObject,
   SERVICE_NAME_LABEL,
   type ServiceObject,
-} from "./kubernetes.ts";
-import { matchesLabels } from "./label-selector.ts";
+} from "../wire/kubernetes.ts";
+import { matchesLabels } from "../wire/label-selector.ts";
+import { podAddresses, refusal, refusedNotice } from "../wire/normalise.ts";
+import { type RefusedPod, slicesOfPods } from "./endpoint-slices.ts";
 import { isExemptFromMirroring, mirrorEndpoints } from "./mirroring.ts";
-import { podAddresses, refusal, refusedNotice } from "./normalise.ts";
 import type { Work } from "./portions.ts";
 
 /** A Pod as it is given out, where its manifest is, and how old it is. */

@@ -1,8 +1,8 @@
 // What MetalLB's admission refuses in an IPAddressPool or an L2Advertisement on its own.
 import { parseRange } from "../lib/address.ts";
-import type { Checks } from "./field-checks.ts";
-import type { KubernetesObject } from "./kubernetes.ts";
-import { checkSelector } from "./label-selector.ts";
+import type { Checks } from "../wire/field-checks.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
+import { checkSelector } from "../wire/label-selector.ts";
 
 function checkSelectors(checks: Checks, field: string, value: unknown): void {
   for (const [i, one] of (checks.list(field, value) ?? []).entries()) checkSelector(checks, `${field}[${i}]`, one);

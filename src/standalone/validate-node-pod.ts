@@ -1,8 +1,8 @@
 // What is refused in Nodes and Pods: only the parts that are used, so that a Pod of any Kubernetes version is taken.
 import { canonicalAddress, parseRange } from "../lib/address.ts";
-import type { Checks } from "./field-checks.ts";
-import type { KubernetesObject } from "./kubernetes.ts";
-import { dnsLabelProblem, portNameProblem, subdomainProblem } from "./names.ts";
+import type { Checks } from "../wire/field-checks.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
+import { dnsLabelProblem, portNameProblem, subdomainProblem } from "../wire/names.ts";
 import { BAD_ADDRESS, isPort, PORT_RANGE, PROTOCOLS } from "./validate-service.ts";
 
 function checkConditions(checks: Checks, value: unknown): void {

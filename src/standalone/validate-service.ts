@@ -1,9 +1,9 @@
 // What an API server refuses in a Service on its own, before anything is allocated for it.
 import { canonicalAddress, familyOf } from "../lib/address.ts";
-import type { Checks } from "./field-checks.ts";
-import type { KubernetesObject } from "./kubernetes.ts";
-import { checkLabels } from "./label-selector.ts";
-import { dnsLabelProblem, portNameProblem, subdomainProblem } from "./names.ts";
+import type { Checks } from "../wire/field-checks.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
+import { checkLabels } from "../wire/label-selector.ts";
+import { dnsLabelProblem, portNameProblem, subdomainProblem } from "../wire/names.ts";
 
 const TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
 const POLICIES = ["Cluster", "Local"] as const;

@@ -1,7 +1,7 @@
 // Whether an object whose metadata is in order can be used: one function per kind, each complaint with its field. Nothing
 // here looks at another object; what depends on others (an address taken twice) is the allocator's.
-import { createChecks, type FieldError } from "./field-checks.ts";
-import type { KubernetesObject } from "./kubernetes.ts";
+import { createChecks, type FieldError } from "../wire/field-checks.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
 import { checkEndpointSlice, checkEndpoints } from "./validate-endpoints.ts";
 import { checkAddressPool, checkL2Advertisement } from "./validate-metallb.ts";
 import { checkNode, checkPod } from "./validate-node-pod.ts";

@@ -64,7 +64,8 @@ export function slice(
 ): EndpointSlice {
   const { service: of = "web", ports = [{}], endpoints = [], ...rest } = given;
   const { namespace, name } = split(of);
-  const address = endpoints[0]?.addresses[0];
+  const [first] = endpoints;
+  const address = first?.addresses[0];
   return {
     namespace,
     name: `${name}-1`,

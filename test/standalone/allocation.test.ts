@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { pickFree, reservedOffset } from "../../src/standalone/allocation-range.ts";
 import type { Cluster } from "../../src/standalone/mod.ts";
-import { ageOf } from "../../src/standalone/normalise.ts";
+import { ageOf } from "../../src/wire/normalise.ts";
 import { type Any, cluster, DUAL_STACK, document, documents, find, service, temporaryDirectory } from "./build.ts";
 
 test.each([

@@ -7,7 +7,7 @@ import {
   createDnsRecords,
   type DnsRecord,
 } from "../../src/standalone/dns-records.ts";
-import { normaliseEndpointSlice, normaliseService } from "../../src/standalone/normalise.ts";
+import { normaliseEndpointSlice, normaliseService } from "../../src/wire/normalise.ts";
 import { type Any, service, slice } from "./build.ts";
 
 const put = (one: Service | EndpointSlice, kind: "Service" | "EndpointSlice"): ObjectEvent =>

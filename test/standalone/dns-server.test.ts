@@ -6,7 +6,7 @@ import packet from "dns-packet";
 import { expect, onTestFinished, test } from "vitest";
 import type { ObjectEvent } from "../../src/model/objects.ts";
 import { createDnsServer, type DnsServer } from "../../src/standalone/mod.ts";
-import { normaliseEndpointSlice, normaliseService } from "../../src/standalone/normalise.ts";
+import { normaliseEndpointSlice, normaliseService } from "../../src/wire/normalise.ts";
 import { type Any, service, slice } from "./build.ts";
 
 const event = (kind: string, object: Any): ObjectEvent =>

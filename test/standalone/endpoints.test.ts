@@ -1,6 +1,6 @@
 // Endpoints as Kubernetes' own controllers make them: from Pods, from Endpoints objects, and slices that people write.
 import { expect, test } from "vitest";
-import { normaliseHostPorts, normaliseObject } from "../../src/standalone/normalise.ts";
+import { normaliseHostPorts, normaliseObject } from "../../src/wire/normalise.ts";
 import {
   type Any,
   cluster,
@@ -400,7 +400,7 @@ test("absent conditions of an endpoint are what Kubernetes says they are", () =>
     }) as Any,
   );
   const found = result?.event.kind === "EndpointSlice" ? result.event.object?.endpoints : undefined;
-  expect(found?.map((one) => `${one.ready} ${one.serving} ${one.terminating}`)).toEqual([
+  expect([...(found ?? [])].map((one) => `${one.ready} ${one.serving} ${one.terminating}`)).toEqual([
     "true true false",
     "false false false",
     "false true true",

@@ -1,7 +1,7 @@
 // A JSON file that is always whole: written beside, flushed, renamed. What is in it survives a crash at any moment.
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { Failure } from "../lib/errors.ts";
+import { Failure } from "./errors.ts";
 
 /** The file's text; undefined when there is none. */
 export async function readStateText(path: string): Promise<string | undefined> {
