@@ -44,7 +44,10 @@ export interface ChangeResult {
 /** How many rows of maps a plan writes. */
 function rowsOf(operations: readonly Operation[]): number {
   let rows = 0;
-  for (const operation of operations) rows += operation.op === "put-slots" ? operation.slots.length : 1;
+  for (const operation of operations) {
+    if (operation.op === "put-slots") rows += operation.backends.length;
+    else rows += operation.op === "put-backends" ? operation.indexes.length : 1;
+  }
   return rows;
 }
 

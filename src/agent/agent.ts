@@ -7,13 +7,12 @@ import { fullTables, readHz, sweepFlows } from "../datapath/flow-table.ts";
 import { type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
 import { loadDataplane, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { announcerOf } from "../l2/eligibility.ts";
-import { addressFromBigInt, parseRange } from "../lib/address.ts";
+import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
 import { features, isCgroup2, netnsCookie } from "../libbpf/mod.ts";
 import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
-import type { PrefixRange } from "../model/operations.ts";
 import { createDnsServer, createManifestSource, type DnsServer } from "../standalone/mod.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
@@ -44,15 +43,6 @@ const RETRY_MS = [100, 500, 2_000, 10_000];
 const PLAN_PART = 500;
 /** A renewal that comes later than this did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
-
-/** Prefixes of a range's text, in the form that the datapath compares. */
-function prefixOf(text: string): PrefixRange | undefined {
-  const range = parseRange(text);
-  const length = Number(text.split("/")[1]);
-  return range === undefined || !Number.isInteger(length)
-    ? undefined
-    : { address: addressFromBigInt(range.first, range.family), length };
-}
 
 const INSTEAD: Readonly<Record<string, string>> = {
   tcx: "tc programs are filters of a clsact qdisc",
@@ -123,7 +113,7 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
   const attachments = createAttachments({ pinDir: options.pinDir, stateDir: options.stateDir });
   const network = createNodeNetwork(dataplane, attachments, { named: options.devices, xdp: options.xdp }, log);
   const announcer = createAnnouncer(dataplane, createLog("l2"));
-  const serviceRanges = options.serviceClusterIpRange.map(prefixOf).filter((range) => range !== undefined);
+  const serviceRanges = options.serviceClusterIpRange.map(parsePrefix).filter((range) => range !== undefined);
   const model = createModel({ nodeName: options.nodeName, capacity: dataplane.capacity, serviceRanges });
 
   const startNotices = loaded.keptSizes.map((map) =>

@@ -1,5 +1,6 @@
 // The pinned maps and the loaded programs of one node, and what the model asks of them. Content is written while nothing
 // points to it; what is live changes by one aligned 64-bit store. Never decides anything about Services.
+import { endianness } from "node:os";
 import { type Address, familyOf, readAddress, writeAddress } from "../lib/address.ts";
 import { Failure, KernelError } from "../lib/errors.ts";
 import { type BpfMap, type BpfObject, type BpfProgram, membarrierGlobalAsync } from "../libbpf/mod.ts";
@@ -52,6 +53,9 @@ const KINDS: Readonly<Record<FrontendKind, number>> = {
 const KIND_NAMES = new Map(Object.entries(KINDS).map(([name, value]) => [value, name as FrontendKind]));
 
 const WORD = 8;
+/** Which half of a slot's word is which, on a machine of this byte order. */
+const SLOT_BACKEND = endianness() === "LE" ? 0 : 1;
+const SLOT_GENERATION = 1 - SLOT_BACKEND;
 /** How many service ranges the programs look at. */
 const RANGES = 4;
 const E2BIG = 7;
@@ -138,7 +142,7 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
     return found;
   };
   const program = (name: string): BpfProgram => {
-    for (const object of objects) if (object.programs().includes(name)) return object.program(name);
+    for (const object of objects) if (object.loads(name)) return object.program(name);
     throw new Failure("internal", name, `could not find the program ${name}`);
   };
   const rows = new MappedArray(map("rows"));
@@ -195,6 +199,7 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
     backendView.setUint32(at + BACKEND.service, backend.serviceId, true);
     const state = backend.local ? BACKEND_STATE_VALUES.BACKEND_LOCAL : BACKEND_STATE_VALUES.BACKEND_REMOTE;
     Atomics.store(backends.words, backends.word(index, BACKEND.word), backendWord(state, backend.generation));
+    if (retiredKeys.size === 0) return;
     const text = `${backend.address} ${backend.port}`;
     const key = retiredKeys.get(text);
     if (key !== undefined) {
@@ -298,9 +303,14 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
 
   function applyOne(operation: Operation): void {
     switch (operation.op) {
-      case "put-backend":
-        putBackend(operation.index, operation.backend);
+      case "put-backends": {
+        const { serviceId, indexes, generations, endpoints } = operation;
+        for (let i = 0; i < indexes.length; i++) {
+          const { address, port, local } = endpoints[i]!;
+          putBackend(indexes[i]!, { address, port, local, serviceId, generation: generations[i]! });
+        }
         return;
+      }
       case "set-backend-local": {
         const state = operation.local ? BACKEND_STATE_VALUES.BACKEND_LOCAL : BACKEND_STATE_VALUES.BACKEND_REMOTE;
         Atomics.store(
@@ -312,10 +322,13 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
       }
       case "put-slots": {
         const first = slots.word(operation.first, 0);
-        slots.at(operation.first + operation.slots.length - 1);
-        for (let i = 0; i < operation.slots.length; i++) {
-          const slot = operation.slots[i]!;
-          slots.words[first + i] = (BigInt(slot.generation) << 32n) | BigInt(slot.backend);
+        const count = operation.backends.length;
+        slots.at(operation.first + count - 1);
+        // Nothing reads these slots yet: halves of a word may be stored one by one.
+        const halves = new Uint32Array(slots.words.buffer, slots.words.byteOffset + first * WORD, count * 2);
+        for (let i = 0; i < count; i++) {
+          halves[2 * i + SLOT_BACKEND] = operation.backends[i]!;
+          halves[2 * i + SLOT_GENERATION] = operation.generations[i]!;
         }
         return;
       }

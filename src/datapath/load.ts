@@ -35,7 +35,7 @@ import { createDataplane, type Dataplane } from "./dataplane.ts";
 import { readClocks } from "./flow-table.ts";
 import { FINGERPRINT, FLOW, FLOW_STATE_VALUES, HOOK_VALUES, LAYOUT, VERDICT_VALUES } from "./layout.gen.ts";
 import { converter, describeLayout, fingerprintOf, type Layout } from "./layout.ts";
-import { OBJECTS, type ObjectName, objectPath, SHARED_ENUMS } from "./objects.ts";
+import { LOADED_APART, OBJECTS, type ObjectName, objectPath, SHARED_ENUMS } from "./objects.ts";
 
 export interface LoadOptions {
   readonly pinDir: string;
@@ -358,6 +358,31 @@ function sizeOverOld(name: string, wanted: number, old: readonly OldLayout[]): n
 
 /** Loads every object. Throws VerifierError, KernelError, or Failure "conflict" when pins of another build are in the way. */
 export function loadDataplane(options: LoadOptions): Loaded {
+  const steps = loading(options);
+  for (let step = steps.next(); ; step = steps.next()) {
+    if (step.done) return step.value;
+    try {
+      for (const object of step.value) object.load();
+    } catch (error) {
+      steps.throw(error);
+    }
+  }
+}
+
+/** `loadDataplane` beside the event loop, on as many processors as there are objects. */
+export async function loadDataplaneAsync(options: LoadOptions): Promise<Loaded> {
+  const steps = loading(options);
+  for (let step = steps.next(); ; step = steps.next()) {
+    if (step.done) return step.value;
+    // None is closed while another one still loads.
+    const results = await Promise.allSettled(step.value.map((object) => object.loadAsync()));
+    const failed = results.find((result) => result.status === "rejected");
+    if (failed !== undefined) steps.throw(failed.reason);
+  }
+}
+
+/** The steps of loading: what is yielded is loaded, in any order, before it goes on. An error is thrown into it. */
+function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded, void> {
   preparePinDir(options.pinDir);
   for (const name of readdirSync(options.pinDir)) {
     if (name.startsWith(STAGING_PREFIX)) removePins(join(options.pinDir, name));
@@ -377,43 +402,68 @@ export function loadDataplane(options: LoadOptions): Loaded {
   saveLayout(options.stateDir);
 
   const names = OBJECTS.filter((name) => options.xdp || name !== "xdp");
+  let mapMaker: BpfObject | undefined;
   const objects: BpfObject[] = [];
   const maps = new Map<string, BpfMap>();
   const keptSizes: string[] = [];
   const sizes = sizesOf(options);
   const close = (): void => {
+    mapMaker?.close();
     for (const object of objects) object.close();
     for (const map of maps.values()) map.close();
+  };
+  /** Gives the object every map that is there already, and to the others the size that they will have. */
+  const giveMaps = (object: BpfObject): void => {
+    for (const name of object.maps()) {
+      if (LAYOUT.maps[name] === undefined) continue;
+      const size = sizes[name];
+      const path = join(mapsDirectory, name);
+      if (!maps.has(name) && existsSync(path)) {
+        const pinned = openPinnedMap(path, name);
+        maps.set(name, pinned);
+        if (size !== undefined && pinned.maxEntries !== size) keptSizes.push(name);
+      }
+      const known = maps.get(name);
+      if (known !== undefined) {
+        object.setMaxEntries(name, known.maxEntries);
+        object.reuseMap(name, known);
+      } else if (size !== undefined) object.setMaxEntries(name, sizeOverOld(name, size, oldLayouts));
+    }
+  };
+  const prepare = (object: BpfObject, wanted: (program: string) => boolean): void => {
+    configure(object);
+    for (const program of object.programs()) {
+      object.setAutoload(program, wanted(program) && (options.l3 || !L3_PROGRAMS.has(program)));
+    }
+    giveMaps(object);
   };
   try {
     for (const name of names) objects.push(openForLoad(name));
     checkLayout(objects, names.length === OBJECTS.length);
-    for (const object of objects) {
-      configure(object);
-      for (const program of object.programs()) if (L3_PROGRAMS.has(program)) object.setAutoload(program, options.l3);
-      for (const name of object.maps()) {
-        if (LAYOUT.maps[name] === undefined) continue;
-        const size = sizes[name];
-        const path = join(mapsDirectory, name);
-        if (!maps.has(name) && existsSync(path)) {
-          const pinned = openPinnedMap(path, name);
-          maps.set(name, pinned);
-          if (size !== undefined && pinned.maxEntries !== size) keptSizes.push(name);
-        }
-        const known = maps.get(name);
-        if (known !== undefined) {
-          object.setMaxEntries(name, known.maxEntries);
-          object.reuseMap(name, known);
-        } else if (size !== undefined) object.setMaxEntries(name, sizeOverOld(name, size, oldLayouts));
-      }
-      object.load();
-      for (const name of object.maps()) {
-        if (LAYOUT.maps[name] === undefined || maps.has(name)) continue;
-        const map = object.map(name).duplicate();
-        maps.set(name, map);
-        map.pin(join(mapsDirectory, name));
-      }
+    // Every object names every map: one without programs makes those that are missing, and the verifier can then work on all
+    // objects at once.
+    mapMaker = openForLoad(OBJECTS[0]);
+    for (const program of mapMaker.programs()) mapMaker.setAutoload(program, false);
+    giveMaps(mapMaker);
+    yield [mapMaker];
+    for (const name of mapMaker.maps()) {
+      if (LAYOUT.maps[name] === undefined || maps.has(name)) continue;
+      const map = mapMaker.map(name).duplicate();
+      maps.set(name, map);
+      map.pin(join(mapsDirectory, name));
     }
+    mapMaker.close();
+    for (const [i, object] of objects.entries()) {
+      const apart = LOADED_APART.filter((part) => part.object === names[i]).flatMap(({ programs }) => programs);
+      prepare(object, (program) => !apart.includes(program));
+    }
+    for (const { object: name, programs } of LOADED_APART) {
+      if (!names.includes(name)) continue;
+      const object = openForLoad(name);
+      objects.push(object);
+      prepare(object, (program) => programs.includes(program));
+    }
+    yield objects;
     const dataplane = createDataplane(objects, maps);
     let copiedFlows = 0;
     // undefined: nothing was copied by this process.

@@ -162,6 +162,14 @@ export function parseRange(text: string): AddressRange | undefined {
   return { family, first, last: first + (1n << hostBits) - 1n };
 }
 
+/** Network address and length of a prefix in CIDR notation (host bits are ignored); undefined when the text is none. */
+export function parsePrefix(text: string): { readonly address: Address; readonly length: number } | undefined {
+  const range = text.includes("-") ? undefined : parseRange(text);
+  return range === undefined
+    ? undefined
+    : { address: addressFromBigInt(range.first, range.family), length: Number(text.split("/")[1]) };
+}
+
 export function rangeContains(range: AddressRange, address: Address): boolean {
   if (familyOf(address) !== range.family) return false;
   const value = addressToBigInt(address);

@@ -88,7 +88,11 @@ function bind() {
     objectOpenFile: b<(path: string, options: Bytes) => Handle | null>(
       "void *bpf_object__open_file(const char *path, const void *options)",
     ),
-    objectLoad: b<(object: Handle) => number>("int bpf_object__load(void *object)"),
+    objectLoad: b<
+      ((object: Handle) => number) & {
+        async: (object: Handle, done: (error: unknown, result: number) => void) => void;
+      }
+    >("int bpf_object__load(void *object)"),
     objectClose: b<(object: Handle) => void>("void bpf_object__close(void *object)"),
     objectBtf: b<(object: Handle) => Handle | null>("void *bpf_object__btf(void *object)"),
     objectNextMap: b<(object: Handle, map: Handle | null) => Handle | null>(

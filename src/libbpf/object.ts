@@ -176,6 +176,12 @@ export class BpfObject implements Disposable {
     if (result < 0) throw kernelError("choose the program", program, -result);
   }
 
+  /** Whether load() loads, or loaded, this program; false for a name that the object does not have. */
+  loads(program: string): boolean {
+    const found = native().objectFindProgram(this.#open(), program);
+    return found !== null && native().programAutoload(found);
+  }
+
   /** The flags that the program is loaded with, BPF_F_XDP_HAS_FRAGS (1 << 5) for instance; replaces those from its section. */
   setProgramFlags(program: string, flags: number): void {
     this.#unloaded("set flags");
@@ -214,35 +220,61 @@ export class BpfObject implements Disposable {
    * KernelError. After a failure the object can only be closed.
    */
   load(): void {
-    const handle = this.#unloaded("load the programs");
+    using logs = this.#prepareLoad();
+    withMessages((messages) => {
+      const result = native().objectLoad(this.#open());
+      if (result < 0) throw logs.failure(result, messages.join("; "));
+    });
+  }
+
+  /**
+   * load() in a thread of its own, so that the kernel's verifier does not block this one; several objects may load at once.
+   * What libbpf has to say beside the kernel's error is not caught. The object must not be used before it ends.
+   */
+  async loadAsync(): Promise<void> {
+    using logs = this.#prepareLoad();
+    const result = await new Promise<number>((resolve, reject) => {
+      native().objectLoad.async(this.#open(), (error, value) =>
+        error === null || error === undefined ? resolve(value) : reject(error as Error),
+      );
+    });
+    if (result < 0) throw logs.failure(result, "");
+  }
+
+  /** Gives every program that will be loaded a log of its own. The caller disposes of them after the load. */
+  #prepareLoad(): Disposable & { failure(result: number, messages: string): Error } {
+    this.#unloaded("load the programs");
+    this.#loaded = true;
     const calls = native();
     const logs: { readonly program: Pointer; readonly log: Pointer }[] = [];
-    this.#loaded = true;
-    try {
-      for (const program of this.#programHandles()) {
-        if (!calls.programAutoload(program)) continue;
-        const log = calls.mmap(null, LOG_SIZE + 1, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0);
-        const errno = lastErrno();
-        if (BigInt.asIntN(64, BigInt(log)) === -1n) throw kernelError("make room for the log of", this.name, errno);
-        logs.push({ program, log });
-        calls.programSetLogBuf(program, log, LOG_SIZE);
-      }
-      withMessages((messages) => {
-        const result = calls.objectLoad(handle);
-        if (result >= 0) return;
-        for (const { program, log } of logs) {
-          const text = readText(log, LOG_SIZE);
-          if (text === "") continue;
-          throw new VerifierError(`the program ${calls.programName(program)}`, summariseLog(text), text);
-        }
-        throw kernelError("load", this.name, -result, messages.join("; "));
-      });
-    } finally {
-      for (const { program, log } of logs) {
+    const dispose = (): void => {
+      for (const { program, log } of logs.splice(0)) {
         calls.programSetLogBuf(program, null, 0);
         calls.munmap(log, LOG_SIZE + 1);
       }
+    };
+    for (const program of this.#programHandles()) {
+      if (!calls.programAutoload(program)) continue;
+      const log = calls.mmap(null, LOG_SIZE + 1, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0);
+      const errno = lastErrno();
+      if (BigInt.asIntN(64, BigInt(log)) === -1n) {
+        dispose();
+        throw kernelError("make room for the log of", this.name, errno);
+      }
+      logs.push({ program, log });
+      calls.programSetLogBuf(program, log, LOG_SIZE);
     }
+    return {
+      failure: (result, messages) => {
+        for (const { program, log } of logs) {
+          const text = readText(log, LOG_SIZE);
+          if (text === "") continue;
+          return new VerifierError(`the program ${calls.programName(program)}`, summariseLog(text), text);
+        }
+        return kernelError("load", this.name, -result, messages);
+      },
+      [Symbol.dispose]: dispose,
+    };
   }
 
   /** A map by name, after load(); ".bss" and ".data" too. It belongs to the object and ends with it. */

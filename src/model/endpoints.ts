@@ -39,7 +39,7 @@ export function selectEndpoints(
   protocol: Protocol,
   around: EndpointSurroundings,
 ): SelectedEndpoints {
-  const best = new Map<string, Candidate>();
+  const found = createBest();
   const refused = new Map<Address, string>();
   let withEndpoints = false;
   let matched = false;
@@ -59,18 +59,40 @@ export function selectEndpoints(
           continue;
         }
         if (!endpoint.ready && !(endpoint.serving && endpoint.terminating)) continue;
-        const key = `${address} ${port.port}`;
-        const other = best.get(key);
-        if (other !== undefined && (other.ready || !endpoint.ready)) continue;
         const local = endpoint.nodeName === around.nodeName || around.isOwnAddress(address);
-        best.set(key, { address, port: port.port, local, ready: endpoint.ready, node: endpoint.nodeName });
+        found.add({ address, port: port.port, local, ready: endpoint.ready, node: endpoint.nodeName });
       }
     }
   }
-  const candidates = [...best.values()].sort((a, b) =>
-    a.address < b.address ? -1 : a.address > b.address ? 1 : a.port - b.port,
-  );
-  return { candidates, refused, unmatched: withEndpoints && !matched };
+  return { candidates: found.sorted(), refused, unmatched: withEndpoints && !matched };
+}
+
+/** The best candidate of each address and port: a ready one before others, the earlier before the later. */
+function createBest(): { add(candidate: Candidate): void; sorted(): readonly Candidate[] } {
+  // Nearly always all have one port: then the address alone is the key, and no text is made.
+  const byPort = new Map<number, Map<Address, Candidate>>();
+  let last: Map<Address, Candidate> | undefined;
+  let lastPort = -1;
+  return {
+    add(candidate) {
+      const { address, port, ready } = candidate;
+      if (port !== lastPort || last === undefined) {
+        last = byPort.get(port);
+        if (last === undefined) {
+          last = new Map();
+          byPort.set(port, last);
+        }
+        lastPort = port;
+      }
+      const other = last.get(address);
+      if (other === undefined || (ready && !other.ready)) last.set(address, candidate);
+    },
+    sorted() {
+      const all: Candidate[] = [];
+      for (const ofPort of byPort.values()) for (const candidate of ofPort.values()) all.push(candidate);
+      return all.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : a.port - b.port));
+    },
+  };
 }
 
 /** Why no backend may have this address, or undefined when one may. */

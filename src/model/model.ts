@@ -1,7 +1,8 @@
 // The model: objects in, operations out. It knows which owners (Services, pods with host ports) a change concerns and
 // recompiles those. No clock, socket, logger or map: whoever holds it applies what plan() says, or adopts again.
-import type { Address } from "../lib/address.ts";
+import { type Address, parsePrefix } from "../lib/address.ts";
 import { createAddressClaims, type OwnerKey } from "./address-claims.ts";
+import { createAddressUsers } from "./address-users.ts";
 import { adoptTables } from "./adopt.ts";
 import {
   type Compiled,
@@ -23,6 +24,7 @@ import type {
   ObjectEvent,
   ObjectKey,
   Service,
+  ServiceCIDR,
 } from "./objects.ts";
 import type { AddressRoles, Capacity, KernelState, Operation, PrefixRange } from "./operations.ts";
 import { applyPort, beginRound, dropBroken, endRound, type FullTable, type Round, removeGroup } from "./plan.ts";
@@ -62,8 +64,8 @@ export interface Model {
   /** Something changed since the last plan(). */
   isDirty(): boolean;
   /**
-   * Operations for all that is dirty (with `limit`: for so many Services and pods of it, isDirty() tells whether more is
-   * left; meant for the first plan, as a frontend that moves between two calls is absent between them), safe after every prefix. The allocation advances as if they succeeded; when one
+   * Operations for all that is dirty (with `limit`: for so many Services and endpoints of it at a time, so that none may come; isDirty()
+   * tells whether more is left; meant for the first plan, as a frontend that moves between two calls is absent between them), safe after every prefix. The allocation advances as if they succeeded; when one
    * fails, adopt() what the kernel holds then and plan again. What follows a `grace` frees what was retired before it.
    */
   plan(limit?: number): readonly Operation[];
@@ -83,6 +85,9 @@ export interface Model {
   usage(): Usage;
 }
 
+/** Starts the name of a slice among the users of an address; owners go by their own name. */
+const SLICE = "slice ";
+
 interface OwnerState {
   groups: readonly Group[];
   notices: readonly Notice[];
@@ -101,16 +106,24 @@ export function createModel(config: ModelConfig): Model {
   /** How many nodes have an InternalIP. */
   const nodeAddresses = new Map<Address, number>();
   let ownAddresses: ReadonlySet<Address> = new Set();
-  /** Who uses an address as an endpoint (a slice's key after "slice ") or wants it as host address (an owner). */
-  const users = new Map<Address, string | Set<string>>();
+  /** Who has an address as an endpoint or wants it as host address: owners. */
+  const users = createAddressUsers();
+  /** Addresses that became a Service's or a node's, or ceased to be, whose users have not been found yet. */
+  const touched = new Set<Address>();
+  const serviceCIDRs = new Map<string, ServiceCIDR>();
 
+  /** To be compiled anew. */
   const dirty = new Set<OwnerKey>();
+  /** Of these also the claims may be others. */
+  const unclaimed = new Set<OwnerKey>();
   const dirtyAddresses = new Set<Address>();
   /** Owners that did not fit into a table; tried again when something was freed. */
   const starved = new Set<OwnerKey>();
   const owners = new Map<OwnerKey, OwnerState>();
   const withHealthCheck = new Set<ObjectKey>();
   let tables = createTables(config.capacity);
+  /** The ranges in force may differ from those that are asked for. */
+  let rangesChanged = true;
   /** The plan that follows an adoption, or the first one, is complete. */
   let settled = false;
 
@@ -118,7 +131,7 @@ export function createModel(config: ModelConfig): Model {
     onRival: (owner) => dirty.add(owner),
     onAddress: (address) => {
       dirtyAddresses.add(address);
-      for (const owner of usersOf(address)) dirty.add(owner);
+      touched.add(address);
     },
   });
   const around: Surroundings = {
@@ -128,22 +141,38 @@ export function createModel(config: ModelConfig): Model {
     isServiceAddress: (address) => claims.isClaimed(address) && !nodeAddresses.has(address),
   };
 
-  function* usersOf(address: Address): Iterable<OwnerKey> {
-    const found = users.get(address);
-    for (const user of typeof found === "string" ? [found] : (found ?? [])) {
-      if (!user.startsWith("slice ")) yield user;
+  function touch(owner: OwnerKey): void {
+    dirty.add(owner);
+    unclaimed.add(owner);
+  }
+
+  /** Owners that have one of the touched addresses become dirty. */
+  function findUsers(): void {
+    const sought = new Set<Address>();
+    for (const address of touched) {
+      const found = users.of(address);
+      if (found === "many") sought.add(address);
       else {
-        const slice = slices.get(user.slice("slice ".length));
-        if (slice !== undefined) yield serviceKeyOf(slice);
+        for (const user of found) {
+          const slice = user.startsWith(SLICE) ? slices.get(user.slice(SLICE.length)) : undefined;
+          if (slice === undefined) touch(user);
+          else dirty.add(serviceKeyOf(slice));
+        }
       }
     }
+    touched.clear();
+    if (sought.size === 0) return;
+    for (const slice of slices.values()) {
+      if (someAddress(slice, (address) => sought.has(address))) dirty.add(serviceKeyOf(slice));
+    }
+    for (const [owner, ports] of hostPorts) if (addressesOf(ports).some((one) => sought.has(one))) touch(owner);
   }
 
   function updateSlice(key: ObjectKey, next: EndpointSlice | undefined): void {
     const old = slices.get(key);
-    const user = `slice ${key}`;
+    const user = `${SLICE}${key}`;
     if (old !== undefined) {
-      for (const { addresses } of old.endpoints) for (const address of addresses) removeUser(users, address, user);
+      users.remove(user, addressesIn(old));
       const service = serviceKeyOf(old);
       dirty.add(service);
       if (next === undefined || serviceKeyOf(next) !== service) {
@@ -157,7 +186,7 @@ export function createModel(config: ModelConfig): Model {
       return;
     }
     slices.set(key, next);
-    for (const { addresses } of next.endpoints) for (const address of addresses) addUser(users, address, user);
+    users.add(user, addressesIn(next));
     const service = serviceKeyOf(next);
     dirty.add(service);
     const keys = slicesByService.get(service);
@@ -166,15 +195,11 @@ export function createModel(config: ModelConfig): Model {
   }
 
   function updateHostPorts(owner: OwnerKey, next: readonly HostPort[] | undefined): void {
-    const addressesOf = (list: readonly HostPort[] | undefined): Address[] =>
-      (list ?? []).flatMap(({ podAddress, hostAddress }) =>
-        hostAddress === "" ? [podAddress] : [podAddress, hostAddress],
-      );
-    for (const address of addressesOf(hostPorts.get(owner))) removeUser(users, address, owner);
-    for (const address of addressesOf(next)) addUser(users, address, owner);
+    users.remove(owner, addressesOf(hostPorts.get(owner)));
+    users.add(owner, addressesOf(next));
     if (next === undefined) hostPorts.delete(owner);
     else hostPorts.set(owner, next);
-    dirty.add(owner);
+    touch(owner);
   }
 
   function updateNode(name: string, next: Node | undefined): void {
@@ -193,11 +218,11 @@ export function createModel(config: ModelConfig): Model {
     const changed = new Set([...old, ...now]);
     for (const address of changed) {
       dirtyAddresses.add(address);
-      for (const owner of usersOf(address)) dirty.add(owner);
+      touched.add(address);
     }
     for (const [key, service] of services) {
       const wanted = [...service.clusterIPs, ...service.loadBalancerAddresses.map((ingress) => ingress.address)];
-      if (wanted.some((address) => changed.has(address))) dirty.add(key);
+      if (wanted.some((address) => changed.has(address))) touch(key);
     }
     if (name !== config.nodeName) return;
     ownAddresses = new Set(now);
@@ -207,7 +232,7 @@ export function createModel(config: ModelConfig): Model {
     switch (event.kind) {
       case "Service":
         replace(services, event.key, event.object);
-        dirty.add(event.key);
+        touch(event.key);
         if (event.object?.externalTrafficPolicy === "Local" && event.object.healthCheckNodePort > 0) {
           withHealthCheck.add(event.key);
         } else withHealthCheck.delete(event.key);
@@ -220,6 +245,10 @@ export function createModel(config: ModelConfig): Model {
         break;
       case "Node":
         updateNode(event.key, event.object);
+        break;
+      case "ServiceCIDR":
+        replace(serviceCIDRs, event.key, event.object);
+        rangesChanged = true;
         break;
       case "AddressPool":
         replace(pools, event.key, event.object);
@@ -244,12 +273,21 @@ export function createModel(config: ModelConfig): Model {
     else claims.set(owner, ports === undefined ? undefined : claimsOfHostPorts(ports, around));
   }
 
-  /** Claims of everything dirty; rivals that this makes dirty have claims already. */
-  function claimAll(): void {
+  /** Enters claims that may have changed, of so many owners at most. True when all are entered, and nothing can be compiled before. */
+  function claimSome(limit: number): boolean {
     // A host port's claim depends on which addresses are claimed by Services: those come first.
     const isHostPort = (owner: OwnerKey): boolean => owner.startsWith("host-port ");
-    for (const owner of [...dirty]) if (!isHostPort(owner)) claimFor(owner);
-    for (const owner of [...dirty]) if (isHostPort(owner)) claimFor(owner);
+    let left = limit;
+    for (const wantHostPorts of [false, true]) {
+      for (const owner of unclaimed) {
+        if (isHostPort(owner) !== wantHostPorts) continue;
+        if (left-- <= 0) return false;
+        unclaimed.delete(owner);
+        claimFor(owner);
+      }
+      findUsers();
+    }
+    return true;
   }
 
   function compile(owner: OwnerKey): Compiled | undefined {
@@ -340,11 +378,27 @@ export function createModel(config: ModelConfig): Model {
     return { puts, drops };
   }
 
+  /** Those of the ServiceCIDR objects, oldest name first; without any, those of the configuration. */
+  function serviceRanges(): readonly PrefixRange[] {
+    if (serviceCIDRs.size === 0) return config.serviceRanges;
+    const texts = new Set([...serviceCIDRs.keys()].sort().flatMap((key) => serviceCIDRs.get(key)!.cidrs));
+    return [...texts].flatMap((text) => parsePrefix(text) ?? []);
+  }
+
+  /** About how much work an owner is: itself, and the endpoints that it has. */
+  function weightOf(owner: OwnerKey): number {
+    let weight = 1;
+    for (const slice of slicesOf(owner)) weight += slice.endpoints.length;
+    return weight;
+  }
+
   function plan(limit = Number.POSITIVE_INFINITY): readonly Operation[] {
-    claimAll();
+    if (!claimSome(limit)) return [];
     let todo: OwnerKey[] = [];
+    let weight = 0;
     for (const owner of dirty) {
-      if (todo.length >= limit) break;
+      if (weight >= limit) break;
+      if (limit !== Number.POSITIVE_INFINITY) weight += weightOf(owner);
       todo.push(owner);
       dirty.delete(owner);
     }
@@ -353,7 +407,10 @@ export function createModel(config: ModelConfig): Model {
     const complete = dirty.size === 0;
     const { puts, drops } = complete ? planAddresses() : { puts: [], drops: [] };
     const finish = complete && !settled;
-    if (finish) puts.push({ op: "set-service-ranges", ranges: config.serviceRanges });
+    if (finish || (complete && rangesChanged)) {
+      puts.push({ op: "set-service-ranges", ranges: serviceRanges() });
+      rangesChanged = false;
+    }
     if (complete) settled = true;
     const operations: Operation[] = [];
     for (let first = true; first || todo.length > 0; first = false) {
@@ -380,9 +437,10 @@ export function createModel(config: ModelConfig): Model {
       settled = false;
       for (const owner of owners.values()) owner.groups = [];
       starved.clear();
-      for (const key of services.keys()) dirty.add(key);
-      for (const key of hostPorts.keys()) dirty.add(key);
-      for (const key of owners.keys()) dirty.add(key);
+      for (const key of services.keys()) touch(key);
+      for (const key of hostPorts.keys()) touch(key);
+      for (const key of owners.keys()) touch(key);
+      rangesChanged = true;
       for (const address of tables.addresses.keys()) dirtyAddresses.add(address);
       for (const address of ownAddresses) dirtyAddresses.add(address);
       for (const service of services.values()) {
@@ -393,7 +451,7 @@ export function createModel(config: ModelConfig): Model {
     update(events) {
       for (const event of events) updateOne(event);
     },
-    isDirty: () => dirty.size > 0 || dirtyAddresses.size > 0 || !settled,
+    isDirty: () => dirty.size > 0 || dirtyAddresses.size > 0 || touched.size > 0 || rangesChanged || !settled,
     plan,
     notices() {
       const notices: Notice[] = [];
@@ -440,21 +498,19 @@ function replace<T>(objects: Map<ObjectKey, T>, key: ObjectKey, object: T | unde
   else objects.set(key, object);
 }
 
-// Nearly every address has one user: a set only where there are more keeps 100,000 endpoints small.
-function addUser(users: Map<Address, string | Set<string>>, address: Address, user: string): void {
-  const found = users.get(address);
-  if (found === undefined) users.set(address, user);
-  else if (typeof found !== "string") found.add(user);
-  else if (found !== user) users.set(address, new Set([found, user]));
+function* addressesIn(slice: EndpointSlice): Iterable<Address> {
+  for (const { addresses } of slice.endpoints) yield* addresses;
 }
 
-function removeUser(users: Map<Address, string | Set<string>>, address: Address, user: string): void {
-  const found = users.get(address);
-  if (found === user) users.delete(address);
-  else if (found instanceof Set) {
-    found.delete(user);
-    if (found.size === 0) users.delete(address);
-  }
+function someAddress(slice: EndpointSlice, found: (address: Address) => boolean): boolean {
+  for (const address of addressesIn(slice)) if (found(address)) return true;
+  return false;
+}
+
+function addressesOf(ports: readonly HostPort[] | undefined): Address[] {
+  return (ports ?? []).flatMap(({ podAddress, hostAddress }) =>
+    hostAddress === "" ? [podAddress] : [podAddress, hostAddress],
+  );
 }
 
 function fullNotice(owner: OwnerKey, spec: PortSpec, map: FullTable): Notice {

@@ -80,10 +80,23 @@ export interface PrefixRange {
 }
 
 export type Operation =
-  | { readonly op: "put-backend"; readonly index: number; readonly backend: Backend }
+  /** Backends of one service id, by position: nothing points to their indexes yet. Generations are never 0. */
+  | {
+      readonly op: "put-backends";
+      readonly serviceId: number;
+      readonly indexes: readonly number[];
+      readonly generations: readonly number[];
+      readonly endpoints: readonly Pick<Backend, "address" | "port" | "local">[];
+    }
   /** The one live change of a backend: it moved to this node or away. Same generation. */
   | { readonly op: "set-backend-local"; readonly index: number; readonly generation: number; readonly local: boolean }
-  | { readonly op: "put-slots"; readonly first: number; readonly slots: readonly Slot[] }
+  /** Slots [first, first + backends.length): a backend's index and generation each. */
+  | {
+      readonly op: "put-slots";
+      readonly first: number;
+      readonly backends: Uint32Array;
+      readonly generations: Uint32Array;
+    }
   /** Nothing points to `index` yet. */
   | { readonly op: "put-row"; readonly index: number; readonly row: Row }
   /** The one live change of a row: up to three 64-bit stores. */

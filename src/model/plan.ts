@@ -71,13 +71,14 @@ export function applyPort(
   group.port = spec.port;
   group.nodePort = spec.nodePort;
 
-  for (const [i, candidate] of layout.slots.entries()) {
-    if (indexes[i] === -1) indexes[i] = putBackend(tables, round, group, candidate);
-    else setLocal(tables, round, indexes[i]!, candidate.local);
+  if (fresh > 0) putBackends(tables, round, group, layout.slots, indexes);
+  if (fresh < total) {
+    for (let i = 0; i < total; i++) setLocal(tables, round, indexes[i]!, layout.slots[i]!.local);
   }
+  const backends = kept?.backends ?? Uint32Array.from(indexes);
   if (kept === undefined && total > 0) {
-    const slots = indexes.map((backend) => ({ backend, generation: tables.backendGenerations[backend]! }));
-    round.puts.push({ op: "put-slots", first, slots });
+    const generations = backends.map((index) => tables.backendGenerations[index]!);
+    round.puts.push({ op: "put-slots", first, backends, generations });
   }
   switchRows(tables, round, group, spec, layout, first);
 
@@ -85,7 +86,7 @@ export function applyPort(
     const inUse = new Set(indexes);
     for (const index of backendsOf(group)) if (!inUse.has(index)) retire(tables, round, index, group);
   }
-  const present: SlotLayout[] = total === 0 ? [] : [kept ?? { first, backends: Uint32Array.from(indexes) }];
+  const present: SlotLayout[] = total === 0 ? [] : [kept ?? { first, backends }];
   round.freedRanges.push(...subtract(group.ranges, { first, count: total }));
   group.layouts = present;
   group.ranges = total === 0 ? [] : [{ first, count: total }];
@@ -218,17 +219,32 @@ function newGroup(tables: Tables, spec: PortSpec): Group {
   return group;
 }
 
-function putBackend(tables: Tables, round: Round, group: Group, candidate: Candidate): number {
-  const { address, port, local } = candidate;
-  const index = tables.backends.take();
-  const generation = nextGeneration(tables.backendGenerations[index]!);
-  tables.backendGenerations[index] = generation;
-  tables.backendAddresses[index] = address;
-  tables.backendPorts[index] = port;
-  tables.backendLocal[index] = local ? 1 : 0;
-  const backend = { address, port, serviceId: group.serviceId, generation, local };
-  round.puts.push({ op: "put-backend", index, backend });
-  return index;
+/** Gives an index to every candidate that has none (-1 in `indexes`, which is filled in). */
+function putBackends(
+  tables: Tables,
+  round: Round,
+  group: Group,
+  candidates: readonly Candidate[],
+  indexes: number[],
+): void {
+  const taken: number[] = [];
+  const generations: number[] = [];
+  const endpoints: Candidate[] = [];
+  for (let i = 0; i < candidates.length; i++) {
+    if (indexes[i] !== -1) continue;
+    const candidate = candidates[i]!;
+    const index = tables.backends.take();
+    const generation = nextGeneration(tables.backendGenerations[index]!);
+    tables.backendGenerations[index] = generation;
+    tables.backendAddresses[index] = candidate.address;
+    tables.backendPorts[index] = candidate.port;
+    tables.backendLocal[index] = candidate.local ? 1 : 0;
+    indexes[i] = index;
+    taken.push(index);
+    generations.push(generation);
+    endpoints.push(candidate);
+  }
+  round.puts.push({ op: "put-backends", serviceId: group.serviceId, indexes: taken, generations, endpoints });
 }
 
 function setLocal(tables: Tables, round: Round, index: number, local: boolean): void {

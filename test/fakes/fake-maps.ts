@@ -109,14 +109,19 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
 
   const applyOne = (operation: Operation): void => {
     switch (operation.op) {
-      case "put-backend": {
-        const { index, backend } = operation;
-        const old = maps.backends.get(index);
-        if (index >= capacity.backends) refuse(operation, "index out of range");
-        if (old?.state === "live") refuse(operation, "it is in use");
-        if (maps.unsettledBackends.has(index)) refuse(operation, "no grace since it was retired");
-        if (backend.generation === 0 || backend.generation === old?.generation) refuse(operation, "stale generation");
-        maps.backends.set(index, { ...backend, state: "live" });
+      case "put-backends": {
+        const { serviceId, indexes, generations, endpoints } = operation;
+        if (generations.length !== indexes.length || endpoints.length !== indexes.length) refuse(operation, "ragged");
+        for (const [i, index] of indexes.entries()) {
+          const generation = generations[i]!;
+          const old = maps.backends.get(index);
+          if (index >= capacity.backends) refuse(operation, "index out of range");
+          if (old?.state === "live") refuse(operation, "it is in use");
+          if (maps.unsettledBackends.has(index)) refuse(operation, "no grace since it was retired");
+          if (generation === 0 || generation === old?.generation) refuse(operation, "stale generation");
+          const { address, port, local } = endpoints[i]!;
+          maps.backends.set(index, { address, port, local, serviceId, generation, state: "live" });
+        }
         return;
       }
       case "set-backend-local": {
@@ -126,11 +131,13 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
         return;
       }
       case "put-slots": {
-        const { first, slots } = operation;
-        if (first + slots.length > capacity.slots) refuse(operation, "index out of range");
-        if (isWatched(first, slots.length)) refuse(operation, "a live window covers it");
-        if (isUnsettled(first, slots.length)) refuse(operation, "no grace since a window left it");
-        for (const [i, slot] of slots.entries()) maps.slots.set(first + i, slot);
+        const { first, backends, generations } = operation;
+        if (first + backends.length > capacity.slots) refuse(operation, "index out of range");
+        if (isWatched(first, backends.length)) refuse(operation, "a live window covers it");
+        if (isUnsettled(first, backends.length)) refuse(operation, "no grace since a window left it");
+        for (const [i, backend] of backends.entries()) {
+          maps.slots.set(first + i, { backend, generation: generations[i]! });
+        }
         return;
       }
       case "put-row": {

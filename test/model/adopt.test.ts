@@ -44,7 +44,7 @@ describe("adoption", () => {
     const torn = { ...state, slot: (at: number) => (at === 1 ? state.slot(2) : state.slot(at)) };
     const operations = planOver(torn);
     expect(names(operations)).toEqual(["grace", "put-slots", "set-windows", "grace", "free-slots"]);
-    expect(operations[1]).toMatchObject({ first: 3, slots: [{ backend: 0 }, { backend: 1 }] });
+    expect(operations[1]).toMatchObject({ first: 3, backends: Uint32Array.of(0, 1) });
   });
 
   test("of a slot with a stale generation lays the slots out anew", () => {

@@ -391,7 +391,7 @@ describe("changes", () => {
     const { feed } = bench();
     feed({ services: [service()], slices: [slice({ endpoints: [here, there] })] });
     expect(feed({ slices: [slice({ endpoints: [there, elsewhere] })] }).map(({ op }) => op)).toEqual([
-      "put-backend",
+      "put-backends",
       "put-slots",
       "set-windows",
       "retire-backend",
@@ -550,6 +550,27 @@ describe("what can be read", () => {
     expect(model.healthChecks()).toEqual([{ service: "default/web", port: 32000, localEndpoints: 2 }]);
   });
 
+  test("ServiceCIDR objects replace the ranges of the configuration, which come back when the last has gone", () => {
+    const model = createModel({
+      nodeName: "node1",
+      capacity: CAPACITY,
+      serviceRanges: [{ address: "10.96.0.0", length: 12 }],
+    });
+    const ranges = (): unknown => model.plan().find(({ op }) => op === "set-service-ranges");
+    expect(ranges()).toMatchObject({ ranges: [{ address: "10.96.0.0", length: 12 }] });
+    const object = { name: "kubernetes", cidrs: ["10.112.0.0/16", "fd00:10:96::/112"] };
+    model.update([{ kind: "ServiceCIDR", key: "kubernetes", object }]);
+    expect(ranges()).toMatchObject({
+      ranges: [
+        { address: "10.112.0.0", length: 16 },
+        { address: "fd00:10:96::", length: 112 },
+      ],
+    });
+    expect(model.isDirty()).toBe(false);
+    model.update([{ kind: "ServiceCIDR", key: "kubernetes", object: undefined }]);
+    expect(ranges()).toMatchObject({ ranges: [{ address: "10.96.0.0", length: 12 }] });
+  });
+
   test("a plan in parts ends in the same maps", () => {
     const objects = {
       nodes: [node(1), node(2)],
@@ -567,7 +588,8 @@ describe("what can be read", () => {
       parts.maps.apply(model.plan(1));
       calls++;
     }
-    expect(calls).toBe(4);
+    // Four enter claims (the last compiles one Service too), three compile the rest.
+    expect(calls).toBe(7);
     expect(parts.maps.dump()).toBe(whole.maps.dump());
   });
 });
