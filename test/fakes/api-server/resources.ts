@@ -1,0 +1,64 @@
+// The resources that the fake API server holds: where they live in the API, and what an empty object of each looks like.
+
+export interface Resource {
+  /** Plural name, as in paths and RBAC rules. */
+  readonly plural: string;
+  /** "" is the core group. */
+  readonly group: string;
+  readonly kind: string;
+  readonly namespaced: boolean;
+  /** What a bookmark's object has after its metadata: Go writes the fields that have no omitempty. */
+  readonly emptyFields: string;
+}
+
+export const RESOURCES = {
+  services: {
+    plural: "services",
+    group: "",
+    kind: "Service",
+    namespaced: true,
+    emptyFields: '"spec":{},"status":{"loadBalancer":{}}',
+  },
+  endpointslices: {
+    plural: "endpointslices",
+    group: "discovery.k8s.io",
+    kind: "EndpointSlice",
+    namespaced: true,
+    emptyFields: '"addressType":"","endpoints":null,"ports":null',
+  },
+  nodes: {
+    plural: "nodes",
+    group: "",
+    kind: "Node",
+    namespaced: false,
+    emptyFields:
+      '"spec":{},"status":{"daemonEndpoints":{"kubeletEndpoint":{"Port":0}},"nodeInfo":{"machineID":"","systemUUID":"",' +
+      '"bootID":"","kernelVersion":"","osImage":"","containerRuntimeVersion":"","kubeletVersion":"","kubeProxyVersion":"",' +
+      '"operatingSystem":"","architecture":""}}',
+  },
+  servicecidrs: {
+    plural: "servicecidrs",
+    group: "networking.k8s.io",
+    kind: "ServiceCIDR",
+    namespaced: false,
+    emptyFields: '"spec":{},"status":{}',
+  },
+} as const satisfies Record<string, Resource>;
+
+export type Plural = keyof typeof RESOURCES;
+
+export const PLURALS = Object.keys(RESOURCES) as readonly Plural[];
+
+/** As objects carry it: "v1", "discovery.k8s.io/v1". */
+export function apiVersionOf({ group }: Resource): string {
+  return group === "" ? "v1" : `${group}/v1`;
+}
+
+/** As error messages name it: "services", "endpointslices.discovery.k8s.io". */
+export function qualifiedName({ plural, group }: Resource): string {
+  return group === "" ? plural : `${plural}.${group}`;
+}
+
+export function pluralOfKind(kind: string): Plural | undefined {
+  return PLURALS.find((plural) => RESOURCES[plural].kind === kind);
+}

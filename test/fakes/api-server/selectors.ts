@@ -1,0 +1,55 @@
+// Label and field selectors as they come in a query, turned into one predicate.
+import { badRequest } from "./api-status.ts";
+import type { StoredObject } from "./object-store.ts";
+
+export type Predicate = (object: StoredObject) => boolean;
+
+const NAME = "[A-Za-z0-9](?:[A-Za-z0-9_./-]*[A-Za-z0-9])?";
+const SET = new RegExp(`^(${NAME})\\s+(in|notin)\\s+\\(([^()]*)\\)$`);
+const EQUALITY = new RegExp(`^(${NAME})\\s*(==|=|!=)\\s*([A-Za-z0-9_.-]*)$`);
+const EXISTS = new RegExp(`^(!?)\\s*(${NAME})$`);
+const FIELD = /^([A-Za-z.]+)(==|=|!=)(.*)$/;
+
+/** undefined when the selector is empty: everything matches, and a list then tells how many items remain. */
+export function labelPredicate(selector: string): Predicate | undefined {
+  const terms = splitTerms(selector).map(labelTerm);
+  return terms.length === 0 ? undefined : (object) => terms.every((term) => term(object));
+}
+
+/** metadata.name and metadata.namespace. */
+export function fieldPredicate(selector: string): Predicate | undefined {
+  const terms = selector === "" ? [] : selector.split(",").map(fieldTerm);
+  return terms.length === 0 ? undefined : (object) => terms.every((term) => term(object));
+}
+
+/** At the commas outside parentheses. */
+function splitTerms(selector: string): string[] {
+  if (selector.trim() === "") return [];
+  return selector.split(/,(?![^(]*\))/).map((term) => term.trim());
+}
+
+function labelTerm(term: string): Predicate {
+  const set = SET.exec(term);
+  if (set) return setTerm(set[1]!, set[2] === "in", new Set(set[3]!.split(",").map((value) => value.trim())));
+  const equality = EQUALITY.exec(term);
+  // An absent label is unequal to any value, as in the real thing.
+  if (equality) return setTerm(equality[1]!, equality[2] !== "!=", new Set([equality[3]!]));
+  const exists = EXISTS.exec(term);
+  if (exists) return ({ labels }) => (labels[exists[2]!] === undefined) === (exists[1] === "!");
+  throw badRequest(`unable to parse requirement: found '${term}', expected: in, notin, =, ==, !=, gt, lt`);
+}
+
+function setTerm(label: string, wanted: boolean, values: ReadonlySet<string>): Predicate {
+  return ({ labels }) => {
+    const value = labels[label];
+    return (value !== undefined && values.has(value)) === wanted;
+  };
+}
+
+function fieldTerm(term: string): Predicate {
+  const [, field, operator, value] = FIELD.exec(term) ?? [];
+  const wanted = operator !== "!=";
+  if (field === "metadata.name") return ({ name }) => (name === value) === wanted;
+  if (field === "metadata.namespace") return ({ namespace }) => (namespace === value) === wanted;
+  throw badRequest(field === undefined ? `invalid selector: '${term}'` : `field label not supported: ${field}`);
+}
