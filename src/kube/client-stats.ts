@@ -21,6 +21,11 @@ export interface RequestDurations {
   readonly count: number;
 }
 
+/** How calls of the exec plugin ended, by the words of client-go's rest_client_exec_plugin_call_total. */
+export type ExecPluginCalls = Readonly<
+  Record<"no_error" | "plugin_execution_error" | "plugin_not_found_error", number>
+>;
+
 export interface TransportStats {
   readonly requests: readonly RequestCount[];
   readonly durations: readonly RequestDurations[];
@@ -28,8 +33,55 @@ export interface TransportStats {
   readonly server: string;
   /** Client certificate's end, seconds since the epoch; undefined without a client certificate. */
   readonly certificateExpiresAt: number | undefined;
-  /** Calls of the exec plugin by how they ended (client-go's rest_client_exec_plugin_call_total). */
-  readonly execPluginCalls: Readonly<Record<"no_error" | "plugin_execution_error" | "plugin_not_found_error", number>>;
-  /** Rotations: credentials or CA that were taken anew because a file changed. */
+  readonly execPluginCalls: ExecPluginCalls;
+  /** How often credentials, or the authorities trusted, were taken anew because they had changed. */
   readonly reloads: number;
+}
+
+export interface ClientStats {
+  /** One attempt: `code` as in RequestCount. */
+  count(verb: string, host: string, code: string, seconds: number): void;
+  requests(): RequestCount[];
+  durations(): RequestDurations[];
+}
+
+interface Histogram {
+  readonly verb: string;
+  readonly host: string;
+  readonly buckets: number[];
+  sumSeconds: number;
+  count: number;
+}
+
+/** The row of `key`, made when there is none. */
+function rowOf<Row>(rows: Map<string, Row>, key: string, make: () => Row): Row {
+  const row = rows.get(key) ?? make();
+  rows.set(key, row);
+  return row;
+}
+
+/** One row per server and code, one per server and verb: all come from small sets. */
+export function createClientStats(): ClientStats {
+  const counts = new Map<string, { code: string; method: "GET"; host: string; count: number }>();
+  const histograms = new Map<string, Histogram>();
+  const emptyBuckets = () => new Array<number>(DURATION_BOUNDS.length + 1).fill(0);
+
+  return {
+    count(verb, host, code, seconds) {
+      rowOf(counts, `${host} ${code}`, () => ({ code, method: "GET" as const, host, count: 0 })).count += 1;
+      const row = rowOf(histograms, `${host} ${verb}`, () => ({
+        verb,
+        host,
+        buckets: emptyBuckets(),
+        sumSeconds: 0,
+        count: 0,
+      }));
+      const bucket = DURATION_BOUNDS.findIndex((bound) => seconds <= bound);
+      row.buckets[bucket < 0 ? DURATION_BOUNDS.length : bucket]! += 1;
+      row.sumSeconds += seconds;
+      row.count += 1;
+    },
+    requests: () => [...counts.values()].map((row) => ({ ...row })),
+    durations: () => [...histograms.values()].map((row) => ({ ...row, buckets: [...row.buckets] })),
+  };
 }

@@ -1,0 +1,217 @@
+// The way to the API: which servers to ask, in which order, and with what credentials. It opens no connection; files are
+// read again at each call, so whatever rotates is in use from the next request on.
+import { createHash, X509Certificate } from "node:crypto";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
+import { Failure } from "../lib/errors.ts";
+import { ApiError } from "./api-error.ts";
+import { type ApiServer, clusterIpServer, parseServerUrl, readApiServers, writeApiServers } from "./api-servers.ts";
+import type { ExecPluginCalls } from "./client-stats.ts";
+import { createExecPlugin } from "./exec-plugin.ts";
+import { type Identity, type Named, NOBODY, readKubeconfig, readServiceAccount } from "./identity.ts";
+
+const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+export interface ConnectionOptions {
+  /** --apiserver: asked first. */
+  readonly apiServer?: string;
+  /** --kubeconfig. Without it the service account of the pod, if there is one. */
+  readonly kubeconfig?: string;
+  readonly stateDir: string;
+  /** Where a pod finds its service account, and the environment that names the ClusterIP; for tests. */
+  readonly serviceAccount?: string;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly execTimeoutMs?: number;
+}
+
+/** Ours. */
+export interface ClientCertificate {
+  readonly source: string;
+  readonly subject: string;
+  /** Seconds since the epoch. */
+  readonly expiresAt: number;
+}
+
+export interface Credentials {
+  readonly context: SecureContext;
+  readonly verify: boolean;
+  /** Where the authorities are from, for sentences. */
+  readonly trusted: string;
+  readonly certificate: ClientCertificate | undefined;
+  /** Authorization and impersonation. */
+  readonly headers: Readonly<Record<string, string | readonly string[]>>;
+  /** Equal for equal TLS material: connections may be shared. */
+  readonly tlsDigest: string;
+  /** Equal for equal credentials. */
+  readonly digest: string;
+}
+
+export interface Access {
+  /** Best first, one at least. */
+  readonly servers: readonly ApiServer[];
+  readonly credentials: Credentials;
+}
+
+export interface Connection {
+  /**
+   * As the files say now; while one cannot be read or used (it is being replaced), as they said last. Throws an ApiError
+   * "credentials" when there was nothing before, or the exec plugin fails.
+   */
+  access(): Promise<Access>;
+  /** After a 401 for `refused`: newer credentials, or the same when there are none. Throws whatever is wrong with the files. */
+  renew(refused: Credentials): Promise<Access>;
+  /** Keeps the endpoints of default/kubernetes (https://address:port) for the next start; an empty list changes nothing. */
+  remember(urls: readonly string[]): void;
+  certificateExpiresAt(): number | undefined;
+  execPluginCalls(): ExecPluginCalls;
+  reloads(): number;
+}
+
+/** Throws a Failure when nothing says where the API is. */
+export function createConnection(options: ConnectionOptions): Connection {
+  const env = options.env ?? process.env;
+  const serviceAccount = options.serviceAccount ?? SERVICE_ACCOUNT;
+  const plugin = createExecPlugin(options.execTimeoutMs);
+  let remembered = readApiServers(options.stateDir);
+  let identity: Identity | undefined;
+  let credentials: Credentials | undefined;
+  let reloads = 0;
+  const given = givenServer(options.apiServer);
+  if (!given && !options.kubeconfig && remembered.length === 0 && !clusterIpServer(env)) {
+    throw new Failure(
+      "usage",
+      "the API server",
+      "could not find the API server: give --apiserver or --kubeconfig, or run in a pod with a service account",
+    );
+  }
+
+  function read(): Identity {
+    if (options.kubeconfig) return readKubeconfig(options.kubeconfig);
+    return existsSync(join(serviceAccount, "token")) ? readServiceAccount(serviceAccount) : NOBODY;
+  }
+
+  function servers(kubeconfigServer: ApiServer | undefined): ApiServer[] {
+    const first = given && { ...given, proxyUrl: kubeconfigServer?.proxyUrl };
+    const all = [first, kubeconfigServer, ...remembered, clusterIpServer(env)].filter((server) => server !== undefined);
+    const key = ({ url, tlsName }: ApiServer) => `${url.href} ${tlsName ?? ""}`;
+    return all.filter((server, at) => all.findIndex((other) => key(other) === key(server)) === at);
+  }
+
+  async function accessWith(found: Identity): Promise<Access> {
+    const complete = found.exec ? await withPlugin(found) : found;
+    const fresh = credentialsOf(complete, credentials);
+    if (credentials && fresh.digest !== credentials.digest) reloads += 1;
+    credentials = fresh;
+    identity = found;
+    return { servers: servers(found.server), credentials: fresh };
+  }
+
+  async function withPlugin(found: Identity): Promise<Identity> {
+    let complete = await asPluginSays(found);
+    if (complete.certificate && isExpired(describe(complete.certificate))) {
+      plugin.forget();
+      complete = await asPluginSays(found);
+    }
+    return complete;
+  }
+
+  async function asPluginSays(found: Identity): Promise<Identity> {
+    const { authorization, certificate, key } = await plugin.credential(found.exec!);
+    const source = `from the ${found.exec!.source}`;
+    return {
+      ...found,
+      headers: authorization ? { ...found.headers, Authorization: authorization } : found.headers,
+      ...(certificate && key ? { certificate: { text: certificate, source }, key: { text: key, source } } : {}),
+    };
+  }
+
+  return {
+    async access() {
+      let found: Identity;
+      try {
+        found = read();
+        if (!found.exec) return await accessWith(found);
+      } catch (error) {
+        if (!identity || !credentials) throw error;
+        if (!identity.exec) return { servers: servers(identity.server), credentials };
+        found = identity;
+      }
+      return accessWith(found);
+    },
+    async renew(refused) {
+      if (credentials?.digest === refused.digest) plugin.forget();
+      return accessWith(read());
+    },
+    remember(urls) {
+      if (urls.length === 0 || urls.join() === remembered.map(({ url }) => url.origin).join()) return;
+      writeApiServers(options.stateDir, urls);
+      remembered = readApiServers(options.stateDir);
+    },
+    certificateExpiresAt: () => credentials?.certificate?.expiresAt,
+    execPluginCalls: () => plugin.calls(),
+    reloads: () => reloads,
+  };
+}
+
+function givenServer(text: string | undefined): ApiServer | undefined {
+  if (text === undefined) return undefined;
+  const url = parseServerUrl(text);
+  if (!url) throw new Failure("usage", "--apiserver", `could not use --apiserver ${text}: it is no http or https URL`);
+  return { url, tlsName: undefined, proxyUrl: undefined, origin: "--apiserver" };
+}
+
+export function isExpired(certificate: ClientCertificate, nowMs = Date.now()): boolean {
+  return certificate.expiresAt * 1000 <= nowMs;
+}
+
+/** `last` is given back when nothing changed: a TLS context costs milliseconds and megabytes. */
+function credentialsOf(identity: Identity, last: Credentials | undefined): Credentials {
+  const { ca, certificate, key, verify, headers } = identity;
+  const tlsDigest = digestOf([ca?.text, certificate?.text, key?.text, verify]);
+  const digest = digestOf([tlsDigest, headers]);
+  if (last?.digest === digest) return last;
+  const same = last?.tlsDigest === tlsDigest ? last : undefined;
+  return {
+    context: same?.context ?? contextOf(identity),
+    verify,
+    trusted: ca ? ca.source : "the machine's trusted authorities",
+    certificate: same ? same.certificate : certificate && describe(certificate),
+    headers,
+    tlsDigest,
+    digest,
+  };
+}
+
+function digestOf(parts: unknown): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("base64");
+}
+
+function contextOf({ ca, certificate, key }: Identity): SecureContext {
+  if (certificate) describe(certificate);
+  try {
+    return createSecureContext({
+      ca: ca?.text ?? getCACertificates("system"),
+      ...(certificate ? { cert: certificate.text } : {}),
+      ...(key ? { key: key.text } : {}),
+    });
+  } catch (cause) {
+    const names = [certificate, key, ca].flatMap((named) => (named ? [named.source] : [])).join(", ");
+    throw new ApiError(
+      "credentials",
+      `could not use ${names}: ${(cause as Error).message}; do key and certificate belong together?`,
+      { cause },
+    );
+  }
+}
+
+function describe({ text, source }: Named): ClientCertificate {
+  try {
+    const { subject, validToDate } = new X509Certificate(text);
+    return { source, subject: subject.replaceAll("\n", ", "), expiresAt: validToDate.getTime() / 1000 };
+  } catch (cause) {
+    throw new ApiError("credentials", `could not use the client certificate ${source}: it is no PEM certificate`, {
+      cause,
+    });
+  }
+}
