@@ -18,6 +18,7 @@ import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
 import type { NodeNetwork } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
+import type { SyncStats } from "./sync-stats.ts";
 import type {
   AgentCounters,
   AgentStatus,
@@ -46,6 +47,7 @@ export interface AgentState {
 export interface ViewParts {
   readonly options: AgentOptions;
   readonly state: AgentState;
+  readonly syncs: { readonly stats: SyncStats };
   readonly model: Model;
   readonly source: Source;
   readonly dataplane: Dataplane;
@@ -98,7 +100,7 @@ const hostAndPort = (address: string, port: number): string =>
   address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 
 export function createAgentView(parts: ViewParts): AgentView {
-  const { options, state, model, source, dataplane, network, announcer, attachments } = parts;
+  const { options, state, syncs, model, source, dataplane, network, announcer, attachments } = parts;
   const serviceStats = dataplane.map("service_stats");
   const statBytes = new Uint8Array(serviceStats.valueBytes);
   const cpus = possibleCpus();
@@ -313,6 +315,8 @@ export function createAgentView(parts: ViewParts): AgentView {
       services: mergeServices(perService),
       notices: [...reasons].map(([reason, count]) => ({ reason, count })),
       applies: { ...state.applies, lastDurationSeconds: state.lastApply.durationMs / 1000 },
+      syncs: syncs.stats,
+      api: source.api?.(),
       maps: capacity(),
       announcedAddresses: announcer.claims().length,
       flows: Object.entries(state.flowEntries).map(([table, entries]) => ({ table, entries })),

@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from "node:util";
 import { createAttachments } from "../datapath/attach.ts";
 import { fullTables, readHz, sweepFlows } from "../datapath/flow-table.ts";
 import { type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
-import { loadDataplane, lockPinDir, preparePinDir } from "../datapath/load.ts";
+import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { announcerOf } from "../l2/eligibility.ts";
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
@@ -13,16 +13,19 @@ import { createLog } from "../lib/log.ts";
 import { features, isCgroup2, netnsCookie } from "../libbpf/mod.ts";
 import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
-import { createDnsServer, createManifestSource, type DnsServer } from "../standalone/mod.ts";
+import type { Deliver } from "../model/source.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
 import { defaultRouteAddresses, deviceForAddress } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
-import { readNetwork, watchNetwork } from "./network.ts";
+import { createMailbox, type Mailbox } from "./mailbox.ts";
+import { type Network, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
+import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import type { AgentOptions } from "./options.ts";
 import { reservePorts } from "./reserved-ports.ts";
+import { createSyncRecorder } from "./sync-stats.ts";
 import type { AgentStatus, AgentView } from "./view.ts";
 
 export interface AgentWiring {
@@ -39,8 +42,8 @@ const SWEEP_MS = 15_000;
 const FIREWALL_MS = 30_000;
 const RENEW_MS = 1_000;
 const RETRY_MS = [100, 500, 2_000, 10_000];
-/** The first plan goes in parts of so many Services, so that no task of the loop is long. */
-const PLAN_PART = 500;
+/** The first plan goes in parts of so many Services and endpoints, so that no task of the loop is long. */
+const PLAN_PART = 800;
 /** A renewal that comes later than this did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
 
@@ -87,17 +90,42 @@ function checkMachine(options: AgentOptions): void {
 
 /** Runs until the signal aborts. What it attached and pinned stays: the datapath does not need it. */
 export async function runAgent(options: AgentOptions, wiring: AgentWiring): Promise<void> {
-  const log = createLog("agent");
-  const { signal } = wiring;
   checkMachine(options);
   preparePinDir(options.pinDir);
   using _lock = lockPinDir(options.pinDir);
   mkdirSync(options.stateDir, { recursive: true, mode: 0o700 });
 
-  let read = await readNetwork();
+  const read = await readNetwork();
+  const ownNode = { name: options.nodeName, addresses: defaultRouteAddresses(read).addresses };
+  const objects = await createObjectSource(options, ownNode);
+  try {
+    const mailbox = createMailbox();
+    const started = objects.source.start(mailbox.deliver);
+    // It is awaited when the programs are loaded, which goes on beside it.
+    started.catch(() => {});
+    await runNode(options, wiring, { read, objects, mailbox, started });
+  } finally {
+    await objects.stop();
+  }
+}
+
+interface Begun {
+  readonly read: Network;
+  readonly objects: ObjectSource;
+  readonly mailbox: Mailbox;
+  readonly started: Promise<void>;
+}
+
+async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun): Promise<void> {
+  const log = createLog("agent");
+  const { signal } = wiring;
+  const { objects, mailbox, started } = begun;
+  const { source } = objects;
+  const syncs = createSyncRecorder();
+  let { read } = begun;
   const noHeader = read.devices.some((device) => device.linkType !== "ether" && device.linkType !== "loopback");
   const began = performance.now();
-  const loaded = loadDataplane({
+  const loaded = await loadDataplaneAsync({
     pinDir: options.pinDir,
     stateDir: options.stateDir,
     mapSizes: options.mapSizes,
@@ -188,28 +216,6 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
     startNotices.push(machineNotice(`Sysctl ${error.subject}`, "ports-not-reserved", error.message));
   }
 
-  // --- the source -------------------------------------------------------------------------------------------------------
-  const ownNode = { name: options.nodeName, addresses: defaultRouteAddresses(read).addresses };
-  let dns: DnsServer | undefined;
-  if (!options.readOnly && ownNode.addresses.length > 0) {
-    dns = await createDnsServer({
-      addresses: ownNode.addresses,
-      port: 0,
-      clusterDomain: options.clusterDomain,
-      log: createLog("dns"),
-    });
-  }
-  const source = createManifestSource({
-    paths: options.manifests,
-    readOnly: options.readOnly,
-    stateDir: options.stateDir,
-    serviceClusterIpRange: options.serviceClusterIpRange,
-    serviceNodePortRange: options.serviceNodePortRange,
-    ownNode,
-    dns: dns === undefined ? undefined : { addresses: dns.addresses, port: dns.port, nodeName: options.nodeName },
-    log: createLog("manifests"),
-  });
-
   // --- the loop ---------------------------------------------------------------------------------------------------------
   let pendingDigest = "";
   let synced = false;
@@ -289,7 +295,9 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
     do {
       const digest = pendingDigest;
       const start = performance.now();
-      const operations = model.plan(state.applies.total === 0 ? PLAN_PART : undefined);
+      const isFirst = state.applies.total === 0;
+      syncs.begin();
+      const operations = model.plan(isFirst ? PLAN_PART : undefined);
       const isLast = !model.isDirty();
       await dataplane.apply(operations, () => {
         state.lastApply = {
@@ -299,7 +307,8 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
           error: "",
         };
         if (!isLast) return;
-        if (state.applies.total === 0 && !loaded.adopted) {
+        syncs.inForce(performance.now() - start, Date.now(), isFirst || failures > 0);
+        if (isFirst && !loaded.adopted) {
           network.attach();
           attachSockets();
         }
@@ -339,7 +348,7 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
     }, delayMs);
   }
 
-  const view = createAgentView({ options, state, model, source, dataplane, network, announcer, attachments });
+  const view = createAgentView({ options, state, syncs, model, source, dataplane, network, announcer, attachments });
   servers = await wiring.serve(view);
 
   const watch = watchNetwork(() => {
@@ -348,8 +357,7 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
         // An answer that comes while the agent ends finds its maps closed.
         if (signal.aborted) return;
         read = fresh;
-        if (!options.readOnly)
-          source.setOwnNode({ name: options.nodeName, addresses: defaultRouteAddresses(read).addresses });
+        objects.setOwnNode({ name: options.nodeName, addresses: defaultRouteAddresses(read).addresses });
         updateNetwork();
         if (synced && state.applies.total > 0) announcer.set(claims());
       })
@@ -407,12 +415,14 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
     if (signal.aborted) resolve();
   });
   try {
-    await source.start((events: readonly ObjectEvent[], digest) => {
+    mailbox.open((events, digest, isSynced) => {
       pendingDigest = digest;
       chooseSockets();
       model.update(events);
-      dns?.update(events);
+      objects.delivered(events);
+      syncs.queued(synced ? events : withoutTriggers(events), Date.now());
       if (events.some(({ kind }) => kind === "Node")) nodesChanged = true;
+      if (!isSynced) return;
       synced = true;
       // A batch that changes nothing here is in force already.
       if (!model.isDirty() && running === undefined && state.applies.total > 0) {
@@ -420,7 +430,7 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
         announcer.set(claims());
       } else schedule();
     });
-    await finished;
+    await Promise.race([started.then(() => finished), finished]);
   } finally {
     clearTimeout(timer);
     clearInterval(renew);
@@ -428,11 +438,15 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
     clearInterval(firewall);
     watch.stop();
     announcer.stop();
-    await source.stop();
-    await dns?.stop();
+    await objects.stop();
     await running?.catch(() => undefined);
     await servers.close();
     attachments.close();
     loaded.close();
   }
+}
+
+/** Of objects that were there before this agent nobody waits to see them in force. */
+function withoutTriggers(events: readonly ObjectEvent[]): readonly ObjectEvent[] {
+  return events.map((event) => (event.kind === "EndpointSlice" ? { ...event, triggerMs: 0 } : event));
 }

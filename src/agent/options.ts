@@ -2,8 +2,14 @@
 
 export interface AgentOptions {
   readonly nodeName: string;
-  /** Directory of manifests (or single file). */
+  /** Directories of manifests, or single files; none: the objects come from the Kubernetes API. */
   readonly manifests: readonly string[];
+  /** Kubeconfig file for the API, "": the service account of the pod that this runs in. */
+  readonly kubeconfig: string;
+  /** URL of the API server, "": as the kubeconfig, the last known endpoints or the pod's environment say. */
+  readonly apiServer: string;
+  /** A list that takes most of the frontends away is believed at once. */
+  readonly trustLists: boolean;
   readonly stateDir: string;
   /** Reads Services with addresses, Nodes, EndpointSlices and Pods; allocates and writes nothing. */
   readonly readOnly: boolean;

@@ -1,6 +1,8 @@
 // What the agent can tell about itself: the answers of the API, the CLI and the metrics, all made from the same records.
 // Plain JSON: no bigint, no typed array; counters are numbers; times are milliseconds since the epoch or durations in ms.
 import type { Notice } from "../model/objects.ts";
+import type { ApiStats } from "../model/source.ts";
+import type { SyncStats } from "./sync-stats.ts";
 
 export interface AgentStatus {
   readonly version: string;
@@ -123,6 +125,9 @@ export interface AgentCounters {
     readonly operations: number;
     readonly lastDurationSeconds: number;
   };
+  readonly syncs: SyncStats;
+  /** Undefined when the objects come from elsewhere. */
+  readonly api: ApiStats | undefined;
   readonly maps: readonly {
     readonly map: string;
     readonly entries: number;

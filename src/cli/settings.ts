@@ -102,6 +102,17 @@ function bindAddress(text: string, need: "optional" | "required" = "optional"): 
   return text;
 }
 
+/** The origin of an API server: a path, as some proxies want one, is kept. */
+function serverUrl(text: string): string {
+  if (text === "") return "";
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isServer = url !== undefined && (url.protocol === "https:" || url.protocol === "http:") && url.username === "";
+  if (!isServer || url.search !== "" || url.hash !== "") {
+    throw new WrongValue("https://HOST:PORT, or http:// for tests");
+  }
+  return url.href.replace(/\/$/, "");
+}
+
 function wholeNumber(text: string, least: number, most: number): number {
   const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= least && value <= most)) throw new WrongValue(`a whole number from ${least} to ${most}`);
@@ -138,12 +149,33 @@ export const SETTINGS: readonly Setting[] = [
     name: "manifests",
     placeholder: "PATH",
     list: true,
-    help: "directory of Kubernetes manifests (YAML or JSON), or a single file; may be repeated",
+    defaultText: "none: objects come from the Kubernetes API",
+    help: "directory of Kubernetes manifests (YAML or JSON), or a single file, to use instead of the API; may be repeated",
     read: (text) => {
       const paths = items(text);
-      if (paths.length === 0 || paths.includes("")) throw new WrongValue("one directory or file at least");
+      if (paths.includes("")) throw new WrongValue("directories or files");
       return { manifests: paths };
     },
+  }),
+  setting({
+    name: "kubeconfig",
+    placeholder: "FILE",
+    defaultText: "the pod's service account",
+    help: "kubeconfig with the credentials for the Kubernetes API, and its address where --apiserver gives none",
+    read: (text) => ({ kubeconfig: text === "" ? "" : absolutePath(text) }),
+  }),
+  setting({
+    name: "apiserver",
+    placeholder: "URL",
+    defaultText: "the kubeconfig's, the last known endpoints of default/kubernetes, or its cluster address",
+    help: "address of the Kubernetes API server",
+    read: (text) => ({ apiServer: serverUrl(text) }),
+  }),
+  setting({
+    name: "trust-lists",
+    default: "false",
+    help: "believe a list from the API at once that takes away more than half of the frontends; else a second one is awaited",
+    read: (text) => ({ trustLists: oneOf(text, ["true", "false"]) === "true" }),
   }),
   setting({
     name: "state-dir",

@@ -1,4 +1,5 @@
 // What a source of objects is to the agent: the Kubernetes API or a directory of manifests.
+import type { HistogramData } from "../lib/histogram.ts";
 import type { Notice, ObjectEvent } from "./objects.ts";
 
 export interface SourceStatus {
@@ -12,6 +13,40 @@ export interface SourceStatus {
    * the directory can tell from it that this agent has read it (see `directoryDigest` in standalone/).
    */
   readonly digest: string;
+}
+
+/** How the talk with the Kubernetes API goes: plain numbers, with the meanings of client-go's rest_client_* metrics. */
+export interface ApiStats {
+  /** `code`: the status as text, "<error>" when no answer came. `host`: "host:port". */
+  readonly requests: readonly {
+    readonly code: string;
+    readonly method: string;
+    readonly host: string;
+    readonly count: number;
+  }[];
+  /** Until the head of the answer. */
+  readonly durations: readonly ({ readonly verb: string; readonly host: string } & HistogramData)[];
+  readonly resources: readonly {
+    readonly resource: string;
+    readonly connected: boolean;
+    readonly synced: boolean;
+    /** Milliseconds since the epoch of the last event or bookmark, 0 before the first. */
+    readonly lastEventMs: number;
+    readonly lists: number;
+    readonly watches: number;
+    /** Lists that were made again, by reason. */
+    readonly relists: Readonly<Record<string, number>>;
+    readonly errors: Readonly<Record<string, number>>;
+    /** Lists that took too much away, and waited for a second one. */
+    readonly heldLists: number;
+  }[];
+  /** The server that answered last, "host:port"; "" before the first answer. */
+  readonly server: string;
+  /** Seconds since the epoch at which the client certificate ends; undefined without one. */
+  readonly certificateExpiresAt: number | undefined;
+  readonly execPluginCalls: Readonly<Record<string, number>>;
+  /** How often changed credentials were taken. */
+  readonly reloads: number;
 }
 
 /**
@@ -32,5 +67,7 @@ export interface Source {
    * sidecar, a sandbox or a VM. Translating at the socket does not reach those. Changes with the batches delivered.
    */
   bypassesSockets(node: string): boolean;
+  /** Requests to the Kubernetes API, for metrics. Absent for other sources. */
+  api?(): ApiStats;
   stop(): Promise<void>;
 }
