@@ -13,7 +13,6 @@ import { createLog } from "../lib/log.ts";
 import { features, isCgroup2, netnsCookie } from "../libbpf/mod.ts";
 import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
-import type { Deliver } from "../model/source.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
 import { defaultRouteAddresses, deviceForAddress } from "./device-roles.ts";

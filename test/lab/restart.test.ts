@@ -50,6 +50,8 @@ metadata: {name: all, namespace: metallb-system}
 
 const NODES = ["node1", "node2"];
 const NODE1 = "192.168.122.11";
+/** Segments sent again in minutes of traffic that a busy machine explains: tail-loss probes whose duplicate brings no SACK. */
+const UNEXPLAINED = 3;
 const PLACES = ["client1", "caller", "near", "far"];
 
 /** How long a start of another layout goes on before it is killed: from before it loads to after it switches. */
@@ -305,7 +307,7 @@ for (const { name: title, lab: labName, flags } of CASES) {
         const undisturbed = lost(first[place]!);
         expect
           .soft(lost(last[place]!), `retransmissions of ${place}`)
-          .toBeLessThanOrEqual(Math.max(undisturbed, 0) * steps.length);
+          .toBeLessThanOrEqual(Math.max(undisturbed * steps.length, UNEXPLAINED));
         expect.soft(last[place]!.resetsSent - first[place]!.resetsSent, `resets sent by ${place}`).toBe(0);
       }
     });
