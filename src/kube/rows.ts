@@ -1,0 +1,205 @@
+// Changes as they cross from the thread that reads the API to the main loop: EndpointSlices of one message in common columns,
+// for a structured clone of ten thousand small objects costs ten times as much; the rest as one JSON text.
+import type { Address } from "../lib/address.ts";
+import { EndpointList } from "../model/endpoint-list.ts";
+import type { EndpointPort, ObjectEvent, ObjectKey } from "../model/objects.ts";
+import type { Change, ObjectChange, SliceChange } from "./row.ts";
+
+export interface PackedChanges {
+  /** JSON of ObjectChange[], "" when there are none. */
+  readonly objects: string;
+  readonly slices: PackedSlices | undefined;
+}
+
+/** Columns by slice, then columns by endpoint, in the order of the slices. */
+export interface PackedSlices {
+  readonly keys: readonly ObjectKey[];
+  /** Endpoints of each slice; GONE: the slice is gone. */
+  readonly counts: Uint32Array<ArrayBuffer>;
+  readonly services: readonly string[];
+  readonly isIPv6: Uint8Array<ArrayBuffer>;
+  /** Which of `portLists`, by slice. */
+  readonly ports: Uint32Array<ArrayBuffer>;
+  readonly portLists: readonly (readonly EndpointPort[])[];
+  readonly pods: readonly string[];
+  readonly hostnames: readonly string[];
+  readonly triggersMs: Float64Array<ArrayBuffer>;
+  readonly addresses: readonly Address[];
+  readonly conditions: Uint8Array<ArrayBuffer>;
+  /** Which of `nodeNames`, by endpoint. */
+  readonly nodes: Uint32Array<ArrayBuffer>;
+  readonly nodeNames: readonly string[];
+}
+
+const GONE = 0xffff_ffff;
+
+/** Numbers texts in the order in which they first come. */
+function createTable<T>(): { number(id: string, value: T): number; readonly values: T[] } {
+  const numbers = new Map<string, number>();
+  const values: T[] = [];
+  return {
+    number(id, value) {
+      let number = numbers.get(id);
+      if (number === undefined) {
+        number = values.push(value) - 1;
+        numbers.set(id, number);
+      }
+      return number;
+    },
+    values,
+  };
+}
+
+function portsId(ports: readonly EndpointPort[]): string {
+  return ports.map(({ name, protocol, port }) => `${name}/${protocol}/${port}`).join(",");
+}
+
+function packSlices(changes: readonly SliceChange[]): PackedSlices {
+  const total = changes.reduce((sum, { content }) => sum + (content?.addresses.length ?? 0), 0);
+  const counts = new Uint32Array(changes.length);
+  const isIPv6 = new Uint8Array(changes.length);
+  const ports = new Uint32Array(changes.length);
+  const triggersMs = new Float64Array(changes.length);
+  const conditions = new Uint8Array(total);
+  const nodes = new Uint32Array(total);
+  const addresses: Address[] = [];
+  const nodeTable = createTable<string>();
+  const portTable = createTable<readonly EndpointPort[]>();
+  let at = 0;
+  for (const [i, { content, triggerMs }] of changes.entries()) {
+    triggersMs[i] = triggerMs;
+    counts[i] = content?.addresses.length ?? GONE;
+    if (content === undefined) continue;
+    isIPv6[i] = content.family === "IPv6" ? 1 : 0;
+    ports[i] = portTable.number(portsId(content.ports), content.ports);
+    conditions.set(content.conditions, at);
+    for (let j = 0; j < content.addresses.length; j++, at++) {
+      const node = content.nodes[j]!;
+      nodes[at] = nodeTable.number(node, node);
+      addresses.push(content.addresses[j]!);
+    }
+  }
+  return {
+    keys: changes.map(({ key }) => key),
+    counts,
+    services: changes.map(({ content }) => content?.service ?? ""),
+    isIPv6,
+    ports,
+    portLists: portTable.values,
+    pods: changes.map(({ content }) => content?.pods ?? ""),
+    hostnames: changes.map(({ content }) => content?.hostnames ?? ""),
+    triggersMs,
+    addresses,
+    conditions,
+    nodes,
+    nodeNames: nodeTable.values,
+  };
+}
+
+/** Changes of one key keep their order; those of different kinds do not. */
+export function packChanges(changes: readonly Change[]): PackedChanges {
+  const slices: SliceChange[] = [];
+  const objects: ObjectChange[] = [];
+  for (const change of changes) {
+    if (change.kind === "EndpointSlice") slices.push(change);
+    else objects.push(change);
+  }
+  return {
+    objects: objects.length === 0 ? "" : JSON.stringify(objects),
+    slices: slices.length === 0 ? undefined : packSlices(slices),
+  };
+}
+
+/** The buffers of a message that may be moved instead of copied. */
+export function buffersOf({ slices }: PackedChanges): ArrayBuffer[] {
+  if (slices === undefined) return [];
+  const { counts, isIPv6, ports, triggersMs, conditions, nodes } = slices;
+  return [counts, isIPv6, ports, triggersMs, conditions, nodes].map(({ buffer }) => buffer);
+}
+
+export interface Unpacker {
+  unpack(packed: PackedChanges): ObjectEvent[];
+}
+
+const MOST_SHORT_NODES = 0x1_0000;
+
+/** Keeps one copy of what many slices share: names of nodes and namespaces, lists of ports. */
+export function createUnpacker(): Unpacker {
+  const namespaces = new Map<string, string>();
+  const portLists = new Map<string, readonly EndpointPort[]>();
+  const nodeNames: string[] = [];
+  const nodeNumbers = new Map<string, number>();
+
+  function sharedNamespace(text: string): string {
+    const one = namespaces.get(text);
+    if (one !== undefined) return one;
+    namespaces.set(text, text);
+    return text;
+  }
+
+  function sharedPorts(ports: readonly EndpointPort[]): readonly EndpointPort[] {
+    const id = portsId(ports);
+    const one = portLists.get(id);
+    if (one !== undefined) return one;
+    portLists.set(id, ports);
+    return ports;
+  }
+
+  function nodeNumber(name: string): number {
+    let number = nodeNumbers.get(name);
+    if (number === undefined) {
+      number = nodeNames.push(name) - 1;
+      nodeNumbers.set(name, number);
+    }
+    return number;
+  }
+
+  function* sliceEvents(packed: PackedSlices): Generator<ObjectEvent> {
+    const nodeOf = packed.nodeNames.map(nodeNumber);
+    const portsOf = packed.portLists.map(sharedPorts);
+    const Column = nodeNames.length <= MOST_SHORT_NODES ? Uint16Array : Uint32Array;
+    let at = 0;
+    for (const [i, key] of packed.keys.entries()) {
+      const count = packed.counts[i]!;
+      if (count === GONE) {
+        yield { kind: "EndpointSlice", key, object: undefined };
+        continue;
+      }
+      const nodes = new Column(count);
+      for (let j = 0; j < count; j++) nodes[j] = nodeOf[packed.nodes[at + j]!]!;
+      const endpoints = new EndpointList({
+        addresses: packed.addresses.slice(at, at + count),
+        conditions: packed.conditions.slice(at, at + count),
+        nodes,
+        nodeNames,
+        pods: packed.pods[i]!,
+        hostnames: packed.hostnames[i]!,
+      });
+      at += count;
+      const slash = key.indexOf("/");
+      const object = {
+        namespace: sharedNamespace(key.slice(0, slash)),
+        name: key.slice(slash + 1),
+        service: packed.services[i]!,
+        family: packed.isIPv6[i] === 1 ? ("IPv6" as const) : ("IPv4" as const),
+        ports: portsOf[packed.ports[i]!]!,
+        endpoints,
+      };
+      const triggerMs = packed.triggersMs[i]!;
+      yield { kind: "EndpointSlice", key, object, ...(triggerMs > 0 ? { triggerMs } : {}) };
+    }
+  }
+
+  return {
+    unpack({ objects, slices }) {
+      const events: ObjectEvent[] = [];
+      if (objects !== "") {
+        for (const { kind, key, content } of JSON.parse(objects) as ObjectChange[]) {
+          events.push({ kind, key, object: content } as ObjectEvent);
+        }
+      }
+      if (slices !== undefined) for (const event of sliceEvents(slices)) events.push(event);
+      return events;
+    },
+  };
+}

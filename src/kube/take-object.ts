@@ -1,0 +1,164 @@
+// Services, Nodes and ServiceCIDRs as the API sends them: their types are checked, by field, then they are normalised as those
+// of manifests are. Fields that we do not read may hold anything: a newer API server knows more of them than we do.
+import type { Service, ServiceCIDR } from "../model/objects.ts";
+import { type Checks, createChecks } from "../wire/field-checks.ts";
+import type { KubernetesObject, NodeObject, ServiceObject } from "../wire/kubernetes.ts";
+import { normaliseNode, normaliseService } from "../wire/normalise.ts";
+import { hashText } from "./content-hash.ts";
+import type { Resource } from "./resources.ts";
+import type { ObjectChange, Taken } from "./row.ts";
+import { keyOf, takeSlice } from "./slice-row.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
+const POLICIES = ["Cluster", "Local"] as const;
+const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const;
+
+function checkTexts(checks: Checks, field: string, value: unknown): void {
+  for (const [name, text] of Object.entries(checks.record(field, value) ?? {})) checks.string(`${field}.${name}`, text);
+}
+
+function checkPort(checks: Checks, field: string, value: unknown): void {
+  const port = checks.integer(field, value);
+  if (port !== undefined && (port < 0 || port > 65535)) checks.invalid(field, port, "must be a port number");
+}
+
+function checkMetadata(checks: Checks, value: unknown, namespaced: boolean): void {
+  const metadata = checks.record("metadata", value) ?? {};
+  for (const name of namespaced ? ["namespace", "name"] : ["name"]) {
+    if (!checks.string(`metadata.${name}`, metadata[name])) checks.required(`metadata.${name}`);
+  }
+  checkTexts(checks, "metadata.labels", metadata["labels"]);
+  checkTexts(checks, "metadata.annotations", metadata["annotations"]);
+  checks.string("metadata.creationTimestamp", metadata["creationTimestamp"]);
+}
+
+function checkService(checks: Checks, object: Fields): void {
+  const spec = checks.record("spec", object["spec"]);
+  if (spec === undefined) checks.required("spec");
+  checks.oneOf("spec.type", spec?.["type"], TYPES);
+  checks.strings("spec.clusterIPs", spec?.["clusterIPs"]);
+  checks.strings("spec.externalIPs", spec?.["externalIPs"]);
+  for (const name of ["clusterIP", "externalName", "loadBalancerClass"]) checks.string(`spec.${name}`, spec?.[name]);
+  for (const name of ["externalTrafficPolicy", "internalTrafficPolicy"]) {
+    checks.oneOf(`spec.${name}`, spec?.[name], POLICIES);
+  }
+  checkPort(checks, "spec.healthCheckNodePort", spec?.["healthCheckNodePort"]);
+  for (const [i, one] of (checks.list("spec.ports", spec?.["ports"]) ?? []).entries()) {
+    const at = `spec.ports[${i}]`;
+    const port = checks.record(at, one) ?? {};
+    checks.string(`${at}.name`, port["name"]);
+    checks.oneOf(`${at}.protocol`, port["protocol"], PROTOCOLS);
+    if (port["port"] === undefined || port["port"] === null) checks.required(`${at}.port`);
+    checkPort(checks, `${at}.port`, port["port"]);
+    checkPort(checks, `${at}.nodePort`, port["nodePort"]);
+    const target = port["targetPort"];
+    if (typeof target !== "string") checks.integer(`${at}.targetPort`, target);
+  }
+  const status = checks.record("status", object["status"]);
+  const balancer = checks.record("status.loadBalancer", status?.["loadBalancer"]);
+  for (const [i, one] of (checks.list("status.loadBalancer.ingress", balancer?.["ingress"]) ?? []).entries()) {
+    const at = `status.loadBalancer.ingress[${i}]`;
+    const ingress = checks.record(at, one);
+    if (ingress === undefined) checks.required(at);
+    checks.string(`${at}.ip`, ingress?.["ip"]);
+    checks.oneOf(`${at}.ipMode`, ingress?.["ipMode"], ["VIP", "Proxy"]);
+  }
+}
+
+function checkNode(checks: Checks, object: Fields): void {
+  const spec = checks.record("spec", object["spec"]);
+  checks.string("spec.podCIDR", spec?.["podCIDR"]);
+  checks.strings("spec.podCIDRs", spec?.["podCIDRs"]);
+  const status = checks.record("status", object["status"]);
+  for (const [list, names] of [
+    ["addresses", ["type", "address"]],
+    ["conditions", ["type", "status"]],
+  ] as const) {
+    for (const [i, one] of (checks.list(`status.${list}`, status?.[list]) ?? []).entries()) {
+      const at = `status.${list}[${i}]`;
+      const record = checks.record(at, one);
+      for (const name of names) {
+        if (checks.string(`${at}.${name}`, record?.[name]) === undefined) checks.required(`${at}.${name}`);
+      }
+    }
+  }
+}
+
+function checkServiceCIDR(checks: Checks, object: Fields): void {
+  const spec = checks.record("spec", object["spec"]);
+  checks.strings("spec.cidrs", spec?.["cidrs"]);
+}
+
+/** JSON null means absent, but a default of a destructured field stands for undefined alone. */
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== "object" || value === null) return value;
+  const entries = Object.entries(value).filter(([, one]) => one !== null);
+  return Object.fromEntries(entries.map(([name, one]) => [name, withoutNulls(one)]));
+}
+
+function pick(value: unknown, names: readonly string[]): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  const fields = value as Fields;
+  return Object.fromEntries(names.flatMap((name) => (fields[name] === undefined ? [] : [[name, fields[name]]])));
+}
+
+const METADATA = ["name", "namespace", "labels", "annotations", "creationTimestamp"];
+const STATUS = ["loadBalancer", "addresses", "conditions"];
+
+/** The parts that are read, without nulls. The rest (managed fields, a Node's images) is most of an object. */
+function essence(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  const { metadata, spec, status } = value as Fields;
+  return withoutNulls({ metadata: pick(metadata, METADATA), spec, status: pick(status, STATUS) });
+}
+
+/** What a Service answers on: addresses by ports, and node ports. */
+function frontendsOf(service: Service): number {
+  const addresses = service.clusterIPs.length + service.loadBalancerAddresses.length;
+  return addresses * service.ports.length + service.ports.filter(({ nodePort }) => nodePort > 0).length;
+}
+
+function serviceCIDR(object: KubernetesObject): ServiceCIDR {
+  const spec = object["spec"] as { readonly cidrs?: readonly string[] } | undefined;
+  return { name: object.metadata.name, cidrs: spec?.cidrs ?? [] };
+}
+
+type Kind = Exclude<Resource["kind"], "EndpointSlice">;
+
+const CHECKS: Readonly<Record<Kind, (checks: Checks, object: Fields) => void>> = {
+  Service: checkService,
+  Node: checkNode,
+  ServiceCIDR: checkServiceCIDR,
+};
+
+function changeOf(kind: Kind, key: string, object: KubernetesObject): ObjectChange {
+  switch (kind) {
+    case "Service":
+      return { kind, key, content: normaliseService(object as ServiceObject) };
+    case "Node":
+      return { kind, key, content: normaliseNode(object as NodeObject) };
+    case "ServiceCIDR":
+      return { kind, key, content: serviceCIDR(object) };
+  }
+}
+
+/** One object, as parsed from JSON. Never throws for what a server may send. */
+export function takeObject(kind: Resource["kind"], raw: unknown): Taken {
+  if (kind === "EndpointSlice") return takeSlice(raw);
+  const key = keyOf(raw);
+  const object = essence(raw);
+  const checks = createChecks();
+  const fields = checks.record("", object);
+  if (fields === undefined) checks.required("");
+  else {
+    checkMetadata(checks, fields["metadata"], kind === "Service");
+    CHECKS[kind](checks, fields);
+  }
+  if (checks.errors.length > 0) return { outcome: "refused", key, complaints: checks.errors };
+  const change = changeOf(kind, key, object as unknown as KubernetesObject);
+  const size = change.kind === "Service" && change.content !== undefined ? frontendsOf(change.content) : 0;
+  return { outcome: "taken", change, hash: hashText(JSON.stringify(change.content)), size, complaints: [] };
+}
