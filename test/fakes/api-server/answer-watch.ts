@@ -19,6 +19,8 @@ export interface WatchSettings {
   readonly expiredAs: "event" | "status";
 }
 
+type EventType = "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK";
+
 const END = Buffer.from("}\n");
 /** A watch without timeoutSeconds lives between this and twice as long. */
 const DEFAULT_TIMEOUT_SECONDS = 1800;
@@ -34,7 +36,7 @@ export class Watch {
   readonly #options: ListOptions;
   readonly #inScope: (object: StoredObject | undefined) => object is StoredObject;
   readonly #repeat: number;
-  readonly #lineStart: string;
+  readonly #starts: Readonly<Record<EventType, Buffer>>;
   #revision: number;
   #wake: () => void = () => {};
 
@@ -56,7 +58,7 @@ export class Watch {
     this.#inScope = (object): object is StoredObject =>
       object?.key.startsWith(prefix) === true && (options.matches?.(object) ?? true);
     this.#repeat = duplicates ? 2 : 1;
-    this.#lineStart = `"object":{"kind":"${resource.kind}","apiVersion":"${apiVersionOf(resource)}",`;
+    this.#starts = lineStarts(resource);
     this.#revision = options.revision === 0 ? store.revision : options.revision;
   }
 
@@ -168,8 +170,8 @@ export class Watch {
     this.#revision = revision;
   }
 
-  #event(type: string, tail: Buffer): Promise<void> | undefined {
-    return this.#writer.write(Buffer.from(`{"type":"${type}",${this.#lineStart}`), tail, END);
+  #event(type: EventType, tail: Buffer): Promise<void> | undefined {
+    return this.#writer.write(this.#starts[type], tail, END);
   }
 
   async #bookmark(revision: number, annotations: Readonly<Record<string, string>> | undefined): Promise<void> {
@@ -189,4 +191,10 @@ export class Watch {
     clearTimeout(timer);
     this.#wake = () => {};
   }
+}
+
+function lineStarts(resource: Resource): Readonly<Record<EventType, Buffer>> {
+  const start = (type: EventType): Buffer =>
+    Buffer.from(`{"type":"${type}","object":{"kind":"${resource.kind}","apiVersion":"${apiVersionOf(resource)}",`);
+  return { ADDED: start("ADDED"), MODIFIED: start("MODIFIED"), DELETED: start("DELETED"), BOOKMARK: start("BOOKMARK") };
 }
