@@ -16,3 +16,9 @@ export class ApiError extends Error {
     this.kind = kind;
   }
 }
+
+/** The error's words, of OpenSSL's without thread number and source line: equal for equal causes. */
+export function reasonOf(error: Error): string {
+  const { reason } = error as { reason?: unknown };
+  return typeof reason === "string" ? reason : error.message.trim();
+}

@@ -63,7 +63,7 @@ function agentFor({ url, proxyUrl }: ApiServer, { context, verify }: Credentials
   if (url.protocol === "http:") return new http.Agent(options);
   return new https.Agent({
     ...options,
-    secureContext: context,
+    secureContext: context(),
     rejectUnauthorized: verify,
     // A resumed session would carry on with a certificate that has expired meanwhile.
     maxCachedSessions: 0,

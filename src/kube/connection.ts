@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { Failure } from "../lib/errors.ts";
-import { ApiError } from "./api-error.ts";
+import { ApiError, reasonOf } from "./api-error.ts";
 import { type ApiServer, clusterIpServer, parseServerUrl, readApiServers, writeApiServers } from "./api-servers.ts";
 import type { ExecPluginCalls } from "./client-stats.ts";
 import { createExecPlugin } from "./exec-plugin.ts";
@@ -34,7 +34,8 @@ export interface ClientCertificate {
 }
 
 export interface Credentials {
-  readonly context: SecureContext;
+  /** Made at the first call when nothing of it is from a file. */
+  readonly context: () => SecureContext;
   readonly verify: boolean;
   /** Where the authorities are from, for sentences. */
   readonly trusted: string;
@@ -91,6 +92,17 @@ export function createConnection(options: ConnectionOptions): Connection {
     return existsSync(join(serviceAccount, "token")) ? readServiceAccount(serviceAccount) : NOBODY;
   }
 
+  function readOrLast(): Identity {
+    try {
+      const found = read();
+      if (!found.exec) credentialsOf(found, credentials);
+      return found;
+    } catch (error) {
+      if (identity) return identity;
+      throw error;
+    }
+  }
+
   function servers(kubeconfigServer: ApiServer | undefined): ApiServer[] {
     const first = given && { ...given, proxyUrl: kubeconfigServer?.proxyUrl };
     const all = [first, kubeconfigServer, ...remembered, clusterIpServer(env)].filter((server) => server !== undefined);
@@ -127,18 +139,7 @@ export function createConnection(options: ConnectionOptions): Connection {
   }
 
   return {
-    async access() {
-      let found: Identity;
-      try {
-        found = read();
-        if (!found.exec) return await accessWith(found);
-      } catch (error) {
-        if (!identity || !credentials) throw error;
-        if (!identity.exec) return { servers: servers(identity.server), credentials };
-        found = identity;
-      }
-      return accessWith(found);
-    },
+    access: async () => accessWith(readOrLast()),
     async renew(refused) {
       if (credentials?.digest === refused.digest) plugin.forget();
       return accessWith(read());
@@ -172,11 +173,12 @@ function credentialsOf(identity: Identity, last: Credentials | undefined): Crede
   const digest = digestOf([tlsDigest, headers]);
   if (last?.digest === digest) return last;
   const same = last?.tlsDigest === tlsDigest ? last : undefined;
+  const described = certificate && describe(certificate);
   return {
     context: same?.context ?? contextOf(identity),
     verify,
     trusted: ca ? ca.source : "the machine's trusted authorities",
-    certificate: same ? same.certificate : certificate && describe(certificate),
+    certificate: described,
     headers,
     tlsDigest,
     digest,
@@ -187,8 +189,16 @@ function digestOf(parts: unknown): string {
   return createHash("sha256").update(JSON.stringify(parts)).digest("base64");
 }
 
-function contextOf({ ca, certificate, key }: Identity): SecureContext {
-  if (certificate) describe(certificate);
+/** Throws for files that do not fit; the machine's authorities, which cost megabytes, are read only when they are needed. */
+function contextOf(identity: Identity): () => SecureContext {
+  let made = identity.ca || identity.certificate ? createContext(identity) : undefined;
+  return () => {
+    made ??= createContext(identity);
+    return made;
+  };
+}
+
+function createContext({ ca, certificate, key }: Identity): SecureContext {
   try {
     return createSecureContext({
       ca: ca?.text ?? getCACertificates("system"),
@@ -197,11 +207,8 @@ function contextOf({ ca, certificate, key }: Identity): SecureContext {
     });
   } catch (cause) {
     const names = [certificate, key, ca].flatMap((named) => (named ? [named.source] : [])).join(", ");
-    throw new ApiError(
-      "credentials",
-      `could not use ${names}: ${(cause as Error).message}; do key and certificate belong together?`,
-      { cause },
-    );
+    const reason = `${reasonOf(cause as Error)}; do key and certificate belong together?`;
+    throw new ApiError("credentials", `could not use ${names}: ${reason}`, { cause });
   }
 }
 

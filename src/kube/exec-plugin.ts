@@ -32,13 +32,14 @@ export function createExecPlugin(timeoutMs = 30_000): ExecPlugin {
   let timedOut = false;
 
   function run(command: string, args: string[], options: SpawnOptions) {
-    const child = spawn(command, args ?? [], { ...options, stdio: ["ignore", "pipe", "pipe"] });
+    // A process group of its own, so that whatever the plugin started ends with it.
+    const child = spawn(command, args ?? [], { ...options, stdio: ["ignore", "pipe", "pipe"], detached: true });
     runs += 1;
     timedOut = false;
     const limit = setTimeout(() => {
       timedOut = true;
-      child.kill("SIGKILL");
-      // A grandchild may hold the pipes open: without this the call would wait for it.
+      if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, "SIGKILL");
+      // One that left the group, or outlived the plugin, may hold them open: the call does not wait for it.
       child.stdout.destroy();
       child.stderr.destroy();
     }, timeoutMs);

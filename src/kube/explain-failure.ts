@@ -1,7 +1,7 @@
 // Why a request to one API server had no answer, in words that say what to do. The one place that knows Node's and
 // OpenSSL's error codes.
 import { connect, type PeerCertificate } from "node:tls";
-import { ApiError, type ApiErrorKind } from "./api-error.ts";
+import { ApiError, type ApiErrorKind, reasonOf } from "./api-error.ts";
 import type { ApiServer } from "./api-servers.ts";
 import { type ClientCertificate, type Credentials, isExpired } from "./connection.ts";
 import type { NoHead } from "./request-head.ts";
@@ -115,7 +115,7 @@ export async function explainNoHead(
   const explain = BY_CODE[code];
   if (explain) return explain(error, server, credentials);
   const kind = /^(ERR_SSL|ERR_TLS|CERT_)/.test(code) ? "tls" : "unreachable";
-  return { kind, reason: error.message, remedy: "check address, network and the server's log" };
+  return { kind, reason: reasonOf(error), remedy: "check address, network and the server's log" };
 }
 
 export function expiredClientCertificate(certificate: ClientCertificate): Explanation {
@@ -129,7 +129,7 @@ export function expiredClientCertificate(certificate: ClientCertificate): Explan
 function refusedClientCertificate(certificate: ClientCertificate, error: Error): Explanation {
   return {
     kind: "tls",
-    reason: `it refuses the client certificate ${nameOf(certificate)} (${error.message})`,
+    reason: `it refuses the client certificate ${nameOf(certificate)} (${reasonOf(error)})`,
     remedy: "use one that this cluster's authority signed",
   };
 }
@@ -144,7 +144,7 @@ function dateOf(ms: number): string {
 
 /** The dates are not in Node's error: the server is asked for its certificate once more, and sent nothing. */
 async function badServerDates(code: string, server: ApiServer): Promise<Explanation> {
-  const peer = await peerCertificate(server, 2_000);
+  const peer = server.proxyUrl === undefined ? await peerCertificate(server, 2_000) : undefined;
   const expired = code === "CERT_HAS_EXPIRED";
   const [word, date] = expired ? ["expired at", peer?.valid_to] : ["is valid only from", peer?.valid_from];
   const when =
@@ -179,12 +179,16 @@ function peerCertificate({ url, tlsName }: ApiServer, timeoutMs: number): Promis
 export function noAnswer(refusals: readonly Refusal[]): ApiError {
   const [first] = refusals;
   if (!first) throw new Error("no server was asked");
-  const tried = refusals.map(
-    ({ server, explanation }) => `${server.url.host} (${server.origin}): ${explanation.reason}`,
-  );
+  const tried = refusals.map(({ server, explanation }) => `${labelOf(server)}: ${explanation.reason}`);
   const which = refusals.length === 1 ? "the API server" : "any API server:";
   return new ApiError(
     first.explanation.kind,
     `could not reach ${which} ${tried.join("; ")}; ${first.explanation.remedy}`,
   );
+}
+
+/** A proxy's password is not shown. */
+function labelOf({ url, origin, proxyUrl }: ApiServer): string {
+  const through = proxyUrl === undefined ? "" : `, through the proxy ${new URL(proxyUrl).origin}`;
+  return `${url.host} (${origin}${through})`;
 }
