@@ -8,6 +8,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { Access } from "./api-server/access.ts";
 import { type CertificateRequest, TestAuthority } from "./api-server/certificates.ts";
 import { ClusterObjects } from "./api-server/cluster-objects.ts";
+import { CONTRACT } from "./api-server/contract.ts";
 import { FakeApiServer, type FakeApiServerOptions } from "./api-server/fake-api-server.ts";
 import type { Fault } from "./api-server/faults.ts";
 import type { KubernetesObject } from "./api-server/object-store.ts";
@@ -190,90 +191,6 @@ describe("a list", () => {
     expect(answer.body.items[0]).not.toHaveProperty("kind");
   });
 
-  it.each([
-    {
-      name: "at a revision to come is a timeout",
-      query: "resourceVersion=99",
-      status: 504,
-      reason: "Timeout",
-      message: "Timeout: Too large resource version: 99, current: 4",
-    },
-    {
-      name: "exactly at a revision to come is one too",
-      query: "resourceVersion=99&resourceVersionMatch=Exact",
-      status: 504,
-      reason: "Timeout",
-      message: "Timeout: Too large resource version: 99, current: 4",
-    },
-    {
-      name: "exactly at a forgotten revision is expired",
-      query: "resourceVersion=2&resourceVersionMatch=Exact",
-      status: 410,
-      reason: "Expired",
-      message: "The resourceVersion for the provided list is too old.",
-    },
-    {
-      name: "with a match and no revision is invalid",
-      query: "resourceVersionMatch=Exact",
-      status: 422,
-      reason: "Invalid",
-      message:
-        'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided',
-    },
-    {
-      name: "exactly at 0 is invalid",
-      query: "resourceVersion=0&resourceVersionMatch=Exact",
-      status: 422,
-      reason: "Invalid",
-      message:
-        'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"',
-    },
-    {
-      name: "with initial events is invalid",
-      query: "sendInitialEvents=true",
-      status: 422,
-      reason: "Invalid",
-      message:
-        'ListOptions.meta.k8s.io "" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list',
-    },
-    {
-      name: "at a revision that is no number is an error without a reason",
-      query: "resourceVersion=x",
-      status: 500,
-      reason: undefined,
-      message: 'resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax',
-    },
-    {
-      name: "with a token of another server is refused",
-      query: "continue=x",
-      status: 400,
-      reason: "BadRequest",
-      message: "invalid continue token: continue key is not valid",
-    },
-    {
-      name: "with a selector that cannot be read is refused",
-      query: "labelSelector=a%20b",
-      status: 400,
-      reason: "BadRequest",
-      message: "unable to parse requirement: found 'a b', expected: in, notin, =, ==, !=, gt, lt",
-    },
-    {
-      name: "with a field that is not indexed is refused",
-      query: "fieldSelector=spec.x%3D1",
-      status: 400,
-      reason: "BadRequest",
-      message: "field label not supported: spec.x",
-    },
-  ])("$name", async ({ query, status, reason, message }) => {
-    const server = await serveThree();
-    server.compact();
-    const answer = await get(server, `${SERVICES}?${query}`);
-    expect(answer.status).toBe(status);
-    expect(answer.body).toMatchObject({ kind: "Status", status: "Failure", message, code: status });
-    expect(answer.body.reason).toBe(reason);
-    expect(answer.headers.get("retry-after")).toBe(status === 504 ? "1" : null);
-  });
-
   it("waits for a revision that is about to come", async () => {
     const server = await serveThree({ freshnessMs: 5000 });
     const answer = get(server, `${SERVICES}?resourceVersion=5`);
@@ -322,6 +239,22 @@ describe("a list", () => {
     const path = `/api/v1/namespaces/shop/services?limit=2&continue=${first.body.metadata.continue}`;
     expect([...names(first), ...names(await get(server, path))]).toEqual(["a", "b", "c"]);
     expect(names(await get(server, "/api/v1/namespaces/zoo/services"))).toEqual(["a"]);
+  });
+});
+
+describe("the contract with the real one", () => {
+  it.each(CONTRACT)("$name", async ({ path, status, message, reason, retryAfter }) => {
+    const server = await serveThree();
+    server.compact();
+    const response = await fetch(server.url + path);
+    const text = await response.text();
+    expect(response.status).toBe(status);
+    expect(response.headers.get("retry-after") ?? undefined).toBe(retryAfter);
+    if (status === 200 || !text.startsWith("{")) return expect(text).toMatch(message);
+    const body = JSON.parse(text);
+    expect(body).toMatchObject({ kind: "Status", apiVersion: "v1", metadata: {}, status: "Failure", code: status });
+    expect(body.message).toMatch(message);
+    expect(body.reason).toBe(reason);
   });
 });
 
@@ -484,13 +417,26 @@ describe("a streaming list", () => {
   });
 
   it("is refused by a server that has none", async () => {
-    const server = await serveThree({ streamingLists: false });
+    const server = await serveThree({ streamingLists: "refused" });
     const answer = await get(server, `${SERVICES}?${STREAMING}`);
     const message =
       'ListOptions.meta.k8s.io "" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled';
     expect(answer).toMatchObject({ status: 422, body: { reason: "Invalid", message } });
-    server.streamingLists = true;
+    server.streamingLists = "served";
     expect((await (await watch(server, STREAMING)).count(4)).status).toBe(200);
+  });
+});
+
+describe("a server without streaming lists", () => {
+  it("may take one for a plain watch: the state, and no bookmark at its end", async () => {
+    const server = await serveThree({ streamingLists: "ignored", bookmarkMs: 20 });
+    const watcher = await watch(server, STREAMING);
+    expect((await watcher.count(4)).log.slice(0, 4)).toEqual(["ADDED a@2", "ADDED b@3", "ADDED c@4", "BOOKMARK @4"]);
+  });
+
+  it("may find out only when its etcd is asked", async () => {
+    const watcher = await (await watch(await serveThree({ streamingLists: "unsupported" }), STREAMING)).ended();
+    expect(watcher.events).toMatchObject([{ type: "ERROR", object: { code: 500, reason: "InternalError" } }]);
   });
 });
 

@@ -67,12 +67,12 @@ export class Watch {
     const resumes = !this.#wantsState();
     const refusal = resumes ? this.#resumeRefusal() : undefined;
     if (refusal?.code === 410 && this.#settings.expiredAs === "status") throw refusal;
+    if (refusal !== undefined) return await answerError(this.#writer, refusal);
     this.#writer.begin();
-    if (refusal !== undefined) return await this.#refuse(refusal);
     if (!resumes) {
       const { revision } = this.#options;
       const fresh = await this.#store.reach(revision, this.#settings.freshnessMs);
-      if (!fresh) return await this.#refuse(tooLargeResourceVersion(revision, this.#store.revision));
+      if (!fresh) return await this.#fail(tooLargeResourceVersion(revision, this.#store.revision));
       await this.#sendState(reversed);
     }
     await this.#follow();
@@ -104,8 +104,8 @@ export class Watch {
     return undefined;
   }
 
-  async #refuse(status: ApiStatus): Promise<void> {
-    await this.#writer.write(Buffer.from(`{"type":"ERROR","object":${status.toJson()}}\n`));
+  async #fail(status: ApiStatus): Promise<void> {
+    await this.#writer.write(errorEvent(status));
     await this.#writer.end();
   }
 
@@ -191,6 +191,17 @@ export class Watch {
     clearTimeout(timer);
     this.#wake = () => {};
   }
+}
+
+/** A watch that ends with its first event. */
+export async function answerError(writer: BodyWriter, status: ApiStatus): Promise<void> {
+  writer.begin();
+  await writer.write(errorEvent(status));
+  await writer.end();
+}
+
+function errorEvent(status: ApiStatus): Buffer {
+  return Buffer.from(`{"type":"ERROR","object":${status.toJson()}}\n`);
 }
 
 function lineStarts(resource: Resource): Readonly<Record<EventType, Buffer>> {

@@ -101,6 +101,12 @@ export function tooLargeResourceVersion(wanted: number, current: number): ApiSta
   });
 }
 
+/** To a streaming list, by a server whose etcd cannot tell how far a watch has come. */
+export function storageLacksProgress(): ApiStatus {
+  const lacks = "the required storage feature RequestWatchProgress is disabled";
+  return new ApiStatus(500, "InternalError", `a watch stream was requested by the client but ${lacks}`);
+}
+
 /** What a server answers that is itself in trouble. */
 export function serverTrouble(code: number, retryAfterSeconds?: number): ApiStatus {
   const details = retryAfterSeconds === undefined ? undefined : { retryAfterSeconds };

@@ -5,12 +5,12 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { type Access, authorize, OPEN_ACCESS } from "./access.ts";
 import { answerList } from "./answer-list.ts";
-import { Watch, type WatchSettings } from "./answer-watch.ts";
+import { answerError, Watch, type WatchSettings } from "./answer-watch.ts";
 import { type ApiRequest, readApiRequest } from "./api-request.ts";
-import { ApiStatus, methodNotAllowed, notFound, serverTrouble } from "./api-status.ts";
+import { ApiStatus, methodNotAllowed, notFound, serverTrouble, storageLacksProgress } from "./api-status.ts";
 import { BodyWriter } from "./body-writer.ts";
 import { type Fault, Faults, findFault } from "./faults.ts";
-import { parseListOptions } from "./list-options.ts";
+import { parseListOptions, type StreamingLists } from "./list-options.ts";
 import { listPage } from "./list-page.ts";
 import { type KubernetesObject, ObjectStore, type Snapshot, type StoredObject } from "./object-store.ts";
 import { apiVersionOf, type Plural, type Resource } from "./resources.ts";
@@ -30,8 +30,8 @@ export interface FakeApiServerOptions extends Partial<WatchSettings> {
   readonly tls?: FakeTls;
   /** Default: open to all. */
   readonly access?: Access;
-  /** false: as a server without the WatchList feature (1.33 and before). Default true. */
-  readonly streamingLists?: boolean;
+  /** Default: they are served. */
+  readonly streamingLists?: StreamingLists;
   /** false: as a server before 1.33. Default true. */
   readonly serviceCidrs?: boolean;
   /** Changes kept of each resource, at least. Default 10,000. */
@@ -73,7 +73,7 @@ export class FakeApiServer {
   readonly requests: RequestRecord[] = [];
   /** Can be changed while running, as can `streamingLists`. */
   access: Access;
-  streamingLists: boolean;
+  streamingLists: StreamingLists;
   readonly #options: FakeApiServerOptions;
   readonly #settings: WatchSettings;
   readonly #server: Server;
@@ -91,7 +91,7 @@ export class FakeApiServer {
       expiredAs: options.expiredAs ?? "event",
     };
     this.access = options.access ?? OPEN_ACCESS;
-    this.streamingLists = options.streamingLists ?? true;
+    this.streamingLists = options.streamingLists ?? "served";
     this.store = new ObjectStore(options.historyLimit ?? 10_000);
     this.#server = makeServer(options.tls, (message, response) => void this.#serve(message, response));
     this.#server.on("connection", (socket: Socket) => {
@@ -189,11 +189,7 @@ export class FakeApiServer {
   async #serve(message: IncomingMessage, response: ServerResponse): Promise<void> {
     const request = readApiRequest(message.url ?? "/");
     const record = this.#record(message, request);
-    const writeHead = response.writeHead.bind(response);
-    response.writeHead = (status: number, ...rest: never[]) => {
-      record.status = status;
-      return writeHead(status, ...rest);
-    };
+    noteStatus(response, record);
     try {
       await this.#answer(message, request, response);
     } catch (error) {
@@ -259,6 +255,9 @@ export class FakeApiServer {
       const page = await listPage(this.store, collection, prefix, options, this.#settings.freshnessMs);
       return await answerList(writer, resource, page, reversed);
     }
+    if (this.streamingLists === "unsupported" && options.sendInitialEvents === true && options.allowWatchBookmarks) {
+      return await answerError(writer, storageLacksProgress());
+    }
     const shape = { prefix, duplicates: findFault(faults, "duplicates") !== undefined };
     const watch = new Watch(resource, this.store, collection(), this.#settings, writer, options, shape);
     this.#watches.add(watch);
@@ -280,6 +279,15 @@ function makeServer(
   const { key, cert, clientCa: ca } = tls;
   const clients = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: false };
   return createTlsServer({ ...common, key, cert, ...clients }, listener);
+}
+
+/** As soon as the head is written: a watch that is open has its status already. */
+function noteStatus(response: ServerResponse, record: RequestRecord): void {
+  const writeHead = response.writeHead.bind(response);
+  response.writeHead = (status: number, ...rest: never[]) => {
+    record.status = status;
+    return writeHead(status, ...rest);
+  };
 }
 
 function answerFault(response: ServerResponse, faults: readonly Fault[]): "answered" | "go on" {

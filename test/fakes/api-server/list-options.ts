@@ -20,23 +20,35 @@ export interface ListOptions {
   readonly matches: Predicate | undefined;
 }
 
+/**
+ * What a server makes of sendInitialEvents: it serves them; it is of a version, or set up, without them (default up to
+ * 1.31 and in 1.33); it does not read the parameter, like some that speak the same API; or its etcd is too old for them.
+ */
+export type StreamingLists = "served" | "refused" | "ignored" | "unsupported";
+
 /** Throws an ApiStatus for what the server would refuse. */
-export function parseListOptions(query: URLSearchParams, streamingLists: boolean): ListOptions {
-  const options = withDefaults(readQuery(query), streamingLists);
-  const causes = options.watch ? watchCauses(options, streamingLists) : listCauses(options);
+export function parseListOptions(query: URLSearchParams, streamingLists: StreamingLists): ListOptions {
+  const asked = readQuery(query);
+  if (streamingLists === "ignored" && asked.watch) {
+    return { ...asked, sendInitialEvents: undefined, resourceVersionMatch: "" };
+  }
+  const enabled = streamingLists !== "refused";
+  const options = withDefaults(asked, enabled);
+  const causes = options.watch ? watchCauses(options, enabled) : listCauses(options);
   if (causes.length > 0) throw invalidListOptions(causes);
   return options;
 }
 
 function readQuery(query: URLSearchParams): ListOptions {
   const text = (name: string): string => query.get(name) ?? "";
+  const watch = flag(query, "watch") ?? false;
   const label = labelPredicate(text("labelSelector"));
   const field = fieldPredicate(text("fieldSelector"));
   return {
-    watch: flag(query, "watch") ?? false,
+    watch,
     allowWatchBookmarks: flag(query, "allowWatchBookmarks") ?? false,
     resourceVersion: text("resourceVersion"),
-    revision: parseRevision(text("resourceVersion")),
+    revision: parseRevision(text("resourceVersion"), watch),
     resourceVersionMatch: text("resourceVersionMatch"),
     sendInitialEvents: flag(query, "sendInitialEvents"),
     timeoutSeconds: whole(query, "timeoutSeconds"),
@@ -47,8 +59,8 @@ function readQuery(query: URLSearchParams): ListOptions {
 }
 
 /** A watch without a starting point asks for the state first; servers with streaming lists word that in the new way. */
-function withDefaults(options: ListOptions, streamingLists: boolean): ListOptions {
-  if (!streamingLists || !options.watch || options.revision !== 0) return options;
+function withDefaults(options: ListOptions, enabled: boolean): ListOptions {
+  if (!enabled || !options.watch || options.revision !== 0) return options;
   if (options.sendInitialEvents !== undefined || options.resourceVersionMatch !== "") return options;
   return { ...options, sendInitialEvents: true, resourceVersionMatch: "NotOlderThan" };
 }
@@ -77,7 +89,7 @@ function listCauses(options: ListOptions): Required<StatusCause>[] {
   return causes;
 }
 
-function watchCauses(options: ListOptions, streamingLists: boolean): Required<StatusCause>[] {
+function watchCauses(options: ListOptions, enabled: boolean): Required<StatusCause>[] {
   const causes: Required<StatusCause>[] = [];
   const match = options.resourceVersionMatch;
   if (options.sendInitialEvents !== undefined) {
@@ -85,7 +97,7 @@ function watchCauses(options: ListOptions, streamingLists: boolean): Required<St
       const text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
       causes.push(cause("resourceVersionMatch", text));
     }
-    if (!streamingLists) {
+    if (!enabled) {
       const text = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
       causes.push(cause("sendInitialEvents", text));
     }
@@ -113,12 +125,13 @@ function unsupportedMatch(match: string, supported: string): Required<StatusCaus
   return { reason: "FieldValueNotSupported", message, field: "resourceVersionMatch" };
 }
 
-function parseRevision(text: string): number {
+function parseRevision(text: string, watch: boolean): number {
   if (text === "") return 0;
   if (/^\d{1,15}$/.test(text)) return Number(text);
-  // The real one lets this through as an internal error without a reason.
   const reason = `strconv.ParseUint: parsing "${text}": invalid syntax`;
-  throw new ApiStatus(500, "", `resourceVersion: Invalid value: "${text}": ${reason}`);
+  const message = `resourceVersion: Invalid value: "${text}": ${reason}`;
+  // Of a watch, the real one lets it through as an internal error without a reason.
+  throw watch ? new ApiStatus(500, "", message) : badRequest(`invalid resource version: ${message}`);
 }
 
 function flag(query: URLSearchParams, name: string): boolean | undefined {

@@ -8,6 +8,7 @@ import { TestAuthority } from "./certificates.ts";
 import { ClusterObjects } from "./cluster-objects.ts";
 import { createControl } from "./control.ts";
 import { FakeApiServer, type FakeTls } from "./fake-api-server.ts";
+import type { StreamingLists } from "./list-options.ts";
 
 const { values } = parseArgs({
   options: {
@@ -17,8 +18,8 @@ const { values } = parseArgs({
     host: { type: "string", default: "127.0.0.1" },
     port: { type: "string", default: "0" },
     "dual-stack": { type: "boolean", default: false },
-    /** As a server before 1.34: lists in pages. */
-    "no-streaming-lists": { type: "boolean", default: false },
+    /** served, refused, ignored or unsupported. */
+    "streaming-lists": { type: "string", default: "served" },
     "bookmark-ms": { type: "string", default: "60000" },
     /** The first node's name and address, for an agent that is to be on it. */
     "node-name": { type: "string" },
@@ -41,7 +42,7 @@ const server = new FakeApiServer({
   host: values.host,
   port: Number(values.port),
   bookmarkMs: Number(values["bookmark-ms"]),
-  streamingLists: !values["no-streaming-lists"],
+  streamingLists: values["streaming-lists"] as StreamingLists,
   control: createControl(() => server, cluster),
   ...(values.tls === undefined ? {} : { tls: writeCertificates(values.tls) }),
 });

@@ -36,7 +36,8 @@ function labelTerm(term: string): Predicate {
   if (equality) return setTerm(equality[1]!, equality[2] !== "!=", new Set([equality[3]!]));
   const exists = EXISTS.exec(term);
   if (exists) return ({ labels }) => (labels[exists[2]!] === undefined) === (exists[1] === "!");
-  throw badRequest(`unable to parse requirement: found '${term}', expected: in, notin, =, ==, !=, gt, lt`);
+  const unexpected = term.split(/\s+/)[1] ?? "";
+  throw badRequest(`unable to parse requirement: found '${unexpected}', expected: in, notin, =, ==, !=, gt, lt`);
 }
 
 function setTerm(label: string, wanted: boolean, values: ReadonlySet<string>): Predicate {
