@@ -37,7 +37,8 @@ export function readApiServers(stateDir: string): readonly ApiServer[] {
   }
 }
 
-function rememberedServer(text: unknown): ApiServer[] {
+/** One endpoint of default/kubernetes as a server; none for what is no https URL. */
+export function rememberedServer(text: unknown): ApiServer[] {
   const url = typeof text === "string" ? parseServerUrl(text) : undefined;
   if (url?.protocol !== "https:") return [];
   return [{ url, tlsName: IN_CLUSTER_NAME, proxyUrl: undefined, origin: "api-servers.json" }];

@@ -2,11 +2,19 @@
 // read again at each call, so whatever rotates is in use from the next request on.
 import { createHash, X509Certificate } from "node:crypto";
 import { existsSync } from "node:fs";
+import { validateHeaderValue } from "node:http";
 import { join } from "node:path";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { Failure } from "../lib/errors.ts";
 import { ApiError, reasonOf } from "./api-error.ts";
-import { type ApiServer, clusterIpServer, parseServerUrl, readApiServers, writeApiServers } from "./api-servers.ts";
+import {
+  type ApiServer,
+  clusterIpServer,
+  parseServerUrl,
+  readApiServers,
+  rememberedServer,
+  writeApiServers,
+} from "./api-servers.ts";
 import type { ExecPluginCalls } from "./client-stats.ts";
 import { createExecPlugin } from "./exec-plugin.ts";
 import { type Identity, type Named, NOBODY, readKubeconfig, readServiceAccount } from "./identity.ts";
@@ -62,8 +70,11 @@ export interface Connection {
   access(): Promise<Access>;
   /** After a 401 for `refused`: newer credentials, or the same when there are none. Throws whatever is wrong with the files. */
   renew(refused: Credentials): Promise<Access>;
-  /** Keeps the endpoints of default/kubernetes (https://address:port) for the next start; an empty list changes nothing. */
-  remember(urls: readonly string[]): void;
+  /**
+   * Takes the endpoints of default/kubernetes (https://address:port) as servers, and keeps them for the next start; an empty
+   * list changes nothing. Gives back why they could not be kept; the next call tries again.
+   */
+  remember(urls: readonly string[]): Failure | undefined;
   certificateExpiresAt(): number | undefined;
   execPluginCalls(): ExecPluginCalls;
   reloads(): number;
@@ -78,6 +89,8 @@ export function createConnection(options: ConnectionOptions): Connection {
   let identity: Identity | undefined;
   let credentials: Credentials | undefined;
   let reloads = 0;
+  let inPod = false;
+  let saved = urlsOf(remembered);
   const given = givenServer(options.apiServer);
   if (!given && !options.kubeconfig && remembered.length === 0 && !clusterIpServer(env)) {
     throw new Failure(
@@ -89,7 +102,9 @@ export function createConnection(options: ConnectionOptions): Connection {
 
   function read(): Identity {
     if (options.kubeconfig) return readKubeconfig(options.kubeconfig);
-    return existsSync(join(serviceAccount, "token")) ? readServiceAccount(serviceAccount) : NOBODY;
+    // Once there was a service account, its absence is an error: nobody in particular has no rights.
+    inPod ||= existsSync(join(serviceAccount, "token"));
+    return inPod ? readServiceAccount(serviceAccount) : NOBODY;
   }
 
   function readOrLast(): Identity {
@@ -145,14 +160,27 @@ export function createConnection(options: ConnectionOptions): Connection {
       return accessWith(read());
     },
     remember(urls) {
-      if (urls.length === 0 || urls.join() === remembered.map(({ url }) => url.origin).join()) return;
-      writeApiServers(options.stateDir, urls);
-      remembered = readApiServers(options.stateDir);
+      if (urls.length === 0 || urls.join() === saved) return undefined;
+      remembered = urls.flatMap(rememberedServer);
+      try {
+        writeApiServers(options.stateDir, urls);
+        saved = urls.join();
+        return undefined;
+      } catch (cause) {
+        const reason = (cause as Error).message;
+        return new Failure("machine", options.stateDir, `could not keep the API servers' addresses: ${reason}`, {
+          cause,
+        });
+      }
     },
     certificateExpiresAt: () => credentials?.certificate?.expiresAt,
     execPluginCalls: () => plugin.calls(),
     reloads: () => reloads,
   };
+}
+
+function urlsOf(servers: readonly ApiServer[]): string {
+  return servers.map(({ url }) => url.origin).join();
 }
 
 function givenServer(text: string | undefined): ApiServer | undefined {
@@ -172,6 +200,7 @@ function credentialsOf(identity: Identity, last: Credentials | undefined): Crede
   const tlsDigest = digestOf([ca?.text, certificate?.text, key?.text, verify]);
   const digest = digestOf([tlsDigest, headers]);
   if (last?.digest === digest) return last;
+  refuseUnsendable(headers);
   const same = last?.tlsDigest === tlsDigest ? last : undefined;
   const described = certificate && describe(certificate);
   return {
@@ -183,6 +212,18 @@ function credentialsOf(identity: Identity, last: Credentials | undefined): Crede
     tlsDigest,
     digest,
   };
+}
+
+/** A token with a line break, for one. Its text is not shown. */
+function refuseUnsendable(headers: Identity["headers"]): void {
+  for (const [name, value] of Object.entries(headers)) {
+    try {
+      for (const one of [value].flat()) validateHeaderValue(name, one);
+    } catch (cause) {
+      const reason = "it holds characters that no HTTP header may";
+      throw new ApiError("credentials", `could not use the credentials for the header ${name}: ${reason}`, { cause });
+    }
+  }
 }
 
 function digestOf(parts: unknown): string {

@@ -97,7 +97,8 @@ export function createExecPlugin(timeoutMs = 30_000): ExecPlugin {
       });
     },
     forget() {
-      auth = undefined;
+      // A call under way is as fresh as the next one.
+      if (!pending) auth = undefined;
     },
     calls: () => ({ ...calls }),
   };

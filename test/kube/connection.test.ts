@@ -102,6 +102,20 @@ describe("the order of servers", () => {
     );
   });
 
+  it("takes remembered servers at once, and says when they cannot be kept", async () => {
+    writeFileSync(join(dir, "state"), "a file in the directory's place");
+    const connection = connect({ apiServer: SERVER });
+    expect(connection.remember(["https://10.0.0.1:6443"])).toMatchObject({
+      code: "machine",
+      message: expect.stringContaining("could not keep the API servers' addresses: "),
+    });
+    const { servers } = await connection.access();
+    expect(servers.map(({ url }) => url.origin)).toEqual([SERVER, "https://10.0.0.1:6443"]);
+    rmSync(join(dir, "state"));
+    expect(connection.remember(["https://10.0.0.1:6443"])).toBeUndefined();
+    expect(readFileSync(join(dir, "state/api-servers.json"), "utf8")).toContain("10.0.0.1");
+  });
+
   it("refuses an --apiserver that is no URL", () => {
     expect(() => connect({ apiServer: "10.0.0.1:6443" })).toThrow("could not use --apiserver 10.0.0.1:6443");
   });
@@ -116,11 +130,11 @@ describe("a service account", () => {
     expect(connection.reloads()).toBe(1);
   });
 
-  it("keeps its last token while the file is away", async () => {
+  it.each(["token", "ca.crt"])("keeps its last token while its %s is away", async (file) => {
     const account = serviceAccount("first");
     const connection = connect({ env: IN_POD, serviceAccount: account });
     await connection.access();
-    rmSync(join(account, "ca.crt"));
+    rmSync(join(account, file));
     expect(await authorization(connection)).toBe("Bearer first");
   });
 
@@ -224,6 +238,7 @@ describe("a kubeconfig", () => {
     ],
     ["a server that is no URL", { server: "somewhere" }, {}, 'its server "somewhere" is no http or https URL'],
     ["no server", {}, {}, "clusters[0].cluster.server is missing"],
+    ["a token of two lines", cluster, { token: "a\nb" }, "for the header Authorization: it holds characters"],
     ["an auth-provider", cluster, { "auth-provider": { name: "oidc" } }, "use an exec plugin"],
     ["a SOCKS proxy", { server: SERVER, "proxy-url": "socks5://127.0.0.1:1" }, {}, "is no HTTP proxy"],
     [
@@ -298,6 +313,14 @@ describe("an exec plugin", () => {
     expect(runs()).toBe(2);
   });
 
+  it("is run again once for all requests that were refused together", async () => {
+    const connection = connect({ kubeconfig: withPlugin(print({ token: "t1" })) });
+    const { credentials } = await connection.access();
+    await Promise.all([1, 2, 3, 4].map(() => connection.renew(credentials)));
+    await connection.access();
+    expect(runs()).toBe(2);
+  });
+
   it("is told what it is asked for, and gets its own environment", async () => {
     const body = `printf '{"status":{"token":"%s"}}' "$COLOUR $(echo "$KUBERNETES_EXEC_INFO" | tr -d '"')"`;
     const exec = { env: [{ name: "COLOUR", value: "blue" }], provideClusterInfo: true };
@@ -336,9 +359,9 @@ describe("an exec plugin", () => {
   it("that hangs is ended with all it started", async () => {
     const connection = connect({
       kubeconfig: withPlugin(`sleep 600 & echo $! >'${dir}/child'; wait`),
-      execTimeoutMs: 200,
+      execTimeoutMs: 1_000,
     });
-    await expect(connection.access()).rejects.toThrow("it did not end within 0.2 s");
+    await expect(connection.access()).rejects.toThrow("it did not end within 1 s");
     const child = Number(readFileSync(join(dir, "child"), "utf8"));
     await vi.waitFor(() => expect(isRunning(child)).toBe(false));
   });

@@ -566,10 +566,10 @@ describe("a server that does not answer", () => {
     const server = await serve();
     server.answer = () => {};
     const transport = transportBy(clusterAt(server.url));
-    await expect(get(transport, { headTimeoutMs: 300 })).rejects.toMatchObject({
+    await expect(get(transport, { headTimeoutMs: 1_000 })).rejects.toMatchObject({
       kind: "timeout",
       message: expect.stringContaining(
-        "it took the connection but did not answer within 0.3 s; look at its load and log",
+        "it took the connection but did not answer within 1 s; look at its load and log",
       ),
     });
     expect(transport.stats().requests).toMatchObject([{ code: "<error>", count: 1 }]);
@@ -700,6 +700,20 @@ describe("a proxy-url", () => {
     const stranger = await serve({ by: createAuthority(authorities, "other") });
     const other = transportBy({ ...clusterAt(stranger.url), "proxy-url": proxy.url });
     await expect(get(other)).rejects.toMatchObject({ kind: "tls" });
+  });
+
+  it("whose proxy refuses the tunnel is named without the proxy's password", async () => {
+    const proxy = createHttpServer().on("connect", (_, socket) => socket.end("HTTP/1.1 403 Forbidden\r\n\r\n"));
+    proxy.listen(0, "127.0.0.1");
+    await once(proxy, "listening");
+    cleanups.push(() => proxy.close());
+    const { port } = proxy.address() as AddressInfo;
+    const server = await serve();
+    const cluster = { ...clusterAt(server.url), "proxy-url": `http://agent:sesame@127.0.0.1:${port}` };
+    const error = await get(transportBy(cluster)).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ kind: "unreachable", message: expect.stringContaining("403") });
+    expect((error as Error).message).toContain(`(kubeconfig, through the proxy http://127.0.0.1:${port}): `);
+    expect((error as Error).message).not.toContain("sesame");
   });
 
   it("that leads nowhere is named", async () => {
