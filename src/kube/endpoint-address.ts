@@ -1,5 +1,5 @@
 // Addresses of endpoints, checked at a hundred thousand a fraction of a second: the common case by hand, the rest by lib/.
-import { type Address, canonicalAddress, unusableReason } from "../lib/address.ts";
+import { type Address, canonicalAddress, readAddress, unusableReason, writeAddress } from "../lib/address.ts";
 
 const DOT = 46;
 const ZERO = 48;
@@ -30,14 +30,26 @@ function isPlainIPv4(text: string): boolean {
   return octets === 4;
 }
 
+const LONGEST_IPV6 = 39;
+const scratch = new Uint8Array(16);
+
+/** The same for IPv6. Text that comes out of 16 bytes as it went in is canonical, whatever writing it made of it before. */
+function isPlainIPv6(text: string): boolean {
+  if (text.length > LONGEST_IPV6 || !text.includes(":")) return false;
+  writeAddress(text, scratch);
+  const first = scratch[0]!;
+  // ::1 and ::, fe80::/10, ff00::/8
+  return first !== 0 && first !== 0xfe && first !== 0xff && readAddress(scratch) === text;
+}
+
 export type EndpointAddress =
   | { readonly use: "used"; readonly address: Address }
   | { readonly use: "refused"; readonly address: Address; readonly why: string }
   | { readonly use: "malformed" };
 
-/** The canonical form of an IPv4 address that needs no second look, else undefined. */
+/** The text itself when it is canonical and any endpoint may have it, else undefined: it needs a second look. */
 export function plainAddress(text: string): Address | undefined {
-  return isPlainIPv4(text) ? text : undefined;
+  return isPlainIPv4(text) || isPlainIPv6(text) ? text : undefined;
 }
 
 /** What any text is as an endpoint's address. */

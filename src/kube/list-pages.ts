@@ -18,6 +18,19 @@ const CLOSE_BRACE = 0x7d;
 const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
 
+const OTHER = 0;
+const OPENS = 1;
+const CLOSES = 2;
+const QUOTES = 3;
+/** What each byte is to us, outside of strings. */
+const MARKS = new Uint8Array(256);
+MARKS[OPEN_BRACE] = OPENS;
+MARKS[OPEN_BRACKET] = OPENS;
+MARKS[CLOSE_BRACE] = CLOSES;
+MARKS[CLOSE_BRACKET] = CLOSES;
+MARKS[QUOTE] = QUOTES;
+const BETWEEN_ITEMS: ReadonlySet<number> = new Set([OPEN_BRACE, CLOSE_BRACKET, COMMA]);
+
 /** Depth within `{"items":[`. */
 const ITEMS_DEPTH = 2;
 const ITEMS_KEY = /[{,]\s*"items"\s*:\s*\[$/;
@@ -62,26 +75,42 @@ export function createItemSplitter(limit: number = LINE_LIMIT): ItemSplitter {
     return new ApiProblem("garbage", `the API server's answer is not a list: "${shown}"`);
   }
 
+  /** Past the string's end, or the buffer's. `at`: the first byte after the quote, or of the buffer. */
+  function skipString(buffer: Buffer, at: number): number {
+    let next = at;
+    while (next < buffer.length) {
+      const byte = buffer[next++]!;
+      if (escaped) escaped = false;
+      else if (byte === BACKSLASH) escaped = true;
+      else if (byte === QUOTE) {
+        inString = false;
+        break;
+      }
+    }
+    return next;
+  }
+
+  /** Throws for what cannot stand outside of the list, or between its elements. */
+  function checkPlace(buffer: Buffer, at: number, byte: number): void {
+    const fits = depth === 0 ? !started && byte === OPEN_BRACE : BETWEEN_ITEMS.has(byte);
+    if (!fits && !isSpace(byte)) throw garbage(buffer, at);
+  }
+
   return {
     *push(chunk) {
       const buffer = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
       // Where the part began that is being collected, be it of the frame or of an element.
       let start = 0;
-      for (let at = 0; at < buffer.length; at++) {
+      let at = inString ? skipString(buffer, 0) : 0;
+      for (; at < buffer.length; at++) {
         const byte = buffer[at]!;
-        if (inString) {
-          if (escaped) escaped = false;
-          else if (byte === BACKSLASH) escaped = true;
-          else if (byte === QUOTE) inString = false;
-          continue;
-        }
-        const opens = byte === OPEN_BRACE || byte === OPEN_BRACKET;
-        if (depth === 0 && !isSpace(byte) && (started || byte !== OPEN_BRACE)) throw garbage(buffer, at);
-        if (where === "items" && !(byte === OPEN_BRACE || byte === CLOSE_BRACKET || byte === COMMA || isSpace(byte))) {
-          throw garbage(buffer, at);
-        }
-        if (byte === QUOTE) inString = true;
-        else if (opens) {
+        const mark = MARKS[byte];
+        if (depth === 0 || where === "items") checkPlace(buffer, at, byte);
+        if (mark === OTHER) continue;
+        if (byte === QUOTE) {
+          inString = true;
+          at = skipString(buffer, at + 1) - 1;
+        } else if (mark === OPENS) {
           started = true;
           depth++;
           if (where === "items") {
@@ -92,7 +121,7 @@ export function createItemSplitter(limit: number = LINE_LIMIT): ItemSplitter {
             start = at + 1;
             if (ITEMS_KEY.test(frame.text())) where = "items";
           }
-        } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
+        } else {
           depth--;
           if (where === "items") {
             where = "frame";

@@ -1,0 +1,109 @@
+// The thread that reads the Kubernetes API: connections, JSON, what is known of each object. The main loop gets changes alone,
+// in messages that it can take in at once.
+import { parentPort, workerData } from "node:worker_threads";
+import { Failure } from "../lib/errors.ts";
+import { VERSION } from "../lib/version.ts";
+import { createApiEndpoints } from "./api-endpoints.ts";
+import { apiNotices } from "./api-notices.ts";
+import { systemClock } from "./clock.ts";
+import { type Connection, createConnection } from "./connection.ts";
+import { createKnownObjects } from "./known-objects.ts";
+import { createOutbox } from "./outbox.ts";
+import { createReflector } from "./reflector.ts";
+import { RESOURCES, type ResourceName } from "./resources.ts";
+import { buffersOf, packChanges } from "./rows.ts";
+import { takeObject } from "./take-object.ts";
+import { createTransport } from "./transport.ts";
+import { type ApiStats, type FromWorker, failedMessage, type ToWorker, type WorkerOptions } from "./worker-messages.ts";
+
+const STATUS_MS = 1_000;
+/** Changes that somebody may wait for are told sooner. */
+const STATUS_SOON_MS = 20;
+/** Of each resource; more of them say nothing new. */
+const MOST_NOTICES = 1_000;
+
+function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
+  parentPort?.postMessage(message, transfer);
+}
+
+function read(connection: Connection, { trustLists }: WorkerOptions): void {
+  const clock = systemClock;
+  const transport = createTransport(connection, `millrace/${VERSION}`);
+  const endpoints = createApiEndpoints((urls) => connection.remember(urls));
+  const outbox = createOutbox({
+    clock,
+    send(changes, synced) {
+      const packed = packChanges(changes);
+      const digest = readers.map(({ name, reflector }) => `${name}=${reflector.stats().resourceVersion}`).join(",");
+      post({ type: "changes", packed, synced, digest }, buffersOf(packed));
+    },
+  });
+  const readers = RESOURCES.map((resource) => {
+    const objects = createKnownObjects({
+      kind: resource.kind,
+      take: (object) => takeObject(resource.kind, object),
+      emit(change) {
+        endpoints.take(change);
+        outbox.add(change);
+      },
+      trustLists,
+    });
+    const reflector = createReflector({
+      resource,
+      transport,
+      objects,
+      clock,
+      random: Math.random,
+      signal: new AbortController().signal,
+      room: outbox.room,
+      onChange,
+    });
+    return { name: resource.name, objects, reflector };
+  });
+  let synced = false;
+  let told = "";
+  let toldNotices = "";
+  const soon = clock.after(STATUS_SOON_MS, tell);
+
+  function onChange(): void {
+    soon.restart();
+    if (synced || !readers.every(({ reflector }) => reflector.stats().synced)) return;
+    synced = true;
+    outbox.synced();
+  }
+
+  function tell(): void {
+    const stats: ApiStats = {
+      resources: Object.fromEntries(
+        readers.map(({ name, reflector }) => [name, reflector.stats()]),
+      ) as ApiStats["resources"] satisfies Record<ResourceName, unknown>,
+      transport: transport.stats(),
+    };
+    const problems = readers.flatMap(({ reflector }) => reflector.problem() ?? []);
+    const notices = [
+      ...apiNotices(problems, connection.certificateExpiresAt(), Date.now()),
+      ...readers.flatMap(({ objects }) => objects.notices().slice(0, MOST_NOTICES)),
+    ];
+    const now = JSON.stringify(stats);
+    const nowNotices = JSON.stringify(notices);
+    if (now === told && nowNotices === toldNotices) return;
+    post({ type: "status", stats, notices: nowNotices === toldNotices ? undefined : notices });
+    told = now;
+    toldNotices = nowNotices;
+  }
+
+  parentPort?.on("message", (message: ToWorker) => {
+    if (message === "acknowledged") outbox.acknowledged();
+  });
+  setInterval(tell, STATUS_MS);
+  post({ type: "started" });
+  for (const { reflector } of readers) void reflector.run();
+}
+
+try {
+  const options = workerData as WorkerOptions;
+  read(createConnection(options), options);
+} catch (error) {
+  if (!(error instanceof Failure)) throw error;
+  post(failedMessage(error));
+}

@@ -1,0 +1,195 @@
+// The Kubernetes API as the agent's source of objects. A thread reads it (api-worker.ts); this side takes its messages in,
+// one after another, starts it anew when it is lost, and says what is wrong.
+import { Worker } from "node:worker_threads";
+import { Failure } from "../lib/errors.ts";
+import { createLog, type Log } from "../lib/log.ts";
+import type { Notice, ObjectEvent, ObjectKey } from "../model/objects.ts";
+import type { Deliver, Source } from "../model/source.ts";
+import { isApiNotice } from "./api-notices.ts";
+import { createUnpacker } from "./rows.ts";
+import type { ApiStats, FromWorker, ToWorker, WorkerOptions } from "./worker-messages.ts";
+
+export interface KubernetesSourceOptions {
+  /** A kubeconfig file; without it the service account of the pod. */
+  readonly kubeconfig?: string;
+  /** Asked before every other server. */
+  readonly apiServer?: string;
+  /** Keeps where the API server was last. */
+  readonly stateDir: string;
+  /** Applies every full list as it is, also one that takes away most of what is served. */
+  readonly trustLists: boolean;
+  readonly log?: Log;
+}
+
+export interface KubernetesSource extends Source {
+  /** As of a second ago at most; undefined before the thread runs. */
+  apiStats(): ApiStats | undefined;
+}
+
+const FIRST_RESTART_MS = 1_000;
+const LAST_RESTART_MS = 30_000;
+/** What the thread holds is little (a hash by object); what it parses is short-lived. */
+const THREAD_LIMITS = { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 24, stackSizeMb: 4 };
+
+// From a bundle the thread's own bundle lies beside it.
+function workerUrl(): URL {
+  return new URL(import.meta.url.endsWith(".ts") ? "./api-worker.ts" : "./api-worker.js", import.meta.url);
+}
+
+/** Which objects were delivered, and by the how-manieth thread: a new thread knows nothing of what the one before it read. */
+function createLedger(): { note(event: ObjectEvent, thread: number): void; leftFrom(thread: number): ObjectEvent[] } {
+  const delivered = new Map<ObjectEvent["kind"], Map<ObjectKey, number>>();
+  return {
+    note({ kind, key, object }, thread) {
+      let keys = delivered.get(kind);
+      if (keys === undefined) {
+        keys = new Map();
+        delivered.set(kind, keys);
+      }
+      if (object === undefined) keys.delete(key);
+      else keys.set(key, thread);
+    },
+    /** Takes out what no thread since has delivered, as events. */
+    leftFrom(thread) {
+      const gone: ObjectEvent[] = [];
+      for (const [kind, keys] of delivered) {
+        for (const [key, by] of keys) {
+          if (by >= thread) continue;
+          keys.delete(key);
+          gone.push({ kind, key, object: undefined } as ObjectEvent);
+        }
+      }
+      return gone;
+    },
+  };
+}
+
+export function createKubernetesSource(options: KubernetesSourceOptions): KubernetesSource {
+  const { log = createLog("kubernetes"), ...settings } = options;
+  const workerOptions: WorkerOptions = {
+    stateDir: settings.stateDir,
+    trustLists: settings.trustLists,
+    ...(settings.kubeconfig === undefined ? {} : { kubeconfig: settings.kubeconfig }),
+    ...(settings.apiServer === undefined ? {} : { apiServer: settings.apiServer }),
+  };
+  const unpacker = createUnpacker();
+  const ledger = createLedger();
+  let deliver: Deliver = () => {};
+  let worker: Worker | undefined;
+  let threads = 0;
+  let stats: ApiStats | undefined;
+  let notices: readonly Notice[] = [];
+  let lost: Notice | undefined;
+  let synced = false;
+  let digest = "";
+  let lastEventMs = 0;
+  let stopped = false;
+  let restart: NodeJS.Timeout | undefined;
+  let restartMs = FIRST_RESTART_MS;
+
+  function takeChanges(from: Worker, message: Extract<FromWorker, { type: "changes" }>, isFirstSynced: boolean): void {
+    const events = unpacker.unpack(message.packed);
+    for (const event of events) ledger.note(event, threads);
+    if (isFirstSynced && threads > 1) for (const event of ledger.leftFrom(threads)) events.push(event);
+    synced ||= message.synced;
+    digest = message.digest;
+    if (events.length > 0) lastEventMs = Date.now();
+    deliver(events, digest, synced);
+    // Others have their turn before the next message can come.
+    setImmediate(() => {
+      if (worker === from) from.postMessage("acknowledged" satisfies ToWorker);
+    });
+  }
+
+  function logChanges(now: readonly Notice[]): void {
+    const id = ({ object, message }: Notice): string => `${object}\0${message}`;
+    const before = new Set(notices.map(id));
+    const after = new Set(now.map(id));
+    for (const notice of now) {
+      const { object, field, reason, message, severity } = notice;
+      if (before.has(id(notice))) continue;
+      log[severity === "warning" ? "warn" : severity]({ object, field, reason }, message);
+    }
+    for (const notice of notices) {
+      if (!after.has(id(notice)) && isApiNotice(notice)) log.info({ reason: notice.reason }, `over: ${notice.message}`);
+    }
+  }
+
+  function onLost(reason: string): void {
+    if (stopped) return;
+    const seconds = restartMs / 1000;
+    const message = `the thread that reads the Kubernetes API ended (${reason}): started anew in ${seconds} s`;
+    lost = { object: "Kubernetes API", file: "", field: "", reason: "thread-lost", message, severity: "error" };
+    log.error({ reason: lost.reason }, message);
+    restart = setTimeout(() => void launch().catch((error: Error) => onLost(error.message)), restartMs);
+    restartMs = Math.min(restartMs * 2, LAST_RESTART_MS);
+  }
+
+  /** Resolves when the thread knows where the API is; rejects with its Failure when it does not. */
+  function launch(): Promise<void> {
+    const thread = new Worker(workerUrl(), { workerData: workerOptions, resourceLimits: THREAD_LIMITS, execArgv: [] });
+    worker = thread;
+    threads++;
+    let threadSynced = false;
+    return new Promise((resolve, reject) => {
+      let reason = "it stopped";
+      thread.on("error", (error: Error) => {
+        reason = error.message;
+      });
+      thread.on("exit", () => {
+        resolve();
+        if (worker !== thread) return;
+        worker = undefined;
+        onLost(reason);
+      });
+      thread.on("message", (message: FromWorker) => {
+        if (worker !== thread) return;
+        switch (message.type) {
+          case "started":
+            resolve();
+            break;
+          case "failed":
+            worker = undefined;
+            void thread.terminate();
+            reject(new Failure(message.code, message.subject, message.message));
+            break;
+          case "changes": {
+            const isFirstSynced = message.synced && !threadSynced;
+            threadSynced ||= message.synced;
+            if (isFirstSynced) {
+              lost = undefined;
+              restartMs = FIRST_RESTART_MS;
+            }
+            takeChanges(thread, message, isFirstSynced);
+            break;
+          }
+          case "status":
+            stats = message.stats;
+            if (message.notices === undefined) break;
+            logChanges(message.notices);
+            notices = message.notices;
+            break;
+        }
+      });
+    });
+  }
+
+  return {
+    start(onEvents) {
+      deliver = onEvents;
+      return launch();
+    },
+    status: () => ({ kind: "kubernetes", synced, lastEventMs, digest }),
+    notices: () => (lost === undefined ? notices : [lost, ...notices]),
+    // Pods are not read, so nothing is known of what runs in them.
+    bypassesSockets: () => false,
+    apiStats: () => stats,
+    async stop() {
+      stopped = true;
+      clearTimeout(restart);
+      const thread = worker;
+      worker = undefined;
+      await thread?.terminate();
+    },
+  };
+}

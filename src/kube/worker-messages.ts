@@ -1,0 +1,36 @@
+// What the main loop and the thread that reads the API say to each other.
+import type { Failure, FailureCode } from "../lib/errors.ts";
+import type { Notice } from "../model/objects.ts";
+import type { TransportStats } from "./client-stats.ts";
+import type { ResourceStats } from "./reflector.ts";
+import type { ResourceName } from "./resources.ts";
+import type { PackedChanges } from "./rows.ts";
+
+/** Handed to the thread as it starts. */
+export interface WorkerOptions {
+  readonly kubeconfig?: string;
+  readonly apiServer?: string;
+  readonly stateDir: string;
+  readonly trustLists: boolean;
+}
+
+export interface ApiStats {
+  readonly resources: Readonly<Record<ResourceName, ResourceStats>>;
+  readonly transport: TransportStats;
+}
+
+export type FromWorker =
+  /** It knows where the API is and with what credentials to ask; nothing was asked yet. */
+  | { readonly type: "started" }
+  /** It does not: a Failure that its thread cannot outlive. */
+  | { readonly type: "failed"; readonly code: FailureCode; readonly subject: string; readonly message: string }
+  /** To be answered by "acknowledged" once it was taken in. `digest`: see SourceStatus. */
+  | { readonly type: "changes"; readonly packed: PackedChanges; readonly synced: boolean; readonly digest: string }
+  /** `notices` undefined: as they were. */
+  | { readonly type: "status"; readonly stats: ApiStats; readonly notices: readonly Notice[] | undefined };
+
+export type ToWorker = "acknowledged";
+
+export function failedMessage({ code, subject, message }: Failure): FromWorker {
+  return { type: "failed", code, subject, message };
+}
