@@ -25,6 +25,7 @@ import type {
   AgentView,
   BackendView,
   FlowView,
+  ServiceCounters,
   ServiceView,
   VerdictCount,
 } from "./view.ts";
@@ -146,6 +147,7 @@ export function createAgentView(parts: ViewParts): AgentView {
 
   function status(): AgentStatus {
     const sourceStatus = source.status();
+    const api = source.api?.();
     return {
       version: VERSION,
       node: options.nodeName,
@@ -153,7 +155,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       layout: FINGERPRINT,
       healthy: state.unhealthy.length === 0,
       unhealthy: state.unhealthy,
-      source: sourceStatus,
+      source: api === undefined ? sourceStatus : { ...sourceStatus, api },
       appliedDigest: state.appliedDigest,
       lastApply: { ...state.lastApply },
       sockets: state.sockets,
@@ -297,22 +299,8 @@ export function createAgentView(parts: ViewParts): AgentView {
   function counters(): AgentCounters {
     const reasons = new Map<string, number>();
     for (const { reason } of allNotices()) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
-    const perService: AgentCounters["services"][number][] = [];
-    for (const view of model.servicePorts()) {
-      if (view.kind !== "service") continue;
-      const [namespace = "", name = ""] = view.service.split("/");
-      const totals = totalsOf(view.serviceId);
-      perService.push({
-        namespace,
-        name,
-        port: view.portName === "" ? String(view.port) : view.portName,
-        protocol: view.protocol,
-        ...totals,
-      });
-    }
     return {
       verdicts: readVerdicts(dataplane),
-      services: mergeServices(perService),
       notices: [...reasons].map(([reason, count]) => ({ reason, count })),
       applies: { ...state.applies, lastDurationSeconds: state.lastApply.durationMs / 1000 },
       syncs: syncs.stats,
@@ -323,28 +311,18 @@ export function createAgentView(parts: ViewParts): AgentView {
     };
   }
 
-  return { status, services, backends, flows, counters };
-}
-
-/** Both families of a dual-stack port are one series. */
-function mergeServices(list: readonly AgentCounters["services"][number][]): AgentCounters["services"] {
-  const merged = new Map<string, AgentCounters["services"][number]>();
-  for (const one of list) {
-    const key = `${one.namespace}/${one.name}/${one.port}/${one.protocol}`;
-    const known = merged.get(key);
-    merged.set(
-      key,
-      known === undefined
-        ? one
-        : {
-            ...known,
-            connections: known.connections + one.connections,
-            packets: known.packets + one.packets,
-            bytes: known.bytes + one.bytes,
-          },
-    );
+  function* serviceCounters(): Generator<ServiceCounters> {
+    const seen = new Set<number>();
+    for (const { kind, serviceId, service, portName, port, protocol } of model.servicePorts()) {
+      // A Service that was deleted and came back while others had their turn may have the same id again.
+      if (kind !== "service" || seen.has(serviceId)) continue;
+      seen.add(serviceId);
+      const [namespace = "", name = ""] = service.split("/");
+      yield { namespace, name, port: portName === "" ? String(port) : portName, protocol, ...totalsOf(serviceId) };
+    }
   }
-  return [...merged.values()];
+
+  return { status, services, backends, flows, counters, serviceCounters };
 }
 
 /** Reasons for which the allocator left a LoadBalancer Service without an address. */

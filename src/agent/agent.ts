@@ -291,6 +291,8 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       const trouble = saveKnownNodes(options.stateDir, nodeAddresses());
       if (trouble !== undefined) log.warn({ reason: trouble }, "could not remember the nodes' addresses");
     }
+    // The parts of a plan are one sync.
+    let syncStart = performance.now();
     do {
       const digest = pendingDigest;
       const start = performance.now();
@@ -306,7 +308,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
           error: "",
         };
         if (!isLast) return;
-        syncs.inForce(performance.now() - start, Date.now(), isFirst || failures > 0);
+        syncs.inForce(performance.now() - syncStart, Date.now(), isFirst || failures > 0);
         if (isFirst && !loaded.adopted) {
           network.attach();
           attachSockets();
@@ -317,8 +319,10 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         state.unhealthy = [];
       });
       state.applies.operations += operations.length;
-      if (isLast) state.applies.total++;
-      else await new Promise((resolve) => setImmediate(resolve));
+      if (isLast) {
+        state.applies.total++;
+        syncStart = performance.now();
+      } else await new Promise((resolve) => setImmediate(resolve));
     } while (model.isDirty());
     failures = 0;
   }
@@ -425,6 +429,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       synced = true;
       // A batch that changes nothing here is in force already.
       if (!model.isDirty() && running === undefined && state.applies.total > 0) {
+        syncs.unchanged();
         state.appliedDigest = digest;
         announcer.set(claims());
       } else schedule();

@@ -3,13 +3,13 @@
 import { exponentialBounds, Histogram, type HistogramData } from "../lib/histogram.ts";
 import type { ObjectEvent } from "../model/objects.ts";
 
-/** Bounds of kube-proxy's own histograms, seconds. */
+/** Bounds of kube-proxy's own histograms, seconds; for network programming with three below its first. */
 const SYNC_BOUNDS = exponentialBounds(0.001, 2, 15);
 const PROGRAMMING_BOUNDS = [
   ...[0.025, 0.05, 0.1, 0.25, 0.5],
   ...Array.from({ length: 59 }, (_, i) => i + 1),
   ...Array.from({ length: 12 }, (_, i) => 60 + 5 * i),
-  ...Array.from({ length: 6 }, (_, i) => 120 + 30 * i),
+  ...Array.from({ length: 7 }, (_, i) => 120 + 30 * i),
 ];
 
 export interface ChangeCount {
@@ -25,6 +25,10 @@ export interface SyncStats {
   readonly all: HistogramData;
   /** From the change of a Pod or Service to its being in force here, by the clocks of the two machines. */
   readonly networkProgramming: HistogramData;
+  /** From the arrival of a change to its being in force: of all that came into force at once, the one that waited longest. */
+  readonly waits: HistogramData;
+  /** When the oldest change that is not in force yet came, milliseconds since the epoch; 0: there is none. */
+  readonly waitingSinceMs: number;
   readonly services: ChangeCount;
   readonly endpoints: ChangeCount;
   /** When changes last came, milliseconds since the epoch; 0: never. */
@@ -41,21 +45,26 @@ export interface SyncRecorder {
   begin(): void;
   /** What was queued before the last begin() is in force. `isFull`: everything was compared, not only what changed. */
   inForce(durationMs: number, nowMs: number, isFull: boolean): void;
+  /** What was queued changes nothing in the kernel: it counts as neither pending nor synced. */
+  unchanged(): void;
 }
 
 interface Waiting {
   services: number;
   endpoints: number;
   readonly triggersMs: number[];
+  /** When the oldest came; 0: nothing waits. */
+  sinceMs: number;
 }
 
-const nothing = (): Waiting => ({ services: 0, endpoints: 0, triggersMs: [] });
+const nothing = (): Waiting => ({ services: 0, endpoints: 0, triggersMs: [], sinceMs: 0 });
 
 export function createSyncRecorder(): SyncRecorder {
   const full = new Histogram(SYNC_BOUNDS);
   const partial = new Histogram(SYNC_BOUNDS);
   const all = new Histogram(SYNC_BOUNDS);
   const networkProgramming = new Histogram(PROGRAMMING_BOUNDS);
+  const waits = new Histogram(SYNC_BOUNDS);
   let waiting = nothing();
   let planned = nothing();
   let services = 0;
@@ -69,6 +78,8 @@ export function createSyncRecorder(): SyncRecorder {
         partial,
         all,
         networkProgramming,
+        waits,
+        waitingSinceMs: planned.sinceMs || waiting.sinceMs,
         services: { pending: waiting.services + planned.services, total: services },
         endpoints: { pending: waiting.endpoints + planned.endpoints, total: endpoints },
         lastQueuedMs,
@@ -86,7 +97,9 @@ export function createSyncRecorder(): SyncRecorder {
           if (event.triggerMs !== undefined && event.triggerMs > 0) waiting.triggersMs.push(event.triggerMs);
         }
       }
-      if (events.length > 0) lastQueuedMs = nowMs;
+      if (events.length === 0) return;
+      lastQueuedMs = nowMs;
+      waiting.sinceMs ||= nowMs;
     },
     begin() {
       // What an apply that failed had begun with is still to come into force.
@@ -94,6 +107,7 @@ export function createSyncRecorder(): SyncRecorder {
         services: planned.services + waiting.services,
         endpoints: planned.endpoints + waiting.endpoints,
         triggersMs: [...planned.triggersMs, ...waiting.triggersMs],
+        sinceMs: planned.sinceMs || waiting.sinceMs,
       };
       waiting = nothing();
     },
@@ -101,8 +115,12 @@ export function createSyncRecorder(): SyncRecorder {
       all.observe(durationMs / 1000);
       (isFull ? full : partial).observe(durationMs / 1000);
       for (const triggerMs of planned.triggersMs) networkProgramming.observe(Math.max(0, nowMs - triggerMs) / 1000);
+      if (planned.sinceMs > 0) waits.observe(Math.max(0, nowMs - planned.sinceMs) / 1000);
       planned = nothing();
       lastSyncedMs = nowMs;
+    },
+    unchanged() {
+      waiting = nothing();
     },
   };
 }

@@ -18,6 +18,8 @@ export interface AgentStatus {
     readonly synced: boolean;
     readonly lastEventMs: number;
     readonly digest: string;
+    /** Absent when the objects come from elsewhere than the Kubernetes API. */
+    readonly api?: ApiStats;
   };
   /** Digest of the source state that is in force in the kernel (equals source.digest when nothing is pending). */
   readonly appliedDigest: string;
@@ -109,15 +111,6 @@ export interface VerdictCount {
 /** Counters for /metrics. No client address, no unbounded label. */
 export interface AgentCounters {
   readonly verdicts: readonly VerdictCount[];
-  readonly services: readonly {
-    readonly namespace: string;
-    readonly name: string;
-    readonly port: string;
-    readonly protocol: string;
-    readonly connections: number;
-    readonly packets: number;
-    readonly bytes: number;
-  }[];
   readonly notices: readonly { readonly reason: string; readonly count: number }[];
   readonly applies: {
     readonly total: number;
@@ -138,6 +131,18 @@ export interface AgentCounters {
   readonly flows: readonly { readonly table: string; readonly entries: number }[];
 }
 
+/** Counters of a Service port in one address family. */
+export interface ServiceCounters {
+  readonly namespace: string;
+  readonly name: string;
+  /** Its name, else its number. */
+  readonly port: string;
+  readonly protocol: string;
+  readonly connections: number;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
 export interface FlowFilter {
   /** Exact client, frontend or backend address. */
   readonly address?: string;
@@ -152,4 +157,9 @@ export interface AgentView {
   backends(): readonly BackendView[];
   flows(filter: FlowFilter): readonly FlowView[];
   counters(): AgentCounters;
+  /**
+   * Of all Service ports. Each step reads one row of a map, and other work may be done between two: what changes meanwhile is
+   * there or not, and nothing is counted twice.
+   */
+  serviceCounters(): Iterable<ServiceCounters>;
 }

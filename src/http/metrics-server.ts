@@ -1,4 +1,5 @@
 // /metrics in the Prometheus text format, made at scrape from what the agent counted.
+import { Readable } from "node:stream";
 import { createApp } from "./app.ts";
 import { type HttpServer, listening, type ServerOptions } from "./health-server.ts";
 import { createMetricsRegistry } from "./metrics.ts";
@@ -8,8 +9,8 @@ export function createMetricsServer(options: ServerOptions): HttpServer {
   const registry = createMetricsRegistry();
   const app = createApp(options.log);
   app.get("/metrics", async (_request, reply) => {
-    const text = await registry.render(options.view.counters(), options.view.status());
-    return reply.type(registry.contentType).send(text);
+    const text = await registry.render(options.view);
+    return reply.type(registry.contentType).send(Readable.from(text));
   });
   return listening(app, options, "--metrics-bind-address", "/metrics");
 }

@@ -1,38 +1,15 @@
 // Every metric of the agent, by name, with its help text: one table from which come /metrics and docs/metrics.md.
 // No label holds a client's address or anything else without bound.
-import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
-import type { AgentCounters, AgentStatus } from "../agent/view.ts";
-
-type Labels = Readonly<Record<string, string>>;
-interface Sample {
-  readonly labels?: Labels;
-  readonly value: number;
-}
-
-export interface MetricDefinition {
-  readonly name: string;
-  readonly type: "counter" | "gauge";
-  readonly labels: readonly string[];
-  readonly help: string;
-  read(counters: AgentCounters, status: AgentStatus): readonly Sample[];
-}
+import { setImmediate as othersTurn } from "node:timers/promises";
+import { collectDefaultMetrics, Registry } from "prom-client";
+import type { AgentCounters, AgentStatus, AgentView } from "../agent/view.ts";
+import { API_METRICS } from "./api-metrics.ts";
+import { type MetricDescription, metricHeader, type Sample, sampleText } from "./exposition.ts";
+import { KUBEPROXY_METRICS } from "./kubeproxy-metrics.ts";
+import type { MetricDefinition } from "./metric-definition.ts";
+import { readServiceSeries, SERVICE_METRICS, serviceText } from "./service-metrics.ts";
 
 const one = (value: number): readonly Sample[] => [{ value }];
-
-/** A counter of one Service port. */
-function serviceMetric(what: "connections" | "packets" | "bytes", help: string): MetricDefinition {
-  return {
-    name: `millrace_service_${what}_total`,
-    type: "counter",
-    labels: ["namespace", "service", "port", "protocol"],
-    help,
-    read: ({ services }) =>
-      services.map(({ namespace, name, port, protocol, ...counts }) => ({
-        labels: { namespace, service: name, port, protocol },
-        value: counts[what],
-      })),
-  };
-}
 
 function mapMetric(suffix: string, what: "entries" | "used" | "bytes", help: string): MetricDefinition {
   return {
@@ -44,7 +21,7 @@ function mapMetric(suffix: string, what: "entries" | "used" | "bytes", help: str
   };
 }
 
-export const METRICS: readonly MetricDefinition[] = [
+const AGENT_METRICS: readonly MetricDefinition[] = [
   {
     name: "millrace_build_info",
     type: "gauge",
@@ -72,6 +49,20 @@ export const METRICS: readonly MetricDefinition[] = [
     labels: [],
     help: "When the last change of an object came, in seconds since the epoch; 0 before the first.",
     read: (_, { source }) => one(source.lastEventMs / 1000),
+  },
+  {
+    name: "millrace_source_lag_seconds",
+    type: "gauge",
+    labels: [],
+    help: "How long the oldest change of an object that is not in force yet has waited; 0 when there is none.",
+    read: ({ syncs }) => one(syncs.waitingSinceMs === 0 ? 0 : Math.max(0, Date.now() - syncs.waitingSinceMs) / 1000),
+  },
+  {
+    name: "millrace_change_duration_seconds",
+    type: "histogram",
+    labels: [],
+    help: "From the arrival of a change of an object to its being in force; of changes in force at once the one that waited longest.",
+    read: ({ syncs }) => [{ value: syncs.waits }],
   },
   {
     name: "millrace_sync_proxy_rules_total",
@@ -116,12 +107,6 @@ export const METRICS: readonly MetricDefinition[] = [
     read: ({ verdicts }) =>
       verdicts.map(({ hook, verdict, packets }) => ({ labels: { hook, verdict }, value: packets })),
   },
-  serviceMetric("connections", "Connections and conversations that were given a backend, by Service port."),
-  serviceMetric(
-    "packets",
-    "Packets translated, by Service port; what is translated at the socket is not counted here.",
-  ),
-  serviceMetric("bytes", "Bytes of the packets translated, by Service port."),
   {
     name: "millrace_flows",
     type: "gauge",
@@ -148,36 +133,47 @@ export const METRICS: readonly MetricDefinition[] = [
   },
 ];
 
+const SMALL_METRICS = [...AGENT_METRICS, ...KUBEPROXY_METRICS, ...API_METRICS];
+
+export const METRICS: readonly MetricDescription[] = [...SMALL_METRICS, ...SERVICE_METRICS];
+
 export interface MetricsRegistry {
-  /** The text of /metrics for these numbers. */
-  render(counters: AgentCounters, status: AgentStatus): Promise<string>;
+  /**
+   * The text of /metrics in pieces, with turns of the event loop between them. What can fail to be read has been read when
+   * this resolves.
+   */
+  render(view: Pick<AgentView, "counters" | "serviceCounters" | "status">): Promise<AsyncGenerator<string>>;
   readonly contentType: string;
   /** Names of the metrics of the process itself (CPU, memory, event loop lag), in order. */
   processMetrics(): readonly { readonly name: string; readonly help: string }[];
 }
 
-/** A registry of its own: two agents in one process (tests) don't meet. */
+/** The process's metrics have a registry of their own: two agents in one process (tests) don't meet. */
 export function createMetricsRegistry(): MetricsRegistry {
   const registry = new Registry();
   // The event loop's lag is sampled by a timer: every 50 ms costs an idle agent next to nothing.
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 50 });
-  const own = new Set(METRICS.map(({ name }) => name));
-  const instruments = METRICS.map((definition) => {
-    const { name, help, labels } = definition;
-    const settings = { name, help, labelNames: [...labels], registers: [registry] };
-    return { definition, metric: definition.type === "counter" ? new Counter(settings) : new Gauge(settings) };
-  });
   return {
     contentType: registry.contentType,
-    processMetrics: () =>
-      registry.getMetricsAsArray().flatMap(({ name, help }) => (own.has(name) ? [] : [{ name, help }])),
-    render(counters, status) {
-      for (const { definition, metric } of instruments) {
-        // What is gone (a Service, a reason) leaves with the reset. The kernel is the one who counts.
-        metric.reset();
-        for (const { labels, value } of definition.read(counters, status)) metric.inc({ ...labels }, value);
-      }
-      return registry.metrics();
+    processMetrics: () => registry.getMetricsAsArray().map(({ name, help }) => ({ name, help })),
+    async render(view) {
+      const series = await readServiceSeries(view.serviceCounters());
+      await othersTurn();
+      const ofProcess = await registry.metrics();
+      await othersTurn();
+      const small = smallText(view.counters(), view.status());
+      return (async function* () {
+        yield small;
+        yield* serviceText(series);
+        yield ofProcess;
+      })();
     },
   };
+}
+
+function smallText(counters: AgentCounters, status: AgentStatus): string {
+  return SMALL_METRICS.map((metric) => {
+    const samples = metric.read(counters, status).map((sample) => sampleText(metric.name, sample));
+    return `${metricHeader(metric)}${samples.join("")}`;
+  }).join("");
 }

@@ -66,6 +66,7 @@ export function withNotices(view: AgentView, notices: () => readonly Notice[]): 
     services: () => view.services(),
     backends: () => view.backends(),
     flows: (filter) => view.flows(filter),
+    serviceCounters: () => view.serviceCounters(),
     status() {
       const status = view.status();
       return { ...status, notices: [...status.notices, ...notices()] };

@@ -1,12 +1,16 @@
 // An agent's view for tests of what shows it: everything is there, with values that are easy to find again.
+import type { SyncStats } from "../../src/agent/sync-stats.ts";
 import type {
   AgentCounters,
   AgentStatus,
   AgentView,
   BackendView,
   FlowView,
+  ServiceCounters,
   ServiceView,
 } from "../../src/agent/view.ts";
+import { Histogram, type HistogramData } from "../../src/lib/histogram.ts";
+import type { ApiStats } from "../../src/model/source.ts";
 
 export function agentStatus(over: Partial<AgentStatus> = {}): AgentStatus {
   return {
@@ -81,14 +85,69 @@ export function flowView(over: Partial<FlowView> = {}): FlowView {
   };
 }
 
+export function serviceCounters(over: Partial<ServiceCounters> = {}): ServiceCounters {
+  return {
+    namespace: "default",
+    name: "web",
+    port: "http",
+    protocol: "TCP",
+    connections: 5,
+    packets: 50,
+    bytes: 500,
+    ...over,
+  };
+}
+
+/** A histogram of two bounds, 0.25 s and 1 s, with these observations. */
+export function histogram(...seconds: number[]): HistogramData {
+  const data = new Histogram([0.25, 1]);
+  for (const one of seconds) data.observe(one);
+  return data;
+}
+
+export function syncStats(over: Partial<SyncStats> = {}): SyncStats {
+  return {
+    full: histogram(0.5),
+    partial: histogram(0.125, 0.125),
+    all: histogram(0.125, 0.125, 0.5),
+    networkProgramming: histogram(2),
+    waits: histogram(0.125, 2),
+    waitingSinceMs: 0,
+    services: { pending: 1, total: 12 },
+    endpoints: { pending: 2, total: 34 },
+    lastQueuedMs: 1_700_000_061_000,
+    lastSyncedMs: 1_700_000_060_000,
+    ...over,
+  };
+}
+
+export function apiStats(over: Partial<ApiStats> = {}): ApiStats {
+  const resource = { connected: true, synced: true, lastEventMs: 1_700_000_050_000, lists: 1, watches: 4 };
+  return {
+    requests: [
+      { code: "200", method: "GET", host: "192.168.122.11:6443", count: 8 },
+      { code: "<error>", method: "GET", host: "192.168.122.11:6443", count: 1 },
+    ],
+    durations: [{ verb: "LIST", host: "192.168.122.11:6443", ...histogram(0.125, 0.5) }],
+    resources: [
+      { resource: "services", ...resource, relists: {}, errors: {}, heldLists: 0 },
+      { resource: "endpointslices", ...resource, relists: { gone: 2 }, errors: { throttled: 3 }, heldLists: 1 },
+    ],
+    server: "192.168.122.11:6443",
+    certificateExpiresAt: 1_700_086_400,
+    execPluginCalls: { no_error: 6, plugin_execution_error: 1 },
+    reloads: 5,
+    ...over,
+  };
+}
+
 export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters {
   return {
     verdicts: [{ hook: "tc_ingress", verdict: "drop_no_backend", packets: 11 }],
-    services: [
-      { namespace: "default", name: "web", port: "http", protocol: "TCP", connections: 5, packets: 50, bytes: 500 },
-    ],
     notices: [{ reason: "no-pool", count: 1 }],
     applies: { total: 9, failed: 1, operations: 70, lastDurationSeconds: 0.00125 },
+    syncs: syncStats(),
+    api: undefined,
     maps: [{ map: "frontends", entries: 100, used: 3, bytes: 20_480 }],
     announcedAddresses: 1,
     flows: [{ table: "tcp_flows", entries: 2 }],
@@ -103,6 +162,7 @@ export function agentView(over: Partial<AgentView> = {}): AgentView {
     backends: () => [backendView()],
     flows: () => [flowView()],
     counters: () => agentCounters(),
+    serviceCounters: () => [serviceCounters()],
     ...over,
   };
 }
