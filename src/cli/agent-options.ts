@@ -56,14 +56,26 @@ export function mergeOptions(
   machine: MachineDefaults,
 ): AgentOptions {
   let options: Partial<AgentOptions> = {};
+  const origins: Record<string, string> = {};
   for (const setting of SETTINGS) {
     const given = findGiven(setting, sources, file, machine);
+    if (given.text !== "") origins[setting.name] = given.from;
     const part = readSetting(setting, given);
     const mapSizes = { ...options.mapSizes, ...part.mapSizes } as AgentOptions["mapSizes"];
     options = { ...options, ...part, mapSizes };
   }
   // Each setting of the table has contributed its part: a test compares the keys.
+  refuseTwoSources(origins);
   return options as AgentOptions;
+}
+
+/** `origins`: where each setting that is not empty came from. */
+function refuseTwoSources(origins: Readonly<Record<string, string>>): void {
+  const manifests = origins["manifests"];
+  const api = origins["kubeconfig"] ?? origins["apiserver"];
+  if (manifests === undefined || api === undefined) return;
+  const reason = "objects come either from manifests or from the Kubernetes API";
+  throw new Failure("usage", manifests, `could not use ${manifests} together with ${api}: ${reason}`);
 }
 
 function findGiven(

@@ -102,12 +102,12 @@ function bindAddress(text: string, need: "optional" | "required" = "optional"): 
   return text;
 }
 
-/** The origin of an API server: a path, as some proxies want one, is kept. */
+/** The address of an API server; a path, as some proxies want one, is kept. Credentials are the kubeconfig's business. */
 function serverUrl(text: string): string {
   if (text === "") return "";
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  const isServer = url !== undefined && (url.protocol === "https:" || url.protocol === "http:") && url.username === "";
-  if (!isServer || url.search !== "" || url.hash !== "") {
+  // URL would read "https:6443" as the host 0.0.25.43.
+  const url = /^https?:\/\//i.test(text) && URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || [url.username, url.password, url.search, url.hash].some((part) => part !== "")) {
     throw new WrongValue("https://HOST:PORT, or http:// for tests");
   }
   return url.href.replace(/\/$/, "");

@@ -16,14 +16,17 @@ function merge(
   environment: Record<string, string> = {},
   file: Record<string, string> = {},
 ) {
-  return mergeOptions({ flags: { manifests: "/m", ...flags }, environment, configFile: "/etc/m.yaml" }, file, machine);
+  return mergeOptions({ flags, environment, configFile: "/etc/m.yaml" }, file, machine);
 }
 
 describe("the agent's options", () => {
   it("are these by default", () => {
     expect(merge()).toEqual({
       nodeName: "node1",
-      manifests: ["/m"],
+      manifests: [],
+      kubeconfig: "",
+      apiServer: "",
+      trustLists: false,
       stateDir: "/var/lib/millrace",
       readOnly: false,
       cgroup: "/sys/fs/cgroup",
@@ -76,6 +79,13 @@ describe("the agent's options", () => {
     ["healthz-bind-address", ":10256", { healthzBindAddress: ":10256" }],
     ["metrics-bind-address", "[::1]:1", { metricsBindAddress: "[::1]:1" }],
     ["read-only", "true", { readOnly: true }],
+    ["manifests", "", { manifests: [] }],
+    ["kubeconfig", "/etc/k.conf", { kubeconfig: "/etc/k.conf" }],
+    ["apiserver", "https://10.0.0.1:6443/", { apiServer: "https://10.0.0.1:6443" }],
+    ["apiserver", "HTTPS://[FD00:0::1]:6443", { apiServer: "https://[fd00::1]:6443" }],
+    ["apiserver", "https://proxy/k8s/clusters/c1/", { apiServer: "https://proxy/k8s/clusters/c1" }],
+    ["apiserver", "http://127.0.0.1:8080", { apiServer: "http://127.0.0.1:8080" }],
+    ["trust-lists", "true", { trustLists: true }],
   ])("read --%s '%s'", (name, text, expected) => {
     expect(merge({ [name]: text })).toMatchObject(expected);
   });
@@ -93,7 +103,19 @@ describe("the agent's options", () => {
     ["service-cluster-ip-range", "10.96.0.0/33", "one CIDR"],
     ["service-cluster-ip-range", "10.0.0.0/8,11.0.0.0/8", "one of each family"],
     ["service-cluster-ip-range", "", "one CIDR"],
-    ["manifests", "", "--manifests must be one directory or file at least: current value is ''"],
+    ["manifests", "/a,,/b", "--manifests must be directories or files: current value is '/a,,/b'"],
+    ["kubeconfig", "admin.conf", "--kubeconfig must be an absolute path: current value is 'admin.conf'"],
+    ["apiserver", "10.0.0.1:6443", "--apiserver must be https://HOST:PORT, or http:// for tests"],
+    ["apiserver", "https:6443", "current value is 'https:6443'"],
+    ["apiserver", "https://", "https://HOST:PORT"],
+    ["apiserver", "https://h:65536", "https://HOST:PORT"],
+    ["apiserver", "ftp://h", "https://HOST:PORT"],
+    ["apiserver", "https://user@h", "https://HOST:PORT"],
+    ["apiserver", "https://:secret@h", "https://HOST:PORT"],
+    ["apiserver", "https://h/?timeout=1", "https://HOST:PORT"],
+    ["apiserver", "https://h/#top", "https://HOST:PORT"],
+    ["apiserver", "https://h /", "https://HOST:PORT"],
+    ["trust-lists", "always", "--trust-lists must be true or false: current value is 'always'"],
     ["node-name", "../../x", "the name of a Node"],
     ["node-name", "a".repeat(254), "the name of a Node"],
     ["cluster-domain", "Cluster_Local", "a domain name"],
@@ -129,6 +151,22 @@ describe("the agent's options", () => {
     );
   });
 
+  it.each([
+    [{ manifests: "/m", kubeconfig: "/k" }, {}, {}, "could not use --manifests together with --kubeconfig"],
+    [{ manifests: "/m", apiserver: "https://h" }, {}, {}, "could not use --manifests together with --apiserver"],
+    [{ kubeconfig: "/k" }, {}, { manifests: "/m" }, "manifests in /etc/m.yaml together with --kubeconfig"],
+    [{ manifests: "/m" }, { MILLRACE_APISERVER: "https://h" }, {}, "--manifests together with MILLRACE_APISERVER"],
+  ])("name one source of objects: %j, %j, %j", (flags, environment, file, message) => {
+    expect(() => merge(flags, environment, file)).toThrow(
+      expect.objectContaining({ code: "usage", message: expect.stringContaining(message) }),
+    );
+  });
+
+  it("may take one source back with an empty flag", () => {
+    const options = merge({ manifests: "", kubeconfig: "/k", apiserver: "https://h" }, {}, { manifests: "/m" });
+    expect(options).toMatchObject({ manifests: [], kubeconfig: "/k", apiServer: "https://h" });
+  });
+
   it("need a cgroup2 mount, and say how to get one", () => {
     const given = { flags: { manifests: "/m" }, environment: {}, configFile: "" };
     expect(() => mergeOptions(given, {}, { nodeName: "n", cgroup: "" })).toThrow(/mount -t cgroup2.*--cgroup/);
@@ -147,18 +185,12 @@ describe("the agent's options", () => {
   });
 
   it("have each a setting with a help text and a variable of its own", () => {
-    const keys = SETTINGS.map(
-      (setting) => Object.keys(setting.read(exampleOf(setting.name, setting.defaultValue(machine))))[0],
-    );
+    const keys = SETTINGS.map((setting) => Object.keys(setting.read(setting.defaultValue(machine)))[0]);
     expect([...new Set(keys)].sort()).toEqual(Object.keys(merge()).sort());
     expect(new Set(SETTINGS.map(({ name }) => environmentName(name))).size).toBe(SETTINGS.length);
     for (const { help } of SETTINGS) expect(help.length).toBeGreaterThan(10);
   });
 });
-
-function exampleOf(name: string, text: string): string {
-  return name === "manifests" ? "/m" : text;
-}
 
 describe("the configuration file", () => {
   it("has the flags' names as keys", async () => {
@@ -204,7 +236,7 @@ describe("the configuration file", () => {
       nodeName: "",
       cgroup: "",
     });
-    expect(options).toEqual(merge({ manifests: "/etc/millrace/manifests" }));
+    expect(options).toEqual(merge());
   });
 });
 

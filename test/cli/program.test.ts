@@ -87,7 +87,8 @@ describe("a command line", () => {
     [["services", "-o", "xml"], "argument 'xml' is invalid"],
     [["status", "--colour"], "unknown option '--colour'"],
     [["run", "--service-node-port-range", "x", "--manifests", "/m"], "--service-node-port-range must be first-last"],
-    [["run"], "--manifests must be one directory or file at least: current value is ''"],
+    [["run", "--manifests", "/m", "--apiserver", "https://h"], "could not use --manifests together with --apiserver"],
+    [["run", "--apiserver", "h:6443"], "--apiserver must be https://HOST:PORT"],
     [
       ["run", "--manifests", "/m", "--config", "/nonexistent.yaml"],
       "could not read the configuration /nonexistent.yaml",
