@@ -93,6 +93,18 @@ export function renderStatus(status: AgentStatus, { output }: Output, nowMs: num
     if (rows.length > 0) parts.push(`${title}:\n${table(header, rows, "  ")}`);
   };
   section(
+    "Kubernetes API",
+    ["RESOURCE", "STATE", "LAST-EVENT", "RELISTS", "HELD-LISTS", "ERRORS"],
+    (status.source.api?.resources ?? []).map((resource) => [
+      resource.resource,
+      resourceState(resource),
+      since(resource.lastEventMs, nowMs),
+      reasonCounts(resource.relists),
+      String(resource.heldLists),
+      reasonCounts(resource.errors),
+    ]),
+  );
+  section(
     "Devices",
     ["NAME", "INDEX", "ROLE", "PROGRAMS"],
     status.devices.map(({ name, ifindex, role, programs }) => [name, String(ifindex), role, orNone(programs)]),
@@ -127,15 +139,44 @@ export function renderStatus(status: AgentStatus, { output }: Output, nowMs: num
   return parts.join("\n");
 }
 
+function since(ms: number, nowMs: number): string {
+  return ms === 0 ? "never" : `${age(nowMs - ms)} ago`;
+}
+
+type Api = NonNullable<AgentStatus["source"]["api"]>;
+
+function resourceState({ connected, synced }: Api["resources"][number]): string {
+  if (connected) return synced ? "watching" : "listing";
+  return synced ? "disconnected" : "connecting";
+}
+
+/** gone:2,silent:1 */
+function reasonCounts(counts: Readonly<Record<string, number>>): string {
+  const seen = Object.entries(counts).filter(([, count]) => count > 0);
+  return orNone(seen.map(([reason, count]) => `${reason}:${count}`));
+}
+
+/** The server, and the client certificate's end where there is one. */
+function apiFacts({ server, certificateExpiresAt }: Api, nowMs: number): string {
+  const answering = server === "" ? "no server has answered yet" : `server ${server}`;
+  if (certificateExpiresAt === undefined) return answering;
+  const endsMs = certificateExpiresAt * 1000;
+  const end = endsMs > nowMs ? `ends in ${age(endsMs - nowMs)}` : `ended ${since(endsMs, nowMs)}`;
+  return `${answering}, client certificate ${end}`;
+}
+
 function facts(status: AgentStatus, nowMs: number): string {
   const { source, lastApply } = status;
-  const since = (ms: number) => (ms === 0 ? "never" : `${age(nowMs - ms)} ago`);
   const pending = status.appliedDigest === source.digest ? "" : "; a newer state is not in force yet";
-  const applied = `${lastApply.operations} operations in ${lastApply.durationMs.toFixed(1)} ms, ${since(lastApply.atMs)}`;
+  const applied = `${lastApply.operations} operations in ${lastApply.durationMs.toFixed(1)} ms, ${since(lastApply.atMs, nowMs)}`;
   const lines: [string, string][] = [
     ["Node", `${status.node}, Millrace ${status.version}, up ${age(nowMs - status.startedMs)}`],
     ["Health", status.healthy ? "healthy" : `not healthy: ${status.unhealthy.join("; ")}`],
-    ["Source", `${source.kind}, ${source.synced ? "synced" : "not synced"}, last change ${since(source.lastEventMs)}`],
+    [
+      "Source",
+      `${source.kind}, ${source.synced ? "synced" : "not synced"}, last change ${since(source.lastEventMs, nowMs)}`,
+    ],
+    ...(source.api === undefined ? [] : [["API", apiFacts(source.api, nowMs)] satisfies [string, string]]),
     ["Applied", `${applied}${pending}${lastApply.error === "" ? "" : `; failed: ${lastApply.error}`}`],
     ["Datapath", `sockets ${status.sockets}, XDP ${status.xdp}, attached by ${status.attach}`],
     ["Layout", status.layout],

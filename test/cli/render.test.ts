@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { renderBackends, renderFlows, renderServices, renderStatus } from "../../src/cli/render.ts";
 import { age, bytes, portList, printable } from "../../src/lib/text.ts";
-import { agentStatus, backendView, flowView, serviceView } from "../http/view-fixture.ts";
+import type { ApiStats } from "../../src/model/source.ts";
+import { agentStatus, apiStats, backendView, flowView, serviceView } from "../http/view-fixture.ts";
 
 const text = (lines: string) => lines.replace(/^\n/, "");
 
@@ -119,6 +120,57 @@ Notices:
   error      port-in-use   Service default/web   spec.ports[0].nodePort   web.yaml   another has it
 `),
     );
+  });
+});
+
+describe("status with the Kubernetes API as source", () => {
+  const nowMs = 1_700_000_090_000;
+  const [services, slices] = apiStats().resources;
+  const withApi = (over: Partial<ApiStats> = {}) =>
+    agentStatus({
+      source: { kind: "kubernetes", synced: true, lastEventMs: 1_700_000_050_000, digest: "d1", api: apiStats(over) },
+    });
+
+  it("shows server, certificate, and how it goes with each resource", () => {
+    const shown = renderStatus(withApi(), { output: "table" }, nowMs);
+    expect(shown).toContain(
+      text(`
+Source:   kubernetes, synced, last change 40s ago
+API:      server 192.168.122.11:6443, client certificate ends in 23h
+Applied:  7 operations`),
+    );
+    expect(shown).toContain(
+      text(`
+Kubernetes API:
+  RESOURCE         STATE      LAST-EVENT   RELISTS   HELD-LISTS   ERRORS
+  services         watching   40s ago      <none>    0            <none>
+  endpointslices   watching   40s ago      gone:2    1            throttled:3
+
+Devices:`),
+    );
+  });
+
+  it.each([
+    [true, true, "watching"],
+    [true, false, "listing"],
+    [false, true, "disconnected"],
+    [false, false, "connecting"],
+  ])("calls a resource that is connected: %s, and synced: %s, %s", (connected, synced, word) => {
+    const status = withApi({ resources: [{ ...services!, connected, synced, lastEventMs: 0 }] });
+    expect(renderStatus(status, { output: "table" }, nowMs)).toMatch(new RegExp(`services +${word} +never`));
+  });
+
+  it.each([
+    [{ server: "", certificateExpiresAt: undefined }, "no server has answered yet"],
+    [{ certificateExpiresAt: undefined }, "server 192.168.122.11:6443"],
+    [{ certificateExpiresAt: 1_700_000_030 }, "server 192.168.122.11:6443, client certificate ended 60s ago"],
+  ])("says of %j: %s", (over, words) => {
+    expect(renderStatus(withApi(over), { output: "table" }, nowMs)).toContain(`\nAPI:      ${words}\n`);
+  });
+
+  it("is JSON with all of the source", () => {
+    const status = withApi({ resources: [slices!] });
+    expect(JSON.parse(renderStatus(status, { output: "json" }, nowMs)).source).toEqual(status.source);
   });
 });
 
