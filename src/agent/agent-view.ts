@@ -2,13 +2,7 @@
 // are asked for. Changes nothing.
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { listFlows } from "../datapath/flow-table.ts";
-import {
-  FINGERPRINT,
-  HOOK_VALUES,
-  readServiceCounters,
-  SERVICE_COUNTERS,
-  VERDICT_VALUES,
-} from "../datapath/layout.gen.ts";
+import { FINGERPRINT, HOOK_VALUES, VERDICT_VALUES } from "../datapath/layout.gen.ts";
 import { announcerOf } from "../l2/eligibility.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
@@ -18,6 +12,7 @@ import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
 import type { NodeNetwork } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
+import { createTotalsReader, type ServiceTotals, serviceCounters } from "./service-counters.ts";
 import type { SyncStats } from "./sync-stats.ts";
 import type {
   AgentCounters,
@@ -25,7 +20,6 @@ import type {
   AgentView,
   BackendView,
   FlowView,
-  ServiceCounters,
   ServiceView,
   VerdictCount,
 } from "./view.ts";
@@ -91,32 +85,12 @@ export function readVerdicts(dataplane: Dataplane): VerdictCount[] {
   return counts;
 }
 
-interface Totals {
-  connections: number;
-  packets: number;
-  bytes: number;
-}
-
 const hostAndPort = (address: string, port: number): string =>
   address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 
 export function createAgentView(parts: ViewParts): AgentView {
   const { options, state, syncs, model, source, dataplane, network, announcer, attachments } = parts;
-  const serviceStats = dataplane.map("service_stats");
-  const statBytes = new Uint8Array(serviceStats.valueBytes);
-  const cpus = possibleCpus();
-
-  function totalsOf(serviceId: number): Totals {
-    const totals = { connections: 0, packets: 0, bytes: 0 };
-    if (!serviceStats.lookupInto(uint32(serviceId), statBytes)) return totals;
-    for (let cpu = 0; cpu < cpus; cpu++) {
-      const counters = readServiceCounters(statBytes, cpu * SERVICE_COUNTERS.size);
-      totals.connections += Number(counters.connections + counters.socketConnections);
-      totals.packets += Number(counters.packets);
-      totals.bytes += Number(counters.bytes);
-    }
-    return totals;
-  }
+  const totalsOf = createTotalsReader(dataplane.map("service_stats"));
 
   const allNotices = (): Notice[] => [
     ...source.notices(),
@@ -188,7 +162,10 @@ export function createAgentView(parts: ViewParts): AgentView {
   }
 
   function services(): ServiceView[] {
-    const ports = new Map<string, { totals: Totals; ids: Map<string, { serviceId: number; backends: number }> }>();
+    const ports = new Map<
+      string,
+      { totals: ServiceTotals; ids: Map<string, { serviceId: number; backends: number }> }
+    >();
     for (const view of model.servicePorts()) {
       if (view.kind !== "service") continue;
       let known = ports.get(view.service);
@@ -311,18 +288,14 @@ export function createAgentView(parts: ViewParts): AgentView {
     };
   }
 
-  function* serviceCounters(): Generator<ServiceCounters> {
-    const seen = new Set<number>();
-    for (const { kind, serviceId, service, portName, port, protocol } of model.servicePorts()) {
-      // A Service that was deleted and came back while others had their turn may have the same id again.
-      if (kind !== "service" || seen.has(serviceId)) continue;
-      seen.add(serviceId);
-      const [namespace = "", name = ""] = service.split("/");
-      yield { namespace, name, port: portName === "" ? String(port) : portName, protocol, ...totalsOf(serviceId) };
-    }
-  }
-
-  return { status, services, backends, flows, counters, serviceCounters };
+  return {
+    status,
+    services,
+    backends,
+    flows,
+    counters,
+    serviceCounters: () => serviceCounters(model.servicePorts(), totalsOf),
+  };
 }
 
 /** Reasons for which the allocator left a LoadBalancer Service without an address. */
