@@ -19,12 +19,12 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test bench demo docs clean format
+.PHONY: help setup bpf build bundle check test bench demo cluster cluster-programs cluster-down test-cluster docs clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
 	@echo
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
 	@echo
 	@echo 'A fresh clone needs nothing before: test, bench and demo set up and build by themselves.'
 
@@ -66,11 +66,26 @@ demo: ## Three nodes, every example manifest, one line for each (ONCE=1: then ta
 	@$(MAKE) build >&2
 	@exec dist/millrace lab demo $(if $(filter 1,$(ONCE)),--once)
 
+cluster: cluster-programs ## A real cluster in namespaces (PROXY=millrace|nftables|iptables|none, CNI=ptp|bridge, NAME=cluster)
+	@node test/cluster/main.ts up $(if $(PROXY),--proxy $(PROXY)) $(if $(CNI),--cni $(CNI)) $(if $(NAME),--name $(NAME))
+
+# Kubernetes, etcd and CoreDNS are built from source once, which takes minutes, and kept in .cache/.
+cluster-programs: build
+	@test/cluster/setup.sh >&2
+	@mkdir -p .cache/cluster
+	@flock .cache/cluster/.lock node test/cluster/main.ts build
+
+cluster-down: setup ## Take the cluster away (NAME=cluster)
+	@node test/cluster/main.ts down $(if $(NAME),--name $(NAME))
+
+test-cluster: cluster-programs ## The tests that need a real cluster (one file: make test-cluster FILES=test/cluster/cluster)
+	@vitest run --config test/cluster/vitest.config.ts $(FILES)
+
 docs: setup ## Write what is generated of the documentation: command line, metrics, reference configuration
 	@node scripts/docs.ts
 
 format: ## Format and fix what can be fixed
 	@biome check --write --log-level=warn .
 
-clean: ## Remove what was built (node_modules stays)
+clean: ## Remove what was built (node_modules and .cache stay)
 	@rm -rf build dist

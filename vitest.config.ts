@@ -1,4 +1,5 @@
 // Two groups: unit tests side by side; tests that meet the kernel (namespaces, programs, sysctls) one file after another.
+// Tests that need a real cluster are apart: test/cluster/vitest.config.ts.
 import { defineConfig } from "vitest/config";
 
 const KERNEL = ["test/kernel/**/*.test.ts", "test/lab/**/*.test.ts", "test/**/*.kernel.test.ts"];
@@ -11,7 +12,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: KERNEL,
+          exclude: [...KERNEL, "test/cluster/**"],
           testTimeout: 30_000,
           sequence: { groupOrder: 0 },
         },

@@ -220,7 +220,7 @@ describe("what pages name", () => {
 });
 
 describe("commands", () => {
-  const targets = new Set([...read("Makefile").matchAll(/^([a-z]+):/gm)].map((match) => match[1]!));
+  const targets = new Set([...read("Makefile").matchAll(/^([a-z-]+):/gm)].map((match) => match[1]!));
   let program: Command;
   const flags = new Set<string>();
 
