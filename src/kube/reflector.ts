@@ -4,21 +4,22 @@
 
 import { problemOf, problemOfEvent, type Verb } from "./answers.ts";
 import { ApiError } from "./api-error.ts";
-import { ApiProblem, excerpt, type ProblemReason, parseJson } from "./api-problem.ts";
+import { type AnswerProblem, ApiProblem, excerpt, type ProblemReason, parseJson } from "./api-problem.ts";
 import { createBackoff } from "./backoff.ts";
-import { type Clock, sleep } from "./clock.ts";
+import { type Clock, sleep, type Timer } from "./clock.ts";
 import type { KnownObjects } from "./known-objects.ts";
 import { createLineSplitter } from "./lines.ts";
 import { createItemSplitter } from "./list-pages.ts";
 import type { Resource } from "./resources.ts";
-import type { ApiResponse, ApiTransport } from "./transport.ts";
+import type { ApiTransport } from "./transport.ts";
 import { isBefore, parseWatchEvent } from "./watch-event.ts";
 
 const HEAD_TIMEOUT_MS = 30_000;
 /** API servers send a bookmark a minute. */
 const SILENCE_MS = 100_000;
-/** A server that does not know streaming lists may simply never end one. */
-const LIST_SILENCE_MS = 30_000;
+const PAGE_SILENCE_MS = 30_000;
+/** A server that does not know streaming lists may simply never end one; a list in pages is dearer, but sure. */
+const LIST_SILENCE_MS = 10_000;
 /** A watch that stood this long worked: what was wrong before is over. */
 const LIVED_MS = 5_000;
 /** Between a list that takes away too much and the one that must agree with it. */
@@ -92,6 +93,9 @@ const NEEDS_LIST: Readonly<Partial<Record<ProblemReason, RelistReason>>> = {
   "out-of-order": "out-of-order",
 };
 
+/** Problems within a streaming list that lists in pages may be free of. */
+const REFUSES_STREAMING: ReadonlySet<AnswerProblem> = new Set(["refused", "silent"]);
+
 /**
  * applied: the list is in force, a watch is to follow; ended: so did the watch; again: in pages, the server streams no lists;
  * held: a second list must agree; absent: the server does not have the resource.
@@ -139,13 +143,13 @@ export function createReflector(options: ReflectorOptions): Reflector {
     verb: Verb,
     query: Readonly<Record<string, string>>,
     silenceMs: () => number,
-    onHead: (response: ApiResponse) => Promise<void> | void,
+    onHead: () => void,
     take: (chunk: Uint8Array) => void,
   ): Promise<void> {
     const given = new AbortController();
     const giveUp = (): void =>
       given.abort(new ApiProblem("silent", `could not ${verb} ${resource.name}: the API server fell silent`));
-    let silence = clock.after(silenceMs(), giveUp);
+    let silence: Timer | undefined;
     try {
       const response = await transport.get(resource.path, query, {
         signal: AbortSignal.any([signal, given.signal]),
@@ -154,7 +158,8 @@ export function createReflector(options: ReflectorOptions): Reflector {
         verb: verb === "list" ? "LIST" : "WATCH",
       });
       if (response.status !== 200) throw await problemOf(response, resource, verb);
-      await onHead(response);
+      onHead();
+      silence = clock.after(silenceMs(), giveUp);
       for await (const chunk of response.body) {
         take(chunk);
         silence.stop();
@@ -162,7 +167,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
         silence = clock.after(silenceMs(), giveUp);
       }
     } finally {
-      silence.stop();
+      silence?.stop();
     }
   }
 
@@ -227,6 +232,8 @@ export function createReflector(options: ReflectorOptions): Reflector {
       if (event.type === "ERROR") {
         const found = problemOfEvent(event.object, resource);
         if (version !== undefined) forgetVersion(NEEDS_LIST[found.reason] ?? "server-error");
+        // An API server whose etcd cannot tell how far a watch has come says so in the stream.
+        if (inList && found.reason === "server-error") throw new ApiProblem("refused", found.message, { cause: found });
         throw found;
       }
       if (event.type === "BOOKMARK") {
@@ -280,7 +287,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
     } catch (error) {
       if (error === HELD) return "held";
       const reason = inList && error instanceof ApiProblem ? error.reason : undefined;
-      if (reason !== "refused" && reason !== "silent") throw error;
+      if (reason === undefined || !REFUSES_STREAMING.has(reason)) throw error;
       streamingRefusedAt = clock.now();
       return "again";
     } finally {
@@ -295,7 +302,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
     await exchange(
       "list",
       query,
-      () => LIST_SILENCE_MS,
+      () => PAGE_SILENCE_MS,
       () => {},
       (chunk) => {
         for (const item of items.push(chunk)) objects.listed(parseJson(item));

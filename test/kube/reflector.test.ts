@@ -160,9 +160,17 @@ describe("the first list", () => {
     const call = await setup.nextCall();
     call.answer(200);
     call.send(event("ADDED", service("a")));
-    const pages = await setup.nextCall(31_000);
+    const pages = await setup.nextCall(11_000);
     expect(call.closed).toBe(true);
     expect(pages.query).toMatchObject({ limit: "500" });
+  });
+
+  it("comes in pages from a server that breaks a streaming list off by a failure of its own", async () => {
+    const setup = await start();
+    const call = await setup.nextCall();
+    call.answer(200);
+    call.send(errorEvent(status(500, "InternalError", "RequestWatchProgress is disabled")));
+    expect((await setup.nextCall(0)).query).toMatchObject({ limit: "500" });
   });
 
   it("comes in pages from a server whose first bookmark ends nothing", async () => {

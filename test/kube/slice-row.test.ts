@@ -1,0 +1,253 @@
+// EndpointSlices in columns: the same as through wire/normalise.ts, refused by field, and the same after crossing threads.
+import { describe, expect, it } from "vitest";
+import { endpointAddress, plainAddress } from "../../src/kube/endpoint-address.ts";
+import type { Change } from "../../src/kube/row.ts";
+import { createUnpacker, packChanges } from "../../src/kube/rows.ts";
+import { takeSlice } from "../../src/kube/slice-row.ts";
+import { addressBytes, canonicalAddress, readAddress, unusableReason } from "../../src/lib/address.ts";
+import type { EndpointSliceObject } from "../../src/wire/kubernetes.ts";
+import { normaliseEndpointSlice } from "../../src/wire/normalise.ts";
+import { type Json, type SliceFields, slice } from "./objects.ts";
+
+function change(object: Json): Change & { kind: "EndpointSlice" } {
+  const taken = takeSlice(object);
+  if (taken.outcome !== "taken" || taken.change.kind !== "EndpointSlice")
+    throw new Error(`not taken: ${JSON.stringify(taken)}`);
+  return taken.change;
+}
+
+/** What comes out of the main loop's side. */
+function crossed(...changes: readonly Change[]): unknown[] {
+  const events = createUnpacker().unpack(structuredClone(packChanges(changes)));
+  return events.map((event) =>
+    event.kind === "EndpointSlice" && event.object !== undefined
+      ? { ...event, object: { ...event.object, endpoints: [...event.object.endpoints] } }
+      : event,
+  );
+}
+
+const SLICES: readonly [string, SliceFields][] = [
+  ["plain", {}],
+  ["several endpoints", { addresses: ["10.244.1.5", "10.244.2.5", "192.168.7.1"] }],
+  ["none", { addresses: [] }],
+  ["no endpoints field", { top: { endpoints: null } }],
+  ["no conditions", { endpoint: { conditions: undefined } }],
+  ["conditions of null", { endpoint: { conditions: { ready: null, serving: null, terminating: null } } }],
+  ["not ready", { endpoint: { conditions: { ready: false } } }],
+  ["terminating and serving", { endpoint: { conditions: { ready: false, serving: true, terminating: true } } }],
+  ["host names", { endpoint: { hostname: "db-0" } }],
+  ["no node and no pod", { endpoint: { nodeName: null, targetRef: null } }],
+  ["a target that is no Pod", { endpoint: { targetRef: { kind: "Node", name: "node1" } } }],
+  ["a pod without namespace", { endpoint: { targetRef: { kind: "Pod", name: "web-0" } } }],
+  ["a pod of another namespace", { endpoint: { targetRef: { kind: "Pod", namespace: "other", name: "web-0" } } }],
+  [
+    "ports without name, protocol or number",
+    { top: { ports: [{ port: 80 }, { name: "all" }, { name: "x", port: 9, protocol: "UDP" }] } },
+  ],
+  ["no ports", { top: { ports: null } }],
+  [
+    "addresses that no endpoint may have",
+    { addresses: ["127.0.0.1", "10.0.0.1", "169.254.1.1", "224.0.0.1", "0.0.0.0"] },
+  ],
+  ["IPv6", { addresses: ["fd00:10:244:1::5", "fe80::1", "2001:DB8::1", "::1", "::"], top: { addressType: "IPv6" } }],
+];
+
+describe("a slice", () => {
+  it.each(SLICES)(
+    "with %s is the same as through the normaliser of manifests, but for names that nothing needs",
+    (_, fields) => {
+      const object = slice("web-1", fields);
+      const { slice: expected } = normaliseEndpointSlice(object as unknown as EndpointSliceObject);
+      expect(crossed(change(object))).toEqual([
+        {
+          kind: "EndpointSlice",
+          key: "default/web-1",
+          object: {
+            ...expected,
+            endpoints: [...(expected?.endpoints ?? [])].map((one) => ({ ...one, hostname: "", pod: "" })),
+          },
+        },
+      ]);
+    },
+  );
+
+  it("keeps the first address of an endpoint that can be used", () => {
+    const { content } = change(slice("web", { endpoint: { addresses: ["127.0.0.1", "10.1.1.1", "10.1.1.2"] } }));
+    expect(content?.addresses).toEqual(["10.1.1.1"]);
+  });
+
+  it("says which addresses were left out, and why", () => {
+    const taken = takeSlice(slice("web", { addresses: ["10.1.1.1", "127.0.0.1", "10.1.1.300"] }));
+    expect(taken.outcome === "taken" && taken.complaints).toEqual([
+      {
+        field: "endpoints[1].addresses[0]",
+        reason: "endpoint-refused",
+        message:
+          'endpoints[1].addresses[0]: Invalid value: "127.0.0.1": may not be a loopback address; this address is left out',
+      },
+      {
+        field: "endpoints[2].addresses[0]",
+        reason: "endpoint-refused",
+        message:
+          'endpoints[2].addresses[0]: Invalid value: "10.1.1.300": must be a valid IP address; this address is left out',
+      },
+    ]);
+  });
+
+  it("has the time of the change that led to it", () => {
+    const timed = change(slice("web", { trigger: "2026-01-01T00:00:01.5Z" }));
+    expect(timed.triggerMs).toBe(Date.UTC(2026, 0, 1, 0, 0, 1, 500));
+    expect(crossed(timed)[0]).toMatchObject({ triggerMs: timed.triggerMs });
+    expect(change(slice("web", { trigger: "soon" })).triggerMs).toBe(0);
+  });
+
+  it.each<[string, Json]>([
+    ["of no Service", { metadata: { name: "a", namespace: "b", labels: {} }, addressType: "IPv4", endpoints: [] }],
+    ["with host names for addresses", slice("a", { top: { addressType: "FQDN" } })],
+  ])("%s is of no use", (_, object) => {
+    expect(takeSlice(object).outcome).toBe("skipped");
+  });
+
+  it.each<[string, unknown]>([
+    ["", null],
+    ["", []],
+    ["metadata", { ...slice("a"), metadata: 7 }],
+    ["metadata.name", { ...slice("a"), metadata: { namespace: "default" } }],
+    ["metadata.namespace", { ...slice("a"), metadata: { name: "a", namespace: 1 } }],
+    ["metadata.labels", { ...slice("a"), metadata: { name: "a", namespace: "b", labels: "x" } }],
+    ["addressType", slice("a", { top: { addressType: "IPX" } })],
+    ["endpoints", slice("a", { top: { endpoints: {} } })],
+    ["endpoints[0]", slice("a", { top: { endpoints: ["10.0.0.1"] } })],
+    ["endpoints[0].addresses", slice("a", { endpoint: { addresses: "10.0.0.1" } })],
+    ["endpoints[0].addresses[0]", slice("a", { endpoint: { addresses: [1] } })],
+    ["endpoints[0].conditions", slice("a", { endpoint: { conditions: true } })],
+    ["endpoints[0].conditions.ready", slice("a", { endpoint: { conditions: { ready: "yes" } } })],
+    ["endpoints[0].nodeName", slice("a", { endpoint: { nodeName: {} } })],
+    ["ports", slice("a", { top: { ports: 80 } })],
+    ["ports[0].port", slice("a", { top: { ports: [{ port: "80" }] } })],
+    ["ports[0].port", slice("a", { top: { ports: [{ port: 70000 }] } })],
+    ["ports[0].protocol", slice("a", { top: { ports: [{ port: 80, protocol: "ICMP" }] } })],
+  ])("with a wrong %s is refused by that field", (field, object) => {
+    const taken = takeSlice(object);
+    expect(taken.outcome).toBe("refused");
+    expect(taken.outcome === "refused" && taken.complaints.map((one) => one.field)).toEqual([field]);
+  });
+
+  it("has another hash for every difference that the model can see, and none else", () => {
+    const hashes = SLICES.map(([, fields]) => {
+      const taken = takeSlice(slice("web-1", fields));
+      return taken.outcome === "taken" ? taken.hash : 0;
+    });
+    const contents = SLICES.map(([, fields]) => JSON.stringify(change(slice("web-1", fields)).content));
+    expect(new Set(hashes).size).toBe(new Set(contents).size);
+    const same = takeSlice(slice("web-1", { version: 99, trigger: "2026-01-01T00:00:00Z", top: { extra: 1 } }));
+    expect(same.outcome === "taken" && same.hash).toBe(hashes[0]);
+  });
+});
+
+describe("changes in one message", () => {
+  it("keep their order for each object, those that go included", () => {
+    const first = change(slice("a"));
+    const gone = { ...first, content: undefined };
+    const again = change(slice("a", { addresses: ["10.244.9.9", "10.244.9.10"] }));
+    const other = change(slice("b", { of: "db", top: { ports: [{ name: "sql", port: 5432 }] } }));
+    const node: Change = { kind: "Node", key: "node1", content: undefined };
+    const shapes = crossed(first, node, gone, other, again).map((event) => {
+      const { kind, key, object } = event as {
+        kind: string;
+        key: string;
+        object?: { service: string; endpoints: unknown[] };
+      };
+      return `${kind} ${key} ${object === undefined ? "gone" : `${object.service} ${object.endpoints.length}`}`;
+    });
+    expect(shapes).toEqual([
+      "Node node1 gone",
+      "EndpointSlice default/a web 1",
+      "EndpointSlice default/a gone",
+      "EndpointSlice default/b db 1",
+      "EndpointSlice default/a web 2",
+    ]);
+  });
+});
+
+describe("an endpoint's address", () => {
+  const random = (() => {
+    let state = 12345;
+    return (below: number): number => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+  })();
+  const edges = [
+    ...["0.0.0.0", "1.2.3.4", "01.2.3.4", "1.2.3", "1.2.3.4.5", "1.2.3.256", "1..2.3", "1.2.3.", ".1.2.3", "127.0.0.1"],
+    ...[
+      "169.253.1.1",
+      "169.254.1.1",
+      "223.255.255.255",
+      "224.0.0.1",
+      "255.255.255.255",
+      " 1.2.3.4",
+      "1.2.3.4 ",
+      "1.2.3.0x4",
+    ],
+    ...[
+      "",
+      "::",
+      "::1",
+      "::2",
+      "fd00::1",
+      "FD00::1",
+      "fd00:0::1",
+      "fd00::1::2",
+      "fe80::1",
+      "febf::1",
+      "fec0::1",
+      "ff02::1",
+    ],
+    ...[
+      "2001:db8::1%eth0",
+      "::ffff:1.2.3.4",
+      "::ffff:102:304",
+      "2001:db8:0:0:1::1",
+      "2001:db8:0:1:1:1:1:1",
+      "1:2:3:4:5:6:7:8",
+    ],
+    ...[
+      "1:2:3:4:5:6:7:8:9",
+      "1:2:3:4:5:6:7",
+      "g::1",
+      "2001:db8::zz",
+      "12345::1",
+      "2001::",
+      ":1",
+      "1:",
+      "x".repeat(500),
+    ],
+  ];
+  const drawn = Array.from({ length: 2000 }, (_, i) => {
+    const bytes = addressBytes("::");
+    if (i % 2 === 0) {
+      bytes[10] = 0xff;
+      bytes[11] = 0xff;
+      for (let at = 12; at < 16; at++) bytes[at] = random(256);
+    } else for (let at = 0; at < 16; at++) bytes[at] = random(3) === 0 ? 0 : random(256);
+    return readAddress(bytes);
+  });
+
+  it("that is taken at once is one that lib/address.ts would take unchanged", () => {
+    const wrong = [...edges, ...drawn].filter(
+      (text) =>
+        plainAddress(text) !== undefined && !(canonicalAddress(text) === text && unusableReason(text) === undefined),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  it("is taken at once in nearly every case", () => {
+    const usable = drawn.filter((text) => endpointAddress(text).use === "used");
+    const slow = usable.filter((text) => plainAddress(text) === undefined);
+    expect(usable.length).toBeGreaterThan(1500);
+    expect(slow.length / usable.length).toBeLessThan(0.25);
+    for (const text of ["10.244.1.5", "192.168.1.1", "1.0.0.1", "fd00:10:244:1::5", "2001:db8::1"])
+      expect(plainAddress(text)).toBe(text);
+  });
+});
