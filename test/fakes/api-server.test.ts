@@ -9,6 +9,7 @@ import type { Access } from "./api-server/access.ts";
 import { type CertificateRequest, TestAuthority } from "./api-server/certificates.ts";
 import { ClusterObjects } from "./api-server/cluster-objects.ts";
 import { CONTRACT } from "./api-server/contract.ts";
+import { createControl } from "./api-server/control.ts";
 import { FakeApiServer, type FakeApiServerOptions } from "./api-server/fake-api-server.ts";
 import type { Fault } from "./api-server/faults.ts";
 import type { KubernetesObject } from "./api-server/object-store.ts";
@@ -813,6 +814,72 @@ describe("a generated cluster", () => {
 
   it("is refused when it does not fit into the pods' range", () => {
     expect(() => new ClusterObjects({ services: 100_000, endpoints: 100, nodes: 10 })).toThrow(RangeError);
+  });
+});
+
+describe("the control paths", () => {
+  const cluster = new ClusterObjects({ services: 2, endpoints: 1, nodes: 1 });
+  async function serveControlled(): Promise<{
+    server: FakeApiServer;
+    control: (name: string, body?: object) => Promise<Answer>;
+  }> {
+    const server: FakeApiServer = await serve({ control: createControl(() => server, cluster) });
+    server.put(...cluster.all());
+    const control = async (name: string, body: object = {}): Promise<Answer> => {
+      const response = await fetch(`${server.url}/control/${name}`, { method: "POST", body: JSON.stringify(body) });
+      return { status: response.status, headers: response.headers, body: await response.json() };
+    };
+    return { server, control };
+  }
+
+  it("write and delete any object, and tell the revision and the time", async () => {
+    const { server, control } = await serveControlled();
+    const { revision } = server.store;
+    const put = await control("put", { objects: [service("x")] });
+    expect(put.body).toEqual({ revision: revision + 1, timeMs: expect.closeTo(Date.now(), -4) });
+    expect((await get(server, "/api/v1/namespaces/shop/services/x")).status).toBe(200);
+    const deleted = await control("delete", { resource: "services", key: "shop/x" });
+    expect(deleted.body.revision).toBe(revision + 2);
+    expect((await get(server, "/api/v1/namespaces/shop/services/x")).status).toBe(404);
+  });
+
+  it("go back to a saved state, and forget history", async () => {
+    const { server, control } = await serveControlled();
+    const saved = await control("snapshot");
+    await control("change");
+    expect((await control("compact")).body.revision).toBe(saved.body.revision + 1);
+    expect(server.store.collection("endpointslices").floor).toBe(saved.body.revision + 1);
+    expect((await control("restore")).body.revision).toBe(saved.body.revision);
+    await expect.poll(() => server.store.revision).toBe(saved.body.revision);
+  });
+
+  it("change who may do what, silence watches and break connections", async () => {
+    const { server, control } = await serveControlled();
+    const watcher = await watch(server, "watch=1&resourceVersion=1");
+    await watcher.count(2);
+    await control("silence", { resource: "services" });
+    await control("put", { objects: [service("unheard")] });
+    await control("disconnect");
+    expect((await watcher.ended()).end).toBe("broken");
+    expect(watcher.text).not.toContain("unheard");
+    await control("access", RULES);
+    expect((await get(server, SERVICES)).status).toBe(401);
+    expect((await control("requests")).body.at(-1)).toMatchObject({ verb: "list", resource: "services", status: 401 });
+  });
+
+  it.each([
+    { name: "nothing", body: {}, status: 404, error: "no such path" },
+    { name: "restore", body: {}, status: 400, error: "nothing was saved: POST /control/snapshot first" },
+    { name: "delete", body: { resource: "nodes", key: "x" }, status: 400, error: "there is no nodes x" },
+    {
+      name: "put",
+      body: { objects: [{ kind: "Pod", metadata: { name: "x" } }] },
+      status: 400,
+      error: "the fake API server holds no Pod",
+    },
+  ])("refuse $name with a sentence when it cannot be", async ({ name, body, status, error }) => {
+    const { control } = await serveControlled();
+    expect(await control(name, body)).toMatchObject({ status, body: { error } });
   });
 });
 

@@ -188,6 +188,10 @@ export class FakeApiServer {
 
   async #serve(message: IncomingMessage, response: ServerResponse): Promise<void> {
     const request = readApiRequest(message.url ?? "/");
+    // Outside access rules, faults and the record: it is no part of the API.
+    if (request.path.startsWith("/control/") && this.#options.control !== undefined) {
+      return await answerControl(message, response, this.#options.control);
+    }
     const record = this.#record(message, request);
     noteStatus(response, record);
     try {
@@ -215,9 +219,6 @@ export class FakeApiServer {
   }
 
   async #answer(message: IncomingMessage, request: ApiRequest, response: ServerResponse): Promise<void> {
-    if (request.path.startsWith("/control/") && this.#options.control !== undefined) {
-      return await answerControl(message, response, this.#options.control);
-    }
     const faults = this.faults.strike(request);
     if (answerFault(response, faults) === "answered") return;
     authorize(this.access, message, request);
