@@ -52,12 +52,17 @@ const startedModules: Plugin = {
 
 const LAUNCHER = `#!/bin/sh
 # Starts Millrace with a Node.js of version 24 or later: the project's own, else the one on PATH.
+# A small young generation, garbage collected when a seventh has been added to what lives, and two pools of memory for C
+# libraries: without these the agent would have half as much again resident.
 here=$(dirname "$(readlink -f "$0")")
+flags='--max-semi-space-size=4 --heap-growing-percent=15'
+MALLOC_ARENA_MAX=\${MALLOC_ARENA_MAX:-2}
+export MALLOC_ARENA_MAX
 for node in "$here/node" "$here/../node_modules/.bin/node"; do
-  [ -x "$node" ] && exec "$node" "$here/millrace.mjs" "$@"
+  [ -x "$node" ] && exec "$node" $flags "$here/millrace.mjs" "$@"
 done
 if command -v node >/dev/null 2>&1 && node -e 'process.exit(parseInt(process.versions.node) >= 24 ? 0 : 1)'; then
-  exec node "$here/millrace.mjs" "$@"
+  exec node $flags "$here/millrace.mjs" "$@"
 fi
 echo "millrace: it needs Node.js 24 or later and found none: run \\"make setup\\" in the project, or put one on PATH" >&2
 exit 3

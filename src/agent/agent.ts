@@ -10,7 +10,7 @@ import { announcerOf } from "../l2/eligibility.ts";
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
-import { features, isCgroup2, netnsCookie } from "../libbpf/mod.ts";
+import { features, isCgroup2, netnsCookie, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
 import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
@@ -320,6 +320,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       });
       state.applies.operations += operations.length;
       if (isLast) {
+        if (isFirst) setImmediate(releaseMemory);
         state.applies.total++;
         syncStart = performance.now();
       } else await new Promise((resolve) => setImmediate(resolve));
@@ -448,6 +449,12 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     attachments.close();
     loaded.close();
   }
+}
+
+/** What only the start needed. */
+function releaseMemory(): void {
+  releaseFreeMemory();
+  releaseProgramPages();
 }
 
 /** Of objects that were there before this agent nobody waits to see them in force. */

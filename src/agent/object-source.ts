@@ -57,12 +57,11 @@ async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<
 
 async function kubernetesSource(options: AgentOptions): Promise<ObjectSource> {
   const { createKubernetesSource } = await import("../kube/mod.ts");
-  const { kubeconfig, apiServer, stateDir, nodeName, trustLists } = options;
+  const { kubeconfig, apiServer, stateDir, trustLists } = options;
   const source = createKubernetesSource({
-    kubeconfig,
-    apiServer,
+    ...(kubeconfig === "" ? {} : { kubeconfig }),
+    ...(apiServer === "" ? {} : { apiServer }),
     stateDir,
-    nodeName,
     trustLists,
     log: createLog("kubernetes"),
   });

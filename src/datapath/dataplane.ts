@@ -3,7 +3,8 @@
 import { endianness } from "node:os";
 import { type Address, familyOf, readAddress, writeAddress } from "../lib/address.ts";
 import { Failure, KernelError } from "../lib/errors.ts";
-import { type BpfMap, type BpfObject, type BpfProgram, membarrierGlobalAsync } from "../libbpf/mod.ts";
+import { Multimap } from "../lib/multimap.ts";
+import { type BpfMap, type BpfProgram, membarrierGlobalAsync } from "../libbpf/mod.ts";
 import type {
   AddressRoles,
   Backend,
@@ -135,14 +136,18 @@ export interface Dataplane {
 }
 
 /** Wraps what `loadDataplane` opened. */
-export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap<string, BpfMap>): Dataplane {
+export function createDataplane(
+  programs: ReadonlyMap<string, BpfProgram>,
+  maps: ReadonlyMap<string, BpfMap>,
+): Dataplane {
   const map = (name: string): BpfMap => {
     const found = maps.get(name);
     if (found === undefined) throw new Failure("internal", name, `could not find the map ${name}`);
     return found;
   };
   const program = (name: string): BpfProgram => {
-    for (const object of objects) if (object.loads(name)) return object.program(name);
+    const found = programs.get(name);
+    if (found !== undefined) return found;
     throw new Failure("internal", name, `could not find the program ${name}`);
   };
   const rows = new MappedArray(map("rows"));
@@ -156,7 +161,7 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
   const serviceStats = map("service_stats");
 
   /** Rows in use by service id: where a retired backend's conversations find its Service again. */
-  const rowsOfService = new Map<number, Set<number>>();
+  const rowsOfService = new Multimap<number, number>();
   /** Addresses and ports in `retired`, as text. */
   const retiredKeys = new Map<string, FrontendKey>();
   const noCounters = new Uint8Array(serviceStats.valueBytes);
@@ -166,14 +171,6 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
     return indexBytes;
   };
 
-  const noteRow = (serviceId: number, index: number): void => {
-    let known = rowsOfService.get(serviceId);
-    if (known === undefined) {
-      known = new Set();
-      rowsOfService.set(serviceId, known);
-    }
-    known.add(index);
-  };
   const rowView = new DataView(rows.bytes.buffer);
   const backendView = new DataView(backends.bytes.buffer);
 
@@ -189,7 +186,7 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
       kind: KINDS[row.kind],
       window: WINDOWS.map((name) => windowWord(row.windows[name])),
     });
-    noteRow(row.serviceId, index);
+    rowsOfService.add(row.serviceId, index);
   }
 
   function putBackend(index: number, backend: Backend): void {
@@ -211,7 +208,7 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
   function retireBackend(index: number, generation: number, udp: boolean): void {
     const at = backends.at(index);
     const serviceId = backendView.getUint32(at + BACKEND.service, true);
-    const row = udp ? rowsOfService.get(serviceId)?.values().next().value : undefined;
+    const row = udp ? rowsOfService.get(serviceId)[0] : undefined;
     if (row !== undefined) {
       const key: FrontendKey = {
         address: readAddress(backends.bytes, at + BACKEND.address),
@@ -366,10 +363,7 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
         return;
       }
       case "free-row": {
-        const serviceId = rowService(operation.index);
-        const known = rowsOfService.get(serviceId);
-        known?.delete(operation.index);
-        if (known?.size === 0) rowsOfService.delete(serviceId);
+        rowsOfService.delete(rowService(operation.index), operation.index);
         rowView.setUint32(rows.at(operation.index) + ROW.kind, FRONTEND_KIND_VALUES.KIND_NONE, true);
         return;
       }
@@ -425,7 +419,7 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
         kind,
         windows: { external: external!, internal: internal!, cluster: cluster! },
       });
-      noteRow(content.service, row);
+      rowsOfService.add(content.service, row);
     }
     for (let index = 0; index < rows.length; index++) {
       const generation = rowView.getUint32(rows.at(index) + ROW.generation, true);
@@ -497,7 +491,7 @@ export function createDataplane(objects: readonly BpfObject[], maps: ReadonlyMap
       });
     },
     close() {
-      for (const object of objects) object.close();
+      for (const one of programs.values()) one.close();
       for (const opened of maps.values()) opened.close();
     },
   };

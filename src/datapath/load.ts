@@ -22,6 +22,7 @@ import { VERSION } from "../lib/version.ts";
 import {
   type BpfMap,
   type BpfObject,
+  type BpfProgram,
   type FileLock,
   hasFeature,
   isBpffs,
@@ -29,6 +30,7 @@ import {
   mountBpffs,
   openObject,
   openPinnedMap,
+  releaseFreeMemory,
   unpin,
 } from "../libbpf/mod.ts";
 import { createDataplane, type Dataplane } from "./dataplane.ts";
@@ -405,11 +407,13 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
   let mapMaker: BpfObject | undefined;
   const objects: BpfObject[] = [];
   const maps = new Map<string, BpfMap>();
+  const programs = new Map<string, BpfProgram>();
   const keptSizes: string[] = [];
   const sizes = sizesOf(options);
   const close = (): void => {
     mapMaker?.close();
     for (const object of objects) object.close();
+    for (const program of programs.values()) program.close();
     for (const map of maps.values()) map.close();
   };
   /** Gives the object every map that is there already, and to the others the size that they will have. */
@@ -464,7 +468,14 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
       prepare(object, (program) => programs.includes(program));
     }
     yield objects;
-    const dataplane = createDataplane(objects, maps);
+    // An object holds its file, relocated: only the kernel's programs are needed from here on.
+    for (const object of objects) {
+      for (const name of object.programs())
+        if (object.loads(name)) programs.set(name, object.program(name).duplicate());
+      object.close();
+    }
+    releaseFreeMemory();
+    const dataplane = createDataplane(programs, maps);
     let copiedFlows = 0;
     // undefined: nothing was copied by this process.
     let copiedAt: number | undefined;

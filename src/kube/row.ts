@@ -11,8 +11,6 @@ export interface SliceRow {
   readonly conditions: readonly number[];
   /** Names of nodes, "" when unknown. */
   readonly nodes: readonly string[];
-  readonly pods: string;
-  readonly hostnames: string;
 }
 
 export type SliceChange = {

@@ -21,13 +21,12 @@ export interface PackedSlices {
   /** Which of `portLists`, by slice. */
   readonly ports: Uint32Array<ArrayBuffer>;
   readonly portLists: readonly (readonly EndpointPort[])[];
-  readonly pods: readonly string[];
-  readonly hostnames: readonly string[];
   readonly triggersMs: Float64Array<ArrayBuffer>;
   readonly addresses: readonly Address[];
-  readonly conditions: Uint8Array<ArrayBuffer>;
-  /** Which of `nodeNames`, by endpoint. */
-  readonly nodes: Uint32Array<ArrayBuffer>;
+  /** As EndpointColumns has them, for all endpoints of the message. */
+  readonly conditions: string;
+  /** Which of `nodeNames`, by endpoint, as EndpointColumns has them. */
+  readonly nodes: string;
   readonly nodeNames: readonly string[];
 }
 
@@ -55,27 +54,25 @@ function portsId(ports: readonly EndpointPort[]): string {
 }
 
 function packSlices(changes: readonly SliceChange[]): PackedSlices {
-  const total = changes.reduce((sum, { content }) => sum + (content?.addresses.length ?? 0), 0);
   const counts = new Uint32Array(changes.length);
   const isIPv6 = new Uint8Array(changes.length);
   const ports = new Uint32Array(changes.length);
   const triggersMs = new Float64Array(changes.length);
-  const conditions = new Uint8Array(total);
-  const nodes = new Uint32Array(total);
+  const conditions: string[] = [];
+  const nodes: string[] = [];
   const addresses: Address[] = [];
   const nodeTable = createTable<string>();
   const portTable = createTable<readonly EndpointPort[]>();
-  let at = 0;
   for (const [i, { content, triggerMs }] of changes.entries()) {
     triggersMs[i] = triggerMs;
     counts[i] = content?.addresses.length ?? GONE;
     if (content === undefined) continue;
     isIPv6[i] = content.family === "IPv6" ? 1 : 0;
     ports[i] = portTable.number(portsId(content.ports), content.ports);
-    conditions.set(content.conditions, at);
-    for (let j = 0; j < content.addresses.length; j++, at++) {
+    for (let j = 0; j < content.addresses.length; j++) {
       const node = content.nodes[j]!;
-      nodes[at] = nodeTable.number(node, node);
+      nodes.push(String.fromCharCode(nodeTable.number(node, node)));
+      conditions.push(String.fromCharCode(content.conditions[j]!));
       addresses.push(content.addresses[j]!);
     }
   }
@@ -86,12 +83,10 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
     isIPv6,
     ports,
     portLists: portTable.values,
-    pods: changes.map(({ content }) => content?.pods ?? ""),
-    hostnames: changes.map(({ content }) => content?.hostnames ?? ""),
     triggersMs,
     addresses,
-    conditions,
-    nodes,
+    conditions: conditions.join(""),
+    nodes: nodes.join(""),
     nodeNames: nodeTable.values,
   };
 }
@@ -113,27 +108,30 @@ export function packChanges(changes: readonly Change[]): PackedChanges {
 /** The buffers of a message that may be moved instead of copied. */
 export function buffersOf({ slices }: PackedChanges): ArrayBuffer[] {
   if (slices === undefined) return [];
-  const { counts, isIPv6, ports, triggersMs, conditions, nodes } = slices;
-  return [counts, isIPv6, ports, triggersMs, conditions, nodes].map(({ buffer }) => buffer);
+  const { counts, isIPv6, ports, triggersMs } = slices;
+  return [counts, isIPv6, ports, triggersMs].map(({ buffer }) => buffer);
 }
 
 export interface Unpacker {
   unpack(packed: PackedChanges): ObjectEvent[];
 }
 
-const MOST_SHORT_NODES = 0x1_0000;
+const MOST_SHARED_TEXTS = 10_000;
+/** What one character of a list's column can tell apart. */
+const MOST_NODE_NAMES = 0x1_0000;
 
 /** Keeps one copy of what many slices share: names of nodes and namespaces, lists of ports. */
 export function createUnpacker(): Unpacker {
-  const namespaces = new Map<string, string>();
+  const texts = new Map<string, string>();
   const portLists = new Map<string, readonly EndpointPort[]>();
-  const nodeNames: string[] = [];
+  let nodeNames: string[] = [];
   const nodeNumbers = new Map<string, number>();
 
-  function sharedNamespace(text: string): string {
-    const one = namespaces.get(text);
+  /** One copy of a text of which there are few: a namespace, the conditions of endpoints that are all ready. */
+  function sharedText(text: string): string {
+    const one = texts.get(text);
     if (one !== undefined) return one;
-    namespaces.set(text, text);
+    if (texts.size < MOST_SHARED_TEXTS) texts.set(text, text);
     return text;
   }
 
@@ -155,9 +153,13 @@ export function createUnpacker(): Unpacker {
   }
 
   function* sliceEvents(packed: PackedSlices): Generator<ObjectEvent> {
-    const nodeOf = packed.nodeNames.map(nodeNumber);
+    // Nodes come and go: lists that exist keep the table that they were made with.
+    if (nodeNames.length + packed.nodeNames.length > MOST_NODE_NAMES) {
+      nodeNames = [];
+      nodeNumbers.clear();
+    }
+    const nodeOf = packed.nodeNames.map((name) => String.fromCharCode(nodeNumber(name)));
     const portsOf = packed.portLists.map(sharedPorts);
-    const Column = nodeNames.length <= MOST_SHORT_NODES ? Uint16Array : Uint32Array;
     let at = 0;
     for (const [i, key] of packed.keys.entries()) {
       const count = packed.counts[i]!;
@@ -165,20 +167,18 @@ export function createUnpacker(): Unpacker {
         yield { kind: "EndpointSlice", key, object: undefined };
         continue;
       }
-      const nodes = new Column(count);
-      for (let j = 0; j < count; j++) nodes[j] = nodeOf[packed.nodes[at + j]!]!;
+      const nodes: string[] = [];
+      for (let j = 0; j < count; j++) nodes.push(nodeOf[packed.nodes.charCodeAt(at + j)]!);
       const endpoints = new EndpointList({
         addresses: packed.addresses.slice(at, at + count),
-        conditions: packed.conditions.slice(at, at + count),
-        nodes,
+        conditions: sharedText(packed.conditions.slice(at, at + count)),
+        nodes: nodes.join(""),
         nodeNames,
-        pods: packed.pods[i]!,
-        hostnames: packed.hostnames[i]!,
       });
       at += count;
       const slash = key.indexOf("/");
       const object = {
-        namespace: sharedNamespace(key.slice(0, slash)),
+        namespace: sharedText(key.slice(0, slash)),
         name: key.slice(slash + 1),
         service: packed.services[i]!,
         family: packed.isIPv6[i] === 1 ? ("IPv6" as const) : ("IPv4" as const),

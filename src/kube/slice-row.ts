@@ -104,14 +104,6 @@ function conditionsOf(i: number, value: unknown): number {
   return (ready ? READY : 0) | (serving ? SERVING : 0) | (terminating ? TERMINATING : 0);
 }
 
-function podOf(i: number, value: unknown, namespace: string): string {
-  const target = objectOr(`endpoints[${i}].targetRef`, value);
-  if (target === undefined || target["kind"] !== "Pod") return "";
-  const name = textOr(`endpoints[${i}].targetRef.name`, target["name"]);
-  const of = textOr(`endpoints[${i}].targetRef.namespace`, target["namespace"]);
-  return name === "" ? "" : `${of === "" ? namespace : of}/${name}`;
-}
-
 /** The first address of an endpoint that can be used; an endpoint's addresses are interchangeable. */
 function addressOf(i: number, value: unknown, complaints: Complaint[]): Address | undefined {
   const addresses = listOr(`endpoints[${i}].addresses`, value);
@@ -132,12 +124,6 @@ function addressOf(i: number, value: unknown, complaints: Complaint[]): Address 
 function firstPlain(value: unknown): Address | undefined {
   const first: unknown = Array.isArray(value) ? value[0] : undefined;
   return typeof first === "string" ? plainAddress(first) : undefined;
-}
-
-/** Names that would break the columns apart cannot be Kubernetes' either. */
-function columnText(field: string, text: string): string {
-  if (text.includes("\n")) throw new WrongField(field, text, "must not hold a line break");
-  return text;
 }
 
 function take(object: Loose): Taken {
@@ -165,10 +151,6 @@ function take(object: Loose): Taken {
   const conditions: number[] = [];
   const nodes: string[] = [];
   const endpoints = listOr("endpoints", object["endpoints"]);
-  let pods = "";
-  let hostnames = "";
-  let anyPod = false;
-  let anyHostname = false;
   for (let i = 0; i < endpoints.length; i++) {
     const endpoint = endpoints[i];
     if (!isObject(endpoint)) throw new WrongField(`endpoints[${i}]`, endpoint, "must be an object");
@@ -176,24 +158,12 @@ function take(object: Loose): Taken {
     if (address === undefined) continue;
     const bits = conditionsOf(i, endpoint["conditions"]);
     const node = textOr(`endpoints[${i}].nodeName`, endpoint["nodeName"]);
-    const pod = columnText(`endpoints[${i}].targetRef`, podOf(i, endpoint["targetRef"], namespace));
-    const hostname = columnText(`endpoints[${i}].hostname`, textOr(`endpoints[${i}].hostname`, endpoint["hostname"]));
-    if (addresses.length > 0) {
-      pods += "\n";
-      hostnames += "\n";
-    }
-    pods += pod;
-    hostnames += hostname;
-    anyPod ||= pod !== "";
-    anyHostname ||= hostname !== "";
     addresses.push(address);
     conditions.push(bits);
     nodes.push(node);
     hash.text(address);
     hash.number(bits);
     hash.text(node);
-    hash.text(pod);
-    hash.text(hostname);
   }
   const annotations = objectOr("metadata.annotations", metadata["annotations"]);
   const triggerMs = Date.parse(String(annotations?.[TRIGGER_TIME] ?? ""));
@@ -209,8 +179,6 @@ function take(object: Loose): Taken {
         addresses,
         conditions,
         nodes,
-        pods: anyPod ? pods : "",
-        hostnames: anyHostname ? hostnames : "",
       },
       triggerMs: Number.isNaN(triggerMs) ? 0 : triggerMs,
     },

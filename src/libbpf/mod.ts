@@ -44,6 +44,8 @@ export {
   mountBpffs,
   netnsCookie,
   pollReadable,
+  releaseFreeMemory,
+  releaseProgramPages,
   type Wakeup,
 } from "./system.ts";
 export { FEATURES, type FeatureName } from "./without.ts";

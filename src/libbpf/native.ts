@@ -37,6 +37,10 @@ function bind() {
     ),
     munmap: c<(address: Pointer, length: number) => number>("int munmap(void *a, size_t length)"),
     close: c<(fd: number) => number>("int close(int fd)"),
+    madvise: c<(address: Pointer, length: number, advice: number) => number>(
+      "int madvise(void *address, size_t length, int advice)",
+    ),
+    mallocTrim: c<(keep: number) => number>("int malloc_trim(size_t keep)"),
     fcntl: c<(fd: number, command: number, argument: number) => number>(
       "int fcntl(int fd, int command, long argument)",
     ),

@@ -121,7 +121,8 @@ export function claimsOfService(service: Service, around: Surroundings): Claims 
     if (port.protocol !== "SCTP") servicePorts.push(`${port.protocol} ${port.port}`);
     ports.push(...wantedNodePorts(service, port));
   }
-  return { age: service.age, addresses, servicePorts, ports };
+  // These stay: copies have no spare room.
+  return { age: service.age, addresses: addresses.slice(), servicePorts: servicePorts.slice(), ports: ports.slice() };
 }
 
 /** Compiles a Service from its slices. Its claims must have been entered in `claims`. */

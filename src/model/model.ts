@@ -1,6 +1,7 @@
 // The model: objects in, operations out. It knows which owners (Services, pods with host ports) a change concerns and
 // recompiles those. No clock, socket, logger or map: whoever holds it applies what plan() says, or adopts again.
 import { type Address, parsePrefix } from "../lib/address.ts";
+import { Multimap } from "../lib/multimap.ts";
 import { createAddressClaims, type OwnerKey } from "./address-claims.ts";
 import { createAddressUsers } from "./address-users.ts";
 import { adoptTables } from "./adopt.ts";
@@ -98,7 +99,7 @@ interface OwnerState {
 export function createModel(config: ModelConfig): Model {
   const services = new Map<ObjectKey, Service>();
   const slices = new Map<ObjectKey, EndpointSlice>();
-  const slicesByService = new Map<ObjectKey, Set<ObjectKey>>();
+  const slicesByService = new Multimap<ObjectKey, ObjectKey>();
   const nodes = new Map<string, Node>();
   const hostPorts = new Map<OwnerKey, readonly HostPort[]>();
   const pools = new Map<ObjectKey, AddressPool>();
@@ -175,11 +176,7 @@ export function createModel(config: ModelConfig): Model {
       users.remove(user, addressesIn(old));
       const service = serviceKeyOf(old);
       dirty.add(service);
-      if (next === undefined || serviceKeyOf(next) !== service) {
-        const keys = slicesByService.get(service);
-        keys?.delete(key);
-        if (keys?.size === 0) slicesByService.delete(service);
-      }
+      if (next === undefined || serviceKeyOf(next) !== service) slicesByService.delete(service, key);
     }
     if (next === undefined) {
       slices.delete(key);
@@ -189,9 +186,7 @@ export function createModel(config: ModelConfig): Model {
     users.add(user, addressesIn(next));
     const service = serviceKeyOf(next);
     dirty.add(service);
-    const keys = slicesByService.get(service);
-    if (keys === undefined) slicesByService.set(service, new Set([key]));
-    else keys.add(key);
+    slicesByService.add(service, key);
   }
 
   function updateHostPorts(owner: OwnerKey, next: readonly HostPort[] | undefined): void {
@@ -261,9 +256,8 @@ export function createModel(config: ModelConfig): Model {
 
   function slicesOf(service: ObjectKey): readonly EndpointSlice[] {
     const keys = slicesByService.get(service);
-    if (keys === undefined) return [];
-    if (keys.size === 1) for (const key of keys) return [slices.get(key)!];
-    return [...keys].sort().map((key) => slices.get(key)!);
+    const ordered = keys.length > 1 ? [...keys].sort() : keys;
+    return ordered.map((key) => slices.get(key)!);
   }
 
   function claimFor(owner: OwnerKey): void {
@@ -346,7 +340,8 @@ export function createModel(config: ModelConfig): Model {
       return;
     }
     const notices = full.length === 0 ? compiled.notices : [...compiled.notices, ...full];
-    owners.set(owner, { groups, notices, localEndpoints: compiled.localEndpoints });
+    // Copies have no spare room.
+    owners.set(owner, { groups: groups.slice(), notices, localEndpoints: compiled.localEndpoints });
   }
 
   /** A group that could not change for want of room, and whose last frontend another owner took. */

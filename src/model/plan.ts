@@ -292,7 +292,8 @@ function switchRows(
   }
   const stays = new Set(rows);
   for (const row of group.rows) if (!stays.has(row)) leave(round, row);
-  group.rows = rows;
+  // A copy has no spare room.
+  group.rows = rows.slice();
 }
 
 function leave(round: Round, row: InstalledRow): void {
