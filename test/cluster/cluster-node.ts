@@ -10,7 +10,8 @@ import { makeEverywhere } from "./cgroup-hierarchies.ts";
 import { type ClusterCni, CNI_PLUGINS, cniConfiguration } from "./cni.ts";
 import { Component } from "./component.ts";
 import { flags } from "./flags.ts";
-import { imageArchive, PAUSE_IMAGE } from "./images.ts";
+import { copyImageStore } from "./image-store.ts";
+import { PAUSE_IMAGE } from "./images.ts";
 import { Member } from "./member.ts";
 import { CGROUP_PREFIX, type ClusterPaths, memberNamespacePath, nodeFiles } from "./paths.ts";
 import { programPath } from "./programs.ts";
@@ -80,6 +81,7 @@ export class ClusterNode extends Member {
       names: [`DNS:${this.name}`, ...this.addresses.map((address) => `IP:${address}`)],
     });
     this.#writeConfiguration(authority, certificate, cni);
+    await copyImageStore(join(this.files, "lib/containerd"));
     await this.#holder.start();
     await this.#waitForMounts();
   }
@@ -91,14 +93,6 @@ export class ClusterNode extends Member {
       return status === 0 ? true : undefined;
     };
     await waitUntil(`the mounts of ${this.name}`, isMounted, { timeoutMs: 10_000, everyMs: 10, from: this.#holder });
-  }
-
-  /** Imports the images; containerd runs. */
-  async importImages(): Promise<void> {
-    await this.waitForContainerd();
-    const result = await this.exec(["ctr", "--namespace", "k8s.io", "images", "import", imageArchive()]);
-    if (result.status === 0) return;
-    throw new Failure("machine", this.name, `could not import the images on ${this.name}: ${result.stderr.trim()}`);
   }
 
   async waitForContainerd(): Promise<void> {

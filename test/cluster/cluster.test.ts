@@ -1,6 +1,7 @@
-// The cluster itself, before anybody relies on it: its nodes, its pods in both families, a Service and a name by kube-proxy,
-// that its parts can be stopped and started, and that nothing of it is left behind.
+// The cluster itself, before anybody relies on it: its nodes, its pods in both families, a Service and a name by kube-proxy
+// and by Millrace, that its parts can be stopped and started, and that nothing of it is left behind.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { familyOf } from "../../src/lib/address.ts";
 import { DNS_ADDRESSES } from "./addressing.ts";
@@ -41,141 +42,152 @@ function readyServers(cluster: Cluster): Promise<readonly PodObject[]> {
   });
 }
 
-describe("a cluster whose Services kube-proxy serves", () => {
-  let cluster: Cluster;
-  let pods: readonly PodObject[];
+const SERVED_BY = [
+  { proxy: "nftables", cni: "ptp" },
+  { proxy: "millrace", cni: "bridge" },
+] as const;
 
-  beforeAll(async () => {
-    cluster = await startCluster({ name: "test", proxy: "nftables", replace: true });
-    await cluster.apply(manifest(serverOnEachNode(SERVERS), serviceOf(SERVERS)));
-    pods = await readyServers(cluster);
-  });
+describe.each(SERVED_BY)(
+  "a cluster whose Services $proxy serves, with pods on the CNI plugin $cni",
+  ({ proxy, cni }) => {
+    let cluster: Cluster;
+    let pods: readonly PodObject[];
 
-  afterAll(() => cluster?.down());
+    beforeAll(async () => {
+      cluster = await startCluster({ name: "test", proxy, cni, replace: true });
+      await cluster.apply(manifest(serverOnEachNode(SERVERS), serviceOf(SERVERS)));
+      pods = await readyServers(cluster);
+    });
 
-  const podOn = (node: string) => pods.find(({ spec }) => spec.nodeName === node)!;
-  const fetchFrom = (node: string, address: string, path = "/hostname") =>
-    cluster.execPod("default", podOn(node).metadata.name, ["curl", "-s", "-m", "5", url(address, path)]);
+    afterAll(() => cluster?.down());
 
-  it("is of the version that it was built from, and has three nodes that are Ready", async () => {
-    const { stdout } = await cluster.kubectl(["get", "nodes", "-o", "json"]);
-    const nodes = (JSON.parse(stdout) as { items: readonly NodeObject[] }).items;
-    const summary = nodes.map(({ metadata, spec, status }) => ({
-      name: metadata.name,
-      version: status.nodeInfo.kubeletVersion,
-      ready: status.conditions.find(({ type }) => type === "Ready")?.status,
-      podCIDRs: spec.podCIDRs,
-    }));
-    expect(summary).toEqual(
-      NODES.map((name, i) => ({
-        name,
-        version: kubernetesVersion(),
-        ready: "True",
-        podCIDRs: [`10.244.${i + 1}.0/24`, `fd00:10:244:${i + 1}::/64`],
-      })),
-    );
-  });
+    const podOn = (node: string) => pods.find(({ spec }) => spec.nodeName === node)!;
+    const fetchFrom = (node: string, address: string, path = "/hostname") =>
+      cluster.execPod("default", podOn(node).metadata.name, ["curl", "-s", "-m", "5", url(address, path)]);
 
-  it("gives pods addresses of their node's prefixes", () => {
-    for (const [i, node] of NODES.entries()) {
-      expect(addressOf(podOn(node), "IPv4")).toMatch(new RegExp(`^10\\.244\\.${i + 1}\\.`));
-      expect(addressOf(podOn(node), "IPv6")).toMatch(new RegExp(`^fd00:10:244:${i + 1}::`));
-    }
-  });
+    it("is of the version that it was built from, and has three nodes that are Ready", async () => {
+      const { stdout } = await cluster.kubectl(["get", "nodes", "-o", "json"]);
+      const nodes = (JSON.parse(stdout) as { items: readonly NodeObject[] }).items;
+      const summary = nodes.map(({ metadata, spec, status }) => ({
+        name: metadata.name,
+        version: status.nodeInfo.kubeletVersion,
+        ready: status.conditions.find(({ type }) => type === "Ready")?.status,
+        podCIDRs: spec.podCIDRs,
+      }));
+      expect(summary).toEqual(
+        NODES.map((name, i) => ({
+          name,
+          version: kubernetesVersion(),
+          ready: "True",
+          podCIDRs: [`10.244.${i + 1}.0/24`, `fd00:10:244:${i + 1}::/64`],
+        })),
+      );
+    });
 
-  it.each(FAMILIES)("lets every pod reach every other and itself by its address, %s", async (family) => {
-    for (const from of NODES) {
-      for (const to of NODES) {
-        const { stdout } = await fetchFrom(from, addressOf(podOn(to), family));
-        expect([from, to, stdout]).toEqual([from, to, podOn(to).metadata.name]);
+    it("gives pods addresses of their node's prefixes", () => {
+      for (const [i, node] of NODES.entries()) {
+        expect(addressOf(podOn(node), "IPv4")).toMatch(new RegExp(`^10\\.244\\.${i + 1}\\.`));
+        expect(addressOf(podOn(node), "IPv6")).toMatch(new RegExp(`^fd00:10:244:${i + 1}::`));
       }
-    }
-  });
+    });
 
-  it.each(FAMILIES)(
-    "lets nodes and a client outside reach pods, whose answers keep their source, %s",
-    async (family) => {
-      const address = addressOf(podOn("node2"), family);
-      for (const member of ["node1", "node2", "client1"]) {
-        const { stdout } = await cluster.exec(member, ["curl", "-s", "-m", "5", url(address, "/hostname")]);
-        expect([member, stdout]).toEqual([member, podOn("node2").metadata.name]);
+    it.each(FAMILIES)("lets every pod reach every other and itself by its address, %s", async (family) => {
+      for (const from of NODES) {
+        for (const to of NODES) {
+          const { stdout } = await fetchFrom(from, addressOf(podOn(to), family));
+          expect([from, to, stdout]).toEqual([from, to, podOn(to).metadata.name]);
+        }
       }
-    },
-  );
+    });
 
-  it.each(FAMILIES)("spreads connections to a cluster address over the pods of all nodes, %s", async (family) => {
-    const { spec } = await cluster.api.ask<{ spec: { clusterIPs: string[] } }>(
-      "/api/v1/namespaces/default/services/servers",
+    it.each(FAMILIES)(
+      "lets nodes and a client outside reach pods, whose answers keep their source, %s",
+      async (family) => {
+        const address = addressOf(podOn("node2"), family);
+        for (const member of ["node1", "node2", "client1"]) {
+          const { stdout } = await cluster.exec(member, ["curl", "-s", "-m", "5", url(address, "/hostname")]);
+          expect([member, stdout]).toEqual([member, podOn("node2").metadata.name]);
+        }
+      },
     );
-    const address = spec.clusterIPs.find((ip) => familyOf(ip) === family)!;
-    for (const from of NODES) {
-      const seen = new Set<string>();
-      for (let i = 0; i < 40 && seen.size < pods.length; i++) seen.add((await fetchFrom(from, address)).stdout);
-      expect([...seen].sort()).toEqual(pods.map(({ metadata }) => metadata.name).sort());
-    }
-  });
 
-  it("resolves names in pods of each node, through the Service kube-dns", async () => {
-    for (const node of NODES) {
-      const { metadata } = podOn(node);
-      const resolver = await cluster.execPod("default", metadata.name, ["cat", "/etc/resolv.conf"]);
-      for (const address of DNS_ADDRESSES) expect(resolver.stdout).toContain(`nameserver ${address}`);
-      const { stdout } = await cluster.execPod("default", metadata.name, [
-        "curl",
-        "-s",
-        "-m",
-        "5",
-        "http://servers/hostname",
-      ]);
-      expect(pods.map((pod) => pod.metadata.name)).toContain(stdout);
-    }
-  });
+    it.each(FAMILIES)("spreads connections to a cluster address over the pods of all nodes, %s", async (family) => {
+      const { spec } = await cluster.api.ask<{ spec: { clusterIPs: string[] } }>(
+        "/api/v1/namespaces/default/services/servers",
+      );
+      const address = spec.clusterIPs.find((ip) => familyOf(ip) === family)!;
+      for (const from of NODES) {
+        const seen = new Set<string>();
+        for (let i = 0; i < 40 && seen.size < pods.length; i++) seen.add((await fetchFrom(from, address)).stdout);
+        expect([...seen].sort()).toEqual(pods.map(({ metadata }) => metadata.name).sort());
+      }
+    });
 
-  it("runs programs of kubectl in pods, too", async () => {
-    const { stdout } = await cluster.kubectl(["exec", podOn("node3").metadata.name, "--", "hostname"]);
-    expect(stdout.trim()).toBe(podOn("node3").metadata.name);
-  });
+    it("resolves names in pods of each node, through the Service kube-dns", async () => {
+      for (const node of NODES) {
+        const { metadata } = podOn(node);
+        const resolver = await cluster.execPod("default", metadata.name, ["cat", "/etc/resolv.conf"]);
+        for (const address of DNS_ADDRESSES) expect(resolver.stdout).toContain(`nameserver ${address}`);
+        const { stdout } = await cluster.execPod("default", metadata.name, [
+          "curl",
+          "-s",
+          "-m",
+          "5",
+          "http://servers/hostname",
+        ]);
+        expect(pods.map((pod) => pod.metadata.name)).toContain(stdout);
+      }
+    });
 
-  it("keeps a pod's connection through a restart of its kubelet and its containerd", async () => {
-    const pod = podOn("node1");
-    await cluster.kubelet("node1").restart();
-    await cluster.containerd("node1").restart();
-    await cluster.node("node1").waitForContainerd();
-    const { stdout } = await fetchFrom("node2", addressOf(pod, "IPv4"));
-    expect(stdout).toBe(pod.metadata.name);
-    const after = await cluster.pod("default", pod.metadata.name);
-    expect(after.status.containerStatuses![0]!.containerID).toBe(pod.status.containerStatuses![0]!.containerID);
-  });
+    it("runs programs of kubectl in pods, too", async () => {
+      const { stdout } = await cluster.kubectl(["exec", podOn("node3").metadata.name, "--", "hostname"]);
+      expect(stdout.trim()).toBe(podOn("node3").metadata.name);
+    });
 
-  it("goes back to an older state of etcd", async () => {
-    const path = "/api/v1/namespaces/default/configmaps";
-    const create = (name: string) =>
-      cluster.api.ask({ method: "POST", path, body: { apiVersion: "v1", kind: "ConfigMap", metadata: { name } } });
-    await create("before");
-    await cluster.etcd.snapshot();
-    await create("after");
-    await cluster.etcd.restore();
-    const status = (name: string) => cluster.api.send({ path: `${path}/${name}` }).then((answer) => answer.status);
-    await waitUntil("the API server to serve again", async () => ((await status("before")) === 200 ? true : undefined));
-    expect(await status("after")).toBe(404);
-  });
+    it("keeps containers and their connections through a restart of kubelet and containerd", async () => {
+      const pod = podOn("node1");
+      const slow = url(addressOf(pod, "IPv4"), "/shell?cmd=sleep%204%3Becho%20served");
+      const answer = cluster.exec("client1", ["curl", "-s", "-m", "20", slow]);
+      await cluster.kubelet("node1").restart();
+      await cluster.containerd("node1").restart();
+      await cluster.node("node1").waitForContainerd();
+      expect((await answer).stdout).toContain("served");
+      const after = await cluster.pod("default", pod.metadata.name);
+      expect(after.status.containerStatuses![0]!.containerID).toBe(pod.status.containerStatuses![0]!.containerID);
+    });
 
-  it("is one of its name: a second start is refused", async () => {
-    await expect(startCluster({ name: "test", proxy: "none" })).rejects.toMatchObject({ code: "conflict" });
-    expect(cluster.apiserver.pid).toBeDefined();
-  });
-});
+    it("goes back to an older state of etcd", async () => {
+      const path = "/api/v1/namespaces/default/configmaps";
+      const create = (name: string) =>
+        cluster.api.ask({ method: "POST", path, body: { apiVersion: "v1", kind: "ConfigMap", metadata: { name } } });
+      await create("before");
+      await cluster.etcd.snapshot();
+      await create("after");
+      await cluster.etcd.restore();
+      const status = (name: string) => cluster.api.send({ path: `${path}/${name}` }).then((answer) => answer.status);
+      await waitUntil("the API server to serve again", async () =>
+        (await status("before")) === 200 ? true : undefined,
+      );
+      expect(await status("after")).toBe(404);
+    });
+
+    it("is one of its name: a second start is refused", async () => {
+      await expect(startCluster({ name: "test", proxy: "none" })).rejects.toMatchObject({ code: "conflict" });
+      expect(cluster.apiserver.pid).toBeDefined();
+    });
+  },
+);
 
 describe("a cluster that goes", () => {
   const paths = clusterPaths("test-gone");
 
-  /** Processes whose command line or namespaces tell of the cluster. */
+  /** Processes in a cgroup of the cluster. */
   function processes(): string[] {
     return readdirSync("/proc")
       .filter((entry) => /^\d+$/.test(entry))
       .filter((pid) => {
         try {
-          return readFileSync(`/proc/${pid}/cgroup`, "utf8").includes(paths.cgroup.split("/").at(-1)!);
+          return readFileSync(`/proc/${pid}/cgroup`, "utf8").includes(`/${basename(paths.cgroup)}/`);
         } catch {
           return false;
         }
@@ -185,7 +197,7 @@ describe("a cluster that goes", () => {
   function mounts(): string[] {
     return readFileSync("/proc/self/mounts", "utf8")
       .split("\n")
-      .filter((line) => line.includes(paths.state));
+      .filter((line) => line.includes(`${paths.state}/`));
   }
 
   it("leaves nothing, and two at once do not meet", async () => {

@@ -120,6 +120,9 @@ export class ControlPlane extends Member {
         "cluster-cidr": `${POD_NETWORK},${POD_NETWORK6}`,
         "cluster-signing-cert-file": authority.certificate,
         "cluster-signing-key-file": authority.key,
+        // At the default of 20 requests a second it takes 5 s to start its controllers.
+        "kube-api-burst": 1000,
+        "kube-api-qps": 500,
         "root-ca-file": authority.certificate,
         "service-account-private-key-file": authority.tokenKey,
         "service-cluster-ip-range": SERVICE_RANGES.join(","),

@@ -4,6 +4,7 @@ import { Command, Option } from "commander";
 import { FAILURES, Failure } from "../../src/lib/errors.ts";
 import type { Cluster } from "./cluster.ts";
 import { type ClusterCni, CNIS } from "./cni.ts";
+import { makeImageStore } from "./image-store.ts";
 import { makeImages } from "./images.ts";
 import { CACHE, clusterPaths } from "./paths.ts";
 import { buildPrograms } from "./programs.ts";
@@ -25,6 +26,7 @@ async function build(): Promise<void> {
   const progress = progressOnStderr();
   await buildPrograms(progress);
   await makeImages(progress);
+  await makeImageStore(progress);
 }
 
 async function up(options: UpOptions): Promise<void> {

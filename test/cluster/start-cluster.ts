@@ -5,7 +5,7 @@ import { Cluster, type ClusterConfig, claimCluster } from "./cluster.ts";
 import { dnsManifest } from "./cluster-dns.ts";
 import { isPodReady } from "./cluster-pod.ts";
 import type { Component } from "./component.ts";
-import { imageArchive } from "./images.ts";
+import { imageStore } from "./image-store.ts";
 import { makeNetwork } from "./network.ts";
 import { clusterPaths } from "./paths.ts";
 import { programPath } from "./programs.ts";
@@ -53,7 +53,7 @@ export async function startCluster(wishes: ClusterWishes = {}): Promise<Cluster>
     agentFlags: wishes.agentFlags ?? [],
     dist: wishes.dist ?? "",
   };
-  for (const made of [programPath("kubelet"), imageArchive()]) {
+  for (const made of [programPath("kubelet"), imageStore()]) {
     if (existsSync(made)) continue;
     throw new Failure("machine", made, `could not start a cluster: ${made} is missing, \`make cluster\` builds it`);
   }
@@ -74,9 +74,8 @@ async function bringUp(cluster: Cluster, progress: Progress): Promise<void> {
   const { control, nodes, config, paths } = cluster;
   progress("certificates and network");
   await Promise.all([control.prepare(), makeNetwork(paths, nodes.length)]);
-  progress("control plane, containerd and images");
-  const images = startRuntimes(cluster);
-  await Promise.all([startControlPlane(cluster), images]);
+  progress("control plane and containerd");
+  await Promise.all([startControlPlane(cluster), startRuntimes(cluster)]);
   progress("nodes");
   await Promise.all(nodes.map((node) => createNode(cluster, node.object)));
   await Promise.all(nodes.map(({ kubelet }) => kubelet.start()));
@@ -106,7 +105,7 @@ async function startRuntimes({ control, nodes, config }: Cluster): Promise<void>
     nodes.map(async (node) => {
       await node.prepare(control.authority, config.cni);
       await node.containerd.start();
-      await node.importImages();
+      await node.waitForContainerd();
     }),
   );
 }

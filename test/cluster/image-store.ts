@@ -1,0 +1,79 @@
+// Images as containerd keeps them: imported and unpacked once, then given to each node by hard links. Importing them on every
+// node took most of a cluster's start.
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { runChecked, runProgram } from "../../src/lab/shell.ts";
+import { imageArchive } from "./images.ts";
+import { CACHE } from "./paths.ts";
+import type { Progress } from "./progress.ts";
+
+/** containerd writes to these in place; everything else it only adds or removes. */
+const DATABASES = ["io.containerd.metadata.v1.bolt/meta.db", "io.containerd.snapshotter.v1.overlayfs/metadata.db"];
+
+/** The root directory of a containerd that has the images, once `makeImageStore` has returned. */
+export function imageStore(): string {
+  return join(CACHE, basename(imageArchive(), ".tar").replace("images-", "containerd-"));
+}
+
+/** Makes the store unless it is there; the archive is. Not to be run twice at once. */
+export async function makeImageStore(progress: Progress): Promise<void> {
+  const store = imageStore();
+  if (existsSync(store)) return;
+  progress("unpacking the images");
+  for (const old of readdirSync(CACHE)) {
+    if (old.startsWith("containerd-")) rmSync(join(CACHE, old), { recursive: true });
+  }
+  await importInto(`${store}.part`);
+  renameSync(`${store}.part`, store);
+}
+
+/** Imports the archive by a containerd that runs for nothing else. */
+async function importInto(root: string): Promise<void> {
+  const work = mkdtempSync(join(tmpdir(), "millrace-images-"));
+  const settings = { root, state: join(work, "state"), socket: join(work, "containerd.sock") };
+  const config = join(work, "containerd.toml");
+  writeFileSync(
+    config,
+    `version = 2
+root = "${settings.root}"
+state = "${settings.state}"
+oom_score = 0
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+
+[grpc]
+  address = "${settings.socket}"
+`,
+  );
+  try {
+    // Unpacking mounts: in a mount namespace that ends with the script.
+    await runChecked("unshare", ["--mount", "--", "sh", "-c", IMPORT, config, settings.socket, imageArchive()]);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+const IMPORT = `set -eu
+containerd --config "$0" --log-level error &
+daemon=$!
+trap 'kill $daemon; wait $daemon || true' EXIT
+tries=0
+until ctr --address "$1" --connect-timeout 1s version >/dev/null 2>&1; do
+  tries=$((tries + 1))
+  [ $tries -lt 100 ] || { echo 'containerd does not answer' >&2; exit 1; }
+  sleep 0.1
+done
+ctr --address "$1" --namespace k8s.io images import "$2" >/dev/null`;
+
+/** Fills a node's containerd root. Files are shared with the store where both are on one file system. */
+export async function copyImageStore(target: string): Promise<void> {
+  mkdirSync(target, { recursive: true });
+  const store = imageStore();
+  const linked = await runProgram("cp", ["-al", `${store}/.`, target]);
+  if (linked.status !== 0) await runChecked("cp", ["-a", "--reflink=auto", `${store}/.`, target]);
+  for (const database of DATABASES) {
+    const path = join(target, database);
+    rmSync(path);
+    await runChecked("cp", ["-a", join(store, database), path]);
+  }
+}
