@@ -1,5 +1,6 @@
 // The paths under /control/ of a server that is its own process: what a test does by calls, as POST with a JSON body.
 import type { Access } from "./access.ts";
+import type { Control } from "./answer-once.ts";
 import type { ClusterObjects } from "./cluster-objects.ts";
 import type { FakeApiServer } from "./fake-api-server.ts";
 import type { FaultRule } from "./faults.ts";
@@ -22,10 +23,7 @@ export interface Churned {
 type Commands = Readonly<Record<string, (body: never) => unknown>>;
 
 /** Answers undefined for a path that is none of them. Throws with a sentence for what cannot be done. */
-export function createControl(
-  server: () => FakeApiServer,
-  cluster: ClusterObjects,
-): (path: string, body: string) => Promise<unknown> {
+export function createControl(server: () => FakeApiServer, cluster: ClusterObjects): Control {
   const endpoints = cluster.shape.services * cluster.shape.endpoints;
   let next = 0;
   let saved: Snapshot | undefined;

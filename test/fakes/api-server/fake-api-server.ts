@@ -5,15 +5,16 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { type Access, authorize, OPEN_ACCESS } from "./access.ts";
 import { answerList } from "./answer-list.ts";
+import { answerControl, answerFault, answerObject, answerPath, answerStatus, type Control } from "./answer-once.ts";
 import { answerError, Watch, type WatchSettings } from "./answer-watch.ts";
 import { type ApiRequest, readApiRequest } from "./api-request.ts";
-import { ApiStatus, methodNotAllowed, notFound, serverTrouble, storageLacksProgress } from "./api-status.ts";
+import { ApiStatus, methodNotAllowed, notFound, storageLacksProgress } from "./api-status.ts";
 import { BodyWriter } from "./body-writer.ts";
 import { type Fault, Faults, findFault } from "./faults.ts";
 import { parseListOptions, type StreamingLists } from "./list-options.ts";
 import { listPage } from "./list-page.ts";
-import { type KubernetesObject, ObjectStore, type Snapshot, type StoredObject } from "./object-store.ts";
-import { apiVersionOf, type Plural, type Resource } from "./resources.ts";
+import { type KubernetesObject, ObjectStore, type Snapshot } from "./object-store.ts";
+import type { Plural, Resource } from "./resources.ts";
 
 export interface FakeTls {
   /** PEM. */
@@ -36,8 +37,8 @@ export interface FakeApiServerOptions extends Partial<WatchSettings> {
   readonly serviceCidrs?: boolean;
   /** Changes kept of each resource, at least. Default 10,000. */
   readonly historyLimit?: number;
-  /** Answers paths under /control/; undefined is no such path. */
-  readonly control?: (path: string, body: string) => Promise<unknown>;
+  /** Default: no path under /control/ is served. */
+  readonly control?: Control;
 }
 
 /** What was asked, and what it got. */
@@ -54,18 +55,6 @@ export interface RequestRecord {
 }
 
 const RECORDS_KEPT = 10_000;
-const VERSION = {
-  major: "1",
-  minor: "34",
-  gitVersion: "v1.34.1",
-  gitCommit: "93248f9ae092f571eb870b7664c534bfc7d00f03",
-  gitTreeState: "clean",
-  buildDate: "2025-09-09T19:38:20Z",
-  goVersion: "go1.24.6",
-  compiler: "gc",
-  platform: "linux/amd64",
-};
-
 export class FakeApiServer {
   readonly store: ObjectStore;
   readonly faults = new Faults();
@@ -188,13 +177,13 @@ export class FakeApiServer {
 
   async #serve(message: IncomingMessage, response: ServerResponse): Promise<void> {
     const request = readApiRequest(message.url ?? "/");
-    // Outside access rules, faults and the record: it is no part of the API.
-    if (request.path.startsWith("/control/") && this.#options.control !== undefined) {
-      return await answerControl(message, response, this.#options.control);
-    }
-    const record = this.#record(message, request);
-    noteStatus(response, record);
+    const { control } = this.#options;
     try {
+      // Outside access rules, faults and the record: it is no part of the API.
+      if (control !== undefined && request.path.startsWith("/control/")) {
+        return await answerControl(message, response, control);
+      }
+      noteStatus(response, this.#record(message, request));
       await this.#answer(message, request, response);
     } catch (error) {
       if (response.destroyed) return;
@@ -238,7 +227,7 @@ export class FakeApiServer {
   ): void {
     const stored = this.store.collection(resource.plural).get(namespace === "" ? name : `${namespace}/${name}`);
     if (stored === undefined) throw notFound(resource, name);
-    sendText(response, 200, objectText(resource, stored));
+    answerObject(response, resource, stored);
   }
 
   async #answerMany(
@@ -289,54 +278,4 @@ function noteStatus(response: ServerResponse, record: RequestRecord): void {
     record.status = status;
     return writeHead(status, ...rest);
   };
-}
-
-function answerFault(response: ServerResponse, faults: readonly Fault[]): "answered" | "go on" {
-  for (const fault of faults) {
-    if (fault.kind === "hang") return "answered";
-    if (fault.kind === "status") throw serverTrouble(fault.code, fault.retryAfterSeconds);
-    if (fault.kind === "drop") response.destroy();
-    else if (fault.kind === "garbage") sendText(response, 200, "\u0000\u0001 not json \ufffd{{{\n");
-    else if (fault.kind === "html") sendText(response, 200, "<!doctype html><title>Sign in</title>\n", "text/html");
-    else continue;
-    return "answered";
-  }
-  return "go on";
-}
-
-/** Text, not a Status, for what no API is registered at: so does the real one. */
-function answerPath(response: ServerResponse, path: string): void {
-  if (path === "/version") sendText(response, 200, JSON.stringify(VERSION, undefined, 2));
-  else if (/^\/(healthz|livez|readyz)$/.test(path)) sendText(response, 200, "ok", "text/plain; charset=utf-8");
-  else sendText(response, 404, "404 page not found\n", "text/plain; charset=utf-8");
-}
-
-function answerStatus(response: ServerResponse, status: ApiStatus): void {
-  const seconds = status.details?.retryAfterSeconds;
-  if (seconds !== undefined && seconds > 0) response.setHeader("Retry-After", String(seconds));
-  sendText(response, status.code, `${status.toJson()}\n`);
-}
-
-async function answerControl(
-  message: IncomingMessage,
-  response: ServerResponse,
-  control: NonNullable<FakeApiServerOptions["control"]>,
-): Promise<void> {
-  const parts: Buffer[] = [];
-  for await (const part of message) parts.push(part);
-  try {
-    const answer = await control(message.url ?? "", Buffer.concat(parts).toString());
-    sendText(response, answer === undefined ? 404 : 200, `${JSON.stringify(answer ?? { error: "no such path" })}\n`);
-  } catch (error) {
-    sendText(response, 400, `${JSON.stringify({ error: error instanceof Error ? error.message : String(error) })}\n`);
-  }
-}
-
-function objectText(resource: Resource, { tail }: StoredObject): string {
-  return `{"kind":"${resource.kind}","apiVersion":"${apiVersionOf(resource)}",${tail.toString()}\n`;
-}
-
-function sendText(response: ServerResponse, status: number, text: string, type = "application/json"): void {
-  response.writeHead(status, { "Content-Type": type, "Cache-Control": "no-cache, private" });
-  response.end(text);
 }
