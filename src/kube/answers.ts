@@ -37,6 +37,7 @@ function reasonOf({ code, tooLargeVersion }: Status): AnswerProblem {
   if (tooLargeVersion) return "version-too-large";
   switch (code) {
     case 400:
+      return "bad-request";
     case 422:
       return "refused";
     case 401:

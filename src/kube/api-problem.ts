@@ -2,7 +2,7 @@
 import type { ApiErrorKind } from "./api-error.ts";
 
 /**
- * unauthorized: 401; forbidden: 403; not-found: 404; refused: 400 or 422; gone: 410, the version is no longer kept;
+ * unauthorized: 401; forbidden: 403; not-found: 404; bad-request: 400; refused: 422; gone: 410, the version is no longer kept;
  * throttled: 429; server-error: 5xx, or an ERROR event; version-too-large: the server knows only older versions, as after
  * an etcd was restored; garbage: no JSON, or not what was asked for; truncated: ended within an object or a list;
  * too-long: one object over the limit; silent: neither event nor bookmark for too long; out-of-order: versions went back.
@@ -11,6 +11,7 @@ export type AnswerProblem =
   | "unauthorized"
   | "forbidden"
   | "not-found"
+  | "bad-request"
   | "refused"
   | "gone"
   | "throttled"

@@ -94,10 +94,10 @@ const NEEDS_LIST: Readonly<Partial<Record<ProblemReason, RelistReason>>> = {
 };
 
 /** Problems within a streaming list that lists in pages may be free of. */
-const REFUSES_STREAMING: ReadonlySet<AnswerProblem> = new Set(["refused", "silent"]);
+const REFUSES_STREAMING: ReadonlySet<AnswerProblem> = new Set(["bad-request", "refused", "silent"]);
 
 /**
- * applied: the list is in force, a watch is to follow; ended: so did the watch; again: in pages, the server streams no lists;
+ * applied: the list is in force, a watch is to follow; ended: so did the watch; again: in another way, the server refused this;
  * held: a second list must agree; absent: the server does not have the resource.
  */
 type Result = "applied" | "ended" | "again" | "held" | "absent";
@@ -115,6 +115,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
   let synced = false;
   let lastEventMs = 0;
   let streamingRefusedAt = Number.NEGATIVE_INFINITY;
+  let { fieldSelector } = resource;
   /** Watches in a row that heard nothing. */
   let silences = 0;
   const counts = { lists: 0, watches: 0, heldLists: 0 };
@@ -172,7 +173,11 @@ export function createReflector(options: ReflectorOptions): Reflector {
   }
 
   function selector(): Readonly<Record<string, string>> {
-    return resource.labelSelector === "" ? {} : { labelSelector: resource.labelSelector };
+    const { labelSelector } = resource;
+    return {
+      ...(labelSelector === "" ? {} : { labelSelector }),
+      ...(fieldSelector === "" ? {} : { fieldSelector }),
+    };
   }
 
   function endList(newVersion: string): Result {
@@ -287,7 +292,8 @@ export function createReflector(options: ReflectorOptions): Reflector {
     } catch (error) {
       if (error === HELD) return "held";
       const reason = inList && error instanceof ApiProblem ? error.reason : undefined;
-      if (reason === undefined || !REFUSES_STREAMING.has(reason)) throw error;
+      // Of what it can select by a server speaks only after it took the rest of a request.
+      if (reason === undefined || !REFUSES_STREAMING.has(reason) || refusesField(reason)) throw error;
       streamingRefusedAt = clock.now();
       return "again";
     } finally {
@@ -352,9 +358,16 @@ export function createReflector(options: ReflectorOptions): Reflector {
     try {
       return await (clock.now() - streamingRefusedAt >= STREAMING_AGAIN_MS ? watch(true) : listPages());
     } catch (error) {
-      if (resource.optional && error instanceof ApiProblem && error.reason === "not-found") return listAbsent();
-      throw error;
+      const reason = error instanceof ApiProblem ? error.reason : undefined;
+      if (resource.optional && reason === "not-found") return listAbsent();
+      if (!refusesField(reason)) throw error;
+      fieldSelector = "";
+      return "again";
     }
+  }
+
+  function refusesField(reason: AnswerProblem | undefined): boolean {
+    return reason === "bad-request" && fieldSelector !== "";
   }
 
   function listAbsent(): Result {

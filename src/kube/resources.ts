@@ -10,11 +10,13 @@ export interface Resource {
   readonly path: string;
   /** "" for everything. */
   readonly labelSelector: string;
+  /** "" for everything. A server that does not know the field refuses it, and is then asked without. */
+  readonly fieldSelector: string;
   /** It may be absent from the API server, or withheld from us: we start without it. */
   readonly optional: boolean;
 }
 
-/** As kube-proxy narrows Services and EndpointSlices: none of headless Services, none that another proxy serves. */
+/** As kube-proxy 1.34 narrows Services and EndpointSlices: none of headless Services, none that another proxy serves. */
 const SERVED_HERE = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
 
 export const RESOURCES: readonly Resource[] = [
@@ -24,6 +26,7 @@ export const RESOURCES: readonly Resource[] = [
     group: "",
     path: "/api/v1/services",
     labelSelector: SERVED_HERE,
+    fieldSelector: "spec.clusterIP!=None",
     optional: false,
   },
   {
@@ -32,9 +35,18 @@ export const RESOURCES: readonly Resource[] = [
     group: "discovery.k8s.io",
     path: "/apis/discovery.k8s.io/v1/endpointslices",
     labelSelector: SERVED_HERE,
+    fieldSelector: "",
     optional: false,
   },
-  { name: "nodes", kind: "Node", group: "", path: "/api/v1/nodes", labelSelector: "", optional: false },
+  {
+    name: "nodes",
+    kind: "Node",
+    group: "",
+    path: "/api/v1/nodes",
+    labelSelector: "",
+    fieldSelector: "",
+    optional: false,
+  },
   {
     // Served from Kubernetes 1.33 on (KEP-1880).
     name: "servicecidrs",
@@ -42,6 +54,7 @@ export const RESOURCES: readonly Resource[] = [
     group: "networking.k8s.io",
     path: "/apis/networking.k8s.io/v1/servicecidrs",
     labelSelector: "",
+    fieldSelector: "",
     optional: true,
   },
 ];

@@ -140,18 +140,35 @@ describe("the first list", () => {
   });
 
   it.each([400, 422])("comes in pages from a server that answers a streaming list with %i", async (code) => {
-    const setup = await start();
+    const setup = await start({ resource: "endpointslices" });
     (await setup.nextCall()).answer(code, JSON.stringify(status(code, "Invalid", "sendInitialEvents is forbidden")));
     const first = await setup.nextCall(0);
     expect(first.query).toEqual({ limit: "500", labelSelector: expect.any(String) });
-    first.answer(200, page(7, [service("a"), service("b")], "token"));
+    first.answer(200, page(7, [slice("a"), slice("b")], "token"));
     const second = await setup.nextCall(0);
     expect(second.query).toMatchObject({ continue: "token" });
-    second.answer(200, page(7, [service("c")]));
+    second.answer(200, page(7, [slice("c")]));
     const watch = await setup.nextCall(0);
     expect(watch.query).toMatchObject({ watch: "true", resourceVersion: "7", allowWatchBookmarks: "true" });
     expect(watch.query).not.toHaveProperty("sendInitialEvents");
-    expect(setup.present()).toEqual(["a:80", "b:80", "c:80"]);
+    expect(setup.present()).toEqual(["a", "b", "c"]);
+    expect(setup.reflector.problem()).toBeUndefined();
+  });
+
+  it.each([
+    ["streams lists", () => {}],
+    ["streams none", (call: Call) => call.answer(422, "{}")],
+  ] as const)("is asked for without the field that a server cannot select by, one that %s", async (_, streaming) => {
+    const setup = await start();
+    const refusal = JSON.stringify(status(400, "BadRequest", "field label not supported: spec.clusterIP"));
+    const first = await setup.nextCall();
+    expect(first.query).toMatchObject({ fieldSelector: "spec.clusterIP!=None" });
+    streaming(first);
+    const narrow = first.answered ? await setup.nextCall(0) : first;
+    narrow.answer(400, refusal);
+    const wide = await setup.nextCall(0);
+    expect(wide.query).not.toHaveProperty("fieldSelector");
+    expect("sendInitialEvents" in wide.query).toBe(narrow === first);
     expect(setup.reflector.problem()).toBeUndefined();
   });
 
@@ -187,7 +204,8 @@ describe("the first list", () => {
     (await setup.nextCall(0)).answer(200, page(7, [service("a"), service("gone-meanwhile")], "token"));
     (await setup.nextCall(0)).answer(410, JSON.stringify(status(410, "Expired", "too old")));
     const whole = await setup.nextCall(0);
-    expect(whole.query).toEqual({ labelSelector: expect.any(String) });
+    expect(whole.query).not.toHaveProperty("limit");
+    expect(whole.query).not.toHaveProperty("continue");
     whole.answer(200, page(9, [service("a"), service("b")]));
     expect((await setup.nextCall(0)).query).toMatchObject({ resourceVersion: "9" });
     expect(setup.present()).toEqual(["a:80", "b:80"]);

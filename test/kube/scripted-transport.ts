@@ -11,6 +11,8 @@ export interface Call {
   fail(error: Error): void;
   send(text: string): void;
   end(): void;
+  /** The head was sent. */
+  readonly answered: boolean;
   /** The client left. */
   readonly closed: boolean;
 }
@@ -67,6 +69,7 @@ export function createScriptedTransport(): ScriptedTransport {
     get(path, query, options) {
       const { promise, resolve, reject } = Promise.withResolvers<Awaited<ReturnType<ApiTransport["get"]>>>();
       let closed = false;
+      let answered = false;
       const body = createBody(options.signal, () => {
         closed = true;
       });
@@ -76,6 +79,7 @@ export function createScriptedTransport(): ScriptedTransport {
         query,
         options,
         answer(status, text, headers = {}) {
+          answered = true;
           resolve({ status, headers, body: body.read() });
           if (text === undefined) return;
           body.push({ text });
@@ -87,6 +91,9 @@ export function createScriptedTransport(): ScriptedTransport {
         },
         send: (text) => body.push({ text }),
         end: () => body.push({ end: undefined }),
+        get answered() {
+          return answered;
+        },
         get closed() {
           return closed;
         },
