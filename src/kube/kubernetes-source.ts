@@ -64,7 +64,7 @@ function createLedger(): { note(event: ObjectEvent, thread: number): void; leftF
   };
 }
 
-export function createKubernetesSource(options: KubernetesSourceOptions): KubernetesSource {
+export function createKubernetesSource(options: KubernetesSourceOptions, url: URL = workerUrl()): KubernetesSource {
   const { log = createLog("kubernetes"), ...settings } = options;
   const workerOptions: WorkerOptions = {
     stateDir: settings.stateDir,
@@ -127,7 +127,7 @@ export function createKubernetesSource(options: KubernetesSourceOptions): Kubern
 
   /** Resolves when the thread knows where the API is; rejects with its Failure when it does not. */
   function launch(): Promise<void> {
-    const thread = new Worker(workerUrl(), { workerData: workerOptions, resourceLimits: THREAD_LIMITS, execArgv: [] });
+    const thread = new Worker(url, { workerData: workerOptions, resourceLimits: THREAD_LIMITS, execArgv: [] });
     worker = thread;
     threads++;
     let threadSynced = false;

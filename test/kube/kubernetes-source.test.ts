@@ -46,7 +46,11 @@ function describeEvent({ kind, object }: ObjectEvent): string {
   return ` ${[...object.endpoints].map(({ addresses }) => addresses.join()).join(" ")}`;
 }
 
-async function run(server: FakeApiServer, options: Partial<KubernetesSourceOptions> = {}): Promise<Running> {
+async function run(
+  server: FakeApiServer,
+  options: Partial<KubernetesSourceOptions> = {},
+  thread?: URL,
+): Promise<Running> {
   const batches: Batch[] = [];
   const logged: string[] = [];
   const state = new Map<string, string>();
@@ -55,13 +59,14 @@ async function run(server: FakeApiServer, options: Partial<KubernetesSourceOptio
     (level: string) =>
     (_: unknown, message: string): void =>
       void logged.push(`${level}: ${message}`);
-  const source = createKubernetesSource({
+  const settings: KubernetesSourceOptions = {
     apiServer: server.url,
     stateDir: await temporaryDirectory(),
     trustLists: false,
     log: { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") } as never,
     ...options,
-  });
+  };
+  const source = createKubernetesSource(settings, thread);
   onTestFinished(() => source.stop());
   await source.start((events, _, synced) => {
     batches.push({ events, synced });
@@ -310,6 +315,26 @@ describe("a server in trouble", () => {
     await running.until(() => running.state().length === 0, 20_000);
     expect(running.source.apiStats()?.resources.services).toMatchObject({ heldLists: 1 });
   }, 60_000);
+});
+
+describe("a thread that is lost", () => {
+  it("is started anew; what it read stays until the next one has read everything, then what is gone goes", async () => {
+    const server = await serve();
+    const running = await run(server, {}, new URL("./mortal-worker.ts", import.meta.url));
+    await running.until(() => running.source.status().synced);
+    expect(running.state()).toEqual(["Node a", "Node b"]);
+    await running.until(() => reasons(running.source.notices()).includes("thread-lost"));
+    expect(running.source.notices()[0]?.message).toBe(
+      "the thread that reads the Kubernetes API ended (out of luck): started anew in 1 s",
+    );
+    expect(running.state()).toEqual(["Node a", "Node b"]);
+    await running.until(() => running.state().includes("Node c"));
+    expect(running.state()).toEqual(["Node a", "Node b", "Node c"]);
+    expect(running.batches.at(-1)?.synced, "what is served stays in force").toBe(true);
+    await running.until(() => running.state().length === 2);
+    expect(running.state()).toEqual(["Node b", "Node c"]);
+    expect(running.source.notices()).toEqual([]);
+  });
 });
 
 describe("the way back to the API", () => {
