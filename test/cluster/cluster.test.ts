@@ -181,12 +181,13 @@ describe.each(SERVED_BY)(
 describe("a cluster that goes", () => {
   const paths = clusterPaths("test-gone");
 
-  /** Processes in a cgroup of the cluster. */
+  /** Processes in a cgroup of the cluster; not those that are dead and wait for their parent to ask after them. */
   function processes(): string[] {
     return readdirSync("/proc")
       .filter((entry) => /^\d+$/.test(entry))
       .filter((pid) => {
         try {
+          if (/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"))) return false;
           return readFileSync(`/proc/${pid}/cgroup`, "utf8").includes(`/${basename(paths.cgroup)}/`);
         } catch {
           return false;
