@@ -50,6 +50,20 @@ const startedModules: Plugin = {
   },
 };
 
+/**
+ * An import statement asks a module for all its exports, and asking node:http for WebSocket loads undici: megabytes and a tenth of
+ * a second for each thread, for nothing. Taken as an object, it gives only what is used.
+ */
+const lazyHttp: Plugin = {
+  name: "lazy-http",
+  setup(context) {
+    context.onResolve({ filter: /^(node:)?http$/ }, () => ({ path: "node:http", namespace: "builtin" }));
+    context.onLoad({ filter: /.*/, namespace: "builtin" }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+    }));
+  },
+};
+
 const LAUNCHER = `#!/bin/sh
 # Starts Millrace with a Node.js of version 24 or later: the project's own, else the one on PATH.
 # A small young generation, garbage collected when a seventh has been added to what lives, and two pools of memory for C
@@ -123,7 +137,7 @@ async function main(): Promise<void> {
     chunkNames: "chunk-[hash]",
     legalComments: "external",
     logLevel: "warning",
-    plugins: [startedModules],
+    plugins: [startedModules, lazyHttp],
   });
   for (const object of await readdir(join(root, "build/bpf"))) {
     if (object.endsWith(".bpf.o")) await copyFile(join(root, "build/bpf", object), join(staging, "bpf", object));
