@@ -39,11 +39,16 @@ async function up(options: UpOptions): Promise<void> {
 function usage(cluster: Cluster): string {
   const { paths, config, kubectlScript, client } = cluster;
   const suffix = config.name === "cluster" ? "" : ` NAME=${config.name}`;
+  const agents =
+    config.proxy === "millrace"
+      ? [`  its agents     dist/millrace status --socket ${cluster.agentSocket("node1")}`]
+      : [];
   return [
     `Cluster ${config.name} stands: ${config.nodes} nodes, Services by ${config.proxy}.`,
     `  kubectl        ${kubectlScript} get pods -A -o wide`,
     `  on a node      ${cluster.node("node1").enter(["COMMAND"]).join(" ")}`,
     `  from outside   ${client.enter(["COMMAND"]).join(" ")}`,
+    ...agents,
     `  logs           ${paths.logs}`,
     `  take it away   make cluster-down${suffix}`,
     "",

@@ -81,7 +81,18 @@ export async function buildPrograms(progress: Progress): Promise<void> {
 
 async function buildProgram(name: ProgramName, target: string): Promise<void> {
   const unfinished = `${target}.part`;
-  const args = ["-C", MODULE, "build", "-trimpath", "-ldflags", linkerFlags(), "-o", unfinished, PACKAGES[name]];
+  const args = [
+    "-C",
+    MODULE,
+    "build",
+    "-buildvcs=false",
+    "-trimpath",
+    "-ldflags",
+    linkerFlags(),
+    "-o",
+    unfinished,
+    PACKAGES[name],
+  ];
   await runChecked("nice", ["-n", "5", "go", ...args], { env: { ...process.env, CGO_ENABLED: "0", GOWORK: "off" } });
   renameSync(unfinished, target);
 }
