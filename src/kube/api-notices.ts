@@ -1,6 +1,6 @@
 // What is wrong with the API itself, as notices: one for each thing that is wrong, however many resources it befalls.
 import type { Notice } from "../model/objects.ts";
-import type { Problem } from "./reflector.ts";
+import type { Problem } from "./resource-record.ts";
 
 const API = "Kubernetes API";
 /** How long before its end a client certificate is spoken of. */

@@ -2,6 +2,6 @@
 
 export { DURATION_BOUNDS, type TransportStats } from "./client-stats.ts";
 export { createKubernetesSource, type KubernetesSource, type KubernetesSourceOptions } from "./kubernetes-source.ts";
-export type { ResourceStats } from "./reflector.ts";
+export type { ResourceStats } from "./resource-record.ts";
 export { RESOURCES, type ResourceName } from "./resources.ts";
 export type { ApiStats } from "./worker-messages.ts";

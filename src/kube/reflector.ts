@@ -2,19 +2,18 @@
 // new list when the server cannot go on from there. Nothing is taken away because the server is not to be had. It has no
 // socket, clock or chance of its own.
 
-import { problemOf, problemOfEvent, type Verb } from "./answers.ts";
+import { problemOfEvent } from "./answers.ts";
 import { ApiError } from "./api-error.ts";
 import { type AnswerProblem, ApiProblem, excerpt, type ProblemReason, parseJson } from "./api-problem.ts";
 import { createBackoff } from "./backoff.ts";
-import { type Clock, sleep, type Timer } from "./clock.ts";
+import { sleep } from "./clock.ts";
+import { type ExchangeOptions, runExchange } from "./exchange.ts";
 import type { KnownObjects } from "./known-objects.ts";
 import { createLineSplitter } from "./lines.ts";
 import { createItemSplitter } from "./list-pages.ts";
-import type { Resource } from "./resources.ts";
-import type { ApiTransport } from "./transport.ts";
+import { createResourceRecord, type Problem, type RelistReason, type ResourceStats } from "./resource-record.ts";
 import { isBefore, parseWatchEvent } from "./watch-event.ts";
 
-const HEAD_TIMEOUT_MS = 30_000;
 /** API servers send a bookmark a minute. */
 const SILENCE_MS = 100_000;
 const PAGE_SILENCE_MS = 30_000;
@@ -31,47 +30,10 @@ const ABSENT_MS = 600_000;
 const SHORTEST_WATCH_S = 300;
 const PAGE_SIZE = 500;
 
-export type RelistReason =
-  | "gone"
-  | "version-too-large"
-  | "server-error"
-  | "garbage"
-  | "silent"
-  | "out-of-order"
-  | "held";
-
-export interface Problem {
-  /** "list-held" is none of the API's: a list waits for a second one. */
-  readonly reason: ProblemReason | "list-held";
-  readonly message: string;
-}
-
-export interface ResourceStats {
-  /** A watch stands. */
-  readonly connected: boolean;
-  /** A full list was applied; stays true when the server is gone. */
-  readonly synced: boolean;
-  /** Clock time of the last event or bookmark, 0 before the first. */
-  readonly lastEventMs: number;
-  /** "" before the first list and while one is read. */
-  readonly resourceVersion: string;
-  readonly lists: number;
-  readonly watches: number;
-  readonly heldLists: number;
-  readonly relists: Readonly<Partial<Record<RelistReason, number>>>;
-  readonly errors: Readonly<Partial<Record<ProblemReason, number>>>;
-}
-
-export interface ReflectorOptions {
-  readonly resource: Resource;
-  readonly transport: Pick<ApiTransport, "get">;
+export interface ReflectorOptions extends ExchangeOptions {
   readonly objects: KnownObjects;
-  readonly clock: Clock;
   /** In [0, 1). */
   readonly random: () => number;
-  readonly signal: AbortSignal;
-  /** Where changes go: nothing is read as long as there is no room (see Outbox). */
-  readonly room: () => Promise<void> | undefined;
   /** Statistics or problem changed in a way that somebody may wait for. */
   readonly onChange: () => void;
 }
@@ -91,6 +53,9 @@ const NEEDS_LIST: Readonly<Partial<Record<ProblemReason, RelistReason>>> = {
   garbage: "garbage",
   "too-long": "garbage",
   "out-of-order": "out-of-order",
+  "bad-request": "refused",
+  refused: "refused",
+  "not-found": "refused",
 };
 
 /** Problems within a streaming list that lists in pages may be free of. */
@@ -106,70 +71,19 @@ type Result = "applied" | "ended" | "again" | "held" | "absent";
 const HELD = new Error("the list is held");
 
 export function createReflector(options: ReflectorOptions): Reflector {
-  const { resource, transport, objects, clock, random, signal, room, onChange } = options;
+  const { resource, objects, clock, random, signal, onChange } = options;
   const backoff = createBackoff(random);
   /** Where to go on; undefined: a full list is needed. */
   let version: string | undefined;
-  let problem: Problem | undefined;
-  let connected = false;
-  let synced = false;
-  let lastEventMs = 0;
   let streamingRefusedAt = Number.NEGATIVE_INFINITY;
   let { fieldSelector } = resource;
   /** Watches in a row that heard nothing. */
   let silences = 0;
-  const counts = { lists: 0, watches: 0, heldLists: 0 };
-  const relists: Partial<Record<RelistReason, number>> = {};
-  const errors: Partial<Record<ProblemReason, number>> = {};
-
-  function setProblem(now: Problem | undefined): void {
-    if (problem?.reason === now?.reason && problem?.message === now?.message) return;
-    problem = now;
-    onChange();
-  }
-
-  function setConnected(now: boolean): void {
-    if (connected === now) return;
-    connected = now;
-    onChange();
-  }
+  const record = createResourceRecord(onChange);
 
   function forgetVersion(reason: RelistReason): void {
     version = undefined;
-    relists[reason] = (relists[reason] ?? 0) + 1;
-  }
-
-  /** Opens a request, reads its body with `take`, chunk by chunk, as fast as there is room, and gives up after a silence. */
-  async function exchange(
-    verb: Verb,
-    query: Readonly<Record<string, string>>,
-    silenceMs: () => number,
-    onHead: () => void,
-    take: (chunk: Uint8Array) => void,
-  ): Promise<void> {
-    const given = new AbortController();
-    const giveUp = (): void =>
-      given.abort(new ApiProblem("silent", `could not ${verb} ${resource.name}: the API server fell silent`));
-    let silence: Timer | undefined;
-    try {
-      const response = await transport.get(resource.path, query, {
-        signal: AbortSignal.any([signal, given.signal]),
-        headTimeoutMs: HEAD_TIMEOUT_MS,
-        resource: resource.name,
-        verb: verb === "list" ? "LIST" : "WATCH",
-      });
-      if (response.status !== 200) throw await problemOf(response, resource, verb);
-      onHead();
-      silence = clock.after(silenceMs(), giveUp);
-      for await (const chunk of response.body) {
-        take(chunk);
-        silence.stop();
-        await room();
-        silence = clock.after(silenceMs(), giveUp);
-      }
-    } finally {
-      silence?.stop();
-    }
+    record.countRelist(reason);
   }
 
   function selector(): Readonly<Record<string, string>> {
@@ -181,21 +95,21 @@ export function createReflector(options: ReflectorOptions): Reflector {
   }
 
   function endList(newVersion: string): Result {
-    counts.lists++;
+    record.count("lists");
+    record.heard(clock.wallMs());
     const result = objects.listEnds();
     if (result.outcome === "held") {
-      counts.heldLists++;
+      record.count("heldLists");
       const { before, lost } = result;
       const message = `a full list of ${resource.name} would take away ${lost} of ${before} ${
         resource.name === "services" ? "frontends" : "endpoints"
       }: it is applied when a second one agrees`;
-      setProblem({ reason: "list-held", message });
+      record.setProblem({ reason: "list-held", message });
       return "held";
     }
     version = newVersion;
-    synced = true;
-    setProblem(undefined);
-    onChange();
+    record.setProblem(undefined);
+    record.setSynced();
     return "applied";
   }
 
@@ -207,9 +121,9 @@ export function createReflector(options: ReflectorOptions): Reflector {
     /** Versions of this very watch, which come in order after the list. */
     let last = version ?? "";
     const lived = clock.after(LIVED_MS, () => {
-      if (!connected || inList) return;
+      if (!record.isConnected() || inList) return;
       backoff.reset();
-      setProblem(undefined);
+      record.setProblem(undefined);
     });
 
     function takeVersion(now: string, isBookmark: boolean): void {
@@ -267,23 +181,23 @@ export function createReflector(options: ReflectorOptions): Reflector {
         : { resourceVersion: version ?? "" }),
     };
     try {
-      await exchange(
-        "watch",
+      await runExchange(options, {
+        verb: "watch",
         query,
-        () => (inList ? LIST_SILENCE_MS : SILENCE_MS),
-        () => {
-          counts.watches++;
+        silenceMs: () => (inList ? LIST_SILENCE_MS : SILENCE_MS),
+        onHead() {
+          record.count("watches");
           if (listing) objects.listBegins();
-          setConnected(true);
+          record.setConnected(true);
           lived.restart();
         },
-        (chunk) => {
+        take(chunk) {
           for (const line of lines.push(chunk)) takeLine(line);
           silences = 0;
-          lastEventMs = clock.wallMs();
-          if (!inList) setProblem(undefined);
+          record.heard(clock.wallMs());
+          if (!inList) record.setProblem(undefined);
         },
-      );
+      });
       if (lines.pending() > 0 || inList) {
         const where = inList ? "its list" : "an event";
         throw new ApiProblem("truncated", `could not watch ${resource.name}: the connection ended within ${where}`);
@@ -298,22 +212,22 @@ export function createReflector(options: ReflectorOptions): Reflector {
       return "again";
     } finally {
       lived.stop();
-      setConnected(false);
+      record.setConnected(false);
     }
   }
 
   /** One page; returns its continue token and version. */
   async function readPage(query: Readonly<Record<string, string>>): Promise<{ token: string; version: string }> {
     const items = createItemSplitter();
-    await exchange(
-      "list",
+    await runExchange(options, {
+      verb: "list",
       query,
-      () => PAGE_SILENCE_MS,
-      () => {},
-      (chunk) => {
+      silenceMs: () => PAGE_SILENCE_MS,
+      onHead() {},
+      take(chunk) {
         for (const item of items.push(chunk)) objects.listed(parseJson(item));
       },
-    );
+    });
     const page = items.end() as {
       readonly items?: unknown;
       readonly metadata?: { readonly continue?: unknown; readonly resourceVersion?: unknown } | null;
@@ -373,9 +287,8 @@ export function createReflector(options: ReflectorOptions): Reflector {
   function listAbsent(): Result {
     objects.listBegins();
     objects.listEnds();
-    synced = true;
-    setProblem(undefined);
-    onChange();
+    record.setProblem(undefined);
+    record.setSynced();
     return "absent";
   }
 
@@ -383,15 +296,12 @@ export function createReflector(options: ReflectorOptions): Reflector {
   function failed(error: unknown): number {
     if (!(error instanceof ApiProblem || error instanceof ApiError)) throw error;
     const reason = error instanceof ApiProblem ? error.reason : error.kind;
-    errors[reason] = (errors[reason] ?? 0) + 1;
+    record.countError(reason);
     const relist = version === undefined ? undefined : needsList(reason, error instanceof ApiProblem);
     if (relist !== undefined) forgetVersion(relist);
     // We start without what we may do without.
-    if (reason === "forbidden" && resource.optional && !synced) {
-      synced = true;
-      onChange();
-    }
-    setProblem({ reason, message: error.message });
+    if (reason === "forbidden" && resource.optional) record.setSynced();
+    record.setProblem({ reason, message: error.message });
     const wait = backoff.next();
     return error instanceof ApiProblem ? Math.max(wait, error.retryAfterMs) : wait;
   }
@@ -409,7 +319,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
     const result = await (version === undefined ? list() : watch(false));
     switch (result) {
       case "held":
-        relists.held = (relists.held ?? 0) + 1;
+        record.countRelist("held");
         return HELD_MS;
       case "absent":
         return ABSENT_MS * (0.5 + random() / 2);
@@ -434,15 +344,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
         if (wait > 0) await sleep(clock, wait, signal);
       }
     },
-    stats: () => ({
-      connected,
-      synced,
-      lastEventMs,
-      resourceVersion: version ?? "",
-      ...counts,
-      relists: { ...relists },
-      errors: { ...errors },
-    }),
-    problem: () => problem,
+    stats: () => record.stats(version ?? ""),
+    problem: record.problem,
   };
 }

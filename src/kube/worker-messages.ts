@@ -2,7 +2,7 @@
 import type { Failure, FailureCode } from "../lib/errors.ts";
 import type { Notice } from "../model/objects.ts";
 import type { TransportStats } from "./client-stats.ts";
-import type { ResourceStats } from "./reflector.ts";
+import type { ResourceStats } from "./resource-record.ts";
 import type { ResourceName } from "./resources.ts";
 import type { PackedChanges } from "./rows.ts";
 

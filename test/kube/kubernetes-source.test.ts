@@ -248,7 +248,7 @@ describe("a server in trouble", () => {
     await server.start();
     await running.until(() => running.state().includes("Service default/other"), 30_000);
     await running.until(() => running.state().length === 2);
-    expect(running.source.apiStats()?.resources.services.relists).toEqual({ gone: 1 });
+    await running.until(() => running.source.apiStats()?.resources.services.relists.gone === 1);
   }, 60_000);
 
   it.each([
@@ -313,7 +313,7 @@ describe("a server in trouble", () => {
     await running.until(() => reasons(running.source.notices()).includes("list-held"), 30_000);
     expect(running.state()).toHaveLength(80);
     await running.until(() => running.state().length === 0, 20_000);
-    expect(running.source.apiStats()?.resources.services).toMatchObject({ heldLists: 1 });
+    await running.until(() => running.source.apiStats()?.resources.services.heldLists === 1);
   }, 60_000);
 });
 

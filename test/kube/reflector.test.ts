@@ -293,6 +293,8 @@ describe("a watch", () => {
         ),
       "version-too-large",
     ],
+    ["400 for an answer", (call: Call) => call.answer(400, "{}"), "refused"],
+    ["404 for an answer", (call: Call) => call.answer(404, "404 page not found"), "refused"],
     ["a line that is no JSON", sends("<html>\n"), "garbage"],
     ["JSON that is no event", sends('{"kind":"Status"}\n'), "garbage"],
     ["a bookmark of an older version", sends(bookmark(9)), "out-of-order"],
@@ -451,6 +453,15 @@ describe("a server that is away or unwilling", () => {
     expect(setup.reflector.stats().errors).toEqual({ [reason]: 1 });
     await listed(setup, [service("a")]);
     expect(setup.reflector.problem()).toBeUndefined();
+  });
+
+  it("and whose answer to that never ends is given up", async () => {
+    const setup = await start();
+    const call = await setup.nextCall();
+    call.answer(500);
+    call.send('{"kind":"Sta');
+    await setup.nextCall(11_000);
+    expect(call.closed).toBe(true);
   });
 
   it("names the verb and the resource in a group when it withholds a list in pages", async () => {
