@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test bench demo cluster cluster-programs cluster-down test-cluster docs clean format
+.PHONY: help setup bpf build bundle check test bench bench-api bench-cluster demo cluster cluster-programs cluster-down test-cluster docs clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -62,6 +62,9 @@ test: build ## Every test, those that need root and the kernel included, and the
 bench: build ## Nanoseconds per packet, rows per second, memory; JSON beside it
 	@node bench/main.ts
 
+bench-api: build ## Start, memory and lag over an API of 10,000 x 10 up to 1,000 x 1,000 endpoints
+	@node bench/api.ts
+
 demo: ## Three nodes, every example manifest, one line for each (ONCE=1: then take all down and exit)
 	@$(MAKE) build >&2
 	@exec dist/millrace lab demo $(if $(filter 1,$(ONCE)),--once)
@@ -80,6 +83,9 @@ cluster-down: setup ## Take the cluster away (NAME=cluster)
 
 test-cluster: cluster-programs ## The tests that need a real cluster (one file: make test-cluster FILES=test/cluster/cluster)
 	@vitest run --config test/cluster/vitest.config.ts $(FILES)
+
+bench-cluster: cluster-programs ## From a write to the API to the first connection, Millrace beside kube-proxy (takes half an hour)
+	@node bench/latency.ts
 
 docs: setup ## Write what is generated of the documentation: command line, metrics, reference configuration
 	@node scripts/docs.ts
