@@ -56,7 +56,7 @@ check: build ## Format, lint, types, layering, generated files, lock file
 	@node scripts/check.ts
 
 test: build ## Every test, those that need root and the kernel included, and the checks (one file: make test FILES=test/http)
-	@status=0; node scripts/test.ts $(FILES) || status=1; \
+	@status=0; node scripts/test.ts main $(FILES) || status=1; \
 	[ -n '$(FILES)' ] || node scripts/check.ts format types layouts lock || status=1; exit $$status
 
 bench: build ## Nanoseconds per packet, rows per second, memory; JSON beside it
@@ -82,7 +82,7 @@ cluster-down: setup ## Take the cluster away (NAME=cluster)
 	@node test/cluster/main.ts down $(if $(NAME),--name $(NAME))
 
 test-cluster: cluster-programs ## The tests that need a real cluster (one file: make test-cluster FILES=test/cluster/cluster)
-	@vitest run --config test/cluster/vitest.config.ts $(FILES)
+	@node scripts/test.ts cluster $(FILES)
 
 bench-cluster: cluster-programs ## From a write to the API to the first connection, Millrace beside kube-proxy (takes half an hour)
 	@node bench/latency.ts
