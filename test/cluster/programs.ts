@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } 
 import { join } from "node:path";
 import { runChecked, runProgram } from "../../src/lab/shell.ts";
 import { Failure } from "../../src/lib/errors.ts";
-import { CACHE } from "./paths.ts";
+import { CACHE, STATE_ROOT } from "./paths.ts";
 import type { Progress } from "./progress.ts";
 
 const MODULE = join(import.meta.dirname, "programs");
@@ -63,7 +63,7 @@ export function moduleVersion(module: string): string {
   return version;
 }
 
-/** Builds what is missing; the first time takes minutes. Removes what older sources left. Not to be run twice at once. */
+/** Builds what is missing; the first time takes minutes. Not to be run twice at once. */
 export async function buildPrograms(progress: Progress): Promise<void> {
   const directory = programsDirectory();
   const missing = (Object.keys(PACKAGES) as ProgramName[]).filter((name) => !existsSync(join(directory, name)));
@@ -73,9 +73,15 @@ export async function buildPrograms(progress: Progress): Promise<void> {
     progress(`building ${name}`);
     await buildProgram(name, join(directory, name));
   }
-  for (const other of readdirSync(CACHE)) {
-    if (other.startsWith("programs-") && join(CACHE, other) !== directory)
-      rmSync(join(CACHE, other), { recursive: true });
+  removeOutdated(directory);
+}
+
+/** A cluster that stands runs from the programs that it was started with. */
+function removeOutdated(current: string): void {
+  if (existsSync(STATE_ROOT)) return;
+  for (const name of readdirSync(CACHE)) {
+    const directory = join(CACHE, name);
+    if (name.startsWith("programs-") && directory !== current) rmSync(directory, { recursive: true });
   }
 }
 

@@ -1,6 +1,6 @@
 // The programs of the test cluster, all of them built from source: Kubernetes' own, etcd and CoreDNS in versions that
 // share one set of dependencies. Kubernetes keeps its staging modules at v0.0.0: each is replaced by its release.
-module github.com/millrace/millrace/test/cluster/programs
+module millrace/test/cluster/programs
 
 go 1.24.0
 
