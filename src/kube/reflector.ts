@@ -79,6 +79,8 @@ export function createReflector(options: ReflectorOptions): Reflector {
   let { fieldSelector } = resource;
   /** Watches in a row that heard nothing. */
   let silences = 0;
+  /** The server was away: it may have come back with an etcd that was restored to an older state. */
+  let isDoubtful = false;
   const record = createResourceRecord(onChange);
 
   function forgetVersion(reason: RelistReason): void {
@@ -292,6 +294,21 @@ export function createReflector(options: ReflectorOptions): Reflector {
     return "absent";
   }
 
+  /**
+   * Asks whether the server knows our version. One that does not would take a watch from there and say nothing, until its own
+   * versions have passed ours.
+   */
+  async function checkVersion(): Promise<void> {
+    const query = { resourceVersion: version ?? "", resourceVersionMatch: "NotOlderThan", limit: "1", ...selector() };
+    try {
+      await runExchange(options, { verb: "list", query, silenceMs: () => PAGE_SILENCE_MS, onHead() {}, take() {} });
+    } catch (error) {
+      // Whoever may not ask, or cannot be answered so, finds out by the silence.
+      if (!(error instanceof ApiProblem) || error.reason === "version-too-large") throw error;
+    }
+    isDoubtful = false;
+  }
+
   /** Takes note of what went wrong; milliseconds until the next attempt. */
   function failed(error: unknown): number {
     if (!(error instanceof ApiProblem || error instanceof ApiError)) throw error;
@@ -299,6 +316,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
     record.countError(reason);
     const relist = version === undefined ? undefined : needsList(reason, error instanceof ApiProblem);
     if (relist !== undefined) forgetVersion(relist);
+    isDoubtful = version !== undefined && (isDoubtful || error instanceof ApiError);
     // We start without what we may do without.
     if (reason === "forbidden" && resource.optional) record.setSynced();
     record.setProblem({ reason, message: error.message });
@@ -315,6 +333,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
 
   /** One attempt; milliseconds until the next. */
   async function attempt(): Promise<number> {
+    if (isDoubtful) await checkVersion();
     const began = clock.now();
     const result = await (version === undefined ? list() : watch(false));
     switch (result) {

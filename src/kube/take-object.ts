@@ -99,6 +99,12 @@ function withoutNulls(value: unknown): unknown {
   return Object.fromEntries(entries.map(([name, one]) => [name, withoutNulls(one)]));
 }
 
+function hasNull(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return value === null;
+  for (const one of Object.values(value)) if (hasNull(one)) return true;
+  return false;
+}
+
 function pick(value: unknown, names: readonly string[]): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   const fields = value as Fields;
@@ -112,7 +118,8 @@ const STATUS = ["loadBalancer", "addresses", "conditions"];
 function essence(value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   const { metadata, spec, status } = value as Fields;
-  return withoutNulls({ metadata: pick(metadata, METADATA), spec, status: pick(status, STATUS) });
+  const parts = { metadata: pick(metadata, METADATA), spec, status: pick(status, STATUS) };
+  return hasNull(parts) ? withoutNulls(parts) : parts;
 }
 
 /** What a Service answers on: addresses by ports, and node ports. */

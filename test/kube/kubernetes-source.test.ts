@@ -225,17 +225,22 @@ describe("a server in trouble", () => {
     expect(running.logged.some((line) => line.startsWith("info: over: "))).toBe(true);
   }, 60_000);
 
-  it("whose etcd was restored to an older state is followed there", async () => {
-    const server = await serve({ futureResume: "refused" }, WEB);
-    const snapshot = server.snapshot();
-    const running = await run(server);
-    await running.until(() => running.source.status().synced);
-    for (let i = 0; i < 20; i++) server.put(object("EndpointSlice", slice("web-1", { addresses: [`10.244.2.${i}`] })));
-    server.put(object("Service", service("later")));
-    await running.until(() => running.state().includes("Service default/later"));
-    server.restore(snapshot);
-    await running.until(() => running.state().join() === WEB_STATE.join(), 30_000);
-  }, 60_000);
+  it.each(["refused", "waits"] as const)(
+    "whose etcd was restored to an older state is followed there (resumes from the future: %s)",
+    async (futureResume) => {
+      const server = await serve({ futureResume }, WEB);
+      const snapshot = server.snapshot();
+      const running = await run(server);
+      await running.until(() => running.source.status().synced);
+      for (let i = 0; i < 20; i++)
+        server.put(object("EndpointSlice", slice("web-1", { addresses: [`10.244.2.${i}`] })));
+      server.put(object("Service", service("later")));
+      await running.until(() => running.state().includes("Service default/later"));
+      server.restore(snapshot);
+      await running.until(() => running.state().join() === WEB_STATE.join(), 30_000);
+    },
+    60_000,
+  );
 
   it("that forgot our version is listed anew", async () => {
     const server = await serve({}, WEB);

@@ -332,8 +332,12 @@ describe("a watch", () => {
     play(first);
     await settled();
     expect(setup.reflector.problem()?.reason).toBe(reason);
-    const second = await setup.nextCall(200);
-    expect(second.query).toMatchObject({ resourceVersion: "10" });
+    let second = await setup.nextCall(200);
+    if (reason === "unreachable") {
+      second.answer(200, page(12, []));
+      second = await setup.nextCall(0);
+    }
+    expect(second.query).toMatchObject({ watch: "true", resourceVersion: "10" });
     second.answer(200);
     await setup.clock.advance(5_000);
     expect(setup.reflector.problem()).toBeUndefined();
@@ -390,13 +394,36 @@ describe("a server that is away or unwilling", () => {
     expect(waits).toEqual([100, 200, 400, 800, 1600, 3200, 6400, 12_800, 15_000, 15_000, 15_000]);
     expect(setup.present()).toEqual(["a:80"]);
     expect(setup.reflector.stats()).toMatchObject({ connected: false, synced: true, errors: { unreachable: 12 } });
-    const back = await setup.nextCall();
-    expect(back.query).toHaveProperty("resourceVersion");
+    (await setup.nextCall()).answer(200, page(12, []));
+    const back = await setup.nextCall(0);
+    expect(back.query).toMatchObject({ watch: "true", resourceVersion: "10" });
     back.answer(200);
     back.send(event("ADDED", service("b", { version: 11 })));
     await settled();
     expect(setup.present()).toEqual(["a:80", "b:80"]);
     expect(setup.reflector.problem()).toBeUndefined();
+  });
+
+  it("is asked whether it knows our version when it is back, and listed anew when it does not", async () => {
+    const setup = await start();
+    const watch = await listed(setup, [service("a"), service("b")], 50);
+    watch.fail(new ApiError("unreachable", "could not reach it"));
+    const check = await setup.nextCall();
+    expect(check.query).toMatchObject({ resourceVersion: "50", resourceVersionMatch: "NotOlderThan", limit: "1" });
+    check.answer(
+      504,
+      JSON.stringify(status(504, "Timeout", "Too large", { causes: [{ reason: "ResourceVersionTooLarge" }] })),
+    );
+    await listed(setup, [service("a")], 20);
+    expect(setup.present()).toEqual(["a:80"]);
+    expect(setup.reflector.stats()).toMatchObject({ resourceVersion: "20", relists: { "version-too-large": 1 } });
+  });
+
+  it("is watched on when it will not say whether it knows our version", async () => {
+    const setup = await start();
+    (await listed(setup, [service("a")], 50)).fail(new ApiError("unreachable", "could not reach it"));
+    (await setup.nextCall()).answer(403, "{}");
+    expect((await setup.nextCall(0)).query).toMatchObject({ watch: "true", resourceVersion: "50" });
   });
 
   it.each([
