@@ -29,7 +29,7 @@ export interface KubernetesSource extends Source {
 const FIRST_RESTART_MS = 1_000;
 const LAST_RESTART_MS = 30_000;
 /** What the thread holds is little (a hash by object); what it parses is short-lived. */
-const THREAD_LIMITS = { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 8, stackSizeMb: 4 };
+const THREAD_LIMITS = { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 12, stackSizeMb: 4 };
 
 // From a bundle the thread's own bundle lies beside it.
 function workerUrl(): URL {

@@ -9,8 +9,9 @@ export interface SourceStatus {
   /** Milliseconds since the epoch of the last event, 0 when none came yet. */
   readonly lastEventMs: number;
   /**
-   * sha256 (hex) over what was last delivered: for a directory, over its files' relative names and contents. Whoever wrote
-   * the directory can tell from it that this agent has read it (see `directoryDigest` in standalone/).
+   * Names the state that was last delivered. For a directory: sha256 (hex) over its files' relative names and contents; whoever
+   * wrote the directory can tell from it that this agent has read it (see `directoryDigest` in standalone/). For the API: the
+   * resourceVersion of each resource.
    */
   readonly digest: string;
 }
