@@ -6,6 +6,9 @@
 #include "maps.h"
 #include "parse.h"
 
+/* What a stage returns for the next one to decide. */
+#define UNDECIDED VERDICT_MAX
+
 static __always_inline void count_verdict(enum hook hook, enum verdict verdict)
 {
 	__u32 index = (__u32)hook * VERDICT_MAX + (__u32)verdict;
@@ -27,12 +30,13 @@ static __always_inline void count_service(__u32 service, __u32 bytes, bool opene
 		counters->connections++;
 }
 
-static __always_inline int finish(const struct pkt *p, enum hook hook, enum verdict verdict)
+/* `action` is what a redirect helper returned, for the verdicts of packets that were redirected. */
+static __always_inline int finish(enum hook hook, enum verdict verdict, int action)
 {
 	count_verdict(hook, verdict);
 #if CTX_IS_XDP
 	if (verdict == VERDICT_FORWARD)
-		return p->action;
+		return action;
 	return verdict >= DROP_NO_LOCAL_BACKEND ? XDP_DROP : XDP_PASS;
 #else
 	switch (verdict) {
@@ -45,7 +49,7 @@ static __always_inline int finish(const struct pkt *p, enum hook hook, enum verd
 	case VERDICT_ECHO:
 	case VERDICT_NEIGHBOUR:
 	case VERDICT_TOO_BIG:
-		return p->action;
+		return action;
 	default:
 		return TC_ACT_SHOT;
 	}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The decision core, shared by tc and XDP: a packet's stages in order. Each stage returns a verdict, or UNDECIDED for the
- * next one. XDP takes only what it can redirect (client outside, backend elsewhere); all else passes it unchanged to tc.
+ * next one. Replies are made at the end, of packets that are still as they came. XDP takes only what it can redirect (client
+ * outside, backend elsewhere); all else passes it unchanged to tc.
  */
 #pragma once
 #include "finish.h"
 #include "flow.h"
 #include "frontend.h"
+#include "quick.h"
 #include "rewrite.h"
 #include "route.h"
 #if !CTX_IS_XDP
@@ -13,15 +15,6 @@
 #include "neighbour.h"
 #include "refuse.h"
 #endif
-
-#define UNDECIDED VERDICT_MAX
-#define UNUSED __attribute__((unused))
-
-/* The hook under which `hook`'s flows stand in the tables. */
-static __always_inline enum hook flow_hook(enum hook hook)
-{
-	return hook == HOOK_XDP ? HOOK_UPLINK_INGRESS : hook;
-}
 
 #if CTX_IS_XDP
 static __always_inline enum verdict send_frame(ctx_t *ctx, struct pkt *p, const struct flow *f, __u32 ifindex,
@@ -36,13 +29,14 @@ static __always_inline enum verdict send_frame(ctx_t *ctx, struct pkt *p, const 
 /* Only a device that can send XDP frames, with its neighbour known: else tc gets the packet as it came. */
 static __always_inline enum verdict leave_by_route(ctx_t *ctx, struct pkt *p, struct flow *f, struct flow *live)
 {
+	const struct settings *s = settings_get();
 	struct scratch *x = scratch_of(f);
 	struct next_hop hop;
 	struct device *out;
 
 	if (p->ttl <= 1)
 		return VERDICT_NEXT;
-	if (live && hop_known(live, f, &hop) && (hop.flags & HOP_XDP_TARGET) && p->segment <= hop.mtu)
+	if (live && s && hop_known(live, f, &hop, jiffies_now(), s->hz) && (hop.flags & HOP_XDP_TARGET) && p->segment <= hop.mtu)
 		return send_frame(ctx, p, f, hop.ifindex, hop.destination_mac, hop.source_mac);
 	if (route_lookup(ctx, p, &f->write, ctx_ifindex(ctx), &x->fib) != BPF_FIB_LKUP_RET_SUCCESS)
 		return VERDICT_NEXT;
@@ -57,12 +51,13 @@ static __always_inline enum verdict leave_by_route(ctx_t *ctx, struct pkt *p, st
 static __always_inline enum verdict leave_by_route(ctx_t *ctx, struct pkt *p, struct flow *f, struct flow *live,
 						   enum hook hook, const __u32 link)
 {
+	const struct settings *s = settings_get();
 	struct scratch *x = scratch_of(f);
 	struct next_hop hop;
 	struct device *out;
 	long result;
 
-	if (link && live && p->ttl > 1 && hop_known(live, f, &hop) && p->segment <= hop.mtu) {
+	if (link && live && p->ttl > 1 && s && hop_known(live, f, &hop, jiffies_now(), s->hz) && p->segment <= hop.mtu) {
 		if (!rewrite_tuple(ctx, p, &f->write, 1) || !write_macs(ctx, hop.destination_mac, hop.source_mac))
 			return DROP_REWRITE;
 		ctx_set_mark(ctx, MARK_REDIRECTED);
@@ -71,7 +66,7 @@ static __always_inline enum verdict leave_by_route(ctx_t *ctx, struct pkt *p, st
 	}
 	result = route_lookup(ctx, p, &f->write, ctx_ifindex(ctx), &x->fib);
 	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return reply_icmp(ctx, p, hook, x->fib.mtu_result, link);
+		return VERDICT_TOO_BIG;
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return DROP_NO_ROUTE;
 	if (p->ttl <= 1)
@@ -99,6 +94,7 @@ static __always_inline enum verdict leave_to_stack(ctx_t *ctx)
  */
 static __always_inline enum verdict leave_pod(ctx_t *ctx, struct pkt *p, struct flow *f, struct flow *live)
 {
+	const struct settings *s = settings_get();
 	struct scratch *x = scratch_of(f);
 	struct next_hop hop;
 	struct device *port;
@@ -108,7 +104,7 @@ static __always_inline enum verdict leave_pod(ctx_t *ctx, struct pkt *p, struct 
 
 	if (!rewrite_tuple(ctx, p, &f->write, 0))
 		return DROP_REWRITE;
-	if (!live || !hop_known(live, f, &hop)) {
+	if (!live || !s || !hop_known(live, f, &hop, jiffies_now(), s->hz)) {
 		port = device_of(ctx_ifindex(ctx));
 		bridge = port ? port->master : 0;
 		hop.flags = HOP_STACK;
@@ -191,7 +187,7 @@ static __always_inline enum verdict stage_known(ctx_t *ctx, struct pkt *p, enum 
 	if (!x)
 		return UNDECIDED;
 	f = &x->flow;
-	live = flow_find(&p->tuple, f, &table);
+	live = flow_find(&p->tuple, f, &table, p->stranger);
 	if (!live)
 		return UNDECIDED;
 	if (path_hook(f->path, f->answer) != flow_hook(hook))
@@ -220,20 +216,25 @@ static __always_inline enum verdict stage_known(ctx_t *ctx, struct pkt *p, enum 
 	return verdict;
 }
 
-/* Opens a flow to the chosen backend and sends its first packet on. */
-static __always_inline enum verdict stage_open(ctx_t *ctx, struct pkt *p, struct opening *opening, enum hook hook,
-					       const __u32 link)
+/* Opens the flow that the scratch's packet and opening say, and sends the packet on. A global function, verified once a program
+ * and not for every way that leads to it; before 5.12 those take nothing but the context and numbers.
+ */
+__noinline int stage_open(ctx_t *ctx, __u32 hook, __u32 link)
 {
 	struct scratch *x = scratch_get();
 	enum verdict verdict;
+	struct pkt *p;
 	bool created;
 
 	if (!x)
 		return DROP_TABLE_FULL;
-	opening->midstream = p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
-	if (opening->midstream && (p->tcp_flags & TCP_RST))
+	p = &x->packet;
+	x->opening.midstream = p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
+	if (x->opening.midstream && (p->tcp_flags & TCP_RST))
 		return DROP_PORT_UNKNOWN;
-	verdict = flow_open(&p->tuple, opening, &x->flow, &created);
+	/* What XDP has no use for the compiler would leave out in calls, and the verifier wants every argument set. */
+	asm volatile("" : : "r"(hook), "r"(link));
+	verdict = flow_open(&p->tuple, &x->opening, &x->flow, &created);
 	if (verdict)
 		return verdict;
 	count_service(x->flow.service, p->length, created);
@@ -288,7 +289,7 @@ static __always_inline enum verdict choose_path(ctx_t *ctx, struct pkt *p, struc
 		return DROP_NO_ROUTE;
 #else
 	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return reply_icmp(ctx, p, hook, x->fib.mtu_result, link);
+		return VERDICT_TOO_BIG;
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return DROP_NO_ROUTE;
 #endif
@@ -311,7 +312,7 @@ static __always_inline enum verdict stage_frontend(ctx_t *ctx, struct pkt *p, en
 	if (!(window >> 32) || select_backend(row, window, tuple_hash(&p->tuple), &opening->choice) ||
 	    opening->choice.local || choose_path(ctx, p, opening, hook, link))
 		return VERDICT_NEXT;
-	return stage_open(ctx, p, opening, hook, link);
+	return stage_open(ctx, hook, link);
 }
 #else
 /* A UDP conversation that outlives its backend: sent on to a live backend of the same Service, with answers from the address
@@ -347,7 +348,7 @@ static __always_inline enum verdict stage_retired(ctx_t *ctx, struct pkt *p, con
 	verdict = choose_path(ctx, p, opening, HOOK_POD_INGRESS, link);
 	if (verdict)
 		return verdict;
-	return stage_open(ctx, p, opening, HOOK_POD_INGRESS, link);
+	return stage_open(ctx, HOOK_POD_INGRESS, link);
 }
 
 static __always_inline bool port_is_for_snat(__be16 port)
@@ -372,7 +373,7 @@ static __always_inline enum verdict stage_frontend(ctx_t *ctx, struct pkt *p, en
 			return stage_retired(ctx, p, link);
 		return VERDICT_NEXT;
 	case FRONTEND_UNDEFINED:
-		return refuse(ctx, p, hook, link);
+		return VERDICT_REFUSE;
 	case FRONTEND_FREE_ADDRESS:
 		return DROP_FREE_SERVICE_ADDRESS;
 	case FRONTEND_STALE:
@@ -384,14 +385,14 @@ static __always_inline enum verdict stage_frontend(ctx_t *ctx, struct pkt *p, en
 		return DROP_TABLE_FULL;
 	window = frontend_window(row, hook == HOOK_UPLINK_INGRESS);
 	if (!(window >> 32))
-		return (__u32)window == EMPTY_DROP ? DROP_NO_LOCAL_BACKEND : refuse(ctx, p, hook, link);
+		return (__u32)window == EMPTY_DROP ? DROP_NO_LOCAL_BACKEND : VERDICT_REFUSE;
 	verdict = select_backend(row, window, tuple_hash(&p->tuple), &opening->choice);
 	if (verdict)
 		return verdict;
 	verdict = choose_path(ctx, p, opening, hook, link);
 	if (verdict)
 		return verdict;
-	return stage_open(ctx, p, opening, hook, link);
+	return stage_open(ctx, hook, link);
 }
 
 /* Fragments of translated traffic are dropped by name: a later one carries no ports. */
@@ -405,7 +406,7 @@ static __always_inline enum verdict stage_fragment(struct pkt *p, enum hook hook
 	if (!x)
 		return DROP_FRAGMENT;
 	if (p->tuple.source_port || p->tuple.destination_port) {
-		if (flow_find(&p->tuple, &x->flow, &table) && path_hook(x->flow.path, x->flow.answer) == hook)
+		if (flow_find(&p->tuple, &x->flow, &table, false) && path_hook(x->flow.path, x->flow.answer) == hook)
 			return DROP_FRAGMENT;
 		if (forward && frontend_find(&p->tuple.destination, p->tuple.destination_port, p->tuple.proto, false, &row,
 					     &roles) != FRONTEND_NONE)
@@ -417,31 +418,34 @@ static __always_inline enum verdict stage_fragment(struct pkt *p, enum hook hook
 }
 
 /* Echo is answered where ports are refused. */
-static __always_inline enum verdict stage_echo(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+static __always_inline enum verdict stage_echo(const struct pkt *p)
 {
 	__u32 roles = address_roles(&p->tuple.destination);
 
 	if (roles & ADDRESS_REFUSE)
-		return reply_echo(ctx, p, hook, link);
+		return VERDICT_ECHO;
 	return !roles && address_in_service_range(&p->tuple.destination) ? DROP_FREE_SERVICE_ADDRESS : VERDICT_NEXT;
 }
 
-static __always_inline enum verdict stage_icmp(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+/* An ICMP error, or redirect, about a flow that is known. Global for the verifier's sake, as stage_open. */
+__noinline int stage_icmp(ctx_t *ctx, __u32 hook, __u32 link)
 {
 	struct scratch *x = scratch_get();
 	enum flow_table table;
 	__u32 inner_l4 = 0;
 	bool redirected;
 	long result = 0;
+	struct pkt *p;
 	struct flow *f;
 
 	if (!x)
 		return VERDICT_NEXT;
+	p = &x->packet;
 	f = &x->flow;
 	if (!icmp_quoted(ctx, p, &x->quoted, &inner_l4))
 		return VERDICT_NEXT;
 	tuple_reverse(&x->quoted, &x->partner_key);
-	if (!flow_find(&x->partner_key, f, &table) || path_hook(f->path, f->answer) != hook)
+	if (!flow_find(&x->partner_key, f, &table, false) || path_hook(f->path, f->answer) != hook)
 		return VERDICT_NEXT;
 	if (p->kind == PACKET_ICMP_REDIRECT)
 		return DROP_ICMP_REDIRECT;
@@ -490,14 +494,14 @@ static __always_inline enum verdict stage_port_change(ctx_t *ctx, struct pkt *p,
 	if (!opening || !x || !port_is_for_snat(p->tuple.source_port) || !(address_roles(&p->tuple.source) & ADDRESS_NODE))
 		return UNDECIDED;
 	tuple_reverse(&p->tuple, &x->outer);
-	if (!flow_find(&x->outer, &x->flow, &table) || !path_translates_source(x->flow.path))
+	if (!flow_find(&x->outer, &x->flow, &table, false) || !path_translates_source(x->flow.path))
 		return UNDECIDED;
 	opening->path = PATH_PORT_CHANGE;
 	opening->choice.address = p->tuple.destination;
 	opening->choice.port = p->tuple.destination_port;
 	opening->choice.service = x->flow.service;
 	opening->source = p->tuple.source;
-	return stage_open(ctx, p, opening, HOOK_UPLINK_EGRESS, link);
+	return stage_open(ctx, HOOK_UPLINK_EGRESS, link);
 }
 #endif
 
@@ -523,14 +527,14 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, enum h
 	case PACKET_FRAGMENT:
 		return stage_fragment(p, hook, true);
 	case PACKET_ECHO_REQUEST:
-		return stage_echo(ctx, p, hook, link);
+		return stage_echo(p);
 	case PACKET_ICMP_ERROR:
 	case PACKET_ICMP_REDIRECT:
-		return stage_icmp(ctx, p, hook, link);
+		return stage_icmp(ctx, hook, link);
 	case PACKET_ARP:
-		return hook == HOOK_UPLINK_INGRESS && link ? answer_arp(ctx, p) : VERDICT_NEXT;
+		return hook == HOOK_UPLINK_INGRESS && link ? answer_arp(ctx) : VERDICT_NEXT;
 	case PACKET_NEIGHBOUR_SOLICITATION:
-		return hook == HOOK_UPLINK_INGRESS ? answer_neighbour(ctx, p, link) : VERDICT_NEXT;
+		return hook == HOOK_UPLINK_INGRESS ? answer_neighbour(ctx, link) : VERDICT_NEXT;
 	case PACKET_NEIGHBOUR_ADVERTISEMENT:
 		if (hook == HOOK_UPLINK_INGRESS && link)
 			neighbour_advertised(ctx, p);
@@ -554,8 +558,24 @@ static __always_inline enum verdict lb_answer(ctx_t *ctx, struct pkt *p, enum ho
 		return stage_fragment(p, hook, false);
 	case PACKET_ICMP_ERROR:
 	case PACKET_ICMP_REDIRECT:
-		return stage_icmp(ctx, p, hook, link);
+		return stage_icmp(ctx, hook, link);
 	}
 	return VERDICT_NEXT;
+}
+
+/* Makes the reply that `verdict` calls for. */
+static __always_inline enum verdict lb_reply(ctx_t *ctx, const struct scratch *x, enum verdict verdict, enum hook hook,
+					     const __u32 link)
+{
+	switch (verdict) {
+	case VERDICT_REFUSE:
+		return x->packet.tuple.proto == IPPROTO_TCP ? refuse_tcp(ctx, hook, link) : reply_icmp(ctx, hook, 0, link);
+	case VERDICT_TOO_BIG:
+		return reply_icmp(ctx, hook, x->fib.mtu_result, link);
+	case VERDICT_ECHO:
+		return reply_echo(ctx, hook, link);
+	default:
+		return verdict;
+	}
 }
 #endif

@@ -66,8 +66,10 @@ static __always_inline void announcement_heard(ctx_t *ctx, const struct address 
 	a->silent = 0;
 }
 
-static __always_inline enum verdict answer_arp(ctx_t *ctx, struct pkt *p)
+/* Global for the verifier's sake, as the replies of refuse.h. */
+__noinline int answer_arp(ctx_t *ctx)
 {
+	struct scratch *x = scratch_get();
 	struct device *device = device_of(ctx_ifindex(ctx));
 	struct ethhdr *eth = ctx_at(ctx, 0, sizeof(*eth) + sizeof(struct arp_packet));
 	struct address sender, target;
@@ -75,7 +77,7 @@ static __always_inline enum verdict answer_arp(ctx_t *ctx, struct pkt *p)
 	struct arp_packet *arp;
 	__be32 raw;
 
-	if (!eth || !device)
+	if (!x || !eth || !device)
 		return VERDICT_NEXT;
 	arp = (struct arp_packet *)(eth + 1);
 	if (arp->hardware != bpf_htons(ARP_HARDWARE_ETHERNET) || arp->protocol != bpf_htons(ETH_P_IP) ||
@@ -103,7 +105,7 @@ static __always_inline enum verdict answer_arp(ctx_t *ctx, struct pkt *p)
 	__builtin_memcpy(arp->sender_address, &raw, 4);
 	arp->operation = bpf_htons(ARP_REPLY);
 	ctx_set_mark(ctx, MARK_REDIRECTED);
-	p->action = (int)bpf_redirect(ctx_ifindex(ctx), 0);
+	x->packet.action = (int)bpf_redirect(ctx_ifindex(ctx), 0);
 	return VERDICT_NEIGHBOUR;
 }
 
@@ -119,21 +121,29 @@ static __always_inline void neighbour_advertised(ctx_t *ctx, struct pkt *p)
 	announcement_heard(ctx, &target, message->mac, device);
 }
 
-static __always_inline enum verdict answer_neighbour(ctx_t *ctx, struct pkt *p, const __u32 link)
+__noinline int answer_neighbour(ctx_t *ctx, __u32 link)
 {
+	struct scratch *x = scratch_get();
 	struct device *device = device_of(ctx_ifindex(ctx));
-	struct neighbour_message *message = ctx_at(ctx, p->l4, 24);
+	struct neighbour_message *message;
 	struct address all_nodes = { .half = { 0x00000000000002ffULL, 0x0100000000000000ULL } };
 	struct announcement *a;
 	struct address target;
-	struct tuple back = {};
-	bool solicited = address_is_set(&p->tuple.source);
+	bool solicited;
 	__u32 length = sizeof(struct ipv6hdr) + sizeof(*message);
 	__u8 mac[ETH_ALEN];
 	struct ipv6hdr *ip;
 	struct ethhdr *eth;
+	struct tuple *back;
+	struct pkt *p;
 	__u64 sum;
 
+	if (!x)
+		return VERDICT_NEXT;
+	p = &x->packet;
+	back = &x->outer;
+	solicited = address_is_set(&p->tuple.source);
+	message = ctx_at(ctx, p->l4, 24);
 	if (!link || !device || !message || p->ttl != 255 || message->code || p->l4 != p->l3 + sizeof(*ip))
 		return VERDICT_NEXT;
 	address_from_v6(&target, &message->target);
@@ -156,12 +166,12 @@ static __always_inline enum verdict answer_neighbour(ctx_t *ctx, struct pkt *p, 
 		__builtin_memcpy(eth->h_dest, group, ETH_ALEN);
 	}
 	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
-	back.source = target;
-	back.destination = solicited ? p->tuple.source : all_nodes;
+	back->source = target;
+	back->destination = solicited ? p->tuple.source : all_nodes;
 	ip->payload_len = bpf_htons(sizeof(*message));
 	ip->hop_limit = 255;
-	address_to_v6(&back.source, &ip->saddr);
-	address_to_v6(&back.destination, &ip->daddr);
+	address_to_v6(&back->source, &ip->saddr);
+	address_to_v6(&back->destination, &ip->daddr);
 	message->type = 136;
 	message->code = 0;
 	message->checksum = 0;
@@ -169,7 +179,8 @@ static __always_inline enum verdict answer_neighbour(ctx_t *ctx, struct pkt *p, 
 	message->option_type = 2;
 	message->option_length = 1;
 	__builtin_memcpy(message->mac, mac, ETH_ALEN);
-	sum = pseudo_sum(&back, IPPROTO_ICMPV6, sizeof(*message));
+	sum = pseudo_sum(back, IPPROTO_ICMPV6, sizeof(*message));
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < 16; i++)
 		sum += ((__u16 *)message)[i];
 	message->checksum = (__u16)~sum_fold16(sum_fold32(sum));

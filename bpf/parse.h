@@ -47,6 +47,8 @@ struct icmp_header {
 #define NEXT_FRAGMENT 44
 #define NEXT_DESTINATION 60
 
+#define UNUSED __attribute__((unused))
+
 enum packet_kind {
 	PACKET_OTHER = 0,
 	PACKET_FLOW,	 /* TCP or UDP, whole */
@@ -73,10 +75,12 @@ struct pkt {
 	__u32 sequence;
 	__u32 acknowledgement;
 	int action; /* what a redirect helper returned, for VERDICT_FORWARD and replies */
+	__u32 stranger; /* no established flow has it: asked before it was parsed */
 	__u8 kind;  /* enum packet_kind */
 	__u8 v6;
 	__u8 tcp_flags;
 	__u8 ttl;
+	__u32 pad;
 };
 
 /* Fills the ports and, for TCP, flags, numbers and the header's length; returns false when the header is cut. */

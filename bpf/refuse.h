@@ -5,12 +5,16 @@
  * A packet of a local sender may carry a partial checksum that a later device completes, over what we made of it. That state
  * is not readable here, but it shows: the checksum field then holds just the pseudo header's sum. Resets keep the field in
  * that form; ICMP errors leave the quoted packet where it lies, wrap it from outside, and reckon with the completed value.
+ *
+ * Replies are global functions, verified once a program and not for every way that leads to them. Before 5.12 those take
+ * nothing but the context and numbers: the packet is the one in the scratch. `link` is the length of its link-layer header.
  */
 #pragma once
+#include "flow.h"
 #include "rewrite.h"
 #include "route.h"
 
-#define QUOTE_MAX 128 /* bytes of the transport part that an ICMP error quotes */
+#define QUOTE_MAX sizeof(((struct scratch *)0)->words) /* bytes of the transport part that an ICMP error quotes */
 #define HEADER_MAX 120 /* network header with its options or extension headers */
 #define REPLY_TTL 64
 
@@ -38,14 +42,22 @@ static __always_inline enum verdict reply_out(ctx_t *ctx, struct pkt *p, enum ho
 }
 
 /* RFC 9293 section 3.10.7.1: the reset that answers this segment. */
-static __always_inline enum verdict refuse_tcp(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+__noinline int refuse_tcp(ctx_t *ctx, __u32 hook, __u32 link)
 {
-	bool partial = checksum_is_partial(ctx, p);
-	struct tcphdr *tcp = ctx_at(ctx, p->l4, sizeof(*tcp));
 	__u32 payload, header, sum, acknowledges;
-	struct tuple back;
+	struct scratch *x = scratch_get();
+	struct tcphdr *tcp;
+	struct tuple *back;
+	struct pkt *p;
 	__u16 *words;
+	bool partial;
 
+	if (!x)
+		return DROP_REWRITE;
+	p = &x->packet;
+	back = &x->outer;
+	partial = checksum_is_partial(ctx, p);
+	tcp = ctx_at(ctx, p->l4, sizeof(*tcp));
 	if (!tcp || (p->tcp_flags & TCP_RST))
 		return DROP_PORT_UNKNOWN;
 	header = p->l4 - p->l3;
@@ -53,7 +65,7 @@ static __always_inline enum verdict refuse_tcp(ctx_t *ctx, struct pkt *p, enum h
 	acknowledges = p->sequence + payload + (p->tcp_flags & TCP_SYN ? 1 : 0) + (p->tcp_flags & TCP_FIN ? 1 : 0);
 	if (bpf_skb_change_tail(ctx, p->l4 + sizeof(*tcp), 0))
 		return DROP_REWRITE;
-	tuple_reverse(&p->tuple, &back);
+	tuple_reverse(&p->tuple, back);
 
 	if (p->v6) {
 		struct ipv6hdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
@@ -70,14 +82,14 @@ static __always_inline enum verdict refuse_tcp(ctx_t *ctx, struct pkt *p, enum h
 		ip->check = sum_apply(ip->check, (__u32)(__u16)~ip->tot_len + length);
 		ip->tot_len = length;
 	}
-	if (!rewrite_network(ctx, p, &back, 0))
+	if (!rewrite_network(ctx, p, back, 0))
 		return DROP_REWRITE;
 	words = ctx_at(ctx, p->l4, sizeof(*tcp));
 	if (!words)
 		return DROP_REWRITE;
 	tcp = (struct tcphdr *)words;
-	tcp->source = back.source_port;
-	tcp->dest = back.destination_port;
+	tcp->source = back->source_port;
+	tcp->dest = back->destination_port;
 	if (p->tcp_flags & TCP_ACK) {
 		tcp->seq = bpf_htonl(p->acknowledgement);
 		tcp->ack_seq = 0;
@@ -90,12 +102,13 @@ static __always_inline enum verdict refuse_tcp(ctx_t *ctx, struct pkt *p, enum h
 	tcp->window = 0;
 	tcp->urg_ptr = 0;
 	tcp->check = 0;
-	sum = pseudo_sum(&back, IPPROTO_TCP, sizeof(*tcp));
+	sum = pseudo_sum(back, IPPROTO_TCP, sizeof(*tcp));
 	if (partial) {
 		tcp->check = sum_fold16(sum);
 	} else {
 		__u64 total = sum;
 
+#pragma clang loop unroll(disable)
 		for (int i = 0; i < 10; i++)
 			total += words[i];
 		tcp->check = (__u16)~sum_fold16(sum_fold32(total));
@@ -103,60 +116,62 @@ static __always_inline enum verdict refuse_tcp(ctx_t *ctx, struct pkt *p, enum h
 	return reply_out(ctx, p, hook, VERDICT_REFUSE, link);
 }
 
+/* Copies `length` bytes of the packet, a multiple of 4 up to QUOTE_MAX, to x->words, zeros behind, and adds them up: one bounds
+ * check, where one for each word would have the verifier walk every length.
+ */
+static __always_inline bool sum_bytes(ctx_t *ctx, struct scratch *x, __u32 offset, __u64 length, __u64 *sum)
+{
+	__builtin_memset(x->words, 0, sizeof(x->words));
+	length -= 4;
+	asm volatile("%0 &= %1" : "+r"(length) : "i"(QUOTE_MAX - 4));
+	if (bpf_skb_load_bytes(ctx, offset, x->words, (__u32)length + 4))
+		return false;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < QUOTE_MAX / 4; i++)
+		*sum += x->words[i];
+	return true;
+}
+
 /* Wraps the packet in an ICMP error from the address that the client talked to (RFC 792, RFC 4443). `mtu` is 0 but for
  * "fragmentation needed" and "packet too big".
  */
-static __always_inline enum verdict reply_icmp(ctx_t *ctx, struct pkt *p, enum hook hook, __u32 mtu, const __u32 link)
+__noinline int reply_icmp(ctx_t *ctx, __u32 hook, __u32 mtu, __u32 link)
 {
-	const __u32 room = p->v6 ? sizeof(struct ipv6hdr) + 8 : sizeof(struct iphdr) + 8;
-	bool partial = checksum_is_partial(ctx, p);
-	__u32 header = p->l4 - p->l3;
-	__u32 quote = p->length, outer, transport, field;
+	struct scratch *x = scratch_get();
+	__u32 room, header, quote, outer;
 	__u64 sum = 0, covered = 0;
-	struct tuple back;
+	struct tuple *back;
+	struct pkt *p;
+	bool partial;
 
+	if (!x)
+		return DROP_REWRITE;
+	p = &x->packet;
+	back = &x->outer;
+	room = p->v6 ? sizeof(struct ipv6hdr) + 8 : sizeof(struct iphdr) + 8;
+	partial = checksum_is_partial(ctx, p);
+	header = p->l4 - p->l3;
+	quote = p->length;
 	if (quote > header + QUOTE_MAX)
 		quote = header + QUOTE_MAX;
 	quote &= ~3U;
-	if (header > HEADER_MAX)
+	if (header > HEADER_MAX || quote < header + sizeof(struct udphdr))
 		return DROP_PORT_UNKNOWN;
 	if (bpf_skb_change_tail(ctx, p->l3 + quote, 0))
 		return DROP_REWRITE;
 	if (bpf_skb_adjust_room(ctx, (__s32)room, BPF_ADJ_ROOM_MAC, 0))
 		return DROP_REWRITE;
-	tuple_reverse(&p->tuple, &back);
+	tuple_reverse(&p->tuple, back);
 
 	/* The quoted packet, as it will be read: with its checksum completed when it was partial. */
-	transport = p->l4 + room;
-	field = transport + (p->tuple.proto == IPPROTO_TCP ? 16 : 6);
-	for (__u32 i = 0; i < HEADER_MAX / 4; i++) {
-		__u32 *word;
-
-		if (i * 4 >= header)
-			break;
-		word = ctx_at(ctx, p->l3 + room + i * 4, 4);
-		if (!word)
-			return DROP_REWRITE;
-		sum += *word;
-	}
-	for (__u32 i = 0; i < QUOTE_MAX / 4; i++) {
-		__u32 *word;
-
-		if (header + i * 4 >= quote)
-			break;
-		word = ctx_at(ctx, transport + i * 4, 4);
-		if (!word)
-			return DROP_REWRITE;
-		covered += *word;
-	}
+	if (!sum_bytes(ctx, x, p->l3 + room, header, &sum) || !sum_bytes(ctx, x, p->l4 + room, quote - header, &covered))
+		return DROP_REWRITE;
 	sum += covered;
 	if (partial) {
-		__u16 *seed = ctx_at(ctx, field, 2);
+		__u16 seed = (__u16)(p->tuple.proto == IPPROTO_TCP ? x->words[4] : x->words[1] >> 16);
 		__u16 completed = (__u16)~sum_fold16(sum_fold32(covered));
 
-		if (!seed)
-			return DROP_REWRITE;
-		sum += (__u16)~*seed;
+		sum += (__u16)~seed;
 		sum += completed ? completed : 0xffff;
 	}
 
@@ -172,14 +187,14 @@ static __always_inline enum verdict reply_icmp(ctx_t *ctx, struct pkt *p, enum h
 		ip->payload_len = bpf_htons((__u16)outer);
 		ip->nexthdr = IPPROTO_ICMPV6;
 		ip->hop_limit = REPLY_TTL;
-		address_to_v6(&back.source, &ip->saddr);
-		address_to_v6(&back.destination, &ip->daddr);
+		address_to_v6(&back->source, &ip->saddr);
+		address_to_v6(&back->destination, &ip->daddr);
 		/* Packet too big is type 2 code 0, port unreachable type 1 code 4. */
 		icmp[0] = bpf_htonl(mtu ? 0x02000000 : 0x01040000);
 		icmp[1] = bpf_htonl(mtu);
 		sum += icmp[0];
 		sum += icmp[1];
-		sum += pseudo_sum(&back, IPPROTO_ICMPV6, outer);
+		sum += pseudo_sum(back, IPPROTO_ICMPV6, outer);
 		((__u16 *)icmp)[1] = (__u16)~sum_fold16(sum_fold32(sum));
 	} else {
 		struct iphdr *ip = ctx_at(ctx, p->l3, sizeof(*ip) + 8);
@@ -198,8 +213,8 @@ static __always_inline enum verdict reply_icmp(ctx_t *ctx, struct pkt *p, enum h
 		ip->ttl = REPLY_TTL;
 		ip->protocol = IPPROTO_ICMP;
 		ip->check = 0;
-		ip->saddr = address_to_v4(&back.source);
-		ip->daddr = address_to_v4(&back.destination);
+		ip->saddr = address_to_v4(&back->source);
+		ip->daddr = address_to_v4(&back->destination);
 		for (int i = 0; i < 5; i++)
 			head += ((__u32 *)ip)[i];
 		ip->check = (__u16)~sum_fold16(sum_fold32(head));
@@ -213,21 +228,18 @@ static __always_inline enum verdict reply_icmp(ctx_t *ctx, struct pkt *p, enum h
 	return reply_out(ctx, p, hook, mtu ? VERDICT_TOO_BIG : VERDICT_REFUSE, link);
 }
 
-static __always_inline enum verdict refuse(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+__noinline int reply_echo(ctx_t *ctx, __u32 hook, __u32 link)
 {
-	if (p->tuple.proto == IPPROTO_TCP)
-		return refuse_tcp(ctx, p, hook, link);
-	return reply_icmp(ctx, p, hook, 0, link);
-}
-
-static __always_inline enum verdict reply_echo(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
-{
-	struct tuple back;
-	__u16 *icmp;
+	struct scratch *x = scratch_get();
+	struct pkt *p;
 	__u16 before;
+	__u16 *icmp;
 
-	tuple_reverse(&p->tuple, &back);
-	if (!rewrite_network(ctx, p, &back, 0))
+	if (!x)
+		return DROP_REWRITE;
+	p = &x->packet;
+	tuple_reverse(&p->tuple, &x->outer);
+	if (!rewrite_network(ctx, p, &x->outer, 0))
 		return DROP_REWRITE;
 	icmp = ctx_at(ctx, p->l4, 4);
 	if (!icmp)

@@ -59,6 +59,17 @@ static __always_inline __u32 diff_ports(const struct tuple *from, const struct t
 	       to->destination_port;
 }
 
+static __always_inline bool ports_differ(const struct tuple *a, const struct tuple *b)
+{
+	return a->source_port != b->source_port || a->destination_port != b->destination_port;
+}
+
+/* The same, and 0 when there is nothing to write: what changes never adds 0. */
+static __always_inline __u32 diff_changed_ports(const struct tuple *from, const struct tuple *to)
+{
+	return ports_differ(from, to) ? diff_ports(from, to) : 0;
+}
+
 /* The checksum `old` after `diff` was added to what it covers. */
 static __always_inline __u16 sum_apply(__u16 old, __u32 diff)
 {
@@ -108,55 +119,61 @@ static __always_inline bool rewrite_network(ctx_t *ctx, struct pkt *p, const str
 	return rewrite_header(ctx, p, to, ttl, diff_addresses(p->v6, &p->tuple, to));
 }
 
+#if CTX_IS_XDP
+/* Brings the transport checksum up to what addresses and ports changed by. */
+static __always_inline void rewrite_sum_plain(__u16 *sum, __u8 proto, __u32 addresses, __u32 ports)
+{
+	__u16 fresh;
+
+	if (proto == IPPROTO_UDP && !*sum)
+		return;
+	fresh = sum_apply(*sum, sum_fold32((__u64)addresses + ports));
+	*sum = proto == IPPROTO_UDP && !fresh ? 0xffff : fresh;
+}
+#else
+/* Brings the transport checksum, which was `before`, up to what addresses and ports changed by; `ports` is 0 when they did not.
+ * Packet pointers are invalid after it.
+ */
+static __always_inline bool rewrite_sum(ctx_t *ctx, __u32 l4, __u8 proto, bool v6, __u16 before, __u32 addresses, __u32 ports)
+{
+	__u64 flags = proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	__u64 pseudo = flags | BPF_F_PSEUDO_HDR | (v6 && config_csum_ipv6 ? BPF_F_IPV6 : 0);
+	__u32 check = l4 + (proto == IPPROTO_TCP ? 16 : 6);
+	__u16 *sum;
+
+	if (bpf_l4_csum_replace(ctx, check, 0, addresses, pseudo))
+		return false;
+	if (!ports)
+		return true;
+	sum = ctx_at(ctx, check, 2);
+	if (!sum)
+		return false;
+	/* UDP over IPv4 without a checksum goes without: the helper sees to that too. */
+	if ((!before && proto == IPPROTO_UDP) || !sum_is_whole(before, *sum, addresses))
+		return !bpf_l4_csum_replace(ctx, check, 0, ports, flags);
+	*sum = sum_apply(*sum, ports);
+	if (!*sum && proto == IPPROTO_UDP)
+		*sum = 0xffff;
+	return true;
+}
+#endif
+
 /* Makes `to` of the packet that `p` describes, and takes `ttl` off its hop limit. On false the packet must be dropped. */
 static __always_inline bool rewrite_tuple(ctx_t *ctx, struct pkt *p, const struct tuple *to, __u8 ttl)
 {
-	__u32 addresses_diff = diff_addresses(p->v6, &p->tuple, to);
-	__u32 ports_diff = diff_ports(&p->tuple, to);
-	bool ports = to->source_port != p->tuple.source_port || to->destination_port != p->tuple.destination_port;
-	__u32 check = p->l4 + (p->tuple.proto == IPPROTO_TCP ? 16 : 6);
+	__u32 addresses = diff_addresses(p->v6, &p->tuple, to);
+	__u32 ports = diff_changed_ports(&p->tuple, to);
+	__u16 *sum = ctx_at(ctx, p->l4 + (p->tuple.proto == IPPROTO_TCP ? 16 : 6), 2);
 
+	if (!sum)
+		return false;
 #if CTX_IS_XDP
-	__u16 *sum = ctx_at(ctx, check, 2);
-
-	if (!sum)
-		return false;
-	if (p->tuple.proto == IPPROTO_TCP || *sum) {
-		__u16 fresh = sum_apply(*sum, sum_fold32((__u64)addresses_diff + (ports ? ports_diff : 0)));
-
-		if (p->tuple.proto == IPPROTO_UDP && !fresh)
-			fresh = 0xffff;
-		*sum = fresh;
-	}
+	rewrite_sum_plain(sum, p->tuple.proto, addresses, ports);
 #else
-	__u64 flags = p->tuple.proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	__u64 pseudo = flags | BPF_F_PSEUDO_HDR;
-
-	if (p->v6 && config_csum_ipv6)
-		pseudo |= BPF_F_IPV6;
-	__u16 *sum = ctx_at(ctx, check, 2);
-	__u16 before;
-
-	if (!sum)
+	if (!rewrite_sum(ctx, p->l4, p->tuple.proto, p->v6, *sum, addresses, ports))
 		return false;
-	before = *sum;
-	if (bpf_l4_csum_replace(ctx, check, 0, addresses_diff, pseudo))
-		return false;
-	if (ports) {
-		sum = ctx_at(ctx, check, 2);
-		if (!sum)
-			return false;
-		/* UDP over IPv4 without a checksum goes without: the helper sees to that too. */
-		if ((before || p->tuple.proto == IPPROTO_TCP) && sum_is_whole(before, *sum, addresses_diff)) {
-			*sum = sum_apply(*sum, ports_diff);
-			if (!*sum && p->tuple.proto == IPPROTO_UDP)
-				*sum = 0xffff;
-		} else if (bpf_l4_csum_replace(ctx, check, 0, ports_diff, flags)) {
-			return false;
-		}
-	}
 #endif
-	if (!rewrite_header(ctx, p, to, ttl, addresses_diff))
+	if (!rewrite_header(ctx, p, to, ttl, addresses))
 		return false;
 	if (ports) {
 		__be16 *both = ctx_at(ctx, p->l4, 4);

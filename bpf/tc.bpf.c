@@ -24,89 +24,135 @@ static __always_inline bool was_redirected(ctx_t *ctx)
 	return true;
 }
 
-static __always_inline int uplink_ingress(ctx_t *ctx, const __u32 link)
+/* A packet that was forwarded has a device that it came from; a local one, or one of a masqueraded pod, may open. */
+static __always_inline enum verdict lb_uplink_egress(ctx_t *ctx, struct pkt *p, const __u32 link)
 {
-	struct pkt p;
+	enum verdict verdict, changed;
 
-	if (is_foreign(ctx))
-		return TC_ACT_UNSPEC;
-	parse(ctx, &p, link);
-	return finish(&p, HOOK_UPLINK_INGRESS, lb_forward(ctx, &p, HOOK_UPLINK_INGRESS, link));
-}
-
-static __always_inline int uplink_egress(ctx_t *ctx, const __u32 link)
-{
-	struct pkt p;
-
-	if (was_redirected(ctx) || is_foreign(ctx))
-		return TC_ACT_UNSPEC;
-	parse(ctx, &p, link);
-	/* A packet that was forwarded has a device that it came from; a local one, or one of a masqueraded pod, may open. */
 	if (!ctx->ingress_ifindex)
-		return finish(&p, HOOK_UPLINK_EGRESS, lb_forward(ctx, &p, HOOK_UPLINK_EGRESS, link));
-	enum verdict verdict = lb_answer(ctx, &p, HOOK_UPLINK_EGRESS, link);
-
-	if (verdict == VERDICT_NEXT && p.kind == PACKET_FLOW) {
-		enum verdict changed = stage_port_change(ctx, &p, link);
-
-		if (changed != UNDECIDED)
-			verdict = changed;
-	}
-	return finish(&p, HOOK_UPLINK_EGRESS, verdict);
+		return lb_forward(ctx, p, HOOK_UPLINK_EGRESS, link);
+	verdict = lb_answer(ctx, p, HOOK_UPLINK_EGRESS, link);
+	if (verdict != VERDICT_NEXT || p->kind != PACKET_FLOW)
+		return verdict;
+	changed = stage_port_change(ctx, p, link);
+	return changed == UNDECIDED ? verdict : changed;
 }
 
-static __always_inline int pod_ingress(ctx_t *ctx, const __u32 link)
+/* All that is not quick. */
+static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 stranger, const __u32 link)
 {
-	struct pkt p;
+	struct scratch *x = scratch_get();
+	enum verdict verdict;
+	struct pkt *p;
 
-	parse(ctx, &p, link);
-	return finish(&p, HOOK_POD_INGRESS, lb_forward(ctx, &p, HOOK_POD_INGRESS, link));
-}
-
-static __always_inline int pod_egress(ctx_t *ctx, const __u32 link)
-{
-	struct pkt p;
-
-	if (was_redirected(ctx))
+	if (!x)
 		return TC_ACT_UNSPEC;
-	parse(ctx, &p, link);
-	return finish(&p, HOOK_POD_EGRESS, lb_answer(ctx, &p, HOOK_POD_EGRESS, link));
+	p = &x->packet;
+	parse(ctx, p, link);
+	p->stranger = stranger;
+	if (hook == HOOK_UPLINK_EGRESS)
+		verdict = lb_uplink_egress(ctx, p, link);
+	else if (hook == HOOK_POD_EGRESS)
+		verdict = lb_answer(ctx, p, hook, link);
+	else
+		verdict = lb_forward(ctx, p, hook, link);
+	verdict = lb_reply(ctx, x, verdict, hook, link);
+	return finish(hook, verdict, p->action);
+}
+
+/* Functions of their own, so that the verifier sees each once and not behind every way out of the quick one. */
+__noinline int decide_uplink_ingress(struct __sk_buff *ctx, __u32 stranger)
+{
+	return decide(ctx, HOOK_UPLINK_INGRESS, stranger, ETH_HLEN);
+}
+
+__noinline int decide_uplink_in_l3(struct __sk_buff *ctx, __u32 stranger)
+{
+	return decide(ctx, HOOK_UPLINK_INGRESS, stranger, 0);
+}
+
+__noinline int decide_uplink_egress(struct __sk_buff *ctx, __u32 stranger)
+{
+	return decide(ctx, HOOK_UPLINK_EGRESS, stranger, ETH_HLEN);
+}
+
+__noinline int decide_uplink_out_l3(struct __sk_buff *ctx, __u32 stranger)
+{
+	return decide(ctx, HOOK_UPLINK_EGRESS, stranger, 0);
+}
+
+__noinline int decide_pod_ingress(struct __sk_buff *ctx, __u32 stranger)
+{
+	return decide(ctx, HOOK_POD_INGRESS, stranger, ETH_HLEN);
+}
+
+__noinline int decide_pod_egress(struct __sk_buff *ctx, __u32 stranger)
+{
+	return decide(ctx, HOOK_POD_EGRESS, stranger, ETH_HLEN);
 }
 
 SEC("tc")
 int tc_uplink_ingress(struct __sk_buff *ctx)
 {
-	return uplink_ingress(ctx, ETH_HLEN);
+	int action;
+
+	if (is_foreign(ctx))
+		return TC_ACT_UNSPEC;
+	action = stage_quick(ctx, HOOK_UPLINK_INGRESS, ETH_HLEN);
+	return action < QUICK_UNDECIDED ? action : decide_uplink_ingress(ctx, action == QUICK_STRANGER);
 }
 
 SEC("tc")
 int tc_uplink_egress(struct __sk_buff *ctx)
 {
-	return uplink_egress(ctx, ETH_HLEN);
+	int action;
+
+	if (was_redirected(ctx) || is_foreign(ctx))
+		return TC_ACT_UNSPEC;
+	action = stage_quick(ctx, HOOK_UPLINK_EGRESS, ETH_HLEN);
+	return action < QUICK_UNDECIDED ? action : decide_uplink_egress(ctx, action == QUICK_STRANGER);
 }
 
 SEC("tc")
 int tc_uplink_in_l3(struct __sk_buff *ctx)
 {
-	return uplink_ingress(ctx, 0);
+	int action;
+
+	if (is_foreign(ctx))
+		return TC_ACT_UNSPEC;
+	action = stage_quick(ctx, HOOK_UPLINK_INGRESS, 0);
+	return action < QUICK_UNDECIDED ? action : decide_uplink_in_l3(ctx, action == QUICK_STRANGER);
 }
 
 SEC("tc")
 int tc_uplink_out_l3(struct __sk_buff *ctx)
 {
-	return uplink_egress(ctx, 0);
+	int action;
+
+	if (was_redirected(ctx) || is_foreign(ctx))
+		return TC_ACT_UNSPEC;
+	action = stage_quick(ctx, HOOK_UPLINK_EGRESS, 0);
+	return action < QUICK_UNDECIDED ? action : decide_uplink_out_l3(ctx, action == QUICK_STRANGER);
 }
 
 SEC("tc")
 int tc_pod_ingress(struct __sk_buff *ctx)
 {
-	return pod_ingress(ctx, ETH_HLEN);
+	int action;
+
+	action = stage_quick(ctx, HOOK_POD_INGRESS, ETH_HLEN);
+	return action < QUICK_UNDECIDED ? action : decide_pod_ingress(ctx, action == QUICK_STRANGER);
 }
 
 SEC("tc")
 int tc_pod_egress(struct __sk_buff *ctx)
 {
-	return pod_egress(ctx, ETH_HLEN);
+	int action;
+
+	if (was_redirected(ctx))
+		return TC_ACT_UNSPEC;
+	action = stage_quick(ctx, HOOK_POD_EGRESS, ETH_HLEN);
+	return action < QUICK_UNDECIDED ? action : decide_pod_egress(ctx, action == QUICK_STRANGER);
 }
 
 /* Run by the controller only: sends the frame given out of the device given, for gratuitous announcements. */

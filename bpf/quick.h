@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The quick way of a packet of an established flow, which most translated packets are: one lookup, one pass over the headers,
+ * every decision before the first write. It does what the stages of lb.h would do with the same packet; whatever is unusual
+ * about packet or flow is UNDECIDED and left to them as it came.
+ */
+#pragma once
+#include "finish.h"
+#include "flow.h"
+#include "rewrite.h"
+#include "route.h"
+
+/* What it returns when it does not take a packet; else what the kernel wants returned, which is less. */
+enum quick_result {
+	QUICK_UNDECIDED = 0x100,
+	QUICK_STRANGER, /* no established flow has it */
+};
+
+/* A packet with plain headers: no options, extension headers or fragments. */
+struct plain {
+	struct tuple key;
+	void *l3;
+	struct flow *live;
+	__u32 length; /* of the network layer, whole packet */
+	__u32 ttl;
+	__u8 proto;
+	__u8 pad[7];
+};
+
+#define QUICK_HEADER(v6) ((v6) ? sizeof(struct ipv6hdr) : sizeof(struct iphdr))
+
+/* How a packet goes on. */
+enum quick_way {
+	QUICK_NONE = 0,
+	QUICK_STACK,  /* translated, on to the stack or to whoever is next */
+	QUICK_ROUTE,  /* redirected to the flow's next hop */
+	QUICK_SWITCH, /* on to the stack, or to the bridge with the next hop's MAC */
+};
+
+static __always_inline enum quick_way quick_way(__u8 path, __u8 answer, enum hook hook)
+{
+	switch (hook) {
+	case HOOK_XDP:
+		return path == PATH_OUTSIDE_REMOTE ? QUICK_ROUTE : QUICK_NONE;
+	case HOOK_UPLINK_INGRESS:
+		if (path == PATH_OUTSIDE_REMOTE)
+			return QUICK_ROUTE;
+		if (answer)
+			return path == PATH_HOST_REMOTE ? QUICK_STACK : QUICK_NONE;
+		return path == PATH_OUTSIDE_LOCAL ? QUICK_STACK : QUICK_NONE;
+	case HOOK_UPLINK_EGRESS:
+		if (answer)
+			return path == PATH_OUTSIDE_LOCAL ? QUICK_STACK : QUICK_NONE;
+		return path == PATH_HOST_REMOTE || path == PATH_HOST_LOCAL ? QUICK_ROUTE : QUICK_NONE;
+	case HOOK_POD_INGRESS:
+		return path == PATH_POD && !answer ? QUICK_SWITCH : QUICK_NONE;
+	case HOOK_POD_EGRESS:
+		return path == PATH_POD && answer ? QUICK_STACK : QUICK_NONE;
+	default:
+		return QUICK_NONE;
+	}
+}
+
+/* Fills `q` from the network header at `q->l3`; false when there is anything unusual. */
+static __always_inline bool quick_network(struct plain *q, const void *end, const bool v6)
+{
+	if (v6) {
+		struct ipv6hdr *ip = q->l3;
+		const __u64 *addresses = (const __u64 *)&ip->saddr;
+
+		if ((void *)(ip + 1) + sizeof(struct udphdr) > end || ip->version != 6)
+			return false;
+		q->key.source.half[0] = addresses[0];
+		q->key.source.half[1] = addresses[1];
+		q->key.destination.half[0] = addresses[2];
+		q->key.destination.half[1] = addresses[3];
+		q->proto = ip->nexthdr;
+		q->ttl = ip->hop_limit;
+		q->length = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	} else {
+		struct iphdr *ip = q->l3;
+
+		/* Version 4, five words, and neither a fragment nor the first of several. */
+		if ((void *)(ip + 1) + sizeof(struct udphdr) > end || *(__u8 *)ip != 0x45 || (ip->frag_off & bpf_htons(0x3fff)))
+			return false;
+		address_from_v4(&q->key.source, ip->saddr);
+		address_from_v4(&q->key.destination, ip->daddr);
+		q->proto = ip->protocol;
+		q->ttl = ip->ttl;
+		q->length = bpf_ntohs(ip->tot_len);
+	}
+	/* Ports and protocol in one store: the lookup and the check read them in one load, which waits for several stores. */
+	((__u64 *)&q->key)[4] = *(__u32 *)(q->l3 + QUICK_HEADER(v6)) | (__u64)q->proto << 32;
+	return true;
+}
+
+/* The part of a flow's entry that is constant, copied before it is checked; of IPv4 only what is not the same in every address. */
+static __always_inline void quick_copy(struct flow *f, const struct flow *live, const bool v6)
+{
+	if (v6) {
+		f->write = live->write;
+	} else {
+		address_from_v4(&f->write.source, address_to_v4(&live->write.source));
+		address_from_v4(&f->write.destination, address_to_v4(&live->write.destination));
+		((__u64 *)&f->write)[4] = ((const __u64 *)&live->write)[4];
+	}
+	*(__u64 *)&f->backend = *(const __u64 *)&live->backend;
+	*(__u64 *)&f->service = *(const __u64 *)&live->service;
+	f->path = live->path;
+	f->answer = live->answer;
+}
+
+#define TCP_UNUSUAL (TCP_FIN | TCP_SYN | TCP_RST)
+
+/* Finds the entry of a plain packet that opens and ends nothing, of a flow that goes on, and copies it to `f`. Returns 0, or a
+ * quick_result.
+ */
+static __always_inline int quick_find(struct plain *q, struct flow *f, const void *end, const bool v6)
+{
+	if (!quick_network(q, end, v6))
+		return QUICK_UNDECIDED;
+	if (q->proto == IPPROTO_TCP) {
+		struct tcphdr *tcp = q->l3 + QUICK_HEADER(v6);
+
+		if ((void *)(tcp + 1) > end || (((__u8 *)tcp)[13] & TCP_UNUSUAL))
+			return QUICK_UNDECIDED;
+	} else if (q->proto != IPPROTO_UDP) {
+		return QUICK_UNDECIDED;
+	}
+	q->live = established_lookup(&q->key, q->proto);
+	if (!q->live)
+		return QUICK_STRANGER;
+	quick_copy(f, q->live, v6);
+	if (f->check != flow_check(&q->key, f))
+		return QUICK_UNDECIDED;
+	if (q->proto == IPPROTO_UDP && !f->answer && !backend_alive(f->backend, f->generation))
+		return QUICK_UNDECIDED;
+	return 0;
+}
+
+/* The transport checksum. */
+static __always_inline __u16 *quick_sum(const struct plain *q, const bool v6)
+{
+	return q->l3 + QUICK_HEADER(v6) + (q->proto == IPPROTO_TCP ? 16 : 6);
+}
+
+/* Writes the network header, the ports and, in XDP, the transport checksum. */
+static __always_inline void quick_write(struct plain *q, const struct flow *f, __u32 addresses, UNUSED __u32 ports,
+					const __u32 ttl, const bool v6)
+{
+	if (v6) {
+		struct ipv6hdr *ip = q->l3;
+		__u64 *to = (__u64 *)&ip->saddr;
+
+		to[0] = f->write.source.half[0];
+		to[1] = f->write.source.half[1];
+		to[2] = f->write.destination.half[0];
+		to[3] = f->write.destination.half[1];
+		ip->hop_limit = (__u8)(q->ttl - ttl);
+	} else {
+		struct iphdr *ip = q->l3;
+
+		ip->saddr = address_to_v4(&f->write.source);
+		ip->daddr = address_to_v4(&f->write.destination);
+		ip->ttl = (__u8)(q->ttl - ttl);
+		/* The TTL is the low byte of its 16-bit word in network order. */
+		ip->check = sum_apply(ip->check, sum_fold16(addresses) + (ttl ? (__u16)~ttl : 0));
+	}
+	*(__u32 *)(q->l3 + QUICK_HEADER(v6)) = *(const __u32 *)&f->write.source_port;
+#if CTX_IS_XDP
+	rewrite_sum_plain(quick_sum(q, v6), q->proto, addresses, ports);
+#endif
+}
+
+/* Both MACs are 8 and 4 bytes of two of the next hop's words. */
+static __always_inline void quick_macs(void *eth, const struct next_hop *hop, enum quick_way way)
+{
+	const __u64 *words = (const __u64 *)hop;
+
+	if (way == QUICK_ROUTE) {
+		*(__u64 *)eth = (words[1] & 0xffffffffffffULL) | words[2] << 48;
+		((__u32 *)eth)[2] = (__u32)(words[2] >> 16);
+	} else {
+		*(__u32 *)eth = (__u32)words[1];
+		((__u16 *)eth)[2] = (__u16)(words[1] >> 32);
+	}
+}
+
+/* May the packet leave by the next hop as it is? */
+static __always_inline bool quick_fits(ctx_t *ctx, const struct plain *q, const struct next_hop *hop, const __u32 link,
+				       const bool v6)
+{
+	__u32 gso = ctx_gso_size(ctx);
+	__u32 segment = q->length;
+
+	if (gso)
+		segment = QUICK_HEADER(v6) + gso +
+			  (q->proto == IPPROTO_TCP ? ((__u8 *)q->l3)[QUICK_HEADER(v6) + 12] >> 4 << 2 : sizeof(struct udphdr));
+	return link && q->ttl > 1 && segment <= hop->mtu && (!CTX_IS_XDP || (hop->flags & HOP_XDP_TARGET));
+}
+
+/* `hook`, `link` and `v6` are constants, so that each program has one straight line for each family. */
+static __always_inline int quick_family(ctx_t *ctx, void *l3, const void *end, const enum hook hook, const __u32 link,
+					const bool v6)
+{
+	struct plain packet = { .l3 = l3 }, *q = &packet;
+	struct next_hop next = {}, *hop = &next;
+	struct flow flow, *f = &flow;
+	const struct settings *s;
+	enum quick_way way;
+	__u32 addresses, ports, now;
+	UNUSED __u16 before;
+	int found;
+
+	found = quick_find(q, f, end, v6);
+	if (found)
+		return found;
+	way = quick_way(f->path, f->answer, hook);
+	if (way == QUICK_NONE)
+		return CTX_IS_XDP || path_hook(f->path, f->answer) != hook ? finish(hook, VERDICT_NEXT, 0) : QUICK_UNDECIDED;
+	s = settings_get();
+	now = jiffies_now();
+	if (!s || now - q->live->seen >= s->hz)
+		return QUICK_UNDECIDED;
+	if (way == QUICK_ROUTE || way == QUICK_SWITCH) {
+		if (!hop_known(q->live, f, hop, now, s->hz))
+			return QUICK_UNDECIDED;
+		if (way == QUICK_ROUTE && !quick_fits(ctx, q, hop, link, v6))
+			return QUICK_UNDECIDED;
+		if (way == QUICK_SWITCH && (hop->flags & HOP_STACK))
+			way = QUICK_STACK;
+	}
+
+	addresses = diff_addresses(v6, &q->key, &f->write);
+	ports = diff_changed_ports(&q->key, &f->write);
+	before = *quick_sum(q, v6);
+	quick_write(q, f, addresses, ports, way == QUICK_ROUTE ? 1 : 0, v6);
+	if (way == QUICK_ROUTE || way == QUICK_SWITCH)
+		quick_macs(q->l3 - link, hop, way);
+	count_service(f->service, q->length, false);
+#if !CTX_IS_XDP
+	if (!rewrite_sum(ctx, link + QUICK_HEADER(v6), q->proto, v6, before, addresses,
+			 ports))
+		return finish(hook, DROP_REWRITE, 0);
+	if (way == QUICK_STACK && s->forward_mark && (hook == HOOK_UPLINK_INGRESS || hook == HOOK_POD_INGRESS))
+		ctx_set_mark(ctx, ctx_mark(ctx) | s->forward_mark);
+	if (way != QUICK_ROUTE)
+		return finish(hook, VERDICT_PASS, 0);
+	ctx_set_mark(ctx, MARK_REDIRECTED);
+#endif
+	return finish(hook, VERDICT_FORWARD, (int)bpf_redirect(hop->ifindex, 0));
+}
+
+static __always_inline int stage_quick(ctx_t *ctx, const enum hook hook, const __u32 link)
+{
+	void *data = ctx_data(ctx), *end = ctx_data_end(ctx);
+	__be16 protocol;
+
+	if (link) {
+		struct ethhdr *eth = data;
+
+		if ((void *)(eth + 1) > end)
+			return QUICK_UNDECIDED;
+		protocol = eth->h_proto;
+	} else {
+		protocol = ctx_protocol(ctx);
+	}
+	if (protocol == bpf_htons(ETH_P_IP))
+		return quick_family(ctx, data + link, end, hook, link, false);
+	if (protocol == bpf_htons(ETH_P_IPV6))
+		return quick_family(ctx, data + link, end, hook, link, true);
+	return QUICK_UNDECIDED;
+}
