@@ -151,11 +151,10 @@ function routesOf(json: readonly RouteJson[], any: Address): Route[] {
 
 /** Reads everything once: three short commands. Throws Failure "machine" when iproute2 is missing. */
 export async function readNetwork(): Promise<Network> {
-  const [links, v4, v6] = await Promise.all([
-    ip<LinkJson[]>("-details", "address", "show"),
-    ip<RouteJson[]>("-4", "route", "show"),
-    ip<RouteJson[]>("-6", "route", "show"),
-  ]);
+  // One after another: to start a process takes milliseconds in which the event loop stands.
+  const links = await ip<LinkJson[]>("-details", "address", "show");
+  const v4 = await ip<RouteJson[]>("-4", "route", "show");
+  const v6 = await ip<RouteJson[]>("-6", "route", "show");
   return {
     devices: links.filter((link) => link.ifindex !== undefined).map(deviceOf),
     routes: [...routesOf(v4, "0.0.0.0"), ...routesOf(v6, "::")],
