@@ -54,6 +54,8 @@ const KINDS: Readonly<Record<FrontendKind, number>> = {
 const KIND_NAMES = new Map(Object.entries(KINDS).map(([name, value]) => [value, name as FrontendKind]));
 
 const WORD = 8;
+const ADDRESS_BYTES = 16;
+const ROLES_BYTES = 4;
 /** Which half of a slot's word is which, on a machine of this byte order. */
 const SLOT_BACKEND = endianness() === "LE" ? 0 : 1;
 const SLOT_GENERATION = 1 - SLOT_BACKEND;
@@ -135,10 +137,13 @@ export interface Dataplane {
   close(): void;
 }
 
-/** Wraps what `loadDataplane` opened. */
+type OperationOf<K extends Operation["op"]> = Extract<Operation, { op: K }>;
+
+/** Wraps what `loadDataplane` opened. `areNew`: this process made the maps, and nothing has been in them. */
 export function createDataplane(
   programs: ReadonlyMap<string, BpfProgram>,
   maps: ReadonlyMap<string, BpfMap>,
+  options: { readonly areNew: boolean },
 ): Dataplane {
   const map = (name: string): BpfMap => {
     const found = maps.get(name);
@@ -171,6 +176,12 @@ export function createDataplane(
     return indexBytes;
   };
 
+  /** Service ids up to this one may have been counted for another Service: all of them, unless the maps are new. */
+  let lastCounted = options.areNew ? 0 : serviceStats.maxEntries;
+  const countAnew = (serviceId: number): void => {
+    if (serviceId <= lastCounted) serviceStats.update(index32(serviceId), noCounters);
+    else lastCounted = serviceId;
+  };
   const rowView = new DataView(rows.bytes.buffer);
   const backendView = new DataView(backends.bytes.buffer);
 
@@ -178,7 +189,7 @@ export function createDataplane(
 
   function putRow(index: number, row: Row): void {
     const at = rows.at(index);
-    if (!rowsOfService.has(row.serviceId)) serviceStats.update(index32(row.serviceId), noCounters);
+    if (!rowsOfService.has(row.serviceId)) countAnew(row.serviceId);
     writeRow(rows.bytes, at, {
       key: { address: row.key.address, port: row.key.port, proto: PROTOCOLS[row.key.protocol] },
       generation: row.generation,
@@ -262,26 +273,36 @@ export function createDataplane(
     }
   }
 
-  const addressBytes = new Uint8Array(16);
-  const rolesBytes = new Uint8Array(4);
-  function putAddress(address: Address, roles: AddressRoles): void {
-    writeAddress(address, addressBytes);
-    rolesBytes[0] =
-      (roles.node ? ADDRESS_ROLE_VALUES.ADDRESS_NODE : 0) | (roles.refuse ? ADDRESS_ROLE_VALUES.ADDRESS_REFUSE : 0);
-    addresses.update(addressBytes, rolesBytes);
+  const addressBytes = new Uint8Array(ADDRESS_BYTES);
+
+  /** Operations of one kind from `from` on. */
+  function run<K extends Operation["op"]>(operations: readonly Operation[], from: number, op: K): OperationOf<K>[] {
+    const found: OperationOf<K>[] = [];
+    for (let i = from; operations[i]?.op === op; i++) found.push(operations[i] as OperationOf<K>);
+    return found;
   }
 
-  /** Frontends that come together go in one batch. Returns how many operations it took. */
-  function putFrontends(operations: readonly Operation[], from: number): number {
-    let end = from;
-    while (operations[end]?.op === "put-frontend") end++;
-    const count = end - from;
+  /** Addresses that come together go in one batch. */
+  function putAddresses(puts: readonly OperationOf<"put-address">[]): void {
+    const keys = new Uint8Array(puts.length * ADDRESS_BYTES);
+    const values = new Uint8Array(puts.length * ROLES_BYTES);
+    for (const [i, { address, roles }] of puts.entries()) {
+      writeAddress(address, keys, i * ADDRESS_BYTES);
+      values[i * ROLES_BYTES] =
+        (roles.node ? ADDRESS_ROLE_VALUES.ADDRESS_NODE : 0) | (roles.refuse ? ADDRESS_ROLE_VALUES.ADDRESS_REFUSE : 0);
+    }
+    if (puts.length === 1) addresses.update(keys, values);
+    else addresses.updateBatch(keys, values, puts.length);
+  }
+
+  /** Frontends that come together go in one batch. */
+  function putFrontends(puts: readonly OperationOf<"put-frontend">[]): void {
+    const count = puts.length;
     const keys = new Uint8Array(count * FRONTEND_KEY.size);
     const values = new Uint8Array(count * FRONTEND.size);
-    for (let i = 0; i < count; i++) {
-      const operation = operations[from + i] as Extract<Operation, { op: "put-frontend" }>;
-      frontendKeyBytes(operation.key, keys, i * FRONTEND_KEY.size);
-      writeFrontend(values, i * FRONTEND.size, { row: operation.row, generation: operation.generation });
+    for (const [i, { key, row, generation }] of puts.entries()) {
+      frontendKeyBytes(key, keys, i * FRONTEND_KEY.size);
+      writeFrontend(values, i * FRONTEND.size, { row, generation });
     }
     try {
       if (count === 1) frontends.update(keys, values);
@@ -295,7 +316,6 @@ export function createDataplane(
         { cause },
       );
     }
-    return count;
   }
 
   function applyOne(operation: Operation): void {
@@ -343,9 +363,6 @@ export function createDataplane(
       case "drop-frontend":
         frontends.delete(frontendKeyBytes(operation.key));
         return;
-      case "put-address":
-        putAddress(operation.address, operation.roles);
-        return;
       case "drop-address":
         writeAddress(operation.address, addressBytes);
         addresses.delete(addressBytes);
@@ -368,6 +385,7 @@ export function createDataplane(
         return;
       }
       case "put-frontend":
+      case "put-address":
       case "free-slots":
       case "grace":
         return;
@@ -383,7 +401,15 @@ export function createDataplane(
     for (let i = 0; i < operations.length; ) {
       const operation = operations[i]!;
       if (operation.op === "put-frontend") {
-        i += putFrontends(operations, i);
+        const puts = run(operations, i, "put-frontend");
+        putFrontends(puts);
+        i += puts.length;
+        continue;
+      }
+      if (operation.op === "put-address") {
+        const puts = run(operations, i, "put-address");
+        putAddresses(puts);
+        i += puts.length;
         continue;
       }
       if (operation.op === "grace") {

@@ -475,7 +475,7 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
       object.close();
     }
     releaseFreeMemory();
-    const dataplane = createDataplane(programs, maps);
+    const dataplane = createDataplane(programs, maps, { areNew: !adopted && oldLayouts.length === 0 });
     let copiedFlows = 0;
     // undefined: nothing was copied by this process.
     let copiedAt: number | undefined;
