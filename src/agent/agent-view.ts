@@ -7,7 +7,7 @@ import { announcerOf } from "../l2/eligibility.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
 import type { Model } from "../model/model.ts";
-import type { Notice, Service } from "../model/objects.ts";
+import type { Notice, ObjectKey, Service } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
 import type { NodeNetwork } from "./node-network.ts";
@@ -161,72 +161,70 @@ export function createAgentView(parts: ViewParts): AgentView {
     return "";
   }
 
-  function services(): ServiceView[] {
-    const ports = new Map<
-      string,
-      { totals: ServiceTotals; ids: Map<string, { serviceId: number; backends: number }> }
-    >();
-    for (const view of model.servicePorts()) {
-      if (view.kind !== "service") continue;
-      let known = ports.get(view.service);
-      if (known === undefined) {
-        known = { totals: { connections: 0, packets: 0, bytes: 0 }, ids: new Map() };
-        ports.set(view.service, known);
-      }
-      const totals = totalsOf(view.serviceId);
-      known.totals.connections += totals.connections;
-      known.totals.packets += totals.packets;
-      known.totals.bytes += totals.bytes;
+  /** Both families of a port are one. */
+  function portsOf(key: ObjectKey): {
+    readonly totals: ServiceTotals;
+    readonly ids: ReadonlyMap<string, { serviceId: number; backends: number }>;
+  } {
+    const totals = { connections: 0, packets: 0, bytes: 0 };
+    const ids = new Map<string, { serviceId: number; backends: number }>();
+    for (const view of model.servicePortsOf(key)) {
+      const counted = totalsOf(view.serviceId);
+      totals.connections += counted.connections;
+      totals.packets += counted.packets;
+      totals.bytes += counted.bytes;
       const name = `${view.portName}/${view.protocol}/${view.port}`;
-      const before = known.ids.get(name);
-      known.ids.set(name, {
+      const before = ids.get(name);
+      ids.set(name, {
         serviceId: before?.serviceId ?? view.serviceId,
         backends: (before?.backends ?? 0) + view.backendCount,
       });
     }
+    return { totals, ids };
+  }
+
+  function* services(): Iterable<ServiceView> {
     const pending = new Map<string, string>();
     for (const notice of source.notices()) {
       if (notice.field.startsWith("status.loadBalancer") || LB_REASONS.has(notice.reason))
         pending.set(notice.object, notice.reason);
     }
-    return [...model.services().entries()]
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, service]) => {
-        const known = ports.get(key);
-        const addresses = service.loadBalancerAddresses.map(({ address }) => address);
-        return {
-          namespace: service.namespace,
-          name: service.name,
-          type: service.type,
-          clusterIPs: service.headless ? ["None"] : service.clusterIPs,
-          externalIPs: service.type === "ExternalName" ? [service.externalName] : addresses,
-          pending:
-            service.type === "LoadBalancer" && addresses.length === 0
-              ? (pending.get(`Service ${key}`) ?? "pending")
-              : "",
-          ports: service.ports.map((port) => {
-            const found = known?.ids.get(`${port.name}/${port.protocol}/${port.port}`);
-            return {
-              name: port.name,
-              protocol: port.protocol,
-              port: port.port,
-              nodePort: port.nodePort,
-              serviceId: found?.serviceId ?? 0,
-              backends: found?.backends ?? 0,
-            };
-          }),
-          ageMs: service.age > 1e11 ? Math.max(0, Date.now() - service.age) : 0,
-          announcer: announcerName(service),
-          ...(known?.totals ?? { connections: 0, packets: 0, bytes: 0 }),
-        };
-      });
+    for (const key of [...model.services().keys()].sort()) {
+      const service = model.services().get(key);
+      // It went while the ones before it were read.
+      if (service === undefined) continue;
+      const { totals, ids } = portsOf(key);
+      const addresses = service.loadBalancerAddresses.map(({ address }) => address);
+      yield {
+        namespace: service.namespace,
+        name: service.name,
+        type: service.type,
+        clusterIPs: service.headless ? ["None"] : service.clusterIPs,
+        externalIPs: service.type === "ExternalName" ? [service.externalName] : addresses,
+        pending:
+          service.type === "LoadBalancer" && addresses.length === 0 ? (pending.get(`Service ${key}`) ?? "pending") : "",
+        ports: service.ports.map((port) => {
+          const found = ids.get(`${port.name}/${port.protocol}/${port.port}`);
+          return {
+            name: port.name,
+            protocol: port.protocol,
+            port: port.port,
+            nodePort: port.nodePort,
+            serviceId: found?.serviceId ?? 0,
+            backends: found?.backends ?? 0,
+          };
+        }),
+        ageMs: service.age > 1e11 ? Math.max(0, Date.now() - service.age) : 0,
+        announcer: announcerName(service),
+        ...totals,
+      };
+    }
   }
 
-  function backends(): BackendView[] {
-    const found: BackendView[] = [];
+  function* backends(): Iterable<BackendView> {
     for (const view of model.servicePorts()) {
       for (const backend of view.backends) {
-        found.push({
+        yield {
           service: view.service,
           port: view.portName === "" ? String(view.port) : view.portName,
           protocol: view.protocol,
@@ -238,10 +236,9 @@ export function createAgentView(parts: ViewParts): AgentView {
           node: backend.node,
           local: backend.local,
           state: backend.state,
-        });
+        };
       }
     }
-    return found;
   }
 
   function flows(filter: { address?: string; service?: string; limit: number }): FlowView[] {

@@ -150,11 +150,13 @@ export interface FlowFilter {
   readonly limit: number;
 }
 
-/** What http/ serves. Every method answers from memory or maps within milliseconds. */
+/** What http/ serves. Every method answers from memory or maps; what may be long comes piece by piece. */
 export interface AgentView {
   status(): AgentStatus;
-  services(): readonly ServiceView[];
-  backends(): readonly BackendView[];
+  /** Each is computed when it is taken, so that a reader may pause between two. In order of namespace and name. */
+  services(): Iterable<ServiceView>;
+  /** Likewise, by service id and slot. */
+  backends(): Iterable<BackendView>;
   flows(filter: FlowFilter): readonly FlowView[];
   counters(): AgentCounters;
   /**

@@ -1,9 +1,8 @@
 // /api/v1: what `millrace status`, `services`, `backends` and `flows` show, as JSON. On a unix socket; over TCP only by
 // flag, and then only for requests that name this machine (a browser's page under a rebound name does not). Reads only.
 import { Readable } from "node:stream";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { AgentView, FlowFilter } from "../agent/view.ts";
+import type { AgentView, BackendView, FlowFilter } from "../agent/view.ts";
 import { canonicalAddress, unusableReason } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -11,12 +10,11 @@ import type { Notice } from "../model/objects.ts";
 import { createApp } from "./app.ts";
 import { type HttpServer, listening } from "./health-server.ts";
 import { closeServer } from "./listener.ts";
+import { createTimeSlices } from "./time-slices.ts";
 import { listenOnUnixSocket } from "./unix-socket.ts";
 
 export const MAX_FLOWS = 10_000;
 const DEFAULT_FLOWS = 1000;
-/** Items turned into text between two turns of the event loop. */
-const ITEMS_PER_TURN = 500;
 
 export interface ApiServerOptions {
   readonly view: AgentView;
@@ -91,10 +89,13 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
   app.get("/api/v1/backends", async (request, reply) => {
     const { service } = readQuery(request, ["service"]);
     const wanted = service === undefined ? undefined : serviceKey(service);
-    const backends = view.backends();
-    return sendArray(reply, wanted === undefined ? backends : backends.filter((backend) => backend.service === wanted));
+    return sendArray(reply, backendsOf(view, wanted));
   });
   app.get("/api/v1/flows", async (request, reply) => sendArray(reply, view.flows(flowFilter(request))));
+}
+
+function* backendsOf(view: AgentView, service: string | undefined): Iterable<BackendView> {
+  for (const backend of view.backends()) if (service === undefined || backend.service === service) yield backend;
 }
 
 /** The query's parameters, each at most once and of those that the path knows. @throws Failure "usage" */
@@ -141,17 +142,21 @@ function serviceKey(text: string): string {
 }
 
 /** Streams a JSON array in pieces, so that a hundred thousand backends never hold the loop up. */
-function sendArray(reply: FastifyReply, items: readonly unknown[]): FastifyReply {
+function sendArray(reply: FastifyReply, items: Iterable<unknown>): FastifyReply {
   return reply.type("application/json; charset=utf-8").send(Readable.from(arrayText(items)));
 }
 
-async function* arrayText(items: readonly unknown[]): AsyncGenerator<string> {
-  let before = "[";
-  for (let at = 0; at < items.length; at += ITEMS_PER_TURN) {
-    const piece = items.slice(at, at + ITEMS_PER_TURN).map((item) => JSON.stringify(item));
-    yield `${before}${piece.join(",")}`;
-    before = ",";
-    await nextTurn();
+async function* arrayText(items: Iterable<unknown>): AsyncGenerator<string> {
+  const slices = createTimeSlices();
+  let text = "[";
+  let isFirst = true;
+  for (const item of items) {
+    text += isFirst ? JSON.stringify(item) : `,${JSON.stringify(item)}`;
+    isFirst = false;
+    if (!slices.isOver()) continue;
+    yield text;
+    text = "";
+    await slices.next();
   }
-  yield items.length === 0 ? "[]\n" : "]\n";
+  yield `${text}]\n`;
 }

@@ -74,6 +74,8 @@ export interface Model {
   notices(): readonly Notice[];
   /** Every service id in use, by its number of allocation. Details of backends are computed when read. */
   servicePorts(): Iterable<ServicePortView>;
+  /** Those of one Service. */
+  servicePortsOf(service: ObjectKey): Iterable<ServicePortView>;
   serviceById(serviceId: number): ServicePortView | undefined;
   services(): ReadonlyMap<ObjectKey, Service>;
   slices(): ReadonlyMap<ObjectKey, EndpointSlice>;
@@ -457,6 +459,9 @@ export function createModel(config: ModelConfig): Model {
       for (const group of tables.groups.values()) {
         if (group.owner !== undefined) yield viewOf(group, tables, slicesOf, around);
       }
+    },
+    *servicePortsOf(service) {
+      for (const group of owners.get(service)?.groups ?? []) yield viewOf(group, tables, slicesOf, around);
     },
     serviceById(serviceId) {
       const group = tables.groups.get(serviceId);
