@@ -10,6 +10,9 @@ const volatile __u8 config_set_retval = 1;
 /* bpf_get_netns_cookie is callable from the socket hooks (5.7) and the agent knows its own (SO_NETNS_COOKIE, 5.14). */
 const volatile __u8 config_netns_cookie = 1;
 
+/* bpf_fib_lookup tells the route's MTU (5.12); without it the output device's is taken. */
+const volatile __u8 config_fib_mtu = 1;
+
 /* BTF keeps only types that something uses: this keeps the enums whose names and values user space shares. */
 struct shared_enums {
 	enum hook hook;

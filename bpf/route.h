@@ -3,6 +3,7 @@
  * before anything is rewritten, and redirects.
  */
 #pragma once
+#include "config.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -11,16 +12,38 @@
 #define AF_INET6 10
 #endif
 
+static __always_inline struct device *device_of(__u32 ifindex)
+{
+	return bpf_map_lookup_elem(&devices, &ifindex);
+}
+
+/* Measures a packet by the MTU of the device that the route found leads to, as bpf_fib_lookup does by the route's. */
+static __always_inline long route_measure(const struct pkt *p, struct bpf_fib_lookup *fib, long result)
+{
+	struct device *device;
+	__u32 mtu;
+
+	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return result;
+	device = device_of(fib->ifindex);
+	mtu = device && device->mtu < 0xffff ? device->mtu : 0xffff;
+	fib->mtu_result = (__u16)mtu;
+	return p->segment > mtu ? BPF_FIB_LKUP_RET_FRAG_NEEDED : result;
+}
+
 /* Routes `to` as a packet that came in by `ifindex`. Returns a BPF_FIB_LKUP_RET_* value or a negative errno. */
 static __always_inline long route_lookup(ctx_t *ctx, const struct pkt *p, const struct tuple *to, __u32 ifindex,
 					 struct bpf_fib_lookup *fib)
 {
+	long result;
+
 	__builtin_memset(fib, 0, sizeof(*fib));
 	fib->ifindex = ifindex;
 	fib->l4_protocol = to->proto;
 	fib->sport = to->source_port;
 	fib->dport = to->destination_port;
-	fib->tot_len = p->segment > 0xffff ? 0xffff : (__u16)p->segment;
+	if (config_fib_mtu)
+		fib->tot_len = p->segment > 0xffff ? 0xffff : (__u16)p->segment;
 	if (p->v6) {
 		fib->family = AF_INET6;
 		address_to_v6(&to->source, (struct in6_addr *)fib->ipv6_src);
@@ -30,12 +53,8 @@ static __always_inline long route_lookup(ctx_t *ctx, const struct pkt *p, const 
 		fib->ipv4_src = address_to_v4(&to->source);
 		fib->ipv4_dst = address_to_v4(&to->destination);
 	}
-	return bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
-}
-
-static __always_inline struct device *device_of(__u32 ifindex)
-{
-	return bpf_map_lookup_elem(&devices, &ifindex);
+	result = bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
+	return config_fib_mtu ? result : route_measure(p, fib, result);
 }
 
 /* The address that SNAT writes for packets that leave by `ifindex`. */

@@ -53,6 +53,7 @@ const INSTEAD: Readonly<Record<string, string>> = {
   netns_cookie_option:
     "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
   csum_ipv6: "NICs that hand over complete checksums log 'hw csum failure' for translated IPv6",
+  fib_mtu: "the size of what is redirected is measured by its device's MTU, not its route's",
   batch: "rows are written one by one",
   membarrier: "grace periods wait for a map-in-map update",
 };

@@ -186,6 +186,7 @@ function configure(object: BpfObject): void {
   );
   const values: Record<string, number> = {
     config_csum_ipv6: hasFeature("csum_ipv6") ? 1 : 0,
+    config_fib_mtu: hasFeature("fib_mtu") ? 1 : 0,
     config_set_retval: hasFeature("set_retval") ? 1 : 0,
     config_netns_cookie: hasFeature("netns_cookie") && hasFeature("netns_cookie_option") ? 1 : 0,
   };

@@ -64,6 +64,7 @@ const HELPER = {
   fibLookup: 69,
   getNetnsCookie: 122,
   ktimeGetBootNs: 125,
+  checkMtu: 163,
   setRetval: 187,
 } as const;
 
@@ -249,6 +250,21 @@ const PROBES: Readonly<Record<FeatureName, () => boolean>> = {
       call(HELPER.l4CsumReplace),
       exit,
     ]) !== -EINVAL,
+
+  fib_mtu: () =>
+    loads("fib_mtu", {
+      type: "sched_cls",
+      instructions: [
+        storeDouble(10, -8, 0),
+        moveImmediate(2, 0),
+        moveRegister(3, 10),
+        addImmediate(3, -8),
+        moveImmediate(4, 0),
+        moveImmediate(5, 0),
+        call(HELPER.checkMtu),
+        ...NEXT,
+      ],
+    }),
 
   // With all parameters zero a known flag gets as far as the family, which is refused with EAFNOSUPPORT.
   fib_src: () =>

@@ -20,6 +20,8 @@ export const FEATURES = {
   csum_ipv6: "6.16",
   /** BPF_FIB_LOOKUP_SRC of bpf_fib_lookup. */
   fib_src: "6.7",
+  /** mtu_result of bpf_fib_lookup; came with bpf_check_mtu. */
+  fib_mtu: "5.12",
   ringbuf: "5.8",
   /** Links that hold an XDP program. */
   xdp_link: "5.9",
