@@ -435,6 +435,12 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
       } else if (size !== undefined) object.setMaxEntries(name, sizeOverOld(name, size, oldLayouts));
     }
   };
+  const openMapMaker = (): BpfObject => {
+    const object = openForLoad(OBJECTS[0]);
+    for (const program of object.programs()) object.setAutoload(program, false);
+    giveMaps(object);
+    return object;
+  };
   const prepare = (object: BpfObject, wanted: (program: string) => boolean): void => {
     configure(object);
     for (const program of object.programs()) {
@@ -447,10 +453,15 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
     checkLayout(objects, names.length === OBJECTS.length);
     // Every object names every map: one without programs makes those that are missing, and the verifier can then work on all
     // objects at once.
-    mapMaker = openForLoad(OBJECTS[0]);
-    for (const program of mapMaker.programs()) mapMaker.setAutoload(program, false);
-    giveMaps(mapMaker);
-    yield [mapMaker];
+    mapMaker = openMapMaker();
+    try {
+      yield [mapMaker];
+    } catch (cause) {
+      // Beside the event loop nothing is heard of libbpf's words, which name the map: this throws with them.
+      using again = openMapMaker();
+      again.load();
+      throw cause;
+    }
     for (const name of mapMaker.maps()) {
       if (LAYOUT.maps[name] === undefined || maps.has(name)) continue;
       const map = mapMaker.map(name).duplicate();

@@ -136,6 +136,27 @@ describeKernel("objects and programs", () => {
     expect((error as VerifierError).log.split("\n").length).toBeGreaterThan(lines.length);
   });
 
+  it("objects load beside the event loop, several at once", async () => {
+    using one = openObject(path);
+    using other = openObject(path);
+    for (const object of [one, other]) object.setAutoload("broken", false);
+    other.setAutoload("first", false);
+    let turns = 0;
+    const turning = setInterval(() => turns++, 0);
+    await Promise.all([one.loadAsync(), other.loadAsync()]);
+    clearInterval(turning);
+    expect(turns).toBeGreaterThan(0);
+    expect([one.loads("first"), other.loads("first"), one.loads("nonsense")]).toEqual([true, false, false]);
+    expect(one.program("first").testRun({ data: packet }).retval).toBe(-1);
+    await expect(one.loadAsync()).rejects.toThrow("it is loaded already");
+  });
+
+  it("a program that is refused beside the event loop is told as well", async () => {
+    using object = openObject(path);
+    object.setAutoload("broken", true);
+    await expect(object.loadAsync()).rejects.toThrow("could not load the program broken: the verifier refused it");
+  });
+
   it("a log that fits is not cut", () => {
     expect(summariseLog("one\ntwo\nprocessed 3 insns (limit 1000000)\n\n")).toBe("one\ntwo");
     const long = Array.from({ length: 20 }, (_, i) => `line ${i}`).join("\n");

@@ -16,6 +16,8 @@ import {
   mountBpffs,
   netnsCookie,
   pollReadable,
+  releaseFreeMemory,
+  releaseProgramPages,
   requireFeature,
   resetFeatures,
 } from "../../../src/libbpf/mod.ts";
@@ -40,6 +42,18 @@ describeKernel("system calls", () => {
     expect(allDescriptors().filter((line) => line.includes("bpf"))).toEqual(
       before.filter((line) => line.includes("bpf")),
     );
+  });
+
+  it("pages of program files are given back, and come again when they are used", () => {
+    const before = process.memoryUsage().rss;
+    const released = releaseProgramPages();
+    releaseFreeMemory();
+    expect(released).toBeGreaterThan(1 << 20);
+    expect(process.memoryUsage().rss).toBeLessThan(before);
+    // Code that ran before runs again: regular expressions, numbers, dates, JSON.
+    expect(
+      JSON.parse(JSON.stringify([/a(b+)/.exec("abb")?.[1], (1234.5).toFixed(2), new Date(0).toISOString()])),
+    ).toEqual(["bb", "1234.50", "1970-01-01T00:00:00.000Z"]);
   });
 
   it("each network namespace has a cookie of its own", () => {
