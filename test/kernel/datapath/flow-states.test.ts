@@ -206,37 +206,6 @@ describeKernel("flows", () => {
     }
   });
 
-  it.each(FAMILIES.map((family) => [family.name, family] as const))(
-    "%s: a client that goes to the backend itself, from the port of a flow that ended, is answered by the backend",
-    async (_, family) => {
-      await node.feed(objects(["here"]));
-      const talk = outside(family, "TCP", "here");
-      establish(talk, "TCP");
-      const syn = send(
-        frame(),
-        "TCP",
-        { address: family.client, port: CLIENT_PORT },
-        { address: family.here, port: parsePacket(talk.client({ flags: "A", ack: 7001 }).packet).destinationPort },
-      );
-      const answered = (): Run =>
-        node.run("tc_uplink_egress", answer(syn, { flags: "SA", seq: 5000 }), {
-          ingressIfindex: node.ifindex("cni0"),
-        });
-      // As long as the flow goes on the backend has one connection for both, and the flow has it.
-      expect(answered().verdict).toBe("VERDICT_PASS");
-      talk.client({ flags: "FA" });
-      talk.backend({ flags: "FA" });
-      expect(node.run("tc_uplink_ingress", syn).verdict).toBe("VERDICT_NEXT");
-      const { packet, verdict } = answered();
-      expect(verdict).toBe("VERDICT_NEXT");
-      expect(parsePacket(packet).source).toBe(family.here);
-      expect(node.flows()).toEqual([]);
-      // The port leads to the Service again when it is asked.
-      talk.client("again");
-      expect(talk.backend({ flags: "SA", seq: 9000 }).verdict).toBe("VERDICT_PASS");
-    },
-  );
-
   it("one FIN does not end a connection", async () => {
     await node.feed(objects(["here"]));
     const talk = outside(V4, "TCP", "here");
