@@ -33,18 +33,32 @@ export function isPodReady(pod: PodObject): boolean {
   return pod.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") === true;
 }
 
-/** Runs a program in a container of a pod on the node whose cgroup2 directory is `nodeCgroup`. @throws not_found when it does not run */
-export function execInPod(
+/** Where in a pod a program runs: see PodExecOptions. */
+export type PodPlace = Pick<PodExecOptions, "container" | "tools">;
+
+/** Program and arguments that run `command` in a container of a pod on the node whose cgroup2 directory is `nodeCgroup`. @throws not_found when it does not run */
+export function enterPod(
   pod: PodObject,
   nodeCgroup: string,
   command: readonly string[],
-  { container, tools = "container", ...options }: PodExecOptions = {},
-): Promise<RunResult> {
+  { container, tools = "container" }: PodPlace = {},
+): [string, ...string[]] {
   const cgroup = containerCgroup(pod, nodeCgroup, container);
   const [pid] = processesIn(cgroup);
   if (pid === undefined) throw notRunning(pod);
   const spaces = tools === "machine" ? ["--net"] : ["--net", "--mount", "--uts", "--ipc", "--pid"];
-  const [file, ...args] = inCgroup(cgroup, ["nsenter", `--target=${pid}`, ...spaces, "--", ...command]);
+  return inCgroup(cgroup, ["nsenter", `--target=${pid}`, ...spaces, "--", ...command]);
+}
+
+/** Runs a program in a container of a pod, and collects what it says. @throws as enterPod */
+export function execInPod(
+  pod: PodObject,
+  nodeCgroup: string,
+  command: readonly string[],
+  { container, tools, ...options }: PodExecOptions = {},
+): Promise<RunResult> {
+  const place = { ...(container === undefined ? {} : { container }), ...(tools === undefined ? {} : { tools }) };
+  const [file, ...args] = enterPod(pod, nodeCgroup, command, place);
   return runProgram(file, args, options);
 }
 
