@@ -6,7 +6,6 @@ import { createAttachments } from "../datapath/attach.ts";
 import { fullTables, readHz, sweepFlows } from "../datapath/flow-table.ts";
 import { type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
-import { announcerOf } from "../l2/eligibility.ts";
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
@@ -15,7 +14,8 @@ import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
-import { defaultRouteAddresses, deviceForAddress } from "./device-roles.ts";
+import { createClaims } from "./claims.ts";
+import { defaultRouteAddresses } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
@@ -144,6 +144,9 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const serviceRanges = options.serviceClusterIpRange.map(parsePrefix).filter((range) => range !== undefined);
   const model = createModel({ nodeName: options.nodeName, capacity: dataplane.capacity, serviceRanges });
 
+  const claims = createClaims(options.nodeName, model, network);
+  let announced: readonly Claim[] | undefined;
+
   const startNotices = loaded.keptSizes.map((map) =>
     machineNotice(
       `Map ${map}`,
@@ -206,6 +209,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   };
   const updateNetwork = (): void => {
     network.update(read, nodeAddresses());
+    claims.noteNetwork();
     writeSettings(tablesFull);
   };
   try {
@@ -257,32 +261,10 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     );
   }
 
-  function claims(): Claim[] {
-    const found: Claim[] = [];
-    for (const [key, service] of model.services()) {
-      for (const { address, fromPool } of service.loadBalancerAddresses) {
-        if (!fromPool) continue;
-        const best = announcerOf({
-          service,
-          address,
-          nodes: model.nodes().values(),
-          advertisements: model.l2Advertisements().values(),
-          pools: model.pools().values(),
-          endpoints: model.slicesOf(key),
-        });
-        if (best?.node !== options.nodeName) continue;
-        const named = network.network().devices.filter((device) => best.interfaces.includes(device.name));
-        const devices =
-          best.interfaces.length > 0 ? named : [deviceForAddress(address, network.network(), network.roles())];
-        for (const device of devices) {
-          if (device === undefined || network.roles().get(device.ifindex) !== "uplink") continue;
-          if (!found.some((claim) => claim.address === address && claim.ifindex === device.ifindex)) {
-            found.push({ address, service: key, device: device.name, ifindex: device.ifindex, mac: device.mac });
-          }
-        }
-      }
-    }
-    return found;
+  function announce(): void {
+    const wanted = claims.current();
+    if (wanted !== announced) announcer.set(wanted);
+    announced = wanted;
   }
 
   async function sync(): Promise<void> {
@@ -314,7 +296,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
           network.attach();
           attachSockets();
         }
-        announcer.set(claims());
+        announce();
         servers?.health(model.healthChecks());
         state.appliedDigest = digest;
         state.unhealthy = [];
@@ -364,7 +346,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         read = fresh;
         objects.setOwnNode({ name: options.nodeName, addresses: defaultRouteAddresses(read).addresses });
         updateNetwork();
-        if (synced && state.applies.total > 0) announcer.set(claims());
+        if (synced && state.applies.total > 0) announce();
       })
       .catch((error: unknown) => {
         if (!signal.aborted) log.warn({ err: error }, "could not follow the network");
@@ -423,6 +405,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     mailbox.open((events, digest, isSynced) => {
       pendingDigest = digest;
       chooseSockets();
+      claims.note(events);
       model.update(events);
       objects.delivered(events);
       syncs.queued(synced ? events : withoutTriggers(events), Date.now());
@@ -433,7 +416,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       if (!model.isDirty() && running === undefined && state.applies.total > 0) {
         syncs.unchanged();
         state.appliedDigest = digest;
-        announcer.set(claims());
+        announce();
       } else schedule();
     });
     await Promise.race([started.then(() => finished), finished]);

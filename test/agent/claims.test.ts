@@ -1,0 +1,127 @@
+// Holds the agent's claims: what is kept for each Service is always what computing everything anew would give.
+import { expect, test } from "vitest";
+import { createClaims } from "../../src/agent/claims.ts";
+import type { Network } from "../../src/agent/network.ts";
+import { createModel } from "../../src/model/model.ts";
+import type { AddressPool, L2Advertisement, ObjectEvent, Service } from "../../src/model/objects.ts";
+import { endpoint, eventsOf, node, notReady, service, slice } from "../flows/builders.ts";
+
+const pool: AddressPool = {
+  namespace: "metallb-system",
+  name: "pool",
+  labels: {},
+  ranges: ["192.168.122.100-192.168.122.120"],
+  autoAssign: true,
+  avoidBuggyIPs: false,
+  priority: 0,
+  namespaces: [],
+  namespaceSelectors: [],
+  serviceSelectors: [],
+};
+const advertisement: L2Advertisement = {
+  namespace: "metallb-system",
+  name: "all",
+  pools: [],
+  poolSelectors: [],
+  nodeSelectors: [],
+  interfaces: [],
+};
+const poolEvent = (object: AddressPool | undefined): ObjectEvent => ({
+  kind: "AddressPool",
+  key: "metallb-system/pool",
+  object,
+});
+
+function bench() {
+  const network: Network = {
+    devices: [
+      {
+        name: "eth0",
+        ifindex: 2,
+        mac: new Uint8Array(6),
+        mtu: 1500,
+        up: true,
+        running: true,
+        master: "",
+        lower: "",
+        kind: "",
+        linkType: "ether",
+        addresses: [{ address: "192.168.122.11", length: 24 }],
+      },
+    ],
+    routes: [],
+  };
+  const roles = new Map<number, "uplink" | "pod">([[2, "uplink"]]);
+  const capacity = { frontends: 64, rows: 64, slots: 64, backends: 64, services: 64 };
+  const model = createModel({ nodeName: "node1", capacity, serviceRanges: [] });
+  const around = { network: () => network, roles: () => roles } as Parameters<typeof createClaims>[2];
+  const claims = createClaims("node1", model, around);
+  const feed = (events: readonly ObjectEvent[]): string[] => {
+    claims.note(events);
+    model.update(events);
+    const anew = createClaims("node1", model, around)
+      .current()
+      .map(({ address }) => address);
+    const kept = claims.current().map(({ address }) => address);
+    expect(kept.toSorted()).toEqual(anew.toSorted());
+    return kept.toSorted();
+  };
+  return { feed, claims, roles };
+}
+
+const balanced = (name: string, address: string, given: Partial<Service> = {}): Service => {
+  const { ports: _, ...rest } = given;
+  return service({
+    name,
+    type: "LoadBalancer",
+    loadBalancerAddresses: [{ address, ipMode: "VIP", fromPool: true }],
+    ...rest,
+  });
+};
+
+test("addresses come and go with Services, endpoints, pools, nodes and devices", () => {
+  const { feed, claims, roles } = bench();
+  const start: ObjectEvent[] = [
+    poolEvent(pool),
+    { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement },
+  ];
+  expect(feed([...start, ...eventsOf({ nodes: [node(1)], services: [balanced("a", "192.168.122.101")] })])).toEqual([
+    "192.168.122.101",
+  ]);
+  const local = balanced("b", "192.168.122.102", { externalTrafficPolicy: "Local" });
+  expect(feed(eventsOf({ services: [local] }))).toEqual(["192.168.122.101"]);
+  const here = slice({ service: "b", endpoints: [endpoint("10.244.1.2")] });
+  expect(feed(eventsOf({ slices: [here] }))).toEqual(["192.168.122.101", "192.168.122.102"]);
+  expect(feed(eventsOf({ slices: [{ ...here, endpoints: [notReady("10.244.1.2")] }] }))).toEqual(["192.168.122.101"]);
+  expect(feed(eventsOf({ slices: [here] }))).toHaveLength(2);
+  expect(feed([{ kind: "EndpointSlice", key: "default/b-1", object: undefined }])).toEqual(["192.168.122.101"]);
+  expect(feed([poolEvent({ ...pool, ranges: ["10.0.0.0/24"] })])).toEqual([]);
+  expect(feed([poolEvent(pool)])).toEqual(["192.168.122.101"]);
+  roles.clear();
+  claims.noteNetwork();
+  expect(claims.current()).toEqual([]);
+  roles.set(2, "uplink");
+  claims.noteNetwork();
+  expect(feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }))).toEqual([]);
+  expect(feed(eventsOf({ nodes: [node(1)] }))).toEqual(["192.168.122.101"]);
+  expect(feed([{ kind: "Service", key: "default/a", object: undefined }])).toEqual([]);
+});
+
+test("an address that two Services share is claimed once", () => {
+  const { feed, claims } = bench();
+  feed([
+    poolEvent(pool),
+    { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement },
+    ...eventsOf({ nodes: [node(1)], services: [balanced("a", "192.168.122.101"), balanced("b", "192.168.122.101")] }),
+  ]);
+  expect(claims.current()).toHaveLength(1);
+  expect(feed([{ kind: "Service", key: "default/a", object: undefined }])).toEqual(["192.168.122.101"]);
+});
+
+test("what changes nothing gives the same answer, not an equal one", () => {
+  const { feed, claims } = bench();
+  feed(eventsOf({ nodes: [node(1)], services: [service()] }));
+  const before = claims.current();
+  feed(eventsOf({ services: [service({ name: "other", clusterIPs: ["10.96.0.11"] })], slices: [slice()] }));
+  expect(claims.current()).toBe(before);
+});
