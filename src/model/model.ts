@@ -91,6 +91,9 @@ export interface Model {
 /** Starts the name of a slice among the users of an address; owners go by their own name. */
 const SLICE = "slice ";
 
+/** An address's roles are that much less work than an owner. */
+const ADDRESSES_PER_OWNER = 4;
+
 interface OwnerState {
   groups: readonly Group[];
   notices: readonly Notice[];
@@ -356,10 +359,14 @@ export function createModel(config: ModelConfig): Model {
     }
   }
 
-  function planAddresses(): { puts: Operation[]; drops: Operation[] } {
+  /** Roles of so many addresses at most. */
+  function planAddresses(limit: number): { puts: Operation[]; drops: Operation[] } {
     const puts: Operation[] = [];
     const drops: Operation[] = [];
+    let left = limit;
     for (const address of dirtyAddresses) {
+      if (left-- <= 0) break;
+      dirtyAddresses.delete(address);
       const has = tables.addresses.get(address);
       const roles: AddressRoles = { node: ownAddresses.has(address), refuse: claims.refuses(address) };
       if (roles.node || roles.refuse) {
@@ -371,7 +378,6 @@ export function createModel(config: ModelConfig): Model {
         tables.addresses.delete(address);
       }
     }
-    dirtyAddresses.clear();
     return { puts, drops };
   }
 
@@ -401,8 +407,8 @@ export function createModel(config: ModelConfig): Model {
     }
     // Addresses come last: a port is refused where its frontend is still to come. What nobody claimed after an adoption
     // is known only now.
-    const complete = dirty.size === 0;
-    const { puts, drops } = complete ? planAddresses() : { puts: [], drops: [] };
+    const { puts, drops } = dirty.size === 0 ? planAddresses(limit * ADDRESSES_PER_OWNER) : { puts: [], drops: [] };
+    const complete = dirty.size === 0 && dirtyAddresses.size === 0;
     const finish = complete && !settled;
     if (finish || (complete && rangesChanged)) {
       puts.push({ op: "set-service-ranges", ranges: serviceRanges() });
