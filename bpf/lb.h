@@ -244,6 +244,14 @@ __noinline int stage_open(ctx_t *ctx, __u32 hook, __u32 link)
 	if (verdict)
 		return verdict;
 	count_service(x->flow.service, p->length, created);
+#if !CTX_IS_XDP
+	if (!address_is_set(&x->opening.source)) {
+		struct met_backend *backend = backend_met(&x->opening.choice.address, x->opening.choice.port, p->tuple.proto);
+
+		if (backend)
+			backend->met = 1;
+	}
+#endif
 	return deliver(ctx, p, &x->flow, NULL, hook, link);
 }
 
@@ -357,6 +365,42 @@ static __always_inline enum verdict stage_retired(ctx_t *ctx, struct pkt *p, con
 	return stage_open(ctx, HOOK_POD_INGRESS, link);
 }
 
+/* A packet straight to a backend, of a client that talks with it through a frontend too and from the same port: the answers of
+ * both would look alike, so this conversation gets another source port. Asked of what may open one only.
+ */
+static __always_inline enum verdict stage_direct(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+{
+	struct scratch *x = scratch_get();
+	struct opening *opening;
+	enum flow_table table;
+	struct met_backend *backend;
+
+	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return UNDECIDED;
+	backend = backend_met(&p->tuple.destination, p->tuple.destination_port, p->tuple.proto);
+	if (!x || !backend || !backend->met)
+		return UNDECIDED;
+	tuple_reverse(&p->tuple, &x->outer);
+	/* Of a flow that ended, the backend's next SYN-ACK takes the entries out. */
+	if (!flow_find(&x->outer, &x->flow, &table, false) || !x->flow.answer || flow_ended(x->flow.state) ||
+	    path_translates_source(x->flow.path))
+		return UNDECIDED;
+	opening = opening_get();
+	if (!opening)
+		return DROP_TABLE_FULL;
+	opening->path = hook == HOOK_UPLINK_INGRESS ? PATH_OUTSIDE_LOCAL :
+			hook == HOOK_POD_INGRESS    ? PATH_POD :
+						      PATH_PORT_CHANGE;
+	if (hook == HOOK_UPLINK_EGRESS)
+		opening->source = p->tuple.source;
+	opening->choice.address = p->tuple.destination;
+	opening->choice.port = p->tuple.destination_port;
+	opening->choice.backend = x->flow.backend;
+	opening->choice.generation = x->flow.generation;
+	opening->choice.service = x->flow.service;
+	return stage_open(ctx, hook, link);
+}
+
 static __always_inline bool port_is_for_snat(__be16 port)
 {
 	const struct settings *s = settings_get();
@@ -375,6 +419,9 @@ static __always_inline enum verdict stage_frontend(ctx_t *ctx, struct pkt *p, en
 
 	switch (frontend_find(&p->tuple.destination, p->tuple.destination_port, p->tuple.proto, false, &row, &roles)) {
 	case FRONTEND_NONE:
+		verdict = stage_direct(ctx, p, hook, link);
+		if (verdict != UNDECIDED)
+			return verdict;
 		if (hook == HOOK_POD_INGRESS && p->tuple.proto == IPPROTO_UDP)
 			return stage_retired(ctx, p, link);
 		return VERDICT_NEXT;

@@ -66,6 +66,15 @@ struct {
 	__type(value, struct retired_backend);
 } retired SEC(".maps");
 
+/* By a hash of address, port and protocol. What is set stays: a 1 for nothing costs a lookup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct met_backend);
+} met_backends SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);

@@ -155,6 +155,11 @@ struct retired_backend {
 	__u32 pad;
 };
 
+/* Element of `met_backends`. */
+struct met_backend {
+	__u64 met; /* 1: a client may have been sent to such a backend with its own port */
+};
+
 enum address_role {
 	ADDRESS_NODE = 1,
 	ADDRESS_REFUSE = 2,

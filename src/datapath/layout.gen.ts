@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "d6dd77b335ee8c84";
+export const FINGERPRINT = "d16275df65e58aaa";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_set_retval"] as const;
@@ -384,6 +384,29 @@ export function writeFrontendKey(bytes: Uint8Array, at: number, value: FrontendK
   writeAddress(value.address, bytes, at);
   view.setUint16(at + 16, value.port, false);
   view.setUint8(at + 18, value.proto);
+}
+
+/** struct met_backend, 8 bytes. */
+export interface MetBackend {
+  readonly met: bigint;
+}
+
+export const MET_BACKEND = {
+  size: 8,
+  met: 0,
+} as const;
+
+export function readMetBackend(bytes: Uint8Array, at = 0): MetBackend {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    met: view.getBigUint64(at, true),
+  };
+}
+
+export function writeMetBackend(bytes: Uint8Array, at: number, value: MetBackend): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 8);
+  view.setBigUint64(at, value.met, true);
 }
 
 /** struct next_hop, 24 bytes. */
@@ -1087,6 +1110,18 @@ export const LAYOUT: Layout = {
         }
       ]
     },
+    "met_backend": {
+      "name": "met_backend",
+      "size": 8,
+      "fields": [
+        {
+          "name": "met",
+          "offset": 0,
+          "size": 8,
+          "kind": "u64"
+        }
+      ]
+    },
     "next_hop": {
       "name": "next_hop",
       "size": 24,
@@ -1645,6 +1680,15 @@ export const LAYOUT: Layout = {
       "key": "frontend_key",
       "value": "frontend",
       "keySize": 24,
+      "valueSize": 8
+    },
+    "met_backends": {
+      "name": "met_backends",
+      "type": "array",
+      "flags": 1024,
+      "key": "u32",
+      "value": "met_backend",
+      "keySize": 4,
       "valueSize": 8
     },
     "openings": {

@@ -293,6 +293,7 @@ const STATE_MAPS = [
   "backends",
   "rows",
   "frontends",
+  "met_backends",
   "addresses",
   "service_ranges",
   "settings",

@@ -495,6 +495,63 @@ describeKernel("flows", () => {
     },
   );
 
+  it.each(collisions)(
+    "%s: one client port to a frontend and straight to the backend behind it: the latter gets another port",
+    async (_, transport) => {
+      const { nodePort, port, target } = portsOf(transport);
+      for (const family of FAMILIES) {
+        const ways = [
+          {
+            request: (packet: Uint8Array): Run => node.run("tc_uplink_ingress", packet),
+            reply: (packet: Uint8Array): Run =>
+              node.run("tc_uplink_egress", packet, { ingressIfindex: node.ifindex("cni0") }),
+            client: { address: family.client, port: CLIENT_PORT },
+            frontend: { address: family.node, port: nodePort },
+          },
+          {
+            request: (packet: Uint8Array): Run => node.run("tc_pod_ingress", packet, { device: "pod99" }),
+            reply: (packet: Uint8Array): Run => node.run("tc_pod_egress", packet, { device: "pod99" }),
+            client: { address: family.pod, port: CLIENT_PORT },
+            frontend: { address: family.vip, port },
+          },
+        ];
+        for (const { request, reply, client, frontend } of ways) {
+          node.clearFlows();
+          await node.feed(objects(["here"]));
+          const backend = { address: family.here, port: target };
+          const straight = send(frame(), transport, client, backend);
+          expect(request(straight).verdict, "no flow: nothing to tell apart").toBe("VERDICT_NEXT");
+          const one = request(send(frame(), transport, client, frontend));
+          const two = request(straight);
+          const changed = parsePacket(two.packet);
+          expect(changed).toMatchObject({ source: client.address, destination: family.here, problems: [] });
+          expect(changed.sourcePort).toBeGreaterThanOrEqual(SNAT_FIRST);
+          const toClient = `${at(client.address, CLIENT_PORT)} ${words(transport, "SA")}`;
+          expect(reply(answer(one.packet)).text).toBe(`${at(frontend.address, frontend.port)} > ${toClient}`);
+          expect(reply(answer(two.packet)).text).toBe(`${at(family.here, target)} > ${toClient}`);
+          // Another client's packets to that backend go by.
+          const other = send(frame(), transport, { ...client, port: CLIENT_PORT + 1 }, backend);
+          expect(request(other).verdict).toBe("VERDICT_NEXT");
+        }
+      }
+    },
+  );
+
+  it("one port of this node to a frontend past the sockets and straight to the backend: the latter gets another port", async () => {
+    for (const family of FAMILIES) {
+      node.clearFlows();
+      await node.feed(objects(["there"]));
+      const own = { address: family.node, port: CLIENT_PORT };
+      const one = node.run("tc_uplink_egress", send(frame(), "TCP", own, { address: family.vip, port: 80 }));
+      const two = node.run("tc_uplink_egress", send(frame(), "TCP", own, { address: family.there, port: 8080 }));
+      expect(two.verdict).toBe("VERDICT_PASS");
+      expect(parsePacket(two.packet).sourcePort).toBeGreaterThanOrEqual(SNAT_FIRST);
+      const back = (run: Run): string => node.run("tc_uplink_ingress", answer(run.packet)).text;
+      expect(back(one)).toBe(`${at(family.vip, 80)} > ${at(family.node, CLIENT_PORT)} tcp SA`);
+      expect(back(two)).toBe(`${at(family.there, 8080)} > ${at(family.node, CLIENT_PORT)} tcp SA`);
+    }
+  });
+
   it.each(collisions)("%s: clients whose hashes meet at one port get ports of their own", async (_, transport) => {
     await node.feed(objects(["there"]));
     const { nodePort } = portsOf(transport);
