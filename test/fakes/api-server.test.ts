@@ -179,6 +179,12 @@ describe("a list", () => {
       revision: "4",
     },
     {
+      name: "holds the Services that a field of spec keeps",
+      query: "fieldSelector=spec.clusterIP!%3DNone%2Cmetadata.name!%3Da",
+      names: ["b", "c"],
+      revision: "4",
+    },
+    {
       name: "holds what both keep",
       query: "labelSelector=parity&fieldSelector=metadata.name!%3Da",
       names: ["c"],

@@ -236,7 +236,7 @@ export class FakeApiServer {
     { query, namespace }: ApiRequest,
     faults: readonly Fault[],
   ): Promise<void> {
-    const options = parseListOptions(query, this.streamingLists);
+    const options = parseListOptions(query, resource, this.streamingLists);
     const prefix = namespace === "" ? "" : `${namespace}/`;
     const collection = () => this.store.collection(resource.plural);
     const reversed = findFault(faults, "reversed") !== undefined;

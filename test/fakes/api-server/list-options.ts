@@ -1,5 +1,6 @@
 // The query of a list or watch: parsed, defaulted and refused as apimachinery does (ValidateListOptions of 1.34).
 import { ApiStatus, badRequest, invalidListOptions, type StatusCause } from "./api-status.ts";
+import type { Resource } from "./resources.ts";
 import { fieldPredicate, labelPredicate, type Predicate } from "./selectors.ts";
 
 export interface ListOptions {
@@ -27,8 +28,12 @@ export interface ListOptions {
 export type StreamingLists = "served" | "refused" | "ignored" | "unsupported";
 
 /** Throws an ApiStatus for what the server would refuse. */
-export function parseListOptions(query: URLSearchParams, streamingLists: StreamingLists): ListOptions {
-  const asked = readQuery(query);
+export function parseListOptions(
+  query: URLSearchParams,
+  resource: Resource,
+  streamingLists: StreamingLists,
+): ListOptions {
+  const asked = readQuery(query, resource);
   if (streamingLists === "ignored" && asked.watch) {
     return { ...asked, sendInitialEvents: undefined, resourceVersionMatch: "" };
   }
@@ -39,11 +44,11 @@ export function parseListOptions(query: URLSearchParams, streamingLists: Streami
   return options;
 }
 
-function readQuery(query: URLSearchParams): ListOptions {
+function readQuery(query: URLSearchParams, resource: Resource): ListOptions {
   const text = (name: string): string => query.get(name) ?? "";
   const watch = flag(query, "watch") ?? false;
   const label = labelPredicate(text("labelSelector"));
-  const field = fieldPredicate(text("fieldSelector"));
+  const field = fieldPredicate(text("fieldSelector"), resource);
   return {
     watch,
     allowWatchBookmarks: flag(query, "allowWatchBookmarks") ?? false,

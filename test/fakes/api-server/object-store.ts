@@ -23,6 +23,8 @@ export interface StoredObject {
   readonly namespace: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** What a field selector may ask for, by path. */
+  readonly fields: Readonly<Record<string, string>>;
   readonly revision: number;
   /** Its JSON after the opening brace, without kind and apiVersion: list items have neither, watch events have both. */
   readonly tail: Buffer;
@@ -245,9 +247,23 @@ function storedObject({ kind, apiVersion: _, metadata, ...rest }: KubernetesObje
     namespace: metadata.namespace ?? "",
     name: metadata.name,
     labels,
+    fields: fieldsOf(kind, metadata, rest["spec"]),
     revision,
     tail: tailOf({ metadata: full, ...rest }),
   };
+}
+
+function fieldsOf(kind: string, metadata: KubernetesObject["metadata"], spec: unknown): Record<string, string> {
+  const plural = pluralOfKind(kind);
+  const fields: Record<string, string> = {
+    "metadata.name": metadata.name,
+    "metadata.namespace": metadata.namespace ?? "",
+  };
+  for (const name of plural === undefined ? [] : RESOURCES[plural].specSelectors) {
+    const value = typeof spec === "object" && spec !== null ? (spec as Record<string, unknown>)[name] : undefined;
+    fields[`spec.${name}`] = typeof value === "string" ? value : "";
+  }
+  return fields;
 }
 
 function tailOf(object: object): Buffer {

@@ -7,6 +7,8 @@ export interface Resource {
   readonly group: string;
   readonly kind: string;
   readonly namespaced: boolean;
+  /** What a field selector may name beside metadata.name and metadata.namespace: fields of spec. */
+  readonly specSelectors: readonly string[];
   /** What a bookmark's object has after its metadata: Go writes the fields that have no omitempty. */
   readonly emptyFields: string;
 }
@@ -17,6 +19,7 @@ export const RESOURCES = {
     group: "",
     kind: "Service",
     namespaced: true,
+    specSelectors: ["clusterIP", "type"],
     emptyFields: '"spec":{},"status":{"loadBalancer":{}}',
   },
   endpointslices: {
@@ -24,6 +27,7 @@ export const RESOURCES = {
     group: "discovery.k8s.io",
     kind: "EndpointSlice",
     namespaced: true,
+    specSelectors: [],
     emptyFields: '"addressType":"","endpoints":null,"ports":null',
   },
   nodes: {
@@ -31,6 +35,7 @@ export const RESOURCES = {
     group: "",
     kind: "Node",
     namespaced: false,
+    specSelectors: [],
     emptyFields:
       '"spec":{},"status":{"daemonEndpoints":{"kubeletEndpoint":{"Port":0}},"nodeInfo":{"machineID":"","systemUUID":"",' +
       '"bootID":"","kernelVersion":"","osImage":"","containerRuntimeVersion":"","kubeletVersion":"","kubeProxyVersion":"",' +
@@ -41,6 +46,7 @@ export const RESOURCES = {
     group: "networking.k8s.io",
     kind: "ServiceCIDR",
     namespaced: false,
+    specSelectors: [],
     emptyFields: '"spec":{},"status":{}',
   },
 } as const satisfies Record<string, Resource>;

@@ -1,6 +1,7 @@
 // Label and field selectors as they come in a query, turned into one predicate.
 import { badRequest } from "./api-status.ts";
 import type { StoredObject } from "./object-store.ts";
+import type { Resource } from "./resources.ts";
 
 export type Predicate = (object: StoredObject) => boolean;
 
@@ -16,9 +17,10 @@ export function labelPredicate(selector: string): Predicate | undefined {
   return terms.length === 0 ? undefined : (object) => terms.every((term) => term(object));
 }
 
-/** metadata.name and metadata.namespace. */
-export function fieldPredicate(selector: string): Predicate | undefined {
-  const terms = selector === "" ? [] : selector.split(",").map(fieldTerm);
+/** Name, namespace, and what else the resource lets one select by. */
+export function fieldPredicate(selector: string, { specSelectors }: Resource): Predicate | undefined {
+  const known = ["metadata.name", "metadata.namespace", ...specSelectors.map((name) => `spec.${name}`)];
+  const terms = selector === "" ? [] : selector.split(",").map((term) => fieldTerm(term, known));
   return terms.length === 0 ? undefined : (object) => terms.every((term) => term(object));
 }
 
@@ -47,10 +49,10 @@ function setTerm(label: string, wanted: boolean, values: ReadonlySet<string>): P
   };
 }
 
-function fieldTerm(term: string): Predicate {
+function fieldTerm(term: string, known: readonly string[]): Predicate {
   const [, field, operator, value] = FIELD.exec(term) ?? [];
+  if (field === undefined) throw badRequest(`invalid selector: '${term}'`);
+  if (!known.includes(field)) throw badRequest(`field label not supported: ${field}`);
   const wanted = operator !== "!=";
-  if (field === "metadata.name") return ({ name }) => (name === value) === wanted;
-  if (field === "metadata.namespace") return ({ namespace }) => (namespace === value) === wanted;
-  throw badRequest(field === undefined ? `invalid selector: '${term}'` : `field label not supported: ${field}`);
+  return ({ fields }) => (fields[field] === value) === wanted;
 }
