@@ -18,7 +18,8 @@ let stopped = false;
 
 const peerOf = ({ address, port }: RemoteInfo): string => `${address}:${port}`;
 
-const udp = createSocket("udp4");
+// The kernel allows less and doubles that: room for half a second that the machine may be busy elsewhere.
+const udp = createSocket({ type: "udp4", recvBufferSize: 1 << 20 });
 udp.on("message", (data, from) => {
   const [name = "", number = "0"] = data.toString("latin1").split(" ");
   if (name === "once") {
