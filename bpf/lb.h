@@ -206,12 +206,6 @@ static __always_inline enum verdict stage_known(ctx_t *ctx, struct pkt *p, enum 
 			return UNDECIDED;
 		}
 	}
-	/* After its end a flow has no SYN-ACK: this one answers a SYN that went from the same client port to the backend itself. */
-	if (f->answer && p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) &&
-	    flow_ended(f->state) && !path_translates_source(f->path)) {
-		flow_forget(&p->tuple, f, table);
-		return UNDECIDED;
-	}
 	/* The tuple and the numbers of `p` stay as they arrived; only the packet changes. */
 	verdict = deliver(ctx, p, f, live, hook, link);
 	if (CTX_IS_XDP && verdict == VERDICT_NEXT)
@@ -381,9 +375,7 @@ static __always_inline enum verdict stage_direct(ctx_t *ctx, struct pkt *p, enum
 	if (!x || !backend || !backend->met)
 		return UNDECIDED;
 	tuple_reverse(&p->tuple, &x->outer);
-	/* Of a flow that ended, the backend's next SYN-ACK takes the entries out. */
-	if (!flow_find(&x->outer, &x->flow, &table, false) || !x->flow.answer || flow_ended(x->flow.state) ||
-	    path_translates_source(x->flow.path))
+	if (!flow_find(&x->outer, &x->flow, &table, false) || !x->flow.answer || path_translates_source(x->flow.path))
 		return UNDECIDED;
 	opening = opening_get();
 	if (!opening)

@@ -537,6 +537,23 @@ describeKernel("flows", () => {
     },
   );
 
+  it("a client goes straight to the backend from the port of a connection that ended: it gets another port", async () => {
+    for (const family of FAMILIES) {
+      node.clearFlows();
+      await node.feed(objects(["here"]));
+      const talk = outside(family, "TCP", "here");
+      establish(talk, "TCP");
+      talk.client({ flags: "FA" });
+      talk.backend({ flags: "FA" });
+      const client = { address: family.client, port: CLIENT_PORT };
+      const syn = send(frame(), "TCP", client, { address: family.here, port: 8080 });
+      const { packet } = node.run("tc_uplink_ingress", syn);
+      expect(parsePacket(packet).sourcePort).toBeGreaterThanOrEqual(SNAT_FIRST);
+      const back = node.run("tc_uplink_egress", answer(packet), { ingressIfindex: node.ifindex("cni0") });
+      expect(back.text).toBe(`${at(family.here, 8080)} > ${at(family.client, CLIENT_PORT)} tcp SA`);
+    }
+  });
+
   it("one port of this node to a frontend past the sockets and straight to the backend: the latter gets another port", async () => {
     for (const family of FAMILIES) {
       node.clearFlows();
