@@ -17,6 +17,7 @@ import { type Claim, createAnnouncer } from "./announcer.ts";
 import { createClaims } from "./claims.ts";
 import { defaultRouteAddresses } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
+import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { type Network, readNetwork, watchNetwork } from "./network.ts";
@@ -155,6 +156,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     ),
   );
   let forward = await ensureForwardRules(options.forwardMark);
+  let ipsec = ipsecProblem(await readIpsecPolicies());
   const state: AgentState = {
     startedMs: Date.now(),
     hz: readHz(dataplane),
@@ -167,6 +169,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     notices: () => [
       ...startNotices,
       ...(forward.problem === "" ? [] : [machineNotice("Firewall FORWARD", "forward-policy", forward.problem)]),
+      ...(ipsec === "" ? [] : [machineNotice("IPsec policies", "ipsec-bypassed", ipsec)]),
     ],
     degraded: degradedFeatures(),
   };
@@ -371,8 +374,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         if (signal.aborted) return;
         forward = found;
         writeSettings(tablesFull);
+        return readIpsecPolicies().then((policies) => {
+          ipsec = ipsecProblem(policies);
+        });
       })
-      .catch((error: unknown) => log.warn({ err: error }, "could not check the FORWARD policy"));
+      .catch((error: unknown) => log.warn({ err: error }, "could not check the firewall"));
   }, FIREWALL_MS);
 
   let sweeping = false;
