@@ -1,6 +1,7 @@
 // `millrace lab demo`: every example on three nodes. Verdicts on standard output, one line each; all else on standard error.
 import { Failure } from "../lib/errors.ts";
 import { bringUp, labConfig } from "./bring-up.ts";
+import { CheckedLab } from "./checked-lab.ts";
 import { LabSession } from "./lab-session.ts";
 import type { Cni } from "./network.ts";
 import { examplesDirectory } from "./programs.ts";
@@ -32,7 +33,7 @@ export async function runDemo({ lab, cni, ipv6, once }: DemoOptions): Promise<nu
     say(`lab ${lab}: three nodes`);
     await bringUp(labConfig({ lab, cni, ipv6, nodes: 3 }), [], { progress: (text) => say(`  ${text}`) });
     const verdicts = await runSeeds({
-      session,
+      cluster: new CheckedLab(session),
       examples: examplesDirectory(),
       dualStack: ipv6,
       progress: (text) => say(`  ${text}`),

@@ -2,7 +2,7 @@
 // a pod, node or client by checks; a program of its own so that it starts fast and needs nothing installed.
 //   probe '{"via":"tcp","host":"10.96.0.7","port":80,"count":12,"timeoutMs":2000,"until":["a","b"]}'
 // `via` is tcp (HTTP GET), udp (one datagram), lookup (the system's resolver) or cname. With `until` it stops early, as
-// soon as all these pods have answered.
+// soon as all these have answered: a lab's pods say more than their name, others nothing else.
 import { createSocket } from "node:dgram";
 import { lookup, promises as resolver } from "node:dns";
 import { connect } from "node:net";
@@ -11,6 +11,8 @@ export interface ProbeOrder {
   readonly via: "tcp" | "udp" | "lookup" | "cname";
   readonly host: string;
   readonly port?: number;
+  /** What a GET asks for. @default "/" */
+  readonly path?: string;
   readonly count?: number;
   readonly timeoutMs?: number;
   readonly until?: readonly string[];
@@ -28,13 +30,13 @@ export interface ProbeAnswer {
   readonly ms: number;
 }
 
-function overTcp(host: string, port: number, timeoutMs: number): Promise<string> {
+function overTcp(host: string, port: number, path: string, timeoutMs: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port });
     let received = "";
     const timer = setTimeout(() => socket.destroy(Object.assign(new Error(), { code: "ETIMEDOUT" })), timeoutMs);
     socket.setEncoding("utf8");
-    socket.on("connect", () => socket.write("GET / HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n"));
+    socket.on("connect", () => socket.write(`GET ${path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n`));
     socket.on("data", (text: string) => {
       received += text;
     });
@@ -74,10 +76,10 @@ function overUdp(host: string, port: number, timeoutMs: number): Promise<string>
   });
 }
 
-function ask({ via, host, port = 80, timeoutMs = 2000 }: ProbeOrder): Promise<string> {
+function ask({ via, host, port = 80, path = "/", timeoutMs = 2000 }: ProbeOrder): Promise<string> {
   switch (via) {
     case "tcp":
-      return overTcp(host, port, timeoutMs);
+      return overTcp(host, port, path, timeoutMs);
     case "udp":
       return overUdp(host, port, timeoutMs);
     case "lookup":
@@ -111,7 +113,7 @@ for (
   answers.push({ text, error, ms: Math.round(performance.now() - start) });
   if (order.untilError && error !== "") break;
   if (order.until === undefined) continue;
-  missing.delete(/^pod=(\S+) /.exec(text)?.[1] ?? "");
+  missing.delete(/^pod=(\S+) /.exec(text)?.[1] ?? text);
   if (missing.size === 0) break;
 }
 process.stdout.write(`${JSON.stringify(answers)}\n`);

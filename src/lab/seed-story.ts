@@ -1,13 +1,10 @@
-// What the checks of the examples are made of: a lab, the example files, and questions whose answers must be so. A check
+// What the checks of the examples are made of: a cluster, the example files, and questions whose answers must be so. A check
 // that does not hold throws CheckFailure with a reason for people.
-import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Address, familyOf } from "../lib/address.ts";
-import { type KubernetesObject, readManifests, type ServiceObject } from "../standalone/mod.ts";
-import { uplinkMac } from "./addressing.ts";
-import type { LabStatus } from "./lab.ts";
-import type { LabSession, Probe } from "./lab-session.ts";
+import { type KubernetesObject, type PodObject, readManifests, type ServiceObject } from "../standalone/mod.ts";
+import type { CheckedCluster, Probe } from "./checked-cluster.ts";
 
 export class CheckFailure extends Error {
   override readonly name: string = "CheckFailure";
@@ -31,22 +28,29 @@ export interface Question {
 const CLIENT_LABELS = { app: "demo-client" };
 
 export class SeedStory {
-  readonly session: LabSession;
-  /** The three nodes that a lab starts with. */
+  readonly cluster: CheckedCluster;
+  /** The three nodes that a cluster starts with. */
   readonly nodes = ["node1", "node2", "node3"] as const;
   /** Services of the examples get addresses of both families, and both are asked. */
   readonly dualStack: boolean;
   readonly #examples: string;
-  readonly #changed = new Map<string, string>();
 
-  constructor(session: LabSession, examples: string, dualStack: boolean) {
-    this.session = session;
+  constructor(cluster: CheckedCluster, examples: string, dualStack: boolean) {
+    this.cluster = cluster;
     this.#examples = examples;
     this.dualStack = dualStack;
   }
 
   /** A pod on each node, to ask from. */
   async addClients(): Promise<void> {
+    await this.applyObjects(this.#clientObjects());
+  }
+
+  async removeClients(): Promise<void> {
+    await this.cluster.delete(this.#clientObjects());
+  }
+
+  #clientObjects(): readonly KubernetesObject[] {
     const pods = this.nodes.map((node) => ({
       apiVersion: "v1",
       kind: "Pod",
@@ -57,13 +61,9 @@ export class SeedStory {
       apiVersion: "v1",
       kind: "Service",
       metadata: { name: "demo-clients" },
-      spec: { selector: CLIENT_LABELS, ports: [{ port: 80 }], ...this.#families() },
+      spec: { selector: CLIENT_LABELS, ports: [{ port: 80 }] },
     };
-    await this.session.apply(this.session.manifest([...pods, service]));
-  }
-
-  #families(): { ipFamilyPolicy?: string } {
-    return this.dualStack ? { ipFamilyPolicy: "PreferDualStack" } : {};
+    return [...pods, this.inFamilies(service)];
   }
 
   get clients(): readonly string[] {
@@ -74,65 +74,83 @@ export class SeedStory {
     return [...this.clients, ...this.nodes];
   }
 
-  /** The file of an example, by its name without extension; for dual stack a copy whose Services ask for it. */
-  async example(name: string): Promise<string> {
-    const path = join(this.#examples, `${name}.yaml`);
-    if (!this.dualStack) return path;
-    let copy = this.#changed.get(name);
-    if (copy === undefined) {
-      copy = this.session.manifest((await this.exampleObjects(name)).map((object) => this.#asDualStack(object)));
-      this.#changed.set(name, copy);
-    }
-    return copy;
+  /** For dual stack, a Service that asks for it. */
+  inFamilies(service: KubernetesObject): KubernetesObject {
+    if (!this.dualStack) return service;
+    return { ...service, spec: { ...(service["spec"] as ServiceObject["spec"]), ipFamilyPolicy: "PreferDualStack" } };
   }
 
-  #asDualStack(object: KubernetesObject): KubernetesObject {
-    const spec = object["spec"] as ServiceObject["spec"] | undefined;
-    const suits = object.kind === "Service" && spec?.selector !== undefined;
-    return suits ? { ...object, spec: { ...spec, ipFamilyPolicy: "PreferDualStack" } } : object;
-  }
-
-  async exampleObjects(name: string): Promise<readonly KubernetesObject[]> {
+  /**
+   * The objects of an example that this cluster takes, by its name without extension. For dual stack its Services with a
+   * selector ask for it.
+   */
+  async example(name: string): Promise<readonly KubernetesObject[]> {
     const { documents, notices } = await readManifests([join(this.#examples, `${name}.yaml`)]);
     expect(
       documents.length > 0,
       `${name}.yaml could not be read: ${notices.map((notice) => notice.message).join("; ")}`,
     );
-    return documents.map((document) => document.object as KubernetesObject);
+    const objects = documents.map((document) => document.object as KubernetesObject);
+    return objects
+      .filter((object) => this.cluster.takes(object))
+      .map((object) => (hasSelector(object) ? this.inFamilies(object) : object));
+  }
+
+  async #examplesOf(names: readonly string[]): Promise<readonly KubernetesObject[]> {
+    return (await Promise.all(names.map((name) => this.example(name)))).flat();
   }
 
   async apply(...names: readonly string[]): Promise<void> {
-    const result = await this.session.apply(...(await Promise.all(names.map((name) => this.example(name)))));
-    const errors = result.notices.filter((notice) => notice.severity === "error");
-    expect(errors.length === 0, errors.map((notice) => notice.message).join("; "));
+    await this.applyObjects(await this.#examplesOf(names));
+  }
+
+  async applyObjects(objects: readonly KubernetesObject[]): Promise<void> {
+    const refused = await this.cluster.apply(objects);
+    expect(refused.length === 0, refused.join("; "));
   }
 
   async delete(...names: readonly string[]): Promise<void> {
-    await this.session.delete(...(await Promise.all(names.map((name) => this.example(name)))));
+    await this.cluster.delete(await this.#examplesOf(names));
   }
 
-  /** Names of the running pods with these labels in namespace default. */
+  /** The running pods with these labels, by name. */
+  async podsWith(labels: Readonly<Record<string, string>>): Promise<readonly PodObject[]> {
+    return (await this.cluster.pods())
+      .filter(({ metadata, status }) => !metadata.deletionTimestamp && status?.phase === "Running")
+      .filter(({ metadata }) => Object.entries(labels).every(([key, value]) => metadata.labels?.[key] === value))
+      .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+  }
+
+  /** Names of the running pods with these labels. */
   async pods(labels: Readonly<Record<string, string>>, count: number): Promise<readonly string[]> {
-    const names = (await this.session.podsWith("default", labels)).map((pod) => pod.metadata.name);
+    const names = (await this.podsWith(labels)).map((pod) => pod.metadata.name);
     expect(names.length === count, `${count} pods expected, ${names.length} there: ${names.join(", ")}`);
     return names;
   }
 
-  async pod(name: string): Promise<LabStatus["pods"][number]> {
-    const pod = (await this.session.status()).pods.find((one) => one.namespace === "default" && one.name === name);
+  async pod(name: string): Promise<PodObject> {
+    const pod = (await this.cluster.pods()).find(({ metadata }) => metadata.name === name);
     expect(pod !== undefined, `there is no pod ${name}`);
     return pod;
   }
 
+  async nodeOf(pod: string): Promise<string> {
+    return (await this.pod(pod)).spec.nodeName ?? "";
+  }
+
   /** A pod's addresses of the families that are asked. */
-  asked(addresses: readonly Address[]): readonly Address[] {
+  podAddresses({ status }: PodObject): readonly Address[] {
+    return this.#asked((status?.podIPs ?? []).map(({ ip }) => ip));
+  }
+
+  #asked(addresses: readonly Address[]): readonly Address[] {
     return this.dualStack ? addresses : addresses.filter((address) => familyOf(address) === "IPv4");
   }
 
   async nodeAddresses(node: string): Promise<readonly Address[]> {
-    const found = (await this.session.status()).nodes.find((one) => one.name === node);
+    const found = (await this.cluster.nodes()).find(({ name }) => name === node);
     expect(found !== undefined, `there is no node ${node}`);
-    return this.asked(found.addresses);
+    return this.#asked(found.addresses);
   }
 
   clusterIPs(service: ServiceObject): readonly Address[] {
@@ -166,13 +184,13 @@ export class SeedStory {
 
   #ask(from: string, to: string, { port, pods, via = "tcp" }: Question): Promise<Probe> {
     // With three pods and random choice, one stays unheard in 40 turns once in ten million times.
-    return this.session.probe(from, { via, host: to, port, count: 40, until: pods, untilError: true, timeoutMs: 3000 });
+    return this.cluster.probe(from, { via, host: to, port, count: 40, until: pods, untilError: true, timeoutMs: 3000 });
   }
 
   /** Refused at once, not after a timeout. */
   async allRefused(from: readonly string[], to: readonly string[], port: number): Promise<void> {
     await each(pairs(from, to), async ([source, host]) => {
-      const { answers } = await this.session.probe(source, { via: "tcp", host, port, count: 2, timeoutMs: 3000 });
+      const { answers } = await this.cluster.probe(source, { via: "tcp", host, port, count: 2, timeoutMs: 3000 });
       for (const { text, error, ms } of answers) {
         const where = `from ${source} to ${shown(host)}:${port}`;
         expect(error === "ECONNREFUSED", `${where}: ${error || `answered ${text}`}, where it ought to be refused`);
@@ -183,21 +201,32 @@ export class SeedStory {
 
   async allPing(from: readonly string[], to: readonly Address[]): Promise<void> {
     await each(pairs(from, to), async ([source, address]) => {
-      const { status } = await this.session.exec(source, ["ping", "-n", "-q", "-c", "1", "-W", "3", address]);
+      const { status } = await this.cluster.exec(source, ["ping", "-n", "-q", "-c", "1", "-W", "3", address]);
       expect(status === 0, `ping from ${source} to ${address} is not answered`);
     });
   }
 
+  /** At every source a name means these addresses, in the end: until then an older answer may be kept. */
+  async allResolve(from: readonly string[], name: string, addresses: readonly Address[]): Promise<void> {
+    const expected = [...addresses].sort().join(", ");
+    await each(from, (source) =>
+      eventually(this.cluster.namesInForceMs, async () => {
+        const resolved = (await this.#lookup(source, name)).join(", ");
+        expect(resolved === expected, `${name} resolves to ${resolved} from ${source}, not to ${expected}`);
+      }),
+    );
+  }
+
   /** What the system's resolver makes of a name there, sorted. */
-  async lookup(from: string, name: string): Promise<readonly string[]> {
-    const { answers } = await this.session.probe(from, { via: "lookup", host: name });
+  async #lookup(from: string, name: string): Promise<readonly string[]> {
+    const { answers } = await this.cluster.probe(from, { via: "lookup", host: name });
     const [answer] = answers;
     expect(answer?.error === "", `${name} does not resolve from ${from}: ${answer?.error}`);
     return answer.text.split(",").sort();
   }
 
   async cname(from: string, name: string): Promise<readonly string[]> {
-    const { answers } = await this.session.probe(from, { via: "cname", host: name });
+    const { answers } = await this.cluster.probe(from, { via: "cname", host: name });
     const [answer] = answers;
     expect(answer?.error === "", `${name} has no CNAME from ${from}: ${answer?.error}`);
     return answer.text.split(",");
@@ -206,59 +235,40 @@ export class SeedStory {
   /** No agent has a backend of this Service. */
   async notInMaps(key: string): Promise<void> {
     for (const node of this.nodes) {
-      const there = (await this.session.agentBackends(node)).filter((backend) => backend.service === key);
+      const there = (await this.cluster.agentBackends(node)).filter((backend) => backend.service === key);
       expect(there.length === 0, `${node} has ${there.length} backends of ${key} in its maps`);
-      const ids = (await this.session.agentServices(node))
+      const ids = (await this.cluster.agentServices(node))
         .filter((service) => `${service.namespace}/${service.name}` === key)
         .flatMap((service) => service.ports.filter((port) => port.serviceId !== 0));
       expect(ids.length === 0, `${node} has a service id for ${key} in its maps`);
     }
   }
 
+  /** Where anybody says anything, this was said about an object. */
   async expectNotice(object: string, reason: RegExp): Promise<void> {
-    const notices = (await this.session.notices()).filter((notice) => notice.object === object);
-    const said = notices.map((notice) => `${notice.reason}: ${notice.message}`);
+    const notices = await this.cluster.notices();
+    if (notices === undefined) return;
+    const own = notices.filter((notice) => notice.object === object);
+    const said = own.map((notice) => `${notice.reason}: ${notice.message}`);
     expect(
       said.some((text) => reason.test(text)),
       `no notice of ${object} says ${reason.source}${said.length > 0 ? `, but: ${said.join("; ")}` : ""}`,
     );
   }
+}
 
-  /** Nodes that answer ARP for an address, as an outside client hears it. */
-  async arpHolders(client: string, address: Address): Promise<readonly string[]> {
-    const [file, ...args] = await this.session.command(client, [
-      "tcpdump",
-      "-n",
-      "-e",
-      "-l",
-      "--immediate-mode",
-      "-i",
-      "eth0",
-      "arp and arp[6:2] = 2",
-    ]);
-    const listener = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
-    let heard = "";
-    listener.stdout.on("data", (data: Buffer) => {
-      heard += data.toString();
-    });
-    try {
-      await new Promise<void>((resolve, reject) => {
-        listener.stderr.on("data", (data: Buffer) => {
-          if (data.includes("listening on")) resolve();
-        });
-        listener.on("error", reject);
-        listener.on("exit", (code) => reject(new CheckFailure(`tcpdump ended with status ${code}`)));
-      });
-      await this.session.exec(client, ["ip", "neigh", "flush", "dev", "eth0"]);
-      await this.session.exec(client, ["ping", "-n", "-q", "-c", "2", "-i", "0.3", "-W", "1", address]);
-    } finally {
-      listener.kill("SIGKILL");
-    }
-    const macs = [...heard.matchAll(/Reply (\S+) is-at ([0-9a-f:]{17})/g)]
-      .filter((match) => match[1] === address)
-      .map((match) => match[2]);
-    return this.nodes.filter((_node, i) => macs.includes(uplinkMac("node", i + 1)));
-  }
+function hasSelector({ kind, spec }: KubernetesObject): boolean {
+  return kind === "Service" && (spec as ServiceObject["spec"]).selector !== undefined;
+}
+
+export function isReady({ status }: PodObject): boolean {
+  return status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True") === true;
+}
+
+/** What made the pod, as KIND/NAME; "" when nothing did. */
+export function ownerOf({ metadata }: PodObject): string {
+  const [owner] = (metadata.ownerReferences ?? []) as { kind: string; name: string }[];
+  return owner === undefined ? "" : `${owner.kind}/${owner.name}`;
 }
 
 export function clientOn(node: string): string {

@@ -2,6 +2,7 @@
 // conntrack with INVALID dropped, checksums completed behind the programs, older attachment, sockets of the host only, XDP.
 import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { CheckedLab } from "../../src/lab/checked-lab.ts";
 import type { LabSession } from "../../src/lab/lab-session.ts";
 import { runSeeds, SEEDS, type Seed, type SeedVerdict } from "../../src/lab/seed-checks.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
@@ -42,7 +43,12 @@ describeKernel("the examples", () => {
 
     beforeAll(async () => {
       session = upLab(LAB, flags);
-      const options = { session, examples: EXAMPLES, dualStack: flags.includes("--ipv6"), progress: () => {} };
+      const options = {
+        cluster: new CheckedLab(session),
+        examples: EXAMPLES,
+        dualStack: flags.includes("--ipv6"),
+        progress: () => {},
+      };
       await runSeeds({ ...options, verdict: (verdict) => verdicts.set(verdict.seed, verdict) });
     }, 400_000);
 
