@@ -37,7 +37,7 @@ import { createDataplane, type Dataplane } from "./dataplane.ts";
 import { readClocks } from "./flow-table.ts";
 import { FINGERPRINT, FLOW, FLOW_STATE_VALUES, HOOK_VALUES, LAYOUT, VERDICT_VALUES } from "./layout.gen.ts";
 import { converter, describeLayout, fingerprintOf, type Layout } from "./layout.ts";
-import { LOADED_APART, OBJECTS, type ObjectName, objectPath, SHARED_ENUMS } from "./objects.ts";
+import { OBJECTS, type ObjectName, objectPath, SHARED_ENUMS } from "./objects.ts";
 
 export interface LoadOptions {
   readonly pinDir: string;
@@ -442,13 +442,6 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
     giveMaps(object);
     return object;
   };
-  const prepare = (object: BpfObject, wanted: (program: string) => boolean): void => {
-    configure(object);
-    for (const program of object.programs()) {
-      object.setAutoload(program, wanted(program) && (options.l3 || !L3_PROGRAMS.has(program)));
-    }
-    giveMaps(object);
-  };
   try {
     for (const name of names) objects.push(openForLoad(name));
     checkLayout(objects, names.length === OBJECTS.length);
@@ -470,15 +463,10 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
       map.pin(join(mapsDirectory, name));
     }
     mapMaker.close();
-    for (const [i, object] of objects.entries()) {
-      const apart = LOADED_APART.filter((part) => part.object === names[i]).flatMap(({ programs }) => programs);
-      prepare(object, (program) => !apart.includes(program));
-    }
-    for (const { object: name, programs } of LOADED_APART) {
-      if (!names.includes(name)) continue;
-      const object = openForLoad(name);
-      objects.push(object);
-      prepare(object, (program) => programs.includes(program));
+    for (const object of objects) {
+      configure(object);
+      for (const program of object.programs()) if (L3_PROGRAMS.has(program)) object.setAutoload(program, options.l3);
+      giveMaps(object);
     }
     yield objects;
     // An object holds its file, relocated: only the kernel's programs are needed from here on.

@@ -6,11 +6,6 @@ import { Failure } from "../lib/errors.ts";
 export const OBJECTS = ["tc", "xdp", "sock"] as const;
 export type ObjectName = (typeof OBJECTS)[number];
 
-/** The costliest programs for the verifier are loaded from a second copy of their object, beside the others. */
-export const LOADED_APART: readonly { readonly object: ObjectName; readonly programs: readonly string[] }[] = [
-  { object: "tc", programs: ["tc_uplink_egress", "tc_uplink_out_l3"] },
-];
-
 export const SHARED_ENUMS: readonly string[] = [
   "hook",
   "verdict",
