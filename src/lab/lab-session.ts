@@ -8,6 +8,7 @@ import { Failure } from "../lib/errors.ts";
 import type { Notice } from "../model/objects.ts";
 import type { KubernetesObject, PodObject, ServiceObject } from "../standalone/mod.ts";
 import { inCgroup } from "./cgroups.ts";
+import type { Probe } from "./checked-cluster.ts";
 import { order } from "./control-client.ts";
 import type { ChangeResult, ExecTarget, LabStatus } from "./lab.ts";
 import { getJson } from "./lab-node.ts";
@@ -28,14 +29,6 @@ export interface PodAnswer {
 export function parseAnswer(text: string): PodAnswer | undefined {
   const match = /^pod=(\S+) node=(\S+) client=(\S+) port=(\d+)$/.exec(text);
   return match === null ? undefined : { pod: match[1]!, node: match[2]!, client: match[3]!, port: Number(match[4]) };
-}
-
-export interface Probe {
-  readonly answers: readonly ProbeAnswer[];
-  /** Names of the pods that answered, sorted, each once. */
-  readonly pods: readonly string[];
-  /** Codes of what went wrong, each once. */
-  readonly errors: readonly string[];
 }
 
 export class LabSession {
