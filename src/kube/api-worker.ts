@@ -14,7 +14,13 @@ import { RESOURCES, type ResourceName } from "./resources.ts";
 import { buffersOf, packChanges } from "./rows.ts";
 import { takeObject } from "./take-object.ts";
 import { createTransport } from "./transport.ts";
-import { type ApiStats, type FromWorker, failedMessage, type ToWorker, type WorkerOptions } from "./worker-messages.ts";
+import {
+  type FromWorker,
+  failedMessage,
+  type ThreadStats,
+  type ToWorker,
+  type WorkerOptions,
+} from "./worker-messages.ts";
 
 const STATUS_MS = 1_000;
 /** Changes that somebody may wait for are told sooner. */
@@ -73,10 +79,10 @@ function read(connection: Connection, { trustLists }: WorkerOptions): void {
   }
 
   function tell(): void {
-    const stats: ApiStats = {
+    const stats: ThreadStats = {
       resources: Object.fromEntries(
         readers.map(({ name, reflector }) => [name, reflector.stats()]),
-      ) as ApiStats["resources"] satisfies Record<ResourceName, unknown>,
+      ) as ThreadStats["resources"] satisfies Record<ResourceName, unknown>,
       transport: transport.stats(),
     };
     const problems = readers.flatMap(({ reflector }) => reflector.problem() ?? []);

@@ -4,10 +4,11 @@ import { Worker } from "node:worker_threads";
 import { Failure } from "../lib/errors.ts";
 import { createLog, type Log } from "../lib/log.ts";
 import type { Notice, ObjectEvent, ObjectKey } from "../model/objects.ts";
-import type { Deliver, Source } from "../model/source.ts";
+import type { ApiStats, Deliver, Source } from "../model/source.ts";
 import { isApiNotice } from "./api-notices.ts";
+import { apiStatsOf } from "./api-stats.ts";
 import { createUnpacker } from "./rows.ts";
-import type { ApiStats, FromWorker, ToWorker, WorkerOptions } from "./worker-messages.ts";
+import type { FromWorker, ThreadStats, ToWorker, WorkerOptions } from "./worker-messages.ts";
 
 export interface KubernetesSourceOptions {
   /** A kubeconfig file; without it the service account of the pod. */
@@ -22,8 +23,8 @@ export interface KubernetesSourceOptions {
 }
 
 export interface KubernetesSource extends Source {
-  /** As of a second ago at most; undefined before the thread runs. */
-  apiStats(): ApiStats | undefined;
+  /** As of a second ago at most; undefined before the thread has told any. */
+  api(): ApiStats | undefined;
 }
 
 const FIRST_RESTART_MS = 1_000;
@@ -77,7 +78,7 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
   let deliver: Deliver = () => {};
   let worker: Worker | undefined;
   let threads = 0;
-  let stats: ApiStats | undefined;
+  let stats: ThreadStats | undefined;
   let notices: readonly Notice[] = [];
   let lost: Notice | undefined;
   let synced = false;
@@ -183,7 +184,7 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
     notices: () => (lost === undefined ? notices : [lost, ...notices]),
     // Pods are not read, so nothing is known of what runs in them.
     bypassesSockets: () => false,
-    apiStats: () => stats,
+    api: () => (stats === undefined ? undefined : apiStatsOf(stats)),
     async stop() {
       stopped = true;
       clearTimeout(restart);

@@ -14,7 +14,7 @@ export interface WorkerOptions {
   readonly trustLists: boolean;
 }
 
-export interface ApiStats {
+export interface ThreadStats {
   readonly resources: Readonly<Record<ResourceName, ResourceStats>>;
   readonly transport: TransportStats;
 }
@@ -27,7 +27,7 @@ export type FromWorker =
   /** To be answered by "acknowledged" once it was taken in. `digest`: see SourceStatus. */
   | { readonly type: "changes"; readonly packed: PackedChanges; readonly synced: boolean; readonly digest: string }
   /** `notices` undefined: as they were. */
-  | { readonly type: "status"; readonly stats: ApiStats; readonly notices: readonly Notice[] | undefined };
+  | { readonly type: "status"; readonly stats: ThreadStats; readonly notices: readonly Notice[] | undefined };
 
 export type ToWorker = "acknowledged";
 

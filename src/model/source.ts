@@ -68,7 +68,7 @@ export interface Source {
    * sidecar, a sandbox or a VM. Translating at the socket does not reach those. Changes with the batches delivered.
    */
   bypassesSockets(node: string): boolean;
-  /** Requests to the Kubernetes API, for metrics. Absent for other sources. */
-  api?(): ApiStats;
+  /** How it goes with the Kubernetes API; undefined before anything was counted. Absent for other sources. */
+  api?(): ApiStats | undefined;
   stop(): Promise<void>;
 }
