@@ -140,17 +140,18 @@ export class SeedStory {
 
   /** A pod's addresses of the families that are asked. */
   podAddresses({ status }: PodObject): readonly Address[] {
-    return this.#asked((status?.podIPs ?? []).map(({ ip }) => ip));
+    return this.asked((status?.podIPs ?? []).map(({ ip }) => ip));
   }
 
-  #asked(addresses: readonly Address[]): readonly Address[] {
+  /** Those of the families that are asked. */
+  asked(addresses: readonly Address[]): readonly Address[] {
     return this.dualStack ? addresses : addresses.filter((address) => familyOf(address) === "IPv4");
   }
 
   async nodeAddresses(node: string): Promise<readonly Address[]> {
     const found = (await this.cluster.nodes()).find(({ name }) => name === node);
     expect(found !== undefined, `there is no node ${node}`);
-    return this.#asked(found.addresses);
+    return this.asked(found.addresses);
   }
 
   clusterIPs(service: ServiceObject): readonly Address[] {

@@ -4,7 +4,8 @@ import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CheckedLab } from "../../src/lab/checked-lab.ts";
 import type { LabSession } from "../../src/lab/lab-session.ts";
-import { runSeeds, SEEDS, type Seed, type SeedVerdict } from "../../src/lab/seed-checks.ts";
+import { runSeeds, type SeedVerdict } from "../../src/lab/seed-checks.ts";
+import { SEEDS, type Seed } from "../../src/lab/seed-group.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
 import { downLab, labName, tracesOf, upLab } from "./lab-fixture.ts";
 
