@@ -34,8 +34,8 @@ const OUTSIDE = "outside-web";
 const SETTLE_MS = 30_000;
 
 export class RealCluster implements CheckedCluster {
-  /** A kubelet asks each second whether a pod is ready, and tells the API of it in a second or so. */
-  readonly inForceMs = 6000;
+  /** A kubelet asks each second whether a pod is ready, and is in no hurry to say so. */
+  readonly inForceMs = 15_000;
   /** CoreDNS keeps an answer for 5 s, and one that there is no such name too. */
   readonly namesInForceMs = 15_000;
   readonly #cluster: Cluster;
