@@ -350,9 +350,9 @@ static __always_inline enum verdict stage_retired(ctx_t *ctx, struct pkt *p, con
 	window = *(volatile __u64 *)&row->window[WINDOW_CLUSTER];
 	if (!(window >> 32))
 		return VERDICT_NEXT;
-	verdict = select_backend(row, window, tuple_hash(&p->tuple), &opening->choice);
-	if (verdict)
-		return verdict;
+	/* Of a Service that went the row may be left, with nothing behind it. */
+	if (select_backend(row, window, tuple_hash(&p->tuple), &opening->choice))
+		return VERDICT_NEXT;
 	verdict = choose_path(ctx, p, opening, HOOK_POD_INGRESS, link);
 	if (verdict)
 		return verdict;

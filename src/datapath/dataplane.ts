@@ -169,6 +169,8 @@ export function createDataplane(
   const rowsOfService = new Multimap<number, number>();
   /** Addresses and ports in `retired`, as text. */
   const retiredKeys = new Map<string, FrontendKey>();
+  const textOf = ({ address, port }: { readonly address: Address; readonly port: number }): string =>
+    `${address} ${port}`;
   const noCounters = new Uint8Array(serviceStats.valueBytes);
   const indexBytes = new Uint8Array(4);
   const index32 = (index: number): Uint8Array => {
@@ -208,7 +210,7 @@ export function createDataplane(
     const state = backend.local ? BACKEND_STATE_VALUES.BACKEND_LOCAL : BACKEND_STATE_VALUES.BACKEND_REMOTE;
     Atomics.store(backends.words, backends.word(index, BACKEND.word), backendWord(state, backend.generation));
     if (retiredKeys.size === 0) return;
-    const text = `${backend.address} ${backend.port}`;
+    const text = textOf(backend);
     const key = retiredKeys.get(text);
     if (key !== undefined) {
       retired.delete(frontendKeyBytes(key));
@@ -216,30 +218,62 @@ export function createDataplane(
     }
   }
 
-  function retireBackend(index: number, generation: number, udp: boolean): void {
-    const at = backends.at(index);
-    const serviceId = backendView.getUint32(at + BACKEND.service, true);
-    const row = udp ? rowsOfService.get(serviceId)[0] : undefined;
-    if (row !== undefined) {
-      const key: FrontendKey = {
-        address: readAddress(backends.bytes, at + BACKEND.address),
-        port: backendView.getUint16(at + BACKEND.port, false),
-        protocol: "UDP",
-      };
-      const value = new Uint8Array(RETIRED_BACKEND.size);
-      writeRetiredBackend(value, 0, {
-        row,
-        generation: rowView.getUint32(rows.at(row) + ROW.generation, true),
-        seen: jiffiesNow(),
-      });
-      retired.update(frontendKeyBytes(key), value);
-      retiredKeys.set(`${key.address} ${key.port}`, key);
+  const backendPort = (index: number): number => backendView.getUint16(backends.at(index) + BACKEND.port, false);
+  const backendService = (index: number): number => backendView.getUint32(backends.at(index) + BACKEND.service, true);
+  const backendKey = (index: number): FrontendKey => ({
+    address: readAddress(backends.bytes, backends.at(index) + BACKEND.address),
+    port: backendPort(index),
+    protocol: "UDP",
+  });
+  const backendIsInUse = (index: number): boolean => {
+    // The word's upper half.
+    const state = backendView.getUint32(backends.at(index) + BACKEND.word + 4, true);
+    return state === BACKEND_STATE_VALUES.BACKEND_LOCAL || state === BACKEND_STATE_VALUES.BACKEND_REMOTE;
+  };
+  const servesUdp = (serviceId: number): boolean =>
+    rowsOfService.get(serviceId).some((row) => readRow(rows.bytes, rows.at(row)).key.proto === PROTOCOLS.UDP);
+
+  /** Of UDP backends that are to be retired, those that another Service goes on using, as the text of their keys. */
+  function sharedWithOthers(leaving: ReadonlySet<number>): ReadonlySet<string> {
+    const shared = new Set<string>();
+    if (leaving.size === 0) return shared;
+    const ports = new Set([...leaving].map(backendPort));
+    const texts = new Set([...leaving].map((index) => textOf(backendKey(index))));
+    for (let index = 0; index < backends.length; index++) {
+      if (!backendIsInUse(index) || !ports.has(backendPort(index)) || leaving.has(index)) continue;
+      const text = textOf(backendKey(index));
+      if (texts.has(text) && servesUdp(backendService(index))) shared.add(text);
     }
-    Atomics.store(
-      backends.words,
-      backends.word(index, BACKEND.word),
-      backendWord(BACKEND_STATE_VALUES.BACKEND_RETIRED, generation),
-    );
+    return shared;
+  }
+
+  /**
+   * Sockets that were pointed at a UDP backend send there without knowing better: `retired` leads their packets to another one of
+   * the Service. Not so where the address still serves somebody: nobody can tell whose socket a packet is of.
+   */
+  function retireBackends(retires: readonly OperationOf<"retire-backend">[]): void {
+    const shared = sharedWithOthers(new Set(retires.flatMap(({ index, udp }) => (udp ? [index] : []))));
+    for (const { index, generation, udp } of retires) {
+      const row = udp ? rowsOfService.get(backendService(index))[0] : undefined;
+      const key = backendKey(index);
+      if (row !== undefined && !shared.has(textOf(key))) rememberRetired(key, row);
+      Atomics.store(
+        backends.words,
+        backends.word(index, BACKEND.word),
+        backendWord(BACKEND_STATE_VALUES.BACKEND_RETIRED, generation),
+      );
+    }
+  }
+
+  function rememberRetired(key: FrontendKey, row: number): void {
+    const value = new Uint8Array(RETIRED_BACKEND.size);
+    writeRetiredBackend(value, 0, {
+      row,
+      generation: rowView.getUint32(rows.at(row) + ROW.generation, true),
+      seen: jiffiesNow(),
+    });
+    retired.update(frontendKeyBytes(key), value);
+    retiredKeys.set(textOf(key), key);
   }
 
   const clocks = new Uint8Array(64);
@@ -370,9 +404,6 @@ export function createDataplane(
       case "set-service-ranges":
         setRanges(operation.ranges);
         return;
-      case "retire-backend":
-        retireBackend(operation.index, operation.generation, operation.udp);
-        return;
       case "free-backend": {
         const word = backends.word(operation.index, BACKEND.word);
         const generation = Number(backends.words[word]! & 0xffffffffn);
@@ -386,6 +417,7 @@ export function createDataplane(
       }
       case "put-frontend":
       case "put-address":
+      case "retire-backend":
       case "free-slots":
       case "grace":
         return;
@@ -410,6 +442,12 @@ export function createDataplane(
         const puts = run(operations, i, "put-address");
         putAddresses(puts);
         i += puts.length;
+        continue;
+      }
+      if (operation.op === "retire-backend") {
+        const retires = run(operations, i, "retire-backend");
+        retireBackends(retires);
+        i += retires.length;
         continue;
       }
       if (operation.op === "grace") {
@@ -471,7 +509,7 @@ export function createDataplane(
     }
     for (const [key] of retired.entries()) {
       const found = keyOf(key, 0);
-      if (found !== undefined) retiredKeys.set(`${found.address} ${found.port}`, found);
+      if (found !== undefined) retiredKeys.set(textOf(found), found);
     }
     const roles = new Map<Address, AddressRoles>();
     for (const [key, value] of addresses.entries()) {

@@ -445,6 +445,32 @@ describeKernel("flows", () => {
     }
   });
 
+  it("a UDP backend that one Service gives up and another keeps is itself, whatever becomes of the first", async () => {
+    const ports = [{ name: "u", protocol: "UDP", port: 5353 }] as const;
+    const endpoints = [endpoint(V4.there, "node2")];
+    const keeping = {
+      services: [
+        service({ name: "other", clusterIPs: ["10.96.0.50"], ports: [{ name: "u", protocol: "UDP", port: 53 }] }),
+      ],
+      slices: [slice({ service: "other", ports, endpoints })],
+    };
+    const both = (names: Parameters<typeof objects>[0]) => ({
+      services: [...objects(names).services, ...keeping.services],
+      slices: [...objects(names).slices, ...keeping.slices],
+    });
+    const asked = send(frame(), "UDP", { address: V4.pod, port: 1 }, { address: V4.there, port: 5353 });
+    const asIs = { verdict: "VERDICT_NEXT", packet: asked };
+    await node.feed(both(["there"]));
+    await node.feed(both(["hereToo"]));
+    expect(node.run("tc_pod_ingress", asked)).toMatchObject(asIs);
+    await node.feed(both(["there"]));
+    await node.feed(keeping);
+    expect(node.run("tc_pod_ingress", asked)).toMatchObject(asIs);
+    // The last Service that had it is gone, too: nobody is left to take its place.
+    await node.feed({});
+    expect(node.run("tc_pod_ingress", asked)).toMatchObject(asIs);
+  });
+
   it("a retired backend is forgotten after the UDP timeout", async () => {
     await node.feed(objects(["there"]));
     await node.feed(objects(["hereToo"]));
