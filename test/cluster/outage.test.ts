@@ -293,7 +293,10 @@ describe("connections while the API is away", () => {
     followed["node1 found a firewall"] = { "followed after ms": Date.now() - hole };
     expect(await notices("node1")).toContainEqual(expect.stringMatching(/^(unreachable|timeout): could not re/));
     await follow("node2 found a firewall, and another way", ["node2", "node3"]);
-    expect(await connected("node2")).toMatchObject({ connected: true, server: API });
+    await waitUntil("node2 to read all by the other way", async () => {
+      const { connected: isConnected, server } = await connected("node2");
+      return isConnected && server === API ? true : undefined;
+    });
     expect((await servedBy(cluster, "node1")).join()).not.toContain("/unheard ");
     await nft("delete table inet hole");
     await follow("the firewall let node1 through");
