@@ -4,9 +4,9 @@ import type { Clock } from "./clock.ts";
 import type { Change } from "./row.ts";
 
 /** Endpoints in a message; a single slice may have more. */
-const MESSAGE_WEIGHT = 2_000;
+const MESSAGE_WEIGHT = 1_000;
 /** A Service or Node, in endpoints. */
-const OBJECT_WEIGHT = 4;
+const OBJECT_WEIGHT = 8;
 const UNACKNOWLEDGED = 2;
 /** How long changes gather: those of one moment belong together. */
 const GATHER_MS = 2;

@@ -133,7 +133,7 @@ describe("the API as a source", () => {
           (sum, event) => sum + (event.kind === "EndpointSlice" ? (event.object?.endpoints.length ?? 0) : 0),
           0,
         );
-        expect(endpoints).toBeLessThanOrEqual(2_000);
+        expect(endpoints).toBeLessThanOrEqual(1_000);
       }
       expect(running.source.notices()).toEqual([]);
     },

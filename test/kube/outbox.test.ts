@@ -39,12 +39,12 @@ function sliceOf(name: string, endpoints: number): Change {
 }
 
 describe("the outbox", () => {
-  it("fills messages up to 2,000 endpoints, and sends two ahead of what was taken in", async () => {
+  it("fills messages up to 1,000 endpoints, and sends two ahead of what was taken in", async () => {
     const { outbox, sent } = setup();
-    for (let i = 0; i < 50; i++) outbox.add(sliceOf(`s${i}`, 100));
-    expect(sent.map(({ endpoints }) => endpoints)).toEqual([1900, 1900]);
+    for (let i = 0; i < 25; i++) outbox.add(sliceOf(`s${i}`, 100));
+    expect(sent.map(({ endpoints }) => endpoints)).toEqual([900, 900]);
     expect(outbox.room()).toBeUndefined();
-    for (let i = 50; i < 70; i++) outbox.add(sliceOf(`s${i}`, 100));
+    for (let i = 25; i < 35; i++) outbox.add(sliceOf(`s${i}`, 100));
     expect(sent).toHaveLength(2);
     let hasRoom = false;
     const room = outbox.room()?.then(() => {
@@ -83,7 +83,7 @@ describe("the outbox", () => {
 
   it("says that everything was listed after all that was, though nothing was", () => {
     const { outbox, sent } = setup();
-    for (let i = 0; i < 60; i++) outbox.add(sliceOf(`s${i}`, 100));
+    for (let i = 0; i < 30; i++) outbox.add(sliceOf(`s${i}`, 100));
     outbox.synced();
     for (let i = 0; i < 4; i++) outbox.acknowledged();
     expect(sent.map(({ synced }) => synced)).toEqual([false, false, false, true]);
