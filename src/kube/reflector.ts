@@ -11,6 +11,7 @@ import { type ExchangeOptions, runExchange } from "./exchange.ts";
 import type { KnownObjects } from "./known-objects.ts";
 import { createLineSplitter } from "./lines.ts";
 import { createItemSplitter } from "./list-pages.ts";
+import { createNewestChange } from "./newest-change.ts";
 import { createResourceRecord, type Problem, type RelistReason, type ResourceStats } from "./resource-record.ts";
 import { isBefore, parseWatchEvent } from "./watch-event.ts";
 
@@ -82,18 +83,26 @@ export function createReflector(options: ReflectorOptions): Reflector {
   /** The server was away: it may have come back with an etcd that was restored to an older state. */
   let isDoubtful = false;
   const record = createResourceRecord(onChange);
+  const newest = createNewestChange();
 
   function forgetVersion(reason: RelistReason): void {
     version = undefined;
     record.countRelist(reason);
   }
 
-  function selector(): Readonly<Record<string, string>> {
+  /** `field` narrows it further. */
+  function selector(field = ""): Readonly<Record<string, string>> {
     const { labelSelector } = resource;
+    const fields = [fieldSelector, field].filter((one) => one !== "").join();
     return {
       ...(labelSelector === "" ? {} : { labelSelector }),
-      ...(fieldSelector === "" ? {} : { fieldSelector }),
+      ...(fields === "" ? {} : { fieldSelector: fields }),
     };
+  }
+
+  function beginList(): void {
+    objects.listBegins();
+    newest.forget();
   }
 
   function endList(newVersion: string): Result {
@@ -163,6 +172,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
         else throw new ApiProblem("refused", `could not watch ${resource.name}: the API server streams no lists`);
         return;
       }
+      newest.saw(event.object, event.type === "DELETED");
       if (inList) {
         if (event.type === "DELETED") objects.unlisted(event.object);
         else objects.listed(event.object);
@@ -189,7 +199,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
         silenceMs: () => (inList ? LIST_SILENCE_MS : SILENCE_MS),
         onHead() {
           record.count("watches");
-          if (listing) objects.listBegins();
+          if (listing) beginList();
           record.setConnected(true);
           lived.restart();
         },
@@ -227,7 +237,11 @@ export function createReflector(options: ReflectorOptions): Reflector {
       silenceMs: () => PAGE_SILENCE_MS,
       onHead() {},
       take(chunk) {
-        for (const item of items.push(chunk)) objects.listed(parseJson(item));
+        for (const item of items.push(chunk)) {
+          const object = parseJson(item);
+          newest.saw(object, false);
+          objects.listed(object);
+        }
       },
     });
     const page = items.end() as {
@@ -250,7 +264,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
     let limit: Readonly<Record<string, string>> = { limit: String(PAGE_SIZE) };
     let token = "";
     let first = "";
-    objects.listBegins();
+    beginList();
     do {
       try {
         const page = await readPage({ ...selector(), ...limit, ...(token === "" ? {} : { continue: token }) });
@@ -260,7 +274,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
       } catch (error) {
         if (token === "" || !(error instanceof ApiProblem) || error.reason !== "gone") throw error;
         // The pages took longer than the server keeps a version: all at once.
-        objects.listBegins();
+        beginList();
         token = "";
         first = "";
         limit = {};
@@ -295,13 +309,26 @@ export function createReflector(options: ReflectorOptions): Reflector {
   }
 
   /**
-   * Asks whether the server knows our version. One that does not would take a watch from there and say nothing, until its own
-   * versions have passed ours.
+   * Asks whether the server knows our version, and the last change that we saw. One that does not would take a watch from there
+   * and say nothing, until its own versions have passed ours, and never what it had before.
    */
   async function checkVersion(): Promise<void> {
-    const query = { resourceVersion: version ?? "", resourceVersionMatch: "NotOlderThan", limit: "1", ...selector() };
+    const doubtful = { resourceVersion: version ?? "", resourceVersionMatch: "NotOlderThan", limit: "1" };
+    const query = { ...doubtful, ...selector(newest.selector()) };
+    const items = createItemSplitter();
+    const found: unknown[] = [];
     try {
-      await runExchange(options, { verb: "list", query, silenceMs: () => PAGE_SILENCE_MS, onHead() {}, take() {} });
+      await runExchange(options, {
+        verb: "list",
+        query,
+        silenceMs: () => PAGE_SILENCE_MS,
+        onHead() {},
+        take(chunk) {
+          for (const item of items.push(chunk)) found.push(parseJson(item));
+        },
+      });
+      items.end();
+      if (!newest.holds(found)) forgetVersion("other-history");
     } catch (error) {
       // Whoever may not ask, or cannot be answered so, finds out by the silence.
       if (!(error instanceof ApiProblem) || error.reason === "version-too-large") throw error;

@@ -4,6 +4,7 @@ import type { ProblemReason } from "./api-problem.ts";
 export type RelistReason =
   | "gone"
   | "version-too-large"
+  | "other-history"
   | "server-error"
   | "garbage"
   | "refused"

@@ -208,7 +208,11 @@ describe("connections while the API is away", () => {
       await waitUntil("no notice of the outage", async () =>
         (await notices(node)).some((text) => text.startsWith("unreachable")) ? undefined : true,
       );
-      expect(await metric(cluster, node, "millrace_api_connected")).toBe(4);
+      await waitUntil(
+        `${node} to listen to all four`,
+        async () => ((await metric(cluster, node, "millrace_api_connected")) === 4 ? true : undefined),
+        FOLLOWED,
+      );
     }
   });
 

@@ -262,16 +262,16 @@ describe("a server in trouble", () => {
   });
 
   it("that forgot our version is listed anew", async () => {
-    const server = await serve({}, WEB);
+    const server = await serve({}, [object("Service", service("old")), ...WEB]);
     const running = await run(server);
     await running.until(() => running.source.status().synced);
     await server.stop();
-    server.delete("services", "default/web");
+    server.delete("services", "default/old");
     server.put(object("Service", service("other")));
     server.compact();
     await server.start();
     await running.until(() => running.state().includes("Service default/other"), 30_000);
-    await running.until(() => running.state().length === 2);
+    await running.until(() => running.state().length === WEB.length + 1);
     await running.until(() => statsOf(running.source, "services")?.relists["gone"] === 1);
   }, 60_000);
 

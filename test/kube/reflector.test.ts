@@ -334,7 +334,7 @@ describe("a watch", () => {
     expect(setup.reflector.problem()?.reason).toBe(reason);
     let second = await setup.nextCall(200);
     if (reason === "unreachable") {
-      second.answer(200, page(12, []));
+      second.answer(200, page(12, [service("a")]));
       second = await setup.nextCall(0);
     }
     expect(second.query).toMatchObject({ watch: "true", resourceVersion: "10" });
@@ -394,7 +394,7 @@ describe("a server that is away or unwilling", () => {
     expect(waits).toEqual([100, 200, 400, 800, 1600, 3200, 6400, 12_800, 15_000, 15_000, 15_000]);
     expect(setup.present()).toEqual(["a:80"]);
     expect(setup.reflector.stats()).toMatchObject({ connected: false, synced: true, errors: { unreachable: 12 } });
-    (await setup.nextCall()).answer(200, page(12, []));
+    (await setup.nextCall()).answer(200, page(12, [service("a")]));
     const back = await setup.nextCall(0);
     expect(back.query).toMatchObject({ watch: "true", resourceVersion: "10" });
     back.answer(200);
@@ -417,6 +417,36 @@ describe("a server that is away or unwilling", () => {
     await listed(setup, [service("a")], 20);
     expect(setup.present()).toEqual(["a:80"]);
     expect(setup.reflector.stats()).toMatchObject({ resourceVersion: "20", relists: { "version-too-large": 1 } });
+  });
+
+  it.each([
+    ["has the change that we saw last", [service("b", { version: 50 })], true],
+    ["has it in another version", [service("b", { version: 47 })], false],
+    ["does not have it", [], false],
+  ])("is asked for the change that we saw last, and is watched on only when it %s", async (_, found, holds) => {
+    const setup = await start();
+    const watch = await listed(setup, [service("a", { version: 40 }), service("b", { version: 50 })], 55);
+    watch.fail(new ApiError("unreachable", "could not reach it"));
+    const check = await setup.nextCall();
+    expect(check.query["fieldSelector"]).toBe("spec.clusterIP!=None,metadata.name=b,metadata.namespace=default");
+    check.answer(200, page(60, found));
+    const next = await setup.nextCall(0);
+    expect("sendInitialEvents" in next.query).toBe(!holds);
+    expect(setup.reflector.stats().relists).toEqual(holds ? {} : { "other-history": 1 });
+    expect(setup.present()).toEqual(["a:80", "b:80"]);
+  });
+
+  it.each([
+    ["is still gone", [], true],
+    ["is there again", [service("b", { version: 47 })], false],
+  ])("is asked for the object that it deleted last, and is watched on only when it %s", async (_, found, holds) => {
+    const setup = await start();
+    const watch = await listed(setup, [service("a"), service("b", { version: 9 })], 10);
+    watch.send(event("DELETED", service("b", { version: 50 })));
+    await settled();
+    watch.fail(new ApiError("unreachable", "could not reach it"));
+    (await setup.nextCall()).answer(200, page(60, found));
+    expect("sendInitialEvents" in (await setup.nextCall(0)).query).toBe(!holds);
   });
 
   it("is watched on when it will not say whether it knows our version", async () => {
