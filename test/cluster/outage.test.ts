@@ -26,8 +26,8 @@ import { manifest } from "./workloads.ts";
 const NODES = ["node1", "node2", "node3"];
 const OUTAGE_MS = 60_000;
 const STORE_OUTAGE_MS = 15_000;
-/** An agent that failed for a minute waits up to 30 s before it tries again, as client-go does; and then it lists. */
-const FOLLOWED = { timeoutMs: 45_000 };
+/** An agent that failed for a minute waits up to 30 s before it tries again, as client-go does, and once more when the API server is not ready. */
+const FOLLOWED = { timeoutMs: 90_000 };
 const API = "192.168.122.2:6443";
 
 const service = (name: string): object => trafficService({ name, selector: { app: "far" } });
