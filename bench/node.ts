@@ -139,6 +139,7 @@ export function createBenchNode(mapSizes: LoadOptions["mapSizes"] = defaultMapSi
       tablesFull: 0,
       uplink: ifindex("up0"),
       forwardMark: 0,
+      handover: 0,
     });
     const emptyModel = (): Model =>
       createModel({ nodeName: THIS_NODE, capacity: dataplane.capacity, serviceRanges: [] });

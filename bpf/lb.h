@@ -365,11 +365,15 @@ static __always_inline enum verdict stage_retired(ctx_t *ctx, struct pkt *p, con
 static __always_inline enum verdict stage_direct(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
 {
 	struct scratch *x = scratch_get();
+	const struct settings *s = settings_get();
 	struct opening *opening;
 	enum flow_table table;
 	struct met_backend *backend;
 
 	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return UNDECIDED;
+	/* A packet that another build has just translated goes straight to its backend too. */
+	if (!s || s->handover)
 		return UNDECIDED;
 	backend = backend_met(&p->tuple.destination, p->tuple.destination_port, p->tuple.proto);
 	if (!x || !backend || !backend->met)

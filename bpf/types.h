@@ -204,6 +204,8 @@ struct settings {
 	__u32 tables_full; /* bit 0: no new TCP flows, bit 1: no new UDP flows */
 	__u32 uplink;	   /* ifindex of the default route's device */
 	__u32 forward_mark; /* bit set in the mark of translated packets that the stack forwards; 0 sets none */
+	__u32 handover;	    /* not 0: programs of the build before run ahead of these, which see packets that those translated */
+	__u32 pad;
 };
 
 /* Key of `announced`: a LoadBalancer address that this node answers ARP or NDP for on a device. */

@@ -192,12 +192,14 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       tablesFull,
       uplink: uplink?.ifindex ?? 0,
       forwardMark: forward.needed ? options.forwardMark : 0,
+      handover: handingOver ? 1 : 0,
     };
     // Programs read them while they are written: what is right stays untouched.
     if (!isDeepStrictEqual(settings, dataplane.readSettings())) dataplane.writeSettings(settings);
   };
   const nodeCookie = features().netns_cookie_option.available ? netnsCookie() : 0n;
   let tablesFull = 0;
+  let handingOver = false;
 
   const knownNodes = readKnownNodes(options.stateDir);
   const nodeAddresses = (): NodeAddresses => {
@@ -234,15 +236,18 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
 
   model.adopt(dataplane.readState());
+  handingOver = loaded.replacesLayout;
   updateNetwork();
   if (loaded.adopted) {
     // The programs of this build over the rows that are there: nothing has to be known of Services for that.
-    if (loaded.replacesLayout) attachments.beginHandover(loaded.catchUp);
+    if (handingOver) attachments.beginHandover(loaded.catchUp);
     loaded.catchUp();
     network.attach();
     attachSockets();
     loaded.catchUp();
     attachments.finishHandover();
+    handingOver = false;
+    writeSettings(tablesFull);
     loaded.removeOldLayouts();
   }
 

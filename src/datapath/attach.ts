@@ -57,10 +57,10 @@ export interface Attachments {
    * From now until `finishHandover` programs of uplinks, and those that translate answers, do not replace the ones of the
    * build before but run behind them, so that answers of flows in either build's maps are translated wherever they come.
    * `switched` is called around each switch: what the other build opened until then has to be caught up with. Without a call
-   * to finish, the programs behind go with this process.
+   * to finish, of the programs behind those stay that translate answers, until a later process finishes.
    */
   beginHandover(switched: () => void): void;
-  /** Takes the programs of the build before off: at ingress of all uplinks at once, then the rest. */
+  /** Takes the programs of the build before off: at ingress of all uplinks at once, then the rest. To be called without a handover too. */
   finishHandover(): void;
   /** Puts ours back to the head of ingress and the tail of egress when another program came before or behind. */
   reassert(): void;
@@ -167,15 +167,30 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
     }
     const next = attach();
     links.set(pin, next);
+    const nextPin = freeNextPin(pin);
+    // Whenever this process dies, both programs go on to translate answers: flows may have been opened in either's maps.
+    if (!isOpening) next.pin(nextPin);
     (isOpening ? handover.opening : handover.answers).set(pin, {
       prepare() {
         // By rename: whenever this process dies, a link is pinned there.
-        next.pin(pathOf(NEXT_PREFIX + pin));
-        renameSync(pathOf(NEXT_PREFIX + pin), pathOf(pin));
+        if (isOpening) next.pin(nextPin);
+        renameSync(nextPin, pathOf(pin));
       },
       takeOver: () => before.close(),
     });
     return true;
+  }
+
+  /** Path of a pin beside `pin`: one that a handover cut short has left stays until this one ends. */
+  function freeNextPin(pin: string): string {
+    for (let i = 0; ; i++) {
+      const path = pathOf(`${NEXT_PREFIX}${i}-${pin}`);
+      if (!existsSync(path)) return path;
+    }
+  }
+
+  function removeNextPins(): void {
+    for (const pin of readdirSync(linksDirectory)) if (pin.startsWith(NEXT_PREFIX)) unpin(join(linksDirectory, pin));
   }
 
   function filterBehind(ifindex: number, direction: Direction, program: BpfProgram): boolean {
@@ -213,8 +228,6 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
     // Left by a handover that was cut short.
     if (handover === undefined) detachClsact(ifindex, direction, PLACE_BEHIND);
   }
-
-  for (const pin of readdirSync(linksDirectory)) if (pin.startsWith(NEXT_PREFIX)) unpin(join(linksDirectory, pin));
 
   function reassertDirection({ name, ifindex, programs }: DeviceRecord, direction: Direction): void {
     const program = programs[direction];
@@ -278,15 +291,17 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
       handover = { switched, opening: new Map(), answers: new Map() };
     },
     finishHandover() {
-      if (handover === undefined) return;
-      const { switched, opening, answers } = handover;
+      const lists = handover === undefined ? [] : [handover.opening, handover.answers];
+      const switched = handover?.switched ?? (() => undefined);
       handover = undefined;
-      for (const list of [opening, answers]) {
+      for (const list of lists) {
         for (const successor of list.values()) successor.prepare();
         switched();
         for (const successor of list.values()) successor.takeOver();
         switched();
       }
+      // Of handovers that were cut short.
+      removeNextPins();
     },
     reassert() {
       if (mode !== "tcx" || handover !== undefined) return;

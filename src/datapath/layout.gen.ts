@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "d16275df65e58aaa";
+export const FINGERPRINT = "8e9dab2d4f526cb6";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_set_retval"] as const;
@@ -594,7 +594,7 @@ export function writeServiceRange(bytes: Uint8Array, at: number, value: ServiceR
   view.setBigUint64(at + 32, value.used, true);
 }
 
-/** struct settings, 40 bytes. */
+/** struct settings, 48 bytes. */
 export interface Settings {
   readonly nodeCookie: bigint;
   readonly sockets: number;
@@ -605,10 +605,11 @@ export interface Settings {
   readonly tablesFull: number;
   readonly uplink: number;
   readonly forwardMark: number;
+  readonly handover: number;
 }
 
 export const SETTINGS = {
-  size: 40,
+  size: 48,
   nodeCookie: 0,
   sockets: 8,
   hz: 12,
@@ -618,6 +619,7 @@ export const SETTINGS = {
   tablesFull: 28,
   uplink: 32,
   forwardMark: 36,
+  handover: 40,
 } as const;
 
 export function readSettings(bytes: Uint8Array, at = 0): Settings {
@@ -632,12 +634,13 @@ export function readSettings(bytes: Uint8Array, at = 0): Settings {
     tablesFull: view.getUint32(at + 28, true),
     uplink: view.getUint32(at + 32, true),
     forwardMark: view.getUint32(at + 36, true),
+    handover: view.getUint32(at + 40, true),
   };
 }
 
 export function writeSettings(bytes: Uint8Array, at: number, value: Settings): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  bytes.fill(0, at, at + 40);
+  bytes.fill(0, at, at + 48);
   view.setBigUint64(at, value.nodeCookie, true);
   view.setUint32(at + 8, value.sockets, true);
   view.setUint32(at + 12, value.hz, true);
@@ -647,6 +650,7 @@ export function writeSettings(bytes: Uint8Array, at: number, value: Settings): v
   view.setUint32(at + 28, value.tablesFull, true);
   view.setUint32(at + 32, value.uplink, true);
   view.setUint32(at + 36, value.forwardMark, true);
+  view.setUint32(at + 40, value.handover, true);
 }
 
 /** struct slot, 8 bytes. */
@@ -1314,7 +1318,7 @@ export const LAYOUT: Layout = {
     },
     "settings": {
       "name": "settings",
-      "size": 40,
+      "size": 48,
       "fields": [
         {
           "name": "node_cookie",
@@ -1367,6 +1371,18 @@ export const LAYOUT: Layout = {
         {
           "name": "forward_mark",
           "offset": 36,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "handover",
+          "offset": 40,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "pad",
+          "offset": 44,
           "size": 4,
           "kind": "u32"
         }
@@ -1743,7 +1759,7 @@ export const LAYOUT: Layout = {
       "key": "u32",
       "value": "settings",
       "keySize": 4,
-      "valueSize": 40
+      "valueSize": 48
     },
     "slots": {
       "name": "slots",

@@ -563,6 +563,24 @@ describeKernel("flows", () => {
     },
   );
 
+  it.each(["TCP", "UDP"] as const)(
+    "behind the programs of the build before, a %s packet that these have translated keeps its port",
+    async (transport) => {
+      const { nodePort, target } = portsOf(transport);
+      for (const family of FAMILIES) {
+        node.clearFlows();
+        await node.feed(objects(["here"]));
+        const client = { address: family.client, port: CLIENT_PORT };
+        node.run("tc_uplink_ingress", send(frame(), transport, client, { address: family.node, port: nodePort }));
+        const translated = send(frame(), transport, client, { address: family.here, port: target });
+        node.settings({ handover: 1 });
+        expect(node.run("tc_uplink_ingress", translated).verdict).toBe("VERDICT_NEXT");
+        node.settings({ handover: 0 });
+        expect(parsePacket(node.run("tc_uplink_ingress", translated).packet).sourcePort).not.toBe(CLIENT_PORT);
+      }
+    },
+  );
+
   it("a client goes straight to the backend from the port of a connection that ended: it gets another port", async () => {
     for (const family of FAMILIES) {
       node.clearFlows();

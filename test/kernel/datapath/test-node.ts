@@ -289,6 +289,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     tablesFull: 0,
     uplink: ifindex("up0"),
     forwardMark: 0,
+    handover: 0,
   });
 
   const verdictMap = dataplane.map("verdicts");
