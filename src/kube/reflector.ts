@@ -82,6 +82,8 @@ export function createReflector(options: ReflectorOptions): Reflector {
   let silences = 0;
   /** The server was away: it may have come back with an etcd that was restored to an older state. */
   let isDoubtful = false;
+  /** The last attempt got no answer. */
+  let wasUnheard = false;
   const record = createResourceRecord(onChange);
   const newest = createNewestChange();
 
@@ -347,6 +349,9 @@ export function createReflector(options: ReflectorOptions): Reflector {
     // We start without what we may do without.
     if (reason === "forbidden" && resource.optional) record.setSynced();
     record.setProblem({ reason, message: error.message });
+    // One that was not to be reached and now answers, if only that it is not ready, soon will be.
+    if (wasUnheard && error instanceof ApiProblem) backoff.reset();
+    wasUnheard = error instanceof ApiError;
     const wait = backoff.next();
     return error instanceof ApiProblem ? Math.max(wait, error.retryAfterMs) : wait;
   }

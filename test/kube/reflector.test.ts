@@ -404,6 +404,23 @@ describe("a server that is away or unwilling", () => {
     expect(setup.reflector.problem()).toBeUndefined();
   });
 
+  it("is asked again soon when it answers for the first time, though not yet well", async () => {
+    const setup = await start();
+    const watch = await listed(setup, [service("a")]);
+    watch.fail(new ApiError("unreachable", "could not reach it"));
+    for (let i = 0; i < 8; i++) (await setup.nextCall()).fail(new ApiError("unreachable", "could not reach it"));
+    const waits: number[] = [];
+    (await setup.nextCall()).answer(503, JSON.stringify(status(503, "ServiceUnavailable", "not ready")));
+    for (let i = 0; i < 3; i++) {
+      const before = setup.clock.now();
+      const call = await setup.nextCall();
+      waits.push(setup.clock.now() - before);
+      call.answer(503, JSON.stringify(status(503, "ServiceUnavailable", "not ready")));
+    }
+    // The first answer was to the question for our version, which may stay open; the watch after it is what failed.
+    expect(waits).toEqual([0, 100, 200]);
+  });
+
   it("is asked whether it knows our version when it is back, and listed anew when it does not", async () => {
     const setup = await start();
     const watch = await listed(setup, [service("a"), service("b")], 50);
