@@ -17,7 +17,7 @@ enum flow_table {
 	TABLE_OPENINGS,
 };
 
-#define SOURCE_PORT_TRIES 16
+#define SOURCE_PORT_TRIES 32
 
 struct opening {
 	struct choice choice;
