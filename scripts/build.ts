@@ -67,10 +67,10 @@ const lazyHttp: Plugin = {
 const LAUNCHER = `#!/bin/sh
 # Starts Millrace with a Node.js of version 24 or later: the project's own, else the one on PATH.
 # A small young generation, collected by the thread that fills it (helpers wait for a processor on a busy node, and the loop with
-# them), an old one collected when two fifths were added to what lives, two pools of memory for C libraries: without these the
+# them), an old one collected when a tenth was added to what lives, two pools of memory for C libraries: without these the
 # agent would have half as much again resident, and longer pauses.
 here=$(dirname "$(readlink -f "$0")")
-flags='--max-semi-space-size=2 --no-parallel-scavenge --heap-growing-percent=40'
+flags='--max-semi-space-size=2 --no-parallel-scavenge --heap-growing-percent=10'
 MALLOC_ARENA_MAX=\${MALLOC_ARENA_MAX:-2}
 export MALLOC_ARENA_MAX
 for node in "$here/node" "$here/../node_modules/.bin/node"; do

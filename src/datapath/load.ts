@@ -17,6 +17,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { Failure } from "../lib/errors.ts";
 import { VERSION } from "../lib/version.ts";
 import {
@@ -380,12 +381,13 @@ export async function loadDataplaneAsync(options: LoadOptions): Promise<Loaded> 
     if (step.done) return step.value;
     // None is closed while another one still loads.
     const results = await Promise.allSettled(step.value.map((object) => object.loadAsync()));
+    await nextTurn();
     const failed = results.find((result) => result.status === "rejected");
     if (failed !== undefined) steps.throw(failed.reason);
   }
 }
 
-/** The steps of loading: what is yielded is loaded, in any order, before it goes on. An error is thrown into it. */
+/** The steps of loading: what is yielded is loaded, in any order, before it goes on; nothing, where others may have their turn. An error is thrown into it. */
 function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded, void> {
   preparePinDir(options.pinDir);
   for (const name of readdirSync(options.pinDir)) {
@@ -443,7 +445,10 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
     return object;
   };
   try {
-    for (const name of names) objects.push(openForLoad(name));
+    for (const name of names) {
+      objects.push(openForLoad(name));
+      yield [];
+    }
     checkLayout(objects, names.length === OBJECTS.length);
     // Every object names every map: one without programs makes those that are missing, and the verifier can then work on all
     // objects at once.
@@ -467,6 +472,7 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
       configure(object);
       for (const program of object.programs()) if (L3_PROGRAMS.has(program)) object.setAutoload(program, options.l3);
       giveMaps(object);
+      yield [];
     }
     yield objects;
     // An object holds its file, relocated: only the kernel's programs are needed from here on.

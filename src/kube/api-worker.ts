@@ -1,5 +1,7 @@
 // The thread that reads the Kubernetes API: connections, JSON, what is known of each object. The main loop gets changes alone,
 // in messages that it can take in at once.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { parentPort, workerData } from "node:worker_threads";
 import { Failure } from "../lib/errors.ts";
 import { VERSION } from "../lib/version.ts";
@@ -27,6 +29,15 @@ const STATUS_MS = 1_000;
 const STATUS_SOON_MS = 20;
 /** Of each resource; more of them say nothing new. */
 const MOST_NOTICES = 1_000;
+
+/** After the first lists. */
+const COLLECT_MS = 100;
+
+/** What parsing the first lists has left is most of this thread's memory, and the engine would keep it for minutes. */
+function collectGarbage(): void {
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+}
 
 function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
   parentPort?.postMessage(message, transfer);
@@ -76,6 +87,7 @@ function read(connection: Connection, { trustLists }: WorkerOptions): void {
     if (synced || !readers.every(({ reflector }) => reflector.stats().synced)) return;
     synced = true;
     outbox.synced();
+    clock.after(COLLECT_MS, collectGarbage);
   }
 
   function tell(): void {
