@@ -276,7 +276,8 @@ describe("commands", () => {
   });
 
   it.each(written)("$path: flags exist", ({ text }) => {
-    const OTHERS = ["--pdeathsig", "--nodeport-addresses", "--cleanup"]; // of setpriv and kube-proxy
+    const ENGINE = ["--max-semi-space-size", "--no-parallel-scavenge", "--heap-growing-percent"];
+    const OTHERS = ["--pdeathsig", "--nodeport-addresses", "--cleanup", ...ENGINE]; // of setpriv, kube-proxy and Node
     const named = codeSpans(text).flatMap((span) => (isCommand(span) ? [] : (span.match(/--[a-z][a-z0-9-]*/g) ?? [])));
     expect(named.filter((flag) => !flags.has(flag) && !OTHERS.includes(flag))).toEqual([]);
   });
