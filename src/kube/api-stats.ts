@@ -1,13 +1,12 @@
 // What the thread counts, in the form in which metrics and status want it.
 import type { ApiStats } from "../model/source.ts";
-import { DURATION_BOUNDS } from "./client-stats.ts";
 import { RESOURCES } from "./resources.ts";
 import type { ThreadStats } from "./worker-messages.ts";
 
 export function apiStatsOf({ resources, transport }: ThreadStats): ApiStats {
   return {
     requests: transport.requests,
-    durations: transport.durations.map((row) => ({ ...row, bounds: DURATION_BOUNDS })),
+    durations: transport.durations,
     resources: RESOURCES.map(({ name }) => {
       const { resourceVersion: _, ...counted } = resources[name];
       return { resource: name, ...counted };

@@ -1,7 +1,8 @@
 // What the transport counts, as plain numbers: metrics are made of them elsewhere (client-go's names, rest_client_*).
+import { Histogram, type HistogramData } from "../lib/histogram.ts";
 
 /** Upper bounds in seconds of client-go's rest_client_request_duration_seconds; one more bucket follows for the rest. */
-export const DURATION_BOUNDS = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60] as const;
+const DURATION_BOUNDS = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60] as const;
 
 export interface RequestCount {
   /** Status as text, or "<error>" when there was no answer. */
@@ -12,13 +13,10 @@ export interface RequestCount {
   readonly count: number;
 }
 
-/** Until the response's head. `buckets` are not cumulative and have one more element than DURATION_BOUNDS. */
-export interface RequestDurations {
+/** Until the response's head. */
+export interface RequestDurations extends HistogramData {
   readonly verb: string;
   readonly host: string;
-  readonly buckets: readonly number[];
-  readonly sumSeconds: number;
-  readonly count: number;
 }
 
 /** How calls of the exec plugin ended, by the words of client-go's rest_client_exec_plugin_call_total. */
@@ -45,14 +43,6 @@ export interface ClientStats {
   durations(): RequestDurations[];
 }
 
-interface Histogram {
-  readonly verb: string;
-  readonly host: string;
-  readonly buckets: number[];
-  sumSeconds: number;
-  count: number;
-}
-
 /** The row of `key`, made when there is none. */
 function rowOf<Row>(rows: Map<string, Row>, key: string, make: () => Row): Row {
   const row = rows.get(key) ?? make();
@@ -63,25 +53,21 @@ function rowOf<Row>(rows: Map<string, Row>, key: string, make: () => Row): Row {
 /** One row per server and code, one per server and verb: all come from small sets. */
 export function createClientStats(): ClientStats {
   const counts = new Map<string, { code: string; method: "GET"; host: string; count: number }>();
-  const histograms = new Map<string, Histogram>();
-  const emptyBuckets = () => new Array<number>(DURATION_BOUNDS.length + 1).fill(0);
+  const histograms = new Map<string, { verb: string; host: string; histogram: Histogram }>();
 
   return {
     count(verb, host, code, seconds) {
       rowOf(counts, `${host} ${code}`, () => ({ code, method: "GET" as const, host, count: 0 })).count += 1;
-      const row = rowOf(histograms, `${host} ${verb}`, () => ({
-        verb,
-        host,
-        buckets: emptyBuckets(),
-        sumSeconds: 0,
-        count: 0,
-      }));
-      const bucket = DURATION_BOUNDS.findIndex((bound) => seconds <= bound);
-      row.buckets[bucket < 0 ? DURATION_BOUNDS.length : bucket]! += 1;
-      row.sumSeconds += seconds;
-      row.count += 1;
+      const make = () => ({ verb, host, histogram: new Histogram(DURATION_BOUNDS) });
+      rowOf(histograms, `${host} ${verb}`, make).histogram.observe(seconds);
     },
     requests: () => [...counts.values()].map((row) => ({ ...row })),
-    durations: () => [...histograms.values()].map((row) => ({ ...row, buckets: [...row.buckets] })),
+    durations: () =>
+      [...histograms.values()].map(({ verb, host, histogram }) => ({
+        verb,
+        host,
+        ...histogram,
+        buckets: [...histogram.buckets],
+      })),
   };
 }
