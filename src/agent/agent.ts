@@ -105,8 +105,10 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
     // It is awaited when the programs are loaded, which goes on beside it.
     started.catch(() => {});
     await runNode(options, wiring, { read, objects, mailbox, started });
-  } finally {
+  } catch (error) {
+    // It may not have come so far as to stop them.
     await objects.stop();
+    throw error;
   }
 }
 
@@ -156,7 +158,13 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     ),
   );
   let forward = await ensureForwardRules(options.forwardMark);
-  let ipsec = ipsecProblem(await readIpsecPolicies());
+  let ipsec = "";
+  const checkIpsec = (): void => {
+    void readIpsecPolicies().then((policies) => {
+      ipsec = ipsecProblem(policies);
+    });
+  };
+  checkIpsec();
   const state: AgentState = {
     startedMs: Date.now(),
     hz: readHz(dataplane),
@@ -284,22 +292,19 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     }
     // The parts of a plan are one sync.
     let syncStart = performance.now();
+    let operationCount = 0;
     do {
       const digest = pendingDigest;
-      const start = performance.now();
       const isFirst = state.applies.total === 0;
       syncs.begin();
       const operations = model.plan(isFirst ? PLAN_PART : undefined);
+      operationCount += operations.length;
       const isLast = !model.isDirty();
       await dataplane.apply(operations, () => {
-        state.lastApply = {
-          atMs: Date.now(),
-          durationMs: performance.now() - start,
-          operations: operations.length,
-          error: "",
-        };
+        const durationMs = performance.now() - syncStart;
+        state.lastApply = { atMs: Date.now(), durationMs, operations: operationCount, error: "" };
         if (!isLast) return;
-        syncs.inForce(performance.now() - syncStart, Date.now(), isFirst || failures > 0);
+        syncs.inForce(durationMs, Date.now(), isFirst || failures > 0);
         if (isFirst && !loaded.adopted) {
           network.attach();
           attachSockets();
@@ -314,6 +319,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         if (isFirst) setImmediate(releaseMemory);
         state.applies.total++;
         syncStart = performance.now();
+        operationCount = 0;
       } else await new Promise((resolve) => setImmediate(resolve));
     } while (model.isDirty());
     failures = 0;
@@ -374,14 +380,12 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   }, RENEW_MS);
 
   const firewall = setInterval(() => {
+    checkIpsec();
     ensureForwardRules(options.forwardMark)
       .then((found) => {
         if (signal.aborted) return;
         forward = found;
         writeSettings(tablesFull);
-        return readIpsecPolicies().then((policies) => {
-          ipsec = ipsecProblem(policies);
-        });
       })
       .catch((error: unknown) => log.warn({ err: error }, "could not check the firewall"));
   }, FIREWALL_MS);
