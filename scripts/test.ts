@@ -18,7 +18,8 @@ mkdirSync(resolve(root, "build"), { recursive: true });
 rmSync(results, { force: true });
 
 const vitest = resolve(root, "node_modules/vitest/vitest.mjs");
-const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${results}`];
+const crashes = resolve(root, "scripts/crash-reporter.ts");
+const reporters = ["--reporter=default", "--reporter=json", `--reporter=${crashes}`, `--outputFile.json=${results}`];
 const { status } = spawnSync(process.execPath, [vitest, "run", "--config", config, ...reporters, ...rest], {
   cwd: root,
   stdio: "inherit",

@@ -1,3 +1,8 @@
+import { execFileSync } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { Failure, VerifierError } from "../../../src/lib/errors.ts";
 import {
@@ -141,11 +146,21 @@ describeKernel("objects and programs", () => {
     using other = openObject(path);
     for (const object of [one, other]) object.setAutoload("broken", false);
     other.setAutoload("first", false);
-    let turns = 0;
-    const turning = setInterval(() => turns++, 0);
-    await Promise.all([one.loadAsync(), other.loadAsync()]);
-    clearInterval(turning);
-    expect(turns).toBeGreaterThan(0);
+    // Every thread that could do it waits for a writer: until one comes, nothing is loaded, and this thread goes on.
+    const fifo = join(directory.path, "fifo");
+    execFileSync("mkfifo", [fifo]);
+    const threads = Number(process.env["UV_THREADPOOL_SIZE"] ?? 4);
+    const waiting = Array.from({ length: threads }, () => open(fifo, "r"));
+    let isLoaded = false;
+    const loading = Promise.all([one.loadAsync(), other.loadAsync()]).then(() => {
+      isLoaded = true;
+    });
+    await delay(20);
+    expect(isLoaded).toBe(false);
+    const writer = openSync(fifo, "r+");
+    await loading;
+    closeSync(writer);
+    for (const reader of waiting) await (await reader).close();
     expect([one.loads("first"), other.loads("first"), one.loads("nonsense")]).toEqual([true, false, false]);
     expect(one.program("first").testRun({ data: packet }).retval).toBe(-1);
     await expect(one.loadAsync()).rejects.toThrow("it is loaded already");
