@@ -12,6 +12,9 @@ const PROGRAMMING_BOUNDS = [
   ...Array.from({ length: 7 }, (_, i) => 120 + 30 * i),
 ];
 
+/** Of so many changes, the first ones, it is kept when they were made, as long as nothing comes into force. */
+const TRIGGERS_MAX = 100_000;
+
 export interface ChangeCount {
   /** Not in force yet. */
   readonly pending: number;
@@ -106,7 +109,7 @@ export function createSyncRecorder(): SyncRecorder {
       planned = {
         services: planned.services + waiting.services,
         endpoints: planned.endpoints + waiting.endpoints,
-        triggersMs: [...planned.triggersMs, ...waiting.triggersMs],
+        triggersMs: [...planned.triggersMs, ...waiting.triggersMs].slice(0, TRIGGERS_MAX),
         sinceMs: planned.sinceMs || waiting.sinceMs,
       };
       waiting = nothing();

@@ -38,7 +38,8 @@ export function createExecPlugin(timeoutMs = 30_000): ExecPlugin {
     timedOut = false;
     const limit = setTimeout(() => {
       timedOut = true;
-      if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, "SIGKILL");
+      const isRunning = child.exitCode === null && child.signalCode === null;
+      if (child.pid !== undefined && isRunning) process.kill(-child.pid, "SIGKILL");
       // One that left the group, or outlived the plugin, may hold them open: the call does not wait for it.
       child.stdout.destroy();
       child.stderr.destroy();

@@ -48,6 +48,18 @@ describe("changes", () => {
     expect(measured(recorder.stats.networkProgramming)).toEqual([2, 4 + 3]);
   });
 
+  it("are kept the times of for the first hundred thousand, however long applies fail", () => {
+    const recorder = createSyncRecorder();
+    const changes = Array.from({ length: 60_000 }, () => slice(500));
+    for (let failed = 0; failed < 3; failed++) {
+      recorder.queued(changes, 1000);
+      recorder.begin();
+    }
+    recorder.inForce(5, 2000, false);
+    expect(recorder.stats.endpoints).toEqual({ pending: 0, total: 180_000 });
+    expect(measured(recorder.stats.networkProgramming)[0]).toBe(100_000);
+  });
+
   it("that change nothing here are pending no longer, and are no sync", () => {
     const recorder = createSyncRecorder();
     recorder.queued([slice(500)], 1000);
