@@ -140,6 +140,7 @@ export function createBenchNode(mapSizes: LoadOptions["mapSizes"] = defaultMapSi
       uplink: ifindex("up0"),
       forwardMark: 0,
       handover: 0,
+      tunnel: 0,
     });
     const emptyModel = (): Model =>
       createModel({ nodeName: THIS_NODE, capacity: dataplane.capacity, serviceRanges: [] });

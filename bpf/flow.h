@@ -78,13 +78,6 @@ static __always_inline __u32 flow_check(const struct tuple *key, const struct fl
 	return (__u32)(h ^ (h >> 32));
 }
 
-static __always_inline const struct settings *settings_get(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&settings, &zero);
-}
-
 static __always_inline __u32 jiffies_now(void)
 {
 	return (__u32)bpf_jiffies64();

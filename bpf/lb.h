@@ -67,7 +67,7 @@ static __always_inline enum verdict leave_by_route(ctx_t *ctx, struct pkt *p, st
 	result = route_lookup(ctx, p, &f->write, ctx_ifindex(ctx), &x->fib);
 	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return VERDICT_TOO_BIG;
-	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+	if (!route_found(result))
 		return DROP_NO_ROUTE;
 	if (p->ttl <= 1)
 		return DROP_TTL;
@@ -298,7 +298,7 @@ static __always_inline enum verdict choose_path(ctx_t *ctx, struct pkt *p, struc
 #else
 	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return VERDICT_TOO_BIG;
-	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+	if (!route_found(result))
 		return DROP_NO_ROUTE;
 #endif
 	return route_source(x->fib.ifindex, p->v6, &opening->source) ? 0 : DROP_NO_SOURCE_ADDRESS;
@@ -508,7 +508,7 @@ __noinline int stage_icmp(ctx_t *ctx, __u32 hook, __u32 link)
 	redirected = f->path == PATH_OUTSIDE_REMOTE || (hook == HOOK_UPLINK_EGRESS && f->path != PATH_OUTSIDE_LOCAL);
 	if (redirected) {
 		result = route_lookup(ctx, p, &x->outer, ctx_ifindex(ctx), &x->fib);
-		if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+		if (!route_found(result))
 			return DROP_NO_ROUTE;
 		if (p->ttl <= 1)
 			return DROP_TTL;

@@ -132,3 +132,10 @@ struct {
 	__type(key, __u32);
 	__type(value, struct service_counters);
 } service_stats SEC(".maps");
+
+static __always_inline const struct settings *settings_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}

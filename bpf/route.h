@@ -17,18 +17,38 @@ static __always_inline struct device *device_of(__u32 ifindex)
 	return bpf_map_lookup_elem(&devices, &ifindex);
 }
 
+/* Whether a lookup told where to send. By BPF_FIB_LKUP_RET_UNSUPP_LWT only the device is known. */
+static __always_inline bool route_found(long result)
+{
+	return result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH ||
+	       result == BPF_FIB_LKUP_RET_UNSUPP_LWT;
+}
+
 /* Measures a packet by the MTU of the device that the route found leads to, as bpf_fib_lookup does by the route's. */
 static __always_inline long route_measure(const struct pkt *p, struct bpf_fib_lookup *fib, long result)
 {
 	struct device *device;
 	__u32 mtu;
 
-	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+	if (!route_found(result))
 		return result;
 	device = device_of(fib->ifindex);
 	mtu = device && device->mtu < 0xffff ? device->mtu : 0xffff;
 	fib->mtu_result = (__u16)mtu;
 	return p->segment > mtu ? BPF_FIB_LKUP_RET_FRAG_NEEDED : result;
+}
+
+/* A route with an encapsulation of its own (lwtunnel): a lookup refuses it without saying which device it leads to. Where all
+ * such routes share one tunnel device, the agent knows it.
+ */
+static __always_inline long route_tunnel(const struct pkt *p, struct bpf_fib_lookup *fib)
+{
+	const struct settings *s = settings_get();
+
+	if (CTX_IS_XDP || !s || !s->tunnel)
+		return BPF_FIB_LKUP_RET_NOT_FWDED;
+	fib->ifindex = s->tunnel;
+	return route_measure(p, fib, BPF_FIB_LKUP_RET_UNSUPP_LWT);
 }
 
 /* Routes `to` as a packet that came in by `ifindex`. Returns a BPF_FIB_LKUP_RET_* value or a negative errno. */
@@ -54,6 +74,8 @@ static __always_inline long route_lookup(ctx_t *ctx, const struct pkt *p, const 
 		fib->ipv4_dst = address_to_v4(&to->destination);
 	}
 	result = bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
+	if (result == BPF_FIB_LKUP_RET_UNSUPP_LWT)
+		return route_tunnel(p, fib);
 	return config_fib_mtu ? result : route_measure(p, fib, result);
 }
 
@@ -112,10 +134,20 @@ static __always_inline enum verdict redirect_to_neighbour(ctx_t *ctx, struct pkt
 	return VERDICT_FORWARD;
 }
 
+/* The kernel routes again, within the device, and finds the encapsulation: told a next hop, it would send without one. */
+static __always_inline enum verdict redirect_to_tunnel(ctx_t *ctx, struct pkt *p, const struct bpf_fib_lookup *fib)
+{
+	ctx_set_mark(ctx, MARK_REDIRECTED);
+	p->action = (int)bpf_redirect_neigh(fib->ifindex, NULL, 0, 0);
+	return VERDICT_FORWARD;
+}
+
 /* Sends the packet, already rewritten, by the route found before. */
 static __always_inline enum verdict redirect_by_route(ctx_t *ctx, struct pkt *p, const struct bpf_fib_lookup *fib,
 						      const struct device *out, long result, const __u32 link)
 {
+	if (result == BPF_FIB_LKUP_RET_UNSUPP_LWT)
+		return redirect_to_tunnel(ctx, p, fib);
 	if (out && (out->flags & DEVICE_NO_LINK_HEADER))
 		return redirect_to_neighbour(ctx, p, fib);
 	if (!link) {

@@ -35,13 +35,6 @@ struct target {
 	__u32 pad2;
 };
 
-static __always_inline const struct settings *settings_get(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&settings, &zero);
-}
-
 static __always_inline void count(enum hook hook, enum verdict verdict)
 {
 	__u32 index = (__u32)hook * VERDICT_MAX + (__u32)verdict;

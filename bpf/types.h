@@ -205,7 +205,7 @@ struct settings {
 	__u32 uplink;	   /* ifindex of the default route's device */
 	__u32 forward_mark; /* bit set in the mark of translated packets that the stack forwards; 0 sets none */
 	__u32 handover;	    /* not 0: programs of the build before run ahead of these, which see packets that those translated */
-	__u32 pad;
+	__u32 tunnel;	    /* ifindex of the device of all routes with an encapsulation of their own; 0: none, or several */
 };
 
 /* Key of `announced`: a LoadBalancer address that this node answers ARP or NDP for on a device. */

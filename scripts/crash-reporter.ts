@@ -12,7 +12,8 @@ export default class CrashReporter implements Reporter {
     subscribe("child_process", (message) => {
       const { process: child } = message as { readonly process: ChildProcess };
       child.once("exit", (code, signal) => {
-        if (code !== 0 && signal !== "SIGTERM") this.#deaths.push(`${child.pid ?? "?"} by ${signal ?? `status ${code}`}`);
+        if (code !== 0 && signal !== "SIGTERM")
+          this.#deaths.push(`${child.pid ?? "?"} by ${signal ?? `status ${code}`}`);
       });
     });
   }
@@ -31,7 +32,8 @@ export default class CrashReporter implements Reporter {
 
   onTestRunEnd(): void {
     for (const [module, last] of this.#running) {
-      console.error(`crashed: ${module.relativeModuleId}, last begun: ${last}; processes that died: ${this.#deaths.join(", ")}`);
+      const deaths = this.#deaths.join(", ");
+      process.stderr.write(`crashed: ${module.relativeModuleId}, last begun: ${last}; ended: ${deaths}\n`);
     }
   }
 }

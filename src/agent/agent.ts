@@ -15,7 +15,7 @@ import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
 import { createClaims } from "./claims.ts";
-import { defaultRouteAddresses } from "./device-roles.ts";
+import { defaultRouteAddresses, tunnelOfRoutes } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
 import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
@@ -165,6 +165,10 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     });
   };
   checkIpsec();
+  const tunnelNotices = (): Notice[] => {
+    const { problem } = tunnelOfRoutes(network.network());
+    return problem === "" ? [] : [machineNotice("Routes", "encapsulation", problem)];
+  };
   const state: AgentState = {
     startedMs: Date.now(),
     hz: readHz(dataplane),
@@ -178,6 +182,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       ...startNotices,
       ...(forward.problem === "" ? [] : [machineNotice("Firewall FORWARD", "forward-policy", forward.problem)]),
       ...(ipsec === "" ? [] : [machineNotice("IPsec policies", "ipsec-bypassed", ipsec)]),
+      ...tunnelNotices(),
     ],
     degraded: degradedFeatures(),
   };
@@ -201,6 +206,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       uplink: uplink?.ifindex ?? 0,
       forwardMark: forward.needed ? options.forwardMark : 0,
       handover: handingOver ? 1 : 0,
+      tunnel: tunnelOfRoutes(network_).ifindex,
     };
     // Programs read them while they are written: what is right stays untouched.
     if (!isDeepStrictEqual(settings, dataplane.readSettings())) dataplane.writeSettings(settings);

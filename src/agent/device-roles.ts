@@ -135,3 +135,26 @@ export function defaultRouteAddresses(network: Network): { readonly device: stri
   }
   return { device: device?.name ?? "", addresses };
 }
+
+/**
+ * The device that all routes with an encapsulation of their own (lwtunnel, `ip route add … encap ip …`) lead to, and one sentence
+ * when there is none such for all of them, else "". A device must be a tunnel that takes what the route says (collect_md).
+ */
+export function tunnelOfRoutes(network: Network): { readonly ifindex: number; readonly problem: string } {
+  const routes = network.routes.filter(({ encapsulation }) => encapsulation !== "");
+  const names = [...new Set(routes.map(({ device }) => device))].sort();
+  const foreign = routes.find(({ encapsulation }) => encapsulation !== "ip" && encapsulation !== "ip6");
+  const device = network.devices.find(({ name }) => name === names[0]);
+  if (names.length === 1 && foreign === undefined && device !== undefined) {
+    return { ifindex: device.ifindex, problem: "" };
+  }
+  if (routes.length === 0) return { ifindex: 0, problem: "" };
+  const reason =
+    foreign !== undefined
+      ? `the encapsulation '${foreign.encapsulation}' of a route by ${foreign.device} cannot be applied to them`
+      : `routes with an encapsulation lead to several devices (${names.join(", ")})`;
+  return {
+    ifindex: 0,
+    problem: `packets from outside for backends behind such routes are dropped (DROP_NO_ROUTE): ${reason}; use one tunnel device for all of them, or externalTrafficPolicy Local`,
+  };
+}

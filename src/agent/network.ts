@@ -34,6 +34,8 @@ export interface Route {
   readonly device: string;
   /** Through a next hop, not directly on the link. */
   readonly viaGateway: boolean;
+  /** "ip", "ip6", "seg6", "mpls" …: the route wraps its packets itself (lwtunnel); "" when it does not. */
+  readonly encapsulation: string;
   /** Preferred source, "" when none. */
   readonly source: Address | "";
   readonly metric: number;
@@ -71,16 +73,25 @@ interface RouteJson {
   readonly dev?: string;
   readonly gateway?: string;
   readonly via?: unknown;
+  readonly encap?: string;
   readonly prefsrc?: string;
   readonly metric?: number;
   readonly type?: string;
-  readonly nexthops?: readonly { readonly dev: string; readonly gateway?: string; readonly via?: unknown }[];
+  readonly nexthops?: readonly {
+    readonly dev: string;
+    readonly gateway?: string;
+    readonly via?: unknown;
+    readonly encap?: string;
+  }[];
 }
+
+/** iproute2 writes an encapsulation's fields into its route's object: the second `dst` is the tunnel's other end, or a label. */
+const SECOND_DST = /("encap":"[^"]*"(?:,"(?!dst")\w+":(?:"[^"]*"|[^",{}[\]]+))*),"dst":"[^"]*"/g;
 
 function ip<T>(...args: string[]): Promise<T> {
   return new Promise((resolve, reject) => {
     execFile("ip", ["-json", ...args], { maxBuffer: 64 << 20 }, (error, stdout) => {
-      if (error === null) resolve(JSON.parse(stdout === "" ? "[]" : stdout) as T);
+      if (error === null) resolve(JSON.parse(stdout === "" ? "[]" : stdout.replace(SECOND_DST, "$1")) as T);
       else
         reject(
           new Failure(
@@ -141,9 +152,17 @@ function routesOf(json: readonly RouteJson[], any: Address): Route[] {
         : Number(lengthText);
     const source = (prefsrc === undefined ? undefined : canonicalAddress(prefsrc)) ?? "";
     for (const hop of nexthops ?? [{ ...route, dev: dev ?? "" }]) {
-      const viaGateway = hop.gateway !== undefined || hop.via !== undefined;
-      if (hop.dev !== "")
-        routes.push({ address, length, isDefault, device: hop.dev, viaGateway, source, metric: metric ?? 0 });
+      if (hop.dev === "") continue;
+      routes.push({
+        address,
+        length,
+        isDefault,
+        device: hop.dev,
+        viaGateway: hop.gateway !== undefined || hop.via !== undefined,
+        encapsulation: hop.encap ?? "",
+        source,
+        metric: metric ?? 0,
+      });
     }
   }
   return routes;

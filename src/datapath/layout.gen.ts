@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "8e9dab2d4f526cb6";
+export const FINGERPRINT = "00e7b6ec3843e0dc";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_set_retval"] as const;
@@ -606,6 +606,7 @@ export interface Settings {
   readonly uplink: number;
   readonly forwardMark: number;
   readonly handover: number;
+  readonly tunnel: number;
 }
 
 export const SETTINGS = {
@@ -620,6 +621,7 @@ export const SETTINGS = {
   uplink: 32,
   forwardMark: 36,
   handover: 40,
+  tunnel: 44,
 } as const;
 
 export function readSettings(bytes: Uint8Array, at = 0): Settings {
@@ -635,6 +637,7 @@ export function readSettings(bytes: Uint8Array, at = 0): Settings {
     uplink: view.getUint32(at + 32, true),
     forwardMark: view.getUint32(at + 36, true),
     handover: view.getUint32(at + 40, true),
+    tunnel: view.getUint32(at + 44, true),
   };
 }
 
@@ -651,6 +654,7 @@ export function writeSettings(bytes: Uint8Array, at: number, value: Settings): v
   view.setUint32(at + 32, value.uplink, true);
   view.setUint32(at + 36, value.forwardMark, true);
   view.setUint32(at + 40, value.handover, true);
+  view.setUint32(at + 44, value.tunnel, true);
 }
 
 /** struct slot, 8 bytes. */
@@ -1381,7 +1385,7 @@ export const LAYOUT: Layout = {
           "kind": "u32"
         },
         {
-          "name": "pad",
+          "name": "tunnel",
           "offset": 44,
           "size": 4,
           "kind": "u32"

@@ -1,5 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { defaultRouteAddresses, deviceForAddress, deviceRoles, snatSources } from "../../src/agent/device-roles.ts";
+import {
+  defaultRouteAddresses,
+  deviceForAddress,
+  deviceRoles,
+  snatSources,
+  tunnelOfRoutes,
+} from "../../src/agent/device-roles.ts";
 import type { Device, Network, Route } from "../../src/agent/network.ts";
 
 let nextIndex = 1;
@@ -28,6 +34,7 @@ function route(text: string, through: string, given: Partial<Route> = {}): Route
     isDefault: text.endsWith("/0"),
     device: through,
     viaGateway: false,
+    encapsulation: "",
     source: "",
     metric: 0,
     ...given,
@@ -176,5 +183,23 @@ describe("defaultRouteAddresses", () => {
   });
   it("knows nothing without a default route", () => {
     expect(defaultRouteAddresses({ devices: [NIC], routes: [LAN] })).toEqual({ device: "", addresses: [] });
+  });
+});
+
+describe("the tunnel of routes with an encapsulation of their own", () => {
+  const [one, other] = [device("vx0", { kind: "vxlan" }), device("vx1", { kind: "vxlan" })];
+  const encap = (through: string, encapsulation: string): Route =>
+    route("10.244.2.0/24", through, { viaGateway: true, encapsulation });
+
+  it.each([
+    ["none: none is needed", [LAN], 0, /^$/],
+    ["the device of them all", [LAN, encap("vx0", "ip"), encap("vx0", "ip6")], one.ifindex, /^$/],
+    ["none of several", [encap("vx1", "ip"), encap("vx0", "ip")], 0, /dropped .*several devices \(vx0, vx1\)/],
+    ["none for what only the stack applies", [encap("eth0", "seg6")], 0, /dropped .*'seg6' of a route by eth0/],
+  ] as const)("is %s", (_name, routes, ifindex, problem) => {
+    expect(tunnelOfRoutes({ devices: [NIC, one, other], routes })).toEqual({
+      ifindex,
+      problem: expect.stringMatching(problem),
+    });
   });
 });

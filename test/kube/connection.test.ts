@@ -338,7 +338,12 @@ describe("an exec plugin", () => {
     ["answers nothing of use", "echo '{\"status\":{}}'", {}, "neither a token nor a certificate"],
     ["has no status", "echo '{}'", {}, "it failed: "],
     ["hangs", "sleep 600", {}, "it did not end within 0.2 s"],
-    ["dies of a signal while another holds its output", "setsid sleep 2 & kill -9 $$", {}, "it did not end within 0.2 s"],
+    [
+      "dies of a signal while another holds its output",
+      "setsid sleep 2 & kill -9 $$",
+      {},
+      "it did not end within 0.2 s",
+    ],
     [
       "is missing",
       "",

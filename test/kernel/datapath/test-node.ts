@@ -290,6 +290,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     uplink: ifindex("up0"),
     forwardMark: 0,
     handover: 0,
+    tunnel: 0,
   });
 
   const verdictMap = dataplane.map("verdicts");

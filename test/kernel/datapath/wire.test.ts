@@ -7,7 +7,10 @@ import { once } from "node:events";
 import fs from "node:fs";
 import net from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { createAttachments } from "../../../src/datapath/attach.ts";
+import { tunnelOfRoutes } from "../../../src/agent/device-roles.ts";
+import { readNetwork } from "../../../src/agent/network.ts";
+import { type Attachments, createAttachments } from "../../../src/datapath/attach.ts";
+import { DEVICE, writeDevice } from "../../../src/datapath/layout.gen.ts";
 import { attachXdp, openObject } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { FAMILIES, type Family, objects, V4 } from "./conversation.ts";
@@ -25,6 +28,7 @@ const DIGEST = createHash("sha256").update(PATTERN).digest("hex");
 /** A LAN with a client, the node and another one; two pods on the node, of which one serves. */
 interface Wires extends Disposable {
   readonly node: TestNode;
+  readonly attachments: Attachments;
   readonly lan: Namespace;
   readonly client: Namespace;
   readonly remote: Namespace;
@@ -109,6 +113,7 @@ function createWires(): Wires {
     for (const namespace of [pod, backend]) namespace.run("ping", "-c", "1", "-w", "5", V4.bridge);
     return {
       node,
+      attachments,
       lan,
       client,
       remote,
@@ -328,6 +333,86 @@ describeKernel("on the wire", () => {
       await bulk(wires.client, family.node, 30080);
       await echo(wires.client, family, family.node, 30053);
       expect((node.verdicts().get("XDP VERDICT_FORWARD") ?? 0) - before).toBeGreaterThan(100);
+    });
+  });
+
+  // Trap C13: a lookup does not say where such a route leads, and redirected with a next hop a packet would leave without its tunnel.
+  describe("routes with an encapsulation of their own", () => {
+    const MACS = { node: "02:10:00:00:00:01", remote: "02:10:00:00:00:02" };
+    const INSIDE = { IPv4: "10.245.1.1", IPv6: "fd00:10:245:1::1" };
+    let tunnel: number;
+
+    beforeAll(() => {
+      const { node, remote } = wires;
+      offload(wires.senders, "on");
+      offload(wires.behind, "on");
+      const here = node.namespace;
+      here.ip(`link add vx0 address ${MACS.node} mtu 1450 type vxlan external dstport 4789`);
+      here.ip("link set vx0 up");
+      remote.ip(`link add vx0 address ${MACS.remote} mtu 1450 type vxlan id 7 remote 192.168.122.11 dstport 4789`);
+      remote.ip("link set vx0 up");
+      here.ip("addr add 10.245.1.1/32 dev vx0");
+      here.ip("addr add fd00:10:245:1::1/128 dev vx0 nodad");
+      for (const family of FAMILIES) {
+        const own = INSIDE[family.name];
+        const length = family === V4 ? 32 : 128;
+        const encapsulation = "encap ip id 7 dst 192.168.122.12";
+        const gateway = family === V4 ? "10.245.1.2" : "fe80::2";
+        here.ip(`route add ${family.there}/${length} via ${gateway} ${encapsulation} dev vx0 onlink`);
+        here.ip(`neigh replace ${gateway} lladdr ${MACS.remote} dev vx0 nud permanent`);
+        remote.ip(`route add ${own}/${length} dev vx0`);
+        remote.ip(`neigh replace ${own} lladdr ${MACS.node} dev vx0 nud permanent`);
+      }
+      tunnel = here.ifindex("vx0");
+      const value = new Uint8Array(DEVICE.size);
+      const mac = Uint8Array.from(MACS.node.split(":"), (part) => Number.parseInt(part, 16));
+      writeDevice(value, 0, { master: 0, flags: 0, mtu: 1450, mac, source4: INSIDE.IPv4, source6: INSIDE.IPv6 });
+      node.dataplane.map("devices").update(new Uint8Array(Uint32Array.of(tunnel).buffer), value);
+      here.inside(() =>
+        wires.attachments.attachDevice("vx0", tunnel, {
+          ingress: node.dataplane.program("tc_uplink_ingress"),
+          egress: node.dataplane.program("tc_uplink_egress"),
+        }),
+      );
+    });
+    beforeEach(() => wires.node.clearFlows());
+    /** Bytes that came out of the tunnel. */
+    const received = (): number => {
+      const [link] = JSON.parse(wires.remote.run("ip", "-j", "-s", "link", "show", "dev", "vx0"));
+      return link.stats64.rx.bytes;
+    };
+
+    it.each(FAMILIES.map((family) => [family.name, family] as const))(
+      "%s: packets go through the tunnel, when all such routes share it",
+      async (_name, family) => {
+        const { node, client } = wires;
+        node.settings({ tunnel });
+        await node.feed(objects(["there"]));
+        const before = received();
+        await bulk(client, family.node, 30080);
+        await echo(client, family, family.node, 30053);
+        expect(received() - before).toBeGreaterThan(BULK);
+        expect(node.flowTexts().filter((text) => text.includes(INSIDE[family.name]))).not.toEqual([]);
+      },
+    );
+
+    it("are read with their own destination, and lead to their tunnel", async () => {
+      const network = await wires.node.namespace.inside(readNetwork);
+      const wrapped = network.routes.filter(({ encapsulation }) => encapsulation !== "");
+      expect(wrapped.map(({ address, device, encapsulation }) => [address, device, encapsulation]).sort()).toEqual(
+        FAMILIES.map((family) => [family.there, "vx0", "ip"]).sort(),
+      );
+      expect(tunnelOfRoutes(network)).toEqual({ ifindex: tunnel, problem: "" });
+    });
+
+    it("are a drop with a name when no tunnel is known", async () => {
+      const { node, client } = wires;
+      node.settings({ tunnel: 0 });
+      await node.feed(objects(["there"]));
+      const before = node.verdicts().get("UPLINK_INGRESS DROP_NO_ROUTE") ?? 0;
+      const { error } = await attempt(client, V4.node, 30080);
+      expect(error).toBe("timeout");
+      expect(node.verdicts().get("UPLINK_INGRESS DROP_NO_ROUTE")).toBeGreaterThan(before);
     });
   });
 });
