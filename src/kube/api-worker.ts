@@ -10,6 +10,7 @@ import { apiNotices } from "./api-notices.ts";
 import { systemClock } from "./clock.ts";
 import { type Connection, createConnection } from "./connection.ts";
 import { createKnownObjects } from "./known-objects.ts";
+import { type KnownTotals, readKnownTotals, writeKnownTotals } from "./known-totals.ts";
 import { createOutbox } from "./outbox.ts";
 import { createReflector } from "./reflector.ts";
 import { RESOURCES, type ResourceName } from "./resources.ts";
@@ -30,6 +31,7 @@ const STATUS_SOON_MS = 20;
 /** Of each resource; more of them say nothing new. */
 const MOST_NOTICES = 1_000;
 
+const TOTALS_MS = 30_000;
 /** After the first lists. */
 const COLLECT_MS = 100;
 
@@ -43,7 +45,7 @@ function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
   parentPort?.postMessage(message, transfer);
 }
 
-function read(connection: Connection, { trustLists }: WorkerOptions): void {
+function read(connection: Connection, { trustLists, stateDir }: WorkerOptions): void {
   const clock = systemClock;
   const transport = createTransport(connection, `millrace/${VERSION}`);
   const endpoints = createApiEndpoints((urls) => connection.remember(urls));
@@ -55,6 +57,7 @@ function read(connection: Connection, { trustLists }: WorkerOptions): void {
       post({ type: "changes", packed, synced, digest }, buffersOf(packed));
     },
   });
+  const remembered = readKnownTotals(stateDir);
   const readers = RESOURCES.map((resource) => {
     const objects = createKnownObjects({
       kind: resource.kind,
@@ -64,6 +67,7 @@ function read(connection: Connection, { trustLists }: WorkerOptions): void {
         outbox.add(change);
       },
       trustLists,
+      remembered: remembered[resource.name] ?? 0,
     });
     const reflector = createReflector({
       resource,
@@ -77,6 +81,7 @@ function read(connection: Connection, { trustLists }: WorkerOptions): void {
     });
     return { name: resource.name, objects, reflector };
   });
+  let savedTotals = "";
   let synced = false;
   let told = "";
   let toldNotices = "";
@@ -86,8 +91,22 @@ function read(connection: Connection, { trustLists }: WorkerOptions): void {
     soon.restart();
     if (synced || !readers.every(({ reflector }) => reflector.stats().synced)) return;
     synced = true;
+    rememberTotals();
     outbox.synced();
     clock.after(COLLECT_MS, collectGarbage);
+    setInterval(rememberTotals, TOTALS_MS);
+  }
+
+  function rememberTotals(): void {
+    const totals: KnownTotals = Object.fromEntries(readers.map(({ name, objects }) => [name, objects.total()]));
+    const now = JSON.stringify(totals);
+    if (now === savedTotals) return;
+    try {
+      writeKnownTotals(stateDir, totals);
+      savedTotals = now;
+    } catch {
+      // Only a first list could miss it, and --state-dir is checked and named elsewhere.
+    }
   }
 
   function tell(): void {

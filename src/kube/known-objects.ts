@@ -11,6 +11,8 @@ export interface KnownObjectsOptions {
   readonly emit: (change: Change) => void;
   /** Every full list is applied as it is. */
   readonly trustLists: boolean;
+  /** Frontends or endpoints that a process before knew: what the first list is measured by. @default 0 */
+  readonly remembered?: number;
 }
 
 export type ListOutcome =
@@ -34,6 +36,8 @@ export interface KnownObjects {
   /** Goes up with each change of the notices. */
   noticesVersion(): number;
   count(): number;
+  /** Frontends of the Services, endpoints of the EndpointSlices. */
+  total(): number;
 }
 
 interface Known {
@@ -45,7 +49,13 @@ interface Known {
 
 type Sound = Extract<Taken, { outcome: "taken" }>;
 
-export function createKnownObjects({ kind, take, emit, trustLists }: KnownObjectsOptions): KnownObjects {
+export function createKnownObjects({
+  kind,
+  take,
+  emit,
+  trustLists,
+  remembered = 0,
+}: KnownObjectsOptions): KnownObjects {
   const known = new Map<ObjectKey, Known>();
   /** By key, with the number of the last list that had the object. */
   const complaints = new Map<ObjectKey, { readonly found: readonly Complaint[]; readonly list: number }>();
@@ -56,6 +66,8 @@ export function createKnownObjects({ kind, take, emit, trustLists }: KnownObject
   /** Of the list being read: objects that lost frontends or endpoints, to be applied when it is. */
   let shrunk = new Map<ObjectKey, Sound>();
   let held: Loss | undefined;
+  /** Until a first list was applied: how many there ought to be. */
+  let expected = remembered;
 
   function complain(key: ObjectKey, found: readonly Complaint[]): void {
     if (found.length === 0 && !complaints.has(key)) return;
@@ -109,13 +121,15 @@ export function createKnownObjects({ kind, take, emit, trustLists }: KnownObject
       const one = known.get(key);
       if (one !== undefined && one.list === list) lost.set(key, one.size - size);
     }
+    // Whose they were is not known any more.
+    if (expected > total) lost.set("", expected - total);
     return { before, lost };
   }
 
   return {
     listBegins() {
       list++;
-      before = total;
+      before = Math.max(total, expected);
       shrunk = new Map();
     },
     listed(object) {
@@ -149,6 +163,7 @@ export function createKnownObjects({ kind, take, emit, trustLists }: KnownObject
         return { outcome: "held", before, lost: lostTotal(loss) };
       }
       held = undefined;
+      expected = 0;
       for (const [key, one] of known) if (one.list !== list) remove(key);
       for (const one of shrunk.values()) put(one);
       for (const [key, one] of complaints) if (one.list !== list) complain(key, []);
@@ -178,5 +193,6 @@ export function createKnownObjects({ kind, take, emit, trustLists }: KnownObject
       ),
     noticesVersion: () => complaintsVersion,
     count: () => known.size,
+    total: () => total,
   };
 }

@@ -1,5 +1,5 @@
 // The whole way: an API server over HTTP, the thread that reads it, the events that the agent gets.
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -339,6 +339,37 @@ describe("a server in trouble", () => {
     await running.until(() => running.state().length === 0, 20_000);
     await running.until(() => statsOf(running.source, "services")?.heldLists === 1);
   }, 60_000);
+
+  it("whose first list lacks most of what an agent before had read is believed when a second list agrees", async () => {
+    const many = Array.from({ length: 80 }, (_, i) => object("Service", service(`s${i}`)));
+    const server = await serve({}, many);
+    const stateDir = await temporaryDirectory();
+    const first = await run(server, { stateDir });
+    await first.until(() => first.source.status().synced);
+    await first.source.stop();
+    for (let i = 0; i < 60; i++) server.delete("services", `default/s${i}`);
+    const second = await run(server, { stateDir });
+    await second.until(() => reasons(second.source.notices()).includes("list-held"));
+    expect(second.batches.some(({ synced }) => synced)).toBe(false);
+    await second.until(() => second.source.status().synced, 20_000);
+    expect(second.state()).toHaveLength(20);
+    expect(statsOf(second.source, "services")).toMatchObject({ heldLists: 1 });
+    await second.source.stop();
+    const third = await run(server, { stateDir });
+    await third.until(() => third.source.status().synced);
+    expect(statsOf(third.source, "services")).toMatchObject({ heldLists: 0 });
+  }, 60_000);
+
+  it("is believed at once by an agent whose memory of it is unusable", async () => {
+    const server = await serve({}, WEB);
+    const stateDir = await temporaryDirectory();
+    for (const text of ["", "[1]", "null", '{"services":"many","endpointslices":-3}']) {
+      await writeFile(join(stateDir, "api-totals.json"), text);
+      const running = await run(server, { stateDir });
+      await running.until(() => running.source.status().synced, 3_000);
+      await running.source.stop();
+    }
+  });
 });
 
 describe("a thread that is lost", () => {
