@@ -1,7 +1,7 @@
 // The agent's answers about itself: status, Services, backends, flows and counters, made from the model and the maps when they
 // are asked for. Changes nothing.
 import type { Dataplane } from "../datapath/dataplane.ts";
-import { listFlows } from "../datapath/flow-table.ts";
+import { type FlowRecord, listFlows } from "../datapath/flow-table.ts";
 import { FINGERPRINT, HOOK_VALUES, VERDICT_VALUES } from "../datapath/layout.gen.ts";
 import { announcerOf } from "../l2/eligibility.ts";
 import { VERSION } from "../lib/version.ts";
@@ -19,6 +19,7 @@ import type {
   AgentStatus,
   AgentView,
   BackendView,
+  FlowFilter,
   FlowView,
   ServiceView,
   VerdictCount,
@@ -241,33 +242,36 @@ export function createAgentView(parts: ViewParts): AgentView {
     }
   }
 
-  function flows(filter: { address?: string; service?: string; limit: number }): FlowView[] {
+  function* flows({ address, service, limit }: FlowFilter): Iterable<FlowView | undefined> {
     const names = new Map<number, string>();
-    for (const view of model.servicePorts())
-      names.set(view.serviceId, `${view.service}:${view.portName === "" ? view.port : view.portName}`);
-    const nameOf = (id: number): string => names.get(id) ?? `#${id}`;
-    return listFlows(dataplane, state.hz, filter.limit, (flow) => {
-      if (
-        filter.address !== undefined &&
-        ![flow.client, flow.frontend, flow.backend].some(({ address }) => address === filter.address)
-      )
-        return false;
-      return (
-        filter.service === undefined ||
-        nameOf(flow.serviceId).startsWith(`${filter.service}:`) ||
-        nameOf(flow.serviceId) === filter.service
-      );
-    }).map((flow) => ({
-      protocol: flow.protocol,
-      client: hostAndPort(flow.client.address, flow.client.port),
-      frontend: hostAndPort(flow.frontend.address, flow.frontend.port),
-      backend: hostAndPort(flow.backend.address, flow.backend.port),
-      sourceTranslation: flow.source === undefined ? "" : hostAndPort(flow.source.address, flow.source.port),
-      service: nameOf(flow.serviceId),
-      state: flow.state,
-      idleMs: flow.idleMs,
-      table: flow.table,
-    }));
+    const nameOf = (id: number): string => {
+      const known = names.get(id);
+      if (known !== undefined) return known;
+      const view = model.serviceById(id);
+      const name =
+        view === undefined ? `#${id}` : `${view.service}:${view.portName === "" ? view.port : view.portName}`;
+      names.set(id, name);
+      return name;
+    };
+    const isWanted = ({ client, frontend, backend, serviceId }: FlowRecord): boolean => {
+      if (address !== undefined && ![client, frontend, backend].some((end) => end.address === address)) return false;
+      const name = nameOf(serviceId);
+      return service === undefined || name === service || name.startsWith(`${service}:`);
+    };
+    const endText = (end: FlowRecord["client"]): string => hostAndPort(end.address, end.port);
+    for (const flow of listFlows(dataplane, state.hz, limit, isWanted)) {
+      yield flow && {
+        protocol: flow.protocol,
+        client: endText(flow.client),
+        frontend: endText(flow.frontend),
+        backend: endText(flow.backend),
+        sourceTranslation: flow.source === undefined ? "" : endText(flow.source),
+        service: nameOf(flow.serviceId),
+        state: flow.state,
+        idleMs: flow.idleMs,
+        table: flow.table,
+      };
+    }
   }
 
   function counters(): AgentCounters {

@@ -157,7 +157,8 @@ export interface AgentView {
   services(): Iterable<ServiceView>;
   /** Likewise, by service id and slot. */
   backends(): Iterable<BackendView>;
-  flows(filter: FlowFilter): readonly FlowView[];
+  /** Likewise, in no order; undefined: none yet, but a reader may pause. */
+  flows(filter: FlowFilter): Iterable<FlowView | undefined>;
   counters(): AgentCounters;
   /**
    * Of all Service ports. Each step reads one row of a map, and other work may be done between two: what changes meanwhile is

@@ -116,33 +116,32 @@ export function readHz(dataplane: Dataplane): number {
   return [100, 250, 300, 1000].sort((a, b) => error(a) - error(b))[0]!;
 }
 
-/** Up to `limit` flows that `wanted` accepts. */
-export function listFlows(
+/** So many rows are looked at between two turns for others. */
+const LISTING_STEP = 256;
+
+/** Up to `limit` flows that `wanted` accepts, read as they are taken; undefined where others may have their turn. */
+export function* listFlows(
   dataplane: Dataplane,
   hz: number,
   limit: number,
   wanted: (flow: FlowRecord) => boolean,
-): FlowRecord[] {
+): Generator<FlowRecord | undefined> {
   const now = readClocks(dataplane).jiffies;
-  const found: FlowRecord[] = [];
+  let found = 0;
   for (const table of TABLES) {
-    for (const chunk of dataplane.map(table).batches()) {
+    for (const chunk of dataplane.map(table).batches(LISTING_STEP)) {
       for (let i = 0; i < chunk.count; i++) {
         if (chunk.values[i * FLOW.size + FLOW.answer] !== 0) continue;
-        const record = recordOf(
-          table,
-          readTuple(chunk.keys, i * TUPLE.size),
-          readFlow(chunk.values, i * FLOW.size),
-          now,
-          hz,
-        );
+        const key = readTuple(chunk.keys, i * TUPLE.size);
+        const record = recordOf(table, key, readFlow(chunk.values, i * FLOW.size), now, hz);
         if (record === undefined || !wanted(record)) continue;
-        found.push(record);
-        if (found.length >= limit) return found;
+        yield record;
+        found++;
+        if (found >= limit) return;
       }
+      yield undefined;
     }
   }
-  return found;
 }
 
 export interface SweepResult {

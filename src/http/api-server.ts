@@ -94,8 +94,10 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
   app.get("/api/v1/flows", async (request, reply) => sendArray(reply, view.flows(flowFilter(request))));
 }
 
-function* backendsOf(view: AgentView, service: string | undefined): Iterable<BackendView> {
-  for (const backend of view.backends()) if (service === undefined || backend.service === service) yield backend;
+function* backendsOf(view: AgentView, service: string | undefined): Iterable<BackendView | undefined> {
+  for (const backend of view.backends()) {
+    yield service === undefined || backend.service === service ? backend : undefined;
+  }
 }
 
 /** The query's parameters, each at most once and of those that the path knows. @throws Failure "usage" */
@@ -142,21 +144,31 @@ function serviceKey(text: string): string {
 }
 
 /** Streams a JSON array in pieces, so that a hundred thousand backends never hold the loop up. */
+/** Sends a JSON array, in slices of time; an undefined item is none, and a place to pause. */
 function sendArray(reply: FastifyReply, items: Iterable<unknown>): FastifyReply {
-  return reply.type("application/json; charset=utf-8").send(Readable.from(arrayText(items)));
+  const iterator = items[Symbol.iterator]();
+  // What goes wrong before there is anything to send still has a status of its own.
+  const first = iterator.next();
+  return reply.type("application/json; charset=utf-8").send(Readable.from(arrayText(iterator, first)));
 }
 
-async function* arrayText(items: Iterable<unknown>): AsyncGenerator<string> {
+async function* arrayText(items: Iterator<unknown>, first: IteratorResult<unknown>): AsyncGenerator<string> {
   const slices = createTimeSlices();
   let text = "[";
-  let isFirst = true;
-  for (const item of items) {
-    text += isFirst ? JSON.stringify(item) : `,${JSON.stringify(item)}`;
-    isFirst = false;
-    if (!slices.isOver()) continue;
-    yield text;
-    text = "";
-    await slices.next();
+  let separator = "";
+  try {
+    for (let item = first; item.done !== true; item = items.next()) {
+      if (item.value !== undefined) {
+        text += separator + JSON.stringify(item.value);
+        separator = ",";
+      }
+      if (!slices.isOver()) continue;
+      yield text;
+      text = "";
+      await slices.next();
+    }
+  } finally {
+    items.return?.();
   }
   yield `${text}]\n`;
 }

@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { FlowFilter } from "../../src/agent/view.ts";
+import type { FlowFilter, FlowView } from "../../src/agent/view.ts";
 import { askAgent } from "../../src/cli/api-client.ts";
 import { createApiServer, namesThisMachine } from "../../src/http/api-server.ts";
 import { Failure } from "../../src/lib/errors.ts";
@@ -99,6 +99,50 @@ describe("the API", () => {
     clearInterval(ticking);
     expect([answer.length, answer.at(-1)?.index]).toEqual([100_000, 99_999]);
     expect(turns).toBeGreaterThan(10);
+  });
+});
+
+describe("what is filtered", () => {
+  const LOOKED_AT = 50_000;
+
+  it("lets the loop turn while nothing matches", async () => {
+    let turns = 0;
+    let turnsAtEnd = 0;
+    function* flows(): Iterable<FlowView | undefined> {
+      for (let i = 0; i < LOOKED_AT; i++) yield busy(i);
+      turnsAtEnd = turns;
+      yield flowView();
+    }
+    // A row of a map that is read and is none of those asked for.
+    const busy = (i: number): undefined => {
+      for (let x = 0; x < 200; x++) Math.hypot(i, x);
+    };
+    const server = apiServer(agentView({ flows }));
+    await server.listen();
+    const ticking = setInterval(() => turns++, 1);
+    expect(await askAgent(server.socketPath, "/api/v1/flows")).toEqual([flowView()]);
+    clearInterval(ticking);
+    expect(turnsAtEnd).toBeGreaterThan(3);
+  });
+
+  it("has a status of its own when reading fails at its start", async () => {
+    const { app } = apiServer(
+      agentView({
+        // biome-ignore lint/correctness/useYield: it fails before there is anything
+        *flows() {
+          throw new Failure("kernel", "flows", "could not read flows");
+        },
+      }),
+    );
+    const response = await app.inject("/api/v1/flows");
+    expect([response.statusCode, response.json().code]).toEqual([500, "kernel"]);
+  });
+
+  it("leaves out backends of other Services", async () => {
+    const backends = [backendView({ service: "default/a" }), backendView({ service: "default/web" })];
+    const { app } = apiServer(agentView({ backends: () => backends }));
+    expect((await app.inject("/api/v1/backends?service=web")).json()).toEqual([backends[1]]);
+    expect((await app.inject("/api/v1/backends?service=none")).body).toBe("[]\n");
   });
 });
 
