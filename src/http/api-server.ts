@@ -143,8 +143,10 @@ function serviceKey(text: string): string {
   return text.includes("/") ? text : `default/${text}`;
 }
 
-/** Streams a JSON array in pieces, so that a hundred thousand backends never hold the loop up. */
-/** Sends a JSON array, in slices of time; an undefined item is none, and a place to pause. */
+/**
+ * Streams a JSON array in slices of time, so that a hundred thousand backends never hold the loop up. An undefined item is none,
+ * and a place to pause.
+ */
 function sendArray(reply: FastifyReply, items: Iterable<unknown>): FastifyReply {
   const iterator = items[Symbol.iterator]();
   // What goes wrong before there is anything to send still has a status of its own.
