@@ -202,10 +202,12 @@ describe("a bad object", () => {
       ["EndpointSlice default/web-1", "ports[0].port", "wrong-type"],
       ["EndpointSlice default/web-2", "endpoints[0].addresses[0]", "endpoint-refused"],
     ]);
+    // Notices and changes come by themselves.
+    await running.until(() => running.state().length === 3);
     expect(running.state()).toEqual([WEB_STATE[0], "EndpointSlice default/web-2 10.244.1.8", WEB_STATE[1]]);
     server.put(object("EndpointSlice", slice("web-1", { addresses: ["10.244.1.9"] })));
     server.delete("endpointslices", "default/web-2");
-    await running.until(() => running.source.notices().length === 0);
+    await running.until(() => running.source.notices().length === 0 && running.state().length === 2);
     expect(running.state()[0]).toBe("EndpointSlice default/web-1 10.244.1.9");
   });
 });
@@ -353,10 +355,10 @@ describe("a server in trouble", () => {
     expect(second.batches.some(({ synced }) => synced)).toBe(false);
     await second.until(() => second.source.status().synced, 20_000);
     expect(second.state()).toHaveLength(20);
-    expect(statsOf(second.source, "services")).toMatchObject({ heldLists: 1 });
+    await second.until(() => statsOf(second.source, "services")?.heldLists === 1);
     await second.source.stop();
     const third = await run(server, { stateDir });
-    await third.until(() => third.source.status().synced);
+    await third.until(() => statsOf(third.source, "services")?.synced === true);
     expect(statsOf(third.source, "services")).toMatchObject({ heldLists: 0 });
   }, 60_000);
 
