@@ -1,14 +1,18 @@
 // Two groups: unit tests side by side; tests that meet the kernel (namespaces, programs, sysctls) one file after another.
 // Tests that need a real cluster are apart: test/cluster/vitest.config.ts.
 import { defineConfig } from "vitest/config";
+import { threadBundles } from "./test/thread-bundles.ts";
 
 const KERNEL = ["test/kernel/**/*.test.ts", "test/lab/**/*.test.ts", "test/**/*.kernel.test.ts"];
+
+const plugins = [threadBundles()];
 
 export default defineConfig({
   test: {
     pool: "forks",
     projects: [
       {
+        plugins,
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
@@ -18,6 +22,7 @@ export default defineConfig({
         },
       },
       {
+        plugins,
         test: {
           name: "kernel",
           include: KERNEL,

@@ -4,14 +4,11 @@ import { existsSync } from "node:fs";
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { build, type Plugin } from "esbuild";
+import { replaceStarted, startedFiles } from "./started-modules.ts";
 
 const root = resolve(import.meta.dirname, "..");
 const dist = join(root, "dist");
 const staging = join(root, `build/dist-${process.pid}`);
-
-/** `new URL(…, import.meta.url)`, and within it the file of a module that is started: a worker, or a process of the lab. */
-const MODULE_URL = /new URL\(([^;]*?),\s*import\.meta\.url,?\s*\)/g;
-const MODULE_FILE = /"(\.{1,2}\/[^"]+)\.[jt]s"/g;
 
 /** The source that a path in `file` means, and its name in dist/. */
 function startedModule(file: string, path: string): { source: string; name: string } {
@@ -25,13 +22,11 @@ async function entryPoints(): Promise<Map<string, string>> {
   const entries = new Map([["millrace", join(root, "src/main.ts")]]);
   const sources = (await filesBelow(join(root, "src"))).filter((path) => path.endsWith(".ts"));
   for (const file of sources.map((path) => join(root, "src", path))) {
-    for (const [, expression = ""] of (await readFile(file, "utf8")).matchAll(MODULE_URL)) {
-      for (const [, path = ""] of expression.matchAll(MODULE_FILE)) {
-        const { source, name } = startedModule(file, path);
-        const other = entries.get(name) ?? source;
-        if (other !== source) throw new Error(`${other} and ${source} would both become ${name}.mjs`);
-        entries.set(name, source);
-      }
+    for (const path of startedFiles(await readFile(file, "utf8"))) {
+      const { source, name } = startedModule(file, path);
+      const other = entries.get(name) ?? source;
+      if (other !== source) throw new Error(`${other} and ${source} would both become ${name}.mjs`);
+      entries.set(name, source);
     }
   }
   return entries;
@@ -43,9 +38,7 @@ const startedModules: Plugin = {
   setup(context) {
     context.onLoad({ filter: /\/src\/.*\.ts$/ }, async ({ path: file }) => ({
       loader: "ts",
-      contents: (await readFile(file, "utf8")).replace(MODULE_URL, (url) =>
-        url.replace(MODULE_FILE, (_, path: string) => `"./${startedModule(file, path).name}.mjs"`),
-      ),
+      contents: replaceStarted(await readFile(file, "utf8"), (path) => `./${startedModule(file, path).name}.mjs`),
     }));
   },
 };

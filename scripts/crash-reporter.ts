@@ -2,15 +2,7 @@
 // which test, and by which signal or status. Says so on standard error, and writes it to the file that CRASH_REPORT names.
 import type { ChildProcess } from "node:child_process";
 import { subscribe } from "node:diagnostics_channel";
-import { writeFileSync } from "node:fs";
 import type { Reporter, TestCase, TestModule } from "vitest/node";
-
-export interface CrashReport {
-  /** Files whose process died, relative to the project. */
-  readonly files: readonly string[];
-  /** What vitest calls unhandled errors: one for each process that died, and others. */
-  readonly errors: number;
-}
 
 export default class CrashReporter implements Reporter {
   readonly #running = new Map<TestModule, string>();
@@ -38,14 +30,10 @@ export default class CrashReporter implements Reporter {
     this.#running.delete(module);
   }
 
-  onTestRunEnd(_: readonly TestModule[], unhandled: readonly unknown[]): void {
+  onTestRunEnd(): void {
     for (const [module, last] of this.#running) {
       const deaths = this.#deaths.join(", ");
       process.stderr.write(`died: ${module.relativeModuleId}, last begun: ${last}; processes that ended: ${deaths}\n`);
     }
-    const path = process.env["CRASH_REPORT"];
-    const files = [...this.#running.keys()].map((module) => module.relativeModuleId);
-    if (path !== undefined)
-      writeFileSync(path, JSON.stringify({ files, errors: unhandled.length } satisfies CrashReport));
   }
 }

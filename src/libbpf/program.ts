@@ -2,7 +2,7 @@
 import { Failure } from "../lib/errors.ts";
 import { Command, nameOf, PROGRAM_TYPES, type ProgramType } from "./constants.ts";
 import { closeDescriptor, duplicateDescriptor, fixedText, infoOf, openPinned, pinDescriptor } from "./descriptor.ts";
-import { kernelError } from "./errno.ts";
+import { EINTR, kernelError } from "./errno.ts";
 import { addressOf, bpfCall } from "./native.ts";
 
 export interface TestRun {
@@ -31,6 +31,7 @@ export interface TestResult {
 
 const LIVE_FRAMES = 2;
 const HEADROOM = 256;
+const MOST_TRIES = 10;
 
 /** A program whose descriptor is open. Made by openPinnedProgram, or owned by a BpfObject. */
 export class BpfProgram implements Disposable {
@@ -68,7 +69,7 @@ export class BpfProgram implements Disposable {
     return this.#fd < 0;
   }
 
-  /** Runs the program in the kernel on a made-up packet. Throws KernelError: ENOTSUPP for types without test run, EINVAL for a context field that cannot be set. */
+  /** Runs the program in the kernel on a made-up packet; once more from the start when a signal interrupts repetitions. Throws KernelError: ENOTSUPP for types without test run, EINVAL for a context field that cannot be set. */
   testRun(run: TestRun = {}): TestResult {
     const flags = run.flags ?? 0;
     const repeat = run.repeat ?? 1;
@@ -95,7 +96,11 @@ export class BpfProgram implements Disposable {
     view.setUint32(64, flags, true);
     view.setUint32(68, run.cpu ?? 0, true);
     view.setUint32(72, run.batchSize ?? 0, true);
-    const result = bpfCall(Command.progTestRun, attributes);
+    let result: number;
+    // The kernel breaks repeated runs off for a signal, which is handled on the way back from the call.
+    let tries = 0;
+    do result = bpfCall(Command.progTestRun, attributes);
+    while (result === -EINTR && ++tries < MOST_TRIES);
     if (result < 0) throw kernelError("test-run the program", this.name, -result);
     return {
       retval: view.getInt32(4, true),

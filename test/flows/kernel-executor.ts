@@ -148,7 +148,8 @@ export function runSockets(node: TestNode, client: Namespace, flowCase: FlowCase
       if (refusal !== "ECONNREFUSED") throw new Error(`refused, but connect() said ${refusal || "yes"}`);
       verdicts.add("refuse");
     } else if (counted("VERDICT_CONNECT")) {
-      if (refusal !== "" || real === undefined) throw new Error(`served, but connect() said ${refusal}`);
+      if (refusal !== "") throw new Error(`served, but connect() said ${refusal}`);
+      if (real === undefined) throw new Error("served, but the kernel lists no such socket");
       if (told !== undefined && (told.address !== to.address || told.port !== to.port))
         throw new Error(`getpeername() told ${told.address}:${told.port}`);
       backends.add(endpointText(real.address, real.port));

@@ -33,7 +33,8 @@ function enter(path: string): void {
   }
 }
 
-const PREFIX = "mlrd";
+/** No other tests' namespaces begin so. */
+const PREFIX = "mldp";
 
 function isAlive(pid: number): boolean {
   try {
@@ -52,7 +53,7 @@ function removeLeftovers(): void {
       return pid !== undefined && !isAlive(Number.parseInt(pid, 36));
     });
   if (fs.existsSync("/run/netns")) {
-    for (const name of left("/run/netns", /^mlrd([0-9a-z]+)x[0-9a-z]+$/)) execFileSync("ip", ["netns", "del", name]);
+    for (const name of left("/run/netns", /^mldp([0-9a-z]+)x[0-9a-z]+$/)) execFileSync("ip", ["netns", "del", name]);
   }
   for (const directory of ["/sys/fs/bpf", os.tmpdir()]) {
     if (!fs.existsSync(directory)) continue;
