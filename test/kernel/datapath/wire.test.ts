@@ -239,6 +239,16 @@ async function attempt(from: Namespace, address: string, port: number): Promise<
   return { error, ms: performance.now() - start };
 }
 
+/** XDP on the node's uplink, and one that passes all at its other end, as a veth needs it. */
+function attachXdpTo({ lan, node }: Wires): Disposable {
+  using parts = new DisposableStack();
+  const passing = parts.use(openObject(PASS_OBJECT));
+  passing.load();
+  parts.use(lan.inside(() => attachXdp(passing.program("xdp_pass"), lan.ifindex("lan0"))));
+  parts.use(node.namespace.inside(() => attachXdp(node.dataplane.program("xdp_uplink"), node.ifindex("up0"))));
+  return parts.move();
+}
+
 const MODES = [
   { name: "offload on", senders: "on", behind: "on" },
   { name: "offload off behind the programs", senders: "on", behind: "off" },
@@ -323,12 +333,7 @@ describeKernel("on the wire", () => {
       const { node } = wires;
       node.clearFlows();
       await node.feed(objects(["there"]));
-      using passing = openObject(PASS_OBJECT);
-      passing.load();
-      const { lan } = wires;
-      using far = lan.inside(() => attachXdp(passing.program("xdp_pass"), lan.ifindex("lan0")));
-      using near = node.namespace.inside(() => attachXdp(node.dataplane.program("xdp_uplink"), node.ifindex("up0")));
-      expect([far, near]).toHaveLength(2);
+      using _xdp = attachXdpTo(wires);
       const before = node.verdicts().get("XDP VERDICT_FORWARD") ?? 0;
       await bulk(wires.client, family.node, 30080);
       await echo(wires.client, family, family.node, 30053);
@@ -393,6 +398,22 @@ describeKernel("on the wire", () => {
         await echo(client, family, family.node, 30053);
         expect(received() - before).toBeGreaterThan(BULK);
         expect(node.flowTexts().filter((text) => text.includes(INSIDE[family.name]))).not.toEqual([]);
+      },
+    );
+
+    it.each(FAMILIES.map((family) => [family.name, family] as const))(
+      "%s: XDP leaves such packets to tc as they came",
+      async (_name, family) => {
+        offload(wires.senders, "off");
+        const { node, client } = wires;
+        node.settings({ tunnel });
+        await node.feed(objects(["there"]));
+        using _xdp = attachXdpTo(wires);
+        const [before, forwarded] = [received(), node.verdicts().get("XDP VERDICT_FORWARD") ?? 0];
+        await bulk(client, family.node, 30080);
+        await echo(client, family, family.node, 30053);
+        expect(received() - before).toBeGreaterThan(BULK);
+        expect(node.verdicts().get("XDP VERDICT_FORWARD") ?? 0).toBe(forwarded);
       },
     );
 
