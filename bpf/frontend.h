@@ -45,7 +45,7 @@ static __always_inline __u32 address_roles(const struct address *address)
 
 static __always_inline bool address_in_service_range(const struct address *address)
 {
-	for (__u32 i = 0; i < 4; i++) {
+	for (__u32 i = 0; i < SERVICE_RANGES; i++) {
 		__u32 index = i;
 		struct service_range *range = bpf_map_lookup_elem(&service_ranges, &index);
 

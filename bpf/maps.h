@@ -82,10 +82,12 @@ struct {
 	__type(value, __u32); /* enum address_role */
 } addresses SEC(".maps");
 
+#define SERVICE_RANGES 8
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 8);
+	__uint(max_entries, SERVICE_RANGES);
 	__type(key, __u32);
 	__type(value, struct service_range);
 } service_ranges SEC(".maps");

@@ -7,7 +7,7 @@ import { announcerOf } from "../l2/eligibility.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
 import type { Model } from "../model/model.ts";
-import type { Notice, ObjectKey, Service } from "../model/objects.ts";
+import { type Notice, type ObjectKey, PENDING_REASONS, type Service } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
 import type { NodeNetwork } from "./node-network.ts";
@@ -299,12 +299,5 @@ export function createAgentView(parts: ViewParts): AgentView {
   };
 }
 
-/** Reasons for which the allocator left a LoadBalancer Service without an address. */
-const LB_REASONS: ReadonlySet<string> = new Set([
-  "no-pool",
-  "pool-exhausted",
-  "not-in-pool",
-  "address-in-use",
-  "wrong-class",
-  "wrong-pool",
-]);
+/** What the allocator says of a LoadBalancer Service that it left without an address. */
+const LB_REASONS: ReadonlySet<string> = new Set(PENDING_REASONS);

@@ -23,7 +23,7 @@ import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { type Network, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
-import type { AgentOptions } from "./options.ts";
+import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { reservePorts } from "./reserved-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import type { AgentStatus, AgentView } from "./view.ts";
@@ -144,7 +144,9 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const attachments = createAttachments({ pinDir: options.pinDir, stateDir: options.stateDir });
   const network = createNodeNetwork(dataplane, attachments, { named: options.devices, xdp: options.xdp }, log);
   const announcer = createAnnouncer(dataplane, createLog("l2"));
-  const serviceRanges = options.serviceClusterIpRange.map(parsePrefix).filter((range) => range !== undefined);
+  const serviceRanges = clusterRangesOf(options)
+    .map(parsePrefix)
+    .filter((range) => range !== undefined);
   const model = createModel({ nodeName: options.nodeName, capacity: dataplane.capacity, serviceRanges });
 
   const claims = createClaims(options.nodeName, model, network);

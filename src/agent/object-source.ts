@@ -4,7 +4,7 @@ import type { Address } from "../lib/address.ts";
 import { createLog } from "../lib/log.ts";
 import type { ObjectEvent } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
-import type { AgentOptions } from "./options.ts";
+import { type AgentOptions, clusterRangesOf } from "./options.ts";
 
 /** This machine as a Node, for clusters that have no Node object of its name. */
 export interface OwnNode {
@@ -27,7 +27,7 @@ export async function createObjectSource(options: AgentOptions, ownNode: OwnNode
 
 async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<ObjectSource> {
   const { createDnsServer, createManifestSource } = await import("../standalone/mod.ts");
-  const { clusterDomain, readOnly, stateDir, serviceClusterIpRange, serviceNodePortRange } = options;
+  const { clusterDomain, readOnly, stateDir, serviceNodePortRange } = options;
   const dns =
     readOnly || ownNode.addresses.length === 0
       ? undefined
@@ -36,7 +36,7 @@ async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<
     paths: options.manifests,
     readOnly,
     stateDir,
-    serviceClusterIpRange,
+    serviceClusterIpRange: clusterRangesOf(options),
     serviceNodePortRange,
     ownNode,
     dns: dns === undefined ? undefined : { addresses: dns.addresses, port: dns.port, nodeName: options.nodeName },

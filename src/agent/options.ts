@@ -19,6 +19,7 @@ export interface AgentOptions {
   readonly pinDir: string;
   /** Uplinks by name; empty means found by itself. */
   readonly devices: readonly string[];
+  /** Empty when it is not given: see `clusterRangesOf`. */
   readonly serviceClusterIpRange: readonly string[];
   readonly serviceNodePortRange: { readonly first: number; readonly last: number };
   readonly clusterDomain: string;
@@ -41,4 +42,15 @@ export interface AgentOptions {
     readonly flows: number;
     readonly openings: number;
   };
+}
+
+/**
+ * The ranges of cluster addresses that are known without ServiceCIDR objects. An API server that has none, or withholds them, may
+ * use any range: what is dropped as a free Service address there would be somebody's own network.
+ */
+export function clusterRangesOf({
+  serviceClusterIpRange,
+  manifests,
+}: Pick<AgentOptions, "serviceClusterIpRange" | "manifests">): readonly string[] {
+  return serviceClusterIpRange.length > 0 || manifests.length === 0 ? serviceClusterIpRange : ["10.96.0.0/12"];
 }

@@ -86,8 +86,9 @@ function snatPortRange(text: string): { first: number; last: number } {
 
 function clusterRanges(text: string): string[] {
   const ranges = items(text);
+  if (ranges.length === 0) return [];
   const families = ranges.map((range) => (range.includes("/") ? parseRange(range)?.family : undefined));
-  if (ranges.length < 1 || ranges.length > 2 || families.includes(undefined) || families[0] === families[1]) {
+  if (ranges.length > 2 || families.includes(undefined) || families[0] === families[1]) {
     throw new WrongValue("one CIDR, or one of each family (10.96.0.0/12,fd00:10:96::/112)");
   }
   return ranges.map((range) => {
@@ -223,8 +224,8 @@ export const SETTINGS: readonly Setting[] = [
     name: "service-cluster-ip-range",
     placeholder: "CIDR",
     list: true,
-    default: "10.96.0.0/12",
-    help: "range of the cluster addresses, one for each family",
+    defaultText: "with manifests 10.96.0.0/12, else what the API's ServiceCIDRs say",
+    help: "range of the cluster addresses, one for each family; its addresses that no Service has are nobody's",
     read: (text) => ({ serviceClusterIpRange: clusterRanges(text) }),
   }),
   setting({

@@ -59,8 +59,6 @@ const ROLES_BYTES = 4;
 /** Which half of a slot's word is which, on a machine of this byte order. */
 const SLOT_BACKEND = endianness() === "LE" ? 0 : 1;
 const SLOT_GENERATION = 1 - SLOT_BACKEND;
-/** How many service ranges the programs look at. */
-const RANGES = 4;
 const E2BIG = 7;
 const WINDOWS = ["external", "internal", "cluster"] as const;
 
@@ -284,8 +282,7 @@ export function createDataplane(
   }
 
   function setRanges(list: readonly PrefixRange[]): void {
-    const limit = Math.min(RANGES, ranges.length);
-    for (let i = 0; i < limit; i++) {
+    for (let i = 0; i < ranges.length; i++) {
       const at = ranges.at(i);
       const used = ranges.word(i, SERVICE_RANGE.used);
       const range = list[i];
@@ -540,6 +537,7 @@ export function createDataplane(
       slots: slots.length,
       backends: backends.length,
       services: serviceStats.maxEntries,
+      serviceRanges: ranges.length,
     },
     map,
     program,

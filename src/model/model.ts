@@ -459,6 +459,8 @@ export function createModel(config: ModelConfig): Model {
     notices() {
       const notices: Notice[] = [];
       for (const owner of owners.values()) for (const notice of owner.notices) notices.push(notice);
+      const beyond = serviceRanges().slice(config.capacity.serviceRanges);
+      if (beyond.length > 0) notices.push(tooManyRanges(beyond, config.capacity.serviceRanges));
       return notices;
     },
     *servicePorts() {
@@ -492,6 +494,18 @@ export function createModel(config: ModelConfig): Model {
       services: tables.services.used,
       frontends: tables.frontends.size,
     }),
+  };
+}
+
+function tooManyRanges(beyond: readonly PrefixRange[], most: number): Notice {
+  const texts = beyond.map(({ address, length }) => `${address}/${length}`).join(", ");
+  return {
+    object: "ServiceCIDR",
+    file: "",
+    field: "spec.cidrs",
+    reason: "too-many-service-ranges",
+    message: `could not keep more than ${most} ranges of cluster addresses: addresses of ${texts} that no Service has are not dropped`,
+    severity: "warning",
   };
 }
 

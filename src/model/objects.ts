@@ -183,3 +183,17 @@ export interface Notice {
   readonly message: string;
   readonly severity: "info" | "warning" | "error";
 }
+
+/** Why a LoadBalancer Service is left without an address: reasons of notices. */
+export const PENDING_REASONS = [
+  "no-pool",
+  "unknown-pool",
+  "pool-exhausted",
+  "not-in-pool",
+  "address-in-use",
+  "pool-not-allowed",
+  "wrong-family",
+  "wrong-class",
+  "invalid-request",
+] as const;
+export type PendingReason = (typeof PENDING_REASONS)[number];

@@ -138,4 +138,6 @@ export interface Capacity {
   readonly slots: number;
   readonly backends: number;
   readonly services: number;
+  /** Ranges of cluster addresses. */
+  readonly serviceRanges: number;
 }

@@ -11,7 +11,7 @@ import {
   rangeContains,
   unusableReason,
 } from "../lib/address.ts";
-import type { AddressPool } from "../model/objects.ts";
+import type { AddressPool, PendingReason } from "../model/objects.ts";
 import { own, type ServiceObject } from "../wire/kubernetes.ts";
 import { matchesSelector } from "../wire/label-selector.ts";
 import type { Work } from "./portions.ts";
@@ -20,17 +20,6 @@ export interface PoolHolding {
   readonly addresses: readonly Address[];
   readonly pool: string;
 }
-
-export type PendingReason =
-  | "no-pool"
-  | "unknown-pool"
-  | "pool-exhausted"
-  | "not-in-pool"
-  | "address-in-use"
-  | "pool-not-allowed"
-  | "wrong-family"
-  | "wrong-class"
-  | "invalid-request";
 
 export type PoolOutcome =
   | { readonly assigned: PoolHolding }

@@ -52,7 +52,7 @@ function bench() {
     routes: [],
   };
   const roles = new Map<number, "uplink" | "pod">([[2, "uplink"]]);
-  const capacity = { frontends: 64, rows: 64, slots: 64, backends: 64, services: 64 };
+  const capacity = { frontends: 64, rows: 64, slots: 64, backends: 64, services: 64, serviceRanges: 8 };
   const model = createModel({ nodeName: "node1", capacity, serviceRanges: [] });
   const around = { network: () => network, roles: () => roles } as Parameters<typeof createClaims>[2];
   const claims = createClaims("node1", model, around);

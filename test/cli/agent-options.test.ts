@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { configReference } from "../../scripts/docs.ts";
+import { clusterRangesOf } from "../../src/agent/options.ts";
 import { mergeOptions, parseConfig, readAgentOptions, readConfigFile } from "../../src/cli/agent-options.ts";
 import { cgroup2Mount } from "../../src/cli/cgroup2.ts";
 import { environmentName, SETTINGS } from "../../src/cli/settings.ts";
@@ -19,6 +20,16 @@ function merge(
   return mergeOptions({ flags, environment, configFile: "/etc/m.yaml" }, file, machine);
 }
 
+describe("the known ranges of cluster addresses", () => {
+  it.each([
+    ["are kube-proxy's default with manifests", { manifests: "/etc/millrace" }, ["10.96.0.0/12"]],
+    ["are none in a cluster, whose ServiceCIDRs tell", {}, []],
+    ["are those that are given", { "service-cluster-ip-range": "10.43.0.0/16" }, ["10.43.0.0/16"]],
+  ] as const)("%s", (_name, flags, ranges) => {
+    expect(clusterRangesOf(merge(flags))).toEqual(ranges);
+  });
+});
+
 describe("the agent's options", () => {
   it("are these by default", () => {
     expect(merge()).toEqual({
@@ -32,7 +43,7 @@ describe("the agent's options", () => {
       cgroup: "/sys/fs/cgroup",
       pinDir: "/sys/fs/bpf/millrace",
       devices: [],
-      serviceClusterIpRange: ["10.96.0.0/12"],
+      serviceClusterIpRange: [],
       serviceNodePortRange: { first: 30000, last: 32767 },
       clusterDomain: "cluster.local",
       sockets: "auto",
@@ -102,7 +113,6 @@ describe("the agent's options", () => {
     ["service-cluster-ip-range", "10.96.0.0", "one CIDR"],
     ["service-cluster-ip-range", "10.96.0.0/33", "one CIDR"],
     ["service-cluster-ip-range", "10.0.0.0/8,11.0.0.0/8", "one of each family"],
-    ["service-cluster-ip-range", "", "one CIDR"],
     ["manifests", "/a,,/b", "--manifests must be directories or files: current value is '/a,,/b'"],
     ["kubeconfig", "admin.conf", "--kubeconfig must be an absolute path: current value is 'admin.conf'"],
     ["apiserver", "10.0.0.1:6443", "--apiserver must be https://HOST:PORT, or http:// for tests"],

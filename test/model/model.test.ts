@@ -571,6 +571,18 @@ describe("what can be read", () => {
     expect(ranges()).toMatchObject({ ranges: [{ address: "10.96.0.0", length: 12 }] });
   });
 
+  test("ranges beyond what the maps hold are named", () => {
+    const model = createModel({ nodeName: "node1", capacity: { ...CAPACITY, serviceRanges: 2 }, serviceRanges: [] });
+    const cidrs = (...list: string[]) =>
+      model.update([{ kind: "ServiceCIDR", key: "more", object: { name: "more", cidrs: list } }]);
+    cidrs("10.0.0.0/16", "10.1.0.0/16");
+    expect(model.notices()).toEqual([]);
+    cidrs("10.0.0.0/16", "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16");
+    expect(model.notices()).toMatchObject([
+      { reason: "too-many-service-ranges", message: expect.stringContaining("10.2.0.0/16, 10.3.0.0/16") },
+    ]);
+  });
+
   test("a plan in parts ends in the same maps", () => {
     const objects = {
       nodes: [node(1), node(2)],

@@ -282,6 +282,7 @@ test("with tables that are nearly full every prefix is safe and nothing leaks", 
       slots: 8 + random.below(12),
       backends: 6 + random.below(12),
       services: 4 + random.below(6),
+      serviceRanges: 8,
     };
     live(random, capacity, (maps, model, plan) => {
       full += model.notices().filter(({ reason }) => reason === "table-full").length;

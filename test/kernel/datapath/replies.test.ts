@@ -220,6 +220,18 @@ describeKernel("replies", () => {
         expect(node.run(program, own, { device })).toMatchObject({ verdict: "VERDICT_NEXT", packet: own });
       });
 
+      it(`${family.name} ${name}: eight ranges of cluster addresses are looked at`, async () => {
+        await node.feed(objects(["here"]));
+        const base = (i: number): Address => (family === V4 ? `10.${200 + i}.0.0` : `fd00:10:${200 + i}::`);
+        const ranges = Array.from({ length: 9 }, (_, i) => ({ address: base(i), length: family === V4 ? 16 : 112 }));
+        await node.dataplane.apply([{ op: "set-service-ranges", ranges }]);
+        const verdicts = ranges.map(({ address }) => {
+          const to = { address: address.replace(/0$|$/, "9"), port: 80 };
+          return node.run(program, send(start, "TCP", from, to), { device }).verdict;
+        });
+        expect(verdicts).toEqual([...new Array(8).fill("DROP_FREE_SERVICE_ADDRESS"), "VERDICT_NEXT"]);
+      });
+
       it(`${family.name} ${name}: fragments of what is translated are dropped by name`, async () => {
         await node.feed(objects(["here"]));
         const drop = { action: ACTION.shot, verdict: "DROP_FRAGMENT" };
