@@ -13,23 +13,23 @@ const run = (command: string, ...args: string[]): Promise<{ readonly ok: boolean
     });
   });
 
-function rules(mark: number): readonly (readonly string[])[] {
+type Rule = readonly string[];
+
+const commented = (comment: string, ...matches: Rule): Rule => [
+  "-m",
+  "comment",
+  "--comment",
+  comment,
+  ...matches,
+  "-j",
+  "ACCEPT",
+];
+
+const ANSWERS = commented(COMMENT_ANSWERS, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED");
+
+function markedRule(mark: number): Rule {
   const hex = `0x${mark.toString(16)}`;
-  return [
-    ["-m", "comment", "--comment", COMMENT, "-m", "mark", "--mark", `${hex}/${hex}`, "-j", "ACCEPT"],
-    [
-      "-m",
-      "comment",
-      "--comment",
-      COMMENT_ANSWERS,
-      "-m",
-      "conntrack",
-      "--ctstate",
-      "RELATED,ESTABLISHED",
-      "-j",
-      "ACCEPT",
-    ],
-  ];
+  return commented(COMMENT, "-m", "mark", "--mark", `${hex}/${hex}`);
 }
 
 export interface ForwardRules {
@@ -48,7 +48,7 @@ export async function ensureForwardRules(mark: number): Promise<ForwardRules> {
     const chain = await run(command, "-S", "FORWARD");
     if (!chain.ok || !chain.text.startsWith("-P FORWARD DROP")) continue;
     needed = true;
-    for (const rule of rules(mark)) {
+    for (const rule of [markedRule(mark), ANSWERS]) {
       if ((await run(command, "-C", "FORWARD", ...rule)).ok) continue;
       const added = await run(command, "-I", "FORWARD", ...rule);
       if (!added.ok)
@@ -58,27 +58,25 @@ export async function ensureForwardRules(mark: number): Promise<ForwardRules> {
   return { needed, problem };
 }
 
-/** Takes every rule with our comment out, whatever its mark. Returns what was removed. */
+/** Takes every rule with our comments out: the marked ones whatever their mark, those for answers also where they stand alone. */
 export async function removeForwardRules(): Promise<string[]> {
   const removed: string[] = [];
   for (const command of ["iptables", "ip6tables"]) {
-    for (const mark of await marksInUse(command)) {
-      for (const rule of rules(mark)) {
-        while ((await run(command, "-D", "FORWARD", ...rule)).ok) removed.push(`${command} rule in FORWARD`);
-      }
+    const chain = await run(command, "-S", "FORWARD");
+    if (!chain.ok) continue;
+    for (const rule of oursIn(chain.text)) {
+      while ((await run(command, "-D", "FORWARD", ...rule)).ok) removed.push(`${command} rule in FORWARD`);
     }
   }
   return removed;
 }
 
-/** Marks of the rules that are ours, from the chain's listing. */
-async function marksInUse(command: string): Promise<number[]> {
-  const chain = await run(command, "-S", "FORWARD");
-  if (!chain.ok) return [];
+/** The rules that are ours, each once, from the chain's listing. */
+function oursIn(listing: string): readonly Rule[] {
   const marks = new Set<number>();
-  for (const line of chain.text.split("\n")) {
+  for (const line of listing.split("\n")) {
     const mark = line.includes(COMMENT) ? /--mark (0x[0-9a-f]+)/.exec(line)?.[1] : undefined;
     if (mark !== undefined) marks.add(Number(mark));
   }
-  return [...marks];
+  return [...[...marks].map(markedRule), ...(listing.includes(COMMENT_ANSWERS) ? [ANSWERS] : [])];
 }

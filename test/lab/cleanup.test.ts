@@ -1,8 +1,9 @@
 // After `millrace cleanup` a machine is as it was before the agent: no map, program, link or pin of ours, no qdisc that only
-// we needed, the reserved ports as somebody else had them, no multicast group. What is others' stays.
-import { existsSync, readdirSync } from "node:fs";
+// we needed, the reserved ports as somebody else had them, no multicast group, no rule in iptables. What is others' stays.
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, onTestFinished } from "vitest";
 import { objectPath } from "../../src/datapath/objects.ts";
 import {
   attachClsact,
@@ -13,8 +14,9 @@ import {
   queryTcx,
 } from "../../src/libbpf/mod.ts";
 import { bpfCall } from "../../src/libbpf/native.ts";
+import { createNamespace, type Namespace } from "../kernel/datapath/namespace.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
-import { until } from "./traffic/test-lab.ts";
+import { type Ran, run, until } from "./traffic/test-lab.ts";
 import { sentenceOf, TestMachine } from "./traffic/test-machine.ts";
 
 const OBJECTS = `
@@ -58,6 +60,12 @@ function ids(kind: keyof typeof NEXT_ID): Set<number> {
   }
   return found;
 }
+
+const FIREWALLS = ["iptables", "ip6tables"] as const;
+const MARKED = '-A FORWARD -m comment --comment "millrace: translated packets" -m mark --mark 0x1000/0x1000 -j ACCEPT';
+const ANSWERS =
+  '-A FORWARD -m comment --comment "millrace: their answers" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT';
+const OTHERS = "-A FORWARD -i other0 -j ACCEPT";
 
 interface Left {
   readonly maps: readonly number[];
@@ -218,4 +226,105 @@ describeKernel("cleanup", () => {
     await second.stop();
     await machine.cleanup();
   });
+
+  /** All rules of a firewall that forwards nothing but what one rule of somebody else's lets through. */
+  const closeForward = (): readonly string[] => {
+    for (const firewall of FIREWALLS) {
+      machine.net.run(firewall, "-P", "FORWARD", "DROP");
+      machine.net.run(firewall, ...OTHERS.split(" "));
+    }
+    return rules();
+  };
+  const rules = (): string[] => FIREWALLS.map((firewall) => machine.net.run(firewall, "-S"));
+  const forward = (firewall: string): string[] => machine.net.run(firewall, "-S", "FORWARD").trim().split("\n");
+
+  it("takes the rules out that let translated packets through a FORWARD chain whose policy is DROP", async () => {
+    const before = closeForward();
+    const agent = machine.start({ flags: FLAGS });
+    await agent.healthy();
+    for (const firewall of FIREWALLS) expect(forward(firewall)).toEqual(["-P FORWARD DROP", ANSWERS, MARKED, OTHERS]);
+    await agent.stop();
+    const { stdout } = await machine.cleanup();
+    for (const firewall of FIREWALLS)
+      expect(stdout.match(new RegExp(`^removed ${firewall} rule in FORWARD$`, "gm"))).toHaveLength(2);
+    expect(rules()).toEqual(before);
+    expect((await machine.cleanup()).stdout).toBe("nothing to remove\n");
+  });
+
+  it("takes either of the two rules out where somebody deleted the other, whatever the mark", async () => {
+    const before = closeForward();
+    const agent = machine.start({ flags: [...FLAGS, "--forward-mark", "0x20000"] });
+    await agent.healthy();
+    await agent.stop();
+    const marked = MARKED.replaceAll("0x1000", "0x20000");
+    const cases = { iptables: { deleted: "2", left: ANSWERS }, ip6tables: { deleted: "1", left: marked } };
+    for (const firewall of FIREWALLS) {
+      expect(forward(firewall)).toEqual(["-P FORWARD DROP", ANSWERS, marked, OTHERS]);
+      const { deleted, left } = cases[firewall];
+      machine.net.run(firewall, "-D", "FORWARD", deleted);
+      expect(forward(firewall)).toEqual(["-P FORWARD DROP", left, OTHERS]);
+    }
+    expect((await machine.cleanup()).status).toBe(0);
+    expect(rules()).toEqual(before);
+  });
+
+  it("takes out rules without which no translated packet gets through that chain, and with which nothing else does", async () => {
+    const { net } = machine;
+    const outside = neighbour();
+    const pod = neighbour();
+    net.ip(`link set far0 netns ${outside.name}`);
+    outside.ip("addr add 192.168.122.77/24 dev far0");
+    outside.ip("link set far0 up");
+    outside.ip("route add 10.244.1.0/24 via 192.168.122.11");
+    net.ip(`link add pod0 type veth peer name eth0 netns ${pod.name}`);
+    net.ip("addr add 10.244.1.1/32 dev pod0");
+    net.ip("link set pod0 up");
+    net.ip("route add 10.244.1.2/32 dev pod0");
+    pod.ip("addr add 10.244.1.2/32 dev eth0");
+    pod.ip("link set eth0 up");
+    pod.ip("route add 10.244.1.1/32 dev eth0");
+    pod.ip("route add default via 10.244.1.1");
+    serveIn(pod);
+    const ask = (from: Namespace, address: string): Promise<Ran> =>
+      run("nsenter", [`--net=/run/netns/${from.name}`, "--", "curl", "-s", "-m", "2", `http://${address}/`]);
+    const TIMED_OUT = 28;
+    await until("the server", async () => ((await ask(pod, "10.244.1.2")).stdout === "here" ? true : undefined));
+    expect((await ask(outside, "10.244.1.2")).stdout).toBe("here");
+    writeFileSync(
+      join(machine.manifests, "objects.yaml"),
+      OBJECTS.replace("ip: 192.168.122.77", "ip: 10.244.1.2, nodeName: node1"),
+    );
+    closeForward();
+
+    const without = machine.start({ flags: [...FLAGS, "--forward-mark", "0"] });
+    await without.healthy();
+    expect((await ask(outside, "192.168.122.11:30080")).status).toBe(TIMED_OUT);
+    await without.stop();
+    const agent = machine.start({ flags: FLAGS });
+    await agent.healthy();
+    expect((await ask(outside, "192.168.122.11:30080")).stdout).toBe("here");
+    expect((await ask(outside, "10.244.1.2")).status).toBe(TIMED_OUT);
+    await agent.stop();
+    expect((await machine.cleanup()).status).toBe(0);
+  });
 });
+
+/** A namespace that goes with the test. */
+function neighbour(): Namespace {
+  const net = createNamespace();
+  onTestFinished(() => net[Symbol.dispose]());
+  return net;
+}
+
+/** Answers "here" on port 80 in `net` until the test ends. */
+function serveIn(net: Namespace): void {
+  const program = `require("node:http").createServer((_, answer) => answer.end("here")).listen(80)`;
+  const server = spawn("nsenter", [`--net=/run/netns/${net.name}`, "--", process.execPath, "-e", program], {
+    stdio: "ignore",
+  });
+  const ended = new Promise((resolve) => server.on("close", resolve));
+  onTestFinished(async () => {
+    server.kill("SIGKILL");
+    await ended;
+  });
+}
