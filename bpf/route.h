@@ -146,12 +146,8 @@ static __always_inline enum verdict redirect_to_tunnel(ctx_t *ctx, struct pkt *p
 static __always_inline enum verdict redirect_by_route(ctx_t *ctx, struct pkt *p, const struct bpf_fib_lookup *fib,
 						      const struct device *out, long result, const __u32 link)
 {
-	if (result == BPF_FIB_LKUP_RET_UNSUPP_LWT)
-		return redirect_to_tunnel(ctx, p, fib);
-	if (out && (out->flags & DEVICE_NO_LINK_HEADER))
-		return redirect_to_neighbour(ctx, p, fib);
 	if (!link) {
-		/* From a device without a link header to one that has it: make room first. */
+		/* From a device without a link header: every redirect takes off, or writes, as much. */
 		if (bpf_skb_change_head(ctx, ETH_HLEN, 0))
 			return DROP_REWRITE;
 		struct ethhdr *eth = ctx_at(ctx, 0, sizeof(*eth));
@@ -160,6 +156,10 @@ static __always_inline enum verdict redirect_by_route(ctx_t *ctx, struct pkt *p,
 			return DROP_REWRITE;
 		eth->h_proto = p->v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 	}
+	if (result == BPF_FIB_LKUP_RET_UNSUPP_LWT)
+		return redirect_to_tunnel(ctx, p, fib);
+	if (out && (out->flags & DEVICE_NO_LINK_HEADER))
+		return redirect_to_neighbour(ctx, p, fib);
 	if (result == BPF_FIB_LKUP_RET_NO_NEIGH)
 		return redirect_to_neighbour(ctx, p, fib);
 	if (!write_macs(ctx, fib->dmac, fib->smac))

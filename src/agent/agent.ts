@@ -69,6 +69,11 @@ function machineNotice(object: string, reason: string, message: string): Notice 
   return { object, file: "", field: "", reason, message, severity: "warning" };
 }
 
+/** Some device has no link header: overlays of CNIs, WireGuard, tun. They come when they like. */
+function needsL3({ devices }: Network): boolean {
+  return devices.some(({ linkType }) => linkType !== "ether" && linkType !== "loopback");
+}
+
 function checkMachine(options: AgentOptions): void {
   if (!isCgroup2(options.cgroup)) {
     throw new Failure(
@@ -126,13 +131,12 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const { source } = objects;
   const syncs = createSyncRecorder();
   let { read } = begun;
-  const noHeader = read.devices.some((device) => device.linkType !== "ether" && device.linkType !== "loopback");
   const began = performance.now();
   const loaded = await loadDataplaneAsync({
     pinDir: options.pinDir,
     stateDir: options.stateDir,
     mapSizes: options.mapSizes,
-    l3: noHeader,
+    l3: needsL3(read),
     xdp: true,
   });
   const { dataplane } = loaded;
@@ -362,7 +366,9 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
 
   const watch = watchNetwork(() => {
     readNetwork()
-      .then((fresh) => {
+      .then(async (fresh) => {
+        if (signal.aborted) return;
+        if (needsL3(fresh)) await loaded.loadL3();
         // An answer that comes while the agent ends finds its maps closed.
         if (signal.aborted) return;
         read = fresh;

@@ -70,6 +70,8 @@ export interface Loaded {
   catchUp(): void;
   /** Catches up and takes the maps of other layouts away: call it when every link runs this build's programs. */
   removeOldLayouts(): void;
+  /** Loads the programs for devices without a link header when they were left out, in a thread of its own. */
+  loadL3(): Promise<void>;
   close(): void;
 }
 
@@ -506,6 +508,15 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
       }
       copiedAt = began;
     };
+    let l3: Promise<void> | undefined;
+    const loadL3 = async (): Promise<void> => {
+      using object = openForLoad("tc");
+      configure(object);
+      for (const program of object.programs()) object.setAutoload(program, L3_PROGRAMS.has(program));
+      giveMaps(object);
+      await object.loadAsync();
+      for (const name of L3_PROGRAMS) programs.set(name, object.program(name).duplicate());
+    };
     return {
       dataplane,
       adopted: adopted || oldLayouts.length > 0,
@@ -516,6 +527,15 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
       removeOldLayouts() {
         catchUp();
         for (const { directory } of oldLayouts) removePins(directory);
+      },
+      loadL3() {
+        if (options.l3) return Promise.resolve();
+        // A failure is tried again by whoever asks next.
+        l3 ??= loadL3().catch((error: unknown) => {
+          l3 = undefined;
+          throw error;
+        });
+        return l3;
       },
       close: () => dataplane.close(),
     };
