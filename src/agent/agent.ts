@@ -14,6 +14,7 @@ import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
+import { cgroupProblem } from "./cgroup-root.ts";
 import { createClaims } from "./claims.ts";
 import { defaultRouteAddresses, tunnelOfRoutes } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
@@ -163,6 +164,8 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       `the pinned map ${map} keeps its size of ${dataplane.map(map).maxEntries} entries; 'millrace cleanup' and a start give it the new one`,
     ),
   );
+  const notRoot = cgroupProblem(options.cgroup);
+  if (notRoot !== "") startNotices.push(machineNotice(`Cgroup ${options.cgroup}`, "cgroup-not-root", notRoot));
   let forward = await ensureForwardRules(options.forwardMark);
   let ipsec = "";
   const checkIpsec = (): void => {
