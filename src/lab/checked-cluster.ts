@@ -41,6 +41,8 @@ export interface CheckedCluster {
   readonly inForceMs: number;
   /** The longest time that a name may lead to what was before; 0 where none is kept. */
   readonly namesInForceMs: number;
+  /** A pod that ended may stay in a slice for a while, as one that serves nothing. */
+  readonly endedPodsStay: boolean;
   readonly loadBalancing?: LoadBalancing;
   /** Whether the cluster knows this kind of object in this version. */
   takes(object: KubernetesObject): boolean;

@@ -20,6 +20,7 @@ const OUTSIDE_HOST = { name: "outside-web", address: "110.242.68.3" };
 export class CheckedLab implements CheckedCluster {
   readonly inForceMs = 1000;
   readonly namesInForceMs = 0;
+  readonly endedPodsStay = false;
   readonly loadBalancing: LoadBalancing = { holders: (client, address) => this.#arpHolders(client, address) };
   readonly #session: LabSession;
 

@@ -33,10 +33,13 @@ export const jobs: Group = {
         expect(open.length === 0, open.join(", "));
       });
       await eventually(cluster.inForceMs, () => story.allRefused(story.insiders, to, 80));
-      // Kubernetes keeps the endpoint of a pod that ended, as one that is not ready.
       const left = (await cluster.slices("demo-jobs")).flatMap(({ endpoints }) => endpoints ?? []);
       const serving = left.filter(({ conditions }) => conditions?.ready !== false || conditions.serving !== false);
       expect(serving.length === 0, `${serving.length} endpoints of the slices of demo-jobs still serve`);
+      expect(
+        cluster.endedPodsStay || left.length === 0,
+        `${left.length} endpoints are left in the slices of demo-jobs`,
+      );
     });
     await story.delete("15-job");
     await cluster.delete([service]);

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { POD_NETWORK, POD_NETWORK6 } from "../../src/lab/addressing.ts";
 import { millraceCommand } from "../../src/lab/programs.ts";
-import { SERVICE_RANGES } from "./addressing.ts";
+
 import type { ApiClient } from "./api-client.ts";
 import { type Authority, type Identity, writeKubeconfig } from "./certificates.ts";
 import type { ClusterNode } from "./cluster-node.ts";
@@ -59,7 +59,6 @@ function agentCommand(node: ClusterNode, { agentFlags, dist }: ProxySettings): s
     "pin-dir": "/sys/fs/bpf/millrace",
     "state-dir": "/var/lib/millrace",
     "api-socket": "/run/millrace/api.sock",
-    "service-cluster-ip-range": SERVICE_RANGES.join(","),
   });
   return millraceCommand(["run", ...own, ...agentFlags], dist === "" ? DIST : dist);
 }

@@ -38,6 +38,7 @@ export class RealCluster implements CheckedCluster {
   readonly inForceMs = 15_000;
   /** CoreDNS keeps an answer for 5 s, and one that there is no such name too. */
   readonly namesInForceMs = 15_000;
+  readonly endedPodsStay = true;
   readonly #cluster: Cluster;
   readonly #names: PodNames;
   readonly #joined: ClusterNode[] = [];
