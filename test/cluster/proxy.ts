@@ -3,7 +3,6 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { POD_NETWORK, POD_NETWORK6 } from "../../src/lab/addressing.ts";
 import { millraceCommand } from "../../src/lab/programs.ts";
-
 import type { ApiClient } from "./api-client.ts";
 import { type Authority, type Identity, writeKubeconfig } from "./certificates.ts";
 import type { ClusterNode } from "./cluster-node.ts";
