@@ -1,6 +1,6 @@
 // Where iptables forwards nothing by default (Docker sets that policy), translated packets are accepted by their mark and their
 // answers by conntrack's state, as kube-proxy's own rules did. Rules carry a comment and are taken out by `cleanup`. A drop in
-// another nftables chain is not undone by an accept here: that is its owner's to open.
+// another nftables chain is not undone by an accept here: that is its owner's to open, and named.
 import { execFile } from "node:child_process";
 
 const COMMENT = "millrace: translated packets";
@@ -8,10 +8,12 @@ const COMMENT_ANSWERS = "millrace: their answers";
 
 const run = (command: string, ...args: string[]): Promise<{ readonly ok: boolean; readonly text: string }> =>
   new Promise((resolve) => {
-    execFile(command, ["--wait", "5", ...args], (error, stdout, stderr) => {
+    execFile(command, args, (error, stdout, stderr) => {
       resolve({ ok: error === null, text: error === null ? stdout : stderr.trim() || error.message });
     });
   });
+
+const iptables = (command: string, ...args: string[]): ReturnType<typeof run> => run(command, "--wait", "5", ...args);
 
 type Rule = readonly string[];
 
@@ -35,37 +37,69 @@ function markedRule(mark: number): Rule {
 export interface ForwardRules {
   /** Translated packets must carry the mark. */
   readonly needed: boolean;
-  /** Why a rule could not be added, "" when all went well. */
+  /** Why translated packets may not be forwarded, "" when nothing is in their way. */
   readonly problem: string;
 }
 
-/** Adds the rules where a FORWARD policy is DROP and they are missing. Without iptables there is nothing to do. */
+/** iptables and the family and table that its nftables variant has the chain in. */
+const COMMANDS = [
+  ["iptables", "ip filter FORWARD"],
+  ["ip6tables", "ip6 filter FORWARD"],
+] as const;
+
+/** Adds the rules where a FORWARD policy is DROP and they are missing. Without iptables and nftables there is nothing to do. */
 export async function ensureForwardRules(mark: number): Promise<ForwardRules> {
-  let needed = false;
-  let problem = "";
-  if (mark === 0) return { needed, problem };
-  for (const command of ["iptables", "ip6tables"]) {
-    const chain = await run(command, "-S", "FORWARD");
+  if (mark === 0) return { needed: false, problem: "" };
+  const problems: string[] = [];
+  const handled = new Set<string>();
+  for (const [command, itsChain] of COMMANDS) {
+    const chain = await iptables(command, "-S", "FORWARD");
     if (!chain.ok || !chain.text.startsWith("-P FORWARD DROP")) continue;
-    needed = true;
+    handled.add(itsChain);
     for (const rule of [markedRule(mark), ANSWERS]) {
-      if ((await run(command, "-C", "FORWARD", ...rule)).ok) continue;
-      const added = await run(command, "-I", "FORWARD", ...rule);
+      if ((await iptables(command, "-C", "FORWARD", ...rule)).ok) continue;
+      const added = await iptables(command, "-I", "FORWARD", ...rule);
       if (!added.ok)
-        problem = `could not let translated packets through ${command}'s FORWARD chain, whose policy is DROP: ${added.text}`;
+        problems.push(
+          `could not let translated packets through ${command}'s FORWARD chain, whose policy is DROP: ${added.text}`,
+        );
     }
   }
-  return { needed, problem };
+  const chains = await run("nft", "-j", "list", "chains");
+  const others = chains.ok ? droppingChains(chains.text).filter((chain) => !handled.has(chain)) : [];
+  const hex = `0x${mark.toString(16)}`;
+  for (const chain of others)
+    problems.push(
+      `the nftables chain ${chain} drops what it does not accept: let it accept translated packets (meta mark & ${hex} == ${hex}) and their answers (ct state established,related), if it does not`,
+    );
+  return { needed: handled.size + others.length > 0, problem: problems.join("; ") };
+}
+
+interface NftChain {
+  readonly family: string;
+  readonly table: string;
+  readonly name: string;
+  readonly hook?: string;
+  readonly policy?: string;
+}
+
+/** "inet firewall forward": base chains of the forward hook that drop by default, from the text of `nft -j list chains`. */
+export function droppingChains(text: string): string[] {
+  const { nftables } = JSON.parse(text) as { readonly nftables: readonly { readonly chain?: NftChain }[] };
+  const chains = nftables.flatMap(({ chain }) => chain ?? []);
+  return chains
+    .filter(({ family, hook, policy }) => /^(ip6?|inet)$/.test(family) && hook === "forward" && policy === "drop")
+    .map(({ family, table, name }) => `${family} ${table} ${name}`);
 }
 
 /** Takes every rule with our comments out: the marked ones whatever their mark, those for answers also where they stand alone. */
 export async function removeForwardRules(): Promise<string[]> {
   const removed: string[] = [];
-  for (const command of ["iptables", "ip6tables"]) {
-    const chain = await run(command, "-S", "FORWARD");
+  for (const [command] of COMMANDS) {
+    const chain = await iptables(command, "-S", "FORWARD");
     if (!chain.ok) continue;
     for (const rule of oursIn(chain.text)) {
-      while ((await run(command, "-D", "FORWARD", ...rule)).ok) removed.push(`${command} rule in FORWARD`);
+      while ((await iptables(command, "-D", "FORWARD", ...rule)).ok) removed.push(`${command} rule in FORWARD`);
     }
   }
   return removed;
