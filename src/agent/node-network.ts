@@ -66,6 +66,8 @@ export function createNodeNetwork(
   let attaching = false;
   const attached = new Map<number, { readonly name: string; readonly role: DeviceRole }>();
   const failures = new Map<number, Notice>();
+  /** Programs that somebody took off and that could not be brought back, by object. */
+  let missing: ReadonlyMap<string, Notice> = new Map();
   const written = new Map<number, string>();
   let settings: Notice[] = [];
 
@@ -180,7 +182,21 @@ export function createNodeNetwork(
         });
       }
     }
-    attachments.reassert();
+    reassert();
+  }
+
+  function reassert(): void {
+    const before = missing;
+    const found = new Map<string, Notice>();
+    for (const { device, restored, error } of attachments.reassert()) {
+      if (restored.length > 0) log.warn({ device, programs: restored }, "somebody took programs off: they are back");
+      if (error === undefined) continue;
+      const object = device === "" ? "Programs of sockets" : `Device ${device}`;
+      if (!before.has(object)) log.error({ device, err: error }, "somebody took programs off: they cannot be put back");
+      const message = error instanceof Error ? error.message : String(error);
+      found.set(object, { object, file: "", field: "", reason: "not-attached", message, severity: "error" });
+    }
+    missing = found;
   }
 
   /** Without forwarding on the device that a packet came in by, no route is found for it. */
@@ -230,7 +246,10 @@ export function createNodeNetwork(
     },
     network: () => network,
     roles: () => roles,
-    isAttached: (ifindex) => attached.has(ifindex),
-    notices: () => [...failures.values(), ...settings],
+    isAttached(ifindex) {
+      const found = attached.get(ifindex);
+      return found !== undefined && !missing.has(`Device ${found.name}`);
+    },
+    notices: () => [...failures.values(), ...missing.values(), ...settings],
   };
 }

@@ -31,6 +31,8 @@ const PLACE = { handle: 0x4d69, priority: 1 } as const;
 const PLACE_BEHIND = { handle: 0x4d69, priority: 2 } as const;
 const PLACES = [PLACE, PLACE_BEHIND] as const;
 const DIRECTIONS = ["ingress", "egress"] as const;
+/** What ingress opens finds its way back. */
+const ANSWERS_FIRST = ["egress", "ingress"] as const;
 
 export interface TcPrograms {
   readonly ingress: BpfProgram;
@@ -41,6 +43,16 @@ export interface AttachedDevice {
   readonly name: string;
   readonly ifindex: number;
   readonly programs: readonly string[];
+}
+
+/** What somebody had taken off a device, or off the cgroup. */
+export interface Reassertion {
+  /** "" for the programs of sockets. */
+  readonly device: string;
+  /** What is back: "ingress", "egress", names of programs of sockets. */
+  readonly restored: readonly string[];
+  /** Why something did not come back; undefined when all did. */
+  readonly error: unknown;
 }
 
 export interface Attachments {
@@ -62,8 +74,11 @@ export interface Attachments {
   beginHandover(switched: () => void): void;
   /** Takes the programs of the build before off: at ingress of all uplinks at once, then the rest. To be called without a handover too. */
   finishHandover(): void;
-  /** Puts ours back to the head of ingress and the tail of egress when another program came before or behind. */
-  reassert(): void;
+  /**
+   * Brings back what somebody took off, and puts ours back to the head of ingress and the tail of egress when another program
+   * came before or behind. Never throws: what fails at one device is told, and the others are served.
+   */
+  reassert(): readonly Reassertion[];
   /** Drops pins whose device or cgroup is gone, and devices not in `ifindexes`. */
   sweep(ifindexes: ReadonlySet<number>): void;
   devices(): readonly AttachedDevice[];
@@ -108,14 +123,19 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
   mkdirSync(linksDirectory, { recursive: true, mode: 0o700 });
   const links = new Map<string, BpfLink>();
   const records = new Map<number, DeviceRecord>();
+  let sockets: { readonly cgroup: string; readonly programs: readonly BpfProgram[] } = { cgroup: "", programs: [] };
   const ownQdiscs = readOwnQdiscs(stateDir);
 
+  const pathOf = (pin: string): string => join(linksDirectory, pin);
   // A bpffs takes no dots in names, and VLAN devices have them.
-  const pathOf = (pin: string): string => join(linksDirectory, pin.replaceAll(".", "+"));
-  const tcPin = (name: string, ifindex: number, direction: Direction): string => `tcx-${name}-${ifindex}-${direction}`;
-  const xdpPin = (name: string, ifindex: number): string => `xdp-${name}-${ifindex}`;
+  const pinName = (name: string): string => name.replaceAll(".", "+");
+  const tcPin = (name: string, ifindex: number, direction: Direction): string =>
+    `tcx-${pinName(name)}-${ifindex}-${direction}`;
+  const xdpPin = (name: string, ifindex: number): string => `xdp-${pinName(name)}-${ifindex}`;
 
   function drop(pin: string): void {
+    // A link that is only unpinned and closed goes later, by a work queue, and its program cannot be attached again until then.
+    links.get(pin)?.detach();
     links.get(pin)?.close();
     links.delete(pin);
     if (existsSync(pathOf(pin))) unpin(pathOf(pin));
@@ -229,22 +249,46 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
     if (handover === undefined) detachClsact(ifindex, direction, PLACE_BEHIND);
   }
 
-  function reassertDirection({ name, ifindex, programs }: DeviceRecord, direction: Direction): void {
+  /** Whether the program was gone and is back. */
+  function reassertDirection({ name, ifindex, programs }: DeviceRecord, direction: Direction): boolean {
     const program = programs[direction];
+    if (mode === "clsact") {
+      if (queryClsact(ifindex, direction, PLACE) === program.id) return false;
+      attachDirection(name, ifindex, direction, program);
+      return true;
+    }
+    const order = queryTcx(ifindex, direction);
+    const wanted = direction === "ingress" ? order[0] : order.at(-1);
+    if (wanted === program.id) return false;
+    // The kernel takes a program once at a hook and cannot move it: for some microseconds there is none.
     const pin = tcPin(name, ifindex, direction);
+    drop(pin);
+    const made = attachTcx(program, ifindex, direction, position(direction));
+    links.set(pin, made);
+    made.pin(pathOf(pin));
+    return !order.includes(program.id);
+  }
+
+  /** Whether the program was gone and is back. */
+  function reassertSocket(program: BpfProgram, cgroup: string): boolean {
+    if (links.get(program.name)?.isSevered() === false) return false;
+    link(program.name, program, () => attachCgroup(program, cgroup));
+    return true;
+  }
+
+  /** Each of `programs` by what it is told as, and whether it was gone and is back. Undefined when none was gone. */
+  function reassertAll(
+    device: string,
+    programs: readonly (readonly [name: string, reassert: () => boolean])[],
+  ): Reassertion | undefined {
+    const restored: string[] = [];
     try {
-      const order = queryTcx(ifindex, direction);
-      const wanted = direction === "ingress" ? order[0] : order.at(-1);
-      if (order.length === 0 || wanted === program.id) return;
-      // The kernel takes a program once at a hook and cannot move it: for some microseconds there is none.
-      drop(pin);
-      const made = attachTcx(program, ifindex, direction, position(direction));
-      links.set(pin, made);
-      made.pin(pathOf(pin));
+      for (const [name, reassert] of programs) if (reassert()) restored.push(name);
     } catch (error) {
       // The device went since the list of devices was read: the next list says so.
-      if (!(error instanceof KernelError) || errnoName(error.errno) !== "ENODEV") throw error;
+      if (!(error instanceof KernelError) || errnoName(error.errno) !== "ENODEV") return { device, restored, error };
     }
+    return restored.length === 0 ? undefined : { device, restored, error: undefined };
   }
 
   const detachXdp = (name: string, ifindex: number): void => {
@@ -286,6 +330,7 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
         const isAnswers = /recvmsg|peername/.test(program.name);
         if (!isAnswers || !linkBehind(program.name, program, false, attach)) link(program.name, program, attach);
       }
+      sockets = { cgroup, programs };
     },
     beginHandover(switched) {
       handover = { switched, opening: new Map(), answers: new Map() };
@@ -304,10 +349,21 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
       removeNextPins();
     },
     reassert() {
-      if (mode !== "tcx" || handover !== undefined) return;
-      for (const record of records.values()) {
-        for (const direction of ["ingress", "egress"] as const) reassertDirection(record, direction);
-      }
+      if (handover !== undefined) return [];
+      const { cgroup, programs } = sockets;
+      const found = [...records.values()].map((record) =>
+        reassertAll(
+          record.name,
+          ANSWERS_FIRST.map((direction) => [direction, () => reassertDirection(record, direction)] as const),
+        ),
+      );
+      found.push(
+        reassertAll(
+          "",
+          programs.map((program) => [program.name, () => reassertSocket(program, cgroup)] as const),
+        ),
+      );
+      return found.filter((one) => one !== undefined);
     },
     sweep(ifindexes) {
       for (const pin of readdirSync(linksDirectory)) {
