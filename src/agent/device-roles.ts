@@ -1,8 +1,9 @@
-// Which devices are uplinks, which are pod devices, and which source address SNAT writes on each. Pure.
+// Which devices are uplinks, which are pod devices, which of them can run XDP, and which source address SNAT writes on each. Pure.
 import { type Address, type AddressRange, familyOf, parseRange, rangeContains } from "../lib/address.ts";
 import type { Device, Network, Route } from "./network.ts";
 
 export type DeviceRole = "uplink" | "pod";
+export type XdpOption = "auto" | "on" | "off";
 
 export interface RolesQuestion {
   readonly network: Network;
@@ -74,6 +75,17 @@ export function deviceRoles(question: RolesQuestion): Map<number, DeviceRole> {
     }
   }
   return roles;
+}
+
+/**
+ * A device on which XDP frames can be received and sent by redirect. Not below VLAN devices: XDP does not see a tag that the
+ * NIC has stripped, and would take their frames for its own (trap C7).
+ */
+export function isXdpDevice(device: Device, network: Network, xdp: XdpOption): boolean {
+  if (xdp === "off" || device.linkType !== "ether") return false;
+  if (network.devices.some(({ kind, lower }) => kind === "vlan" && lower === device.name)) return false;
+  if (xdp === "on") return device.kind === "" || device.kind === "veth";
+  return device.kind === "";
 }
 
 /**

@@ -7,7 +7,7 @@ import { DEVICE, DEVICE_FLAG_VALUES, writeDevice } from "../datapath/layout.gen.
 import type { Address } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
 import type { Notice } from "../model/objects.ts";
-import { type DeviceRole, deviceRoles, snatSources } from "./device-roles.ts";
+import { type DeviceRole, deviceRoles, isXdpDevice, snatSources, type XdpOption } from "./device-roles.ts";
 import type { Device, Network } from "./network.ts";
 
 export interface NodeAddresses {
@@ -18,7 +18,7 @@ export interface NodeAddresses {
 
 export interface NodeNetworkOptions {
   readonly named: readonly string[];
-  readonly xdp: "auto" | "on" | "off";
+  readonly xdp: XdpOption;
 }
 
 export interface NodeNetwork {
@@ -33,17 +33,6 @@ export interface NodeNetwork {
 }
 
 const UNSET = "::";
-
-/**
- * A device on which XDP frames can be received and sent by redirect. Not below VLAN devices: XDP does not see a tag that the
- * NIC has stripped, and would take their frames for its own (trap C7).
- */
-function isXdpDevice(device: Device, network: Network, xdp: NodeNetworkOptions["xdp"]): boolean {
-  if (xdp === "off" || device.linkType !== "ether") return false;
-  if (network.devices.some(({ kind, lower }) => kind === "vlan" && lower === device.name)) return false;
-  if (xdp === "on") return device.kind === "" || device.kind === "veth";
-  return device.kind === "";
-}
 
 function setting(path: string): string {
   try {
@@ -64,7 +53,7 @@ export function createNodeNetwork(
   let addresses: NodeAddresses = { own: [], others: [], otherPodCIDRs: [] };
   let roles: ReadonlyMap<number, DeviceRole> = new Map();
   let attaching = false;
-  const attached = new Map<number, { readonly name: string; readonly role: DeviceRole }>();
+  const attached = new Map<number, { readonly name: string; readonly role: DeviceRole; readonly xdp: boolean }>();
   const failures = new Map<number, Notice>();
   /** Programs that somebody took off and that could not be brought back, by object. */
   let missing: ReadonlyMap<string, Notice> = new Map();
@@ -77,6 +66,10 @@ export function createNodeNetwork(
     return key;
   };
 
+  function wantsXdp(device: Device): boolean {
+    return roles.get(device.ifindex) === "uplink" && isXdpDevice(device, network, options.xdp);
+  }
+
   function writeDevices(): void {
     const present = new Set<number>();
     const bridges = new Map(
@@ -87,12 +80,11 @@ export function createNodeNetwork(
       present.add(device.ifindex);
       const sources = snatSources(device, network, addresses.own);
       const value = new Uint8Array(DEVICE.size);
-      const isUplink = roles.get(device.ifindex) === "uplink";
       writeDevice(value, 0, {
         master: bridges.get(device.master) ?? 0,
         flags:
           (device.linkType === "ether" ? 0 : DEVICE_FLAG_VALUES.DEVICE_NO_LINK_HEADER) |
-          (isUplink && isXdpDevice(device, network, options.xdp) ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0),
+          (wantsXdp(device) ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0),
         mtu: device.mtu,
         mac: device.mac,
         source4: sources.IPv4 === "" ? UNSET : sources.IPv4,
@@ -124,8 +116,8 @@ export function createNodeNetwork(
   }
 
   /** XDP only takes work off tc: a driver that cannot run the program natively goes without. */
-  function attachXdpTo(device: Device, role: DeviceRole): void {
-    if (role !== "uplink" || !isXdpDevice(device, network, options.xdp)) {
+  function attachXdpTo(device: Device): void {
+    if (!wantsXdp(device)) {
       attachments.detachXdp(device.name, device.ifindex);
       return;
     }
@@ -157,17 +149,20 @@ export function createNodeNetwork(
     for (const device of network.devices) {
       const role = roles.get(device.ifindex);
       const before = attached.get(device.ifindex);
-      if (role === before?.role) continue;
+      const xdp = wantsXdp(device);
+      if (role === before?.role && xdp === (before?.xdp ?? false)) continue;
       try {
         if (role === undefined) {
           attachments.detachDevice(device.name, device.ifindex);
           attached.delete(device.ifindex);
-        } else {
+        } else if (role !== before?.role) {
           attachments.attachDevice(device.name, device.ifindex, programsFor(device, role));
-          attached.set(device.ifindex, { name: device.name, role });
         }
         failures.delete(device.ifindex);
-        if (role !== undefined) attachXdpTo(device, role);
+        if (role !== undefined) {
+          attachXdpTo(device);
+          attached.set(device.ifindex, { name: device.name, role, xdp });
+        }
         log.debug({ device: device.name, role: role ?? "none" }, "attached");
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);

@@ -3,6 +3,7 @@ import {
   defaultRouteAddresses,
   deviceForAddress,
   deviceRoles,
+  isXdpDevice,
   snatSources,
   tunnelOfRoutes,
 } from "../../src/agent/device-roles.ts";
@@ -124,6 +125,36 @@ describe("deviceRoles", () => {
       [...found].map(([index, role]) => [devices.find((one) => one.ifindex === index)!.name, role]),
     );
     expect(byName).toEqual(roles);
+  });
+});
+
+describe("isXdpDevice", () => {
+  const nic = device("eth0");
+  const veth = device("eth0", { kind: "veth" });
+  const vlan = (lower: string): Device => device("eth0.5", { kind: "vlan", lower });
+  it.each([
+    ["a NIC, with auto", nic, [], "auto", true],
+    ["a NIC, with on", nic, [], "on", true],
+    ["a NIC, with off", nic, [], "off", false],
+    ["a NIC below a VLAN device", nic, [vlan("eth0")], "auto", false],
+    ["a NIC below a VLAN device, with on", nic, [vlan("eth0")], "on", false],
+    ["a NIC beside another with a VLAN device", nic, [device("eth1"), vlan("eth1")], "auto", true],
+    [
+      "a NIC below a device that is no VLAN's",
+      nic,
+      [device("macvlan0", { kind: "macvlan", lower: "eth0" })],
+      "auto",
+      true,
+    ],
+    ["a veth, with auto", veth, [], "auto", false],
+    ["a veth, with on", veth, [], "on", true],
+    ["a veth below a VLAN device, with on", veth, [vlan("eth0")], "on", false],
+    ["a veth, with off", veth, [], "off", false],
+    ["a bond, with on", device("bond0", { kind: "bond" }), [], "on", false],
+    ["a tap device, with on", device("tap0", { kind: "tun" }), [], "on", false],
+    ["a device without link header, with on", device("ppp0", { linkType: "none" }), [], "on", false],
+  ] as const)("%s", (_name, asked, others, xdp, expected) => {
+    expect(isXdpDevice(asked, { devices: [asked, ...others], routes: [] }, xdp)).toBe(expected);
   });
 });
 
