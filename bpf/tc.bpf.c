@@ -164,14 +164,14 @@ int tc_send(struct __sk_buff *ctx)
 
 struct clocks {
 	__u64 jiffies;
-	__u64 boot_ns;
+	__u64 monotonic_ns;
 };
 
-/* Run by the controller only: writes jiffies and the boot clock over the packet's first 16 bytes. */
+/* Run by the controller only: writes jiffies and the clock that stops when they do over the packet's first 16 bytes. */
 SEC("tc")
 int tc_clocks(struct __sk_buff *ctx)
 {
-	struct clocks clocks = { .jiffies = bpf_jiffies64(), .boot_ns = bpf_ktime_get_boot_ns() };
+	struct clocks clocks = { .jiffies = bpf_jiffies64(), .monotonic_ns = bpf_ktime_get_ns() };
 
 	return (int)bpf_skb_store_bytes(ctx, 0, &clocks, sizeof(clocks), 0);
 }

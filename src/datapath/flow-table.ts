@@ -1,5 +1,5 @@
 // The flow tables from user space: listing for the CLI, and the sweep that takes finished and idle flows out and says how full
-// the tables are. New flows are refused by name at 95 %, as an LRU would evict living ones.
+// the tables are. New flows are refused by name before a table is full, as an LRU would evict living ones.
 import type { Address } from "../lib/address.ts";
 import type { BpfMap } from "../libbpf/mod.ts";
 import type { Dataplane } from "./dataplane.ts";
@@ -92,28 +92,57 @@ function recordOf(table: FlowTableName, key: Tuple, flow: Flow, now: number, hz:
 export interface Clocks {
   /** Low 32 bits. */
   readonly jiffies: number;
-  readonly bootNs: bigint;
+  readonly allJiffies: bigint;
+  /** Stops in a suspend, as jiffies do. */
+  readonly monotonicNs: bigint;
 }
 
 const clockData = new Uint8Array(64);
 
-/** jiffies and the boot clock at one moment, from the kernel. */
+/** jiffies and the monotonic clock at one moment, from the kernel. */
 export function readClocks(dataplane: Dataplane): Clocks {
   const { data } = dataplane.program("tc_clocks").testRun({ data: clockData });
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  return { jiffies: Number(view.getBigUint64(0, true) & 0xffffffffn), bootNs: view.getBigUint64(8, true) };
+  const allJiffies = view.getBigUint64(0, true);
+  return { jiffies: Number(allJiffies & 0xffffffffn), allJiffies, monotonicNs: view.getBigUint64(8, true) };
 }
 
-/** Jiffies a second: jiffies start five minutes before their 32-bit wrap, so one reading tells which of the kernel's rates it is. */
+/** The rates that a kernel can be built with. */
+const RATES = [100, 250, 300, 1000] as const;
+
+/** The one that is the nearest to so many jiffies in so many seconds. */
+function nearestRate(jiffies: number, seconds: number): number {
+  const off = (hz: number): number => Math.abs(Math.log(jiffies / seconds / hz));
+  return RATES.reduce((best, hz) => (off(hz) < off(best) ? hz : best));
+}
+
+const JIFFIES_WRAP = 2n ** 32n;
+const WRAP_SECONDS = 300;
+/** They start to count a moment after the clock, by up to a second. */
+const UNCLEAR_SECONDS = 20;
+
+/**
+ * Jiffies a second from one reading of all of their 64 bits: they start five minutes before their low 32 bits wrap, and at the
+ * wrap every rate has the same number. undefined: it is too near to that to tell.
+ */
+export function hzOf(allJiffies: bigint, monotonicNs: bigint): number | undefined {
+  const seconds = Number(monotonicNs) / 1e9 - WRAP_SECONDS;
+  return Math.abs(seconds) < UNCLEAR_SECONDS ? undefined : nearestRate(Number(allJiffies - JIFFIES_WRAP), seconds);
+}
+
+const SECOND_READING_MS = 500;
+
+/** Jiffies a second. About five minutes after boot it takes two readings, and half a second. */
 export function readHz(dataplane: Dataplane): number {
-  const { jiffies, bootNs } = readClocks(dataplane);
-  const seconds = Number(bootNs / 1_000_000n) / 1000;
-  const error = (hz: number): number => {
-    const expected = (seconds - 300) * hz;
-    const off = (((jiffies - expected) % 2 ** 32) + 2 ** 32) % 2 ** 32;
-    return Math.min(off, 2 ** 32 - off);
-  };
-  return [100, 250, 300, 1000].sort((a, b) => error(a) - error(b))[0]!;
+  const first = readClocks(dataplane);
+  const hz = hzOf(first.allJiffies, first.monotonicNs);
+  if (hz !== undefined) return hz;
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SECOND_READING_MS);
+  const second = readClocks(dataplane);
+  return nearestRate(
+    Number(second.allJiffies - first.allJiffies),
+    Number(second.monotonicNs - first.monotonicNs) / 1e9,
+  );
 }
 
 /** So many rows are looked at between two turns for others. */
@@ -207,8 +236,36 @@ export async function sweepFlows(
   return { entries, removed };
 }
 
-/** Bits of settings.tables_full: 1 for TCP, 2 for UDP. */
-export function fullTables(dataplane: Dataplane, entries: SweepResult["entries"]): number {
-  const isFull = (table: FlowTableName): boolean => entries[table] > dataplane.map(table).maxEntries * 0.95;
-  return (isFull("tcp_flows") ? 1 : 0) | (isFull("udp_flows") ? 2 : 0);
+/** Bits of settings.tables_full. */
+const FULL_BITS = { tcp_flows: 1, udp_flows: 2 } as const;
+const FULL = 0.95;
+const FILLING = 0.7;
+const SWEEP_MS = 15_000;
+const SWEEP_FILLING_MS = 1_000;
+
+/**
+ * Bits of settings.tables_full: 1 for TCP, 2 for UDP. A table is full when it would be above 95 % after growing once more by what
+ * it grew since the sweep before.
+ */
+export function fullTables(
+  dataplane: Dataplane,
+  entries: SweepResult["entries"],
+  before?: SweepResult["entries"],
+): number {
+  const fullBit = (table: keyof typeof FULL_BITS): number => {
+    const grown = Math.max(0, entries[table] - (before ?? entries)[table]);
+    return entries[table] + grown > dataplane.map(table).maxEntries * FULL ? FULL_BITS[table] : 0;
+  };
+  return fullBit("tcp_flows") | fullBit("udp_flows");
+}
+
+/** When to sweep again: soon while a table is above 70 % or counts as full. */
+export function nextSweepMs(
+  dataplane: Dataplane,
+  entries: SweepResult["entries"],
+  before?: SweepResult["entries"],
+): number {
+  const fills = (table: keyof typeof FULL_BITS): boolean => entries[table] > dataplane.map(table).maxEntries * FILLING;
+  const isSoon = fills("tcp_flows") || fills("udp_flows") || fullTables(dataplane, entries, before) !== 0;
+  return isSoon ? SWEEP_FILLING_MS : SWEEP_MS;
 }
