@@ -1,0 +1,184 @@
+// What the sweep takes out of the flow tables and what it leaves: by table, by state, by age.
+import { setTimeout } from "node:timers/promises";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Dataplane } from "../../../src/datapath/dataplane.ts";
+import { fullTables, readClocks, readHz, sweepFlows } from "../../../src/datapath/flow-table.ts";
+import { FLOW_STATE_VALUES, RETIRED_BACKEND } from "../../../src/datapath/layout.gen.ts";
+import { describeKernel } from "../require-kernel.ts";
+import { again, answer, frame, objects, portsOf, send, V4 } from "./conversation.ts";
+import { createTestNode, type FlowRow, type TestNode } from "./test-node.ts";
+
+/** A number for the sweep to reckon with: jiffies pass at the kernel's own rate. */
+const HZ = 1000;
+const HOUR = 3600;
+const { STATE_FIN_CLIENT, STATE_FIN_BACKEND, STATE_RESET } = FLOW_STATE_VALUES;
+
+type Table = FlowRow["table"];
+
+describeKernel("the sweep of the flow tables", () => {
+  let node: TestNode;
+  beforeAll(async () => {
+    node = createTestNode(1);
+    await node.feed(objects(["here"]));
+  });
+  afterAll(() => node?.[Symbol.dispose]());
+  beforeEach(() => node.clearFlows());
+
+  /** Two entries in this table, of a client at this port. */
+  function talk(table: Table, port: number): void {
+    const transport = table === "udp_flows" ? "UDP" : "TCP";
+    const to = { address: V4.node, port: portsOf(transport).nodePort };
+    const first = send(frame(), transport, { address: V4.client, port }, to);
+    const { packet } = node.run("tc_uplink_ingress", first);
+    if (table === "openings") return;
+    node.run("tc_uplink_egress", answer(packet), { ingressIfindex: node.ifindex("cni0") });
+    node.run("tc_uplink_ingress", again(first));
+  }
+
+  const ports = (table: Table): number[] =>
+    node
+      .flows()
+      .filter((row) => row.table === table && row.flow.answer === 0)
+      .map(({ key }) => key.sourcePort)
+      .sort();
+  const isOf = (row: FlowRow, port: number): boolean => row.key.sourcePort === port || row.key.destinationPort === port;
+
+  /** Both entries of the client at this port were last seen so many jiffies before `now`. */
+  function age(port: number, jiffies: number, state = 0, now = readClocks(node.dataplane).jiffies): void {
+    const rows = node.flows().filter((row) => isOf(row, port));
+    expect(rows).toHaveLength(2);
+    for (const row of rows) node.putFlow(row, { seen: (now - jiffies) >>> 0, state: row.flow.state | state });
+  }
+
+  const BOTH_FINS = STATE_FIN_CLIENT | STATE_FIN_BACKEND;
+  it.each([
+    ["an established TCP flow", "tcp_flows", 0, 120 * HOUR],
+    ["a TCP flow that one side ended", "tcp_flows", STATE_FIN_CLIENT, 120 * HOUR],
+    ["a TCP flow that both sides ended", "tcp_flows", BOTH_FINS, 60],
+    ["a TCP flow that was reset", "tcp_flows", STATE_RESET, 60],
+    ["a UDP flow", "udp_flows", 0, 120],
+    ["an opening", "openings", 0, 60],
+    ["an opening that was refused", "openings", STATE_RESET, 60],
+  ] as const)("%s goes after its time and no sooner", async (_, table, state, seconds) => {
+    talk(table, 40000);
+    talk(table, 40001);
+    age(40000, (seconds - 1) * HZ, state);
+    const nothing = { tcp_flows: 0, udp_flows: 0, openings: 0 };
+    expect(await sweepFlows(node.dataplane, HZ)).toEqual({ entries: { ...nothing, [table]: 4 }, removed: 0 });
+    expect(ports(table)).toEqual([40000, 40001]);
+
+    age(40000, (seconds + 1) * HZ, state);
+    expect(await sweepFlows(node.dataplane, HZ)).toEqual({ entries: { ...nothing, [table]: 2 }, removed: 2 });
+    expect(ports(table)).toEqual([40001]);
+  });
+
+  it("an established TCP flow that is idle for an hour stays, what else is so old goes", async () => {
+    for (const [i, table] of (["tcp_flows", "udp_flows", "openings"] as const).entries()) {
+      talk(table, 40000 + i);
+      age(40000 + i, HOUR * HZ);
+    }
+    expect(await sweepFlows(node.dataplane, HZ)).toEqual({
+      entries: { tcp_flows: 2, udp_flows: 0, openings: 0 },
+      removed: 4,
+    });
+    expect(node.flows().map(({ table }) => table)).toEqual(["tcp_flows", "tcp_flows"]);
+  });
+
+  it("the times are as given", async () => {
+    const timeouts = { tcpEstablishedSeconds: 10, tcpEndedSeconds: 20, udpSeconds: 30, openingSeconds: 40 };
+    for (const [table, state, seconds] of [
+      ["tcp_flows", 0, 10],
+      ["tcp_flows", STATE_RESET, 20],
+      ["udp_flows", 0, 30],
+      ["openings", 0, 40],
+    ] as const) {
+      talk(table, 40000);
+      age(40000, (seconds - 1) * HZ, state);
+      expect((await sweepFlows(node.dataplane, HZ, timeouts)).removed).toBe(0);
+      age(40000, (seconds + 1) * HZ, state);
+      expect((await sweepFlows(node.dataplane, HZ, timeouts)).removed).toBe(2);
+    }
+  });
+
+  it("an entry that was seen after the sweep read the clock stays", async () => {
+    for (const [i, table] of (["tcp_flows", "udp_flows", "openings"] as const).entries()) {
+      talk(table, 40000 + i);
+      age(40000 + i, -10 * HZ, table === "tcp_flows" ? STATE_RESET : 0);
+    }
+    expect((await sweepFlows(node.dataplane, HZ)).removed).toBe(0);
+  });
+
+  describe("where jiffies wrap", () => {
+    /** The same tables, read by a clock that stands. */
+    const at = (jiffies: number): Dataplane => {
+      const data = new Uint8Array(64);
+      new DataView(data.buffer).setBigUint64(0, BigInt(jiffies) + 2n ** 32n, true);
+      return { ...node.dataplane, program: () => ({ testRun: () => ({ data }) }) } as unknown as Dataplane;
+    };
+
+    it.each([
+      ["on the way to it", 0xffffffff],
+      ["at it", 0],
+      ["half a minute after it", 30 * HZ],
+    ])("an entry's age is right: %s", async (_, now) => {
+      talk("openings", 40000);
+      talk("openings", 40001);
+      age(40000, 60 * HZ, 0, now);
+      // Another CPU's clock was ahead by a jiffy.
+      age(40001, -1, 0, now);
+      expect((await sweepFlows(at(now), HZ)).removed).toBe(0);
+      age(40000, 60 * HZ + 1, 0, now);
+      expect((await sweepFlows(at(now), HZ)).removed).toBe(2);
+      expect(ports("openings")).toEqual([40001]);
+    });
+  });
+
+  it("the kernel's clocks are its jiffies and the monotonic one, and tell its rate", async () => {
+    const before = process.hrtime.bigint();
+    const first = readClocks(node.dataplane);
+    expect(first.monotonicNs).toBeGreaterThanOrEqual(before);
+    expect(first.monotonicNs).toBeLessThanOrEqual(process.hrtime.bigint());
+    expect(first.jiffies).toBe(Number(BigInt.asUintN(32, first.allJiffies)));
+    await setTimeout(1000);
+    const second = readClocks(node.dataplane);
+    const seconds = Number(second.monotonicNs - first.monotonicNs) / 1e9;
+    const counted = Number(second.allJiffies - first.allJiffies) / seconds;
+    const hz = readHz(node.dataplane);
+    expect(Math.abs(counted - hz)).toBeLessThan(hz * 0.08);
+  });
+
+  it("a retired backend is forgotten when UDP flows would be", async () => {
+    await node.feed(objects(["hereToo"]));
+    const retired = node.dataplane.map("retired");
+    const count = (): number => [...retired.entries()].length;
+    const ageRetired = (seconds: number): void => {
+      const now = readClocks(node.dataplane).jiffies;
+      for (const [key, value] of retired.entries()) {
+        new DataView(value.buffer).setUint32(RETIRED_BACKEND.seen, (now - seconds * HZ) >>> 0, true);
+        retired.update(key, value);
+      }
+    };
+    try {
+      const known = count();
+      expect(known).toBeGreaterThan(0);
+      ageRetired(119);
+      await sweepFlows(node.dataplane, HZ);
+      expect(count()).toBe(known);
+      ageRetired(121);
+      await sweepFlows(node.dataplane, HZ);
+      expect(count()).toBe(0);
+    } finally {
+      await node.feed(objects(["here"]));
+    }
+  });
+
+  it.each([
+    ["tcp_flows", 1],
+    ["udp_flows", 2],
+  ] as const)("%s is full with one entry more than 95 %%", (table, bit) => {
+    const most = Math.floor(node.dataplane.map(table).maxEntries * 0.95);
+    const entries = { tcp_flows: 0, udp_flows: 0, openings: 0 };
+    expect(fullTables(node.dataplane, { ...entries, [table]: most })).toBe(0);
+    expect(fullTables(node.dataplane, { ...entries, [table]: most + 1 })).toBe(bit);
+  });
+});
