@@ -17,6 +17,9 @@ import {
 } from "./test-node.ts";
 
 const CLIENT_PORT = 40000;
+const FORWARD_MARK = 0x1000;
+/** What the packets of the tests of marks carry when they come. */
+const OTHERS_MARK = 0x20;
 const PAYLOADS = [0, 1, 3, 7, 100, 1400];
 
 describeKernel("paths", () => {
@@ -349,6 +352,62 @@ describeKernel("paths", () => {
         { address: family.there, port: target + 1 },
       );
       expect(node.run("tc_uplink_egress", free)).toMatchObject({ verdict: "VERDICT_NEXT", packet: free });
+    });
+
+    const pod = { address: family.pod, port: CLIENT_PORT };
+    const ptp = { address: family.ptp, port: CLIENT_PORT };
+    const host = { address: family.node, port: CLIENT_PORT };
+    const vip = { address: family.vip, port };
+    const toNode = { address: family.node, port: nodePort };
+    const forwarded = FORWARD_MARK | OTHERS_MARK;
+    it.each([
+      ["from outside to a pod of this node", "here", "tc_uplink_ingress", "up0", client, toNode, forwarded],
+      ["of a pod on a bridge to another node", "there", "tc_pod_ingress", "pod99", pod, vip, forwarded],
+      ["of a pod without bridge", "here", "tc_pod_ingress", "p5", ptp, vip, forwarded],
+      ["of a pod to one behind the same bridge", "here", "tc_pod_ingress", "pod99", pod, vip, OTHERS_MARK],
+      ["of a pod to itself", "ptp", "tc_pod_ingress", "p5", ptp, vip, MARK_REDIRECTED],
+      ["from outside to another node", "there", "tc_uplink_ingress", "up0", client, toNode, MARK_REDIRECTED],
+      ["of the host to another node", "there", "tc_uplink_egress", "up0", host, vip, MARK_REDIRECTED],
+      ["of the host to a pod of this node", "here", "tc_uplink_egress", "up0", host, vip, MARK_REDIRECTED],
+    ] as const)(
+      `${label}: the first packet %s is marked when the stack forwards it`,
+      async (_, backend, program, device, from, to, mark) => {
+        await node.feed(objects([backend]));
+        const asked = send(frame(), transport, from, to);
+        const bare = node.run(program, asked, { device, mark: OTHERS_MARK });
+        expect(bare.mark, "without a forward mark").toBe(mark === forwarded ? OTHERS_MARK : mark);
+        node.clearFlows();
+        node.settings({ forwardMark: FORWARD_MARK });
+        try {
+          const run = node.run(program, asked, { device, mark: OTHERS_MARK });
+          expect(run.mark).toBe(mark);
+          expect(run.verdict).toBe(mark === MARK_REDIRECTED ? "VERDICT_FORWARD" : "VERDICT_PASS");
+          expect(run.text).toBe(bare.text);
+        } finally {
+          node.settings({ forwardMark: 0 });
+        }
+      },
+    );
+
+    it(`${label}: answers that leave, and packets that are not ours, keep their mark`, async () => {
+      await node.feed(objects(["here"]));
+      node.settings({ forwardMark: FORWARD_MARK });
+      try {
+        const fromOutside = node.run("tc_uplink_ingress", send(frame(), transport, client, toNode));
+        const fromPod = node.run("tc_pod_ingress", send(frame(), transport, ptp, vip), { device: "p5" });
+        const direct = send(frame(), transport, client, { address: family.hereToo, port: target });
+        const ingressIfindex = node.ifindex("cni0");
+        for (const [program, bytes, verdict, options] of [
+          ["tc_uplink_egress", answer(fromOutside.packet), "VERDICT_PASS", { ingressIfindex }],
+          ["tc_pod_egress", answer(fromPod.packet), "VERDICT_PASS", { device: "p5" }],
+          ["tc_uplink_ingress", direct, "VERDICT_NEXT", {}],
+        ] as const) {
+          const run = node.run(program, bytes, { ...options, mark: OTHERS_MARK });
+          expect(run).toMatchObject({ verdict, mark: OTHERS_MARK });
+        }
+      } finally {
+        node.settings({ forwardMark: 0 });
+      }
     });
 
     if (isTcp) {

@@ -13,7 +13,19 @@ import {
   send,
   type Transport,
 } from "./conversation.ts";
-import { createTestNode, type Program, type Run, type RunOptions, type TestNode } from "./test-node.ts";
+import {
+  createTestNode,
+  MARK_REDIRECTED,
+  type Program,
+  type Run,
+  type RunOptions,
+  type TestNode,
+} from "./test-node.ts";
+
+const FORWARD_MARK = 0x1000;
+/** What the packets of the test of marks carry when they come. */
+const OTHERS_MARK = 0x20;
+const FORWARDED = FORWARD_MARK | OTHERS_MARK;
 
 interface Place {
   readonly name: string;
@@ -25,6 +37,8 @@ interface Place {
   readonly replyForwarded?: true;
   readonly fromPod?: true;
   readonly replyOptions?: RunOptions;
+  /** Marks of request and reply afterwards. */
+  readonly marks: readonly [number, number];
 }
 
 const PLACES: readonly Place[] = [
@@ -34,10 +48,24 @@ const PLACES: readonly Place[] = [
     request: "tc_uplink_ingress",
     reply: "tc_uplink_egress",
     replyForwarded: true,
+    marks: [FORWARDED, OTHERS_MARK],
   },
-  { name: "uplink, backend elsewhere", backend: "there", request: "tc_uplink_ingress", reply: "tc_uplink_ingress" },
-  { name: "XDP", backend: "there", request: "xdp_uplink", reply: "xdp_uplink" },
-  { name: "a packet of this node", backend: "there", request: "tc_uplink_egress", reply: "tc_uplink_ingress" },
+  {
+    name: "uplink, backend elsewhere",
+    backend: "there",
+    request: "tc_uplink_ingress",
+    reply: "tc_uplink_ingress",
+    marks: [MARK_REDIRECTED, MARK_REDIRECTED],
+  },
+  { name: "XDP", backend: "there", request: "xdp_uplink", reply: "xdp_uplink", marks: [0, 0] },
+  {
+    name: "a packet of this node",
+    backend: "there",
+    request: "tc_uplink_egress",
+    reply: "tc_uplink_ingress",
+    // The reply is for a process of this node, to whom the mark makes no difference.
+    marks: [MARK_REDIRECTED, FORWARDED],
+  },
   {
     name: "pod on a bridge, backend on it",
     backend: "here",
@@ -46,6 +74,18 @@ const PLACES: readonly Place[] = [
     fromPod: true,
     requestOptions: { device: "pod99" },
     replyOptions: { device: "pod99" },
+    // The bridge switches the request.
+    marks: [OTHERS_MARK, OTHERS_MARK],
+  },
+  {
+    name: "pod on a bridge, backend elsewhere",
+    backend: "there",
+    request: "tc_pod_ingress",
+    reply: "tc_pod_egress",
+    fromPod: true,
+    requestOptions: { device: "pod99" },
+    replyOptions: { device: "pod99" },
+    marks: [FORWARDED, OTHERS_MARK],
   },
   {
     name: "pod without bridge",
@@ -55,6 +95,7 @@ const PLACES: readonly Place[] = [
     fromPod: true,
     requestOptions: { device: "p5" },
     replyOptions: { device: "p5" },
+    marks: [FORWARDED, OTHERS_MARK],
   },
 ];
 
@@ -98,8 +139,9 @@ describeKernel("the quick way", () => {
   function talkOf(place: Place, family: Family, transport: Transport) {
     const opening = first(place, family, transport);
     const replyOptions = place.replyForwarded ? { ingressIfindex: node.ifindex("cni0") } : place.replyOptions;
-    const request = (packet: Uint8Array): Run => node.run(place.request, packet, place.requestOptions);
-    const reply = (packet: Uint8Array): Run => node.run(place.reply, packet, replyOptions);
+    const mark = OTHERS_MARK;
+    const request = (packet: Uint8Array): Run => node.run(place.request, packet, { ...place.requestOptions, mark });
+    const reply = (packet: Uint8Array): Run => node.run(place.reply, packet, { ...replyOptions, mark });
     const translated = request(opening).packet;
     reply(answer(translated));
     request(transport === "TCP" ? again(opening, { flags: "A" }) : opening);
@@ -129,6 +171,27 @@ describeKernel("the quick way", () => {
           expect(quick.verdict).toMatch(/^VERDICT_(PASS|FORWARD)$/);
           expect(quick.packet, "it was translated").not.toEqual(packet);
         }
+      }
+    },
+  );
+
+  it.each(cases)(
+    "%s, %s %s: has the forward mark beside its own when the stack forwards it",
+    async (_p, _f, transport, place, family) => {
+      await node.feed(objects([place.backend]));
+      node.settings({ forwardMark: FORWARD_MARK });
+      try {
+        const { opening, translated, request, reply } = talkOf(place, family, transport);
+        for (const [run, packet, mark] of [
+          [request, again(opening, { flags: "PA" }), place.marks[0]],
+          [reply, answer(translated, { flags: "PA" }), place.marks[1]],
+        ] as const) {
+          age();
+          expect(run(packet).mark, "by the stages").toBe(mark);
+          expect(run(packet).mark, "quick").toBe(mark);
+        }
+      } finally {
+        node.settings({ forwardMark: 0 });
       }
     },
   );
