@@ -3,7 +3,7 @@
 import { mkdirSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { createAttachments } from "../datapath/attach.ts";
-import { fullTables, readHz, sweepFlows } from "../datapath/flow-table.ts";
+import { fullTables, nextSweepMs, readHz, type SweepResult, sweepFlows } from "../datapath/flow-table.ts";
 import { type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { parsePrefix } from "../lib/address.ts";
@@ -407,26 +407,32 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       .catch((error: unknown) => log.warn({ err: error }, "could not check the firewall"));
   }, FIREWALL_MS);
 
-  let sweeping = false;
-  const sweep = setInterval(() => {
-    if (sweeping) return;
-    sweeping = true;
-    sweepFlows(dataplane, state.hz)
-      .then(({ entries }) => {
-        if (signal.aborted) return;
-        state.flowEntries = entries;
-        const full = fullTables(dataplane, entries);
-        if (full === tablesFull) return;
-        tablesFull = full;
-        writeSettings(full);
-      })
-      .catch((error: unknown) => {
+  let swept: { readonly entries: SweepResult["entries"]; readonly atMs: number } | undefined;
+  let sweep: NodeJS.Timeout | undefined;
+  const sweepOnce = async (): Promise<number> => {
+    const { entries } = await sweepFlows(dataplane, state.hz);
+    if (signal.aborted) return 0;
+    const atMs = performance.now();
+    const earlier = swept && { entries: swept.entries, ms: atMs - swept.atMs };
+    swept = { entries, atMs };
+    state.flowEntries = entries;
+    const full = fullTables(dataplane, entries, earlier);
+    if (full !== tablesFull) {
+      tablesFull = full;
+      writeSettings(full);
+    }
+    return nextSweepMs(dataplane, entries, earlier);
+  };
+  const sweepIn = (ms: number): void => {
+    sweep = setTimeout(async () => {
+      const next = await sweepOnce().catch((error: unknown) => {
         if (!signal.aborted) log.warn({ err: error }, "could not sweep the flow tables");
-      })
-      .finally(() => {
-        sweeping = false;
+        return SWEEP_MS;
       });
-  }, SWEEP_MS);
+      if (!signal.aborted) sweepIn(next);
+    }, ms);
+  };
+  sweepIn(SWEEP_MS);
 
   const finished = new Promise<void>((resolve, reject) => {
     ended = reject;
@@ -455,7 +461,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   } finally {
     clearTimeout(timer);
     clearInterval(renew);
-    clearInterval(sweep);
+    clearTimeout(sweep);
     clearInterval(firewall);
     watch.stop();
     announcer.stop();

@@ -243,29 +243,35 @@ const FILLING = 0.7;
 const SWEEP_MS = 15_000;
 const SWEEP_FILLING_MS = 1_000;
 
+/** The entries that a sweep before found, so many milliseconds earlier. */
+export interface EarlierSweep {
+  readonly entries: SweepResult["entries"];
+  readonly ms: number;
+}
+
+type LimitedTable = keyof typeof FULL_BITS;
+
+/** How many entries there will be in `ms` when the table goes on growing as it did. */
+function expected(table: LimitedTable, entries: SweepResult["entries"], earlier: EarlierSweep | undefined, ms: number) {
+  if (earlier === undefined) return entries[table];
+  return entries[table] + (Math.max(0, entries[table] - earlier.entries[table]) * ms) / earlier.ms;
+}
+
 /**
- * Bits of settings.tables_full: 1 for TCP, 2 for UDP. A table is full when it would be above 95 % after growing once more by what
- * it grew since the sweep before.
+ * Bits of settings.tables_full: 1 for TCP, 2 for UDP. A table is full when it is above 95 %, or will be before the next sweep of one
+ * that fills.
  */
-export function fullTables(
-  dataplane: Dataplane,
-  entries: SweepResult["entries"],
-  before?: SweepResult["entries"],
-): number {
-  const fullBit = (table: keyof typeof FULL_BITS): number => {
-    const grown = Math.max(0, entries[table] - (before ?? entries)[table]);
-    return entries[table] + grown > dataplane.map(table).maxEntries * FULL ? FULL_BITS[table] : 0;
-  };
+export function fullTables(dataplane: Dataplane, entries: SweepResult["entries"], earlier?: EarlierSweep): number {
+  const fullBit = (table: LimitedTable): number =>
+    expected(table, entries, earlier, SWEEP_FILLING_MS) > dataplane.map(table).maxEntries * FULL ? FULL_BITS[table] : 0;
   return fullBit("tcp_flows") | fullBit("udp_flows");
 }
 
-/** When to sweep again: soon while a table is above 70 % or counts as full. */
-export function nextSweepMs(
-  dataplane: Dataplane,
-  entries: SweepResult["entries"],
-  before?: SweepResult["entries"],
-): number {
-  const fills = (table: keyof typeof FULL_BITS): boolean => entries[table] > dataplane.map(table).maxEntries * FILLING;
-  const isSoon = fills("tcp_flows") || fills("udp_flows") || fullTables(dataplane, entries, before) !== 0;
-  return isSoon ? SWEEP_FILLING_MS : SWEEP_MS;
+/** When to sweep again: soon while a table is above 70 %, or might pass 95 % before long. */
+export function nextSweepMs(dataplane: Dataplane, entries: SweepResult["entries"], earlier?: EarlierSweep): number {
+  const fills = (table: LimitedTable): boolean => {
+    const most = dataplane.map(table).maxEntries;
+    return entries[table] > most * FILLING || expected(table, entries, earlier, SWEEP_MS) > most * FULL;
+  };
+  return fills("tcp_flows") || fills("udp_flows") ? SWEEP_FILLING_MS : SWEEP_MS;
 }

@@ -77,7 +77,8 @@ describe("full tables", () => {
     [1000, 2000, TCP | UDP],
   ])("TCP %d of 1000, UDP %d of 2000: %d", (tcp, udp, full) => {
     expect(fullTables(dataplane, entries(tcp, udp, 100))).toBe(full);
-    expect(fullTables(dataplane, entries(tcp, udp), entries(tcp, udp)), "nothing grew").toBe(full);
+    const same = { entries: entries(tcp, udp), ms: 1000 };
+    expect(fullTables(dataplane, entries(tcp, udp), same), "nothing grew").toBe(full);
   });
 
   it.each([
@@ -88,7 +89,12 @@ describe("full tables", () => {
     ["shrinks below", entries(950, 1900), entries(1000, 2000), NONE],
     ["grows as the other does not", entries(800, 1600), entries(800, 1200), UDP],
   ])("a table that %s", (_, now, before, full) => {
-    expect(fullTables(dataplane, now, before)).toBe(full);
+    expect(fullTables(dataplane, now, { entries: before, ms: 1000 })).toBe(full);
+  });
+
+  it("a table that grows fast, but has room until it is looked at again, is not full", () => {
+    expect(fullTables(dataplane, entries(800, 0), { entries: entries(0, 0), ms: 15_000 })).toBe(NONE);
+    expect(nextSweepMs(dataplane, entries(500, 0), { entries: entries(450, 0), ms: 1000 })).toBe(1000);
   });
 
   it.each([
@@ -97,8 +103,8 @@ describe("full tables", () => {
     ["UDP above 70 %", entries(0, 1401), undefined, 1000],
     ["openings above 70 %", entries(0, 0, 100), undefined, 15_000],
     ["TCP at 50 %, growing", entries(500, 0), entries(50, 0), 15_000],
-    ["TCP at 50 %, refused for its growth", entries(500, 0), entries(49, 0), 1000],
+    ["TCP at 50 %, growing past 95 %", entries(500, 0), entries(49, 0), 1000],
   ])("%s: sweeps again in time", (_, now, before, ms) => {
-    expect(nextSweepMs(dataplane, now, before)).toBe(ms);
+    expect(nextSweepMs(dataplane, now, before && { entries: before, ms: 15_000 })).toBe(ms);
   });
 });
