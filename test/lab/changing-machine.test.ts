@@ -1,0 +1,75 @@
+// What an agent makes of a machine whose devices, settings and firewall others change while it runs.
+import { afterEach, beforeEach, expect, it } from "vitest";
+import type { AgentStatus } from "../../src/agent/view.ts";
+import { describeKernel } from "../kernel/require-kernel.ts";
+import { until } from "./traffic/test-lab.ts";
+import { TestMachine } from "./traffic/test-machine.ts";
+
+describeKernel("a machine that changes", () => {
+  let machine: TestMachine;
+
+  beforeEach(async () => {
+    machine = await TestMachine.create();
+  });
+
+  afterEach(async () => {
+    await machine.cleanup();
+    await machine.close();
+  });
+
+  const statusWith = (what: string, holds: (status: AgentStatus) => boolean): Promise<AgentStatus> =>
+    until(what, async () => {
+      const status = await machine.status();
+      return holds(status) ? status : undefined;
+    });
+  const FORWARDING = "net.ipv4.conf.up0.forwarding";
+  const isForwardingOff = ({ notices }: AgentStatus): boolean =>
+    notices.some(({ reason, field }) => reason === "forwarding-off" && field === FORWARDING);
+
+  it("serves a device without a link header that comes later, though none was there at its start", async () => {
+    const agent = machine.start({ flags: ["--devices", "up0,tun9"] });
+    expect((await agent.healthy()).devices.map(({ name }) => name)).toEqual(["up0"]);
+    machine.net.ip("tuntap add dev tun9 mode tun");
+    machine.net.ip("link set tun9 up");
+    const { devices, notices } = await statusWith("tun9 with programs", (status) =>
+      status.devices.some(({ name, programs }) => name === "tun9" && programs.length > 0),
+    );
+    expect(devices.find(({ name }) => name === "tun9")).toMatchObject({
+      role: "uplink",
+      programs: expect.arrayContaining(["tc_uplink_in_l3", "tc_uplink_out_l3"]),
+    });
+    expect(notices.filter(({ reason }) => reason === "not-attached")).toEqual([]);
+    await agent.stop();
+  });
+
+  it("says where forwarding was turned off, until it is on again", async () => {
+    const agent = machine.start();
+    expect(isForwardingOff(await agent.healthy())).toBe(false);
+    machine.net.sysctl(FORWARDING, 0);
+    // An address that comes makes it look at once.
+    machine.net.ip("addr add 192.0.2.1/32 dev up0");
+    const { notices } = await statusWith("the notice", isForwardingOff);
+    expect(notices.find(({ field }) => field === FORWARDING)).toMatchObject({
+      object: "Device up0",
+      severity: "error",
+    });
+    machine.net.sysctl(FORWARDING, 1);
+    machine.net.ip("addr del 192.0.2.1/32 dev up0");
+    await statusWith("no notice", (status) => !isForwardingOff(status));
+    await agent.stop();
+  });
+
+  it("names an nftables chain that drops what is forwarded", async () => {
+    const { net } = machine;
+    net.run(
+      "nft",
+      "add table inet guard; add chain inet guard gate { type filter hook forward priority 0; policy drop; }",
+    );
+    const agent = machine.start();
+    const { notices } = await agent.healthy();
+    expect(notices.find(({ reason }) => reason === "forward-policy")?.message).toMatch(
+      /nftables chain inet guard gate drops .*meta mark & 0x[0-9a-f]+ == 0x[0-9a-f]+/,
+    );
+    await agent.stop();
+  });
+});
