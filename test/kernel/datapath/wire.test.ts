@@ -13,7 +13,7 @@ import { type Attachments, createAttachments } from "../../../src/datapath/attac
 import { DEVICE, writeDevice } from "../../../src/datapath/layout.gen.ts";
 import { attachXdp, openObject } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
-import { FAMILIES, type Family, objects, V4 } from "./conversation.ts";
+import { FAMILIES, type Family, objects, V4, V6 } from "./conversation.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
 import { openSocket } from "./raw-sockets.ts";
 import { createTestNode, macOf, PASS_OBJECT, type TestNode } from "./test-node.ts";
@@ -25,7 +25,7 @@ const PATTERN = Buffer.alloc(
 );
 const DIGEST = createHash("sha256").update(PATTERN).digest("hex");
 
-/** A LAN with a client, the node and another one; two pods on the node, of which one serves. */
+/** A LAN with a client, the node and another one; two pods on the node, of which one serves, and one without a bridge, which does too. */
 interface Wires extends Disposable {
   readonly node: TestNode;
   readonly attachments: Attachments;
@@ -34,6 +34,7 @@ interface Wires extends Disposable {
   readonly remote: Namespace;
   readonly pod: Namespace;
   readonly backend: Namespace;
+  readonly ptp: Namespace;
   /** Who sends, and what lies behind the programs, as "namespace device". */
   readonly senders: readonly (readonly [Namespace, string])[];
   readonly behind: readonly (readonly [Namespace, string])[];
@@ -53,7 +54,7 @@ function createWires(): Wires {
   try {
     const node = createTestNode(1, { xdpRuns: false });
     undo.push(() => node[Symbol.dispose]());
-    const [lan, client, remote, pod, backend] = [made(), made(), made(), made(), made()];
+    const [lan, client, remote, pod, backend, ptp] = [made(), made(), made(), made(), made(), made()];
     lan.ip("link add br0 type bridge");
     lan.ip("link set br0 up");
     node.namespace.ip(`link set lan0 netns ${lan.name}`);
@@ -83,6 +84,15 @@ function createWires(): Wires {
     };
     inPod(backend, 2);
     inPod(pod, 99);
+    node.namespace.ip(`link set in5 netns ${ptp.name} name eth0 address ${macOf("pod", 5)}`);
+    ptp.ip("link set eth0 up");
+    ptp.ip(`addr add ${V4.ptp}/32 dev eth0`);
+    ptp.ip(`addr add ${V6.ptp}/128 dev eth0 nodad`);
+    for (const { bridge } of FAMILIES) {
+      ptp.ip(`route add ${bridge} dev eth0`);
+      ptp.ip(`route add default via ${bridge}`);
+      ptp.ip(`neigh replace ${bridge} lladdr ${node.mac("p5")} dev eth0 nud permanent`);
+    }
     for (const [namespace, via] of [
       [remote, 11],
       [client, 11],
@@ -101,7 +111,7 @@ function createWires(): Wires {
         ingress: dataplane.program("tc_uplink_ingress"),
         egress: dataplane.program("tc_uplink_egress"),
       });
-      for (const device of ["pod2", "pod99"] as const) {
+      for (const device of ["pod2", "pod99", "p5"] as const) {
         attachments.attachDevice(device, node.ifindex(device), {
           ingress: dataplane.program("tc_pod_ingress"),
           egress: dataplane.program("tc_pod_egress"),
@@ -119,8 +129,9 @@ function createWires(): Wires {
       remote,
       pod,
       backend,
-      senders: [client, remote, pod, backend].map((namespace) => [namespace, "eth0"] as const),
-      behind: (["up0", "pod2", "pod99", "cni0"] as const).map((device) => [node.namespace, device] as const),
+      ptp,
+      senders: [client, remote, pod, backend, ptp].map((namespace) => [namespace, "eth0"] as const),
+      behind: (["up0", "pod2", "pod99", "p5", "cni0"] as const).map((device) => [node.namespace, device] as const),
       [Symbol.dispose]: dispose,
     };
   } catch (error) {
@@ -150,7 +161,7 @@ function checksumErrors(namespace: Namespace): string[] {
 }
 
 /** Serves TCP bulk and UDP echo at a backend's addresses until disposed. */
-async function serve(namespace: Namespace, where: "here" | "there"): Promise<AsyncDisposable> {
+async function serve(namespace: Namespace, where: "here" | "there" | "ptp"): Promise<AsyncDisposable> {
   const tcp = net.createServer({ allowHalfOpen: true }, (socket) => {
     socket.on("error", () => {});
     const hash = createHash("sha256");
@@ -260,13 +271,20 @@ describeKernel("on the wire", () => {
   let servers: AsyncDisposable[];
   beforeAll(async () => {
     wires = createWires();
-    servers = [await serve(wires.remote, "there"), await serve(wires.backend, "here")];
+    servers = [await serve(wires.remote, "there"), await serve(wires.backend, "here"), await serve(wires.ptp, "ptp")];
   });
   afterAll(async () => {
     for (const server of servers ?? []) await server[Symbol.asyncDispose]();
     wires?.[Symbol.dispose]();
   });
-  const everyone = (): Namespace[] => [wires.client, wires.remote, wires.pod, wires.backend, wires.node.namespace];
+  const everyone = (): Namespace[] => [
+    wires.client,
+    wires.remote,
+    wires.pod,
+    wires.backend,
+    wires.ptp,
+    wires.node.namespace,
+  ];
   const offload = (devices: Wires["senders"], state: "on" | "off"): void => {
     for (const [namespace, device] of devices) namespace.run("ethtool", "-K", device, "tx", state);
   };
@@ -290,6 +308,8 @@ describeKernel("on the wire", () => {
           ["a pod, backend behind the same bridge", () => wires.pod, "here", "vip"],
           ["a pod, backend on another node", () => wires.pod, "there", "vip"],
           ["a pod that is its own backend", () => wires.backend, "here", "vip"],
+          ["a pod without a bridge that is its own backend", () => wires.ptp, "ptp", "vip"],
+          ["a pod, backend without a bridge", () => wires.pod, "ptp", "vip"],
           ["the host, backend on this node", () => wires.node.namespace, "here", "vip"],
           ["the host, backend on another node", () => wires.node.namespace, "there", "vip"],
         ] as const;
