@@ -1,11 +1,12 @@
 // Traffic that must not notice what becomes of the agent: killed, away, started again, replaced by a build with other
 // programs, by one with another layout, and back. What is asserted is asserted for the whole time; what is measured is printed.
+import { isIPv6 } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { AgentStatus, BackendView, ServiceView } from "../../src/agent/view.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
 import type { Flow, NewReport } from "./traffic/client.ts";
 import type { FlowReport } from "./traffic/numbered.ts";
-import { type Program, pause, run, show, type TcpCounts, TestLab } from "./traffic/test-lab.ts";
+import { type Program, pause, run, type SocketCounts, show, TestLab } from "./traffic/test-lab.ts";
 import { buildVariant, newFlowField, otherPrograms, type Variant } from "./traffic/variants.ts";
 
 const pod = (name: string, node: string, labels: string): string => `
@@ -22,26 +23,29 @@ const ports = (first: number): string => `
   - {name: stream, port: 9001, targetPort: 9001${first ? `, nodePort: ${first + 1}` : ""}}
   - {name: short, port: 9002, targetPort: 9002${first ? `, nodePort: ${first + 2}` : ""}}`;
 
-const service = (name: string, type: string, selector: string, first: number): string => `
+const service = (name: string, type: string, selector: string, first: number, families: string): string => `
 apiVersion: v1
 kind: Service
 metadata: {name: ${name}}
 spec:
   type: ${type}
+  ipFamilyPolicy: ${families}
   selector: {${selector}}
   ports:${ports(first)}
 ---`;
 
-const MANIFESTS = `${pod("near", "node1", "app: near, all: pods")}
+const manifests = (
+  families: "SingleStack" | "RequireDualStack",
+): string => `${pod("near", "node1", "app: near, all: pods")}
 ${pod("far", "node2", "app: far, all: pods")}
 ${pod("caller", "node1", "app: caller")}
-${service("near", "NodePort", "app: near", 30100)}
-${service("far", "NodePort", "app: far", 30200)}
-${service("all", "LoadBalancer", "all: pods", 0)}
+${service("near", "NodePort", "app: near", 30100, families)}
+${service("far", "NodePort", "app: far", 30200, families)}
+${service("all", "LoadBalancer", "all: pods", 0, families)}
 apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
 metadata: {name: pool, namespace: metallb-system}
-spec: {addresses: [192.168.122.100-192.168.122.110]}
+spec: {addresses: [192.168.122.100-192.168.122.110, "fd00:192:168:122::a00-fd00:192:168:122::a0f"]}
 ---
 apiVersion: metallb.io/v1beta1
 kind: L2Advertisement
@@ -49,13 +53,34 @@ metadata: {name: all, namespace: metallb-system}
 `;
 
 const NODES = ["node1", "node2"];
-const NODE1 = "192.168.122.11";
+const NODE1 = { v4: "192.168.122.11", v6: "fd00:192:168:122::11" };
 /** Segments sent again in minutes of traffic that a busy machine explains: tail-loss probes whose duplicate brings no SACK. */
 const UNEXPLAINED = 3;
 const PLACES = ["client1", "caller", "near", "far"];
 
 /** How long a start of another layout goes on before it is killed: from before it loads to after it switches. */
 const CUT_SHORT_MS = [200, 350, 500, 650, 800, 1000, 1300];
+
+/** Traffic from outside, by a node port and by an announced address. */
+const outsideFlows = (prefix: string, node: string, loadBalancer: string): Flow[] => [
+  { name: `${prefix}-near-udp`, kind: "udp", host: node, port: 30100 },
+  { name: `${prefix}-far-udp`, kind: "udp", host: node, port: 30200 },
+  { name: `${prefix}-near-tcp`, kind: "tcp", host: node, port: 30101 },
+  { name: `${prefix}-far-tcp`, kind: "tcp", host: node, port: 30201 },
+  { name: `${prefix}-lb-tcp`, kind: "tcp", host: loadBalancer, port: 9001 },
+  { name: `${prefix}-near-new-tcp`, kind: "new-tcp", host: node, port: 30102 },
+  { name: `${prefix}-far-new-tcp`, kind: "new-tcp", host: node, port: 30202 },
+  { name: `${prefix}-near-new-udp`, kind: "new-udp", host: node, port: 30100 },
+  { name: `${prefix}-far-new-udp`, kind: "new-udp", host: node, port: 30200 },
+];
+
+const podFlows = (prefix: string, clusterIP: string): Flow[] => [
+  { name: `${prefix}-udp`, kind: "udp", host: clusterIP, port: 9000 },
+  { name: `${prefix}-udp-connected`, kind: "udp-connected", host: clusterIP, port: 9000 },
+  { name: `${prefix}-tcp`, kind: "tcp", host: clusterIP, port: 9001 },
+  { name: `${prefix}-new-tcp`, kind: "new-tcp", host: clusterIP, port: 9002 },
+  { name: `${prefix}-new-udp`, kind: "new-udp", host: clusterIP, port: 9000 },
+];
 
 interface Identity {
   readonly services: string[];
@@ -65,9 +90,11 @@ interface Identity {
 interface Step {
   readonly name: string;
   readonly ms: number;
-  readonly counts: Readonly<Record<string, TcpCounts>>;
+  readonly counts: Readonly<Record<string, SocketCounts>>;
   readonly identities: Readonly<Record<string, Identity>>;
   readonly statuses: readonly AgentStatus[];
+  /** Packets that node1 redirected in the pause after it, in XDP and at the uplink's tc ingress; 0 in cases without XDP. */
+  readonly redirected: { readonly xdp: number; readonly tc: number };
 }
 
 const identity = (services: readonly ServiceView[], backends: readonly BackendView[]): Identity => ({
@@ -93,6 +120,8 @@ interface Case {
   readonly name: string;
   readonly lab: string;
   readonly flags: readonly string[];
+  /** From outside by IPv6, and what is held also by IPv4; from the pod by IPv6. Each kind of replacement once. */
+  readonly dualStack?: boolean;
 }
 
 const CASES: readonly Case[] = [
@@ -106,6 +135,12 @@ const CASES: readonly Case[] = [
     name: "over a VXLAN, uplinks found by themselves",
     lab: "rs-vxlan",
     flags: ["--cni", "vxlan", "--devices", "auto", "--sockets", "host-only"],
+  },
+  {
+    name: "with XDP on the uplinks, dual stack",
+    lab: "rs-xdp",
+    flags: ["--cni", "bridge", "--ipv6", "--xdp", "on"],
+    dualStack: true,
   },
 ];
 
@@ -123,15 +158,22 @@ afterAll(() => {
   layoutVariant?.remove();
 });
 
-for (const { name: title, lab: labName, flags } of CASES) {
+for (const { name: title, lab: labName, flags, dualStack = false } of CASES) {
   describeKernel(`traffic while agents come and go, ${title}`, () => {
     const lab = new TestLab(labName);
+    const withXdp = flags.includes("--xdp");
     const steps: Step[] = [];
     let clients: Readonly<Record<string, FlowReport | NewReport>> = {};
     let servers: Readonly<Record<string, Readonly<Record<string, FlowReport>>>> = {};
     let layouts: readonly string[] = [];
     let flows: readonly Flow[] = [];
     let pins: readonly string[] = [];
+
+    const redirects = (): Step["redirected"] => {
+      const at = (hook: "HOOK_XDP" | "HOOK_UPLINK_INGRESS"): number =>
+        lab.verdicts("node1", hook)["VERDICT_FORWARD"] ?? 0;
+      return withXdp ? { xdp: at("HOOK_XDP"), tc: at("HOOK_UPLINK_INGRESS") } : { xdp: 0, tc: 0 };
+    };
 
     const step = async (
       name: string,
@@ -141,8 +183,10 @@ for (const { name: title, lab: labName, flags } of CASES) {
     ): Promise<void> => {
       for (const client of clients) client.say(`mark ${name}`);
       const ms = (await body()) ?? 0;
+      const before = redirects();
       await pause(1500);
-      const counts = await Promise.all(PLACES.map(async (place) => [place, await lab.tcpCounts(place)] as const));
+      const after = redirects();
+      const counts = await Promise.all(PLACES.map(async (place) => [place, await lab.socketCounts(place)] as const));
       const nodes = alive ? NODES : [];
       steps.push({
         name,
@@ -154,36 +198,32 @@ for (const { name: title, lab: labName, flags } of CASES) {
           ),
         ),
         statuses: await Promise.all(nodes.map(lab.status)),
+        redirected: { xdp: after.xdp - before.xdp, tc: after.tc - before.tc },
       });
     };
 
     beforeAll(async () => {
       const [otherBuild, otherLayout] = await variants();
-      await lab.up(MANIFESTS, "--nodes", "2", ...flags);
+      await lab.up(manifests(dualStack ? "RequireDualStack" : "SingleStack"), "--nodes", "2", ...flags);
       const all = (await lab.services("node1")).find(({ name }) => name === "all");
-      const clusterIP = all?.clusterIPs[0] ?? "";
-      const loadBalancer = all?.externalIPs[0] ?? "";
+      const ofFamily = (addresses: readonly string[] = []) => ({
+        v4: addresses.find((address) => !isIPv6(address)) ?? "",
+        v6: addresses.find(isIPv6) ?? "",
+      });
+      const clusterIP = ofFamily(all?.clusterIPs);
+      const loadBalancer = ofFamily(all?.externalIPs);
       const serverPorts = { udp: 9000, stream: 9001, short: 9002 };
       const near = await lab.program("near", "server.ts", { name: "near", ...serverPorts });
       const far = await lab.program("far", "server.ts", { name: "far", ...serverPorts });
-      const outside: Flow[] = [
-        { name: "outside-near-udp", kind: "udp", host: NODE1, port: 30100 },
-        { name: "outside-far-udp", kind: "udp", host: NODE1, port: 30200 },
-        { name: "outside-near-tcp", kind: "tcp", host: NODE1, port: 30101 },
-        { name: "outside-far-tcp", kind: "tcp", host: NODE1, port: 30201 },
-        { name: "outside-lb-tcp", kind: "tcp", host: loadBalancer, port: 9001 },
-        { name: "outside-near-new-tcp", kind: "new-tcp", host: NODE1, port: 30102 },
-        { name: "outside-far-new-tcp", kind: "new-tcp", host: NODE1, port: 30202 },
-        { name: "outside-near-new-udp", kind: "new-udp", host: NODE1, port: 30100 },
-        { name: "outside-far-new-udp", kind: "new-udp", host: NODE1, port: 30200 },
-      ];
-      const inside: Flow[] = [
-        { name: "pod-udp", kind: "udp", host: clusterIP, port: 9000 },
-        { name: "pod-udp-connected", kind: "udp-connected", host: clusterIP, port: 9000 },
-        { name: "pod-tcp", kind: "tcp", host: clusterIP, port: 9001 },
-        { name: "pod-new-tcp", kind: "new-tcp", host: clusterIP, port: 9002 },
-        { name: "pod-new-udp", kind: "new-udp", host: clusterIP, port: 9000 },
-      ];
+      // All of either family would be too much for two processors.
+      const byIPv4 = outsideFlows("outside", NODE1.v4, loadBalancer.v4);
+      const outside = dualStack
+        ? [
+            ...byIPv4.filter(({ kind }) => !kind.startsWith("new")),
+            ...outsideFlows("outside6", NODE1.v6, loadBalancer.v6),
+          ]
+        : byIPv4;
+      const inside = dualStack ? podFlows("pod6", clusterIP.v6) : podFlows("pod", clusterIP.v4);
       flows = [...outside, ...inside];
       const talkers = [
         await lab.program("client1", "client.ts", { flows: outside }),
@@ -196,7 +236,7 @@ for (const { name: title, lab: labName, flags } of CASES) {
       await step("undisturbed", talkers, () => pause(2000).then(() => undefined));
       await step("agents killed", talkers, () => lab.killAgents(NODES).then(() => undefined), false);
       await step("started again", talkers, () => lab.startAgents(NODES));
-      await step("killed and started", talkers, restart(""));
+      if (!dualStack) await step("killed and started", talkers, restart(""));
       await step("other programs", talkers, restart(otherBuild.dist));
       await step("other layout", talkers, restart(otherLayout.dist));
       pins = (await run("find", [`/sys/fs/bpf/millrace-lab-${lab.name}/node1`, "-maxdepth", "1"])).stdout
@@ -204,16 +244,18 @@ for (const { name: title, lab: labName, flags } of CASES) {
         .split("\n")
         .sort();
       await step("the first build again", talkers, restart(""));
-      await step("other layout again", talkers, restart(otherLayout.dist));
-      await step("and back", talkers, restart(""));
-      await step("killed in the midst of upgrades", talkers, async () => {
-        for (const ms of CUT_SHORT_MS) {
-          await lab.killAgents(NODES);
-          await Promise.all(NODES.map((target) => lab.order("start-agent", { target, dist: otherLayout.dist })));
-          await pause(ms);
-        }
-        return restart("")();
-      });
+      if (!dualStack) {
+        await step("other layout again", talkers, restart(otherLayout.dist));
+        await step("and back", talkers, restart(""));
+        await step("killed in the midst of upgrades", talkers, async () => {
+          for (const ms of CUT_SHORT_MS) {
+            await lab.killAgents(NODES);
+            await Promise.all(NODES.map((target) => lab.order("start-agent", { target, dist: otherLayout.dist })));
+            await pause(ms);
+          }
+          return restart("")();
+        });
+      }
       layouts = [steps[0]!.statuses[0]!.layout, otherBuild.layout, otherLayout.layout];
 
       for (const program of [...talkers, near, far]) program.say("stop");
@@ -229,21 +271,27 @@ for (const { name: title, lab: labName, flags } of CASES) {
     afterAll(() => lab.down());
 
     function print(): void {
-      const since = (i: number, place: string, count: keyof TcpCounts): number =>
+      const since = (i: number, place: string, count: keyof SocketCounts): number =>
         steps[i]!.counts[place]![count] - (i === 0 ? 0 : steps[i - 1]!.counts[place]![count]);
-      const rows = steps.map(({ name, ms }, i) => [
+      const rows = steps.map(({ name, ms, redirected }, i) => [
         name,
         {
           "in force after ms": ms,
           ...Object.fromEntries(
             PLACES.map((place) => [
               place,
-              (["retransmitted", "spurious", "resetsSent"] as const).map((count) => since(i, place, count)).join("/"),
+              (["retransmitted", "spurious", "resetsSent", "noRoom"] as const)
+                .map((count) => since(i, place, count))
+                .join("/"),
             ]),
           ),
+          ...(withXdp ? { "redirected in XDP, tc": `${redirected.xdp}, ${redirected.tc}` } : {}),
         },
       ]);
-      show(`\n${title}: segments sent again / of those needlessly / resets sent`, Object.fromEntries(rows));
+      show(
+        `\n${title}: segments sent again / of those needlessly / resets sent / datagrams without room in their socket`,
+        Object.fromEntries(rows),
+      );
       const held = flows.map(({ name }) => {
         const mine = clients[name]!;
         if ("tried" in mine)
@@ -300,7 +348,7 @@ for (const { name: title, lab: labName, flags } of CASES) {
 
     it("nothing is lost that TCP would have had to send again, and nothing is reset", () => {
       // Timers that fire early on a busy machine are told from losses by the other side's duplicate SACKs.
-      const lost = (counts: TcpCounts): number => Math.max(0, counts.retransmitted - counts.spurious);
+      const lost = (counts: SocketCounts): number => Math.max(0, counts.retransmitted - counts.spurious);
       const first = steps[0]!.counts;
       const last = steps.at(-1)!.counts;
       for (const place of PLACES) {
@@ -311,6 +359,17 @@ for (const { name: title, lab: labName, flags } of CASES) {
         expect.soft(last[place]!.resetsSent - first[place]!.resetsSent, `resets sent by ${place}`).toBe(0);
       }
     });
+
+    if (withXdp) {
+      it("what goes from outside to another node and back goes through XDP, by either family, also while no agent runs", () => {
+        for (const { name, redirected, statuses } of steps) {
+          for (const { xdp } of statuses) expect.soft(xdp, name).toBe("on");
+          // Datagrams alone: 200 a second each way by either family. What one family would leave to tc is far more than that.
+          expect.soft(redirected.xdp, `in XDP after '${name}'`).toBeGreaterThan(1000);
+          expect.soft(redirected.tc, `at tc after '${name}'`).toBeLessThan(redirected.xdp / 10);
+        }
+      });
+    }
 
     it("service ids, backend indexes and generations, addresses and ports stay", () => {
       const first = steps[0]!.identities;

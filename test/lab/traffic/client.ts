@@ -1,13 +1,13 @@
 // Runs in an outside client or a pod: holds numbered flows open, and makes new connections all the while. Argument: JSON
 // {flows: Flow[]}. Orders on standard input: mark TEXT (names what happens from now on), stop, report. Ends when that does.
-import { createSocket } from "node:dgram";
 import { connect, type Socket } from "node:net";
-import { atRate, lineReader, Numbered, say, streamLine, takeOrders } from "./numbered.ts";
+import { atRate, lineReader, Numbered, say, streamLine, takeOrders, udpSocketFor } from "./numbered.ts";
 
 export interface Flow {
   readonly name: string;
   /** udp: one socket, sendto(); udp-connected: connect() first; new-tcp and new-udp: a fresh socket each time. */
   readonly kind: "udp" | "udp-connected" | "tcp" | "new-tcp" | "new-udp";
+  /** An IPv4 or IPv6 address. */
   readonly host: string;
   readonly port: number;
   /** new-*: connections a second. */
@@ -36,7 +36,7 @@ const stamp = (text: string): string => `${new Date().toISOString().slice(11, 23
 function holdUdp({ name, kind, host, port }: Flow): void {
   const flow = new Numbered();
   reports[name] = () => flow.report();
-  const socket = createSocket("udp4");
+  const socket = udpSocketFor(host);
   socket.on("error", (error) => flow.failed(stamp(error.message)));
   socket.on("message", (data, from) => {
     if (from.address !== host || from.port !== port) flow.failed(stamp(`from ${from.address}:${from.port}`));
@@ -108,7 +108,7 @@ function makeNew({ name, kind, host, port, rate = 20 }: Flow): void {
     });
   };
   const overUdp = (number: number, began: number): void => {
-    const socket = createSocket("udp4");
+    const socket = udpSocketFor(host);
     const timer = setTimeout(() => end("no answer"), 2000);
     function end(trouble: string | undefined, server = ""): void {
       clearTimeout(timer);

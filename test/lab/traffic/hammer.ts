@@ -1,11 +1,11 @@
 // Runs in an outside client or a pod: connects, asks and checks who answered, as fast as it can, until told to stop. Argument:
 // JSON {targets: Target[]}. Orders on standard input: stop, report. Ends when that does.
-import { createSocket } from "node:dgram";
 import { connect } from "node:net";
-import { say, takeOrders } from "./numbered.ts";
+import { say, takeOrders, udpSocketFor } from "./numbered.ts";
 
 export interface Target {
   readonly name: string;
+  /** An IPv4 or IPv6 address. */
   readonly host: string;
   readonly port: number;
   /** Every answering pod's name begins so. */
@@ -52,7 +52,7 @@ function overTcp(host: string, port: number): Promise<string> {
 
 function overUdp(host: string, port: number): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = createSocket("udp4");
+    const socket = udpSocketFor(host);
     const timer = setTimeout(() => end(() => reject(new Error("no answer for 2 s"))), 2000);
     function end(done: () => void): void {
       clearTimeout(timer);
@@ -76,11 +76,11 @@ const HELD_FOR = 300;
 /** One socket for many questions, one after the other. */
 function heldUdp(host: string, port: number): Ask {
   let left = 0;
-  let socket = createSocket("udp4");
+  let socket = udpSocketFor(host);
   let waiting: { resolve(text: string): void; reject(error: Error): void } | undefined;
   const open = (): void => {
     socket.close();
-    const fresh = createSocket("udp4");
+    const fresh = udpSocketFor(host);
     socket = fresh;
     left = HELD_FOR;
     fresh.on("error", (error) => waiting?.reject(error));

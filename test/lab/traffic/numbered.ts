@@ -1,5 +1,7 @@
 // Numbered traffic, both sides of it: what was sent, what came, in which order, from whom. Used by server.ts and client.ts,
 // which run inside the lab's namespaces.
+import { createSocket, type Socket } from "node:dgram";
+import { isIPv6 } from "node:net";
 
 export interface FlowReport {
   /** Numbers 1..sent were sent by this side. */
@@ -64,6 +66,18 @@ export class Numbered {
     };
   }
 }
+
+/**
+ * The kernel may allow less, and doubles that: room for half a second that the machine may be busy elsewhere. A datagram that
+ * an XDP program let by takes more than a page.
+ */
+const RECEIVE_BUFFER = 1 << 20;
+
+export const udpSocket = (type: "udp4" | "udp6"): Socket =>
+  createSocket({ type, ipv6Only: type === "udp6", recvBufferSize: RECEIVE_BUFFER });
+
+/** A UDP socket of the family of the address `host`. */
+export const udpSocketFor = (host: string): Socket => udpSocket(isIPv6(host) ? "udp6" : "udp4");
 
 /** Calls `send` so often that on average `perSecond` calls are made, also when timers come late. Returns how to stop it. */
 export function atRate(perSecond: number, send: () => void): () => void {

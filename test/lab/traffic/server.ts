@@ -1,8 +1,8 @@
 // Runs inside a backend pod: answers numbered UDP and TCP traffic with numbered traffic of its own, and short questions with
 // its name. Argument: JSON {name, udp, stream, short}. Orders on standard input: stop, report. Ends when that does.
-import { createSocket, type RemoteInfo } from "node:dgram";
+import type { RemoteInfo, Socket as UdpSocket } from "node:dgram";
 import { createServer, type Socket } from "node:net";
-import { atRate, lineReader, Numbered, say, streamLine, takeOrders } from "./numbered.ts";
+import { atRate, lineReader, Numbered, say, streamLine, takeOrders, udpSocket } from "./numbered.ts";
 
 interface Ports {
   readonly name: string;
@@ -18,9 +18,9 @@ let stopped = false;
 
 const peerOf = ({ address, port }: RemoteInfo): string => `${address}:${port}`;
 
-// The kernel allows less and doubles that: room for half a second that the machine may be busy elsewhere.
-const udp = createSocket({ type: "udp4", recvBufferSize: 1 << 20 });
-udp.on("message", (data, from) => {
+const udpSockets = [udpSocket("udp4"), udpSocket("udp6")];
+
+function answerUdp(udp: UdpSocket, data: Buffer, from: RemoteInfo): void {
   const [name = "", number = "0"] = data.toString("latin1").split(" ");
   if (name === "once") {
     udp.send(`once ${number} ${ports.name}`, from.port, from.address);
@@ -43,7 +43,9 @@ udp.on("message", (data, from) => {
     }
   }
   flow.came(Number(number), peerOf(from));
-});
+}
+
+for (const udp of udpSockets) udp.on("message", (data, from) => answerUdp(udp, data, from));
 
 function talk(socket: Socket): void {
   let flow: Numbered | undefined;
@@ -71,7 +73,7 @@ function answerShort(socket: Socket): void {
 }
 
 await Promise.all([
-  new Promise<void>((resolve) => udp.bind(ports.udp, resolve)),
+  ...udpSockets.map((udp) => new Promise<void>((resolve) => udp.bind(ports.udp, resolve))),
   new Promise<void>((resolve) => createServer(talk).listen(ports.stream, resolve)),
   new Promise<void>((resolve) => createServer(answerShort).listen(ports.short, resolve)),
 ]);

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { AgentStatus, BackendView, FlowView, ServiceView } from "../../../src/agent/view.ts";
-import { VERDICT_VALUES } from "../../../src/datapath/layout.gen.ts";
+import { HOOK_VALUES, VERDICT_VALUES } from "../../../src/datapath/layout.gen.ts";
 import { order } from "../../../src/lab/control-client.ts";
 import { getJson } from "../../../src/lab/lab-node.ts";
 import { labSocketPath } from "../../../src/lib/paths.ts";
@@ -136,11 +136,13 @@ export class Program {
   }
 }
 
-export interface TcpCounts {
+export interface SocketCounts {
   readonly retransmitted: number;
   /** Of those, the ones that the other side had got: its duplicate SACKs say so. */
   readonly spurious: number;
   readonly resetsSent: number;
+  /** Datagrams that arrived at a socket whose buffer was full: its process did not get the processor. */
+  readonly noRoom: number;
 }
 
 export class TestLab {
@@ -237,14 +239,16 @@ export class TestLab {
     });
   }
 
-  /** Packets by name of what was decided for them, over all hooks, as the node's programs count them. */
-  verdicts(node: string): Record<string, number> {
+  /** Packets by name of what was decided for them, at `hook` or over all, as the node's programs count them. */
+  verdicts(node: string, hook?: keyof typeof HOOK_VALUES): Record<string, number> {
     const directory = `/sys/fs/bpf/millrace-lab-${this.name}/${node}`;
     const maps = readdirSync(directory).find((name) => name.startsWith("maps-"));
     using map = openPinnedMap(join(directory, maps ?? "", "verdicts"));
     const found: Record<string, number> = {};
     for (const [key, value] of map.entries()) {
-      const verdict = new DataView(key.buffer, key.byteOffset).getUint32(0, true) % VERDICT_VALUES.VERDICT_MAX;
+      const index = new DataView(key.buffer, key.byteOffset).getUint32(0, true);
+      if (hook !== undefined && Math.floor(index / VERDICT_VALUES.VERDICT_MAX) !== HOOK_VALUES[hook]) continue;
+      const verdict = index % VERDICT_VALUES.VERDICT_MAX;
       const name = Object.entries(VERDICT_VALUES).find(([, number]) => number === verdict)?.[0] ?? "";
       const cpus = new BigUint64Array(value.buffer, value.byteOffset, value.byteLength / 8);
       found[name] = cpus.reduce((sum, count) => sum + Number(count), found[name] ?? 0);
@@ -252,8 +256,14 @@ export class TestLab {
     return found;
   }
 
-  async tcpCounts(target: string): Promise<TcpCounts> {
-    const { stdout } = await this.exec(target, "cat", "/proc/self/net/snmp", "/proc/self/net/netstat");
+  async socketCounts(target: string): Promise<SocketCounts> {
+    const { stdout } = await this.exec(
+      target,
+      "cat",
+      "/proc/self/net/snmp",
+      "/proc/self/net/netstat",
+      "/proc/self/net/snmp6",
+    );
     const value = (group: string, name: string): number => {
       const [names, values] = stdout.split("\n").filter((line) => line.startsWith(`${group}:`));
       const at = names?.split(" ").indexOf(name) ?? -1;
@@ -263,6 +273,7 @@ export class TestLab {
       retransmitted: value("Tcp", "RetransSegs"),
       spurious: value("TcpExt", "TCPDSACKRecv"),
       resetsSent: value("Tcp", "OutRsts"),
+      noRoom: value("Udp", "RcvbufErrors") + Number(/^Udp6RcvbufErrors\s+(\d+)/m.exec(stdout)?.[1] ?? 0),
     };
   }
 }
