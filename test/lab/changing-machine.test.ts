@@ -1,4 +1,6 @@
 // What an agent makes of a machine whose devices, settings and firewall others change while it runs.
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { AgentStatus } from "../../src/agent/view.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
@@ -56,6 +58,31 @@ describeKernel("a machine that changes", () => {
     machine.net.sysctl(FORWARDING, 1);
     machine.net.ip("addr del 192.0.2.1/32 dev up0");
     await statusWith("no notice", (status) => !isForwardingOff(status));
+    await agent.stop();
+  });
+
+  it("leaves sockets to the packet programs while a pod of this node wants it so", async () => {
+    const agent = machine.start();
+    expect((await agent.healthy()).sockets).toBe("all");
+    const file = join(machine.manifests, "pod.yaml");
+    const metadata = { name: "meshed", annotations: { "millrace.io/sockets": "bypass" } };
+    const status = { phase: "Running", podIP: "10.244.1.9" };
+    const pod = (nodeName: string): string =>
+      JSON.stringify({
+        apiVersion: "v1",
+        kind: "Pod",
+        metadata,
+        spec: { nodeName, containers: [{ name: "app", image: "app" }] },
+        status,
+      });
+    writeFileSync(file, pod("node1"));
+    await statusWith("host-only", ({ sockets }) => sockets === "host-only");
+    writeFileSync(file, pod("node2"));
+    await statusWith("all again, as the pod is another node's", ({ sockets }) => sockets === "all");
+    writeFileSync(file, pod("node1"));
+    await statusWith("host-only once more", ({ sockets }) => sockets === "host-only");
+    rmSync(file);
+    await statusWith("all at the end", ({ sockets }) => sockets === "all");
     await agent.stop();
   });
 
