@@ -3,7 +3,7 @@
 import { mkdirSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { createAttachments } from "../datapath/attach.ts";
-import { fullTables, nextSweepMs, readHz, type SweepResult, sweepFlows } from "../datapath/flow-table.ts";
+import { fullTables, nextSweepMs, readHz, SWEEP_MS, type SweepResult, sweepFlows } from "../datapath/flow-table.ts";
 import { type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { parsePrefix } from "../lib/address.ts";
@@ -39,7 +39,6 @@ export interface AgentWiring {
 }
 
 const GATHER_MS = 3;
-const SWEEP_MS = 15_000;
 const FIREWALL_MS = 30_000;
 const RENEW_MS = 1_000;
 const RETRY_MS = [100, 500, 2_000, 10_000];
@@ -371,7 +370,9 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     readNetwork()
       .then(async (fresh) => {
         if (signal.aborted) return;
-        if (needsL3(fresh)) await loaded.loadL3();
+        // Without these programs such a device alone is not served, and its notice says so.
+        if (needsL3(fresh))
+          await loaded.loadL3().catch((error: unknown) => log.error({ err: error }, "could not load"));
         // An answer that comes while the agent ends finds its maps closed.
         if (signal.aborted) return;
         read = fresh;

@@ -83,10 +83,18 @@ interface NftChain {
   readonly policy?: string;
 }
 
-/** "inet firewall forward": base chains of the forward hook that drop by default, from the text of `nft -j list chains`. */
+/**
+ * "inet firewall forward": base chains of the forward hook that drop by default, from the text of `nft -j list chains`. None where nft
+ * answers anything else: an agent must not fail for what it only reports.
+ */
 export function droppingChains(text: string): string[] {
-  const { nftables } = JSON.parse(text) as { readonly nftables: readonly { readonly chain?: NftChain }[] };
-  const chains = nftables.flatMap(({ chain }) => chain ?? []);
+  let chains: readonly NftChain[];
+  try {
+    const { nftables } = JSON.parse(text) as { readonly nftables: readonly { readonly chain?: NftChain }[] };
+    chains = nftables.flatMap(({ chain }) => chain ?? []);
+  } catch {
+    return [];
+  }
   return chains
     .filter(({ family, hook, policy }) => /^(ip6?|inet)$/.test(family) && hook === "forward" && policy === "drop")
     .map(({ family, table, name }) => `${family} ${table} ${name}`);

@@ -240,7 +240,8 @@ export async function sweepFlows(
 const FULL_BITS = { tcp_flows: 1, udp_flows: 2 } as const;
 const FULL = 0.95;
 const FILLING = 0.7;
-const SWEEP_MS = 15_000;
+/** Between two sweeps, while no table fills. */
+export const SWEEP_MS = 15_000;
 const SWEEP_FILLING_MS = 1_000;
 
 /** The entries that a sweep before found, so many milliseconds earlier. */

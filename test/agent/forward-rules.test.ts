@@ -21,5 +21,6 @@ it("base chains of the forward hook that drop by default are found, and no other
     ],
   });
   expect(droppingChains(text)).toEqual(["inet firewall forward", "ip filter FORWARD", "ip6 fw fwd"]);
-  expect(droppingChains('{"nftables": []}')).toEqual([]);
+  for (const other of ['{"nftables": []}', "", "table inet fw", "[]", "null"])
+    expect(droppingChains(other)).toEqual([]);
 });
