@@ -1,7 +1,8 @@
 // Remembers the nodes' addresses over a restart: which devices are uplinks depends on them, and an agent that takes over
 // programs cannot wait for its source to say so. Never the truth: the source's Node objects are, once it has synced.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { replaceFile } from "../lib/state-store.ts";
 import type { NodeAddresses } from "./node-network.ts";
 
 const FILE = "known-nodes.json";
@@ -20,11 +21,8 @@ export function readKnownNodes(stateDir: string): NodeAddresses | undefined {
 
 /** Throws nothing: what is not remembered costs a moment at the next start. Returns why it could not be saved. */
 export function saveKnownNodes(stateDir: string, addresses: NodeAddresses): string | undefined {
-  const path = join(stateDir, FILE);
   try {
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-    writeFileSync(`${path}.new`, JSON.stringify(addresses));
-    renameSync(`${path}.new`, path);
+    replaceFile(join(stateDir, FILE), JSON.stringify(addresses));
     return undefined;
   } catch (error) {
     return (error as Error).message;

@@ -1,8 +1,9 @@
 // Reserves the source ports of SNAT in net.ipv4.ip_local_reserved_ports, so that no process of this node gets one by itself,
 // and gives them back. What was there before is kept in the state directory.
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../lib/errors.ts";
+import { replaceFile } from "../lib/state-store.ts";
 
 const SYSCTL = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 const FILE = "reserved-ports.json";
@@ -57,10 +58,8 @@ export function reservePorts(range: PortRange, stateDir: string): void {
   const known = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Saved) : undefined;
   const added = parsePorts(known?.added ?? "");
   if (!contains(added, range)) {
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
     const saved: Saved = { before: known?.before ?? before, added: formatPorts([...added, range]) };
-    writeFileSync(`${path}.new`, JSON.stringify(saved));
-    renameSync(`${path}.new`, path);
+    replaceFile(path, JSON.stringify(saved));
   }
   try {
     writeFileSync(SYSCTL, formatPorts([...ranges, range]));

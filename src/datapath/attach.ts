@@ -2,9 +2,10 @@
 // build's program in place, so that no packet passes without one. Below Linux 6.6 tc programs are filters of a clsact qdisc,
 // which live as long as the device.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { KernelError } from "../lib/errors.ts";
+import { replaceFile } from "../lib/state-store.ts";
 import {
   attachCgroup,
   attachClsact,
@@ -111,10 +112,7 @@ export function readOwnQdiscs(stateDir: string): Record<string, number> {
 }
 
 function writeOwnQdiscs(stateDir: string, qdiscs: Record<string, number>): void {
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  const path = join(stateDir, QDISCS);
-  writeFileSync(`${path}.new`, JSON.stringify(qdiscs));
-  renameSync(`${path}.new`, path);
+  replaceFile(join(stateDir, QDISCS), JSON.stringify(qdiscs));
 }
 
 export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachments {

@@ -6,19 +6,11 @@
 //
 // Maps of another layout are left where they are until the links were switched. What is in them is copied over before; flows
 // that come meanwhile are caught up with, as often as asked.
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Failure } from "../lib/errors.ts";
+import { replaceFile } from "../lib/state-store.ts";
 import { VERSION } from "../lib/version.ts";
 import {
   type BpfMap,
@@ -99,10 +91,8 @@ function layoutFile(stateDir: string, fingerprint: string): string {
 function saveLayout(stateDir: string): void {
   const path = layoutFile(stateDir, FINGERPRINT);
   if (existsSync(path)) return;
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const saved: SavedLayout = { format: FORMAT, version: VERSION, layout: LAYOUT };
-  writeFileSync(`${path}.new`, JSON.stringify(saved));
-  renameSync(`${path}.new`, path);
+  replaceFile(path, JSON.stringify(saved));
 }
 
 function readLayout(stateDir: string, fingerprint: string, pinDir: string): Layout {

@@ -1,7 +1,8 @@
 // The API servers that the agent may ask, best first; the addresses of default/kubernetes are kept on disk, because
 // the ClusterIP works only once this very agent has been told about it.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { replaceFile } from "../lib/state-store.ts";
 
 export type ServerOrigin = "--apiserver" | "kubeconfig" | "api-servers.json" | "KUBERNETES_SERVICE_HOST";
 
@@ -46,10 +47,7 @@ export function rememberedServer(text: unknown): ApiServer[] {
 
 /** Replaces what is remembered, by rename. `urls`: https://address:port each. */
 export function writeApiServers(stateDir: string, urls: readonly string[]): void {
-  mkdirSync(stateDir, { recursive: true });
-  const fresh = `${fileIn(stateDir)}.new`;
-  writeFileSync(fresh, `${JSON.stringify({ servers: urls }, undefined, 2)}\n`, { mode: 0o600 });
-  renameSync(fresh, fileIn(stateDir));
+  replaceFile(fileIn(stateDir), `${JSON.stringify({ servers: urls }, undefined, 2)}\n`);
 }
 
 /** The ClusterIP of default/kubernetes as the kubelet tells it to a pod. */

@@ -1,7 +1,8 @@
 // How many frontends and endpoints the API had when it was last read, kept on disk: what the first list after a start is
 // measured by, as what is served then was read by a process before.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { replaceFile } from "../lib/state-store.ts";
 import type { ResourceName } from "./resources.ts";
 
 export type KnownTotals = Readonly<Partial<Record<ResourceName, number>>>;
@@ -21,8 +22,5 @@ export function readKnownTotals(stateDir: string): KnownTotals {
 
 /** Replaces what is remembered, by rename. Throws what the file system does. */
 export function writeKnownTotals(stateDir: string, totals: KnownTotals): void {
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  const fresh = `${fileIn(stateDir)}.new`;
-  writeFileSync(fresh, `${JSON.stringify(totals)}\n`, { mode: 0o600 });
-  renameSync(fresh, fileIn(stateDir));
+  replaceFile(fileIn(stateDir), `${JSON.stringify(totals)}\n`);
 }

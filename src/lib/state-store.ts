@@ -1,4 +1,5 @@
 // A JSON file that is always whole: written beside, flushed, renamed. What is in it survives a crash at any moment.
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Failure } from "./errors.ts";
@@ -54,4 +55,14 @@ export async function writeStateFile(path: string, content: string | Iterable<st
     await rm(beside, { force: true }).catch(() => {});
     throw new Failure("machine", path, `could not write ${path}: ${(cause as Error).message}`, { cause });
   }
+}
+
+/**
+ * Replaces a small file by rename, at once: whole at any moment, but after a power failure it may be the one before. Makes its
+ * directory. Throws what the file system does.
+ */
+export function replaceFile(path: string, text: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
 }
