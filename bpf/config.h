@@ -28,6 +28,9 @@ struct shared_enums {
 	enum next_hop_flag next_hop_flag;
 	enum sockets_mode sockets_mode;
 	enum peer_kind peer_kind;
+	enum near_flag near_flag;
+	enum range_kind range_kind;
+	enum setting_flag setting_flag;
 };
 
 const volatile struct shared_enums shared_enums = {};

@@ -279,7 +279,7 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 	*created = false;
 	if (!s || !s->snat_count)
 		return DROP_NO_SOURCE_PORT;
-	if (s->tables_full & (key->proto == IPPROTO_TCP ? 1 : 2))
+	if ((__s64)((key->proto == IPPROTO_TCP ? s->tcp_full_until : s->udp_full_until) - bpf_jiffies64()) > 0)
 		return DROP_TABLE_FULL;
 	hash = tuple_hash(key);
 
@@ -448,14 +448,14 @@ static __always_inline void flow_advance(const struct pkt *p, struct flow *live,
 				tuple_reverse(&f->write, &x->partner_key);
 				partner = table_lookup(table, &x->partner_key);
 				if (partner) {
-					partner->sequence = p->sequence;
+					partner->number = p->sequence;
 					partner->state |= STATE_ANSWERED;
 				}
 			}
 		} else if (f->state & STATE_ANSWERED) {
 			if (p->tuple.proto != IPPROTO_TCP || (f->state & STATE_MIDSTREAM) ||
 			    ((p->tcp_flags & TCP_ACK) && !(p->tcp_flags & TCP_SYN) &&
-			     p->acknowledgement == f->sequence + 1)) {
+			     p->acknowledgement == f->number + 1)) {
 				flow_establish(&p->tuple, f);
 				table = TABLE_ESTABLISHED;
 				live = table_lookup(TABLE_ESTABLISHED, &p->tuple);

@@ -49,11 +49,11 @@ static __always_inline bool address_in_service_range(const struct address *addre
 		__u32 index = i;
 		struct service_range *range = bpf_map_lookup_elem(&service_ranges, &index);
 
-		if (!range || !range->used)
+		if (!range || range->kind == RANGE_END)
 			return false;
 		if (((address->half[0] ^ range->address.half[0]) & range->mask.half[0]) == 0 &&
 		    ((address->half[1] ^ range->address.half[1]) & range->mask.half[1]) == 0)
-			return true;
+			return range->kind == RANGE_SERVICES;
 	}
 	return false;
 }

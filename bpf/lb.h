@@ -453,15 +453,15 @@ static __always_inline enum verdict stage_fragment(struct pkt *p, enum hook hook
 	__u32 roles = 0;
 
 	if (!x)
-		return DROP_FRAGMENT;
+		return DROP_FRAGMENT_BEFORE_FIRST;
 	if (p->tuple.source_port || p->tuple.destination_port) {
 		if (flow_find(&p->tuple, &x->flow, &table, false) && path_hook(x->flow.path, x->flow.answer) == hook)
-			return DROP_FRAGMENT;
+			return DROP_FRAGMENT_BEFORE_FIRST;
 		if (forward && frontend_find(&p->tuple.destination, p->tuple.destination_port, p->tuple.proto, false, &row,
 					     &roles) != FRONTEND_NONE)
-			return DROP_FRAGMENT;
+			return DROP_FRAGMENT_BEFORE_FIRST;
 	} else if (forward && (address_roles(&p->tuple.destination) & ADDRESS_REFUSE)) {
-		return DROP_FRAGMENT;
+		return DROP_FRAGMENT_BEFORE_FIRST;
 	}
 	return VERDICT_NEXT;
 }

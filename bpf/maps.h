@@ -66,7 +66,9 @@ struct {
 	__type(value, struct retired_backend);
 } retired SEC(".maps");
 
-/* By a hash of address, port and protocol. What is set stays: a 1 for nothing costs a lookup. */
+/* By a hash of address, port and protocol: has such a backend a flow at all? Set before a flow is opened; the controller clears
+ * what no flow needs, by comparison with what it read before it looked. A mark for nothing costs a lookup.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -82,7 +84,38 @@ struct {
 	__type(value, __u32); /* enum address_role */
 } addresses SEC(".maps");
 
-#define SERVICE_RANGES 8
+/* Is a packet to this address worth a look? Written by the controller, before anything can be found there; a bit for nothing
+ * costs a lookup. near.h says which bit.
+ */
+#define NEAR_BUCKET_BITS 19
+#define NEAR_ADDRESS_WORDS (1 << (NEAR_BUCKET_BITS - 4))
+#define NEAR_PORT_WORDS (65536 / 64)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, NEAR_ADDRESS_WORDS + 2 * NEAR_PORT_WORDS);
+	__type(key, __u32);
+	__type(value, struct near_word);
+} near SEC(".maps");
+
+/* Apart from the flows, so that fragments can evict nothing but fragments. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment);
+} fragments SEC(".maps");
+
+/* Clients that have their share of a table that fills: until when they may open no flow, in jiffies, all 64 bits. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct address);
+	__type(value, __u64);
+} crowded_clients SEC(".maps");
+
+#define SERVICE_RANGES 16
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

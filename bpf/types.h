@@ -76,14 +76,18 @@ struct backend {
 	__u64 word;
 };
 
-/* One direction of a conversation, as its packets arrive. */
+/* One direction of a conversation, as its packets arrive. As a key of the flow tables it holds the hook that translates them
+ * (HOOK_UPLINK_INGRESS for XDP too), so that no packet at one hook makes, finds or ends a flow of another; `flow.write` holds
+ * that of the partner's key.
+ */
 struct tuple {
 	struct address source;
 	struct address destination;
 	__be16 source_port;
 	__be16 destination_port;
 	__u8 proto;
-	__u8 pad[3];
+	__u8 hook; /* enum hook */
+	__u8 pad[2];
 };
 
 /* The way of a flow's packets: who the client is, and where the backend. It fixes at which hook each direction is
@@ -108,6 +112,8 @@ enum flow_state {
 	STATE_FIN_BACKEND = 8,
 	STATE_RESET = 16,
 	STATE_MIDSTREAM = 32, /* the first packet seen was no SYN */
+	STATE_CLIENT_WENT_ON = 64,   /* the client sent after a reset was seen */
+	STATE_BACKEND_WENT_ON = 128, /* the backend did; after both the reset was none */
 };
 
 enum next_hop_flag {
@@ -138,7 +144,9 @@ struct flow {
 	__u32 check;
 	__u32 seen;	/* jiffies, low 32 bits: modular arithmetic only */
 	__u32 state;	/* enum flow_state */
-	__u32 sequence; /* sequence number of the SYN-ACK, host order */
+	__u32 number;	/* host order. In `openings`, of the request: sequence number of the newest SYN-ACK. In `tcp_flows`: the
+			 * newest acknowledgement of this direction, which is what a reset of the other one is measured by
+			 */
 	__u8 path;	/* enum flow_path */
 	__u8 answer;	/* 1: from the backend to the client */
 	__u16 pad;
@@ -157,18 +165,37 @@ struct retired_backend {
 
 /* Element of `met_backends`. */
 struct met_backend {
-	__u64 met; /* 1: a client may have been sent to such a backend with its own port */
+	__u64 met; /* 0: no flow leads to such a backend. Else jiffies, all 64 bits, when one was opened last */
+};
+
+/* What a bucket of `near` says of the addresses that fall into it, four bits each. */
+enum near_flag {
+	NEAR_FRONTEND = 1, /* a frontend, an address that refuses, or a retired backend may be there: always look closer */
+	NEAR_NODE = 2,	   /* an address of this node: look closer where a node or host port may be */
+	NEAR_BACKEND = 4,  /* a backend may be there */
+};
+
+/* Element of `near`: first the buckets of addresses, sixteen a word, then the ports of the node, a bit each, of TCP and of UDP. */
+struct near_word {
+	__u64 bits;
 };
 
 enum address_role {
 	ADDRESS_NODE = 1,
 	ADDRESS_REFUSE = 2,
+	ADDRESS_PEER = 4, /* another node's: never refused, and no free Service address */
+};
+
+enum range_kind {
+	RANGE_END = 0, /* ends the list */
+	RANGE_SERVICES = 1,
+	RANGE_EXEMPT = 2, /* a network of this node inside a Service range: comes first in the list */
 };
 
 struct service_range {
 	struct address address;
 	struct address mask;
-	__u64 used; /* 0 ends the list */
+	__u64 kind; /* enum range_kind */
 };
 
 enum device_flag {
@@ -182,9 +209,28 @@ struct device {
 	__u32 flags;  /* enum device_flag */
 	__u32 mtu;
 	__u8 mac[6];
-	__u8 pad[6];
+	__u8 accepts[6];	/* what frames for this machine are addressed to: its bridge's MAC, else its own */
 	struct address source4; /* what SNAT writes for packets that leave by it; all zero when it has none */
 	struct address source6;
+	struct address pod4; /* the address of the only pod behind it; all zero when that is not known */
+	struct address pod6;
+};
+
+/* Key of `fragments`: an IP datagram that comes in pieces (RFC 791, RFC 8200 section 4.5). */
+struct fragment_key {
+	struct address source;
+	struct address destination;
+	__u32 id; /* as it stands in the packet */
+	__u8 proto;
+	__u8 hook; /* enum hook */
+	__u16 pad;
+};
+
+/* Value of `fragments`, read by one 64-bit load: the ports that only the first piece carries. */
+struct fragment {
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 seen; /* jiffies, low 32 bits */
 };
 
 enum sockets_mode {
@@ -193,19 +239,30 @@ enum sockets_mode {
 	SOCKETS_OFF = 2,
 };
 
-/* The one element of `settings`. */
+enum setting_flag {
+	SETTING_SOURCE_ROUTES = 1,	/* rules route by source: answers of pods are routed by the frontend's address */
+	SETTING_CLUSTER_IPS_INSIDE = 2, /* clients outside are not served on ClusterIPs */
+};
+
+/* The one element of `settings`. Deadlines are jiffies, all 64 bits: nothing stays on when the agent that set it is gone. */
 struct settings {
 	__u64 node_cookie; /* cookie of the agent's network namespace */
-	__u32 sockets;	   /* enum sockets_mode */
-	__u32 hz;	   /* jiffies a second */
+	__u64 bypass; /* not 0: nothing is translated. A word of its own: a command writes it, with or without an agent */
+	__u64 tcp_full_until; /* no new TCP flows before */
+	__u64 udp_full_until;
+	__u64 crowded_until; /* `crowded_clients` is asked before */
+	__u32 sockets;	     /* enum sockets_mode */
+	__u32 hz;	     /* jiffies a second */
 	__u32 snat_first;
 	__u32 snat_count;
 	__u32 udp_timeout; /* seconds */
-	__u32 tables_full; /* bit 0: no new TCP flows, bit 1: no new UDP flows */
 	__u32 uplink;	   /* ifindex of the default route's device */
 	__u32 forward_mark; /* bit set in the mark of translated packets that the stack forwards; 0 sets none */
 	__u32 handover;	    /* not 0: programs of the build before run ahead of these, which see packets that those translated */
 	__u32 tunnel;	    /* ifindex of the device of all routes with an encapsulation of their own; 0: none, or several */
+	__u32 replies;	    /* how many a CPU makes in a second: resets, ICMP errors, echo */
+	__u32 flags;	    /* enum setting_flag */
+	__u32 pad;
 };
 
 /* Key of `announced`: a LoadBalancer address that this node answers ARP or NDP for on a device. */
@@ -285,7 +342,7 @@ enum verdict {
 	DROP_STALE_ROW = 10,	     /* a frontend's row did not match twice */
 	DROP_STALE_BACKEND = 11,     /* every slot tried held a retired backend */
 	DROP_FREE_SERVICE_ADDRESS = 12,
-	DROP_FRAGMENT = 13,	     /* fragments of translated traffic */
+	DROP_FRAGMENT_BEFORE_FIRST = 13, /* a later fragment whose first one, which has the ports, was not seen */
 	DROP_TABLE_FULL = 14,
 	DROP_NO_SOURCE_PORT = 15,
 	DROP_NO_SOURCE_ADDRESS = 16, /* no SNAT address on the output device */
@@ -295,5 +352,8 @@ enum verdict {
 	DROP_REWRITE = 20,	     /* a helper failed on a packet half rewritten */
 	DROP_HOST_TO_HOST = 21,	     /* a host's packet past the sockets for a backend on its own address */
 	DROP_PORT_UNKNOWN = 22,	     /* could be refused only by name: it is itself an error or a reset */
-	VERDICT_MAX = 23,
+	DROP_REPLY_LIMIT = 23,	     /* would have been answered, but this CPU made its share of replies this second */
+	DROP_SOURCE_ROUTE = 24,	     /* a packet to a frontend that names its own way (RFC 7126, RFC 5095) */
+	DROP_CLIENT_SHARE = 25,	     /* the table fills, and this client has its share of it */
+	VERDICT_MAX = 26,
 };

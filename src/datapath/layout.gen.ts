@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "00e7b6ec3843e0dc";
+export const FINGERPRINT = "8e24baabdd66ae92";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_set_retval"] as const;
@@ -11,6 +11,7 @@ export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie"
 export const ADDRESS_ROLE_VALUES = {
   ADDRESS_NODE: 1,
   ADDRESS_REFUSE: 2,
+  ADDRESS_PEER: 4,
 } as const;
 
 export const BACKEND_STATE_VALUES = {
@@ -49,6 +50,8 @@ export const FLOW_STATE_VALUES = {
   STATE_FIN_BACKEND: 8,
   STATE_RESET: 16,
   STATE_MIDSTREAM: 32,
+  STATE_CLIENT_WENT_ON: 64,
+  STATE_BACKEND_WENT_ON: 128,
 } as const;
 
 export const FRONTEND_KIND_VALUES = {
@@ -72,6 +75,12 @@ export const HOOK_VALUES = {
   HOOK_MAX: 9,
 } as const;
 
+export const NEAR_FLAG_VALUES = {
+  NEAR_FRONTEND: 1,
+  NEAR_NODE: 2,
+  NEAR_BACKEND: 4,
+} as const;
+
 export const NEXT_HOP_FLAG_VALUES = {
   HOP_XDP_TARGET: 1,
   HOP_STACK: 2,
@@ -80,6 +89,17 @@ export const NEXT_HOP_FLAG_VALUES = {
 export const PEER_KIND_VALUES = {
   PEER_FRONTEND: 0,
   PEER_CHOICE: 1,
+} as const;
+
+export const RANGE_KIND_VALUES = {
+  RANGE_END: 0,
+  RANGE_SERVICES: 1,
+  RANGE_EXEMPT: 2,
+} as const;
+
+export const SETTING_FLAG_VALUES = {
+  SETTING_SOURCE_ROUTES: 1,
+  SETTING_CLUSTER_IPS_INSIDE: 2,
 } as const;
 
 export const SOCKETS_MODE_VALUES = {
@@ -102,7 +122,7 @@ export const VERDICT_VALUES = {
   DROP_STALE_ROW: 10,
   DROP_STALE_BACKEND: 11,
   DROP_FREE_SERVICE_ADDRESS: 12,
-  DROP_FRAGMENT: 13,
+  DROP_FRAGMENT_BEFORE_FIRST: 13,
   DROP_TABLE_FULL: 14,
   DROP_NO_SOURCE_PORT: 15,
   DROP_NO_SOURCE_ADDRESS: 16,
@@ -112,7 +132,10 @@ export const VERDICT_VALUES = {
   DROP_REWRITE: 20,
   DROP_HOST_TO_HOST: 21,
   DROP_PORT_UNKNOWN: 22,
-  VERDICT_MAX: 23,
+  DROP_REPLY_LIMIT: 23,
+  DROP_SOURCE_ROUTE: 24,
+  DROP_CLIENT_SHARE: 25,
+  VERDICT_MAX: 26,
 } as const;
 
 export const WINDOW_VALUES = {
@@ -218,24 +241,30 @@ export function writeBackend(bytes: Uint8Array, at: number, value: Backend): voi
   view.setBigUint64(at + 24, value.word, true);
 }
 
-/** struct device, 56 bytes. */
+/** struct device, 88 bytes. */
 export interface Device {
   readonly master: number;
   readonly flags: number;
   readonly mtu: number;
   readonly mac: Uint8Array;
+  readonly accepts: Uint8Array;
   readonly source4: Address;
   readonly source6: Address;
+  readonly pod4: Address;
+  readonly pod6: Address;
 }
 
 export const DEVICE = {
-  size: 56,
+  size: 88,
   master: 0,
   flags: 4,
   mtu: 8,
   mac: 12,
+  accepts: 18,
   source4: 24,
   source6: 40,
+  pod4: 56,
+  pod6: 72,
 } as const;
 
 export function readDevice(bytes: Uint8Array, at = 0): Device {
@@ -245,20 +274,26 @@ export function readDevice(bytes: Uint8Array, at = 0): Device {
     flags: view.getUint32(at + 4, true),
     mtu: view.getUint32(at + 8, true),
     mac: bytes.slice(at + 12, at + 12 + 6),
+    accepts: bytes.slice(at + 18, at + 18 + 6),
     source4: readAddress(bytes, at + 24),
     source6: readAddress(bytes, at + 40),
+    pod4: readAddress(bytes, at + 56),
+    pod6: readAddress(bytes, at + 72),
   };
 }
 
 export function writeDevice(bytes: Uint8Array, at: number, value: Device): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  bytes.fill(0, at, at + 56);
+  bytes.fill(0, at, at + 88);
   view.setUint32(at, value.master, true);
   view.setUint32(at + 4, value.flags, true);
   view.setUint32(at + 8, value.mtu, true);
   bytes.set(value.mac.subarray(0, 6), at + 12);
+  bytes.set(value.accepts.subarray(0, 6), at + 18);
   writeAddress(value.source4, bytes, at + 24);
   writeAddress(value.source6, bytes, at + 40);
+  writeAddress(value.pod4, bytes, at + 56);
+  writeAddress(value.pod6, bytes, at + 72);
 }
 
 /** struct flow, 104 bytes. */
@@ -270,7 +305,7 @@ export interface Flow {
   readonly check: number;
   readonly seen: number;
   readonly state: number;
-  readonly sequence: number;
+  readonly number: number;
   readonly path: number;
   readonly answer: number;
   readonly hop: NextHop;
@@ -286,7 +321,7 @@ export const FLOW = {
   check: 52,
   seen: 56,
   state: 60,
-  sequence: 64,
+  number: 64,
   path: 68,
   answer: 69,
   hop: 72,
@@ -303,7 +338,7 @@ export function readFlow(bytes: Uint8Array, at = 0): Flow {
     check: view.getUint32(at + 52, true),
     seen: view.getUint32(at + 56, true),
     state: view.getUint32(at + 60, true),
-    sequence: view.getUint32(at + 64, true),
+    number: view.getUint32(at + 64, true),
     path: view.getUint8(at + 68),
     answer: view.getUint8(at + 69),
     hop: readNextHop(bytes, at + 72),
@@ -321,11 +356,81 @@ export function writeFlow(bytes: Uint8Array, at: number, value: Flow): void {
   view.setUint32(at + 52, value.check, true);
   view.setUint32(at + 56, value.seen, true);
   view.setUint32(at + 60, value.state, true);
-  view.setUint32(at + 64, value.sequence, true);
+  view.setUint32(at + 64, value.number, true);
   view.setUint8(at + 68, value.path);
   view.setUint8(at + 69, value.answer);
   writeNextHop(bytes, at + 72, value.hop);
   view.setUint32(at + 96, value.hopCheck, true);
+}
+
+/** struct fragment, 8 bytes. */
+export interface Fragment {
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly seen: number;
+}
+
+export const FRAGMENT = {
+  size: 8,
+  sourcePort: 0,
+  destinationPort: 2,
+  seen: 4,
+} as const;
+
+export function readFragment(bytes: Uint8Array, at = 0): Fragment {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    sourcePort: view.getUint16(at, false),
+    destinationPort: view.getUint16(at + 2, false),
+    seen: view.getUint32(at + 4, true),
+  };
+}
+
+export function writeFragment(bytes: Uint8Array, at: number, value: Fragment): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 8);
+  view.setUint16(at, value.sourcePort, false);
+  view.setUint16(at + 2, value.destinationPort, false);
+  view.setUint32(at + 4, value.seen, true);
+}
+
+/** struct fragment_key, 40 bytes. */
+export interface FragmentKey {
+  readonly source: Address;
+  readonly destination: Address;
+  readonly id: number;
+  readonly proto: number;
+  readonly hook: number;
+}
+
+export const FRAGMENT_KEY = {
+  size: 40,
+  source: 0,
+  destination: 16,
+  id: 32,
+  proto: 36,
+  hook: 37,
+} as const;
+
+export function readFragmentKey(bytes: Uint8Array, at = 0): FragmentKey {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    source: readAddress(bytes, at),
+    destination: readAddress(bytes, at + 16),
+    id: view.getUint32(at + 32, true),
+    proto: view.getUint8(at + 36),
+    hook: view.getUint8(at + 37),
+  };
+}
+
+export function writeFragmentKey(bytes: Uint8Array, at: number, value: FragmentKey): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 40);
+  writeAddress(value.source, bytes, at);
+  writeAddress(value.destination, bytes, at + 16);
+  view.setUint32(at + 32, value.id, true);
+  view.setUint8(at + 36, value.proto);
+  view.setUint8(at + 37, value.hook);
 }
 
 /** struct frontend, 8 bytes. */
@@ -407,6 +512,29 @@ export function writeMetBackend(bytes: Uint8Array, at: number, value: MetBackend
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   bytes.fill(0, at, at + 8);
   view.setBigUint64(at, value.met, true);
+}
+
+/** struct near_word, 8 bytes. */
+export interface NearWord {
+  readonly bits: bigint;
+}
+
+export const NEAR_WORD = {
+  size: 8,
+  bits: 0,
+} as const;
+
+export function readNearWord(bytes: Uint8Array, at = 0): NearWord {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    bits: view.getBigUint64(at, true),
+  };
+}
+
+export function writeNearWord(bytes: Uint8Array, at: number, value: NearWord): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 8);
+  view.setBigUint64(at, value.bits, true);
 }
 
 /** struct next_hop, 24 bytes. */
@@ -567,14 +695,14 @@ export function writeServiceCounters(bytes: Uint8Array, at: number, value: Servi
 export interface ServiceRange {
   readonly address: Address;
   readonly mask: Address;
-  readonly used: bigint;
+  readonly kind: bigint;
 }
 
 export const SERVICE_RANGE = {
   size: 40,
   address: 0,
   mask: 16,
-  used: 32,
+  kind: 32,
 } as const;
 
 export function readServiceRange(bytes: Uint8Array, at = 0): ServiceRange {
@@ -582,7 +710,7 @@ export function readServiceRange(bytes: Uint8Array, at = 0): ServiceRange {
   return {
     address: readAddress(bytes, at),
     mask: readAddress(bytes, at + 16),
-    used: view.getBigUint64(at + 32, true),
+    kind: view.getBigUint64(at + 32, true),
   };
 }
 
@@ -591,70 +719,90 @@ export function writeServiceRange(bytes: Uint8Array, at: number, value: ServiceR
   bytes.fill(0, at, at + 40);
   writeAddress(value.address, bytes, at);
   writeAddress(value.mask, bytes, at + 16);
-  view.setBigUint64(at + 32, value.used, true);
+  view.setBigUint64(at + 32, value.kind, true);
 }
 
-/** struct settings, 48 bytes. */
+/** struct settings, 88 bytes. */
 export interface Settings {
   readonly nodeCookie: bigint;
+  readonly bypass: bigint;
+  readonly tcpFullUntil: bigint;
+  readonly udpFullUntil: bigint;
+  readonly crowdedUntil: bigint;
   readonly sockets: number;
   readonly hz: number;
   readonly snatFirst: number;
   readonly snatCount: number;
   readonly udpTimeout: number;
-  readonly tablesFull: number;
   readonly uplink: number;
   readonly forwardMark: number;
   readonly handover: number;
   readonly tunnel: number;
+  readonly replies: number;
+  readonly flags: number;
 }
 
 export const SETTINGS = {
-  size: 48,
+  size: 88,
   nodeCookie: 0,
-  sockets: 8,
-  hz: 12,
-  snatFirst: 16,
-  snatCount: 20,
-  udpTimeout: 24,
-  tablesFull: 28,
-  uplink: 32,
-  forwardMark: 36,
-  handover: 40,
-  tunnel: 44,
+  bypass: 8,
+  tcpFullUntil: 16,
+  udpFullUntil: 24,
+  crowdedUntil: 32,
+  sockets: 40,
+  hz: 44,
+  snatFirst: 48,
+  snatCount: 52,
+  udpTimeout: 56,
+  uplink: 60,
+  forwardMark: 64,
+  handover: 68,
+  tunnel: 72,
+  replies: 76,
+  flags: 80,
 } as const;
 
 export function readSettings(bytes: Uint8Array, at = 0): Settings {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return {
     nodeCookie: view.getBigUint64(at, true),
-    sockets: view.getUint32(at + 8, true),
-    hz: view.getUint32(at + 12, true),
-    snatFirst: view.getUint32(at + 16, true),
-    snatCount: view.getUint32(at + 20, true),
-    udpTimeout: view.getUint32(at + 24, true),
-    tablesFull: view.getUint32(at + 28, true),
-    uplink: view.getUint32(at + 32, true),
-    forwardMark: view.getUint32(at + 36, true),
-    handover: view.getUint32(at + 40, true),
-    tunnel: view.getUint32(at + 44, true),
+    bypass: view.getBigUint64(at + 8, true),
+    tcpFullUntil: view.getBigUint64(at + 16, true),
+    udpFullUntil: view.getBigUint64(at + 24, true),
+    crowdedUntil: view.getBigUint64(at + 32, true),
+    sockets: view.getUint32(at + 40, true),
+    hz: view.getUint32(at + 44, true),
+    snatFirst: view.getUint32(at + 48, true),
+    snatCount: view.getUint32(at + 52, true),
+    udpTimeout: view.getUint32(at + 56, true),
+    uplink: view.getUint32(at + 60, true),
+    forwardMark: view.getUint32(at + 64, true),
+    handover: view.getUint32(at + 68, true),
+    tunnel: view.getUint32(at + 72, true),
+    replies: view.getUint32(at + 76, true),
+    flags: view.getUint32(at + 80, true),
   };
 }
 
 export function writeSettings(bytes: Uint8Array, at: number, value: Settings): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  bytes.fill(0, at, at + 48);
+  bytes.fill(0, at, at + 88);
   view.setBigUint64(at, value.nodeCookie, true);
-  view.setUint32(at + 8, value.sockets, true);
-  view.setUint32(at + 12, value.hz, true);
-  view.setUint32(at + 16, value.snatFirst, true);
-  view.setUint32(at + 20, value.snatCount, true);
-  view.setUint32(at + 24, value.udpTimeout, true);
-  view.setUint32(at + 28, value.tablesFull, true);
-  view.setUint32(at + 32, value.uplink, true);
-  view.setUint32(at + 36, value.forwardMark, true);
-  view.setUint32(at + 40, value.handover, true);
-  view.setUint32(at + 44, value.tunnel, true);
+  view.setBigUint64(at + 8, value.bypass, true);
+  view.setBigUint64(at + 16, value.tcpFullUntil, true);
+  view.setBigUint64(at + 24, value.udpFullUntil, true);
+  view.setBigUint64(at + 32, value.crowdedUntil, true);
+  view.setUint32(at + 40, value.sockets, true);
+  view.setUint32(at + 44, value.hz, true);
+  view.setUint32(at + 48, value.snatFirst, true);
+  view.setUint32(at + 52, value.snatCount, true);
+  view.setUint32(at + 56, value.udpTimeout, true);
+  view.setUint32(at + 60, value.uplink, true);
+  view.setUint32(at + 64, value.forwardMark, true);
+  view.setUint32(at + 68, value.handover, true);
+  view.setUint32(at + 72, value.tunnel, true);
+  view.setUint32(at + 76, value.replies, true);
+  view.setUint32(at + 80, value.flags, true);
 }
 
 /** struct slot, 8 bytes. */
@@ -773,6 +921,7 @@ export interface Tuple {
   readonly sourcePort: number;
   readonly destinationPort: number;
   readonly proto: number;
+  readonly hook: number;
 }
 
 export const TUPLE = {
@@ -782,6 +931,7 @@ export const TUPLE = {
   sourcePort: 32,
   destinationPort: 34,
   proto: 36,
+  hook: 37,
 } as const;
 
 export function readTuple(bytes: Uint8Array, at = 0): Tuple {
@@ -792,6 +942,7 @@ export function readTuple(bytes: Uint8Array, at = 0): Tuple {
     sourcePort: view.getUint16(at + 32, false),
     destinationPort: view.getUint16(at + 34, false),
     proto: view.getUint8(at + 36),
+    hook: view.getUint8(at + 37),
   };
 }
 
@@ -803,6 +954,7 @@ export function writeTuple(bytes: Uint8Array, at: number, value: Tuple): void {
   view.setUint16(at + 32, value.sourcePort, false);
   view.setUint16(at + 34, value.destinationPort, false);
   view.setUint8(at + 36, value.proto);
+  view.setUint8(at + 37, value.hook);
 }
 
 /** The layout itself, to compare with an object's BTF and to copy values into another layout. */
@@ -917,7 +1069,7 @@ export const LAYOUT: Layout = {
     },
     "device": {
       "name": "device",
-      "size": 56,
+      "size": 88,
       "fields": [
         {
           "name": "master",
@@ -949,7 +1101,7 @@ export const LAYOUT: Layout = {
           }
         },
         {
-          "name": "pad",
+          "name": "accepts",
           "offset": 18,
           "size": 6,
           "kind": "array",
@@ -968,6 +1120,18 @@ export const LAYOUT: Layout = {
         {
           "name": "source6",
           "offset": 40,
+          "size": 16,
+          "kind": "address"
+        },
+        {
+          "name": "pod4",
+          "offset": 56,
+          "size": 16,
+          "kind": "address"
+        },
+        {
+          "name": "pod6",
+          "offset": 72,
           "size": 16,
           "kind": "address"
         }
@@ -1021,7 +1185,7 @@ export const LAYOUT: Layout = {
           "kind": "u32"
         },
         {
-          "name": "sequence",
+          "name": "number",
           "offset": 64,
           "size": 4,
           "kind": "u32"
@@ -1062,6 +1226,72 @@ export const LAYOUT: Layout = {
           "offset": 100,
           "size": 4,
           "kind": "u32"
+        }
+      ]
+    },
+    "fragment": {
+      "name": "fragment",
+      "size": 8,
+      "fields": [
+        {
+          "name": "source_port",
+          "offset": 0,
+          "size": 2,
+          "kind": "be16"
+        },
+        {
+          "name": "destination_port",
+          "offset": 2,
+          "size": 2,
+          "kind": "be16"
+        },
+        {
+          "name": "seen",
+          "offset": 4,
+          "size": 4,
+          "kind": "u32"
+        }
+      ]
+    },
+    "fragment_key": {
+      "name": "fragment_key",
+      "size": 40,
+      "fields": [
+        {
+          "name": "source",
+          "offset": 0,
+          "size": 16,
+          "kind": "address"
+        },
+        {
+          "name": "destination",
+          "offset": 16,
+          "size": 16,
+          "kind": "address"
+        },
+        {
+          "name": "id",
+          "offset": 32,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "proto",
+          "offset": 36,
+          "size": 1,
+          "kind": "u8"
+        },
+        {
+          "name": "hook",
+          "offset": 37,
+          "size": 1,
+          "kind": "u8"
+        },
+        {
+          "name": "pad",
+          "offset": 38,
+          "size": 2,
+          "kind": "u16"
         }
       ]
     },
@@ -1124,6 +1354,18 @@ export const LAYOUT: Layout = {
       "fields": [
         {
           "name": "met",
+          "offset": 0,
+          "size": 8,
+          "kind": "u64"
+        }
+      ]
+    },
+    "near_word": {
+      "name": "near_word",
+      "size": 8,
+      "fields": [
+        {
+          "name": "bits",
           "offset": 0,
           "size": 8,
           "kind": "u64"
@@ -1313,7 +1555,7 @@ export const LAYOUT: Layout = {
           "kind": "address"
         },
         {
-          "name": "used",
+          "name": "kind",
           "offset": 32,
           "size": 8,
           "kind": "u64"
@@ -1322,7 +1564,7 @@ export const LAYOUT: Layout = {
     },
     "settings": {
       "name": "settings",
-      "size": 48,
+      "size": 88,
       "fields": [
         {
           "name": "node_cookie",
@@ -1331,62 +1573,98 @@ export const LAYOUT: Layout = {
           "kind": "u64"
         },
         {
-          "name": "sockets",
+          "name": "bypass",
           "offset": 8,
-          "size": 4,
-          "kind": "u32"
+          "size": 8,
+          "kind": "u64"
         },
         {
-          "name": "hz",
-          "offset": 12,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
-          "name": "snat_first",
+          "name": "tcp_full_until",
           "offset": 16,
-          "size": 4,
-          "kind": "u32"
+          "size": 8,
+          "kind": "u64"
         },
         {
-          "name": "snat_count",
-          "offset": 20,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
-          "name": "udp_timeout",
+          "name": "udp_full_until",
           "offset": 24,
-          "size": 4,
-          "kind": "u32"
+          "size": 8,
+          "kind": "u64"
         },
         {
-          "name": "tables_full",
-          "offset": 28,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
-          "name": "uplink",
+          "name": "crowded_until",
           "offset": 32,
-          "size": 4,
-          "kind": "u32"
+          "size": 8,
+          "kind": "u64"
         },
         {
-          "name": "forward_mark",
-          "offset": 36,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
-          "name": "handover",
+          "name": "sockets",
           "offset": 40,
           "size": 4,
           "kind": "u32"
         },
         {
-          "name": "tunnel",
+          "name": "hz",
           "offset": 44,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "snat_first",
+          "offset": 48,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "snat_count",
+          "offset": 52,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "udp_timeout",
+          "offset": 56,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "uplink",
+          "offset": 60,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "forward_mark",
+          "offset": 64,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "handover",
+          "offset": 68,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "tunnel",
+          "offset": 72,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "replies",
+          "offset": 76,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "flags",
+          "offset": 80,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "pad",
+          "offset": 84,
           "size": 4,
           "kind": "u32"
         }
@@ -1541,11 +1819,17 @@ export const LAYOUT: Layout = {
           "kind": "u8"
         },
         {
-          "name": "pad",
+          "name": "hook",
           "offset": 37,
-          "size": 3,
+          "size": 1,
+          "kind": "u8"
+        },
+        {
+          "name": "pad",
+          "offset": 38,
+          "size": 2,
           "kind": "array",
-          "length": 3,
+          "length": 2,
           "element": {
             "size": 1,
             "kind": "u8"
@@ -1557,7 +1841,8 @@ export const LAYOUT: Layout = {
   "enums": {
     "address_role": {
       "ADDRESS_NODE": 1,
-      "ADDRESS_REFUSE": 2
+      "ADDRESS_REFUSE": 2,
+      "ADDRESS_PEER": 4
     },
     "backend_state": {
       "BACKEND_FREE": 0,
@@ -1590,7 +1875,9 @@ export const LAYOUT: Layout = {
       "STATE_FIN_CLIENT": 4,
       "STATE_FIN_BACKEND": 8,
       "STATE_RESET": 16,
-      "STATE_MIDSTREAM": 32
+      "STATE_MIDSTREAM": 32,
+      "STATE_CLIENT_WENT_ON": 64,
+      "STATE_BACKEND_WENT_ON": 128
     },
     "frontend_kind": {
       "KIND_NONE": 0,
@@ -1611,6 +1898,11 @@ export const LAYOUT: Layout = {
       "HOOK_RECVMSG": 8,
       "HOOK_MAX": 9
     },
+    "near_flag": {
+      "NEAR_FRONTEND": 1,
+      "NEAR_NODE": 2,
+      "NEAR_BACKEND": 4
+    },
     "next_hop_flag": {
       "HOP_XDP_TARGET": 1,
       "HOP_STACK": 2
@@ -1618,6 +1910,15 @@ export const LAYOUT: Layout = {
     "peer_kind": {
       "PEER_FRONTEND": 0,
       "PEER_CHOICE": 1
+    },
+    "range_kind": {
+      "RANGE_END": 0,
+      "RANGE_SERVICES": 1,
+      "RANGE_EXEMPT": 2
+    },
+    "setting_flag": {
+      "SETTING_SOURCE_ROUTES": 1,
+      "SETTING_CLUSTER_IPS_INSIDE": 2
     },
     "sockets_mode": {
       "SOCKETS_ALL": 0,
@@ -1638,7 +1939,7 @@ export const LAYOUT: Layout = {
       "DROP_STALE_ROW": 10,
       "DROP_STALE_BACKEND": 11,
       "DROP_FREE_SERVICE_ADDRESS": 12,
-      "DROP_FRAGMENT": 13,
+      "DROP_FRAGMENT_BEFORE_FIRST": 13,
       "DROP_TABLE_FULL": 14,
       "DROP_NO_SOURCE_PORT": 15,
       "DROP_NO_SOURCE_ADDRESS": 16,
@@ -1648,7 +1949,10 @@ export const LAYOUT: Layout = {
       "DROP_REWRITE": 20,
       "DROP_HOST_TO_HOST": 21,
       "DROP_PORT_UNKNOWN": 22,
-      "VERDICT_MAX": 23
+      "DROP_REPLY_LIMIT": 23,
+      "DROP_SOURCE_ROUTE": 24,
+      "DROP_CLIENT_SHARE": 25,
+      "VERDICT_MAX": 26
     },
     "window": {
       "WINDOW_EXTERNAL": 0,
@@ -1684,6 +1988,15 @@ export const LAYOUT: Layout = {
       "keySize": 4,
       "valueSize": 32
     },
+    "crowded_clients": {
+      "name": "crowded_clients",
+      "type": "hash",
+      "flags": 0,
+      "key": "address",
+      "value": "u64",
+      "keySize": 16,
+      "valueSize": 8
+    },
     "devices": {
       "name": "devices",
       "type": "hash",
@@ -1691,7 +2004,16 @@ export const LAYOUT: Layout = {
       "key": "u32",
       "value": "device",
       "keySize": 4,
-      "valueSize": 56
+      "valueSize": 88
+    },
+    "fragments": {
+      "name": "fragments",
+      "type": "lru_hash",
+      "flags": 0,
+      "key": "fragment_key",
+      "value": "fragment",
+      "keySize": 40,
+      "valueSize": 8
     },
     "frontends": {
       "name": "frontends",
@@ -1708,6 +2030,15 @@ export const LAYOUT: Layout = {
       "flags": 1024,
       "key": "u32",
       "value": "met_backend",
+      "keySize": 4,
+      "valueSize": 8
+    },
+    "near": {
+      "name": "near",
+      "type": "array",
+      "flags": 1024,
+      "key": "u32",
+      "value": "near_word",
       "keySize": 4,
       "valueSize": 8
     },
@@ -1763,7 +2094,7 @@ export const LAYOUT: Layout = {
       "key": "u32",
       "value": "settings",
       "keySize": 4,
-      "valueSize": 48
+      "valueSize": 88
     },
     "slots": {
       "name": "slots",

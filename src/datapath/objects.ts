@@ -20,6 +20,9 @@ export const SHARED_ENUMS: readonly string[] = [
   "next_hop_flag",
   "sockets_mode",
   "peer_kind",
+  "near_flag",
+  "range_kind",
+  "setting_flag",
 ];
 
 /** Path of a compiled object: beside the bundle, or in the source tree's build directory. */
