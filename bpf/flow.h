@@ -56,6 +56,10 @@ struct scratch {
 	};
 	struct opening opening;
 	struct bpf_fib_lookup fib;
+	struct bpf_redir_neigh neighbour;
+	__u32 pad;
+	struct next_hop hop;
+	struct fragment_key piece;
 	__u32 words[32]; /* of a packet, to be summed or looked through */
 	__u32 replies_since; /* jiffies: the second that `replies` were made in */
 	__u32 replies;
@@ -72,6 +76,12 @@ struct {
 static __always_inline struct scratch *scratch_of(struct flow *f)
 {
 	return (struct scratch *)f; /* the first member */
+}
+
+/* The same by the packet at hand, which is the scratch's too. */
+static __always_inline struct scratch *scratch_of_packet(struct pkt *p)
+{
+	return (struct scratch *)((void *)p - __builtin_offsetof(struct scratch, packet));
 }
 
 static __always_inline struct scratch *scratch_get(void)
@@ -245,20 +255,22 @@ static __always_inline bool hop_known(const struct flow *live, const struct flow
 	return hop->valid && now - hop->asked < hz && live->hop_check == hop_check(f, hop);
 }
 
-static __always_inline void hop_remember(struct flow *live, const struct flow *f, const struct bpf_fib_lookup *fib,
-					 __u8 flags)
+/* Keeps what the scratch's lookup found. */
+static __always_inline void hop_remember(struct flow *live, struct flow *f, __u8 flags)
 {
-	struct next_hop hop = {};
+	struct scratch *x = scratch_of(f);
+	const struct bpf_fib_lookup *fib = &x->fib;
+	struct next_hop *hop = &x->hop;
 
-	hop.ifindex = fib->ifindex;
-	hop.asked = jiffies_now();
-	__builtin_memcpy(hop.destination_mac, fib->dmac, 6);
-	__builtin_memcpy(hop.source_mac, fib->smac, 6);
-	hop.mtu = fib->mtu_result;
-	hop.flags = flags;
-	hop.valid = 1;
-	RECORD(live->hop, hop);
-	RECORD(live->hop_check, hop_check(f, &hop));
+	hop->ifindex = fib->ifindex;
+	hop->asked = jiffies_now();
+	__builtin_memcpy(hop->destination_mac, fib->dmac, 6);
+	__builtin_memcpy(hop->source_mac, fib->smac, 6);
+	hop->mtu = fib->mtu_result;
+	hop->flags = flags;
+	hop->valid = 1;
+	RECORD(live->hop, *hop);
+	RECORD(live->hop_check, hop_check(f, hop));
 }
 
 /* Is it still the entry that `f` was copied from? An element can go to another key while we hold it. */

@@ -19,29 +19,29 @@ static __always_inline void fragment_key_of(const struct pkt *p, struct fragment
 }
 
 /* Of a first fragment that is translated: each one anew, as numbers are used again. */
-static __always_inline void fragment_remember(const struct pkt *p)
+static __always_inline void fragment_remember(struct pkt *p)
 {
-	struct fragment_key key;
+	struct scratch *x = scratch_of_packet(p);
 	struct fragment value = {
 		.source_port = p->tuple.source_port,
 		.destination_port = p->tuple.destination_port,
 		.seen = jiffies_now(),
 	};
 
-	fragment_key_of(p, &key);
-	RECORD_UPDATE(&fragments, &key, &value, BPF_ANY);
+	fragment_key_of(p, &x->piece);
+	RECORD_UPDATE(&fragments, &x->piece, &value, BPF_ANY);
 }
 
 /* Gives a later fragment the ports of its first one; false when that was not seen, or was none of ours. */
 static __always_inline bool fragment_recall(struct pkt *p)
 {
 	const struct settings *s = settings_get();
-	struct fragment_key key;
+	struct scratch *x = scratch_of_packet(p);
 	struct fragment *found;
 	__u64 word;
 
-	fragment_key_of(p, &key);
-	found = bpf_map_lookup_elem(&fragments, &key);
+	fragment_key_of(p, &x->piece);
+	found = bpf_map_lookup_elem(&fragments, &x->piece);
 	if (!found || !s)
 		return false;
 	word = *(volatile __u64 *)found;

@@ -10,10 +10,8 @@
 #include "refuse.h"
 #include "request.h"
 
-/* A packet of a flow that is known. UNDECIDED: there is none, or it ended and this packet opens another. A global function, as
- * stage_open.
- */
-__noinline int stage_known(ctx_t *ctx, __u32 hook, __u32 link)
+/* A packet of a flow that is known. UNDECIDED: there is none, or it ended and this packet opens another. */
+static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 {
 	struct scratch *x = scratch_get();
 	enum flow_table table;
@@ -39,6 +37,34 @@ __noinline int stage_known(ctx_t *ctx, __u32 hook, __u32 link)
 	flow_advance(p, live, f, table);
 	count_service(f->service, p->length, false);
 	return verdict;
+}
+
+/* Global functions, for the verifier's sake as stage_open: one for each program, which so verifies its own ways only. */
+#define STAGE_KNOWN(name, hook, link)                    \
+	__noinline int known_##name(struct __sk_buff *ctx) \
+	{                                                \
+		return known(ctx, hook, link);           \
+	}
+
+STAGE_KNOWN(uplink_ingress, HOOK_UPLINK_INGRESS, ETH_HLEN)
+STAGE_KNOWN(uplink_in_l3, HOOK_UPLINK_INGRESS, 0)
+STAGE_KNOWN(uplink_egress, HOOK_UPLINK_EGRESS, ETH_HLEN)
+STAGE_KNOWN(uplink_out_l3, HOOK_UPLINK_EGRESS, 0)
+STAGE_KNOWN(pod_ingress, HOOK_POD_INGRESS, ETH_HLEN)
+STAGE_KNOWN(pod_egress, HOOK_POD_EGRESS, ETH_HLEN)
+
+static __always_inline int stage_known(ctx_t *ctx, const enum hook hook, const __u32 link)
+{
+	switch (hook) {
+	case HOOK_UPLINK_INGRESS:
+		return link ? known_uplink_ingress(ctx) : known_uplink_in_l3(ctx);
+	case HOOK_UPLINK_EGRESS:
+		return link ? known_uplink_egress(ctx) : known_uplink_out_l3(ctx);
+	case HOOK_POD_INGRESS:
+		return known_pod_ingress(ctx);
+	default:
+		return known_pod_egress(ctx);
+	}
 }
 
 /* Where rules route by source, the stack would route a pod's answer by the pod's address, although the client knows the frontend's:
@@ -107,7 +133,7 @@ static __always_inline bool is_for_us(ctx_t *ctx, const struct pkt *p, enum hook
 }
 
 /* What came from the client's side: an uplink's ingress, a pod device's ingress, or a local packet at an uplink's egress. */
-static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const enum hook hook, const __u32 link)
 {
 	enum verdict verdict;
 
@@ -147,7 +173,7 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, enum h
 }
 
 /* What goes out toward the client without being able to open anything: answers only. */
-static __always_inline enum verdict lb_answer(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
+static __always_inline enum verdict lb_answer(ctx_t *ctx, struct pkt *p, const enum hook hook, const __u32 link)
 {
 	switch (p->kind) {
 	case PACKET_FRAGMENT:

@@ -12,15 +12,15 @@ static __always_inline enum verdict leave_by_route(ctx_t *ctx, struct pkt *p, st
 {
 	const struct settings *s = settings_get();
 	struct scratch *x = scratch_of(f);
-	struct next_hop hop;
+	struct next_hop *hop = &x->hop;
 	struct device *out;
 	long result;
 
-	if (link && live && p->ttl > 1 && s && hop_known(live, f, &hop, jiffies_now(), s->hz) && p->segment <= hop.mtu) {
-		if (!rewrite_tuple(ctx, p, &f->write, 1) || !write_macs(ctx, hop.destination_mac, hop.source_mac))
+	if (link && live && p->ttl > 1 && s && hop_known(live, f, hop, jiffies_now(), s->hz) && p->segment <= hop->mtu) {
+		if (!rewrite_tuple(ctx, p, &f->write, 1) || !write_macs(ctx, hop->destination_mac, hop->source_mac))
 			return DROP_REWRITE;
 		ctx_set_mark(ctx, MARK_REDIRECTED);
-		p->action = (int)bpf_redirect(hop.ifindex, 0);
+		p->action = (int)bpf_redirect(hop->ifindex, 0);
 		return VERDICT_FORWARD;
 	}
 	result = route_lookup(ctx, p, &f->write, ctx_ifindex(ctx), &x->fib);
@@ -32,7 +32,7 @@ static __always_inline enum verdict leave_by_route(ctx_t *ctx, struct pkt *p, st
 		return DROP_TTL;
 	out = device_of(x->fib.ifindex);
 	if (link && live && result == BPF_FIB_LKUP_RET_SUCCESS && out && !(out->flags & DEVICE_NO_LINK_HEADER))
-		hop_remember(live, f, &x->fib, out->flags & DEVICE_XDP_TARGET ? HOP_XDP_TARGET : 0);
+		hop_remember(live, f, out->flags & DEVICE_XDP_TARGET ? HOP_XDP_TARGET : 0);
 	if (!rewrite_tuple(ctx, p, &f->write, 1))
 		return DROP_REWRITE;
 	return redirect_by_route(ctx, p, &x->fib, result, link);
@@ -55,7 +55,7 @@ static __always_inline enum verdict leave_pod(ctx_t *ctx, struct pkt *p, struct 
 {
 	const struct settings *s = settings_get();
 	struct scratch *x = scratch_of(f);
-	struct next_hop hop;
+	struct next_hop *hop = &x->hop;
 	struct device *port;
 	struct ethhdr *eth;
 	bool switched;
@@ -64,13 +64,13 @@ static __always_inline enum verdict leave_pod(ctx_t *ctx, struct pkt *p, struct 
 
 	if (!rewrite_tuple(ctx, p, &f->write, 0))
 		return DROP_REWRITE;
-	if (live && s && hop_known(live, f, &hop, jiffies_now(), s->hz)) {
-		if (hop.flags & HOP_STACK)
+	if (live && s && hop_known(live, f, hop, jiffies_now(), s->hz)) {
+		if (hop->flags & HOP_STACK)
 			return leave_to_stack(ctx);
 		eth = ctx_at(ctx, 0, sizeof(*eth));
 		if (!eth)
 			return DROP_REWRITE;
-		__builtin_memcpy(eth->h_dest, hop.destination_mac, ETH_ALEN);
+		__builtin_memcpy(eth->h_dest, hop->destination_mac, ETH_ALEN);
 		return VERDICT_PASS;
 	}
 	port = device_of(ctx_ifindex(ctx));
@@ -86,7 +86,7 @@ static __always_inline enum verdict leave_pod(ctx_t *ctx, struct pkt *p, struct 
 	if (live) {
 		if (port)
 			__builtin_memcpy(x->fib.smac, port->accepts, ETH_ALEN);
-		hop_remember(live, f, &x->fib, switched ? 0 : HOP_STACK);
+		hop_remember(live, f, switched ? 0 : HOP_STACK);
 	}
 	return switched ? redirect_to_neighbour(ctx, p, &x->fib) : leave_to_stack(ctx);
 }

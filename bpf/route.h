@@ -5,7 +5,7 @@
 #pragma once
 #include "config.h"
 #include "maps.h"
-#include "parse.h"
+#include "flow.h"
 
 #ifndef AF_INET
 #define AF_INET 2
@@ -128,17 +128,16 @@ static __always_inline bool swap_macs(ctx_t *ctx)
  */
 static __always_inline enum verdict redirect_to_neighbour(ctx_t *ctx, struct pkt *p, const struct bpf_fib_lookup *fib)
 {
-	struct bpf_redir_neigh next = {};
+	struct bpf_redir_neigh *next = &scratch_of_packet(p)->neighbour;
 
-	if (fib->family == AF_INET6) {
-		next.nh_family = AF_INET6;
-		__builtin_memcpy(next.ipv6_nh, fib->ipv6_dst, sizeof(next.ipv6_nh));
-	} else {
-		next.nh_family = AF_INET;
-		next.ipv4_nh = fib->ipv4_dst;
-	}
+	__builtin_memset(next, 0, sizeof(*next));
+	next->nh_family = fib->family;
+	if (fib->family == AF_INET6)
+		__builtin_memcpy(next->ipv6_nh, fib->ipv6_dst, sizeof(next->ipv6_nh));
+	else
+		next->ipv4_nh = fib->ipv4_dst;
 	ctx_set_mark(ctx, MARK_REDIRECTED);
-	p->action = (int)bpf_redirect_neigh(fib->ifindex, &next, sizeof(next), 0);
+	p->action = (int)bpf_redirect_neigh(fib->ifindex, next, sizeof(*next), 0);
 	return VERDICT_FORWARD;
 }
 
