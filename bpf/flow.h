@@ -208,6 +208,19 @@ static __always_inline enum hook path_hook(__u8 path, __u8 answer)
 	return HOOK_NONE;
 }
 
+/* The hook that sees the answers to what comes by `hook`, when its source is kept. */
+static __always_inline enum hook answer_hook(enum hook hook)
+{
+	switch (hook) {
+	case HOOK_UPLINK_INGRESS:
+		return HOOK_UPLINK_EGRESS;
+	case HOOK_POD_INGRESS:
+		return HOOK_POD_EGRESS;
+	default:
+		return HOOK_UPLINK_INGRESS;
+	}
+}
+
 /* The hook under which `hook`'s flows stand in the tables. */
 static __always_inline enum hook flow_hook(enum hook hook)
 {
@@ -381,9 +394,11 @@ static __always_inline enum verdict flow_admit(const struct tuple *key, const st
 }
 
 /* Answers are looked for only where a backend was met: before anything can be found there. */
-static __always_inline void backend_meet(const struct choice *choice, __u8 proto)
+static __always_inline void backend_meet(const struct opening *opening, __u8 proto)
 {
-	struct met_backend *backend = near_backend(near_sum(&choice->address), choice->port, proto);
+	const struct choice *choice = &opening->choice;
+	struct met_backend *backend =
+		near_backend(near_sum(&choice->address), choice->port, proto, path_hook(opening->path, 1));
 
 	if (backend)
 		RECORD(*(volatile __u64 *)&backend->met, bpf_jiffies64());
@@ -412,7 +427,7 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 	refused = flow_admit(key, s);
 	if (refused)
 		return refused;
-	backend_meet(&opening->choice, key->proto);
+	backend_meet(opening, key->proto);
 	hash = tuple_hash(key);
 
 	__builtin_memset(f, 0, sizeof(*f));

@@ -117,7 +117,7 @@ static __always_inline bool is_for_us(ctx_t *ctx, const struct pkt *p, enum hook
 	struct ethhdr *eth;
 
 	if (hook != HOOK_POD_INGRESS)
-		return hook != HOOK_UPLINK_INGRESS || ctx_is_for_host(ctx);
+		return hook != HOOK_UPLINK_INGRESS || !link || ctx_is_for_host(ctx);
 	device = device_of(ctx_ifindex(ctx));
 	if (!device)
 		return ctx_is_for_host(ctx);

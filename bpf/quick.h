@@ -120,9 +120,9 @@ static __always_inline bool quick_network(struct plain *q, const void *end, cons
 	return q->proto == IPPROTO_TCP || q->proto == IPPROTO_UDP;
 }
 
-static __always_inline bool quick_met(__u32 sum, __be16 port, __u8 proto)
+static __always_inline bool quick_met(__u32 sum, __be16 port, __u8 proto, const enum hook answers)
 {
-	struct met_backend *backend = near_backend(sum, port, proto);
+	struct met_backend *backend = near_backend(sum, port, proto, answers);
 
 	return !backend || backend->met;
 }
@@ -130,9 +130,12 @@ static __always_inline bool quick_met(__u32 sum, __be16 port, __u8 proto)
 /* Is the packet worth a look? It is when something is known of where it goes, or when it comes from a backend that has a flow. */
 static __always_inline bool quick_is_near(const struct plain *q, const struct settings *s, const enum hook hook)
 {
-	__u32 destination, flags;
+	__u32 source = near_sum(&q->key.source), destination, flags;
 
-	if (quick_met(near_sum(&q->key.source), q->key.source_port, q->proto))
+	if (quick_met(source, q->key.source_port, q->proto, flow_hook(hook)))
+		return true;
+	if (hook == HOOK_POD_INGRESS && (s->flags & SETTING_SOURCE_ROUTES) &&
+	    quick_met(source, q->key.source_port, q->proto, HOOK_UPLINK_EGRESS))
 		return true;
 	if (hook == HOOK_POD_EGRESS)
 		return false;
@@ -147,7 +150,7 @@ static __always_inline bool quick_is_near(const struct plain *q, const struct se
 	if (hook == HOOK_UPLINK_EGRESS && (flags & NEAR_BACKEND) &&
 	    (__u32)bpf_ntohs(q->key.source_port) - s->snat_first < s->snat_count)
 		return true;
-	return quick_met(destination, q->key.destination_port, q->proto) || address_in_service_range(&q->key.destination);
+	return quick_met(destination, q->key.destination_port, q->proto, answer_hook(hook)) || address_in_service_range(&q->key.destination);
 }
 
 /* The part of a flow's entry that is constant, copied before it is checked; of IPv4 only what is not the same in every address. */
@@ -254,15 +257,15 @@ static __always_inline bool quick_fits(ctx_t *ctx, const struct plain *q, const 
 	return link && q->ttl > 1 && segment <= hop->mtu;
 }
 
-/* Is the frame addressed to this machine, as far as the quick way can tell? `way` is that of its flow. */
+/* Is the frame addressed to this machine, as far as the quick way can tell? */
 static __always_inline bool quick_is_for_us(ctx_t *ctx, UNUSED const void *eth, UNUSED const struct next_hop *hop,
-					    UNUSED enum quick_way way, const enum hook hook)
+					    UNUSED const __u32 link, const enum hook hook)
 {
 #if CTX_IS_XDP
 	return xdp_can_send(ctx, hop) && xdp_is_for_us(ctx, hop, eth);
 #else
 	if (hook == HOOK_UPLINK_INGRESS)
-		return ctx_is_for_host(ctx);
+		return !link || ctx_is_for_host(ctx);
 	if (hook == HOOK_POD_INGRESS)
 		return ctx_is_for_host(ctx) || mac_equal(eth, hop->source_mac);
 	return true;
@@ -299,7 +302,7 @@ static __always_inline int quick_family(ctx_t *ctx, const struct settings *s, vo
 		if (way == QUICK_ROUTE && !quick_fits(ctx, q, hop, link, v6))
 			return QUICK_UNDECIDED;
 	}
-	if (!quick_is_for_us(ctx, q->l3 - link, hop, way, hook))
+	if (!quick_is_for_us(ctx, q->l3 - link, hop, link, hook))
 		return QUICK_UNDECIDED;
 	if (way == QUICK_SWITCH && (hop->flags & HOP_STACK))
 		way = QUICK_STACK;

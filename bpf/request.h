@@ -124,19 +124,6 @@ static __always_inline enum verdict stage_retired(ctx_t *ctx, struct pkt *p)
 	return verdict ? verdict : OPENS;
 }
 
-/* The hook that sees the answers to what comes by `hook`, when its source is kept. */
-static __always_inline enum hook answer_hook(enum hook hook)
-{
-	switch (hook) {
-	case HOOK_UPLINK_INGRESS:
-		return HOOK_UPLINK_EGRESS;
-	case HOOK_POD_INGRESS:
-		return HOOK_POD_EGRESS;
-	default:
-		return HOOK_UPLINK_INGRESS;
-	}
-}
-
 /* A packet straight to a backend, of a client that talks with it through a frontend too and from the same port: the answers of
  * both would look alike, so this conversation gets another source port. Asked of what may open one only.
  */
@@ -153,7 +140,8 @@ static __always_inline enum verdict stage_direct(struct pkt *p, enum hook hook)
 	/* A packet that another build has just translated goes straight to its backend too. */
 	if (!s || s->handover)
 		return UNDECIDED;
-	backend = near_backend(near_sum(&p->tuple.destination), p->tuple.destination_port, p->tuple.proto);
+	backend = near_backend(near_sum(&p->tuple.destination), p->tuple.destination_port, p->tuple.proto,
+			       answer_hook(hook));
 	if (!x || !backend || !backend->met)
 		return UNDECIDED;
 	tuple_reverse(&p->tuple, &x->inverse);
