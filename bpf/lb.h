@@ -165,8 +165,6 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 		return VERDICT_NEXT;
 	}
 	verdict = stage_known(ctx, hook, link);
-	if (verdict == UNDECIDED && hook == HOOK_UPLINK_EGRESS)
-		verdict = stage_claim(p);
 	if (verdict == UNDECIDED && hook == HOOK_POD_INGRESS && routes_by_source())
 		verdict = stage_source_route(ctx, link);
 	return verdict == UNDECIDED ? stage_frontend(ctx, hook) : verdict;

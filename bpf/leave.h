@@ -88,7 +88,13 @@ static __always_inline enum verdict leave_pod(ctx_t *ctx, struct pkt *p, struct 
 			__builtin_memcpy(x->fib.smac, port->accepts, ETH_ALEN);
 		hop_remember(live, f, switched ? 0 : HOP_STACK);
 	}
-	return switched ? redirect_to_neighbour(ctx, p, &x->fib) : leave_to_stack(ctx);
+	if (!switched)
+		return leave_to_stack(ctx);
+	eth = ctx_at(ctx, 0, sizeof(*eth));
+	if (!eth)
+		return DROP_REWRITE;
+	__builtin_memcpy(eth->h_dest, x->fib.dmac, ETH_ALEN);
+	return live ? redirect_to_neighbour(ctx, p, &x->fib) : VERDICT_PASS;
 }
 
 static __always_inline enum verdict leave_to_host(ctx_t *ctx, struct pkt *p, const struct flow *f, const __u32 link)

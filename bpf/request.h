@@ -201,7 +201,7 @@ static __always_inline bool is_node_level(const struct row *row, const struct pk
 	       (address_roles(&p->tuple.destination) & ADDRESS_NODE);
 }
 
-/* A packet without a flow: is its destination a frontend, and what becomes of it? OPENS: it opens a flow, which the scratch's opening
+/* A packet without a flow: is its destination a frontend, and what becomes of it? UNDECIDED: nothing. OPENS: it opens a flow, which the scratch's opening
  * describes. A global function, as stage_open.
  */
 __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
@@ -224,6 +224,8 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 		verdict = stage_direct(p, hook);
 		if (verdict != UNDECIDED)
 			return verdict;
+		if (hook == HOOK_UPLINK_EGRESS)
+			return stage_claim(p);
 		if (hook == HOOK_POD_INGRESS && p->tuple.proto == IPPROTO_UDP)
 			return stage_retired(ctx, p);
 		return VERDICT_NEXT;

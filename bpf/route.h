@@ -165,6 +165,9 @@ static __always_inline enum verdict redirect_by_route(ctx_t *ctx, struct pkt *p,
 	}
 	if (result == BPF_FIB_LKUP_RET_UNSUPP_LWT)
 		return redirect_to_tunnel(ctx, p, fib);
+	/* The neighbour code writes them again; a test run shows these. */
+	if (result == BPF_FIB_LKUP_RET_SUCCESS && !write_macs(ctx, fib->dmac, fib->smac))
+		return DROP_REWRITE;
 	return redirect_to_neighbour(ctx, p, fib);
 }
 
