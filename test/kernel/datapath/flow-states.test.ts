@@ -12,6 +12,7 @@ import {
   type Family,
   frame,
   objects,
+  podFrame,
   portsOf,
   send,
   type Transport,
@@ -82,12 +83,13 @@ describeKernel("flows", () => {
       talk.client();
       const [forward, reverse] = [forwardRow(), reverseRow()];
       expect(node.flows()).toHaveLength(2);
-      const turned = ({ source, destination, sourcePort, destinationPort, proto }: FlowRow["key"]) => ({
+      const turned = ({ source, destination, sourcePort, destinationPort, proto, hook }: FlowRow["key"]) => ({
         source: destination,
         destination: source,
         sourcePort: destinationPort,
         destinationPort: sourcePort,
         proto,
+        hook,
       });
       expect(reverse.key).toEqual(turned(forward.flow.write));
       expect(reverse.flow.write).toEqual(turned(forward.key));
@@ -417,7 +419,7 @@ describeKernel("flows", () => {
       await node.feed(objects(["there"]));
       await node.feed(objects(["hereToo"]));
       const asked = send(
-        frame(macOf("pod", 99), macOf("pod", 1)),
+        podFrame(),
         "UDP",
         { address: family.pod, port: CLIENT_PORT },
         { address: family.there, port: 5353 },
@@ -433,8 +435,8 @@ describeKernel("flows", () => {
       // Other ports there, TCP, and whoever comes from outside are none of it.
       const pod = { address: family.pod, port: CLIENT_PORT };
       for (const other of [
-        send(frame(), "UDP", pod, { address: family.there, port: 5354 }),
-        send(frame(), "TCP", pod, { address: family.there, port: 5353 }),
+        send(podFrame(), "UDP", pod, { address: family.there, port: 5354 }),
+        send(podFrame(), "TCP", pod, { address: family.there, port: 5353 }),
       ]) {
         expect(node.run("tc_pod_ingress", other)).toMatchObject({ verdict: "VERDICT_NEXT", packet: other });
       }
@@ -458,7 +460,7 @@ describeKernel("flows", () => {
       services: [...objects(names).services, ...keeping.services],
       slices: [...objects(names).slices, ...keeping.slices],
     });
-    const asked = send(frame(), "UDP", { address: V4.pod, port: 1 }, { address: V4.there, port: 5353 });
+    const asked = send(podFrame(), "UDP", { address: V4.pod, port: 1 }, { address: V4.there, port: 5353 });
     const asIs = { verdict: "VERDICT_NEXT", packet: asked };
     await node.feed(both(["there"]));
     await node.feed(both(["hereToo"]));
@@ -480,7 +482,7 @@ describeKernel("flows", () => {
       view.setUint32(8, (view.getUint32(8, true) - 121 * 1000) >>> 0, true);
       retired.update(key, value);
     }
-    const asked = send(frame(), "UDP", { address: V4.pod, port: 1 }, { address: V4.there, port: 5353 });
+    const asked = send(podFrame(), "UDP", { address: V4.pod, port: 1 }, { address: V4.there, port: 5353 });
     expect(node.run("tc_pod_ingress", asked)).toMatchObject({ verdict: "VERDICT_NEXT", packet: asked });
   });
 
@@ -528,6 +530,7 @@ describeKernel("flows", () => {
       for (const family of FAMILIES) {
         const ways = [
           {
+            start: frame(),
             request: (packet: Uint8Array): Run => node.run("tc_uplink_ingress", packet),
             reply: (packet: Uint8Array): Run =>
               node.run("tc_uplink_egress", packet, { ingressIfindex: node.ifindex("cni0") }),
@@ -535,19 +538,20 @@ describeKernel("flows", () => {
             frontend: { address: family.node, port: nodePort },
           },
           {
+            start: podFrame(),
             request: (packet: Uint8Array): Run => node.run("tc_pod_ingress", packet, { device: "pod99" }),
             reply: (packet: Uint8Array): Run => node.run("tc_pod_egress", packet, { device: "pod99" }),
             client: { address: family.pod, port: CLIENT_PORT },
             frontend: { address: family.vip, port },
           },
         ];
-        for (const { request, reply, client, frontend } of ways) {
+        for (const { start, request, reply, client, frontend } of ways) {
           node.clearFlows();
           await node.feed(objects(["here"]));
           const backend = { address: family.here, port: target };
-          const straight = send(frame(), transport, client, backend);
+          const straight = send(start, transport, client, backend);
           expect(request(straight).verdict, "no flow: nothing to tell apart").toBe("VERDICT_NEXT");
-          const one = request(send(frame(), transport, client, frontend));
+          const one = request(send(start, transport, client, frontend));
           const two = request(straight);
           const changed = parsePacket(two.packet);
           expect(changed).toMatchObject({ source: client.address, destination: family.here, problems: [] });
@@ -556,7 +560,7 @@ describeKernel("flows", () => {
           expect(reply(answer(one.packet)).text).toBe(`${at(frontend.address, frontend.port)} > ${toClient}`);
           expect(reply(answer(two.packet)).text).toBe(`${at(family.here, target)} > ${toClient}`);
           // Another client's packets to that backend go by.
-          const other = send(frame(), transport, { ...client, port: CLIENT_PORT + 1 }, backend);
+          const other = send(start, transport, { ...client, port: CLIENT_PORT + 1 }, backend);
           expect(request(other).verdict).toBe("VERDICT_NEXT");
         }
       }
@@ -643,14 +647,14 @@ describeKernel("flows", () => {
 
   it("a table that may not take more drops by name, what it has goes on", async () => {
     await node.feed(objects(["here", "there"]));
-    for (const [transport, bit] of [
-      ["TCP", 1],
-      ["UDP", 2],
+    for (const [transport, until] of [
+      ["TCP", "tcpFullUntil"],
+      ["UDP", "udpFullUntil"],
     ] as const) {
       node.clearFlows();
       const talk = outside(V4, transport, "here");
       talk.client();
-      node.settings({ tablesFull: bit });
+      node.settings({ [until]: node.jiffies() + 1_000_000n });
       try {
         const { nodePort } = portsOf(transport);
         const fresh = send(
@@ -672,8 +676,11 @@ describeKernel("flows", () => {
           },
         );
         expect(node.run("tc_uplink_ingress", free).verdict).toMatch(/VERDICT_(PASS|FORWARD)/);
+        // Nobody has to say when it is over.
+        node.settings({ [until]: node.jiffies() });
+        expect(node.run("tc_uplink_ingress", fresh).verdict).toMatch(/VERDICT_(PASS|FORWARD)/);
       } finally {
-        node.settings({ tablesFull: 0 });
+        node.settings({ [until]: 0n });
       }
     }
   });

@@ -3,7 +3,19 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { endpoint, slice } from "../../flows/builders.ts";
 import { describeKernel } from "../require-kernel.ts";
-import { again, answer, at, CONVERSATIONS, frame, objects, portsOf, send, V4, words } from "./conversation.ts";
+import {
+  again,
+  answer,
+  at,
+  CONVERSATIONS,
+  frame,
+  objects,
+  podFrame,
+  portsOf,
+  send,
+  V4,
+  words,
+} from "./conversation.ts";
 import { packet, parsePacket } from "./packet.ts";
 import {
   ACTION,
@@ -159,7 +171,7 @@ describeKernel("paths", () => {
     it(`${label}: a pod, backend on another node`, async () => {
       await node.feed(objects(["there"]));
       const asked = send(
-        frame(macOf("pod", 99), macOf("pod", 1)),
+        podFrame(),
         transport,
         { address: family.pod, port: CLIENT_PORT },
         { address: family.vip, port },
@@ -186,7 +198,7 @@ describeKernel("paths", () => {
     it(`${label}: a pod, backend behind the same bridge: switched, not routed`, async () => {
       await node.feed(objects(["here"]));
       const asked = send(
-        frame(macOf("pod", 99), macOf("pod", 1)),
+        podFrame(),
         transport,
         { address: family.pod, port: CLIENT_PORT },
         { address: family.vip, port },
@@ -208,7 +220,7 @@ describeKernel("paths", () => {
       node.namespace.ip(`neigh del ${family.here} dev cni0`);
       try {
         const asked = send(
-          frame(macOf("pod", 99), macOf("pod", 1)),
+          podFrame(),
           transport,
           { address: family.pod, port: CLIENT_PORT },
           { address: family.vip, port },
@@ -228,7 +240,7 @@ describeKernel("paths", () => {
     it(`${label}: a pod without bridge, backend a pod of this node`, async () => {
       await node.feed(objects(["here"]));
       const asked = send(
-        frame(macOf("pod", 5), macOf("pod", 0x85)),
+        podFrame(5),
         transport,
         { address: family.ptp, port: CLIENT_PORT },
         { address: family.vip, port },
@@ -246,7 +258,7 @@ describeKernel("paths", () => {
     ] as const)(`${label}: a pod that is its own backend, %s`, async (_, pod, device, last, source) => {
       await node.feed(objects([pod]));
       const asked = send(
-        frame(macOf("pod", last), macOf("pod", 1)),
+        podFrame(last),
         transport,
         { address: family[pod], port: CLIENT_PORT },
         { address: family.vip, port },
@@ -258,11 +270,12 @@ describeKernel("paths", () => {
         `${at(family[source], translated.sourcePort)} > ${at(family[pod], target)} ${words(transport)}`,
       );
       expect(inSnatRange(translated.sourcePort)).toBe(true);
-      expect(translated.eth).toMatchObject({ source: macOf("pod", 1), destination: macOf("pod", last) });
+      const own = pod === "ptp" ? node.mac("p5") : macOf("pod", 1);
+      expect(translated.eth).toMatchObject({ source: own, destination: macOf("pod", last) });
       const back = node.run("tc_pod_ingress", answer(forward.packet), { device });
       expect(back).toMatchObject({ action: ACTION.redirect, verdict: "VERDICT_FORWARD", mark: MARK_REDIRECTED });
       expect(back.text).toBe(`${at(family.vip, port)} > ${at(family[pod], CLIENT_PORT)} ${words(transport, "SA")}`);
-      expect(parsePacket(back.packet).eth).toMatchObject({ source: macOf("pod", 1), destination: macOf("pod", last) });
+      expect(parsePacket(back.packet).eth).toMatchObject({ source: own, destination: macOf("pod", last) });
     });
 
     it(`${label}: a process of the host past the sockets, backend on another node`, async () => {
@@ -373,7 +386,8 @@ describeKernel("paths", () => {
       `${label}: the first packet %s is marked when the stack forwards it`,
       async (_, backend, program, device, from, to, mark) => {
         await node.feed(objects([backend]));
-        const asked = send(frame(), transport, from, to);
+        const start = program !== "tc_pod_ingress" ? frame() : podFrame(device === "p5" ? 5 : 99);
+        const asked = send(start, transport, from, to);
         const bare = node.run(program, asked, { device, mark: OTHERS_MARK });
         expect(bare.mark, "without a forward mark").toBe(mark === forwarded ? OTHERS_MARK : mark);
         node.clearFlows();
@@ -394,7 +408,7 @@ describeKernel("paths", () => {
       node.settings({ forwardMark: FORWARD_MARK });
       try {
         const fromOutside = node.run("tc_uplink_ingress", send(frame(), transport, client, toNode));
-        const fromPod = node.run("tc_pod_ingress", send(frame(), transport, ptp, vip), { device: "p5" });
+        const fromPod = node.run("tc_pod_ingress", send(podFrame(5), transport, ptp, vip), { device: "p5" });
         const direct = send(frame(), transport, client, { address: family.hereToo, port: target });
         const ingressIfindex = node.ifindex("cni0");
         for (const [program, bytes, verdict, options] of [

@@ -15,6 +15,7 @@ import { attachXdp, openObject } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { FAMILIES, type Family, objects, V4, V6 } from "./conversation.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
+import { macBytes } from "./packet.ts";
 import { openSocket } from "./raw-sockets.ts";
 import { createTestNode, macOf, PASS_OBJECT, type TestNode } from "./test-node.ts";
 
@@ -390,8 +391,9 @@ describeKernel("on the wire", () => {
       }
       tunnel = here.ifindex("vx0");
       const value = new Uint8Array(DEVICE.size);
-      const mac = Uint8Array.from(MACS.node.split(":"), (part) => Number.parseInt(part, 16));
-      writeDevice(value, 0, { master: 0, flags: 0, mtu: 1450, mac, source4: INSIDE.IPv4, source6: INSIDE.IPv6 });
+      const mac = macBytes(MACS.node);
+      const addresses = { source4: INSIDE.IPv4, source6: INSIDE.IPv6, pod4: "::", pod6: "::" };
+      writeDevice(value, 0, { master: 0, flags: 0, mtu: 1450, mac, accepts: mac, ...addresses });
       node.dataplane.map("devices").update(new Uint8Array(Uint32Array.of(tunnel).buffer), value);
       here.inside(() =>
         wires.attachments.attachDevice("vx0", tunnel, {
