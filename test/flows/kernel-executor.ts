@@ -118,7 +118,7 @@ export function runXdp(
   const outcomes = Array.from({ length: FLOWS }, (_, i) => {
     const sent = firstPacket(flowCase, FIRST_PORT + i);
     const first = node.run("xdp_uplink", sent);
-    if (first.action === XDP_ACTION.redirect) {
+    if (first.action === XDP_ACTION.tx || first.action === XDP_ACTION.redirect) {
       taken++;
       return outcomeOf(first, sent, flowCase, FIRST_PORT + i);
     }

@@ -21,6 +21,8 @@ export interface NetworkFields {
   readonly options?: Uint8Array;
   /** IPv6: a destination options header of eight bytes stands before the transport. */
   readonly extension?: boolean;
+  /** IPv6: a segment routing header (RFC 8754) of one segment with so many left. */
+  readonly segmentsLeft?: number;
 }
 
 export interface TcpFields {
@@ -175,6 +177,10 @@ function ipv6Header(
     const word = (fragmentWord(fields) << 3) | (fields.moreFragments ? 1 : 0);
     extensions.unshift(Uint8Array.of(next, 0, word >> 8, word & 0xff, 0, 0, 0, fields.id ?? 1));
     next = 44;
+  }
+  if (fields.segmentsLeft !== undefined) {
+    extensions.unshift(concat(Uint8Array.of(next, 2, 4, fields.segmentsLeft, 0, 0, 0, 0), wireAddress(destination)));
+    next = 43;
   }
   if (fields.extension) {
     extensions.unshift(Uint8Array.of(next, 0, 1, 4, 0, 0, 0, 0));
@@ -362,7 +368,7 @@ export function parsePacket(bytes: Uint8Array, { link = true, cut = false }: Par
     l4 = at + 40;
     end = l4 + view.getUint16(at + 4);
     protocol = bytes[at + 6]!;
-    while (protocol === 60 || protocol === 44) {
+    while (protocol === 60 || protocol === 44 || protocol === 43) {
       const size = protocol === 44 ? 8 : (bytes[l4 + 1]! + 1) * 8;
       protocol = bytes[l4]!;
       l4 += size;

@@ -1,6 +1,7 @@
 // A packet's life on every path: what one program made is the next one's input, there and back, until the client has its
 // answer from the address it talked to.
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { DEVICE_FLAG_VALUES } from "../../../src/datapath/layout.gen.ts";
 import { endpoint, slice } from "../../flows/builders.ts";
 import { describeKernel } from "../require-kernel.ts";
 import {
@@ -116,25 +117,48 @@ describeKernel("paths", () => {
       const backByTc = node.run("tc_uplink_ingress", answered);
       node.clearFlows();
       const byXdp = node.run("xdp_uplink", asked);
-      expect(byXdp).toMatchObject({ action: XDP_ACTION.redirect, verdict: "VERDICT_FORWARD", hook: "XDP" });
+      // Out of the device that it came in by.
+      expect(byXdp).toMatchObject({ action: XDP_ACTION.tx, verdict: "VERDICT_FORWARD", hook: "XDP" });
       expect(byXdp.packet).toEqual(byTc.packet);
       const backByXdp = node.run("xdp_uplink", answered);
-      expect(backByXdp).toMatchObject({ action: XDP_ACTION.redirect, verdict: "VERDICT_FORWARD" });
+      expect(backByXdp).toMatchObject({ action: XDP_ACTION.tx, verdict: "VERDICT_FORWARD" });
       expect(backByXdp.packet).toEqual(backByTc.packet);
       // tc takes over a flow that XDP opened.
       expect(node.run("tc_uplink_ingress", again(asked)).text).toBe(node.run("xdp_uplink", again(asked)).text);
     });
 
-    it(`${label}: XDP leaves what it cannot redirect to tc, unchanged and without a flow`, async () => {
-      await node.feed(objects(["there"]));
-      const asked = send(frame(), transport, client, { address: family.node, port: nodePort });
-      node.device("up0", { flags: 0 });
+    it(`${label}: XDP sends by another device only when that takes its frames, and leaves all else to tc`, async () => {
+      await node.feed(objects(["far"]));
+      const to = { address: family.node, port: nodePort };
+      const asked = send(frame(), transport, client, to);
       const run = node.run("xdp_uplink", asked);
-      node.device("up0", { flags: 1 });
-      expect(run).toMatchObject({ action: XDP_ACTION.pass, verdict: "VERDICT_NEXT" });
-      expect(run.packet).toEqual(asked);
-      const last = send(frame(), transport, client, { address: family.node, port: nodePort }, { ttl: 1 });
+      expect(run).toMatchObject({ action: XDP_ACTION.pass, verdict: "VERDICT_NEXT", packet: asked });
+      node.device("up1", { flags: DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET });
+      try {
+        node.clearFlows();
+        const sent = node.run("xdp_uplink", asked);
+        expect(sent).toMatchObject({ action: XDP_ACTION.redirect, verdict: "VERDICT_FORWARD" });
+        expect(parsePacket(sent.packet)).toMatchObject({
+          source: family.tunnel,
+          destination: family.far,
+          problems: [],
+        });
+      } finally {
+        node.device("up1", { flags: 0 });
+      }
+      const last = send(frame(), transport, client, to, { ttl: 1 });
       expect(node.run("xdp_uplink", last)).toMatchObject({ action: XDP_ACTION.pass, packet: last });
+    });
+
+    it(`${label}: XDP needs nobody's leave to send out of the device that a frame came in by`, async () => {
+      await node.feed(objects(["there"]));
+      node.device("up0", { flags: 0 });
+      try {
+        const asked = send(frame(), transport, client, { address: family.node, port: nodePort });
+        expect(node.run("xdp_uplink", asked)).toMatchObject({ action: XDP_ACTION.tx, verdict: "VERDICT_FORWARD" });
+      } finally {
+        node.device("up0", { flags: DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET });
+      }
     });
 
     it(`${label}: outside, backend on this node, answers by either uplink`, async () => {

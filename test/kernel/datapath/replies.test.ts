@@ -219,16 +219,16 @@ describeKernel("replies", () => {
         expect(node.run(program, own, { device })).toMatchObject({ verdict: "VERDICT_NEXT", packet: own });
       });
 
-      it(`${family.name} ${name}: eight ranges of cluster addresses are looked at`, async () => {
+      it(`${family.name} ${name}: sixteen ranges of cluster addresses are looked at`, async () => {
         await node.feed(objects(["here"]));
         const base = (i: number): Address => (family === V4 ? `10.${200 + i}.0.0` : `fd00:10:${200 + i}::`);
-        const ranges = Array.from({ length: 9 }, (_, i) => ({ address: base(i), length: family === V4 ? 16 : 112 }));
+        const ranges = Array.from({ length: 17 }, (_, i) => ({ address: base(i), length: family === V4 ? 16 : 112 }));
         await node.dataplane.apply([{ op: "set-service-ranges", ranges }]);
         const verdicts = ranges.map(({ address }) => {
           const to = { address: address.replace(/0$|$/, "9"), port: 80 };
           return node.run(program, send(start, "TCP", from, to), { device }).verdict;
         });
-        expect(verdicts).toEqual([...new Array(8).fill("DROP_FREE_SERVICE_ADDRESS"), "VERDICT_NEXT"]);
+        expect(verdicts).toEqual([...new Array(16).fill("DROP_FREE_SERVICE_ADDRESS"), "VERDICT_NEXT"]);
       });
     }
 
@@ -711,13 +711,16 @@ describeKernel("announced addresses", () => {
   });
 
   it("NDP: a stale announcement yields to another MAC's advertisement, a fresh one does not", () => {
-    const advertised = (mac: string): Uint8Array =>
-      packet().eth(mac, "33:33:00:00:00:01").ip(V6.lb, "ff02::1", { ttl: 255 }).neighbour(136, V6.lb, mac).bytes();
+    const advertised = (mac: string, ttl = 255): Uint8Array =>
+      packet().eth(mac, "33:33:00:00:00:01").ip(V6.lb, "ff02::1", { ttl }).neighbour(136, V6.lb, mac).bytes();
     announce(V6.lb);
     passes(advertised(OTHER));
     expect(conflict(V6.lb)).toBe(0n);
     announce(V6.lb, { stale: -1 });
     passes(advertised(lan(11)));
+    expect(conflict(V6.lb)).toBe(0n);
+    // Only a neighbour's arrives with all its hops (RFC 4861 section 7.1.2).
+    for (const ttl of [17, 254]) passes(advertised(OTHER, ttl));
     expect(conflict(V6.lb)).toBe(0n);
     passes(advertised(OTHER));
     expect(conflict(V6.lb)).toBeGreaterThan(0n);

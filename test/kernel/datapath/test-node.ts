@@ -33,7 +33,7 @@ import { describePacket, macBytes } from "./packet.ts";
 
 /** What a program returned. */
 export const ACTION = { next: -1, ok: 0, shot: 2, redirect: 7 } as const;
-export const XDP_ACTION = { drop: 1, pass: 2, redirect: 4 } as const;
+export const XDP_ACTION = { drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
 /** "Mill": what redirected packets carry past our own egress programs. */
 export const MARK_REDIRECTED = 0x4d696c6c;
 export const SNAT_FIRST = 45000;
