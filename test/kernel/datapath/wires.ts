@@ -154,8 +154,12 @@ export function checksumErrors(namespace: Namespace): string[] {
   });
 }
 
-/** Serves TCP bulk and UDP echo at a backend's addresses until disposed. */
-export async function serve(namespace: Namespace, where: "here" | "there" | "ptp"): Promise<AsyncDisposable> {
+/** Serves TCP bulk and, unless that is somebody else's, UDP echo at a backend's addresses until disposed. */
+export async function serve(
+  namespace: Namespace,
+  where: "here" | "there" | "ptp",
+  { udp: withUdp = true }: { readonly udp?: boolean } = {},
+): Promise<AsyncDisposable> {
   const tcp = net.createServer({ allowHalfOpen: true }, (socket) => {
     socket.on("error", () => {});
     const hash = createHash("sha256");
@@ -165,7 +169,7 @@ export async function serve(namespace: Namespace, where: "here" | "there" | "ptp
   });
   await namespace.inside(() => once(tcp.listen(8080, "::"), "listening"));
   const sockets: dgram.Socket[] = [];
-  for (const family of FAMILIES) {
+  for (const family of withUdp ? FAMILIES : []) {
     const udp = dgram.createSocket(family === V4 ? "udp4" : "udp6");
     udp.on("message", (message, from) => udp.send(message, from.port, from.address));
     // Not to every address: answers would leave from the one that the kernel prefers.
@@ -242,6 +246,11 @@ export async function attempt(from: Namespace, address: string, port: number): P
       }),
   );
   return { error, ms: performance.now() - start };
+}
+
+/** Senders complete their checksums themselves: a veth's XDP frames lose what offload left to do. */
+export function completeChecksums({ senders }: Wires): void {
+  for (const [namespace, device] of senders) namespace.run("ethtool", "-K", device, "tx", "off");
 }
 
 /** XDP on the node's uplink, and one that passes all at its other end, as a veth needs it. */
