@@ -40,10 +40,12 @@ function hookOf(from: FlowCase["from"]): { readonly program: Program; readonly d
 }
 
 /** The first packet of the flow from `clientPort`. */
-export function firstPacket({ from, to }: FlowCase, clientPort: number): Uint8Array {
+export function firstPacket({ from, to, given }: FlowCase, clientPort: number): Uint8Array {
   const last = Number(/(?:\.|::)(\d+)$/.exec(from.address)?.[1] ?? 1);
+  const number = Number((given.thisNode ?? "node1").slice("node".length));
+  const outside = from.kind === "outside";
   const start = packet()
-    .eth(macOf(from.kind === "outside" ? "lan" : "pod", last), macOf(from.kind === "outside" ? "lan" : "pod", 1))
+    .eth(macOf(outside ? "lan" : "pod", last), outside ? macOf("lan", 10 + number) : macOf("pod", 1))
     .ip(from.address, to.address)
     .payload(to.protocol === "TCP" ? 0 : 12);
   return (
@@ -116,7 +118,7 @@ export function runXdp(
   const outcomes = Array.from({ length: FLOWS }, (_, i) => {
     const sent = firstPacket(flowCase, FIRST_PORT + i);
     const first = node.run("xdp_uplink", sent);
-    if (first.action === XDP_ACTION.redirect) {
+    if (first.action === XDP_ACTION.tx || first.action === XDP_ACTION.redirect) {
       taken++;
       return outcomeOf(first, sent, flowCase, FIRST_PORT + i);
     }

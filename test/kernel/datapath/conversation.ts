@@ -133,6 +133,11 @@ export function frame(from: string = macOf("lan", 51), to: string = macOf("lan",
   return packet().eth(from, to);
 }
 
+/** MACs of a frame from a pod of this node: to its bridge, or from the pod without one to the pod's device. */
+export function podFrame(pod: 2 | 3 | 5 | 99 = 99): PacketBuilder {
+  return packet().eth(macOf("pod", pod), macOf("pod", pod === 5 ? 0x85 : 1));
+}
+
 /** A packet of `transport` from one end to another on top of `start`. */
 export function send(
   start: PacketBuilder,

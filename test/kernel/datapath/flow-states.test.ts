@@ -12,6 +12,7 @@ import {
   type Family,
   frame,
   objects,
+  podFrame,
   portsOf,
   send,
   type Transport,
@@ -19,7 +20,18 @@ import {
   words,
 } from "./conversation.ts";
 import { parsePacket } from "./packet.ts";
-import { ACTION, createTestNode, type FlowRow, macOf, type Run, SNAT_FIRST, type TestNode } from "./test-node.ts";
+import {
+  ACTION,
+  createTestNode,
+  type FlowRow,
+  HZ,
+  MARK_REDIRECTED,
+  macOf,
+  type Run,
+  SNAT_FIRST,
+  type TestNode,
+  XDP_ACTION,
+} from "./test-node.ts";
 
 const CLIENT_PORT = 40000;
 
@@ -82,12 +94,13 @@ describeKernel("flows", () => {
       talk.client();
       const [forward, reverse] = [forwardRow(), reverseRow()];
       expect(node.flows()).toHaveLength(2);
-      const turned = ({ source, destination, sourcePort, destinationPort, proto }: FlowRow["key"]) => ({
+      const turned = ({ source, destination, sourcePort, destinationPort, proto, hook }: FlowRow["key"]) => ({
         source: destination,
         destination: source,
         sourcePort: destinationPort,
         destinationPort: sourcePort,
         proto,
+        hook,
       });
       expect(reverse.key).toEqual(turned(forward.flow.write));
       expect(reverse.flow.write).toEqual(turned(forward.key));
@@ -109,7 +122,7 @@ describeKernel("flows", () => {
       talk.backend({ flags: "SA", seq: 7000 });
       expect(tables()).toBe("openings");
       // ACKs of something else, and a SYN with the right number.
-      for (const ack of [7000, 7002, 0]) talk.client({ flags: "A", ack });
+      for (const ack of [7000, 0, 7001 + 0x60000000]) talk.client({ flags: "A", ack });
       talk.client({ flags: "SA", ack: 7001 });
       expect(tables()).toBe("openings");
       talk.client({ flags: "A", ack: 7001 });
@@ -371,10 +384,10 @@ describeKernel("flows", () => {
     const moved = talk.client();
     expect(parsePacket(moved.packet)).toMatchObject({ destination: V4[rest], problems: [] });
     expect(talk.backend().text).toBe(`${at(V4.node, 30053)} > ${at(V4.client, CLIENT_PORT)} udp`);
-    expect(node.flows()).toHaveLength(2);
+    expect(node.flows().filter(({ flow }) => flow.answer === 0)).toHaveLength(1);
   });
 
-  it("a TCP flow whose backend retired goes on until it ends; a new SYN is chosen anew", async () => {
+  it("a TCP flow whose backend retired goes on until it ends; a SYN after a silence is chosen anew", async () => {
     for (const where of ["here", "there"] as const) {
       node.clearFlows();
       await node.feed(objects([where]));
@@ -383,6 +396,7 @@ describeKernel("flows", () => {
       await node.feed(objects(["hereToo"]));
       expect(parsePacket(talk.client({ flags: "PA", payload: 2 }).packet).destination).toBe(V4[where]);
       expect(talk.backend({ flags: "A" }).verdict).toMatch(/VERDICT_(PASS|FORWARD)/);
+      for (const row of node.flows()) node.putFlow(row, { seen: (row.flow.seen - 5 * HZ) >>> 0 });
       expect(parsePacket(talk.client("again").packet).destination).toBe(V4.hereToo);
     }
   });
@@ -417,7 +431,7 @@ describeKernel("flows", () => {
       await node.feed(objects(["there"]));
       await node.feed(objects(["hereToo"]));
       const asked = send(
-        frame(macOf("pod", 99), macOf("pod", 1)),
+        podFrame(),
         "UDP",
         { address: family.pod, port: CLIENT_PORT },
         { address: family.there, port: 5353 },
@@ -433,8 +447,8 @@ describeKernel("flows", () => {
       // Other ports there, TCP, and whoever comes from outside are none of it.
       const pod = { address: family.pod, port: CLIENT_PORT };
       for (const other of [
-        send(frame(), "UDP", pod, { address: family.there, port: 5354 }),
-        send(frame(), "TCP", pod, { address: family.there, port: 5353 }),
+        send(podFrame(), "UDP", pod, { address: family.there, port: 5354 }),
+        send(podFrame(), "TCP", pod, { address: family.there, port: 5353 }),
       ]) {
         expect(node.run("tc_pod_ingress", other)).toMatchObject({ verdict: "VERDICT_NEXT", packet: other });
       }
@@ -458,7 +472,7 @@ describeKernel("flows", () => {
       services: [...objects(names).services, ...keeping.services],
       slices: [...objects(names).slices, ...keeping.slices],
     });
-    const asked = send(frame(), "UDP", { address: V4.pod, port: 1 }, { address: V4.there, port: 5353 });
+    const asked = send(podFrame(), "UDP", { address: V4.pod, port: 1 }, { address: V4.there, port: 5353 });
     const asIs = { verdict: "VERDICT_NEXT", packet: asked };
     await node.feed(both(["there"]));
     await node.feed(both(["hereToo"]));
@@ -480,7 +494,7 @@ describeKernel("flows", () => {
       view.setUint32(8, (view.getUint32(8, true) - 121 * 1000) >>> 0, true);
       retired.update(key, value);
     }
-    const asked = send(frame(), "UDP", { address: V4.pod, port: 1 }, { address: V4.there, port: 5353 });
+    const asked = send(podFrame(), "UDP", { address: V4.pod, port: 1 }, { address: V4.there, port: 5353 });
     expect(node.run("tc_pod_ingress", asked)).toMatchObject({ verdict: "VERDICT_NEXT", packet: asked });
   });
 
@@ -528,6 +542,7 @@ describeKernel("flows", () => {
       for (const family of FAMILIES) {
         const ways = [
           {
+            start: frame(),
             request: (packet: Uint8Array): Run => node.run("tc_uplink_ingress", packet),
             reply: (packet: Uint8Array): Run =>
               node.run("tc_uplink_egress", packet, { ingressIfindex: node.ifindex("cni0") }),
@@ -535,19 +550,20 @@ describeKernel("flows", () => {
             frontend: { address: family.node, port: nodePort },
           },
           {
+            start: podFrame(),
             request: (packet: Uint8Array): Run => node.run("tc_pod_ingress", packet, { device: "pod99" }),
             reply: (packet: Uint8Array): Run => node.run("tc_pod_egress", packet, { device: "pod99" }),
             client: { address: family.pod, port: CLIENT_PORT },
             frontend: { address: family.vip, port },
           },
         ];
-        for (const { request, reply, client, frontend } of ways) {
+        for (const { start, request, reply, client, frontend } of ways) {
           node.clearFlows();
           await node.feed(objects(["here"]));
           const backend = { address: family.here, port: target };
-          const straight = send(frame(), transport, client, backend);
+          const straight = send(start, transport, client, backend);
           expect(request(straight).verdict, "no flow: nothing to tell apart").toBe("VERDICT_NEXT");
-          const one = request(send(frame(), transport, client, frontend));
+          const one = request(send(start, transport, client, frontend));
           const two = request(straight);
           const changed = parsePacket(two.packet);
           expect(changed).toMatchObject({ source: client.address, destination: family.here, problems: [] });
@@ -556,7 +572,7 @@ describeKernel("flows", () => {
           expect(reply(answer(one.packet)).text).toBe(`${at(frontend.address, frontend.port)} > ${toClient}`);
           expect(reply(answer(two.packet)).text).toBe(`${at(family.here, target)} > ${toClient}`);
           // Another client's packets to that backend go by.
-          const other = send(frame(), transport, { ...client, port: CLIENT_PORT + 1 }, backend);
+          const other = send(start, transport, { ...client, port: CLIENT_PORT + 1 }, backend);
           expect(request(other).verdict).toBe("VERDICT_NEXT");
         }
       }
@@ -643,14 +659,14 @@ describeKernel("flows", () => {
 
   it("a table that may not take more drops by name, what it has goes on", async () => {
     await node.feed(objects(["here", "there"]));
-    for (const [transport, bit] of [
-      ["TCP", 1],
-      ["UDP", 2],
+    for (const [transport, until] of [
+      ["TCP", "tcpFullUntil"],
+      ["UDP", "udpFullUntil"],
     ] as const) {
       node.clearFlows();
       const talk = outside(V4, transport, "here");
       talk.client();
-      node.settings({ tablesFull: bit });
+      node.settings({ [until]: node.jiffies() + 1_000_000n });
       try {
         const { nodePort } = portsOf(transport);
         const fresh = send(
@@ -672,8 +688,11 @@ describeKernel("flows", () => {
           },
         );
         expect(node.run("tc_uplink_ingress", free).verdict).toMatch(/VERDICT_(PASS|FORWARD)/);
+        // Nobody has to say when it is over.
+        node.settings({ [until]: node.jiffies() });
+        expect(node.run("tc_uplink_ingress", fresh).verdict).toMatch(/VERDICT_(PASS|FORWARD)/);
       } finally {
-        node.settings({ tablesFull: 0 });
+        node.settings({ [until]: 0n });
       }
     }
   });
@@ -706,24 +725,56 @@ describeKernel("flows", () => {
   });
 
   it("a known flow asks for its next hop once a second", async () => {
-    const { hz } = node.dataplane.readSettings();
     await node.feed(objects(["there"]));
-    for (const program of ["tc_uplink_ingress", "xdp_uplink"] as const) {
-      node.clearFlows();
-      const first = send(frame(), "UDP", { address: V4.client, port: CLIENT_PORT }, { address: V4.node, port: 30053 });
-      const macOfNext = (): string | undefined => parsePacket(node.run(program, first).packet).eth?.destination;
-      expect([macOfNext(), macOfNext()]).toEqual([macOf("lan", 12), macOf("lan", 12)]);
+    const first = send(frame(), "UDP", { address: V4.client, port: CLIENT_PORT }, { address: V4.node, port: 30053 });
+    const macOfNext = (): string | undefined =>
+      parsePacket(node.run("tc_uplink_ingress", first).packet).eth?.destination;
+    macOfNext();
+    expect([macOfNext(), macOfNext()]).toEqual([macOf("lan", 12), macOf("lan", 12)]);
+    node.namespace.ip(`neigh replace ${V4.otherNode} lladdr ${macOf("lan", 99)} dev up0 nud permanent`);
+    try {
+      // A second that lasts, and one that is over at once: then the kernel's own neighbour code sends, and writes the MACs.
+      node.settings({ hz: 1_000_000 });
+      expect(macOfNext()).toBe(macOf("lan", 12));
+      node.settings({ hz: 0 });
+      expect(node.run("tc_uplink_ingress", first)).toMatchObject({
+        action: ACTION.redirect,
+        verdict: "VERDICT_FORWARD",
+        mark: MARK_REDIRECTED,
+      });
+      node.settings({ hz: 1_000_000 });
+      expect(macOfNext()).toBe(macOf("lan", 99));
+    } finally {
+      node.settings({ hz: HZ });
+      node.namespace.ip(`neigh replace ${V4.otherNode} lladdr ${macOf("lan", 12)} dev up0 nud permanent`);
+    }
+  });
+
+  it("XDP leaves one packet a second to tc, which keeps the neighbour alive, and goes on with the next hop that tc found", async () => {
+    await node.feed(objects(["there"]));
+    const first = send(frame(), "UDP", { address: V4.client, port: CLIENT_PORT }, { address: V4.node, port: 30053 });
+    node.run("xdp_uplink", first);
+    node.run("tc_uplink_ingress", first);
+    node.settings({ hz: 1_000_000 });
+    try {
+      const known = node.run("xdp_uplink", first);
+      expect(known).toMatchObject({ action: XDP_ACTION.tx, verdict: "VERDICT_FORWARD" });
+      expect(parsePacket(known.packet).eth?.destination).toBe(macOf("lan", 12));
       node.namespace.ip(`neigh replace ${V4.otherNode} lladdr ${macOf("lan", 99)} dev up0 nud permanent`);
-      try {
-        // A second that lasts, and one that is over at once.
-        node.settings({ hz: 1_000_000 });
-        expect(macOfNext()).toBe(macOf("lan", 12));
-        node.settings({ hz: 0 });
-        expect(macOfNext()).toBe(macOf("lan", 99));
-      } finally {
-        node.settings({ hz });
-        node.namespace.ip(`neigh replace ${V4.otherNode} lladdr ${macOf("lan", 12)} dev up0 nud permanent`);
-      }
+      node.settings({ hz: 0 });
+      expect(node.run("xdp_uplink", first)).toMatchObject({
+        action: XDP_ACTION.pass,
+        verdict: "VERDICT_NEXT",
+        packet: first,
+      });
+      expect(node.run("tc_uplink_ingress", first).verdict).toBe("VERDICT_FORWARD");
+      node.settings({ hz: 1_000_000 });
+      const anew = node.run("xdp_uplink", first);
+      expect(anew).toMatchObject({ action: XDP_ACTION.tx, verdict: "VERDICT_FORWARD" });
+      expect(parsePacket(anew.packet).eth?.destination).toBe(macOf("lan", 99));
+    } finally {
+      node.settings({ hz: HZ });
+      node.namespace.ip(`neigh replace ${V4.otherNode} lladdr ${macOf("lan", 12)} dev up0 nud permanent`);
     }
   });
 

@@ -101,8 +101,11 @@ describeKernel("devices without a link header, on the wire", () => {
         flags: DEVICE_FLAG_VALUES.DEVICE_NO_LINK_HEADER,
         mtu: 1500,
         mac: new Uint8Array(6),
+        accepts: new Uint8Array(6),
         source4: SOURCES.IPv4,
         source6: SOURCES.IPv6,
+        pod4: "::",
+        pod6: "::",
       });
       dataplane.map("devices").update(new Uint8Array(Uint32Array.of(ifindex).buffer), value);
       namespace.inside(() =>

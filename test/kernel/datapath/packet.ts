@@ -21,6 +21,8 @@ export interface NetworkFields {
   readonly options?: Uint8Array;
   /** IPv6: a destination options header of eight bytes stands before the transport. */
   readonly extension?: boolean;
+  /** IPv6: a segment routing header (RFC 8754) of one segment with so many left. */
+  readonly segmentsLeft?: number;
 }
 
 export interface TcpFields {
@@ -53,6 +55,8 @@ export interface PacketBuilder {
   /** A neighbour solicitation's or advertisement's target and, when `mac` is given, its link-layer option. */
   neighbour(type: 135 | 136, target: Address, mac?: string): PacketBuilder;
   arp(fields: ArpFields): PacketBuilder;
+  /** The payload stands right behind the network header, as a fragment's. */
+  raw(protocol: number): PacketBuilder;
   /** A number asks for so many bytes 1, 2, 3, ... */
   payload(data: number | Uint8Array | string): PacketBuilder;
   bytes(): Uint8Array;
@@ -85,7 +89,7 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
 }
 
 /** One's complement sum of 16-bit words (RFC 1071), not inverted. */
-function sumWords(bytes: Uint8Array, start = 0): number {
+export function sumWords(bytes: Uint8Array, start = 0): number {
   let sum = start;
   for (let i = 0; i < bytes.length; i += 2) sum += (bytes[i]! << 8) | (bytes[i + 1] ?? 0);
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
@@ -173,8 +177,17 @@ function ipv6Header(
   let next = protocol;
   if (fields.fragmentOffset !== undefined || fields.moreFragments) {
     const word = (fragmentWord(fields) << 3) | (fields.moreFragments ? 1 : 0);
-    extensions.unshift(Uint8Array.of(next, 0, word >> 8, word & 0xff, 0, 0, 0, fields.id ?? 1));
+    const header = new Uint8Array(8);
+    const view = new DataView(header.buffer);
+    header[0] = next;
+    view.setUint16(2, word);
+    view.setUint32(4, fields.id ?? 1);
+    extensions.unshift(header);
     next = 44;
+  }
+  if (fields.segmentsLeft !== undefined) {
+    extensions.unshift(concat(Uint8Array.of(next, 2, 4, fields.segmentsLeft, 0, 0, 0, 0), wireAddress(destination)));
+    next = 43;
   }
   if (fields.extension) {
     extensions.unshift(Uint8Array.of(next, 0, 1, 4, 0, 0, 0, 0));
@@ -287,6 +300,7 @@ function over(parts: Parts): PacketBuilder {
         }),
       }),
     arp: (fields) => over({ ...parts, arp: fields }),
+    raw: (protocol) => over({ ...parts, transport: (_all, payload) => ({ protocol, bytes: payload }) }),
     payload: (data) =>
       over({
         ...parts,
@@ -362,7 +376,7 @@ export function parsePacket(bytes: Uint8Array, { link = true, cut = false }: Par
     l4 = at + 40;
     end = l4 + view.getUint16(at + 4);
     protocol = bytes[at + 6]!;
-    while (protocol === 60 || protocol === 44) {
+    while (protocol === 60 || protocol === 44 || protocol === 43) {
       const size = protocol === 44 ? 8 : (bytes[l4 + 1]! + 1) * 8;
       protocol = bytes[l4]!;
       l4 += size;

@@ -1,9 +1,22 @@
 // A packet's life on every path: what one program made is the next one's input, there and back, until the client has its
 // answer from the address it talked to.
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { DEVICE_FLAG_VALUES } from "../../../src/datapath/layout.gen.ts";
 import { endpoint, slice } from "../../flows/builders.ts";
 import { describeKernel } from "../require-kernel.ts";
-import { again, answer, at, CONVERSATIONS, frame, objects, portsOf, send, V4, words } from "./conversation.ts";
+import {
+  again,
+  answer,
+  at,
+  CONVERSATIONS,
+  frame,
+  objects,
+  podFrame,
+  portsOf,
+  send,
+  V4,
+  words,
+} from "./conversation.ts";
 import { packet, parsePacket } from "./packet.ts";
 import {
   ACTION,
@@ -104,25 +117,48 @@ describeKernel("paths", () => {
       const backByTc = node.run("tc_uplink_ingress", answered);
       node.clearFlows();
       const byXdp = node.run("xdp_uplink", asked);
-      expect(byXdp).toMatchObject({ action: XDP_ACTION.redirect, verdict: "VERDICT_FORWARD", hook: "XDP" });
+      // Out of the device that it came in by.
+      expect(byXdp).toMatchObject({ action: XDP_ACTION.tx, verdict: "VERDICT_FORWARD", hook: "XDP" });
       expect(byXdp.packet).toEqual(byTc.packet);
       const backByXdp = node.run("xdp_uplink", answered);
-      expect(backByXdp).toMatchObject({ action: XDP_ACTION.redirect, verdict: "VERDICT_FORWARD" });
+      expect(backByXdp).toMatchObject({ action: XDP_ACTION.tx, verdict: "VERDICT_FORWARD" });
       expect(backByXdp.packet).toEqual(backByTc.packet);
       // tc takes over a flow that XDP opened.
       expect(node.run("tc_uplink_ingress", again(asked)).text).toBe(node.run("xdp_uplink", again(asked)).text);
     });
 
-    it(`${label}: XDP leaves what it cannot redirect to tc, unchanged and without a flow`, async () => {
-      await node.feed(objects(["there"]));
-      const asked = send(frame(), transport, client, { address: family.node, port: nodePort });
-      node.device("up0", { flags: 0 });
+    it(`${label}: XDP sends by another device only when that takes its frames, and leaves all else to tc`, async () => {
+      await node.feed(objects(["far"]));
+      const to = { address: family.node, port: nodePort };
+      const asked = send(frame(), transport, client, to);
       const run = node.run("xdp_uplink", asked);
-      node.device("up0", { flags: 1 });
-      expect(run).toMatchObject({ action: XDP_ACTION.pass, verdict: "VERDICT_NEXT" });
-      expect(run.packet).toEqual(asked);
-      const last = send(frame(), transport, client, { address: family.node, port: nodePort }, { ttl: 1 });
+      expect(run).toMatchObject({ action: XDP_ACTION.pass, verdict: "VERDICT_NEXT", packet: asked });
+      node.device("up1", { flags: DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET });
+      try {
+        node.clearFlows();
+        const sent = node.run("xdp_uplink", asked);
+        expect(sent).toMatchObject({ action: XDP_ACTION.redirect, verdict: "VERDICT_FORWARD" });
+        expect(parsePacket(sent.packet)).toMatchObject({
+          source: family.tunnel,
+          destination: family.far,
+          problems: [],
+        });
+      } finally {
+        node.device("up1", { flags: 0 });
+      }
+      const last = send(frame(), transport, client, to, { ttl: 1 });
       expect(node.run("xdp_uplink", last)).toMatchObject({ action: XDP_ACTION.pass, packet: last });
+    });
+
+    it(`${label}: XDP needs nobody's leave to send out of the device that a frame came in by`, async () => {
+      await node.feed(objects(["there"]));
+      node.device("up0", { flags: 0 });
+      try {
+        const asked = send(frame(), transport, client, { address: family.node, port: nodePort });
+        expect(node.run("xdp_uplink", asked)).toMatchObject({ action: XDP_ACTION.tx, verdict: "VERDICT_FORWARD" });
+      } finally {
+        node.device("up0", { flags: DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET });
+      }
     });
 
     it(`${label}: outside, backend on this node, answers by either uplink`, async () => {
@@ -159,7 +195,7 @@ describeKernel("paths", () => {
     it(`${label}: a pod, backend on another node`, async () => {
       await node.feed(objects(["there"]));
       const asked = send(
-        frame(macOf("pod", 99), macOf("pod", 1)),
+        podFrame(),
         transport,
         { address: family.pod, port: CLIENT_PORT },
         { address: family.vip, port },
@@ -186,7 +222,7 @@ describeKernel("paths", () => {
     it(`${label}: a pod, backend behind the same bridge: switched, not routed`, async () => {
       await node.feed(objects(["here"]));
       const asked = send(
-        frame(macOf("pod", 99), macOf("pod", 1)),
+        podFrame(),
         transport,
         { address: family.pod, port: CLIENT_PORT },
         { address: family.vip, port },
@@ -208,7 +244,7 @@ describeKernel("paths", () => {
       node.namespace.ip(`neigh del ${family.here} dev cni0`);
       try {
         const asked = send(
-          frame(macOf("pod", 99), macOf("pod", 1)),
+          podFrame(),
           transport,
           { address: family.pod, port: CLIENT_PORT },
           { address: family.vip, port },
@@ -228,7 +264,7 @@ describeKernel("paths", () => {
     it(`${label}: a pod without bridge, backend a pod of this node`, async () => {
       await node.feed(objects(["here"]));
       const asked = send(
-        frame(macOf("pod", 5), macOf("pod", 0x85)),
+        podFrame(5),
         transport,
         { address: family.ptp, port: CLIENT_PORT },
         { address: family.vip, port },
@@ -246,7 +282,7 @@ describeKernel("paths", () => {
     ] as const)(`${label}: a pod that is its own backend, %s`, async (_, pod, device, last, source) => {
       await node.feed(objects([pod]));
       const asked = send(
-        frame(macOf("pod", last), macOf("pod", 1)),
+        podFrame(last),
         transport,
         { address: family[pod], port: CLIENT_PORT },
         { address: family.vip, port },
@@ -258,11 +294,12 @@ describeKernel("paths", () => {
         `${at(family[source], translated.sourcePort)} > ${at(family[pod], target)} ${words(transport)}`,
       );
       expect(inSnatRange(translated.sourcePort)).toBe(true);
-      expect(translated.eth).toMatchObject({ source: macOf("pod", 1), destination: macOf("pod", last) });
+      const own = pod === "ptp" ? node.mac("p5") : macOf("pod", 1);
+      expect(translated.eth).toMatchObject({ source: own, destination: macOf("pod", last) });
       const back = node.run("tc_pod_ingress", answer(forward.packet), { device });
       expect(back).toMatchObject({ action: ACTION.redirect, verdict: "VERDICT_FORWARD", mark: MARK_REDIRECTED });
       expect(back.text).toBe(`${at(family.vip, port)} > ${at(family[pod], CLIENT_PORT)} ${words(transport, "SA")}`);
-      expect(parsePacket(back.packet).eth).toMatchObject({ source: macOf("pod", 1), destination: macOf("pod", last) });
+      expect(parsePacket(back.packet).eth).toMatchObject({ source: own, destination: macOf("pod", last) });
     });
 
     it(`${label}: a process of the host past the sockets, backend on another node`, async () => {
@@ -373,7 +410,8 @@ describeKernel("paths", () => {
       `${label}: the first packet %s is marked when the stack forwards it`,
       async (_, backend, program, device, from, to, mark) => {
         await node.feed(objects([backend]));
-        const asked = send(frame(), transport, from, to);
+        const start = program !== "tc_pod_ingress" ? frame() : podFrame(device === "p5" ? 5 : 99);
+        const asked = send(start, transport, from, to);
         const bare = node.run(program, asked, { device, mark: OTHERS_MARK });
         expect(bare.mark, "without a forward mark").toBe(mark === forwarded ? OTHERS_MARK : mark);
         node.clearFlows();
@@ -394,7 +432,7 @@ describeKernel("paths", () => {
       node.settings({ forwardMark: FORWARD_MARK });
       try {
         const fromOutside = node.run("tc_uplink_ingress", send(frame(), transport, client, toNode));
-        const fromPod = node.run("tc_pod_ingress", send(frame(), transport, ptp, vip), { device: "p5" });
+        const fromPod = node.run("tc_pod_ingress", send(podFrame(5), transport, ptp, vip), { device: "p5" });
         const direct = send(frame(), transport, client, { address: family.hereToo, port: target });
         const ingressIfindex = node.ifindex("cni0");
         for (const [program, bytes, verdict, options] of [

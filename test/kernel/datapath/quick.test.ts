@@ -9,12 +9,14 @@ import {
   type Family,
   frame,
   objects,
+  podFrame,
   portsOf,
   send,
   type Transport,
 } from "./conversation.ts";
 import {
   createTestNode,
+  HZ,
   MARK_REDIRECTED,
   type Program,
   type Run,
@@ -99,8 +101,6 @@ const PLACES: readonly Place[] = [
   },
 ];
 
-/** What test-node.ts tells the programs. */
-const HZ = 1000;
 const PAYLOADS = [0, 1, 64, 1200] as const;
 
 describeKernel("the quick way", () => {
@@ -133,7 +133,8 @@ describeKernel("the quick way", () => {
       port: 40000,
     };
     const frontend = place.fromPod || own ? { address: family.vip, port } : { address: family.node, port: nodePort };
-    return send(frame(), transport, client, frontend);
+    const pod = place.requestOptions?.device === "p5" ? 5 : 99;
+    return send(place.fromPod ? podFrame(pod) : frame(), transport, client, frontend);
   }
 
   function talkOf(place: Place, family: Family, transport: Transport) {

@@ -12,6 +12,13 @@ const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_RCVTIMEO = 20;
+const IPPROTO_IP = 0;
+const IPPROTO_IPV6 = 41;
+const IP_MTU_DISCOVER = 10;
+const IPV6_MTU_DISCOVER = 23;
+const PMTUDISC_DONT = 0;
+const AF_PACKET = 17;
+const SOCK_RAW = 3;
 const TYPES = { TCP: 1, UDP: 2 } as const;
 
 const libc = koffi.load("libc.so.6");
@@ -47,6 +54,8 @@ export interface Socket extends Disposable {
   localEnd(): End;
   /** The peer as the kernel has it, not as our programs tell it. */
   realPeer(): End | undefined;
+  /** Its datagrams may be cut on their way. */
+  allowFragments(): void;
   close(): void;
 }
 
@@ -126,7 +135,7 @@ export function openSocket(protocol: "TCP" | "UDP", family: "IPv4" | "IPv6" = "I
       return (call.recvfrom(fd, body, body.length, 0, null, null) as number) < 0 ? errno() : "";
     },
     receive() {
-      const body = new Uint8Array(2048);
+      const body = new Uint8Array(65536);
       const from = new Uint8Array(28);
       const size = call.recvfrom(fd, body, body.length, 0, from, Uint32Array.of(28)) as number;
       return size < 0 ? undefined : { data: new TextDecoder().decode(body.subarray(0, size)), from: decode(from) };
@@ -145,7 +154,30 @@ export function openSocket(protocol: "TCP" | "UDP", family: "IPv4" | "IPv6" = "I
       }
       return undefined;
     },
+    allowFragments() {
+      const [level, option] = family === "IPv4" ? [IPPROTO_IP, IP_MTU_DISCOVER] : [IPPROTO_IPV6, IPV6_MTU_DISCOVER];
+      if (call.setsockopt(fd, level, option, Int32Array.of(PMTUDISC_DONT), 4) !== 0)
+        throw new Error(`setsockopt: ${errno()}`);
+    },
     close,
     [Symbol.dispose]: close,
   };
+}
+
+/** Sends a whole frame, as it is, out of a device of the namespace that the caller stands in. */
+export function sendFrame(ifindex: number, frame: Uint8Array): void {
+  const fd = call.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0) as number;
+  if (fd < 0) throw new Error(`socket: ${errno()}`);
+  try {
+    const to = new Uint8Array(20);
+    const view = new DataView(to.buffer);
+    view.setUint16(0, AF_PACKET, true);
+    view.setUint16(2, (frame[12]! << 8) | frame[13]!);
+    view.setInt32(4, ifindex, true);
+    to[11] = 6;
+    to.set(frame.subarray(0, 6), 12);
+    if ((call.sendto(fd, frame, frame.length, 0, to, to.length) as number) < 0) throw new Error(`sendto: ${errno()}`);
+  } finally {
+    call.close(fd);
+  }
 }

@@ -7,6 +7,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import type { Dataplane } from "../../../src/datapath/dataplane.ts";
+import { readClocks } from "../../../src/datapath/flow-table.ts";
 import {
   DEVICE,
   DEVICE_FLAG_VALUES,
@@ -28,15 +29,19 @@ import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
 import { NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
-import { describePacket } from "./packet.ts";
+import { describePacket, macBytes } from "./packet.ts";
 
 /** What a program returned. */
 export const ACTION = { next: -1, ok: 0, shot: 2, redirect: 7 } as const;
-export const XDP_ACTION = { drop: 1, pass: 2, redirect: 4 } as const;
+export const XDP_ACTION = { drop: 1, pass: 2, tx: 3, redirect: 4 } as const;
 /** "Mill": what redirected packets carry past our own egress programs. */
 export const MARK_REDIRECTED = 0x4d696c6c;
 export const SNAT_FIRST = 45000;
 export const SNAT_COUNT = 8192;
+/** What the programs are told that a second has in jiffies, whatever the kernel's has. */
+export const HZ = 1000;
+/** More than any test makes in a second. */
+export const REPLIES = 1_000_000;
 
 export type Device = "up0" | "up1" | "cni0" | "pod2" | "pod3" | "pod99" | "p5";
 
@@ -87,8 +92,12 @@ export interface TestNode extends Disposable {
   mac(device: Device): string;
   /** Makes the maps hold what these objects ask for, and nothing else. */
   feed(objects: Parameters<typeof eventsOf>[0]): Promise<void>;
-  /** Takes every flow and every retired backend out. */
+  /** Takes every flow, every retired backend, and whatever else packets left behind out. */
   clearFlows(): void;
+  /** The words of `met_backends`. */
+  readonly met: BigUint64Array;
+  /** The kernel's, all 64 bits. */
+  jiffies(): bigint;
   run(program: Program, packet: Uint8Array, options?: RunOptions): Run;
   flows(): FlowRow[];
   /** "openings 192.0.2.1:1 > 10.0.0.1:80 => 192.0.2.1:1 > 10.0.0.2:80 OUTSIDE_LOCAL ANSWERED", sorted. */
@@ -108,8 +117,11 @@ export interface DeviceRow {
   readonly flags: number;
   readonly mtu: number;
   readonly mac: Uint8Array;
+  readonly accepts: Uint8Array;
   readonly source4: string;
   readonly source6: string;
+  readonly pod4: string;
+  readonly pod6: string;
 }
 
 /** Every "HOOK VERDICT" that any node of this process counted. */
@@ -190,8 +202,9 @@ function deviceRows(n: number, namespace: Namespace): Map<Device, { ifindex: num
   const rows = new Map<Device, { ifindex: number; row: DeviceRow }>();
   const cni0 = namespace.ifindex("cni0");
   for (const device of DEVICES) {
-    const mac = Uint8Array.from(namespace.mac(device).split(":"), (part) => Number.parseInt(part, 16));
-    const source: readonly [string, string] = device.startsWith("pod")
+    const mac = macBytes(namespace.mac(device));
+    const isPort = device.startsWith("pod");
+    const source: readonly [string, string] = isPort
       ? [`10.244.${n}.1`, `fd00:10:244:${n}::1`]
       : device === "up1"
         ? [`10.8.0.${n}`, `fd00:8::${n}`]
@@ -201,12 +214,15 @@ function deviceRows(n: number, namespace: Namespace): Map<Device, { ifindex: num
     rows.set(device, {
       ifindex: namespace.ifindex(device),
       row: {
-        master: device.startsWith("pod") ? cni0 : 0,
+        master: isPort ? cni0 : 0,
         flags: device === "up0" ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0,
         mtu: device === "up1" ? 1400 : 1500,
         mac,
+        accepts: isPort ? macBytes(macOf("pod", 1)) : mac,
         source4: source[0],
         source6: source[1],
+        pod4: device === "p5" ? `10.244.${n}.5` : "::",
+        pod6: device === "p5" ? `fd00:10:244:${n}::5` : "::",
       },
     });
   }
@@ -281,17 +297,23 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
 
   dataplane.writeSettings({
     nodeCookie: namespace.inside(netnsCookie),
+    bypass: 0n,
+    tcpFullUntil: 0n,
+    udpFullUntil: 0n,
+    crowdedUntil: 0n,
     sockets: 0,
-    hz: 1000,
+    hz: HZ,
     snatFirst: SNAT_FIRST,
     snatCount: SNAT_COUNT,
     udpTimeout: 120,
-    tablesFull: 0,
     uplink: ifindex("up0"),
     forwardMark: 0,
     handover: 0,
     tunnel: 0,
+    replies: REPLIES,
+    flags: 0,
   });
+  const met = new BigUint64Array(dataplane.map("met_backends").mmap(true));
 
   const verdictMap = dataplane.map("verdicts");
   const verdicts = (): Map<string, number> => {
@@ -377,11 +399,14 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
       await dataplane.apply(model.plan());
     },
     clearFlows() {
-      for (const name of [...FLOW_TABLES, "retired", "socket_peers"]) {
+      for (const name of [...FLOW_TABLES, "retired", "socket_peers", "fragments", "crowded_clients"]) {
         const map = dataplane.map(name);
         for (const [key] of map.entries()) map.delete(key);
       }
+      met.fill(0n);
     },
+    met,
+    jiffies: () => readClocks(dataplane).allJiffies,
     run,
     flows,
     flowTexts: () => flows().map(flowText).sort(),
@@ -413,7 +438,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
 /** Words that change while a flow lives, and those that tests break on purpose. */
 function changeFlow(value: Uint8Array, change: Partial<Flow>): void {
   const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
-  for (const field of ["backend", "generation", "service", "check", "seen", "state", "sequence"] as const) {
+  for (const field of ["backend", "generation", "service", "check", "seen", "state", "number"] as const) {
     const given = change[field];
     if (given !== undefined) view.setUint32(FLOW[field], given, true);
   }

@@ -2,14 +2,15 @@
 // case fails.
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { VERDICT_VALUES, writeAnnouncedKey, writeAnnouncement } from "../../../src/datapath/layout.gen.ts";
-import { clockBoottimeNs } from "../../../src/libbpf/mod.ts";
+import { addressBytes } from "../../../src/lib/address.ts";
+import { clockBoottimeNs, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { endpoint, slice } from "../../flows/builders.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
 import { frame, objects, send, V4 } from "./conversation.ts";
 import { packet } from "./packet.ts";
 import { openSocket } from "./raw-sockets.ts";
-import { createTestNode, macOf, type Program, type Run, seenVerdicts, type TestNode } from "./test-node.ts";
+import { createTestNode, macOf, type Program, REPLIES, type Run, seenVerdicts, type TestNode } from "./test-node.ts";
 
 const lan = (last: number): string => macOf("lan", last);
 const CLIENT = { address: V4.client, port: 40000 };
@@ -96,15 +97,15 @@ const CASES: Readonly<Record<Exclude<Verdict, "DROP_REWRITE">, Ask>> = {
     return node.run("tc_uplink_ingress", send(frame(), "TCP", CLIENT, NODE_PORT));
   },
   DROP_FREE_SERVICE_ADDRESS: ask(["here"], { to: { address: V4.free, port: 80 } }),
-  async DROP_FRAGMENT(node) {
+  async DROP_FRAGMENT_BEFORE_FIRST(node) {
     await node.feed(objects(["here"]));
-    const first = { fragmentOffset: 0, moreFragments: true };
-    return node.run("tc_uplink_ingress", frame().ip(V4.client, V4.vip, first).udp(1, 53).payload(8).bytes());
+    const later = { fragmentOffset: 1480 };
+    return node.run("tc_uplink_ingress", frame().ip(V4.client, V4.vip, later).udp(1, 53).payload(8).bytes());
   },
   async DROP_TABLE_FULL(node) {
-    node.settings({ tablesFull: 1 });
+    node.settings({ tcpFullUntil: node.jiffies() + 1_000_000n });
     const run = await ask(["here"])(node);
-    node.settings({ tablesFull: 0 });
+    node.settings({ tcpFullUntil: 0n });
     return run;
   },
   async DROP_NO_SOURCE_PORT(node) {
@@ -140,6 +141,30 @@ const CASES: Readonly<Record<Exclude<Verdict, "DROP_REWRITE">, Ask>> = {
     return node.run("tc_uplink_egress", send(frame(lan(11), lan(1)), "TCP", from, { address: V4.vip, port: 80 }));
   },
   DROP_PORT_UNKNOWN: ask([], { fields: { flags: "R" } }),
+  async DROP_REPLY_LIMIT(node) {
+    await node.feed(objects([]));
+    node.settings({ replies: 1 });
+    const asked = send(frame(), "TCP", CLIENT, NODE_PORT);
+    // One a CPU and second, on whichever CPU this process is.
+    const runs = Array.from({ length: 2 * possibleCpus() + 2 }, () => node.run("tc_uplink_ingress", asked));
+    node.settings({ replies: REPLIES });
+    return runs.find(({ verdict }) => verdict === "DROP_REPLY_LIMIT") ?? runs[0];
+  },
+  async DROP_SOURCE_ROUTE(node) {
+    await node.feed(objects(["here"]));
+    const options = Uint8Array.of(131, 7, 4, 192, 168, 122, 1, 0);
+    return node.run("tc_uplink_ingress", frame().ip(V4.client, V4.vip, { options }).tcp(40000, 80).bytes());
+  },
+  async DROP_CLIENT_SHARE(node) {
+    const until = node.jiffies() + 1_000_000n;
+    node.dataplane
+      .map("crowded_clients")
+      .update(addressBytes(V4.client), new Uint8Array(BigUint64Array.of(until).buffer));
+    node.settings({ crowdedUntil: until });
+    const run = await ask(["here"])(node);
+    node.settings({ crowdedUntil: 0n });
+    return run;
+  },
 };
 
 describeKernel("verdicts", () => {

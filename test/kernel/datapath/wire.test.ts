@@ -1,264 +1,16 @@
 // Checksums on the wire. A test run's packet has none of the states that a sender's offload leaves in it, so here real
 // programs on real devices carry real connections, with offload on, off at the senders, and off behind the programs.
 
-import { createHash } from "node:crypto";
-import dgram from "node:dgram";
-import { once } from "node:events";
-import fs from "node:fs";
-import net from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { tunnelOfRoutes } from "../../../src/agent/device-roles.ts";
 import { readNetwork } from "../../../src/agent/network.ts";
-import { type Attachments, createAttachments } from "../../../src/datapath/attach.ts";
 import { DEVICE, writeDevice } from "../../../src/datapath/layout.gen.ts";
-import { attachXdp, openObject } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
-import { FAMILIES, type Family, objects, V4, V6 } from "./conversation.ts";
-import { createNamespace, type Namespace } from "./namespace.ts";
+import { FAMILIES, objects, V4 } from "./conversation.ts";
+import type { Namespace } from "./namespace.ts";
+import { macBytes } from "./packet.ts";
 import { openSocket } from "./raw-sockets.ts";
-import { createTestNode, macOf, PASS_OBJECT, type TestNode } from "./test-node.ts";
-
-const BULK = 2 * 1024 * 1024;
-const PATTERN = Buffer.alloc(
-  BULK,
-  Uint8Array.from({ length: 65521 }, (_, i) => i & 0xff),
-);
-const DIGEST = createHash("sha256").update(PATTERN).digest("hex");
-
-/** A LAN with a client, the node and another one; two pods on the node, of which one serves, and one without a bridge, which does too. */
-interface Wires extends Disposable {
-  readonly node: TestNode;
-  readonly attachments: Attachments;
-  readonly lan: Namespace;
-  readonly client: Namespace;
-  readonly remote: Namespace;
-  readonly pod: Namespace;
-  readonly backend: Namespace;
-  readonly ptp: Namespace;
-  /** Who sends, and what lies behind the programs, as "namespace device". */
-  readonly senders: readonly (readonly [Namespace, string])[];
-  readonly behind: readonly (readonly [Namespace, string])[];
-}
-
-function createWires(): Wires {
-  const undo: (() => void)[] = [];
-  const dispose = (): void => {
-    for (const step of undo.splice(0).reverse()) step();
-  };
-  const made = (): Namespace => {
-    const namespace = createNamespace();
-    undo.push(() => namespace[Symbol.dispose]());
-    namespace.sysctl("net.ipv6.conf.default.accept_dad", 0);
-    return namespace;
-  };
-  try {
-    const node = createTestNode(1, { xdpRuns: false });
-    undo.push(() => node[Symbol.dispose]());
-    const [lan, client, remote, pod, backend, ptp] = [made(), made(), made(), made(), made(), made()];
-    lan.ip("link add br0 type bridge");
-    lan.ip("link set br0 up");
-    node.namespace.ip(`link set lan0 netns ${lan.name}`);
-    const host = (namespace: Namespace, port: string, last: number): void => {
-      lan.ip(`link add ${port} type veth peer name eth0 address ${macOf("lan", last)} netns ${namespace.name}`);
-      namespace.ip("link set eth0 up");
-      namespace.ip(`addr add 192.168.122.${last}/24 dev eth0`);
-      namespace.ip(`addr add fd00:192:168:122::${last}/64 dev eth0 nodad`);
-    };
-    host(client, "port51", 51);
-    host(remote, "port12", 12);
-    for (const port of ["lan0", "port51", "port12"]) {
-      lan.ip(`link set ${port} master br0`);
-      lan.ip(`link set ${port} up`);
-    }
-    remote.ip("addr add 10.244.2.2/32 dev lo");
-    remote.ip("addr add fd00:10:244:2::2/128 dev lo nodad");
-    client.ip("route add 10.96.0.0/12 via 192.168.122.11");
-    client.ip("route add fd00:10:96::/112 via fd00:192:168:122::11");
-    const inPod = (namespace: Namespace, number: number): void => {
-      node.namespace.ip(`link set in${number} netns ${namespace.name} name eth0 address ${macOf("pod", number)}`);
-      namespace.ip("link set eth0 up");
-      namespace.ip(`addr add 10.244.1.${number}/24 dev eth0`);
-      namespace.ip(`addr add fd00:10:244:1::${number}/64 dev eth0 nodad`);
-      namespace.ip("route add default via 10.244.1.1");
-      namespace.ip("route add default via fd00:10:244:1::1");
-    };
-    inPod(backend, 2);
-    inPod(pod, 99);
-    node.namespace.ip(`link set in5 netns ${ptp.name} name eth0 address ${macOf("pod", 5)}`);
-    ptp.ip("link set eth0 up");
-    ptp.ip(`addr add ${V4.ptp}/32 dev eth0`);
-    ptp.ip(`addr add ${V6.ptp}/128 dev eth0 nodad`);
-    for (const { bridge } of FAMILIES) {
-      ptp.ip(`route add ${bridge} dev eth0`);
-      ptp.ip(`route add default via ${bridge}`);
-      ptp.ip(`neigh replace ${bridge} lladdr ${node.mac("p5")} dev eth0 nud permanent`);
-    }
-    for (const [namespace, via] of [
-      [remote, 11],
-      [client, 11],
-    ] as const) {
-      namespace.ip(`route add 10.244.1.0/24 via 192.168.122.${via}`);
-      namespace.ip(`route add fd00:10:244:1::/64 via fd00:192:168:122::${via}`);
-    }
-
-    const attachments = node.namespace.inside(() =>
-      createAttachments({ pinDir: node.pinDir, stateDir: node.stateDir }),
-    );
-    undo.push(() => attachments.close());
-    const { dataplane } = node;
-    node.namespace.inside(() => {
-      attachments.attachDevice("up0", node.ifindex("up0"), {
-        ingress: dataplane.program("tc_uplink_ingress"),
-        egress: dataplane.program("tc_uplink_egress"),
-      });
-      for (const device of ["pod2", "pod99", "p5"] as const) {
-        attachments.attachDevice(device, node.ifindex(device), {
-          ingress: dataplane.program("tc_pod_ingress"),
-          egress: dataplane.program("tc_pod_egress"),
-        });
-      }
-    });
-    // Links that just came up lose their first frames: not what is tested here.
-    for (const namespace of [client, remote]) namespace.run("ping", "-c", "1", "-w", "5", V4.node);
-    for (const namespace of [pod, backend]) namespace.run("ping", "-c", "1", "-w", "5", V4.bridge);
-    return {
-      node,
-      attachments,
-      lan,
-      client,
-      remote,
-      pod,
-      backend,
-      ptp,
-      senders: [client, remote, pod, backend, ptp].map((namespace) => [namespace, "eth0"] as const),
-      behind: (["up0", "pod2", "pod99", "p5", "cni0"] as const).map((device) => [node.namespace, device] as const),
-      [Symbol.dispose]: dispose,
-    };
-  } catch (error) {
-    dispose();
-    throw error;
-  }
-}
-
-/** Segments and datagrams that were thrown away for their checksum, by protocol, in a namespace. */
-function checksumErrors(namespace: Namespace): string[] {
-  return namespace.inside(() => {
-    const found: string[] = [];
-    const lines = fs.readFileSync("/proc/thread-self/net/snmp", "utf8").trim().split("\n");
-    for (let i = 0; i + 1 < lines.length; i += 2) {
-      const names = lines[i]!.split(" ");
-      const values = lines[i + 1]!.split(" ");
-      names.forEach((name, at) => {
-        if (name === "InCsumErrors" && values[at] !== "0") found.push(`${names[0]} ${values[at]}`);
-      });
-    }
-    for (const line of fs.readFileSync("/proc/thread-self/net/snmp6", "utf8").trim().split("\n")) {
-      const [name = "", value] = line.split(/\s+/);
-      if (name.endsWith("InCsumErrors") && value !== "0") found.push(`${name} ${value}`);
-    }
-    return found;
-  });
-}
-
-/** Serves TCP bulk and UDP echo at a backend's addresses until disposed. */
-async function serve(namespace: Namespace, where: "here" | "there" | "ptp"): Promise<AsyncDisposable> {
-  const tcp = net.createServer({ allowHalfOpen: true }, (socket) => {
-    socket.on("error", () => {});
-    const hash = createHash("sha256");
-    socket.on("data", (data) => hash.update(data));
-    socket.on("end", () => socket.end(hash.digest("hex")));
-    socket.write(PATTERN);
-  });
-  await namespace.inside(() => once(tcp.listen(8080, "::"), "listening"));
-  const sockets: dgram.Socket[] = [];
-  for (const family of FAMILIES) {
-    const udp = dgram.createSocket(family === V4 ? "udp4" : "udp6");
-    udp.on("message", (message, from) => udp.send(message, from.port, from.address));
-    // Not to every address: answers would leave from the one that the kernel prefers.
-    await namespace.inside(() => once(udp.bind(5353, family[where]), "listening"));
-    sockets.push(udp);
-  }
-  return {
-    async [Symbol.asyncDispose]() {
-      for (const udp of sockets) udp.close();
-      await new Promise<void>((resolve) => tcp.close(() => resolve()));
-    },
-  };
-}
-
-/** Sends 2 MB and takes 2 MB; both ends compare what came. */
-async function bulk(from: Namespace, address: string, port: number): Promise<void> {
-  const socket = await from.inside(
-    () =>
-      new Promise<net.Socket>((resolve, reject) => {
-        const connecting = net.connect({ host: address, port, allowHalfOpen: true });
-        connecting.setTimeout(10_000, () => connecting.destroy(new Error("nothing came for ten seconds")));
-        connecting.once("error", reject);
-        connecting.once("connect", () => resolve(connecting));
-      }),
-  );
-  const chunks: Buffer[] = [];
-  await new Promise<void>((resolve, reject) => {
-    socket.on("error", reject);
-    socket.on("data", (data: Buffer) => chunks.push(data));
-    socket.on("end", resolve);
-    socket.end(PATTERN);
-  });
-  const all = Buffer.concat(chunks);
-  expect(all.subarray(BULK).toString()).toBe(DIGEST);
-  expect(createHash("sha256").update(all.subarray(0, BULK)).digest("hex")).toBe(DIGEST);
-}
-
-async function echo(from: Namespace, family: Family, address: string, port: number): Promise<void> {
-  for (const size of [0, 1, 3, 7, 100, 1400]) {
-    const socket = dgram.createSocket(family === V4 ? "udp4" : "udp6");
-    try {
-      const answer = await from.inside(
-        () =>
-          new Promise<Buffer>((resolve, reject) => {
-            const timer = setTimeout(() => reject(new Error(`no answer to ${size} bytes`)), 5000);
-            socket.once("error", reject);
-            socket.once("message", (message) => {
-              clearTimeout(timer);
-              resolve(message);
-            });
-            socket.connect(port, address, () => socket.send(PATTERN.subarray(0, size)));
-          }),
-      );
-      expect(answer.length).toBe(size);
-    } finally {
-      socket.close();
-    }
-  }
-}
-
-/** What a TCP connection attempt ends in, and after how many milliseconds. */
-async function attempt(from: Namespace, address: string, port: number): Promise<{ error: string; ms: number }> {
-  const start = performance.now();
-  const error = await from.inside(
-    () =>
-      new Promise<string>((resolve) => {
-        const socket = net.connect({ host: address, port });
-        socket.setTimeout(3000, () => socket.destroy(new Error("timeout")));
-        socket.once("error", (cause: NodeJS.ErrnoException) => resolve(cause.code ?? cause.message));
-        socket.once("connect", () => {
-          socket.destroy();
-          resolve("connected");
-        });
-      }),
-  );
-  return { error, ms: performance.now() - start };
-}
-
-/** XDP on the node's uplink, and one that passes all at its other end, as a veth needs it. */
-function attachXdpTo({ lan, node }: Wires): Disposable {
-  using parts = new DisposableStack();
-  const passing = parts.use(openObject(PASS_OBJECT));
-  passing.load();
-  parts.use(lan.inside(() => attachXdp(passing.program("xdp_pass"), lan.ifindex("lan0"))));
-  parts.use(node.namespace.inside(() => attachXdp(node.dataplane.program("xdp_uplink"), node.ifindex("up0"))));
-  return parts.move();
-}
+import { attachXdpTo, attempt, BULK, bulk, checksumErrors, createWires, echo, serve, type Wires } from "./wires.ts";
 
 const MODES = [
   { name: "offload on", senders: "on", behind: "on" },
@@ -390,8 +142,9 @@ describeKernel("on the wire", () => {
       }
       tunnel = here.ifindex("vx0");
       const value = new Uint8Array(DEVICE.size);
-      const mac = Uint8Array.from(MACS.node.split(":"), (part) => Number.parseInt(part, 16));
-      writeDevice(value, 0, { master: 0, flags: 0, mtu: 1450, mac, source4: INSIDE.IPv4, source6: INSIDE.IPv6 });
+      const mac = macBytes(MACS.node);
+      const addresses = { source4: INSIDE.IPv4, source6: INSIDE.IPv6, pod4: "::", pod6: "::" };
+      writeDevice(value, 0, { master: 0, flags: 0, mtu: 1450, mac, accepts: mac, ...addresses });
       node.dataplane.map("devices").update(new Uint8Array(Uint32Array.of(tunnel).buffer), value);
       here.inside(() =>
         wires.attachments.attachDevice("vx0", tunnel, {
@@ -434,6 +187,21 @@ describeKernel("on the wire", () => {
         await echo(client, family, family.node, 30053);
         expect(received() - before).toBeGreaterThan(BULK);
         expect(node.verdicts().get("XDP VERDICT_FORWARD") ?? 0).toBe(forwarded);
+      },
+    );
+
+    it.each(FAMILIES.map((family) => [family.name, family] as const))(
+      "%s: a process of the host past the sockets comes from the tunnel's address, as strict reverse path filters want it",
+      async (_name, family) => {
+        const { node, remote } = wires;
+        node.settings({ tunnel });
+        remote.sysctl("net.ipv4.conf.all.rp_filter", 1);
+        remote.sysctl("net.ipv4.conf.vx0.rp_filter", 1);
+        await node.feed(objects(["there"]));
+        const before = received();
+        await bulk(node.namespace, family.vip, 80);
+        await echo(node.namespace, family, family.vip, 53);
+        expect(received() - before).toBeGreaterThan(BULK);
       },
     );
 
