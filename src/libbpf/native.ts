@@ -146,6 +146,9 @@ function bind() {
     programSetLogBuf: b<(program: Handle, buffer: Pointer | null, size: number) => number>(
       "int bpf_program__set_log_buf(void *program, void *buffer, size_t size)",
     ),
+    programSetLogLevel: b<(program: Handle, level: number) => number>(
+      "int bpf_program__set_log_level(void *program, uint32_t level)",
+    ),
 
     // libbpf: maps, programs, pins
     mapCreate: b<
