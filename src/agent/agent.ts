@@ -9,7 +9,7 @@ import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
-import { features, isCgroup2, netnsCookie, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
+import { features, isCgroup2, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
 import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
@@ -26,6 +26,7 @@ import { type Network, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
+import { ownCookie } from "./own-cookie.ts";
 import { reservePorts } from "./reserved-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import type { AgentView } from "./view.ts";
@@ -202,7 +203,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     // Programs read them while they are written: what is right stays untouched.
     if (!isDeepStrictEqual(settings, dataplane.readSettings())) dataplane.writeSettings(settings);
   };
-  const nodeCookie = features().netns_cookie_option.available ? netnsCookie() : 0n;
+  const nodeCookie = ownCookie(log);
   let tablesFull = 0;
   let handingOver = false;
 

@@ -7,8 +7,6 @@ export const INSTEAD: Readonly<Partial<Record<FeatureName, string>>> = {
   tcx: "tc programs are filters of a clsact qdisc",
   set_retval: "a refused TCP connect goes to a closed loopback port, a refused sendmsg gets EPERM",
   netns_cookie: "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
-  netns_cookie_option:
-    "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
   csum_ipv6: "NICs that hand over complete checksums log 'hw csum failure' for translated IPv6",
   fib_mtu: "the size of what is redirected is measured by its device's MTU, not its route's",
   batch: "rows are written one by one",

@@ -183,7 +183,7 @@ export function configure(object: BpfObject, has: (name: FeatureName) => boolean
     config_csum_ipv6: has("csum_ipv6") ? 1 : 0,
     config_fib_mtu: has("fib_mtu") ? 1 : 0,
     config_set_retval: has("set_retval") ? 1 : 0,
-    config_netns_cookie: has("netns_cookie") && has("netns_cookie_option") ? 1 : 0,
+    config_netns_cookie: has("netns_cookie") ? 1 : 0,
   };
   object.setReadOnly(Object.fromEntries(Object.entries(values).filter(([name]) => variables.has(name))));
 }

@@ -29,6 +29,7 @@ export {
   possibleCpus,
   type Rows,
 } from "./map.ts";
+export { netnsCookie } from "./netns-cookie.ts";
 export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
 export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
@@ -43,7 +44,6 @@ export {
   membarrierGlobal,
   membarrierGlobalAsync,
   mountBpffs,
-  netnsCookie,
   pollReadable,
   releaseFreeMemory,
   releaseProgramPages,

@@ -59,6 +59,9 @@ function bind() {
     socket: c<(family: number, type: number, protocol: number) => number>(
       "int socket(int family, int type, int protocol)",
     ),
+    connect: c<(fd: number, address: Uint8Array, length: number) => number>(
+      "int connect(int fd, const void *address, unsigned int length)",
+    ),
     send: c<(fd: number, buffer: Bytes, length: number, flags: number) => number>(
       "int64_t send(int fd, const void *buffer, size_t length, int flags)",
     ),
