@@ -9,13 +9,14 @@ import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
-import { features, isCgroup2, netnsCookie, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
+import { features, isCgroup2, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
 import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
 import { cgroupProblem } from "./cgroup-root.ts";
 import { createClaims } from "./claims.ts";
+import { degradedFeatures } from "./degraded.ts";
 import { defaultRouteAddresses, tunnelOfRoutes } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
 import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
@@ -25,9 +26,10 @@ import { type Network, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
+import { ownCookie } from "./own-cookie.ts";
 import { reservePorts } from "./reserved-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
-import type { AgentStatus, AgentView } from "./view.ts";
+import type { AgentView } from "./view.ts";
 
 export interface AgentWiring {
   readonly signal: AbortSignal;
@@ -46,24 +48,6 @@ const RETRY_MS = [100, 500, 2_000, 10_000];
 const PLAN_PART = 800;
 /** A renewal that comes later than this did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
-
-const INSTEAD: Readonly<Record<string, string>> = {
-  tcx: "tc programs are filters of a clsact qdisc",
-  set_retval: "a refused TCP connect goes to a closed loopback port, a refused sendmsg gets EPERM",
-  netns_cookie: "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
-  netns_cookie_option:
-    "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
-  csum_ipv6: "NICs that hand over complete checksums log 'hw csum failure' for translated IPv6",
-  fib_mtu: "the size of what is redirected is measured by its device's MTU, not its route's",
-  batch: "rows are written one by one",
-  membarrier: "grace periods wait for a map-in-map update",
-};
-
-function degradedFeatures(): AgentStatus["degraded"] {
-  return Object.values(features())
-    .filter(({ name, available }) => !available && INSTEAD[name] !== undefined)
-    .map(({ name, since }) => ({ feature: name, needs: since, instead: INSTEAD[name]! }));
-}
 
 function machineNotice(object: string, reason: string, message: string): Notice {
   return { object, file: "", field: "", reason, message, severity: "warning" };
@@ -219,7 +203,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     // Programs read them while they are written: what is right stays untouched.
     if (!isDeepStrictEqual(settings, dataplane.readSettings())) dataplane.writeSettings(settings);
   };
-  const nodeCookie = features().netns_cookie_option.available ? netnsCookie() : 0n;
+  const nodeCookie = ownCookie(log);
   let tablesFull = 0;
   let handingOver = false;
 

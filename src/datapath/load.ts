@@ -16,6 +16,7 @@ import {
   type BpfMap,
   type BpfObject,
   type BpfProgram,
+  type FeatureName,
   type FileLock,
   hasFeature,
   isBpffs,
@@ -170,7 +171,8 @@ function openForLoad(name: ObjectName): BpfObject {
   return openObject(objectPath(name));
 }
 
-function configure(object: BpfObject): void {
+/** Tells the programs what the kernel can do: `has` for each feature that they have a fallback for. */
+export function configure(object: BpfObject, has: (name: FeatureName) => boolean = hasFeature): void {
   const variables = new Set(
     object
       .btf()
@@ -178,10 +180,10 @@ function configure(object: BpfObject): void {
       ?.variables.map((variable) => variable.name) ?? [],
   );
   const values: Record<string, number> = {
-    config_csum_ipv6: hasFeature("csum_ipv6") ? 1 : 0,
-    config_fib_mtu: hasFeature("fib_mtu") ? 1 : 0,
-    config_set_retval: hasFeature("set_retval") ? 1 : 0,
-    config_netns_cookie: hasFeature("netns_cookie") && hasFeature("netns_cookie_option") ? 1 : 0,
+    config_csum_ipv6: has("csum_ipv6") ? 1 : 0,
+    config_fib_mtu: has("fib_mtu") ? 1 : 0,
+    config_set_retval: has("set_retval") ? 1 : 0,
+    config_netns_cookie: has("netns_cookie") ? 1 : 0,
   };
   object.setReadOnly(Object.fromEntries(Object.entries(values).filter(([name]) => variables.has(name))));
 }

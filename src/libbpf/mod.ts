@@ -29,9 +29,11 @@ export {
   possibleCpus,
   type Rows,
 } from "./map.ts";
-export { BpfObject, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
+export { netnsCookie } from "./netns-cookie.ts";
+export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
 export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
+export { type ProgramFunction, parseStatistics, type VerifierStatistics } from "./statistics.ts";
 export {
   clockBoottimeNs,
   createWakeup,
@@ -42,7 +44,6 @@ export {
   membarrierGlobal,
   membarrierGlobalAsync,
   mountBpffs,
-  netnsCookie,
   pollReadable,
   releaseFreeMemory,
   releaseProgramPages,

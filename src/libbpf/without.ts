@@ -10,7 +10,7 @@ export const FEATURES = {
   set_retval: "5.18",
   /** bpf_get_netns_cookie in socket address programs. */
   netns_cookie: "5.7",
-  /** SO_NETNS_COOKIE for the agent's own namespace. */
+  /** SO_NETNS_COOKIE for the agent's own namespace; without it a socket program tells. */
   netns_cookie_option: "5.14",
   /** XDP programs that take frames of several buffers. */
   xdp_frags: "5.18",

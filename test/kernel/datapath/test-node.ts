@@ -28,6 +28,7 @@ import { attachXdp, netnsCookie, openObject, possibleCpus } from "../../../src/l
 import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
 import { NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
+import { skipWithout } from "../kernel-lacks.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
 import { describePacket, macBytes } from "./packet.ts";
 
@@ -350,6 +351,8 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     const device = given.device ?? (program.startsWith("tc_pod") ? "pod99" : "up0");
     const index = typeof device === "number" ? device : ifindex(device);
     const xdp = program === "xdp_uplink";
+    if (xdp) skipWithout("xdp_run_context");
+    else if (given.ingressIfindex !== undefined) skipWithout("run_ingress_ifindex");
     const context = new Uint8Array(xdp ? 24 : 192);
     const view = new DataView(context.buffer);
     if (xdp) {
