@@ -28,7 +28,7 @@ import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
 import { NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
-import { describePacket } from "./packet.ts";
+import { describePacket, macBytes } from "./packet.ts";
 
 /** What a program returned. */
 export const ACTION = { next: -1, ok: 0, shot: 2, redirect: 7 } as const;
@@ -108,8 +108,11 @@ export interface DeviceRow {
   readonly flags: number;
   readonly mtu: number;
   readonly mac: Uint8Array;
+  readonly accepts: Uint8Array;
   readonly source4: string;
   readonly source6: string;
+  readonly pod4: string;
+  readonly pod6: string;
 }
 
 /** Every "HOOK VERDICT" that any node of this process counted. */
@@ -205,8 +208,11 @@ function deviceRows(n: number, namespace: Namespace): Map<Device, { ifindex: num
         flags: device === "up0" ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0,
         mtu: device === "up1" ? 1400 : 1500,
         mac,
+        accepts: device.startsWith("pod") ? macBytes(macOf("pod", 1)) : mac,
         source4: source[0],
         source6: source[1],
+        pod4: "::",
+        pod6: "::",
       },
     });
   }
@@ -286,11 +292,15 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     snatFirst: SNAT_FIRST,
     snatCount: SNAT_COUNT,
     udpTimeout: 120,
-    tablesFull: 0,
+    tcpFullUntil: 0n,
+    udpFullUntil: 0n,
+    crowdedUntil: 0n,
     uplink: ifindex("up0"),
     forwardMark: 0,
     handover: 0,
     tunnel: 0,
+    replies: 1000,
+    flags: 0,
   });
 
   const verdictMap = dataplane.map("verdicts");
@@ -413,7 +423,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
 /** Words that change while a flow lives, and those that tests break on purpose. */
 function changeFlow(value: Uint8Array, change: Partial<Flow>): void {
   const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
-  for (const field of ["backend", "generation", "service", "check", "seen", "state", "sequence"] as const) {
+  for (const field of ["backend", "generation", "service", "check", "seen", "state", "number"] as const) {
     const given = change[field];
     if (given !== undefined) view.setUint32(FLOW[field], given, true);
   }
