@@ -1,10 +1,12 @@
 // The agent of a node: waits for something to change, lets a burst gather for a moment, asks the model what the maps ought to
 // hold, applies it, and says how that went. A broken invariant ends the process; the datapath goes on without it.
 import { mkdirSync } from "node:fs";
-import { isDeepStrictEqual } from "node:util";
 import { createAttachments } from "../datapath/attach.ts";
-import { fullTables, nextSweepMs, readHz, SWEEP_MS, type SweepResult, sweepFlows } from "../datapath/flow-table.ts";
-import { type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
+import { SWEEP_MS } from "../datapath/flow-fullness.ts";
+import { type FlowDeadlines, type SweepResult, sweepFlows } from "../datapath/flow-sweep.ts";
+import { readHz } from "../datapath/flow-table.ts";
+import { FLOW_TIMEOUTS } from "../datapath/flow-timeouts.ts";
+import { SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
@@ -16,6 +18,7 @@ import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
 import { cgroupProblem } from "./cgroup-root.ts";
 import { createClaims } from "./claims.ts";
+import { readFlowTimeouts } from "./conntrack-timeouts.ts";
 import { degradedFeatures } from "./degraded.ts";
 import { defaultRouteAddresses, tunnelOfRoutes } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
@@ -43,6 +46,8 @@ export interface AgentWiring {
 const GATHER_MS = 3;
 const FIREWALL_MS = 30_000;
 const RENEW_MS = 1_000;
+/** Resets, ICMP errors and echo that one CPU makes. */
+const REPLIES_A_SECOND = 1_000;
 const RETRY_MS = [100, 500, 2_000, 10_000];
 /** The first plan goes in parts of so many Services and endpoints, so that no task of the loop is long. */
 const PLAN_PART = 800;
@@ -180,31 +185,31 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   };
 
   // --- settings and devices ---------------------------------------------------------------------------------------------
-  const writeSettings = (tablesFull: number): void => {
+  const writeSettings = (): void => {
     const network_ = network.network();
     const { device } = defaultRouteAddresses(network_);
     const uplink =
       network_.devices.find(({ name }) => name === device) ??
       network_.devices.find(({ ifindex }) => network.roles().get(ifindex) === "uplink");
     const { first, last } = options.snatPortRange;
-    const settings: Settings = {
-      nodeCookie: nodeCookie,
+    dataplane.writeSettings({
+      nodeCookie,
       sockets: state.sockets === "host-only" ? SOCKETS_MODE_VALUES.SOCKETS_HOST_ONLY : SOCKETS_MODE_VALUES.SOCKETS_ALL,
       hz: state.hz,
       snatFirst: first,
       snatCount: last - first + 1,
-      udpTimeout: 120,
-      tablesFull,
+      udpTimeout: FLOW_TIMEOUTS.udpSeconds,
+      ...deadlines,
       uplink: uplink?.ifindex ?? 0,
       forwardMark: forward.needed ? options.forwardMark : 0,
       handover: handingOver ? 1 : 0,
       tunnel: tunnelOfRoutes(network_).ifindex,
-    };
-    // Programs read them while they are written: what is right stays untouched.
-    if (!isDeepStrictEqual(settings, dataplane.readSettings())) dataplane.writeSettings(settings);
+      replies: REPLIES_A_SECOND,
+      flags: 0,
+    });
   };
   const nodeCookie = ownCookie(log);
-  let tablesFull = 0;
+  let deadlines: FlowDeadlines = { tcpFullUntil: 0n, udpFullUntil: 0n, crowdedUntil: 0n };
   let handingOver = false;
 
   const knownNodes = readKnownNodes(options.stateDir);
@@ -221,7 +226,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const updateNetwork = (): void => {
     network.update(read, nodeAddresses());
     claims.noteNetwork();
-    writeSettings(tablesFull);
+    writeSettings();
   };
   try {
     reservePorts(options.snatPortRange, options.stateDir);
@@ -253,7 +258,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     loaded.catchUp();
     attachments.finishHandover();
     handingOver = false;
-    writeSettings(tablesFull);
+    writeSettings();
     loaded.removeOldLayouts();
   }
 
@@ -264,7 +269,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     if (mode === state.sockets) return;
     state.sockets = mode;
     log.info({ sockets: mode }, "sockets are translated anew");
-    writeSettings(tablesFull);
+    writeSettings();
   }
 
   function attachSockets(): void {
@@ -387,26 +392,20 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       .then((found) => {
         if (signal.aborted) return;
         forward = found;
-        writeSettings(tablesFull);
+        writeSettings();
       })
       .catch((error: unknown) => log.warn({ err: error }, "could not check the firewall"));
   }, FIREWALL_MS);
 
-  let swept: { readonly entries: SweepResult["entries"]; readonly atMs: number } | undefined;
+  let swept: SweepResult | undefined;
   let sweep: NodeJS.Timeout | undefined;
   const sweepOnce = async (): Promise<number> => {
-    const { entries } = await sweepFlows(dataplane, state.hz);
+    swept = await sweepFlows(dataplane, state.hz, readFlowTimeouts(), swept);
     if (signal.aborted) return 0;
-    const atMs = performance.now();
-    const earlier = swept && { entries: swept.entries, ms: atMs - swept.atMs };
-    swept = { entries, atMs };
-    state.flowEntries = entries;
-    const full = fullTables(dataplane, entries, earlier);
-    if (full !== tablesFull) {
-      tablesFull = full;
-      writeSettings(full);
-    }
-    return nextSweepMs(dataplane, entries, earlier);
+    state.flowEntries = swept.entries;
+    deadlines = swept.deadlines;
+    writeSettings();
+    return swept.nextMs;
   };
   const sweepIn = (ms: number): void => {
     sweep = setTimeout(async () => {

@@ -87,8 +87,12 @@ export function createNodeNetwork(
           (wantsXdp(device) ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0),
         mtu: device.mtu,
         mac: device.mac,
+        accepts:
+          network.devices.find(({ name, kind }) => kind === "bridge" && name === device.master)?.mac ?? device.mac,
         source4: sources.IPv4 === "" ? UNSET : sources.IPv4,
         source6: sources.IPv6 === "" ? UNSET : sources.IPv6,
+        pod4: UNSET,
+        pod6: UNSET,
       });
       const text = Buffer.from(value).toString("hex");
       if (written.get(device.ifindex) === text) continue;

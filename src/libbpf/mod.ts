@@ -6,6 +6,7 @@ export * from "./constants.ts";
 export { isPinned, unpin } from "./descriptor.ts";
 export { errnoName, errnoOf } from "./errno.ts";
 export { type Feature, feature, features, hasFeature, requireFeature, resetFeatures } from "./features.ts";
+export { readMapBtf } from "./kernel-btf.ts";
 export {
   attachCgroup,
   attachTcx,

@@ -368,7 +368,11 @@ export function createModel(config: ModelConfig): Model {
       if (left-- <= 0) break;
       dirtyAddresses.delete(address);
       const has = tables.addresses.get(address);
-      const roles: AddressRoles = { node: ownAddresses.has(address), refuse: claims.refuses(address) };
+      const roles: AddressRoles = {
+        node: ownAddresses.has(address),
+        refuse: claims.refuses(address),
+        peer: false,
+      };
       if (roles.node || roles.refuse) {
         if (has?.node === roles.node && has.refuse === roles.refuse) continue;
         puts.push({ op: "put-address", address, roles });

@@ -71,12 +71,16 @@ export interface AddressRoles {
   readonly node: boolean;
   /** A port nobody defined is refused and echo is answered here: ClusterIPs, and LoadBalancer addresses from our pools. */
   readonly refuse: boolean;
+  /** Another node's: never refused, and no free address of a Service range. */
+  readonly peer: boolean;
 }
 
-/** `address` and `destination` ranges of Services, for dropping free addresses of a known Service CIDR. */
+/** A range of cluster addresses, of which free ones are dropped; or a network of the nodes inside of one. */
 export interface PrefixRange {
   readonly address: Address;
   readonly length: number;
+  /** Nothing of it is dropped, though a range of Services covers it. */
+  readonly exempt?: boolean;
 }
 
 export type Operation =
@@ -138,6 +142,6 @@ export interface Capacity {
   readonly slots: number;
   readonly backends: number;
   readonly services: number;
-  /** Ranges of cluster addresses. */
+  /** Ranges of cluster addresses, and those exempt from them. */
   readonly serviceRanges: number;
 }
