@@ -27,6 +27,7 @@ import {
   FRONTEND,
   FRONTEND_KEY,
   FRONTEND_KIND_VALUES,
+  RANGE_KIND_VALUES,
   RETIRED_BACKEND,
   ROW,
   readFrontend,
@@ -131,7 +132,11 @@ export interface Dataplane {
    */
   apply(operations: readonly Operation[], inForce?: () => void): Promise<void>;
   readSettings(): Settings;
+  /** Everything but `bypass`, which is a command's to write. */
   writeSettings(settings: Settings): void;
+  /** Nothing is translated. */
+  readBypass(): boolean;
+  setBypass(on: boolean): void;
   close(): void;
 }
 
@@ -284,9 +289,9 @@ export function createDataplane(
   function setRanges(list: readonly PrefixRange[]): void {
     for (let i = 0; i < ranges.length; i++) {
       const at = ranges.at(i);
-      const used = ranges.word(i, SERVICE_RANGE.used);
+      const used = ranges.word(i, SERVICE_RANGE.kind);
       const range = list[i];
-      const fresh = new Uint8Array(SERVICE_RANGE.used);
+      const fresh = new Uint8Array(SERVICE_RANGE.kind);
       if (range !== undefined) {
         const mapped = familyOf(range.address) === "IPv4" ? 96 + range.length : range.length;
         writeAddress(range.address, fresh, SERVICE_RANGE.address);
@@ -295,8 +300,11 @@ export function createDataplane(
           fresh[SERVICE_RANGE.mask + byte] = (0xff00 >> bits) & 0xff;
         }
       }
-      const isUsed = range === undefined ? 0n : 1n;
-      const before = ranges.bytes.subarray(at, at + SERVICE_RANGE.used);
+      const kinds = RANGE_KIND_VALUES;
+      const isUsed = BigInt(
+        range === undefined ? kinds.RANGE_END : range.exempt ? kinds.RANGE_EXEMPT : kinds.RANGE_SERVICES,
+      );
+      const before = ranges.bytes.subarray(at, at + SERVICE_RANGE.kind);
       if (ranges.words[used] === isUsed && (isUsed === 0n || Buffer.compare(before, fresh) === 0)) continue;
       Atomics.store(ranges.words, used, 0n);
       ranges.bytes.set(fresh, at);
@@ -320,7 +328,9 @@ export function createDataplane(
     for (const [i, { address, roles }] of puts.entries()) {
       writeAddress(address, keys, i * ADDRESS_BYTES);
       values[i * ROLES_BYTES] =
-        (roles.node ? ADDRESS_ROLE_VALUES.ADDRESS_NODE : 0) | (roles.refuse ? ADDRESS_ROLE_VALUES.ADDRESS_REFUSE : 0);
+        (roles.node ? ADDRESS_ROLE_VALUES.ADDRESS_NODE : 0) |
+        (roles.refuse ? ADDRESS_ROLE_VALUES.ADDRESS_REFUSE : 0) |
+        (roles.peer ? ADDRESS_ROLE_VALUES.ADDRESS_PEER : 0);
     }
     if (puts.length === 1) addresses.update(keys, values);
     else addresses.updateBatch(keys, values, puts.length);
@@ -513,6 +523,7 @@ export function createDataplane(
       roles.set(readAddress(key), {
         node: (value[0]! & ADDRESS_ROLE_VALUES.ADDRESS_NODE) !== 0,
         refuse: (value[0]! & ADDRESS_ROLE_VALUES.ADDRESS_REFUSE) !== 0,
+        peer: (value[0]! & ADDRESS_ROLE_VALUES.ADDRESS_PEER) !== 0,
       });
     }
     const slot = (index: number): Slot => {
@@ -549,8 +560,12 @@ export function createDataplane(
       const fresh = new BigUint64Array(SETTINGS.size / WORD);
       writeSettings(new Uint8Array(fresh.buffer), 0, value);
       fresh.forEach((word, i) => {
-        if (settings.words[i] !== word) Atomics.store(settings.words, i, word);
+        if (i !== SETTINGS.bypass / WORD && settings.words[i] !== word) Atomics.store(settings.words, i, word);
       });
+    },
+    readBypass: () => settings.words[SETTINGS.bypass / WORD] !== 0n,
+    setBypass: (on) => {
+      Atomics.store(settings.words, SETTINGS.bypass / WORD, on ? 1n : 0n);
     },
     close() {
       for (const one of programs.values()) one.close();
