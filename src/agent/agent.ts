@@ -3,8 +3,16 @@
 import { mkdirSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { createAttachments } from "../datapath/attach.ts";
-import { fullTables, nextSweepMs, readHz, SWEEP_MS, type SweepResult, sweepFlows } from "../datapath/flow-table.ts";
-import { type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
+import {
+  fullTables,
+  nextSweepMs,
+  readClocks,
+  readHz,
+  SWEEP_MS,
+  type SweepResult,
+  sweepFlows,
+} from "../datapath/flow-table.ts";
+import { SETTING_FLAG_VALUES, type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
@@ -14,9 +22,10 @@ import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
+import { BYPASS_TEXT } from "./bypass-notice.ts";
 import { cgroupProblem } from "./cgroup-root.ts";
 import { createClaims } from "./claims.ts";
-import { defaultRouteAddresses, tunnelOfRoutes } from "./device-roles.ts";
+import { defaultRouteAddresses, heldNetworks, tunnelOfRoutes } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
 import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
@@ -25,6 +34,7 @@ import { type Network, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
+import { realtimeProblem } from "./realtime.ts";
 import { reservePorts } from "./reserved-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import type { AgentStatus, AgentView } from "./view.ts";
@@ -56,6 +66,7 @@ const INSTEAD: Readonly<Record<string, string>> = {
   csum_ipv6: "NICs that hand over complete checksums log 'hw csum failure' for translated IPv6",
   fib_mtu: "the size of what is redirected is measured by its device's MTU, not its route's",
   batch: "rows are written one by one",
+  xdp_features: "XDP sends packets out of the device that they came by only, tc does the rest",
   membarrier: "grace periods wait for a map-in-map update",
 };
 
@@ -165,6 +176,12 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   );
   const notRoot = cgroupProblem(options.cgroup);
   if (notRoot !== "") startNotices.push(machineNotice(`Cgroup ${options.cgroup}`, "cgroup-not-root", notRoot));
+  const realtime = realtimeProblem();
+  if (realtime !== "") {
+    log.error(realtime);
+    startNotices.push({ ...machineNotice("Kernel", "realtime-kernel", realtime), severity: "error" });
+  }
+  if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
   let forward = await ensureForwardRules(options.forwardMark);
   let ipsec = "";
   const checkIpsec = (): void => {
@@ -203,18 +220,26 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       network_.devices.find(({ name }) => name === device) ??
       network_.devices.find(({ ifindex }) => network.roles().get(ifindex) === "uplink");
     const { first, last } = options.snatPortRange;
+    // Placeholder until the sweep writes its deadlines itself: a few seconds, longer than it takes to come again.
+    const until = tablesFull === 0 ? 0n : readClocks(dataplane).allJiffies + BigInt(5 * state.hz);
     const settings: Settings = {
+      ...dataplane.readSettings(),
+      tcpFullUntil: tablesFull & 1 ? until : 0n,
+      udpFullUntil: tablesFull & 2 ? until : 0n,
       nodeCookie: nodeCookie,
       sockets: state.sockets === "host-only" ? SOCKETS_MODE_VALUES.SOCKETS_HOST_ONLY : SOCKETS_MODE_VALUES.SOCKETS_ALL,
       hz: state.hz,
       snatFirst: first,
       snatCount: last - first + 1,
       udpTimeout: 120,
-      tablesFull,
       uplink: uplink?.ifindex ?? 0,
       forwardMark: forward.needed ? options.forwardMark : 0,
       handover: handingOver ? 1 : 0,
       tunnel: tunnelOfRoutes(network_).ifindex,
+      replies: options.replyLimit,
+      flags:
+        (network_.routesBySource ? SETTING_FLAG_VALUES.SETTING_SOURCE_ROUTES : 0) |
+        (options.externalClusterIPs ? 0 : SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE),
     };
     // Programs read them while they are written: what is right stays untouched.
     if (!isDeepStrictEqual(settings, dataplane.readSettings())) dataplane.writeSettings(settings);
@@ -236,6 +261,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   };
   const updateNetwork = (): void => {
     network.update(read, nodeAddresses());
+    model.setNetworks(heldNetworks(read));
     claims.noteNetwork();
     writeSettings(tablesFull);
   };
@@ -378,6 +404,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         read = fresh;
         objects.setOwnNode({ name: options.nodeName, addresses: defaultRouteAddresses(read).addresses });
         updateNetwork();
+        if (model.isDirty()) schedule();
         if (synced && state.applies.total > 0) announce();
       })
       .catch((error: unknown) => {

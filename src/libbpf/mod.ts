@@ -29,6 +29,7 @@ export {
   possibleCpus,
   type Rows,
 } from "./map.ts";
+export { netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
 export { BpfObject, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
 export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
