@@ -51,7 +51,7 @@ function bench() {
       },
     ],
     routes: [],
-        routesBySource: false,
+    routesBySource: false,
   };
   const roles = new Map<number, "uplink" | "pod">([[2, "uplink"]]);
   const capacity = { frontends: 64, rows: 64, slots: 64, backends: 64, services: 64, serviceRanges: 8 };
