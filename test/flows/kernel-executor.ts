@@ -46,11 +46,13 @@ function hookOf(from: FlowCase["from"]): { readonly program: Program; readonly d
 }
 
 /** The first packet of the flow from `clientPort`. */
-export function firstPacket({ from, to, packet: kind }: FlowCase, clientPort: number): Uint8Array {
+export function firstPacket({ given, from, to, packet: kind }: FlowCase, clientPort: number): Uint8Array {
   const last = Number(/(?:\.|::)(\d+)$/.exec(from.address)?.[1] ?? 1);
   const side = from.kind === "outside" ? "lan" : "pod";
+  // The uplink's MAC, or that of the pods' bridge.
+  const own = side === "lan" ? 10 + Number((given.thisNode ?? "node1").slice("node".length)) : 1;
   const start = packet()
-    .eth(macOf(side, last), macOf(side, kind === "another-mac" ? 77 : 1))
+    .eth(macOf(side, last), macOf(side, kind === "another-mac" ? 77 : own))
     .ip(from.address, to.address)
     .payload(to.protocol === "TCP" ? 0 : 12);
   return (
