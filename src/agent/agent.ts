@@ -6,7 +6,7 @@ import { SWEEP_MS } from "../datapath/flow-fullness.ts";
 import { type FlowDeadlines, type SweepResult, sweepFlows } from "../datapath/flow-sweep.ts";
 import { readHz } from "../datapath/flow-table.ts";
 import { FLOW_TIMEOUTS } from "../datapath/flow-timeouts.ts";
-import { SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
+import { SETTING_FLAG_VALUES, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
@@ -16,11 +16,12 @@ import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
+import { BYPASS_TEXT } from "./bypass-notice.ts";
 import { cgroupProblem } from "./cgroup-root.ts";
 import { createClaims } from "./claims.ts";
 import { readFlowTimeouts } from "./conntrack-timeouts.ts";
 import { degradedFeatures } from "./degraded.ts";
-import { defaultRouteAddresses, tunnelOfRoutes } from "./device-roles.ts";
+import { defaultRouteAddresses, heldNetworks, tunnelOfRoutes } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
 import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
@@ -30,6 +31,7 @@ import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { ownCookie } from "./own-cookie.ts";
+import { realtimeProblem } from "./realtime.ts";
 import { reservePorts } from "./reserved-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import type { AgentView } from "./view.ts";
@@ -47,7 +49,6 @@ const GATHER_MS = 3;
 const FIREWALL_MS = 30_000;
 const RENEW_MS = 1_000;
 /** Resets, ICMP errors and echo that one CPU makes. */
-const REPLIES_A_SECOND = 1_000;
 const RETRY_MS = [100, 500, 2_000, 10_000];
 /** The first plan goes in parts of so many Services and endpoints, so that no task of the loop is long. */
 const PLAN_PART = 800;
@@ -154,6 +155,12 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   );
   const notRoot = cgroupProblem(options.cgroup);
   if (notRoot !== "") startNotices.push(machineNotice(`Cgroup ${options.cgroup}`, "cgroup-not-root", notRoot));
+  const realtime = realtimeProblem();
+  if (realtime !== "") {
+    log.error(realtime);
+    startNotices.push({ ...machineNotice("Kernel", "realtime-kernel", realtime), severity: "error" });
+  }
+  if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
   let forward = await ensureForwardRules(options.forwardMark);
   let ipsec = "";
   const checkIpsec = (): void => {
@@ -204,8 +211,10 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       forwardMark: forward.needed ? options.forwardMark : 0,
       handover: handingOver ? 1 : 0,
       tunnel: tunnelOfRoutes(network_).ifindex,
-      replies: REPLIES_A_SECOND,
-      flags: 0,
+      replies: options.replyLimit,
+      flags:
+        (network_.routesBySource ? SETTING_FLAG_VALUES.SETTING_SOURCE_ROUTES : 0) |
+        (options.externalClusterIPs ? 0 : SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE),
     });
   };
   const nodeCookie = ownCookie(log);
@@ -225,6 +234,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   };
   const updateNetwork = (): void => {
     network.update(read, nodeAddresses());
+    model.setNetworks(heldNetworks(read));
     claims.noteNetwork();
     writeSettings();
   };
@@ -367,6 +377,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         read = fresh;
         objects.setOwnNode({ name: options.nodeName, addresses: defaultRouteAddresses(read).addresses });
         updateNetwork();
+        if (model.isDirty()) schedule();
         if (synced && state.applies.total > 0) announce();
       })
       .catch((error: unknown) => {

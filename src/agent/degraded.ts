@@ -9,6 +9,7 @@ export const INSTEAD: Readonly<Partial<Record<FeatureName, string>>> = {
   netns_cookie: "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
   csum_ipv6: "NICs that hand over complete checksums log 'hw csum failure' for translated IPv6",
   fib_mtu: "the size of what is redirected is measured by its device's MTU, not its route's",
+  xdp_features: "XDP sends packets out of the device that they came by only, tc does the rest",
   batch: "rows are written one by one",
   membarrier: "grace periods wait for a map-in-map update",
 };

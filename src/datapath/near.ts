@@ -33,9 +33,12 @@ export function nearMix(sum: number): number {
   return Math.imul(sum ^ (sum >>> 15), 0x2c1b3c6d) >>> 0;
 }
 
-/** The element of `met_backends`, as near_backend() has it. `rawPort`: the two bytes of the port, read as a little-endian number. */
-export function metIndex(sum: number, rawPort: number, proto: number): number {
-  return nearMix(sum + Math.imul(rawPort | (proto << 16), 0x165667b1)) >>> 16;
+/**
+ * The element of `met_backends`, as near_backend() has it. `rawPort`: the two bytes of the port, read as a little-endian number;
+ * `hook`: the one that sees the answers.
+ */
+export function metIndex(sum: number, rawPort: number, proto: number, hook: number): number {
+  return nearMix(sum + Math.imul(rawPort | (proto << 16) | (hook << 24), 0x165667b1)) >>> 16;
 }
 
 /** Of an entry of the flow tables: nearSum of its backend's address, and the backend's element of `met_backends`. */
@@ -50,7 +53,8 @@ export function backendOfFlow(
   const tuple = answers ? keyAt : flowAt + FLOW.write;
   const sum = nearSum(view, tuple + (answers ? TUPLE.source : TUPLE.destination));
   const port = view.getUint16(tuple + (answers ? TUPLE.sourcePort : TUPLE.destinationPort), true);
-  return { sum, met: metIndex(sum, port, key.getUint8(keyAt + TUPLE.proto)) };
+  const hook = view.getUint8(tuple + TUPLE.hook);
+  return { sum, met: metIndex(sum, port, key.getUint8(keyAt + TUPLE.proto), hook) };
 }
 
 /** :: or ::ffff:0.0.0.0, under which the node's own ports stand. */

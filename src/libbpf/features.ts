@@ -4,6 +4,7 @@ import { ATTACH_TYPES, Command, MAP_TYPES, MapFlag, XdpFlag } from "./constants.
 import { EBADF, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, kernelError } from "./errno.ts";
 import { createLink } from "./link.ts";
 import { addressOf, bpfCall, lastErrno, native, PAGE_SIZE } from "./native.ts";
+import { netdevFamily } from "./network.ts";
 import { queryMembarrier } from "./system.ts";
 import {
   addImmediate,
@@ -264,4 +265,6 @@ const PROBES: Readonly<Record<FeatureName, () => boolean>> = {
 
   // The query (command 0) answers with a mask of commands; GLOBAL is absent from it with nohz_full.
   membarrier: () => (queryMembarrier() & 1) !== 0,
+
+  xdp_features: () => netdevFamily() !== undefined,
 };

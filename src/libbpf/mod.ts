@@ -32,6 +32,7 @@ export {
 } from "./map.ts";
 export { netnsCookie } from "./netns-cookie.ts";
 export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
+export { netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
 export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
 export { type ProgramFunction, parseStatistics, type VerifierStatistics } from "./statistics.ts";

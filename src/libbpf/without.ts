@@ -33,6 +33,8 @@ export const FEATURES = {
   ktime_boot: "5.8",
   /** membarrier(MEMBARRIER_CMD_GLOBAL), which a kernel with nohz_full refuses. */
   membarrier: "4.3",
+  /** Generic netlink tells which XDP actions a device has. */
+  xdp_features: "6.3",
 } as const;
 
 export type FeatureName = keyof typeof FEATURES;

@@ -71,15 +71,15 @@ export interface AddressRoles {
   readonly node: boolean;
   /** A port nobody defined is refused and echo is answered here: ClusterIPs, and LoadBalancer addresses from our pools. */
   readonly refuse: boolean;
-  /** Another node's: never refused, and no free address of a Service range. */
+  /** Another node's, or, in a Service range, of a device of this one: never refused, and no free Service address. */
   readonly peer: boolean;
 }
 
-/** A range of cluster addresses, of which free ones are dropped; or a network of the nodes inside of one. */
+/** A range of Services, for dropping free addresses of a known Service CIDR. */
 export interface PrefixRange {
   readonly address: Address;
   readonly length: number;
-  /** Nothing of it is dropped, though a range of Services covers it. */
+  /** A network of this node in or around such a range: its addresses are nobody's to drop. Comes before the ranges of Services. */
   readonly exempt?: boolean;
 }
 

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { FLOW_CASES } from "../../flows/cases.ts";
 import {
+  isForPacketsOnly,
   isForSocketsOnly,
   prepare,
   runPackets,
@@ -81,7 +82,8 @@ for (const number of [1, 3]) {
     });
 
     const cases = FLOW_CASES.filter(
-      ({ from, given }) => from.kind !== "outside" && (given.thisNode ?? "node1") === `node${number}`,
+      (one) =>
+        one.from.kind !== "outside" && !isForPacketsOnly(one) && (one.given.thisNode ?? "node1") === `node${number}`,
     );
     it.each(thinned(cases))("$name", async (flowCase) => {
       await prepare(node, flowCase);

@@ -24,6 +24,7 @@ import {
   writeDevice,
 } from "../../../src/datapath/layout.gen.ts";
 import { loadDataplane, removePins } from "../../../src/datapath/load.ts";
+import type { Prefix } from "../../../src/lib/address.ts";
 import { attachXdp, netnsCookie, openObject, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
@@ -92,7 +93,7 @@ export interface TestNode extends Disposable {
   ifindex(device: Device): number;
   mac(device: Device): string;
   /** Makes the maps hold what these objects ask for, and nothing else. */
-  feed(objects: Parameters<typeof eventsOf>[0]): Promise<void>;
+  feed(objects: Parameters<typeof eventsOf>[0] & { readonly networks?: readonly Prefix[] }): Promise<void>;
   /** Takes every flow, every retired backend, and whatever else packets left behind out. */
   clearFlows(): void;
   /** The words of `met_backends`. */
@@ -399,6 +400,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
       });
       model.adopt(dataplane.readState());
       model.update(eventsOf({ ...objects, nodes: objects.nodes ?? NODES }));
+      model.setNetworks(objects.networks ?? []);
       await dataplane.apply(model.plan());
     },
     clearFlows() {
