@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test bench bench-api bench-cluster demo cluster cluster-programs cluster-down test-cluster docs clean format
+.PHONY: help setup bpf build bundle check test bench bench-api bench-cluster demo cluster cluster-programs cluster-down test-cluster kernels kernels-ci docs clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -87,7 +87,18 @@ test-cluster: cluster-programs ## The tests that need a real cluster (one file: 
 bench-cluster: cluster-programs ## From a write to the API to the first connection, Millrace beside kube-proxy (takes half an hour)
 	@node bench/latency.ts
 
-docs: setup ## Write what is generated of the documentation: command line, metrics, reference configuration
+kernels: build ## Debian's 5.10, 6.1, 6.12, 7.x in QEMU: programs, tests, paths (KERNELS="6.1 5.10", QUICK=1: loads, flow states, paths)
+	@test/kernels/setup.sh >&2
+	@mkdir -p .cache/kernels
+	@flock .cache/kernels/.lock node test/kernels/main.ts $(if $(filter 1,$(QUICK)),--quick) $(KERNELS)
+
+kernels-ci: build ## Every program on Debian's 6.1 and 5.10, flow states on 6.1; fails when the deepest chain of calls leaves no room
+	@test/kernels/setup.sh >&2
+	@mkdir -p .cache/kernels build
+	@rm -f build/results-kernels.json
+	@flock .cache/kernels/.lock node test/kernels/main.ts --ci
+
+docs: setup ## Write what is generated of the documentation: command line, metrics, reference configuration, kernels
 	@node scripts/docs.ts
 
 format: ## Format and fix what can be fixed

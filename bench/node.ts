@@ -36,7 +36,7 @@ export interface BenchNode extends Disposable {
   emptyModel(): Model;
   /** One that has adopted what the maps hold. */
   model(): Model;
-  /** Takes every flow out. */
+  /** Takes every flow out, and the marks of their backends. */
   clearFlows(): void;
 }
 
@@ -124,8 +124,11 @@ export function createBenchNode(mapSizes: LoadOptions["mapSizes"] = defaultMapSi
         flags: device === "up0" ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0,
         mtu: 1500,
         mac: macBytes(namespace.mac(device)),
+        accepts: macBytes(namespace.mac(device === "pod2" ? "cni0" : device)),
         source4: device === "cni0" ? "10.129.0.1" : NODE_ADDRESS.IPv4,
         source6: device === "cni0" ? "fd00:10:1::1" : NODE_ADDRESS.IPv6,
+        pod4: "::",
+        pod6: "::",
       });
       dataplane.map("devices").update(new Uint8Array(Uint32Array.of(ifindex(device)).buffer), value);
     }
@@ -136,11 +139,15 @@ export function createBenchNode(mapSizes: LoadOptions["mapSizes"] = defaultMapSi
       snatFirst: SNAT_FIRST,
       snatCount: SNAT_COUNT,
       udpTimeout: 120,
-      tablesFull: 0,
+      tcpFullUntil: 0n,
+      udpFullUntil: 0n,
+      crowdedUntil: 0n,
       uplink: ifindex("up0"),
       forwardMark: 0,
       handover: 0,
       tunnel: 0,
+      replies: 1000,
+      flags: 0,
     });
     const emptyModel = (): Model =>
       createModel({ nodeName: THIS_NODE, capacity: dataplane.capacity, serviceRanges: [] });
@@ -162,6 +169,7 @@ export function createBenchNode(mapSizes: LoadOptions["mapSizes"] = defaultMapSi
           const { keys, count } = map.readAll();
           if (count > 0) map.deleteBatch(keys, count);
         }
+        dataplane.metBackends.fill(0n);
       },
       [Symbol.dispose]: dispose,
     };

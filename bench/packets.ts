@@ -1,12 +1,12 @@
 // Nanoseconds a packet at each hook, over what an empty program takes. Established flows are measured twice: by two flows that
 // undo each other, which stay in the CPU's caches, and round all Services' flows in turn, which do not.
 
-import { FLOW_PATH_VALUES, type Tuple } from "../src/datapath/layout.gen.ts";
+import { FLOW_PATH_VALUES } from "../src/datapath/layout.gen.ts";
 import type { Address } from "../src/lib/address.ts";
 import type { BpfProgram } from "../src/libbpf/mod.ts";
 import { packet } from "../test/kernel/datapath/packet.ts";
 import { type BenchFamily, type BenchProtocol, type BenchService, benchService } from "./cluster.ts";
-import { type CycleStep, putCycle } from "./flow-cycles.ts";
+import { type CycleStep, type Ends, putCycle } from "./flow-cycles.ts";
 import {
   countedSince,
   type Effort,
@@ -57,7 +57,7 @@ interface Established extends Place {
   /** Each packet loses one of its time to live. */
   readonly routed: boolean;
   /** The two tuples between which one Service's packets alternate. */
-  tuples(one: BenchService, endpoint: Address): readonly [Tuple, Tuple];
+  tuples(one: BenchService, endpoint: Address): readonly [Ends, Ends];
   readonly endpoint: 0 | 1;
 }
 
@@ -74,7 +74,7 @@ const tuple = (
   sourcePort: number,
   destination: Address,
   destinationPort: number,
-): Tuple => ({
+): Ends => ({
   source,
   destination,
   sourcePort,
@@ -82,7 +82,7 @@ const tuple = (
   proto: PROTO[one.protocol],
 });
 
-const turned = (given: Tuple): Tuple => ({
+const turned = (given: Ends): Ends => ({
   source: given.destination,
   destination: given.source,
   sourcePort: given.destinationPort,
@@ -90,22 +90,22 @@ const turned = (given: Tuple): Tuple => ({
   proto: given.proto,
 });
 
-const toFrontend = (one: BenchService, client: Address): Tuple =>
+const toFrontend = (one: BenchService, client: Address): Ends =>
   tuple(one, client, CLIENT_PORT, one.external, one.port);
-const toBackend = (one: BenchService, client: Address, endpoint: Address): Tuple =>
+const toBackend = (one: BenchService, client: Address, endpoint: Address): Ends =>
   tuple(one, client, CLIENT_PORT, endpoint, one.targetPort);
-const fromNode = (one: BenchService, endpoint: Address): Tuple =>
+const fromNode = (one: BenchService, endpoint: Address): Ends =>
   tuple(one, NODE_ADDRESS[one.family], SNAT_FIRST + (one.index % SNAT_COUNT), endpoint, one.targetPort);
 
-const fromOutside = (one: BenchService, endpoint: Address): readonly [Tuple, Tuple] => [
+const fromOutside = (one: BenchService, endpoint: Address): readonly [Ends, Ends] => [
   toFrontend(one, CLIENT[one.family]),
   toBackend(one, CLIENT[one.family], endpoint),
 ];
-const fromPod = (one: BenchService, endpoint: Address): readonly [Tuple, Tuple] => [
+const fromPod = (one: BenchService, endpoint: Address): readonly [Ends, Ends] => [
   toFrontend(one, POD[one.family]),
   toBackend(one, POD[one.family], endpoint),
 ];
-const remote = (one: BenchService, endpoint: Address): readonly [Tuple, Tuple] => [
+const remote = (one: BenchService, endpoint: Address): readonly [Ends, Ends] => [
   toFrontend(one, CLIENT[one.family]),
   fromNode(one, endpoint),
 ];
@@ -216,7 +216,7 @@ function contextOf(node: BenchNode, place: Place, length: number): Uint8Array {
   return context;
 }
 
-function bytesOf(place: Place, given: Tuple, flags: string, payload: number): Uint8Array {
+function bytesOf(place: Place, given: Ends, flags: string, payload: number): Uint8Array {
   const fromPod = place.device !== "up0";
   const start = packet()
     .eth(fromPod ? POD_MAC : ROUTER_MAC, UPLINK_MAC)
@@ -227,7 +227,7 @@ function bytesOf(place: Place, given: Tuple, flags: string, payload: number): Ui
     : start.udp(given.sourcePort, given.destinationPort).bytes();
 }
 
-function prepare(node: BenchNode, place: Place, given: Tuple, flags = "A", payload = 64): Prepared {
+function prepare(node: BenchNode, place: Place, given: Ends, flags = "A", payload = 64): Prepared {
   const bytes = bytesOf(place, given, flags, payload);
   return {
     program: node.dataplane.program(place.program),

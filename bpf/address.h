@@ -51,6 +51,13 @@ static __always_inline bool address_is_v4(const struct address *a)
 	return a->half[0] == 0 && (__u32)a->half[1] == 0xffff0000U;
 }
 
+/* 0.0.0.0 or ::, which is nobody's. */
+static __always_inline bool address_is_unspecified(const struct address *a)
+{
+	return a->half[0] == 0 && (a->half[1] == 0 || a->half[1] == 0xffff0000ULL);
+}
+
+/* The other direction. The hook is kept: `write` of a flow, reversed, is the partner's key. */
 static __always_inline void tuple_reverse(const struct tuple *from, struct tuple *to)
 {
 	to->source = from->destination;
@@ -58,13 +65,21 @@ static __always_inline void tuple_reverse(const struct tuple *from, struct tuple
 	to->source_port = from->destination_port;
 	to->destination_port = from->source_port;
 	to->proto = from->proto;
+	to->hook = from->hook;
 	to->pad[0] = 0;
 	to->pad[1] = 0;
-	to->pad[2] = 0;
 }
 
 static __always_inline bool tuple_equal(const struct tuple *a, const struct tuple *b)
 {
 	return address_equal(&a->source, &b->source) && address_equal(&a->destination, &b->destination) &&
-	       a->source_port == b->source_port && a->destination_port == b->destination_port && a->proto == b->proto;
+	       a->source_port == b->source_port && a->destination_port == b->destination_port && a->proto == b->proto &&
+	       a->hook == b->hook;
+}
+
+/* Is `a` the other direction of `b`, whatever their hooks? */
+static __always_inline bool tuple_opposes(const struct tuple *a, const struct tuple *b)
+{
+	return address_equal(&a->source, &b->destination) && address_equal(&a->destination, &b->source) &&
+	       a->source_port == b->destination_port && a->destination_port == b->source_port && a->proto == b->proto;
 }

@@ -13,6 +13,9 @@ const volatile __u8 config_netns_cookie = 1;
 /* bpf_fib_lookup tells the route's MTU (5.12); without it the output device's is taken. */
 const volatile __u8 config_fib_mtu = 1;
 
+/* 0: a packet changes nothing that another one, or the controller, would see: no entry, no count, no mark. */
+const volatile __u8 config_records = 1;
+
 /* BTF keeps only types that something uses: this keeps the enums whose names and values user space shares. */
 struct shared_enums {
 	enum hook hook;

@@ -3,32 +3,13 @@
  * is next: TC_ACT_OK would hide it from every other program on the device.
  */
 #pragma once
-#include "maps.h"
 #include "parse.h"
+#include "record.h"
 
 /* What a stage returns for the next one to decide. */
 #define UNDECIDED VERDICT_MAX
-
-static __always_inline void count_verdict(enum hook hook, enum verdict verdict)
-{
-	__u32 index = (__u32)hook * VERDICT_MAX + (__u32)verdict;
-	__u64 *count = bpf_map_lookup_elem(&verdicts, &index);
-
-	if (count)
-		(*count)++;
-}
-
-static __always_inline void count_service(__u32 service, __u32 bytes, bool opened)
-{
-	struct service_counters *counters = bpf_map_lookup_elem(&service_stats, &service);
-
-	if (!counters)
-		return;
-	counters->packets++;
-	counters->bytes += bytes;
-	if (opened)
-		counters->connections++;
-}
+/* What a stage returns that filled the scratch's opening. */
+#define OPENS (VERDICT_MAX + 1)
 
 /* `action` is what a redirect helper returned, for the verdicts of packets that were redirected. */
 static __always_inline int finish(enum hook hook, enum verdict verdict, int action)

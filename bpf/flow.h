@@ -8,8 +8,9 @@
  * Reverse entries are inserted first and with BPF_NOEXIST, so that a reverse tuple belongs to one flow.
  */
 #pragma once
-#include "maps.h"
+#include "near.h"
 #include "parse.h"
+#include "record.h"
 #include "select.h"
 
 enum flow_table {
@@ -18,30 +19,50 @@ enum flow_table {
 };
 
 #define SOURCE_PORT_TRIES 32
+#define EEXIST 17
+
+/* How far a number may be off what is expected: a segment behind, and what may be in flight ahead of the last acknowledgement. */
+#define WINDOW_BEHIND 65536
+#define WINDOW_AHEAD (16 << 20)
 
 struct opening {
 	struct choice choice;
 	struct address source; /* SNAT source, all zero to keep the client's */
-	__u8 path;      /* enum flow_path */
+	__u8 path;	/* enum flow_path */
 	__u8 midstream; /* the packet at hand is no SYN */
-	__u8 pad[6];
+	__u8 keep_port; /* the client's port is tried first, although `source` is set */
+	__u8 pad[5];
 };
 
 /* What does not fit the stack. One per CPU and object: packet programs of one object do not interrupt each other (tc and XDP
  * run with softirqs off), and socket programs, which they do interrupt, have none.
  */
 struct scratch {
-	struct flow flow;
+	struct flow flow; /* the flow at hand: first, see scratch_of() */
 	struct pkt packet;
 	struct flow partner;
-	struct flow copy;
+	struct flow copy; /* of an entry that another CPU made first */
 	struct tuple partner_key;
-	struct tuple quoted;
-	struct tuple original;
-	struct tuple outer;
+	/* A packet is one of these at most. */
+	union {
+		struct tuple reply;   /* what we answer with: its ends */
+		struct tuple route;   /* what a route is asked for */
+		struct tuple inverse; /* the answers to a packet that is no frontend's */
+		struct {
+			struct tuple quoted;   /* what an ICMP error quotes */
+			struct tuple original; /* what that was before it was translated */
+			struct tuple ends;     /* of the error itself */
+		} icmp;
+	};
 	struct opening opening;
 	struct bpf_fib_lookup fib;
-	__u32 words[32]; /* of a packet, to be summed */
+	struct bpf_redir_neigh neighbour;
+	__u32 pad;
+	struct next_hop hop;
+	struct fragment_key piece;
+	__u32 words[32]; /* of a packet, to be summed or looked through */
+	__u32 replies_since; /* jiffies: the second that `replies` were made in */
+	__u32 replies;
 };
 
 struct {
@@ -55,6 +76,12 @@ struct {
 static __always_inline struct scratch *scratch_of(struct flow *f)
 {
 	return (struct scratch *)f; /* the first member */
+}
+
+/* The same by the packet at hand, which is the scratch's too. */
+static __always_inline struct scratch *scratch_of_packet(struct pkt *p)
+{
+	return (struct scratch *)((void *)p - __builtin_offsetof(struct scratch, packet));
 }
 
 static __always_inline struct scratch *scratch_get(void)
@@ -113,23 +140,24 @@ static __always_inline struct flow *table_lookup(enum flow_table table, const st
 	return found;
 }
 
-static __always_inline long table_insert(enum flow_table table, const struct tuple *key, const struct flow *f, __u64 how)
+/* Returns 0 or a negative errno. */
+static __always_inline int table_insert(enum flow_table table, const struct tuple *key, const struct flow *f, __u64 how)
 {
 	if (table == TABLE_OPENINGS)
-		return bpf_map_update_elem(&openings, key, f, how);
+		return RECORD_UPDATE(&openings, key, f, how);
 	if (key->proto == IPPROTO_TCP)
-		return bpf_map_update_elem(&tcp_flows, key, f, how);
-	return bpf_map_update_elem(&udp_flows, key, f, how);
+		return RECORD_UPDATE(&tcp_flows, key, f, how);
+	return RECORD_UPDATE(&udp_flows, key, f, how);
 }
 
 static __always_inline void table_delete(enum flow_table table, const struct tuple *key)
 {
 	if (table == TABLE_OPENINGS)
-		bpf_map_delete_elem(&openings, key);
+		RECORD_DELETE(&openings, key);
 	else if (key->proto == IPPROTO_TCP)
-		bpf_map_delete_elem(&tcp_flows, key);
+		RECORD_DELETE(&tcp_flows, key);
 	else
-		bpf_map_delete_elem(&udp_flows, key);
+		RECORD_DELETE(&udp_flows, key);
 }
 
 /* Finds the entry of `key` and copies it; returns the live entry, for its changing words, or NULL. A copy whose check word
@@ -180,15 +208,30 @@ static __always_inline enum hook path_hook(__u8 path, __u8 answer)
 	return HOOK_NONE;
 }
 
+/* The hook that sees the answers to what comes by `hook`, when its source is kept. */
+static __always_inline enum hook answer_hook(enum hook hook)
+{
+	switch (hook) {
+	case HOOK_UPLINK_INGRESS:
+		return HOOK_UPLINK_EGRESS;
+	case HOOK_POD_INGRESS:
+		return HOOK_POD_EGRESS;
+	default:
+		return HOOK_UPLINK_INGRESS;
+	}
+}
+
 /* The hook under which `hook`'s flows stand in the tables. */
 static __always_inline enum hook flow_hook(enum hook hook)
 {
 	return hook == HOOK_XDP ? HOOK_UPLINK_INGRESS : hook;
 }
 
-static __always_inline bool path_translates_source(__u8 path)
+/* Has the client another address in the backend's eyes? `f` is the entry of `key`. */
+static __always_inline bool flow_translates_source(const struct tuple *key, const struct flow *f)
 {
-	return path == PATH_OUTSIDE_REMOTE || path == PATH_HAIRPIN;
+	return f->answer ? !address_equal(&key->destination, &f->write.destination) :
+			   !address_equal(&key->source, &f->write.source);
 }
 
 static __always_inline void flow_forget_hop(struct flow *f)
@@ -196,6 +239,12 @@ static __always_inline void flow_forget_hop(struct flow *f)
 	__builtin_memset(&f->hop, 0, sizeof(f->hop));
 	f->hop_check = 0;
 	f->pad2 = 0;
+}
+
+static __always_inline void flow_copy_hop(struct flow *f, const struct flow *from)
+{
+	f->hop = from->hop;
+	f->hop_check = from->hop_check;
 }
 
 static __always_inline __u32 hop_check(const struct flow *f, const struct next_hop *hop)
@@ -219,20 +268,41 @@ static __always_inline bool hop_known(const struct flow *live, const struct flow
 	return hop->valid && now - hop->asked < hz && live->hop_check == hop_check(f, hop);
 }
 
-static __always_inline void hop_remember(struct flow *live, const struct flow *f, const struct bpf_fib_lookup *fib,
-					 __u8 flags)
+/* Keeps what the scratch's lookup found. */
+static __always_inline void hop_remember(struct flow *live, struct flow *f, __u8 flags)
 {
-	struct next_hop hop = {};
+	struct scratch *x = scratch_of(f);
+	const struct bpf_fib_lookup *fib = &x->fib;
+	struct next_hop *hop = &x->hop;
 
-	hop.ifindex = fib->ifindex;
-	hop.asked = jiffies_now();
-	__builtin_memcpy(hop.destination_mac, fib->dmac, 6);
-	__builtin_memcpy(hop.source_mac, fib->smac, 6);
-	hop.mtu = fib->mtu_result;
-	hop.flags = flags;
-	hop.valid = 1;
-	live->hop = hop;
-	live->hop_check = hop_check(f, &hop);
+	hop->ifindex = fib->ifindex;
+	hop->asked = jiffies_now();
+	__builtin_memcpy(hop->destination_mac, fib->dmac, 6);
+	__builtin_memcpy(hop->source_mac, fib->smac, 6);
+	hop->mtu = fib->mtu_result;
+	hop->flags = flags;
+	hop->valid = 1;
+	RECORD(live->hop, *hop);
+	RECORD(live->hop_check, hop_check(f, hop));
+}
+
+/* Is it still the entry that `f` was copied from? An element can go to another key while we hold it. */
+static __always_inline bool flow_is_still(const struct flow *live, const struct flow *f)
+{
+	return live->check == f->check;
+}
+
+/* The entry in which the other direction of the flow `f` of `key` stands; NULL when the table lost it, or gave the tuple to
+ * another flow. Leaves its key in the scratch.
+ */
+static __always_inline struct flow *flow_partner_find(const struct tuple *key, struct flow *f, enum flow_table table)
+{
+	struct scratch *x = scratch_of(f);
+	struct flow *partner;
+
+	tuple_reverse(&f->write, &x->partner_key);
+	partner = table_lookup(table, &x->partner_key);
+	return partner && tuple_opposes(&partner->write, key) && partner->answer != f->answer ? partner : NULL;
 }
 
 /* The partner's entry, made from this one. */
@@ -262,6 +332,78 @@ static __always_inline bool reverse_is_over(const struct flow *reverse, const st
 	       jiffies_now() - reverse->seen > 5 * s->hz && !backend_alive(reverse->backend, reverse->generation);
 }
 
+enum claim {
+	CLAIM_TRY_NEXT, /* the tuple is another flow's */
+	CLAIMED,
+	CLAIM_ADOPTED,	/* it is this flow's already, established: `f` took its word */
+	CLAIM_FAILED,
+};
+
+/* Makes the tuple of the answers, in the scratch, that of this flow. */
+static __always_inline enum claim flow_claim(struct flow *f, bool midstream, const struct settings *s)
+{
+	struct scratch *x = scratch_of(f);
+	struct flow *there = table_lookup(TABLE_ESTABLISHED, &x->partner_key);
+	int error;
+
+	if (there) {
+		if (!reverse_is_ours(there, &x->partner.write)) {
+			if (!reverse_is_over(there, s))
+				return CLAIM_TRY_NEXT;
+		} else if (midstream) { /* the forward half was evicted: take the other half's word for it */
+			f->state = there->state;
+			f->backend = there->backend;
+			f->generation = there->generation;
+			f->service = there->service;
+			return CLAIM_ADOPTED;
+		}
+		table_delete(TABLE_ESTABLISHED, &x->partner_key);
+	}
+	error = table_insert(TABLE_OPENINGS, &x->partner_key, &x->partner, BPF_NOEXIST);
+	if (!error)
+		return CLAIMED;
+	if (error != -EEXIST)
+		return CLAIM_FAILED;
+	there = table_lookup(TABLE_OPENINGS, &x->partner_key);
+	if (!there || (!reverse_is_ours(there, &x->partner.write) && !reverse_is_over(there, s)))
+		return CLAIM_TRY_NEXT;
+	/* It remembers an answer that the forward half at hand did not see: both begin anew. */
+	return table_insert(TABLE_OPENINGS, &x->partner_key, &x->partner, BPF_ANY) ? CLAIM_FAILED : CLAIMED;
+}
+
+/* A client that has its share of a table that fills opens no more flows. */
+static __always_inline bool client_is_crowding(const struct address *client, const struct settings *s, __u64 now)
+{
+	__u64 *until;
+
+	if ((__s64)(s->crowded_until - now) <= 0)
+		return false;
+	until = bpf_map_lookup_elem(&crowded_clients, client);
+	return until && (__s64)(*(volatile __u64 *)until - now) > 0;
+}
+
+/* May a flow of `key` be opened at all? Returns 0 or a verdict. Deadlines pass by themselves when nobody renews them. */
+static __always_inline enum verdict flow_admit(const struct tuple *key, const struct settings *s)
+{
+	__u64 now = bpf_jiffies64();
+	__u64 full = key->proto == IPPROTO_TCP ? s->tcp_full_until : s->udp_full_until;
+
+	if ((__s64)(full - now) > 0)
+		return DROP_TABLE_FULL;
+	return client_is_crowding(&key->source, s, now) ? DROP_CLIENT_SHARE : 0;
+}
+
+/* Answers are looked for only where a backend was met: before anything can be found there. */
+static __always_inline void backend_meet(const struct opening *opening, __u8 proto)
+{
+	const struct choice *choice = &opening->choice;
+	struct met_backend *backend =
+		near_backend(near_sum(&choice->address), choice->port, proto, path_hook(opening->path, 1));
+
+	if (backend)
+		RECORD(*(volatile __u64 *)&backend->met, bpf_jiffies64());
+}
+
 /* Opens a flow for the packet tuple `key`: fills `f` with its forward entry. Returns 0, or a verdict when no entry could be
  * made; then nothing was left behind. Source ports are probed in steps, both from a hash of the tuple: a flow that lost
  * its entries gets the same port again, and flows to one backend do not crowd.
@@ -273,14 +415,19 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 	enum flow_table table = TABLE_OPENINGS;
 	struct scratch *x = scratch_of(f);
 	bool snat = address_is_set(&opening->source);
+	bool keep_port = !snat || opening->keep_port;
+	enum claim claim = CLAIM_TRY_NEXT;
 	__u32 hash, step, tries;
-	bool placed = false;
+	enum verdict refused;
+	int error;
 
 	*created = false;
 	if (!s || !s->snat_count)
 		return DROP_NO_SOURCE_PORT;
-	if ((__s64)((key->proto == IPPROTO_TCP ? s->tcp_full_until : s->udp_full_until) - bpf_jiffies64()) > 0)
-		return DROP_TABLE_FULL;
+	refused = flow_admit(key, s);
+	if (refused)
+		return refused;
+	backend_meet(opening, key->proto);
 	hash = tuple_hash(key);
 
 	__builtin_memset(f, 0, sizeof(*f));
@@ -288,6 +435,7 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 	f->write.destination = opening->choice.address;
 	f->write.destination_port = opening->choice.port;
 	f->write.proto = key->proto;
+	f->write.hook = path_hook(opening->path, 1);
 	f->backend = opening->choice.backend;
 	f->generation = opening->choice.generation;
 	f->service = opening->choice.service;
@@ -296,59 +444,27 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 	f->path = opening->path;
 
 	step = (hash >> 16) | 1;
-	for (tries = 0; tries < SOURCE_PORT_TRIES; tries++) {
-		struct flow *there;
-		long error;
-
-		if (!snat && tries == 0)
+	for (tries = 0; tries < SOURCE_PORT_TRIES && claim == CLAIM_TRY_NEXT; tries++) {
+		if (keep_port && tries == 0)
 			f->write.source_port = key->source_port;
 		else
 			f->write.source_port = bpf_htons((__u16)(s->snat_first + (hash + tries * step) % s->snat_count));
 		flow_partner(key, f, &x->partner_key, &x->partner);
-		there = table_lookup(TABLE_ESTABLISHED, &x->partner_key);
-		if (there) {
-			if (!reverse_is_ours(there, &x->partner.write)) {
-				if (!reverse_is_over(there, s))
-					continue;
-				table_delete(TABLE_ESTABLISHED, &x->partner_key);
-			} else if (opening->midstream) { /* the forward half was evicted: take the other half's word for it */
-				table = TABLE_ESTABLISHED;
-				f->state = there->state;
-				f->backend = there->backend;
-				f->generation = there->generation;
-				f->service = there->service;
-				placed = true;
-				break;
-			} else {
-				table_delete(TABLE_ESTABLISHED, &x->partner_key);
-			}
-		}
-		error = table_insert(TABLE_OPENINGS, &x->partner_key, &x->partner, BPF_NOEXIST);
-		if (!error) {
-			placed = true;
-			break;
-		}
-		if (error != -17 /* EEXIST */)
-			return DROP_TABLE_FULL;
-		there = table_lookup(TABLE_OPENINGS, &x->partner_key);
-		if (there && (reverse_is_ours(there, &x->partner.write) || reverse_is_over(there, s))) {
-			/* It remembers an answer that the forward half at hand did not see: both begin anew. */
-			if (table_insert(TABLE_OPENINGS, &x->partner_key, &x->partner, BPF_ANY))
-				return DROP_TABLE_FULL;
-			placed = true;
-			break;
-		}
+		claim = flow_claim(f, opening->midstream, s);
 	}
-	if (!placed)
+	if (claim == CLAIM_TRY_NEXT)
 		return DROP_NO_SOURCE_PORT;
+	if (claim == CLAIM_FAILED)
+		return DROP_TABLE_FULL;
+	if (claim == CLAIM_ADOPTED)
+		table = TABLE_ESTABLISHED;
 	f->check = flow_check(key, f);
-	long error = table_insert(table, key, f, BPF_NOEXIST);
-
+	error = table_insert(table, key, f, BPF_NOEXIST);
 	if (!error) {
 		*created = true;
 		return 0;
 	}
-	if (error == -17 /* EEXIST: another CPU was first */) {
+	if (error == -EEXIST) { /* another CPU was first */
 		struct flow *winner = table_lookup(table, key);
 
 		if (winner) {
@@ -366,45 +482,63 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 	return DROP_TABLE_FULL;
 }
 
-/* Takes both entries of a flow out, unless the answers were source translated: that pair of ports rests. */
+/* Takes the entry of a request out, so that it can be chosen anew. The answers' goes too, unless something may still need it: a
+ * pair of ports that was source translated rests, and answers of UDP may be under way.
+ */
 static __always_inline void flow_forget(const struct tuple *key, struct flow *f, enum flow_table table)
 {
 	struct scratch *x = scratch_of(f);
 
 	table_delete(table, key);
-	if (path_translates_source(f->path))
+	if (key->proto == IPPROTO_UDP || flow_translates_source(key, f))
 		return;
-	tuple_reverse(&f->write, &x->partner_key);
-	table_delete(table, &x->partner_key);
+	if (flow_partner_find(key, f, table))
+		table_delete(table, &x->partner_key);
 }
 
-static __always_inline void flow_mark_both(struct flow *live, struct flow *f, enum flow_table table, __u32 bits)
+static __always_inline void flow_mark_both(const struct tuple *key, struct flow *live, struct flow *f, enum flow_table table,
+					   __u32 set, __u32 clear)
 {
-	struct scratch *x = scratch_of(f);
-	struct flow *partner;
+	struct flow *partner = flow_partner_find(key, f, table);
 
-	live->state |= bits;
-	tuple_reverse(&f->write, &x->partner_key);
-	partner = table_lookup(table, &x->partner_key);
+	if (flow_is_still(live, f))
+		RECORD(live->state, (live->state & ~clear) | set);
 	if (partner)
-		partner->state |= bits;
+		RECORD(partner->state, (partner->state & ~clear) | set);
 }
 
-/* Moves both entries of an answered flow to its established table. A full table leaves them where they are. */
-static __always_inline void flow_establish(const struct tuple *key, struct flow *f)
+/* Moves both entries of an answered flow to its established table, with what they know of the way. A full table leaves them
+ * where they are.
+ */
+static __always_inline void flow_establish(const struct pkt *p, const struct flow *live, struct flow *f)
 {
+	const struct tuple *key = &p->tuple;
 	struct scratch *x = scratch_of(f);
+	struct flow *old = flow_partner_find(key, f, TABLE_OPENINGS);
 
 	f->state |= STATE_ESTABLISHED;
 	f->seen = jiffies_now();
-	flow_forget_hop(f);
 	flow_partner(key, f, &x->partner_key, &x->partner);
+	if (old)
+		flow_copy_hop(&x->partner, old);
+	flow_copy_hop(f, live);
+	f->pad2 = 0;
+	f->number = p->acknowledgement;
+	x->partner.number = p->sequence;
 	if (table_insert(TABLE_ESTABLISHED, &x->partner_key, &x->partner, BPF_ANY))
 		return;
 	if (table_insert(TABLE_ESTABLISHED, key, f, BPF_ANY))
 		return;
 	table_delete(TABLE_OPENINGS, key);
 	table_delete(TABLE_OPENINGS, &x->partner_key);
+}
+
+/* What ended is not kept alive, and no half of it rebuilt: its tuple may be another connection's by now. */
+static __always_inline bool flow_is_over(const struct tuple *key, const struct flow *f)
+{
+	if (key->proto == IPPROTO_TCP)
+		return flow_ended(f->state);
+	return f->path != PATH_PORT_CHANGE && !backend_alive(f->backend, f->generation);
 }
 
 /* Once a second at most: refreshes both entries, and rebuilds the partner when the table lost it. */
@@ -418,16 +552,77 @@ static __always_inline void flow_refresh(const struct tuple *key, struct flow *l
 
 	if (!s || now - f->seen < s->hz)
 		return;
-	live->seen = now;
-	tuple_reverse(&f->write, &x->partner_key);
-	partner = table_lookup(table, &x->partner_key);
+	if (flow_is_still(live, f))
+		RECORD(live->seen, now);
+	partner = flow_partner_find(key, f, table);
 	if (partner) {
-		partner->seen = now;
+		RECORD(partner->seen, now);
 		return;
 	}
+	if (flow_is_over(key, f))
+		return;
 	flow_partner(key, f, &x->partner_key, &x->partner);
 	x->partner.seen = now;
 	table_insert(table, &x->partner_key, &x->partner, BPF_NOEXIST);
+}
+
+/* Is `number` a sequence number that a packet may have, when `expected` was acknowledged last? */
+static __always_inline bool number_fits(__u32 number, __u32 expected)
+{
+	return number - expected + WINDOW_BEHIND <= WINDOW_BEHIND + WINDOW_AHEAD;
+}
+
+/* FIN and RST of an established connection count when their number fits what the other side acknowledged last (RFC 5961). */
+static __always_inline bool ending_counts(const struct pkt *p, struct flow *f, enum flow_table table)
+{
+	struct flow *partner;
+
+	if (table != TABLE_ESTABLISHED || f->path == PATH_PORT_CHANGE)
+		return true;
+	partner = flow_partner_find(&p->tuple, f, table);
+	return !partner || !partner->number || number_fits(p->sequence, partner->number);
+}
+
+/* An answer to an opening. Of several SYN-ACKs the newest counts: another one may have another number. */
+static __always_inline void flow_answered(const struct pkt *p, struct flow *live, struct flow *f)
+{
+	struct flow *partner;
+
+	if (p->tuple.proto == IPPROTO_TCP && !(f->state & STATE_MIDSTREAM)) {
+		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK))
+			return;
+	} else if (f->state & STATE_ANSWERED) {
+		return;
+	}
+	if (flow_is_still(live, f))
+		RECORD(live->state, live->state | STATE_ANSWERED);
+	partner = flow_partner_find(&p->tuple, f, TABLE_OPENINGS);
+	if (partner) {
+		RECORD(partner->number, p->sequence);
+		RECORD(partner->state, partner->state | STATE_ANSWERED);
+	}
+}
+
+/* Does this packet of the client complete the opening? A first acknowledgement may be of data too (RFC 7413). */
+static __always_inline bool opening_completes(const struct pkt *p, const struct flow *f)
+{
+	if (!(f->state & STATE_ANSWERED))
+		return false;
+	if (p->tuple.proto != IPPROTO_TCP || (f->state & STATE_MIDSTREAM))
+		return true;
+	return (p->tcp_flags & TCP_ACK) && !(p->tcp_flags & TCP_SYN) && p->acknowledgement - f->number - 1 < WINDOW_BEHIND;
+}
+
+/* A reset that was none: both sides go on after it. */
+static __always_inline void flow_went_on(const struct pkt *p, struct flow *live, struct flow *f, enum flow_table table)
+{
+	const __u32 both = STATE_CLIENT_WENT_ON | STATE_BACKEND_WENT_ON;
+	__u32 bit = f->answer ? STATE_BACKEND_WENT_ON : STATE_CLIENT_WENT_ON;
+
+	if (((f->state | bit) & both) == both)
+		flow_mark_both(&p->tuple, live, f, table, 0, both | STATE_RESET);
+	else if (!(f->state & bit))
+		flow_mark_both(&p->tuple, live, f, table, bit, 0);
 }
 
 /* Follows the conversation's state for one packet of a known flow. */
@@ -437,39 +632,29 @@ static __always_inline void flow_advance(const struct pkt *p, struct flow *live,
 
 	if (table == TABLE_OPENINGS) {
 		if (answer) {
-			if (!(f->state & STATE_ANSWERED)) {
-				struct scratch *x = scratch_of(f);
-				struct flow *partner;
-
-				if (p->tuple.proto == IPPROTO_TCP && !(f->state & STATE_MIDSTREAM) &&
-				    (p->tcp_flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK))
-					goto ends;
-				live->state |= STATE_ANSWERED;
-				tuple_reverse(&f->write, &x->partner_key);
-				partner = table_lookup(table, &x->partner_key);
-				if (partner) {
-					partner->number = p->sequence;
-					partner->state |= STATE_ANSWERED;
-				}
-			}
-		} else if (f->state & STATE_ANSWERED) {
-			if (p->tuple.proto != IPPROTO_TCP || (f->state & STATE_MIDSTREAM) ||
-			    ((p->tcp_flags & TCP_ACK) && !(p->tcp_flags & TCP_SYN) &&
-			     p->acknowledgement == f->number + 1)) {
-				flow_establish(&p->tuple, f);
-				table = TABLE_ESTABLISHED;
-				live = table_lookup(TABLE_ESTABLISHED, &p->tuple);
-				if (!live)
-					return;
-			}
+			flow_answered(p, live, f);
+		} else if (opening_completes(p, f)) {
+			flow_establish(p, live, f);
+			table = TABLE_ESTABLISHED;
+			live = table_lookup(TABLE_ESTABLISHED, &p->tuple);
+			if (!live)
+				return;
 		}
 	}
-ends:
-	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_FIN | TCP_RST))) {
-		__u32 bits = p->tcp_flags & TCP_RST ? STATE_RESET : answer ? STATE_FIN_BACKEND : STATE_FIN_CLIENT;
+	if (p->tuple.proto == IPPROTO_TCP) {
+		if (p->tcp_flags & (TCP_FIN | TCP_RST)) {
+			__u32 bits = p->tcp_flags & TCP_RST ? STATE_RESET : answer ? STATE_FIN_BACKEND : STATE_FIN_CLIENT;
 
-		if ((f->state & bits) != bits)
-			flow_mark_both(live, f, table, bits);
+			if ((f->state & bits) != bits && ending_counts(p, f, table))
+				flow_mark_both(&p->tuple, live, f, table, bits, STATE_CLIENT_WENT_ON | STATE_BACKEND_WENT_ON);
+		} else if (f->state & STATE_RESET) {
+			flow_went_on(p, live, f, table);
+		}
+		/* A SYN keeps nothing alive: its sender knows no connection. */
+		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+			return;
+		if (table == TABLE_ESTABLISHED && (p->tcp_flags & TCP_ACK) && !(p->tcp_flags & TCP_RST) && flow_is_still(live, f))
+			RECORD(live->number, p->acknowledgement);
 	}
 	flow_refresh(&p->tuple, live, f, table);
 }

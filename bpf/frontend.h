@@ -45,6 +45,7 @@ static __always_inline __u32 address_roles(const struct address *address)
 
 static __always_inline bool address_in_service_range(const struct address *address)
 {
+#pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < SERVICE_RANGES; i++) {
 		__u32 index = i;
 		struct service_range *range = bpf_map_lookup_elem(&service_ranges, &index);
@@ -76,6 +77,9 @@ static __always_inline enum frontend_result frontend_find(const struct address *
 	struct frontend_key key = {};
 	bool miss = true;
 
+	/* Node ports stand there, but nobody is asked there. */
+	if (!loopback_is_node && address_is_unspecified(address))
+		return FRONTEND_NONE;
 	key.address = *address;
 	key.port = port;
 	key.proto = proto;
@@ -93,7 +97,7 @@ static __always_inline enum frontend_result frontend_find(const struct address *
 		if (!miss)
 			return FRONTEND_STALE;
 	}
-	if (*roles & ADDRESS_REFUSE) {
+	if ((*roles & ADDRESS_REFUSE) && !(*roles & ADDRESS_PEER)) {
 		/* A hash lookup may miss a key that is being replaced beside it: ask once more before refusing. */
 		key.address = *address;
 		*found = frontend_row(&key, &miss);

@@ -4,8 +4,7 @@
  * translated: they would teach the client a route to a pod under the Service's address.
  */
 #pragma once
-#include "flow.h"
-#include "rewrite.h"
+#include "leave.h"
 
 #define REDIRECTED_HEADER 4
 
@@ -109,4 +108,60 @@ static __always_inline bool icmp_rewrite(ctx_t *ctx, struct pkt *p, const struct
 	ports[0] = original->source_port;
 	ports[1] = original->destination_port;
 	return rewrite_network(ctx, p, outer, ttl);
+}
+
+/* An ICMP error, or redirect, about a flow that is known. Global for the verifier's sake, as stage_open. */
+__noinline int stage_icmp(ctx_t *ctx, __u32 hook, __u32 link)
+{
+	struct scratch *x = scratch_get();
+	enum flow_table table;
+	__u32 inner_l4 = 0;
+	bool redirected;
+	long result = 0;
+	struct pkt *p;
+	struct flow *f;
+
+	if (!x)
+		return VERDICT_NEXT;
+	p = &x->packet;
+	f = &x->flow;
+	if (!icmp_quoted(ctx, p, &x->icmp.quoted, &inner_l4))
+		return VERDICT_NEXT;
+	tuple_reverse(&x->icmp.quoted, &x->partner_key);
+	x->partner_key.hook = p->tuple.hook;
+	if (!flow_find(&x->partner_key, f, &table, false))
+		return VERDICT_NEXT;
+	if (p->kind == PACKET_ICMP_REDIRECT)
+		return DROP_ICMP_REDIRECT;
+	if (!address_equal(&p->tuple.destination, &x->partner_key.destination))
+		return VERDICT_NEXT;
+	tuple_reverse(&f->write, &x->icmp.original);
+	x->icmp.ends = p->tuple;
+	if (address_equal(&p->tuple.source, &x->partner_key.source))
+		x->icmp.ends.source = f->write.source;
+	x->icmp.ends.destination = f->write.destination;
+	redirected = f->path == PATH_OUTSIDE_REMOTE || (hook == HOOK_UPLINK_EGRESS && f->path != PATH_OUTSIDE_LOCAL);
+	if (redirected) {
+		result = route_lookup(ctx, p, &x->icmp.ends, ctx_ifindex(ctx), &x->fib);
+		if (!route_found(result))
+			return DROP_NO_ROUTE;
+		if (p->ttl <= 1)
+			return DROP_TTL;
+	}
+	if (!icmp_rewrite(ctx, p, &x->icmp.quoted, &x->icmp.original, &x->icmp.ends, inner_l4, redirected))
+		return DROP_REWRITE;
+	p->action = TC_ACT_UNSPEC;
+	if (redirected) {
+		enum verdict verdict = redirect_by_route(ctx, p, &x->fib, result, link);
+
+		return verdict == VERDICT_FORWARD ? VERDICT_ICMP : verdict;
+	}
+	if (f->path == PATH_HAIRPIN)
+		return redirect_back(ctx, p, VERDICT_ICMP, link);
+	if (hook == HOOK_POD_INGRESS && f->path == PATH_HOST_LOCAL) {
+		const struct settings *s = settings_get();
+
+		return s ? redirect_in(ctx, p, s->uplink, VERDICT_ICMP, link) : DROP_NO_ROUTE;
+	}
+	return VERDICT_ICMP;
 }

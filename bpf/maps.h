@@ -66,7 +66,7 @@ struct {
 	__type(value, struct retired_backend);
 } retired SEC(".maps");
 
-/* By a hash of address, port and protocol: has such a backend a flow at all? Set before a flow is opened; the controller clears
+/* By a hash of address, port, protocol and the hook of the answers: has such a backend a flow at all? Set before a flow is opened; the controller clears
  * what no flow needs, by comparison with what it read before it looked. A mark for nothing costs a lookup.
  */
 struct {

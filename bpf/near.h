@@ -38,10 +38,12 @@ static __always_inline bool near_port(__be16 port, __u8 proto)
 	return !word || (word->bits >> (number & 63)) & 1;
 }
 
-/* The element of `met_backends` for the backend at `port`, in network order, of the address that `sum` was made of. */
-static __always_inline struct met_backend *near_backend(__u32 sum, __be16 port, __u8 proto)
+/* The element of `met_backends` for flows whose answers `hook` sees, of the backend at `port`, in network order, of the address that
+ * `sum` was made of.
+ */
+static __always_inline struct met_backend *near_backend(__u32 sum, __be16 port, __u8 proto, enum hook hook)
 {
-	__u32 index = near_mix(sum + ((__u32)port | (__u32)proto << 16) * 0x165667b1U) >> 16;
+	__u32 index = near_mix(sum + ((__u32)port | (__u32)proto << 16 | (__u32)hook << 24) * 0x165667b1U) >> 16;
 
 	return bpf_map_lookup_elem(&met_backends, &index);
 }

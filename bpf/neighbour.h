@@ -40,11 +40,6 @@ static __always_inline struct announcement *announcement_of(ctx_t *ctx, const st
 	return bpf_map_lookup_elem(&announced, &key);
 }
 
-static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
-{
-	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) == 0;
-}
-
 static __always_inline bool announcement_answers(const struct announcement *a)
 {
 	return bpf_ktime_get_boot_ns() < a->silent;
@@ -62,8 +57,8 @@ static __always_inline void announcement_heard(ctx_t *ctx, const struct address 
 	now = bpf_ktime_get_boot_ns();
 	if (now < a->stale || now >= a->silent)
 		return;
-	a->conflict = now;
-	a->silent = 0;
+	RECORD(a->conflict, now);
+	RECORD(a->silent, 0);
 }
 
 /* Global for the verifier's sake, as the replies of refuse.h. */
@@ -115,7 +110,8 @@ static __always_inline void neighbour_advertised(ctx_t *ctx, struct pkt *p)
 	struct neighbour_message *message = ctx_at(ctx, p->l4, sizeof(*message));
 	struct address target;
 
-	if (!device || !message || message->option_type != 2)
+	/* A router would have lowered the hop limit: it is from the link (RFC 4861 section 7.1.2). */
+	if (!device || !message || p->ttl != 255 || message->option_type != 2)
 		return;
 	address_from_v6(&target, &message->target);
 	announcement_heard(ctx, &target, message->mac, device);
@@ -141,7 +137,7 @@ __noinline int answer_neighbour(ctx_t *ctx, __u32 link)
 	if (!x)
 		return VERDICT_NEXT;
 	p = &x->packet;
-	back = &x->outer;
+	back = &x->reply;
 	solicited = address_is_set(&p->tuple.source);
 	message = ctx_at(ctx, p->l4, 24);
 	if (!link || !device || !message || p->ttl != 255 || message->code || p->l4 != p->l3 + sizeof(*ip))

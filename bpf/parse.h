@@ -51,8 +51,8 @@ struct icmp_header {
 
 enum packet_kind {
 	PACKET_OTHER = 0,
-	PACKET_FLOW,	 /* TCP or UDP, whole */
-	PACKET_FRAGMENT, /* ports are 0 unless it is the first */
+	PACKET_FLOW,	 /* TCP or UDP, whole or a first fragment */
+	PACKET_FRAGMENT, /* a later fragment: it has no ports */
 	PACKET_ECHO_REQUEST,
 	PACKET_ICMP_ERROR,
 	PACKET_ICMP_REDIRECT,
@@ -66,8 +66,15 @@ enum packet_kind {
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
+/* Which piece of a datagram a packet is. */
+enum piece {
+	PIECE_WHOLE = 0,
+	PIECE_FIRST,
+	PIECE_LATER,
+};
+
 struct pkt {
-	struct tuple tuple;
+	struct tuple tuple; /* as it arrived; with the hook under which its flow stands */
 	__u32 l3;
 	__u32 l4;
 	__u32 length;  /* of the network layer, whole packet */
@@ -76,11 +83,15 @@ struct pkt {
 	__u32 acknowledgement;
 	int action; /* what a redirect helper returned, for VERDICT_FORWARD and replies */
 	__u32 stranger; /* no established flow has it: asked before it was parsed */
-	__u8 kind;  /* enum packet_kind */
+	__u32 id;	/* of the datagram, when this is a piece of it */
+	__u8 kind;	/* enum packet_kind */
 	__u8 v6;
 	__u8 tcp_flags;
 	__u8 ttl;
-	__u32 pad;
+	__u8 piece;	  /* enum piece */
+	__u8 options;	  /* IPv4 options: their length in bytes */
+	__u8 source_route; /* IPv6: a routing header with segments left */
+	__u8 pad[5];
 };
 
 /* Fills the ports and, for TCP, flags, numbers and the header's length; returns false when the header is cut. */
@@ -115,12 +126,11 @@ static __always_inline enum packet_kind parse_transport(ctx_t *ctx, struct pkt *
 	__u32 header = 0;
 	__u32 gso;
 
+	if (fragment)
+		p->piece = first ? PIECE_FIRST : PIECE_LATER;
 	if (p->tuple.proto == IPPROTO_TCP || p->tuple.proto == IPPROTO_UDP) {
-		if (fragment) {
-			if (first)
-				parse_ports(ctx, p, &header);
+		if (fragment && !first)
 			return PACKET_FRAGMENT;
-		}
 		if (!parse_ports(ctx, p, &header))
 			return PACKET_OTHER;
 		gso = ctx_gso_size(ctx);
@@ -128,7 +138,7 @@ static __always_inline enum packet_kind parse_transport(ctx_t *ctx, struct pkt *
 		return PACKET_FLOW;
 	}
 	if (fragment)
-		return PACKET_FRAGMENT;
+		return PACKET_OTHER;
 	if (p->tuple.proto == IPPROTO_ICMP && !p->v6) {
 		struct icmp_header *icmp = ctx_at(ctx, p->l4, sizeof(*icmp));
 
@@ -182,6 +192,8 @@ static __always_inline enum packet_kind parse_v4(ctx_t *ctx, struct pkt *p)
 	p->tuple.proto = ip->protocol;
 	p->ttl = ip->ttl;
 	p->l4 = p->l3 + ip->ihl * 4;
+	p->options = (__u8)(ip->ihl * 4 - sizeof(*ip));
+	p->id = ip->id;
 	p->length = bpf_ntohs(ip->tot_len);
 	p->segment = p->length;
 	fragment = bpf_ntohs(ip->frag_off);
@@ -217,10 +229,13 @@ static __always_inline enum packet_kind parse_v6(ctx_t *ctx, struct pkt *p)
 
 			fragment = (offset & 0xfff9) != 0;
 			first = (offset & 0xfff8) == 0;
+			p->id = *(__u32 *)(header + 4);
 			next = header[0];
 			p->l4 += 8;
 			continue;
 		}
+		if (next == NEXT_ROUTING && header[3])
+			p->source_route = 1;
 		next = header[0];
 		p->l4 += ((__u32)header[1] + 1) * 8;
 		if (p->l4 > 512)
@@ -230,13 +245,14 @@ static __always_inline enum packet_kind parse_v6(ctx_t *ctx, struct pkt *p)
 	return parse_transport(ctx, p, fragment, first);
 }
 
-/* Parses a packet whose link-layer header has `link` bytes: 14, or 0 on devices without one. */
-static __always_inline void parse(ctx_t *ctx, struct pkt *p, const __u32 link)
+/* Parses a packet whose link-layer header has `link` bytes: 14, or 0 on devices without one. `hook` is that of its flows. */
+static __always_inline void parse(ctx_t *ctx, struct pkt *p, enum hook hook, const __u32 link)
 {
 	__be16 protocol;
 
 	__builtin_memset(p, 0, sizeof(*p));
 	p->l3 = link;
+	p->tuple.hook = hook;
 	if (link) {
 		struct ethhdr *eth = ctx_at(ctx, 0, sizeof(*eth));
 

@@ -41,78 +41,116 @@ static __always_inline enum verdict reply_out(ctx_t *ctx, struct pkt *p, enum ho
 	return redirect_back(ctx, p, verdict, link);
 }
 
-/* RFC 9293 section 3.10.7.1: the reset that answers this segment. */
+/* May this CPU make another reply? Who asks with spoofed sources is not answered at the line's rate. */
+static __always_inline bool reply_allowed(struct scratch *x)
+{
+	const struct settings *s = settings_get();
+	__u32 now = jiffies_now();
+
+	if (!s || !config_records)
+		return true;
+	if (now - x->replies_since >= s->hz) {
+		x->replies_since = now;
+		x->replies = 0;
+	}
+	return x->replies++ < s->replies;
+}
+
+static __always_inline __u16 sum_words(const __u32 *words, const int count)
+{
+	__u64 sum = 0;
+
+	for (int i = 0; i < count; i++)
+		sum += words[i];
+	return (__u16)~sum_fold16(sum_fold32(sum));
+}
+
+/* A plain network header of ours around `length` bytes, in place of whatever the packet has at `p->l3`. */
+static __always_inline bool reply_header(ctx_t *ctx, const struct pkt *p, const struct tuple *ends, __u8 proto, __u32 length)
+{
+	if (p->v6) {
+		struct ipv6hdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
+
+		if (!ip)
+			return false;
+		*(__u32 *)ip = bpf_htonl(0x60000000);
+		ip->payload_len = bpf_htons((__u16)length);
+		ip->nexthdr = proto;
+		ip->hop_limit = REPLY_TTL;
+		address_to_v6(&ends->source, &ip->saddr);
+		address_to_v6(&ends->destination, &ip->daddr);
+	} else {
+		struct iphdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
+
+		if (!ip)
+			return false;
+		ip->version = 4;
+		ip->ihl = 5;
+		ip->tos = 0;
+		ip->tot_len = bpf_htons((__u16)(length + sizeof(*ip)));
+		ip->id = 0;
+		ip->frag_off = 0;
+		ip->ttl = REPLY_TTL;
+		ip->protocol = proto;
+		ip->check = 0;
+		ip->saddr = address_to_v4(&ends->source);
+		ip->daddr = address_to_v4(&ends->destination);
+		ip->check = sum_words((const __u32 *)ip, 5);
+	}
+	return true;
+}
+
+/* RFC 9293 section 3.10.7.1: the reset that answers this segment, with a plain header of ours. */
 __noinline int refuse_tcp(ctx_t *ctx, __u32 hook, __u32 link)
 {
-	__u32 payload, header, sum, acknowledges;
+	__u32 payload, header, plain, sum, acknowledges;
 	struct scratch *x = scratch_get();
 	struct tcphdr *tcp;
-	struct tuple *back;
 	struct pkt *p;
-	__u16 *words;
+	__u32 *words;
 	bool partial;
 
 	if (!x)
 		return DROP_REWRITE;
 	p = &x->packet;
-	back = &x->outer;
 	partial = checksum_is_partial(ctx, p);
 	tcp = ctx_at(ctx, p->l4, sizeof(*tcp));
 	if (!tcp || (p->tcp_flags & TCP_RST))
 		return DROP_PORT_UNKNOWN;
 	header = p->l4 - p->l3;
+	plain = p->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	/* A device would complete the checksum where it was meant to be. */
+	if (partial && header != plain)
+		return DROP_PORT_UNKNOWN;
 	payload = p->length - header - tcp->doff * 4;
 	acknowledges = p->sequence + payload + (p->tcp_flags & TCP_SYN ? 1 : 0) + (p->tcp_flags & TCP_FIN ? 1 : 0);
-	if (bpf_skb_change_tail(ctx, p->l4 + sizeof(*tcp), 0))
+	if (bpf_skb_change_tail(ctx, p->l3 + plain + sizeof(*tcp), 0))
 		return DROP_REWRITE;
-	tuple_reverse(&p->tuple, back);
-
-	if (p->v6) {
-		struct ipv6hdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
-
-		if (!ip)
-			return DROP_REWRITE;
-		ip->payload_len = bpf_htons((__u16)(header - sizeof(*ip) + sizeof(*tcp)));
-	} else {
-		struct iphdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
-		__be16 length = bpf_htons((__u16)(header + sizeof(*tcp)));
-
-		if (!ip)
-			return DROP_REWRITE;
-		ip->check = sum_apply(ip->check, (__u32)(__u16)~ip->tot_len + length);
-		ip->tot_len = length;
-	}
-	if (!rewrite_network(ctx, p, back, 0))
+	tuple_reverse(&p->tuple, &x->reply);
+	if (!reply_header(ctx, p, &x->reply, IPPROTO_TCP, sizeof(*tcp)))
 		return DROP_REWRITE;
-	words = ctx_at(ctx, p->l4, sizeof(*tcp));
+	words = ctx_at(ctx, p->l3 + plain, sizeof(*tcp));
 	if (!words)
 		return DROP_REWRITE;
 	tcp = (struct tcphdr *)words;
-	tcp->source = back->source_port;
-	tcp->dest = back->destination_port;
+	tcp->source = x->reply.source_port;
+	tcp->dest = x->reply.destination_port;
+	/* Header length in words, then the flags. */
 	if (p->tcp_flags & TCP_ACK) {
 		tcp->seq = bpf_htonl(p->acknowledgement);
 		tcp->ack_seq = 0;
-		words[6] = bpf_htons(0x5000 | TCP_RST);
+		words[3] = bpf_htonl(0x50040000);
 	} else {
 		tcp->seq = 0;
 		tcp->ack_seq = bpf_htonl(acknowledges);
-		words[6] = bpf_htons(0x5000 | TCP_RST | TCP_ACK);
+		words[3] = bpf_htonl(0x50140000);
 	}
-	tcp->window = 0;
-	tcp->urg_ptr = 0;
-	tcp->check = 0;
-	sum = pseudo_sum(back, IPPROTO_TCP, sizeof(*tcp));
-	if (partial) {
+	words[4] = 0;
+	sum = pseudo_sum(&x->reply, IPPROTO_TCP, sizeof(*tcp));
+	if (partial)
 		tcp->check = sum_fold16(sum);
-	} else {
-		__u64 total = sum;
-
-#pragma clang loop unroll(disable)
-		for (int i = 0; i < 10; i++)
-			total += words[i];
-		tcp->check = (__u16)~sum_fold16(sum_fold32(total));
-	}
+	else
+		tcp->check = (__u16)~sum_fold16(sum_fold32((__u64)sum + words[0] + words[1] + words[2] + words[3]));
 	return reply_out(ctx, p, hook, VERDICT_REFUSE, link);
 }
 
@@ -143,11 +181,12 @@ __noinline int reply_icmp(ctx_t *ctx, __u32 hook, __u32 mtu, __u32 link)
 	struct tuple *back;
 	struct pkt *p;
 	bool partial;
+	__u32 *icmp;
 
 	if (!x)
 		return DROP_REWRITE;
 	p = &x->packet;
-	back = &x->outer;
+	back = &x->reply;
 	room = p->v6 ? sizeof(struct ipv6hdr) + 8 : sizeof(struct iphdr) + 8;
 	partial = checksum_is_partial(ctx, p);
 	header = p->l4 - p->l3;
@@ -176,61 +215,31 @@ __noinline int reply_icmp(ctx_t *ctx, __u32 hook, __u32 mtu, __u32 link)
 	}
 
 	outer = quote + 8;
+	if (!reply_header(ctx, p, back, p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, outer))
+		return DROP_REWRITE;
+	icmp = ctx_at(ctx, p->l3 + room - 8, 8);
+	if (!icmp)
+		return DROP_REWRITE;
+	/* Of IPv6 packet too big is type 2 code 0, port unreachable type 1 code 4; of IPv4 fragmentation needed type 3 code 4 (RFC 1191),
+	 * port unreachable type 3 code 3.
+	 */
 	if (p->v6) {
-		struct ipv6hdr *ip = ctx_at(ctx, p->l3, sizeof(*ip) + 8);
-		__u32 *icmp;
-
-		if (!ip)
-			return DROP_REWRITE;
-		icmp = (__u32 *)(ip + 1);
-		*(__u32 *)ip = bpf_htonl(0x60000000);
-		ip->payload_len = bpf_htons((__u16)outer);
-		ip->nexthdr = IPPROTO_ICMPV6;
-		ip->hop_limit = REPLY_TTL;
-		address_to_v6(&back->source, &ip->saddr);
-		address_to_v6(&back->destination, &ip->daddr);
-		/* Packet too big is type 2 code 0, port unreachable type 1 code 4. */
 		icmp[0] = bpf_htonl(mtu ? 0x02000000 : 0x01040000);
-		icmp[1] = bpf_htonl(mtu);
-		sum += icmp[0];
-		sum += icmp[1];
 		sum += pseudo_sum(back, IPPROTO_ICMPV6, outer);
-		((__u16 *)icmp)[1] = (__u16)~sum_fold16(sum_fold32(sum));
 	} else {
-		struct iphdr *ip = ctx_at(ctx, p->l3, sizeof(*ip) + 8);
-		__u64 head = 0;
-		__u32 *icmp;
-
-		if (!ip)
-			return DROP_REWRITE;
-		icmp = (__u32 *)(ip + 1);
-		ip->version = 4;
-		ip->ihl = 5;
-		ip->tos = 0;
-		ip->tot_len = bpf_htons((__u16)(outer + sizeof(*ip)));
-		ip->id = 0;
-		ip->frag_off = 0;
-		ip->ttl = REPLY_TTL;
-		ip->protocol = IPPROTO_ICMP;
-		ip->check = 0;
-		ip->saddr = address_to_v4(&back->source);
-		ip->daddr = address_to_v4(&back->destination);
-		for (int i = 0; i < 5; i++)
-			head += ((__u32 *)ip)[i];
-		ip->check = (__u16)~sum_fold16(sum_fold32(head));
-		/* Fragmentation needed is type 3 code 4 (RFC 1191), port unreachable type 3 code 3. */
 		icmp[0] = bpf_htonl(mtu ? 0x03040000 : 0x03030000);
-		icmp[1] = bpf_htonl(mtu);
-		sum += icmp[0];
-		sum += icmp[1];
-		((__u16 *)icmp)[1] = (__u16)~sum_fold16(sum_fold32(sum));
 	}
+	icmp[1] = bpf_htonl(mtu);
+	sum += icmp[0];
+	sum += icmp[1];
+	((__u16 *)icmp)[1] = (__u16)~sum_fold16(sum_fold32(sum));
 	return reply_out(ctx, p, hook, mtu ? VERDICT_TOO_BIG : VERDICT_REFUSE, link);
 }
 
 __noinline int reply_echo(ctx_t *ctx, __u32 hook, __u32 link)
 {
 	struct scratch *x = scratch_get();
+	__u32 header, plain;
 	struct pkt *p;
 	__u16 before;
 	__u16 *icmp;
@@ -238,12 +247,19 @@ __noinline int reply_echo(ctx_t *ctx, __u32 hook, __u32 link)
 	if (!x)
 		return DROP_REWRITE;
 	p = &x->packet;
-	tuple_reverse(&p->tuple, &x->outer);
-	if (!rewrite_network(ctx, p, &x->outer, 0))
+	header = p->l4 - p->l3;
+	plain = p->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	if (header > HEADER_MAX || header < plain)
+		return DROP_PORT_UNKNOWN;
+	if (header != plain && bpf_skb_adjust_room(ctx, (__s32)plain - (__s32)header, BPF_ADJ_ROOM_NET, 0))
 		return DROP_REWRITE;
-	icmp = ctx_at(ctx, p->l4, 4);
+	tuple_reverse(&p->tuple, &x->reply);
+	if (!reply_header(ctx, p, &x->reply, p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, p->length - header))
+		return DROP_REWRITE;
+	icmp = ctx_at(ctx, p->l3 + plain, 4);
 	if (!icmp)
 		return DROP_REWRITE;
+	/* Addresses swapped add up to the same: only the type differs. */
 	before = icmp[0];
 	*(__u8 *)icmp = p->v6 ? 129 : 0;
 	icmp[1] = sum_apply(icmp[1], (__u32)(__u16)~before + icmp[0]);

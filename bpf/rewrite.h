@@ -87,6 +87,17 @@ static __always_inline bool sum_is_whole(__u16 before, __u16 after, __u32 diff)
 }
 #endif
 
+/* Nothing in an IPv6 packet makes up for a hop limit `less` than it was: a sum that the device took over the whole packet has to be
+ * told. The hop limit is the high byte of its 16-bit word as it lies in memory.
+ */
+static __always_inline void csum_tell_hop_limit(UNUSED ctx_t *ctx, UNUSED __u8 less)
+{
+#if !CTX_IS_XDP
+	if (less)
+		bpf_csum_update(ctx, (__u16)~((__u16)less << 8));
+#endif
+}
+
 /* Writes addresses, TTL and the header checksum. `ttl` is what to take off, `addresses` what diff_addresses() said. */
 static __always_inline bool rewrite_header(ctx_t *ctx, struct pkt *p, const struct tuple *to, __u8 ttl, __u32 addresses)
 {
@@ -98,6 +109,7 @@ static __always_inline bool rewrite_header(ctx_t *ctx, struct pkt *p, const stru
 		address_to_v6(&to->source, &ip->saddr);
 		address_to_v6(&to->destination, &ip->daddr);
 		ip->hop_limit -= ttl;
+		csum_tell_hop_limit(ctx, ttl);
 	} else {
 		struct iphdr *ip = ctx_at(ctx, p->l3, sizeof(*ip));
 
@@ -158,13 +170,23 @@ static __always_inline bool rewrite_sum(ctx_t *ctx, __u32 l4, __u8 proto, bool v
 }
 #endif
 
-/* Makes `to` of the packet that `p` describes, and takes `ttl` off its hop limit. On false the packet must be dropped. */
+/* Makes `to` of the packet that `p` describes, and takes `ttl` off its hop limit. On false the packet must be dropped. Of a
+ * later fragment only the network header is there; the first one's checksum covers the datagram.
+ */
 static __always_inline bool rewrite_tuple(ctx_t *ctx, struct pkt *p, const struct tuple *to, __u8 ttl)
 {
 	__u32 addresses = diff_addresses(p->v6, &p->tuple, to);
 	__u32 ports = diff_changed_ports(&p->tuple, to);
-	__u16 *sum = ctx_at(ctx, p->l4 + (p->tuple.proto == IPPROTO_TCP ? 16 : 6), 2);
+	__u16 *sum;
 
+#if !CTX_IS_XDP
+	if (p->piece == PIECE_LATER) {
+		if (p->v6)
+			bpf_csum_update(ctx, addresses);
+		return rewrite_header(ctx, p, to, ttl, addresses);
+	}
+#endif
+	sum = ctx_at(ctx, p->l4 + (p->tuple.proto == IPPROTO_TCP ? 16 : 6), 2);
 	if (!sum)
 		return false;
 #if CTX_IS_XDP

@@ -5,7 +5,7 @@
 #pragma once
 #include "config.h"
 #include "maps.h"
-#include "parse.h"
+#include "flow.h"
 
 #ifndef AF_INET
 #define AF_INET 2
@@ -101,6 +101,11 @@ static __always_inline bool write_macs(ctx_t *ctx, const __u8 *destination, cons
 	return true;
 }
 
+static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
+{
+	return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) == 0;
+}
+
 static __always_inline bool swap_macs(ctx_t *ctx)
 {
 	struct ethhdr *eth = ctx_at(ctx, 0, sizeof(*eth));
@@ -118,19 +123,21 @@ static __always_inline bool swap_macs(ctx_t *ctx)
 /* Packets that we redirected meet our own egress program with this mark, which it clears: they are not looked at again. */
 #define MARK_REDIRECTED 0x4d696c6cU
 
+/* By the kernel's neighbour code, which so learns that the entry is in use, and asks the wire when it has aged: the MAC of a machine
+ * that was replaced is noticed. A route of IPv4 may have a next hop of IPv6 (RFC 8950).
+ */
 static __always_inline enum verdict redirect_to_neighbour(ctx_t *ctx, struct pkt *p, const struct bpf_fib_lookup *fib)
 {
-	struct bpf_redir_neigh next = {};
+	struct bpf_redir_neigh *next = &scratch_of_packet(p)->neighbour;
 
-	if (p->v6) {
-		next.nh_family = AF_INET6;
-		__builtin_memcpy(next.ipv6_nh, fib->ipv6_dst, sizeof(next.ipv6_nh));
-	} else {
-		next.nh_family = AF_INET;
-		next.ipv4_nh = fib->ipv4_dst;
-	}
+	__builtin_memset(next, 0, sizeof(*next));
+	next->nh_family = fib->family;
+	if (fib->family == AF_INET6)
+		__builtin_memcpy(next->ipv6_nh, fib->ipv6_dst, sizeof(next->ipv6_nh));
+	else
+		next->ipv4_nh = fib->ipv4_dst;
 	ctx_set_mark(ctx, MARK_REDIRECTED);
-	p->action = (int)bpf_redirect_neigh(fib->ifindex, &next, sizeof(next), 0);
+	p->action = (int)bpf_redirect_neigh(fib->ifindex, next, sizeof(*next), 0);
 	return VERDICT_FORWARD;
 }
 
@@ -144,7 +151,7 @@ static __always_inline enum verdict redirect_to_tunnel(ctx_t *ctx, struct pkt *p
 
 /* Sends the packet, already rewritten, by the route found before. */
 static __always_inline enum verdict redirect_by_route(ctx_t *ctx, struct pkt *p, const struct bpf_fib_lookup *fib,
-						      const struct device *out, long result, const __u32 link)
+						      long result, const __u32 link)
 {
 	if (!link) {
 		/* From a device without a link header: every redirect takes off, or writes, as much. */
@@ -158,15 +165,10 @@ static __always_inline enum verdict redirect_by_route(ctx_t *ctx, struct pkt *p,
 	}
 	if (result == BPF_FIB_LKUP_RET_UNSUPP_LWT)
 		return redirect_to_tunnel(ctx, p, fib);
-	if (out && (out->flags & DEVICE_NO_LINK_HEADER))
-		return redirect_to_neighbour(ctx, p, fib);
-	if (result == BPF_FIB_LKUP_RET_NO_NEIGH)
-		return redirect_to_neighbour(ctx, p, fib);
-	if (!write_macs(ctx, fib->dmac, fib->smac))
+	/* The neighbour code writes them again; a test run shows these. */
+	if (result == BPF_FIB_LKUP_RET_SUCCESS && !write_macs(ctx, fib->dmac, fib->smac))
 		return DROP_REWRITE;
-	ctx_set_mark(ctx, MARK_REDIRECTED);
-	p->action = (int)bpf_redirect(fib->ifindex, 0);
-	return VERDICT_FORWARD;
+	return redirect_to_neighbour(ctx, p, fib);
 }
 
 /* Sends the packet back out of the device that it came from. */

@@ -62,15 +62,6 @@ static __always_inline bool backend_alive(__u32 index, __u32 generation)
 	return backend && backend_state(*(volatile __u64 *)&backend->word, generation) != BACKEND_FREE;
 }
 
-/* The element of `met_backends` for a backend. */
-static __always_inline struct met_backend *backend_met(const struct address *address, __be16 port, __u8 proto)
-{
-	__u64 ends = (__u64)port | (__u64)proto << 16;
-	__u32 index = mix_final(address->half[0] * MIX1 + address->half[1] * MIX2 + ends * MIX3) >> 16;
-
-	return bpf_map_lookup_elem(&met_backends, &index);
-}
-
 /* Takes the slot that `hash` points to, or one of the next when a backend is being retired. Returns 0 when chosen, else a
  * verdict. The window must not be empty.
  */

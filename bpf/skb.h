@@ -10,6 +10,7 @@
 typedef struct __sk_buff ctx_t;
 
 #define CTX_IS_XDP 0
+#define CTX_PASS TC_ACT_UNSPEC
 
 /* Loads in assembly: the compiler would keep the address of the field, and the verifier allows only the context itself. */
 static __always_inline void *ctx_data(ctx_t *ctx)
@@ -63,6 +64,12 @@ static __always_inline __be16 ctx_protocol(ctx_t *ctx)
 static __always_inline __u32 ctx_ifindex(ctx_t *ctx)
 {
 	return ctx->ifindex;
+}
+
+/* Is the frame addressed to this device's MAC? */
+static __always_inline bool ctx_is_for_host(ctx_t *ctx)
+{
+	return ctx->pkt_type == 0; /* PACKET_HOST */
 }
 
 static __always_inline __u32 ctx_length(ctx_t *ctx)

@@ -59,6 +59,12 @@ static __always_inline bool is_loopback(const struct address *a)
 	return a->half[0] == 0 && a->half[1] == 0x0100000000000000ULL;
 }
 
+/* Linux takes the unspecified address for loopback. */
+static __always_inline bool is_own(const struct address *a)
+{
+	return is_loopback(a) || address_is_unspecified(a);
+}
+
 static __always_inline __u32 peer_check(const struct socket_peer_key *key, const struct socket_peer *peer)
 {
 	__u64 h = (key->cookie ^ MIX1) * MIX2 + (key->address.half[0] ^ MIX2) * MIX3 + (key->address.half[1] ^ MIX3) * MIX4;
@@ -125,10 +131,10 @@ static __always_inline bool remember_frontend(__u64 cookie, const struct target 
 static __always_inline enum outcome find_window(ctx_t *ctx, const struct target *target, struct row **row, __u64 *window)
 {
 	const struct settings *s = settings_get();
-	bool host, loopback = is_loopback(&target->address);
+	bool host, loopback = is_own(&target->address);
 	__u32 roles = 0;
 
-	if (!s || s->sockets == SOCKETS_OFF)
+	if (!s || s->sockets == SOCKETS_OFF || s->bypass)
 		return UNCHANGED;
 	/* Without cookies (before 5.14) nobody knows whose socket it is: loopback stays the caller's own, and with host-only
 	 * every socket is left to the packet programs.

@@ -4,11 +4,18 @@
  */
 #include "skb.h"
 #include "lb.h"
+#include "quick.h"
 
-/* Frames of a VLAN device above us: its own program sees them without the tag. */
+#define VLAN_ID 0xfff
+
+/* Frames of a VLAN device above us: its own program sees them without the tag. A tag of VLAN 0 is a priority and nothing else (IEEE
+ * 802.1Q); it is taken off, as what we redirect would leave with it.
+ */
 static __always_inline bool is_foreign(ctx_t *ctx)
 {
-	return ctx->vlan_present;
+	if (!ctx->vlan_present)
+		return false;
+	return (ctx->vlan_tci & VLAN_ID) || bpf_skb_vlan_pop(ctx);
 }
 
 /* We sent it by a redirect: its way is decided, and it was counted. The mark goes, as it would tell others of us; a program
@@ -17,25 +24,15 @@ static __always_inline bool is_foreign(ctx_t *ctx)
  */
 static __always_inline bool was_redirected(ctx_t *ctx)
 {
-	if (ctx_mark(ctx) != MARK_REDIRECTED)
-		return ctx->cb[0] == MARK_REDIRECTED;
+	const struct settings *s;
+
+	if (ctx_mark(ctx) != MARK_REDIRECTED) {
+		s = settings_get();
+		return s && s->handover && ctx->cb[0] == MARK_REDIRECTED;
+	}
 	ctx_set_mark(ctx, 0);
 	ctx->cb[0] = MARK_REDIRECTED;
 	return true;
-}
-
-/* A packet that was forwarded has a device that it came from; a local one, or one of a masqueraded pod, may open. */
-static __always_inline enum verdict lb_uplink_egress(ctx_t *ctx, struct pkt *p, const __u32 link)
-{
-	enum verdict verdict, changed;
-
-	if (!ctx->ingress_ifindex)
-		return lb_forward(ctx, p, HOOK_UPLINK_EGRESS, link);
-	verdict = lb_answer(ctx, p, HOOK_UPLINK_EGRESS, link);
-	if (verdict != VERDICT_NEXT || p->kind != PACKET_FLOW)
-		return verdict;
-	changed = stage_port_change(ctx, p, link);
-	return changed == UNDECIDED ? verdict : changed;
 }
 
 /* All that is not quick. */
@@ -48,7 +45,7 @@ static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 strang
 	if (!x)
 		return TC_ACT_UNSPEC;
 	p = &x->packet;
-	parse(ctx, p, link);
+	parse(ctx, p, hook, link);
 	p->stranger = stranger;
 	if (hook == HOOK_UPLINK_EGRESS)
 		verdict = lb_uplink_egress(ctx, p, link);
@@ -56,6 +53,10 @@ static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 strang
 		verdict = lb_answer(ctx, p, hook, link);
 	else
 		verdict = lb_forward(ctx, p, hook, link);
+	if (verdict == OPENS)
+		verdict = stage_open(ctx, hook, link);
+	else if (verdict == UNDECIDED)
+		verdict = VERDICT_NEXT;
 	verdict = lb_reply(ctx, x, verdict, hook, link);
 	return finish(hook, verdict, p->action);
 }

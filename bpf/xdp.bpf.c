@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The XDP program of uplinks: the decision core for what comes from outside and goes to another node. Everything else
- * reaches tc as it came.
- */
+/* The XDP program of uplinks: what comes from outside and goes to another node, and back. Everything else reaches tc as it came. */
 #include "xdp.h"
-#include "lb.h"
+#include "quick.h"
+#include "xdp_lb.h"
 
 /* A function of its own, so that the verifier sees it once and not behind every way out of the quick one. */
 __noinline int decide_xdp(struct xdp_md *ctx, __u32 stranger)
@@ -13,9 +12,9 @@ __noinline int decide_xdp(struct xdp_md *ctx, __u32 stranger)
 
 	if (!x)
 		return XDP_PASS;
-	parse(ctx, &x->packet, ETH_HLEN);
+	parse(ctx, &x->packet, HOOK_UPLINK_INGRESS, ETH_HLEN);
 	x->packet.stranger = stranger;
-	verdict = lb_forward(ctx, &x->packet, HOOK_XDP, ETH_HLEN);
+	verdict = xdp_forward(ctx, &x->packet);
 	return finish(HOOK_XDP, verdict, x->packet.action);
 }
 

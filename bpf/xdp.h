@@ -9,6 +9,7 @@
 typedef struct xdp_md ctx_t;
 
 #define CTX_IS_XDP 1
+#define CTX_PASS XDP_PASS
 
 /* Loads in assembly: the compiler would keep the address of the field, and the verifier allows only the context itself. */
 static __always_inline void *ctx_data(ctx_t *ctx)

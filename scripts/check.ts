@@ -68,7 +68,7 @@ const CHECKS: Readonly<Record<string, () => Outcome>> = {
   docs: () =>
     regenerated(
       () => command(process.execPath, ["scripts/docs.ts"]),
-      ["docs/cli.md", "docs/metrics.md", "deploy/config-reference.yaml"],
+      ["docs/cli.md", "docs/metrics.md", "docs/kernels.md", "deploy/config-reference.yaml"],
       "run make docs and commit them",
     ),
   lock: lockFile,

@@ -10,6 +10,7 @@ import type { Model } from "../model/model.ts";
 import { type Notice, type ObjectKey, PENDING_REASONS, type Service } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
+import { bypassNotices } from "./bypass-notice.ts";
 import type { NodeNetwork } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
 import { createTotalsReader, type ServiceTotals, serviceCounters } from "./service-counters.ts";
@@ -94,6 +95,7 @@ export function createAgentView(parts: ViewParts): AgentView {
   const totalsOf = createTotalsReader(dataplane.map("service_stats"));
 
   const allNotices = (): Notice[] => [
+    ...bypassNotices(dataplane.readBypass()),
     ...source.notices(),
     ...model.notices(),
     ...network.notices(),
@@ -128,6 +130,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       node: options.nodeName,
       startedMs: state.startedMs,
       layout: FINGERPRINT,
+      bypass: dataplane.readBypass(),
       healthy: state.unhealthy.length === 0,
       unhealthy: state.unhealthy,
       source: api === undefined ? sourceStatus : { ...sourceStatus, api },

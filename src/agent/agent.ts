@@ -1,22 +1,27 @@
 // The agent of a node: waits for something to change, lets a burst gather for a moment, asks the model what the maps ought to
 // hold, applies it, and says how that went. A broken invariant ends the process; the datapath goes on without it.
 import { mkdirSync } from "node:fs";
-import { isDeepStrictEqual } from "node:util";
 import { createAttachments } from "../datapath/attach.ts";
-import { fullTables, nextSweepMs, readHz, SWEEP_MS, type SweepResult, sweepFlows } from "../datapath/flow-table.ts";
-import { type Settings, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
+import { SWEEP_MS } from "../datapath/flow-fullness.ts";
+import { type FlowDeadlines, type SweepResult, sweepFlows } from "../datapath/flow-sweep.ts";
+import { readHz } from "../datapath/flow-table.ts";
+import { FLOW_TIMEOUTS } from "../datapath/flow-timeouts.ts";
+import { SETTING_FLAG_VALUES, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
-import { features, isCgroup2, netnsCookie, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
+import { features, isCgroup2, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
 import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
+import { BYPASS_TEXT } from "./bypass-notice.ts";
 import { cgroupProblem } from "./cgroup-root.ts";
 import { createClaims } from "./claims.ts";
-import { defaultRouteAddresses, tunnelOfRoutes } from "./device-roles.ts";
+import { readFlowTimeouts } from "./conntrack-timeouts.ts";
+import { degradedFeatures } from "./degraded.ts";
+import { defaultRouteAddresses, heldNetworks, tunnelOfRoutes } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
 import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
@@ -25,9 +30,11 @@ import { type Network, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
+import { ownCookie } from "./own-cookie.ts";
+import { realtimeProblem } from "./realtime.ts";
 import { reservePorts } from "./reserved-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
-import type { AgentStatus, AgentView } from "./view.ts";
+import type { AgentView } from "./view.ts";
 
 export interface AgentWiring {
   readonly signal: AbortSignal;
@@ -41,29 +48,12 @@ export interface AgentWiring {
 const GATHER_MS = 3;
 const FIREWALL_MS = 30_000;
 const RENEW_MS = 1_000;
+/** Resets, ICMP errors and echo that one CPU makes. */
 const RETRY_MS = [100, 500, 2_000, 10_000];
 /** The first plan goes in parts of so many Services and endpoints, so that no task of the loop is long. */
 const PLAN_PART = 800;
 /** A renewal that comes later than this did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
-
-const INSTEAD: Readonly<Record<string, string>> = {
-  tcx: "tc programs are filters of a clsact qdisc",
-  set_retval: "a refused TCP connect goes to a closed loopback port, a refused sendmsg gets EPERM",
-  netns_cookie: "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
-  netns_cookie_option:
-    "loopback node ports are off, and --sockets=host-only leaves every socket to the packet programs",
-  csum_ipv6: "NICs that hand over complete checksums log 'hw csum failure' for translated IPv6",
-  fib_mtu: "the size of what is redirected is measured by its device's MTU, not its route's",
-  batch: "rows are written one by one",
-  membarrier: "grace periods wait for a map-in-map update",
-};
-
-function degradedFeatures(): AgentStatus["degraded"] {
-  return Object.values(features())
-    .filter(({ name, available }) => !available && INSTEAD[name] !== undefined)
-    .map(({ name, since }) => ({ feature: name, needs: since, instead: INSTEAD[name]! }));
-}
 
 function machineNotice(object: string, reason: string, message: string): Notice {
   return { object, file: "", field: "", reason, message, severity: "warning" };
@@ -165,6 +155,12 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   );
   const notRoot = cgroupProblem(options.cgroup);
   if (notRoot !== "") startNotices.push(machineNotice(`Cgroup ${options.cgroup}`, "cgroup-not-root", notRoot));
+  const realtime = realtimeProblem();
+  if (realtime !== "") {
+    log.error(realtime);
+    startNotices.push({ ...machineNotice("Kernel", "realtime-kernel", realtime), severity: "error" });
+  }
+  if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
   let forward = await ensureForwardRules(options.forwardMark);
   let ipsec = "";
   const checkIpsec = (): void => {
@@ -196,31 +192,33 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   };
 
   // --- settings and devices ---------------------------------------------------------------------------------------------
-  const writeSettings = (tablesFull: number): void => {
+  const writeSettings = (): void => {
     const network_ = network.network();
     const { device } = defaultRouteAddresses(network_);
     const uplink =
       network_.devices.find(({ name }) => name === device) ??
       network_.devices.find(({ ifindex }) => network.roles().get(ifindex) === "uplink");
     const { first, last } = options.snatPortRange;
-    const settings: Settings = {
-      nodeCookie: nodeCookie,
+    dataplane.writeSettings({
+      nodeCookie,
       sockets: state.sockets === "host-only" ? SOCKETS_MODE_VALUES.SOCKETS_HOST_ONLY : SOCKETS_MODE_VALUES.SOCKETS_ALL,
       hz: state.hz,
       snatFirst: first,
       snatCount: last - first + 1,
-      udpTimeout: 120,
-      tablesFull,
+      udpTimeout: FLOW_TIMEOUTS.udpSeconds,
+      ...deadlines,
       uplink: uplink?.ifindex ?? 0,
       forwardMark: forward.needed ? options.forwardMark : 0,
       handover: handingOver ? 1 : 0,
       tunnel: tunnelOfRoutes(network_).ifindex,
-    };
-    // Programs read them while they are written: what is right stays untouched.
-    if (!isDeepStrictEqual(settings, dataplane.readSettings())) dataplane.writeSettings(settings);
+      replies: options.replyLimit,
+      flags:
+        (network_.routesBySource ? SETTING_FLAG_VALUES.SETTING_SOURCE_ROUTES : 0) |
+        (options.externalClusterIPs ? 0 : SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE),
+    });
   };
-  const nodeCookie = features().netns_cookie_option.available ? netnsCookie() : 0n;
-  let tablesFull = 0;
+  const nodeCookie = ownCookie(log);
+  let deadlines: FlowDeadlines = { tcpFullUntil: 0n, udpFullUntil: 0n, crowdedUntil: 0n };
   let handingOver = false;
 
   const knownNodes = readKnownNodes(options.stateDir);
@@ -236,8 +234,9 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   };
   const updateNetwork = (): void => {
     network.update(read, nodeAddresses());
+    model.setNetworks(heldNetworks(read));
     claims.noteNetwork();
-    writeSettings(tablesFull);
+    writeSettings();
   };
   try {
     reservePorts(options.snatPortRange, options.stateDir);
@@ -269,7 +268,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     loaded.catchUp();
     attachments.finishHandover();
     handingOver = false;
-    writeSettings(tablesFull);
+    writeSettings();
     loaded.removeOldLayouts();
   }
 
@@ -280,7 +279,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     if (mode === state.sockets) return;
     state.sockets = mode;
     log.info({ sockets: mode }, "sockets are translated anew");
-    writeSettings(tablesFull);
+    writeSettings();
   }
 
   function attachSockets(): void {
@@ -378,6 +377,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         read = fresh;
         objects.setOwnNode({ name: options.nodeName, addresses: defaultRouteAddresses(read).addresses });
         updateNetwork();
+        if (model.isDirty()) schedule();
         if (synced && state.applies.total > 0) announce();
       })
       .catch((error: unknown) => {
@@ -403,26 +403,20 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       .then((found) => {
         if (signal.aborted) return;
         forward = found;
-        writeSettings(tablesFull);
+        writeSettings();
       })
       .catch((error: unknown) => log.warn({ err: error }, "could not check the firewall"));
   }, FIREWALL_MS);
 
-  let swept: { readonly entries: SweepResult["entries"]; readonly atMs: number } | undefined;
+  let swept: SweepResult | undefined;
   let sweep: NodeJS.Timeout | undefined;
   const sweepOnce = async (): Promise<number> => {
-    const { entries } = await sweepFlows(dataplane, state.hz);
+    swept = await sweepFlows(dataplane, state.hz, readFlowTimeouts(), swept);
     if (signal.aborted) return 0;
-    const atMs = performance.now();
-    const earlier = swept && { entries: swept.entries, ms: atMs - swept.atMs };
-    swept = { entries, atMs };
-    state.flowEntries = entries;
-    const full = fullTables(dataplane, entries, earlier);
-    if (full !== tablesFull) {
-      tablesFull = full;
-      writeSettings(full);
-    }
-    return nextSweepMs(dataplane, entries, earlier);
+    state.flowEntries = swept.entries;
+    deadlines = swept.deadlines;
+    writeSettings();
+    return swept.nextMs;
   };
   const sweepIn = (ms: number): void => {
     sweep = setTimeout(async () => {

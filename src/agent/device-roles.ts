@@ -1,12 +1,21 @@
-// Which devices are uplinks, which are pod devices, which of them can run XDP, and which source address SNAT writes on each. Pure.
-import { type Address, type AddressRange, familyOf, parseRange, rangeContains } from "../lib/address.ts";
-import type { Device, Network, Route } from "./network.ts";
+// Which devices are uplinks, which are pod devices, which of them can run XDP, which source address SNAT writes on each, and whose
+// frames and packets come in by it. Pure.
+import {
+  type Address,
+  type AddressRange,
+  familyOf,
+  type Prefix,
+  parseRange,
+  rangeContains,
+  unusableReason,
+} from "../lib/address.ts";
+import type { Device, Links, Route } from "./network.ts";
 
 export type DeviceRole = "uplink" | "pod";
 export type XdpOption = "auto" | "on" | "off";
 
 export interface RolesQuestion {
-  readonly network: Network;
+  readonly network: Links;
   /** Uplinks by name; empty: found by the rules. */
   readonly named: readonly string[];
   /** InternalIPs of this node's Node object. */
@@ -81,7 +90,7 @@ export function deviceRoles(question: RolesQuestion): Map<number, DeviceRole> {
  * A device on which XDP frames can be received and sent by redirect. Not below VLAN devices: XDP does not see a tag that the
  * NIC has stripped, and would take their frames for its own (trap C7).
  */
-export function isXdpDevice(device: Device, network: Network, xdp: XdpOption): boolean {
+export function isXdpDevice(device: Device, network: Links, xdp: XdpOption): boolean {
   if (xdp === "off" || device.linkType !== "ether") return false;
   if (network.devices.some(({ kind, lower }) => kind === "vlan" && lower === device.name)) return false;
   if (xdp === "on") return device.kind === "" || device.kind === "veth";
@@ -94,7 +103,7 @@ export function isXdpDevice(device: Device, network: Network, xdp: XdpOption): b
  */
 export function snatSources(
   device: Device,
-  network: Network,
+  network: Links,
   ownAddresses: readonly Address[],
 ): { readonly IPv4: Address | ""; readonly IPv6: Address | "" } {
   const holder = device.master === "" ? device : (network.devices.find(({ name }) => name === device.master) ?? device);
@@ -112,10 +121,48 @@ export function snatSources(
   return { IPv4: of("IPv4"), IPv6: of("IPv6") };
 }
 
+/** What frames for this machine are addressed to where they come in by `device`: the MAC of the bridge that it is a port of, else its own. */
+export function acceptedMac(device: Device, network: Links): Uint8Array {
+  const bridge = network.devices.find(({ name, kind }) => name === device.master && kind === "bridge");
+  return (bridge ?? device).mac;
+}
+
+/**
+ * The address of the only pod behind a pod device, per family, "" where that is not known: behind a bridge's port, with several
+ * routes over the device, or with one that leads to more than an address or through a router.
+ */
+export function podAddresses(
+  device: Device,
+  network: Links,
+): { readonly IPv4: Address | ""; readonly IPv6: Address | "" } {
+  const own = new Set(network.devices.flatMap(({ addresses }) => addresses.map(({ address }) => address)));
+  const of = (family: "IPv4" | "IPv6"): Address | "" => {
+    // Every device has a route to link-local addresses, and IPv6 one to each address of its own: neither leads to a pod.
+    const routes = network.routes.filter(
+      (route) =>
+        route.device === device.name &&
+        familyOf(route.address) === family &&
+        (route.isDefault || unusableReason(route.address) !== "link-local") &&
+        !(isHostRoute(route) && own.has(route.address)),
+    );
+    const [only] = routes;
+    return only !== undefined && routes.length === 1 && isHostRoute(only) && !only.viaGateway ? only.address : "";
+  };
+  return device.master === "" ? { IPv4: of("IPv4"), IPv6: of("IPv6") } : { IPv4: "", IPv6: "" };
+}
+
+/** Dummy devices on which other proxies keep every Service's address, also after they have gone: these are no addresses of a node. */
+const HOLDERS_OF_SERVICES: ReadonlySet<string> = new Set(["kube-ipvs0", "kube-dummy-if"]);
+
+/** The addresses that this node's devices have, with their networks: no Service may take what goes to them. */
+export function heldNetworks(network: Links): Prefix[] {
+  return network.devices.filter(({ name }) => !HOLDERS_OF_SERVICES.has(name)).flatMap(({ addresses }) => addresses);
+}
+
 /** The device that `address` belongs on: the uplink with the longest prefix over it, else the default route's. */
 export function deviceForAddress(
   address: Address,
-  network: Network,
+  network: Links,
   roles: ReadonlyMap<number, DeviceRole>,
 ): Device | undefined {
   const uplinks = network.devices.filter(
@@ -137,7 +184,7 @@ export function deviceForAddress(
 }
 
 /** Device and addresses of the default route: what a node without a Node object is known by. */
-export function defaultRouteAddresses(network: Network): { readonly device: string; readonly addresses: Address[] } {
+export function defaultRouteAddresses(network: Links): { readonly device: string; readonly addresses: Address[] } {
   const routes = network.routes.filter(({ isDefault }) => isDefault).sort((a, b) => a.metric - b.metric);
   const device = network.devices.find(({ name }) => name === routes[0]?.device);
   const addresses: Address[] = [];
@@ -152,7 +199,7 @@ export function defaultRouteAddresses(network: Network): { readonly device: stri
  * The device that all routes with an encapsulation of their own (lwtunnel, `ip route add … encap ip …`) lead to, and one sentence
  * when there is none such for all of them, else "". A device must be a tunnel that takes what the route says (collect_md).
  */
-export function tunnelOfRoutes(network: Network): { readonly ifindex: number; readonly problem: string } {
+export function tunnelOfRoutes(network: Links): { readonly ifindex: number; readonly problem: string } {
   const routes = network.routes.filter(({ encapsulation }) => encapsulation !== "");
   const names = [...new Set(routes.map(({ device }) => device))].sort();
   const foreign = routes.find(({ encapsulation }) => encapsulation !== "ip" && encapsulation !== "ip6");

@@ -1,7 +1,7 @@
 // What the kernel knows of this network namespace's devices, addresses and routes, read through iproute2, and a watch that
 // says when it changed. Never changes anything.
 import { execFile, spawn } from "node:child_process";
-import { type Address, canonicalAddress, familyOf } from "../lib/address.ts";
+import { type Address, canonicalAddress, familyOf, type Prefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 
@@ -23,7 +23,9 @@ export interface Device {
   /** "ether", "loopback", "none" … as the kernel names the link type. */
   readonly linkType: string;
   /** Global addresses in the kernel's order, with prefix length. */
-  readonly addresses: readonly { readonly address: Address; readonly length: number }[];
+  readonly addresses: readonly Prefix[];
+  /** A veth's other end: its index, and the number by which its namespace is called here, undefined: it is in this one. */
+  readonly farEnd: { readonly ifindex: number; readonly netns: number | undefined } | undefined;
 }
 
 export interface Route {
@@ -45,7 +47,12 @@ export interface Network {
   readonly devices: readonly Device[];
   /** Unicast routes of the main table, both families. */
   readonly routes: readonly Route[];
+  /** Some rule chooses its table by a packet's source. */
+  readonly routesBySource: boolean;
 }
+
+/** What most questions are about. */
+export type Links = Pick<Network, "devices" | "routes">;
 
 interface LinkJson {
   readonly ifname: string;
@@ -56,6 +63,8 @@ interface LinkJson {
   readonly operstate?: string;
   readonly master?: string;
   readonly link?: string;
+  readonly link_index?: number;
+  readonly link_netnsid?: number;
   readonly link_type: string;
   readonly linkinfo?: { readonly info_kind?: string };
   readonly addr_info?: readonly {
@@ -85,6 +94,10 @@ interface RouteJson {
   }[];
 }
 
+interface RuleJson {
+  readonly src?: string;
+}
+
 /** iproute2 writes an encapsulation's fields into its route's object: the second `dst` is the tunnel's other end, or a label. */
 const SECOND_DST = /("encap":"[^"]*"(?:,"(?!dst")\w+":(?:"[^"]*"|[^",{}[\]]+))*),"dst":"[^"]*"/g;
 
@@ -112,7 +125,13 @@ function macOf(text: string | undefined): Uint8Array {
   return mac;
 }
 
-function deviceOf(link: LinkJson): Device {
+function farEndOf(link: LinkJson, links: readonly LinkJson[]): Device["farEnd"] {
+  if (link.linkinfo?.info_kind !== "veth") return undefined;
+  const ifindex = link.link_index ?? links.find(({ ifname }) => ifname === link.link)?.ifindex;
+  return ifindex === undefined ? undefined : { ifindex, netns: link.link_netnsid };
+}
+
+function deviceOf(link: LinkJson, links: readonly LinkJson[]): Device {
   const addresses: { address: Address; length: number }[] = [];
   for (const { local, prefixlen, scope, temporary, deprecated } of link.addr_info ?? []) {
     const address = local === undefined ? undefined : canonicalAddress(local);
@@ -131,6 +150,7 @@ function deviceOf(link: LinkJson): Device {
     kind: link.linkinfo?.info_kind ?? "",
     linkType: link.link_type,
     addresses,
+    farEnd: farEndOf(link, links),
   };
 }
 
@@ -168,15 +188,24 @@ function routesOf(json: readonly RouteJson[], any: Address): Route[] {
   return routes;
 }
 
-/** Reads everything once: three short commands. Throws Failure "machine" when iproute2 is missing. */
+/** A kernel without rules of a family has none that choose by source. */
+async function hasSourceRule(family: "-4" | "-6"): Promise<boolean> {
+  const rules = await ip<RuleJson[]>(family, "rule", "show").catch(() => []);
+  return rules.some(({ src }) => src !== undefined && src !== "all");
+}
+
+/** Reads everything once: five short commands. Throws Failure "machine" when iproute2 is missing. */
 export async function readNetwork(): Promise<Network> {
   // One after another: to start a process takes milliseconds in which the event loop stands.
   const links = await ip<LinkJson[]>("-details", "address", "show");
   const v4 = await ip<RouteJson[]>("-4", "route", "show");
   const v6 = await ip<RouteJson[]>("-6", "route", "show");
+  const routesBySource = (await hasSourceRule("-4")) || (await hasSourceRule("-6"));
+  const known = links.filter((link) => link.ifindex !== undefined);
   return {
-    devices: links.filter((link) => link.ifindex !== undefined).map(deviceOf),
+    devices: known.map((link) => deviceOf(link, known)),
     routes: [...routesOf(v4, "0.0.0.0"), ...routesOf(v6, "::")],
+    routesBySource,
   };
 }
 
@@ -190,7 +219,7 @@ const RESTART_MS = 1_000;
 /** A monitor says nothing of what changed before it listened, which takes a while on a busy machine: read again so long after its start. */
 const CATCH_UP_MS = [0, 200, 1_000, 3_000];
 
-/** Calls `changed` a moment after links, addresses or routes changed, and every ten seconds all the same. */
+/** Calls `changed` a moment after links, addresses, routes or rules changed, and every ten seconds all the same. */
 export function watchNetwork(changed: () => void, log: Log): NetworkWatch {
   let stopped = false;
   let timer: NodeJS.Timeout | undefined;
@@ -205,9 +234,13 @@ export function watchNetwork(changed: () => void, log: Log): NetworkWatch {
   const start = (): void => {
     if (stopped) return;
     // The child must not outlive an agent that is killed.
-    const made = spawn("setpriv", ["--pdeathsig", "KILL", "ip", "-oneline", "monitor", "link", "address", "route"], {
-      stdio: ["ignore", "pipe", "ignore"],
-    });
+    const made = spawn(
+      "setpriv",
+      ["--pdeathsig", "KILL", "ip", "-oneline", "monitor", "link", "address", "route", "rule"],
+      {
+        stdio: ["ignore", "pipe", "ignore"],
+      },
+    );
     child = made;
     for (const ms of CATCH_UP_MS) setTimeout(soon, ms).unref();
     made.stdout.on("data", soon);

@@ -6,8 +6,18 @@ import type { Dataplane } from "../datapath/dataplane.ts";
 import { DEVICE, DEVICE_FLAG_VALUES, writeDevice } from "../datapath/layout.gen.ts";
 import type { Address } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
+import { XDP_TRANSMIT, xdpFeatures } from "../libbpf/mod.ts";
 import type { Notice } from "../model/objects.ts";
-import { type DeviceRole, deviceRoles, isXdpDevice, snatSources, type XdpOption } from "./device-roles.ts";
+import {
+  acceptedMac,
+  type DeviceRole,
+  deviceRoles,
+  isXdpDevice,
+  podAddresses,
+  snatSources,
+  type XdpOption,
+} from "./device-roles.ts";
+import { farEndChecksums } from "./far-end.ts";
 import type { Device, Network } from "./network.ts";
 
 export interface NodeAddresses {
@@ -33,6 +43,8 @@ export interface NodeNetwork {
 }
 
 const UNSET = "::";
+/** What the far end of a veth does with checksums is asked again after so long: it takes two processes. */
+const FAR_END_MS = 10_000;
 
 function setting(path: string): string {
   try {
@@ -49,12 +61,14 @@ export function createNodeNetwork(
   log: Log,
 ): NodeNetwork {
   const devices = dataplane.map("devices");
-  let network: Network = { devices: [], routes: [] };
+  let network: Network = { devices: [], routes: [], routesBySource: false };
   let addresses: NodeAddresses = { own: [], others: [], otherPodCIDRs: [] };
   let roles: ReadonlyMap<number, DeviceRole> = new Map();
   let attaching = false;
   const attached = new Map<number, { readonly name: string; readonly role: DeviceRole; readonly xdp: boolean }>();
   const failures = new Map<number, Notice>();
+  /** Devices that XDP was asked for and refused to. */
+  const unfit = new Map<number, { readonly askedMs: number; readonly notice: Notice | undefined }>();
   /** Programs that somebody took off and that could not be brought back, by object. */
   let missing: ReadonlyMap<string, Notice> = new Map();
   const written = new Map<number, string>();
@@ -66,8 +80,36 @@ export function createNodeNetwork(
     return key;
   };
 
-  function wantsXdp(device: Device): boolean {
+  function mayHaveXdp(device: Device): boolean {
     return roles.get(device.ifindex) === "uplink" && isXdpDevice(device, network, options.xdp);
+  }
+
+  function wantsXdp(device: Device): boolean {
+    return mayHaveXdp(device) && (device.kind !== "veth" || vethProblem(device) === undefined);
+  }
+
+  /** A frame that XDP takes from a veth does not say that its checksum is still to be completed: it would go on with a wrong one. */
+  function vethProblem(device: Device): Notice | undefined {
+    const known = unfit.get(device.ifindex);
+    const now = performance.now();
+    if (known !== undefined && now - known.askedMs < FAR_END_MS) return known.notice;
+    const checksums = farEndChecksums(device, network.devices);
+    const what = checksums === "partial" ? "leaves checksums to be completed" : "cannot be asked about checksums";
+    const message = `XDP is not used on ${device.name}, tc does its work: the far end of this veth ${what}, and XDP would forward frames with wrong ones; turn that off there (ethtool -K DEVICE tx off), or leave --xdp=auto`;
+    const notice = checksums === "whole" ? undefined : noXdp(device, message);
+    if (notice !== undefined && notice.message !== known?.notice?.message) log.warn(message);
+    unfit.set(device.ifindex, { askedMs: now, notice });
+    return notice;
+  }
+
+  function noXdp(device: Device, message: string): Notice {
+    const object = `Device ${device.name}`;
+    return { object, file: "", field: "", reason: "no-xdp", message, severity: "warning" };
+  }
+
+  /** The driver sends frames that XDP redirects to the device: often only while it has an XDP program itself. */
+  function canTransmit(device: Device): boolean {
+    return mayHaveXdp(device) && ((xdpFeatures(device.ifindex) ?? 0) & XDP_TRANSMIT) !== 0;
   }
 
   function writeDevices(): void {
@@ -79,16 +121,20 @@ export function createNodeNetwork(
       if (device.linkType === "loopback") continue;
       present.add(device.ifindex);
       const sources = snatSources(device, network, addresses.own);
+      const pods = roles.get(device.ifindex) === "pod" ? podAddresses(device, network) : { IPv4: "", IPv6: "" };
       const value = new Uint8Array(DEVICE.size);
       writeDevice(value, 0, {
         master: bridges.get(device.master) ?? 0,
         flags:
           (device.linkType === "ether" ? 0 : DEVICE_FLAG_VALUES.DEVICE_NO_LINK_HEADER) |
-          (wantsXdp(device) ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0),
+          (canTransmit(device) ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0),
         mtu: device.mtu,
         mac: device.mac,
-        source4: sources.IPv4 === "" ? UNSET : sources.IPv4,
-        source6: sources.IPv6 === "" ? UNSET : sources.IPv6,
+        accepts: acceptedMac(device, network),
+        source4: sources.IPv4 || UNSET,
+        source6: sources.IPv6 || UNSET,
+        pod4: pods.IPv4 || UNSET,
+        pod6: pods.IPv6 || UNSET,
       });
       const text = Buffer.from(value).toString("hex");
       if (written.get(device.ifindex) === text) continue;
@@ -127,24 +173,19 @@ export function createNodeNetwork(
       const reason = error instanceof Error ? error.message : String(error);
       log.info({ device: device.name, reason }, "no XDP on this device");
       if (options.xdp !== "on") return;
-      failures.set(device.ifindex, {
-        object: `Device ${device.name}`,
-        file: "",
-        field: "",
-        reason: "no-xdp",
-        message: `could not run XDP on ${device.name}, tc does its work: ${reason}`,
-        severity: "warning",
-      });
+      const message = `could not run XDP on ${device.name}, tc does its work: ${reason}`;
+      failures.set(device.ifindex, noXdp(device, message));
     }
   }
 
   function attachAll(): void {
     const present = new Set(network.devices.map(({ ifindex }) => ifindex));
     attachments.sweep(present);
-    for (const ifindex of [...attached.keys(), ...failures.keys()]) {
+    for (const ifindex of [...attached.keys(), ...failures.keys(), ...unfit.keys()]) {
       if (present.has(ifindex)) continue;
       attached.delete(ifindex);
       failures.delete(ifindex);
+      unfit.delete(ifindex);
     }
     for (const device of network.devices) {
       const role = roles.get(device.ifindex);
@@ -178,6 +219,8 @@ export function createNodeNetwork(
       }
     }
     reassert();
+    // What a driver can transmit may depend on the program that it has now.
+    writeDevices();
   }
 
   function reassert(): void {
@@ -245,6 +288,11 @@ export function createNodeNetwork(
       const found = attached.get(ifindex);
       return found !== undefined && !missing.has(`Device ${found.name}`);
     },
-    notices: () => [...failures.values(), ...missing.values(), ...settings],
+    notices: () => [
+      ...failures.values(),
+      ...network.devices.flatMap((device) => (mayHaveXdp(device) ? (unfit.get(device.ifindex)?.notice ?? []) : [])),
+      ...missing.values(),
+      ...settings,
+    ],
   };
 }

@@ -25,6 +25,10 @@ export interface AgentOptions {
   readonly clusterDomain: string;
   readonly sockets: "all" | "host-only" | "auto";
   readonly xdp: "auto" | "on" | "off";
+  /** Clients outside this node are served on cluster addresses too. */
+  readonly externalClusterIPs: boolean;
+  /** Resets, ICMP errors and echo replies that a CPU makes in a second at most. */
+  readonly replyLimit: number;
   /** Source ports for SNAT, reserved in ip_local_reserved_ports. */
   readonly snatPortRange: { readonly first: number; readonly last: number };
   /** Bit set in the mark of translated packets where a firewall forwards nothing by default; 0: nothing is done about that. */

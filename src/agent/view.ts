@@ -10,6 +10,8 @@ export interface AgentStatus {
   readonly startedMs: number;
   /** Fingerprint of the struct layouts under which the maps are pinned. */
   readonly layout: string;
+  /** All translation is turned off in the kernel. */
+  readonly bypass: boolean;
   readonly healthy: boolean;
   /** Why not, when not. */
   readonly unhealthy: readonly string[];

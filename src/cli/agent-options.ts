@@ -35,10 +35,24 @@ export async function readPlaces(
   environment: OptionSources["environment"],
 ): Promise<Pick<AgentOptions, "pinDir" | "stateDir" | "cgroup">> {
   const given = { "pin-dir": values.pinDir, "state-dir": values.stateDir, cgroup: values.cgroup };
+  return readSome(given, environment, { nodeName: "", cgroup: await findCgroup2() }) as AgentOptions;
+}
+
+/** Where an agent with this flag and this environment pins. @throws Failure "usage" */
+export function readPinDir(value: string | undefined, environment: OptionSources["environment"]): string {
+  const { pinDir } = readSome({ "pin-dir": value }, environment, { nodeName: "", cgroup: "" });
+  return pinDir as string;
+}
+
+/** The settings named by the keys of `given`. */
+function readSome(
+  given: Readonly<Record<string, string | undefined>>,
+  environment: OptionSources["environment"],
+  machine: MachineDefaults,
+): Partial<AgentOptions> {
   const flags = Object.fromEntries(
     Object.entries(given).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
-  const machine = { nodeName: "", cgroup: await findCgroup2() };
   const places: Partial<AgentOptions> = {};
   for (const setting of SETTINGS.filter(({ name }) => Object.hasOwn(given, name))) {
     Object.assign(
@@ -46,7 +60,7 @@ export async function readPlaces(
       readSetting(setting, findGiven(setting, { flags, environment, configFile: "" }, {}, machine)),
     );
   }
-  return places as AgentOptions;
+  return places;
 }
 
 /** The pure part of `readAgentOptions`. @throws Failure */

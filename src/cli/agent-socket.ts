@@ -2,7 +2,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import type { Command } from "commander";
 import { Failure } from "../lib/errors.ts";
-import { DEFAULT_API_SOCKET, labRunDirectory, labSocketPath } from "../lib/paths.ts";
+import { DEFAULT_API_SOCKET, labPinDirectory, labRunDirectory, labSocketPath } from "../lib/paths.ts";
 
 export interface AgentChoice {
   readonly socket?: string;
@@ -18,6 +18,7 @@ export function addAgentOptions(command: Command): Command {
     .option("--node <NODE>", "which node of the lab (default: its first)");
 }
 
+/** Names become single segments of paths. */
 const SEGMENT = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
 
 /** The socket to ask. @throws Failure "usage", or "not_found" when there is no such lab or node */
@@ -27,28 +28,37 @@ export function chooseSocket({ socket, name, node }: AgentChoice): string {
     return socket ?? DEFAULT_API_SOCKET;
   }
   if (socket !== undefined) throw new Failure("usage", "--socket", "could not use --socket: it excludes --name LAB");
+  const chosen = chooseNode(name, node, () =>
+    entriesOf(labRunDirectory(name)).filter((one) => existsSync(labSocketPath(name, one))),
+  );
+  return labSocketPath(name, chosen);
+}
+
+/** Where the chosen agent pins, whether it runs or not. @throws as chooseSocket */
+export function chooseLabPinDir(name: string, node: string | undefined): string {
+  const directory = labPinDirectory(name);
+  return `${directory}/${chooseNode(name, node, () => entriesOf(directory))}`;
+}
+
+/** `node`, or the lab's first; `nodes` is asked once both names are known to be such. */
+function chooseNode(name: string, node: string | undefined, nodes: () => readonly string[]): string {
   for (const [flag, text] of [["--name", name] as const, ...(node === undefined ? [] : [["--node", node] as const])]) {
     if (!SEGMENT.test(text))
       throw new Failure("usage", flag, `${flag} must be a name (a-z, 0-9, "-"): current value is '${text}'`);
   }
-  const nodes = labNodes(name);
-  if (nodes.length === 0) {
+  const known = [...nodes()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  if (known.length === 0) {
     throw new Failure("not_found", name, `could not find lab ${name}: no such lab is up; millrace lab up starts one`);
   }
-  if (node === undefined) return labSocketPath(name, nodes[0] ?? "");
-  if (nodes.includes(node)) return labSocketPath(name, node);
-  throw new Failure("not_found", node, `could not find node ${node} in lab ${name}: it has ${nodes.join(", ")}`);
+  const chosen = node ?? known[0]!;
+  if (known.includes(chosen)) return chosen;
+  throw new Failure("not_found", chosen, `could not find node ${chosen} in lab ${name}: it has ${known.join(", ")}`);
 }
 
-/** Nodes of a lab that have an agent's socket, in the order of their numbers. */
-function labNodes(lab: string): string[] {
-  let entries: string[];
+function entriesOf(directory: string): string[] {
   try {
-    entries = readdirSync(labRunDirectory(lab));
+    return readdirSync(directory);
   } catch {
     return [];
   }
-  return entries
-    .filter((node) => existsSync(labSocketPath(lab, node)))
-    .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 }

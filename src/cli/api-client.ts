@@ -1,8 +1,9 @@
 // Asks an agent over its unix socket. Never retries: the caller is a person, or a script that can.
 import { type IncomingMessage, request } from "node:http";
 import { FAILURES, Failure, type FailureCode } from "../lib/errors.ts";
+import { patience } from "../lib/patience.ts";
 
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = patience(10_000);
 
 /** The JSON of `path` ("/api/v1/status"). @throws Failure "unreachable", "timeout", or what the agent answered */
 export async function askAgent<T>(socketPath: string, path: string): Promise<T> {

@@ -5,6 +5,7 @@ import type { AgentOptions } from "../agent/options.ts";
 import type { AgentView } from "../agent/view.ts";
 import { FAILURES, Failure } from "../lib/errors.ts";
 import type { ObjectKey } from "../model/objects.ts";
+import { registerBypassCommand } from "./bypass-command.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
 import { registerQueryCommands } from "./query-commands.ts";
 import { registerRunCommand } from "./run-command.ts";
@@ -41,6 +42,7 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
     .showHelpAfterError("See millrace --help.");
   registerRunCommand(program, wiring);
   registerQueryCommands(program);
+  registerBypassCommand(program);
   registerMaintenanceCommands(program);
   if (withLab) await wiring.registerLabCommands(program);
   return program;

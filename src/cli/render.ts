@@ -1,4 +1,5 @@
 // The agent's answers as text: JSON as it came, or tables. Pure; the words are those of agent/view.ts.
+import { BYPASS_TEXT } from "../agent/bypass-notice.ts";
 import type { AgentStatus, BackendView, FlowView, ServiceView } from "../agent/view.ts";
 import { age, bytes, portList, printable, table } from "../lib/text.ts";
 
@@ -170,6 +171,7 @@ function facts(status: AgentStatus, nowMs: number): string {
   const pending = status.appliedDigest === source.digest ? "" : "; a newer state is not in force yet";
   const applied = `${lastApply.operations} operations in ${lastApply.durationMs.toFixed(1)} ms, ${since(lastApply.atMs, nowMs)}`;
   const lines: [string, string][] = [
+    ...(status.bypass ? [["BYPASS", `ON: ${BYPASS_TEXT}`] satisfies [string, string]] : []),
     ["Node", `${status.node}, Millrace ${status.version}, up ${age(nowMs - status.startedMs)}`],
     ["Health", status.healthy ? "healthy" : `not healthy: ${status.unhealthy.join("; ")}`],
     [

@@ -4,5 +4,9 @@ import { Failure } from "../lib/errors.ts";
 /** @throws Failure "machine" */
 export function requireRoot(what: string): void {
   if (process.geteuid?.() === 0) return;
-  throw new Failure("machine", "root", `could not ${what}: it loads programs into the kernel and needs root; try sudo`);
+  throw new Failure(
+    "machine",
+    "root",
+    `could not ${what}: it works on programs and maps in the kernel and needs root; try sudo`,
+  );
 }

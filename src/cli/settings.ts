@@ -263,6 +263,20 @@ export const SETTINGS: readonly Setting[] = [
     read: (text) => ({ xdp: oneOf(text, ["auto", "on", "off"]) }),
   }),
   setting({
+    name: "external-cluster-ips",
+    placeholder: "MODE",
+    default: "on",
+    help: "whether clients outside the node are served on cluster addresses: on, off (their packets are dropped)",
+    read: (text) => ({ externalClusterIPs: oneOf(text, ["on", "off"]) === "on" }),
+  }),
+  setting({
+    name: "reply-limit",
+    placeholder: "N",
+    default: "1000",
+    help: "resets, ICMP errors and echo replies that each CPU makes in a second; more are dropped, and counted",
+    read: (text) => ({ replyLimit: wholeNumber(text, 1, 1_000_000) }),
+  }),
+  setting({
     name: "snat-port-range",
     placeholder: "FIRST-LAST",
     default: "49152-65535",
@@ -314,7 +328,7 @@ export const SETTINGS: readonly Setting[] = [
   mapSize("backends", 131_072, "backends: address and port behind a Service port"),
   mapSize("slots", 524_288, "slots: a Service that changes needs its old and its new ones for a moment"),
   mapSize("flows", 262_144, "flows of each protocol, two entries for each flow"),
-  mapSize("openings", 65_536, "flows that were not yet answered"),
+  mapSize("openings", 262_144, "entries of flows that were not yet answered, two for each flow"),
 ];
 
 /** The environment variable of a setting: MILLRACE_STATE_DIR for `state-dir`. */

@@ -1,122 +1,64 @@
 // The pinned maps and the loaded programs of one node, and what the model asks of them. Content is written while nothing
 // points to it; what is live changes by one aligned 64-bit store. Never decides anything about Services.
 import { endianness } from "node:os";
-import { type Address, familyOf, readAddress, writeAddress } from "../lib/address.ts";
+import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import { Failure, KernelError } from "../lib/errors.ts";
 import { Multimap } from "../lib/multimap.ts";
 import { type BpfMap, type BpfProgram, membarrierGlobalAsync } from "../libbpf/mod.ts";
-import type {
-  AddressRoles,
-  Backend,
-  Capacity,
-  FrontendKey,
-  FrontendKind,
-  KernelState,
-  Operation,
-  PrefixRange,
-  Row,
-  RowProtocol,
-  Slot,
-  Window,
-} from "../model/operations.ts";
+import type { AddressRoles, Capacity, FrontendKey, KernelState, Operation, Row, Slot } from "../model/operations.ts";
+import { createBackendRows } from "./backend-rows.ts";
 import {
   ADDRESS_ROLE_VALUES,
   BACKEND,
-  BACKEND_STATE_VALUES,
-  EMPTY_WINDOW_VALUES,
   FRONTEND,
   FRONTEND_KEY,
   FRONTEND_KIND_VALUES,
-  RETIRED_BACKEND,
   ROW,
   readFrontend,
-  readFrontendKey,
   readRow,
   readSettings,
-  SERVICE_RANGE,
   SETTINGS,
   type Settings,
   writeFrontend,
-  writeFrontendKey,
-  writeRetiredBackend,
   writeRow,
   writeSettings,
 } from "./layout.gen.ts";
+import { MappedArray, WORD } from "./mapped-array.ts";
+import { createNearFilter, type NearBits, type NearFilter } from "./near.ts";
+import {
+  frontendKeyBytes,
+  KIND_NAMES,
+  KINDS,
+  keyOf,
+  PROTOCOLS,
+  viewOf,
+  WINDOWS,
+  windowOf,
+  windowWord,
+} from "./row-codec.ts";
+import { writeServiceRanges } from "./service-ranges.ts";
 
-const PROTOCOLS: Readonly<Record<RowProtocol, number>> = { TCP: 6, UDP: 17 };
-
-const KINDS: Readonly<Record<FrontendKind, number>> = {
-  "cluster-ip": FRONTEND_KIND_VALUES.KIND_CLUSTER_IP,
-  "node-port": FRONTEND_KIND_VALUES.KIND_NODE_PORT,
-  "load-balancer": FRONTEND_KIND_VALUES.KIND_LOAD_BALANCER,
-  "host-port": FRONTEND_KIND_VALUES.KIND_HOST_PORT,
-};
-const KIND_NAMES = new Map(Object.entries(KINDS).map(([name, value]) => [value, name as FrontendKind]));
-
-const WORD = 8;
 const ADDRESS_BYTES = 16;
 const ROLES_BYTES = 4;
 /** Which half of a slot's word is which, on a machine of this byte order. */
 const SLOT_BACKEND = endianness() === "LE" ? 0 : 1;
 const SLOT_GENERATION = 1 - SLOT_BACKEND;
 const E2BIG = 7;
-const WINDOWS = ["external", "internal", "cluster"] as const;
+const { ADDRESS_NODE, ADDRESS_REFUSE, ADDRESS_PEER } = ADDRESS_ROLE_VALUES;
+const BYPASS = SETTINGS.bypass / WORD;
+/** So many rows are gathered for the filter between two turns for others. */
+const NEAR_STEP = 4096;
 
-export function protocolName(number: number): RowProtocol | undefined {
-  return number === PROTOCOLS.TCP ? "TCP" : number === PROTOCOLS.UDP ? "UDP" : undefined;
-}
+const rolesByte = ({ node, refuse, peer }: AddressRoles): number =>
+  (node ? ADDRESS_NODE : 0) | (refuse ? ADDRESS_REFUSE : 0) | (peer ? ADDRESS_PEER : 0);
+const rolesOf = (byte: number): AddressRoles => ({
+  node: (byte & ADDRESS_NODE) !== 0,
+  refuse: (byte & ADDRESS_REFUSE) !== 0,
+  peer: (byte & ADDRESS_PEER) !== 0,
+});
 
-function windowWord(window: Window): bigint {
-  if (window.count > 0) return (BigInt(window.count) << 32n) | BigInt(window.first);
-  return BigInt(window.whenEmpty === "drop" ? EMPTY_WINDOW_VALUES.EMPTY_DROP : EMPTY_WINDOW_VALUES.EMPTY_REFUSE);
-}
-
-function windowOf(word: bigint): Window {
-  const count = Number(word >> 32n);
-  const first = Number(word & 0xffffffffn);
-  if (count > 0) return { first, count, whenEmpty: "refuse" };
-  return { first: 0, count: 0, whenEmpty: first === EMPTY_WINDOW_VALUES.EMPTY_DROP ? "drop" : "refuse" };
-}
-
-const backendWord = (state: number, generation: number): bigint => (BigInt(state) << 32n) | BigInt(generation);
-
-/** `::` stands for the node's addresses of IPv6, `0.0.0.0` for those of IPv4; the mapped form keeps them apart. */
-function frontendKeyBytes(key: FrontendKey, bytes = new Uint8Array(FRONTEND_KEY.size), at = 0): Uint8Array {
-  writeFrontendKey(bytes, at, { address: key.address, port: key.port, proto: PROTOCOLS[key.protocol] });
-  return bytes;
-}
-
-function keyOf(bytes: Uint8Array, at: number): FrontendKey | undefined {
-  const { address, port, proto } = readFrontendKey(bytes, at);
-  const protocol = protocolName(proto);
-  return protocol === undefined ? undefined : { address, port, protocol };
-}
-
-/** The arrays of the maps that user space changes in place. */
-class MappedArray {
-  readonly bytes: Uint8Array;
-  readonly words: BigUint64Array;
-  readonly #stride: number;
-  readonly length: number;
-
-  constructor(map: BpfMap) {
-    const buffer = map.mmap(true);
-    this.bytes = new Uint8Array(buffer);
-    this.words = new BigUint64Array(buffer);
-    this.#stride = map.stride;
-    this.length = map.maxEntries;
-  }
-
-  at(index: number): number {
-    if (!(index >= 0 && index < this.length))
-      throw new Failure("internal", "map", `index ${index} is outside of ${this.length}`);
-    return index * this.#stride;
-  }
-
-  word(index: number, offset: number): number {
-    return (this.at(index) + offset) / WORD;
-  }
-}
+/** What the agent sets. `bypass` is not its word: it is left as it is. */
+export type AgentSettings = Omit<Settings, "bypass"> & { readonly bypass?: bigint };
 
 export interface Dataplane {
   readonly capacity: Capacity;
@@ -131,7 +73,21 @@ export interface Dataplane {
    */
   apply(operations: readonly Operation[], inForce?: () => void): Promise<void>;
   readSettings(): Settings;
-  writeSettings(settings: Settings): void;
+  /** Stores the words that differ, but for `bypass`, which outlives every agent. */
+  writeSettings(settings: AgentSettings): void;
+  /** Is all translation off? */
+  readBypass(): boolean;
+  setBypass(on: boolean): void;
+  /** The backend at this index has this generation still, and serves. */
+  isBackendAlive(index: number, generation: number): boolean;
+  readonly near: NearFilter;
+  /** A list of operations is applied in part. */
+  isApplying(): boolean;
+  /** The words of `met_backends`. */
+  readonly metBackends: BigUint64Array;
+  /** Tells `needs` of every address, then of all else that can be found but flows; yields where others may have their turn. */
+  nearAddresses(needs: NearBits): Generator<void>;
+  nearRows(needs: NearBits): Generator<void>;
   close(): void;
 }
 
@@ -162,13 +118,18 @@ export function createDataplane(
   const addresses = map("addresses");
   const retired = map("retired");
   const serviceStats = map("service_stats");
+  const near = createNearFilter(map("near").mmap(true));
 
-  /** Rows in use by service id: where a retired backend's conversations find its Service again. */
+  const clocks = new Uint8Array(64);
   const rowsOfService = new Multimap<number, number>();
-  /** Addresses and ports in `retired`, as text. */
-  const retiredKeys = new Map<string, FrontendKey>();
-  const textOf = ({ address, port }: { readonly address: Address; readonly port: number }): string =>
-    `${address} ${port}`;
+  const backendRows = createBackendRows({
+    backends,
+    rows,
+    retired,
+    rowsOfService,
+    near,
+    now: () => viewOf(program("tc_clocks").testRun({ data: clocks }).data).getUint32(0, true),
+  });
   const noCounters = new Uint8Array(serviceStats.valueBytes);
   const indexBytes = new Uint8Array(4);
   const index32 = (index: number): Uint8Array => {
@@ -182,10 +143,7 @@ export function createDataplane(
     if (serviceId <= lastCounted) serviceStats.update(index32(serviceId), noCounters);
     else lastCounted = serviceId;
   };
-  const rowView = new DataView(rows.bytes.buffer);
-  const backendView = new DataView(backends.bytes.buffer);
-
-  const rowService = (index: number): number => rowView.getUint32(rows.at(index) + ROW.service, true);
+  const rowService = (index: number): number => rows.view.getUint32(rows.at(index) + ROW.service, true);
 
   function putRow(index: number, row: Row): void {
     const at = rows.at(index);
@@ -200,110 +158,6 @@ export function createDataplane(
     rowsOfService.add(row.serviceId, index);
   }
 
-  function putBackend(index: number, backend: Backend): void {
-    const at = backends.at(index);
-    writeAddress(backend.address, backends.bytes, at + BACKEND.address);
-    backendView.setUint16(at + BACKEND.port, backend.port, false);
-    backendView.setUint32(at + BACKEND.service, backend.serviceId, true);
-    const state = backend.local ? BACKEND_STATE_VALUES.BACKEND_LOCAL : BACKEND_STATE_VALUES.BACKEND_REMOTE;
-    Atomics.store(backends.words, backends.word(index, BACKEND.word), backendWord(state, backend.generation));
-    if (retiredKeys.size === 0) return;
-    const text = textOf(backend);
-    const key = retiredKeys.get(text);
-    if (key !== undefined) {
-      retired.delete(frontendKeyBytes(key));
-      retiredKeys.delete(text);
-    }
-  }
-
-  const backendPort = (index: number): number => backendView.getUint16(backends.at(index) + BACKEND.port, false);
-  const backendService = (index: number): number => backendView.getUint32(backends.at(index) + BACKEND.service, true);
-  const backendKey = (index: number): FrontendKey => ({
-    address: readAddress(backends.bytes, backends.at(index) + BACKEND.address),
-    port: backendPort(index),
-    protocol: "UDP",
-  });
-  const backendIsInUse = (index: number): boolean => {
-    // The word's upper half.
-    const state = backendView.getUint32(backends.at(index) + BACKEND.word + 4, true);
-    return state === BACKEND_STATE_VALUES.BACKEND_LOCAL || state === BACKEND_STATE_VALUES.BACKEND_REMOTE;
-  };
-  const servesUdp = (serviceId: number): boolean =>
-    rowsOfService.get(serviceId).some((row) => readRow(rows.bytes, rows.at(row)).key.proto === PROTOCOLS.UDP);
-
-  /** Of UDP backends that are to be retired, those that another Service goes on using, as the text of their keys. */
-  function sharedWithOthers(leaving: ReadonlySet<number>): ReadonlySet<string> {
-    const shared = new Set<string>();
-    if (leaving.size === 0) return shared;
-    const ports = new Set([...leaving].map(backendPort));
-    const texts = new Set([...leaving].map((index) => textOf(backendKey(index))));
-    for (let index = 0; index < backends.length; index++) {
-      if (!backendIsInUse(index) || !ports.has(backendPort(index)) || leaving.has(index)) continue;
-      const text = textOf(backendKey(index));
-      if (texts.has(text) && servesUdp(backendService(index))) shared.add(text);
-    }
-    return shared;
-  }
-
-  /**
-   * Sockets that were pointed at a UDP backend send there without knowing better: `retired` leads their packets to another one of
-   * the Service. Not so where the address still serves somebody: nobody can tell whose socket a packet is of.
-   */
-  function retireBackends(retires: readonly OperationOf<"retire-backend">[]): void {
-    const shared = sharedWithOthers(new Set(retires.flatMap(({ index, udp }) => (udp ? [index] : []))));
-    for (const { index, generation, udp } of retires) {
-      const row = udp ? rowsOfService.get(backendService(index))[0] : undefined;
-      const key = backendKey(index);
-      if (row !== undefined && !shared.has(textOf(key))) rememberRetired(key, row);
-      Atomics.store(
-        backends.words,
-        backends.word(index, BACKEND.word),
-        backendWord(BACKEND_STATE_VALUES.BACKEND_RETIRED, generation),
-      );
-    }
-  }
-
-  function rememberRetired(key: FrontendKey, row: number): void {
-    const value = new Uint8Array(RETIRED_BACKEND.size);
-    writeRetiredBackend(value, 0, {
-      row,
-      generation: rowView.getUint32(rows.at(row) + ROW.generation, true),
-      seen: jiffiesNow(),
-    });
-    retired.update(frontendKeyBytes(key), value);
-    retiredKeys.set(textOf(key), key);
-  }
-
-  const clocks = new Uint8Array(64);
-  /** The kernel's jiffies, low 32 bits. */
-  function jiffiesNow(): number {
-    const { data } = program("tc_clocks").testRun({ data: clocks });
-    return new DataView(data.buffer, data.byteOffset).getUint32(0, true);
-  }
-
-  function setRanges(list: readonly PrefixRange[]): void {
-    for (let i = 0; i < ranges.length; i++) {
-      const at = ranges.at(i);
-      const used = ranges.word(i, SERVICE_RANGE.used);
-      const range = list[i];
-      const fresh = new Uint8Array(SERVICE_RANGE.used);
-      if (range !== undefined) {
-        const mapped = familyOf(range.address) === "IPv4" ? 96 + range.length : range.length;
-        writeAddress(range.address, fresh, SERVICE_RANGE.address);
-        for (let byte = 0; byte < 16; byte++) {
-          const bits = Math.max(0, Math.min(8, mapped - byte * 8));
-          fresh[SERVICE_RANGE.mask + byte] = (0xff00 >> bits) & 0xff;
-        }
-      }
-      const isUsed = range === undefined ? 0n : 1n;
-      const before = ranges.bytes.subarray(at, at + SERVICE_RANGE.used);
-      if (ranges.words[used] === isUsed && (isUsed === 0n || Buffer.compare(before, fresh) === 0)) continue;
-      Atomics.store(ranges.words, used, 0n);
-      ranges.bytes.set(fresh, at);
-      Atomics.store(ranges.words, used, isUsed);
-    }
-  }
-
   const addressBytes = new Uint8Array(ADDRESS_BYTES);
 
   /** Operations of one kind from `from` on. */
@@ -313,14 +167,22 @@ export function createDataplane(
     return found;
   }
 
+  function dropAddress(address: Address): void {
+    writeAddress(address, addressBytes);
+    addresses.delete(addressBytes);
+    // Whatever its roles were.
+    near.goes.address(viewOf(addressBytes), 0, { node: true, refuse: true });
+  }
+
   /** Addresses that come together go in one batch. */
   function putAddresses(puts: readonly OperationOf<"put-address">[]): void {
     const keys = new Uint8Array(puts.length * ADDRESS_BYTES);
     const values = new Uint8Array(puts.length * ROLES_BYTES);
+    const keyView = viewOf(keys);
     for (const [i, { address, roles }] of puts.entries()) {
       writeAddress(address, keys, i * ADDRESS_BYTES);
-      values[i * ROLES_BYTES] =
-        (roles.node ? ADDRESS_ROLE_VALUES.ADDRESS_NODE : 0) | (roles.refuse ? ADDRESS_ROLE_VALUES.ADDRESS_REFUSE : 0);
+      near.comes.address(keyView, i * ADDRESS_BYTES, roles);
+      values[i * ROLES_BYTES] = rolesByte(roles);
     }
     if (puts.length === 1) addresses.update(keys, values);
     else addresses.updateBatch(keys, values, puts.length);
@@ -331,8 +193,10 @@ export function createDataplane(
     const count = puts.length;
     const keys = new Uint8Array(count * FRONTEND_KEY.size);
     const values = new Uint8Array(count * FRONTEND.size);
+    const keyView = viewOf(keys);
     for (const [i, { key, row, generation }] of puts.entries()) {
       frontendKeyBytes(key, keys, i * FRONTEND_KEY.size);
+      near.comes.frontend(keyView, i * FRONTEND_KEY.size);
       writeFrontend(values, i * FRONTEND.size, { row, generation });
     }
     try {
@@ -355,19 +219,13 @@ export function createDataplane(
         const { serviceId, indexes, generations, endpoints } = operation;
         for (let i = 0; i < indexes.length; i++) {
           const { address, port, local } = endpoints[i]!;
-          putBackend(indexes[i]!, { address, port, local, serviceId, generation: generations[i]! });
+          backendRows.put(indexes[i]!, { address, port, local, serviceId, generation: generations[i]! });
         }
         return;
       }
-      case "set-backend-local": {
-        const state = operation.local ? BACKEND_STATE_VALUES.BACKEND_LOCAL : BACKEND_STATE_VALUES.BACKEND_REMOTE;
-        Atomics.store(
-          backends.words,
-          backends.word(operation.index, BACKEND.word),
-          backendWord(state, operation.generation),
-        );
+      case "set-backend-local":
+        backendRows.setLocal(operation.index, operation.generation, operation.local);
         return;
-      }
       case "put-slots": {
         const first = slots.word(operation.first, 0);
         const count = operation.backends.length;
@@ -391,25 +249,24 @@ export function createDataplane(
         });
         return;
       }
-      case "drop-frontend":
-        frontends.delete(frontendKeyBytes(operation.key));
-        return;
-      case "drop-address":
-        writeAddress(operation.address, addressBytes);
-        addresses.delete(addressBytes);
-        return;
-      case "set-service-ranges":
-        setRanges(operation.ranges);
-        return;
-      case "free-backend": {
-        const word = backends.word(operation.index, BACKEND.word);
-        const generation = Number(backends.words[word]! & 0xffffffffn);
-        Atomics.store(backends.words, word, backendWord(BACKEND_STATE_VALUES.BACKEND_FREE, generation));
+      case "drop-frontend": {
+        const key = frontendKeyBytes(operation.key);
+        frontends.delete(key);
+        near.goes.frontend(viewOf(key), 0);
         return;
       }
+      case "drop-address":
+        dropAddress(operation.address);
+        return;
+      case "set-service-ranges":
+        writeServiceRanges(ranges, operation.ranges);
+        return;
+      case "free-backend":
+        backendRows.free(operation.index);
+        return;
       case "free-row": {
         rowsOfService.delete(rowService(operation.index), operation.index);
-        rowView.setUint32(rows.at(operation.index) + ROW.kind, FRONTEND_KIND_VALUES.KIND_NONE, true);
+        rows.view.setUint32(rows.at(operation.index) + ROW.kind, FRONTEND_KIND_VALUES.KIND_NONE, true);
         return;
       }
       case "put-frontend":
@@ -421,7 +278,18 @@ export function createDataplane(
     }
   }
 
+  let applying = 0;
+
   async function apply(operations: readonly Operation[], inForce?: () => void): Promise<void> {
+    applying++;
+    try {
+      await applyAll(operations, inForce);
+    } finally {
+      applying--;
+    }
+  }
+
+  async function applyAll(operations: readonly Operation[], inForce?: () => void): Promise<void> {
     let told = false;
     const tell = (): void => {
       if (!told) inForce?.();
@@ -443,7 +311,7 @@ export function createDataplane(
       }
       if (operation.op === "retire-backend") {
         const retires = run(operations, i, "retire-backend");
-        retireBackends(retires);
+        backendRows.retire(retires);
         i += retires.length;
         continue;
       }
@@ -456,14 +324,22 @@ export function createDataplane(
     tell();
   }
 
+  /** Also tells the filter of all that can be found. */
   function readState(): KernelState {
     rowsOfService.clear();
-    retiredKeys.clear();
+    const roles = new Map<Address, AddressRoles>();
+    for (const [key, value] of addresses.entries()) {
+      const found = rolesOf(value[0]!);
+      near.comes.address(viewOf(key), 0, found);
+      roles.set(readAddress(key), found);
+    }
     const foundRows = new Map<number, Row>();
     const rowGenerations = new Map<number, number>();
     const foundFrontends: { key: FrontendKey; row: number; generation: number }[] = [];
     const entries = frontends.readAll();
+    const keyView = viewOf(entries.keys);
     for (let i = 0; i < entries.count; i++) {
+      near.comes.frontend(keyView, i * FRONTEND_KEY.size);
       const key = keyOf(entries.keys, i * FRONTEND_KEY.size);
       const { row, generation } = readFrontend(entries.values, i * FRONTEND.size);
       if (key === undefined) continue;
@@ -483,51 +359,48 @@ export function createDataplane(
       rowsOfService.add(content.service, row);
     }
     for (let index = 0; index < rows.length; index++) {
-      const generation = rowView.getUint32(rows.at(index) + ROW.generation, true);
+      const generation = rows.view.getUint32(rows.at(index) + ROW.generation, true);
       if (generation !== 0) rowGenerations.set(index, generation);
-    }
-    const foundBackends = new Map<number, Backend>();
-    const backendGenerations = new Map<number, number>();
-    for (let index = 0; index < backends.length; index++) {
-      const word = backends.words[backends.word(index, BACKEND.word)]!;
-      if (word === 0n) continue;
-      const generation = Number(word & 0xffffffffn);
-      const state = Number(word >> 32n);
-      backendGenerations.set(index, generation);
-      if (state !== BACKEND_STATE_VALUES.BACKEND_LOCAL && state !== BACKEND_STATE_VALUES.BACKEND_REMOTE) continue;
-      const at = backends.at(index);
-      foundBackends.set(index, {
-        address: readAddress(backends.bytes, at + BACKEND.address),
-        port: backendView.getUint16(at + BACKEND.port, false),
-        serviceId: backendView.getUint32(at + BACKEND.service, true),
-        generation,
-        local: state === BACKEND_STATE_VALUES.BACKEND_LOCAL,
-      });
-    }
-    for (const [key] of retired.entries()) {
-      const found = keyOf(key, 0);
-      if (found !== undefined) retiredKeys.set(textOf(found), found);
-    }
-    const roles = new Map<Address, AddressRoles>();
-    for (const [key, value] of addresses.entries()) {
-      roles.set(readAddress(key), {
-        node: (value[0]! & ADDRESS_ROLE_VALUES.ADDRESS_NODE) !== 0,
-        refuse: (value[0]! & ADDRESS_ROLE_VALUES.ADDRESS_REFUSE) !== 0,
-      });
     }
     const slot = (index: number): Slot => {
       const word = slots.words[slots.word(index, 0)]!;
       return { backend: Number(word & 0xffffffffn), generation: Number(word >> 32n) };
     };
+    const { backends: foundBackends, generations } = backendRows.read();
     return {
       frontends: foundFrontends,
       rows: foundRows,
       backends: foundBackends,
       rowGenerations,
-      backendGenerations,
+      backendGenerations: generations,
       slot,
       addresses: roles,
     };
+  }
+
+  function* nearAddresses(needs: NearBits): Generator<void> {
+    for (const { keys, values, count } of addresses.batches(NEAR_STEP)) {
+      const view = viewOf(keys);
+      for (let i = 0; i < count; i++) needs.address(view, i * ADDRESS_BYTES, rolesOf(values[i * ROLES_BYTES]!));
+      yield;
+    }
+  }
+
+  function* nearRows(needs: NearBits): Generator<void> {
+    for (const map of [frontends, retired]) {
+      for (const { keys, count } of map.batches(NEAR_STEP)) {
+        const view = viewOf(keys);
+        for (let i = 0; i < count; i++) needs.frontend(view, i * FRONTEND_KEY.size);
+        yield;
+      }
+    }
+    for (let index = 0; index < backends.length; ) {
+      const end = Math.min(backends.length, index + NEAR_STEP * 4);
+      for (; index < end; index++) {
+        if (backendRows.serves(index)) needs.backend(backends.view, backends.at(index) + BACKEND.address);
+      }
+      yield;
+    }
   }
 
   return {
@@ -547,11 +420,19 @@ export function createDataplane(
     writeSettings: (value) => {
       // Programs read it all the time: only words that differ are stored, each whole.
       const fresh = new BigUint64Array(SETTINGS.size / WORD);
-      writeSettings(new Uint8Array(fresh.buffer), 0, value);
+      writeSettings(new Uint8Array(fresh.buffer), 0, { ...value, bypass: 0n });
       fresh.forEach((word, i) => {
-        if (settings.words[i] !== word) Atomics.store(settings.words, i, word);
+        if (i !== BYPASS && settings.words[i] !== word) Atomics.store(settings.words, i, word);
       });
     },
+    readBypass: () => Atomics.load(settings.words, BYPASS) !== 0n,
+    setBypass: (on) => void Atomics.store(settings.words, BYPASS, on ? 1n : 0n),
+    isBackendAlive: backendRows.isAlive,
+    near,
+    isApplying: () => applying > 0,
+    metBackends: new BigUint64Array(map("met_backends").mmap(true)),
+    nearAddresses,
+    nearRows,
     close() {
       for (const one of programs.values()) one.close();
       for (const opened of maps.values()) opened.close();

@@ -6,7 +6,7 @@ import type { Layout } from "./layout.ts";
 export const FINGERPRINT = "8e24baabdd66ae92";
 
 /** Read-only variables that are set before the objects are loaded. */
-export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_set_retval"] as const;
+export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
 
 export const ADDRESS_ROLE_VALUES = {
   ADDRESS_NODE: 1,

@@ -6,16 +6,15 @@
 //
 // Maps of another layout are left where they are until the links were switched. What is in them is copied over before; flows
 // that come meanwhile are caught up with, as often as asked.
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Failure } from "../lib/errors.ts";
-import { replaceFile } from "../lib/state-store.ts";
-import { VERSION } from "../lib/version.ts";
 import {
   type BpfMap,
   type BpfObject,
   type BpfProgram,
+  type FeatureName,
   type FileLock,
   hasFeature,
   isBpffs,
@@ -26,11 +25,12 @@ import {
   releaseFreeMemory,
   unpin,
 } from "../libbpf/mod.ts";
+import { createLayoutCopy, type OldLayout } from "./copy-layout.ts";
 import { createDataplane, type Dataplane } from "./dataplane.ts";
-import { readClocks } from "./flow-table.ts";
-import { FINGERPRINT, FLOW, FLOW_STATE_VALUES, HOOK_VALUES, LAYOUT, VERDICT_VALUES } from "./layout.gen.ts";
-import { converter, describeLayout, fingerprintOf, type Layout } from "./layout.ts";
+import { FINGERPRINT, HOOK_VALUES, LAYOUT, VERDICT_VALUES } from "./layout.gen.ts";
+import { describeLayout, fingerprintOf } from "./layout.ts";
 import { OBJECTS, type ObjectName, objectPath, SHARED_ENUMS } from "./objects.ts";
+import { MAPS_PREFIX, readLayout, STAGING_PREFIX, saveLayout } from "./saved-layouts.ts";
 
 export interface LoadOptions {
   readonly pinDir: string;
@@ -68,56 +68,6 @@ export interface Loaded {
 }
 
 const L3_PROGRAMS: ReadonlySet<string> = new Set(["tc_uplink_in_l3", "tc_uplink_out_l3"]);
-/** In this order: a flow that is established while they are copied is found in one of them at least. */
-const FLOW_MAPS = ["openings", "tcp_flows", "udp_flows", "socket_peers", "retired", "announced"] as const;
-const FLOW_VALUE = "flow";
-const MAPS_PREFIX = "maps-";
-const STAGING_PREFIX = "new-";
-const NOEXIST = 1;
-const EXIST = 2;
-/** Raised when a newer build's state cannot be taken over by this one. */
-const FORMAT = 1;
-
-interface SavedLayout {
-  readonly format: number;
-  readonly version: string;
-  readonly layout: Layout;
-}
-
-function layoutFile(stateDir: string, fingerprint: string): string {
-  return join(stateDir, "layouts", `${fingerprint}.json`);
-}
-
-function saveLayout(stateDir: string): void {
-  const path = layoutFile(stateDir, FINGERPRINT);
-  if (existsSync(path)) return;
-  const saved: SavedLayout = { format: FORMAT, version: VERSION, layout: LAYOUT };
-  replaceFile(path, JSON.stringify(saved));
-}
-
-function readLayout(stateDir: string, fingerprint: string, pinDir: string): Layout {
-  const remedy = `run 'millrace cleanup --pin-dir ${pinDir}' to start anew`;
-  let saved: SavedLayout;
-  try {
-    saved = JSON.parse(readFileSync(layoutFile(stateDir, fingerprint), "utf8")) as SavedLayout;
-  } catch (cause) {
-    throw new Failure(
-      "conflict",
-      pinDir,
-      `could not take over the maps in ${pinDir}: their layout ${fingerprint} is not known here, perhaps of a newer build; ${remedy}`,
-      { cause },
-    );
-  }
-  if (saved.format > FORMAT) {
-    throw new Failure(
-      "conflict",
-      pinDir,
-      `could not take over the maps in ${pinDir}: they were made by the newer version ${saved.version}; start that version, or ${remedy}`,
-    );
-  }
-  return saved.layout;
-}
-
 /** Makes the directory of pins; mounts a bpffs over its parents when there is none. */
 export function preparePinDir(pinDir: string): void {
   let parent = pinDir;
@@ -170,7 +120,8 @@ function openForLoad(name: ObjectName): BpfObject {
   return openObject(objectPath(name));
 }
 
-function configure(object: BpfObject): void {
+/** Tells the programs what the kernel can do: `has` for each feature that they have a fallback for. */
+export function configure(object: BpfObject, has: (name: FeatureName) => boolean = hasFeature): void {
   const variables = new Set(
     object
       .btf()
@@ -178,166 +129,12 @@ function configure(object: BpfObject): void {
       ?.variables.map((variable) => variable.name) ?? [],
   );
   const values: Record<string, number> = {
-    config_csum_ipv6: hasFeature("csum_ipv6") ? 1 : 0,
-    config_fib_mtu: hasFeature("fib_mtu") ? 1 : 0,
-    config_set_retval: hasFeature("set_retval") ? 1 : 0,
-    config_netns_cookie: hasFeature("netns_cookie") && hasFeature("netns_cookie_option") ? 1 : 0,
+    config_csum_ipv6: has("csum_ipv6") ? 1 : 0,
+    config_fib_mtu: has("fib_mtu") ? 1 : 0,
+    config_set_retval: has("set_retval") ? 1 : 0,
+    config_netns_cookie: has("netns_cookie") ? 1 : 0,
   };
   object.setReadOnly(Object.fromEntries(Object.entries(values).filter(([name]) => variables.has(name))));
-}
-
-type Convert = NonNullable<ReturnType<typeof converter>>;
-
-/** Values of a struct by its fields, and plain integers as they are. undefined when the two layouts have nothing in common. */
-function convertOf(old: Layout, type: string, size: number): Convert | undefined {
-  if (LAYOUT.structs[type] !== undefined || old.structs[type] !== undefined) return converter(old, LAYOUT, type);
-  return (source, sourceAt, target, targetAt) => target.set(source.subarray(sourceAt, sourceAt + size), targetAt);
-}
-
-interface Copier {
-  readonly from: BpfMap;
-  readonly to: BpfMap;
-  readonly key: Convert;
-  readonly value: Convert;
-  readonly isFlow: boolean;
-  /** Offsets of the old layout's `seen` and `state`. */
-  readonly seen: number | undefined;
-  readonly state: number | undefined;
-}
-
-function copierOf(from: BpfMap, to: BpfMap, old: Layout, name: string): Copier | undefined {
-  const before = old.maps[name];
-  const now = LAYOUT.maps[name];
-  if (before === undefined || now === undefined || before.key !== now.key || before.value !== now.value)
-    return undefined;
-  const key = convertOf(old, now.key, now.keySize);
-  const value = convertOf(old, now.value, now.valueSize);
-  if (key === undefined || value === undefined) return undefined;
-  const isFlow = now.value === FLOW_VALUE;
-  const offset = (field: string): number | undefined =>
-    old.structs[FLOW_VALUE]?.fields.find((one) => one.name === field && one.kind === "u32")?.offset;
-  return { from, to, key, value, isFlow, seen: offset("seen"), state: offset("state") };
-}
-
-/** A flow that is copied on its way from SYN to ACK misses what the old programs see of that: any answer and request will do. */
-function relaxOpening(values: Uint8Array, at: number): void {
-  const view = new DataView(values.buffer, values.byteOffset + at);
-  const state = view.getUint32(FLOW.state, true);
-  view.setUint32(FLOW.state, state | FLOW_STATE_VALUES.STATE_MIDSTREAM, true);
-}
-
-/** Copies every row of one map into its successor, field by field. Returns how many. */
-function copyMap({ from, to, key, value }: Copier, name: string): number {
-  let copied = 0;
-  for (const chunk of from.batches(4096)) {
-    const keys = new Uint8Array(chunk.count * to.keySize);
-    const values = new Uint8Array(chunk.count * to.valueSize);
-    for (let i = 0; i < chunk.count; i++) {
-      key(chunk.keys, i * from.keySize, keys, i * to.keySize);
-      value(chunk.values, i * from.valueSize, values, i * to.valueSize);
-      if (name === "openings") relaxOpening(values, i * to.valueSize);
-    }
-    to.updateBatch(keys, values, chunk.count);
-    copied += chunk.count;
-  }
-  return copied;
-}
-
-/**
- * Copies rows that the successor lacks. Of flows only those that were seen since `since` (jiffies; undefined: all), and that
- * a flow ended is told to the successor's entry, which goes on to be this build's.
- */
-function catchUpMap(
-  { from, to, key, value, isFlow, seen, state }: Copier,
-  name: string,
-  since: number | undefined,
-): void {
-  const ends = FLOW_STATE_VALUES.STATE_FIN_CLIENT | FLOW_STATE_VALUES.STATE_FIN_BACKEND | FLOW_STATE_VALUES.STATE_RESET;
-  const keyBytes = new Uint8Array(to.keySize);
-  const valueBytes = new Uint8Array(to.valueSize);
-  const there = new Uint8Array(to.valueSize);
-  const thereView = new DataView(there.buffer);
-  for (const chunk of from.batches(4096)) {
-    const view = new DataView(chunk.values.buffer, chunk.values.byteOffset, chunk.values.byteLength);
-    for (let i = 0; i < chunk.count; i++) {
-      const at = i * from.valueSize;
-      const ended = isFlow && state !== undefined ? view.getUint32(at + state, true) & ends : 0;
-      // Modular: the low 32 bits of jiffies wrap.
-      const isOld =
-        isFlow && since !== undefined && seen !== undefined && ((view.getUint32(at + seen, true) - since) | 0) < 0;
-      if (isOld && ended === 0) continue;
-      key(chunk.keys, i * from.keySize, keyBytes, 0);
-      valueBytes.fill(0);
-      value(chunk.values, at, valueBytes, 0);
-      if (name === "openings") relaxOpening(valueBytes, 0);
-      if (to.tryUpdate(keyBytes, valueBytes, NOEXIST) === 0 || ended === 0) continue;
-      if (!to.lookupInto(keyBytes, there)) continue;
-      const known = thereView.getUint32(FLOW.state, true);
-      if ((known | ended) === known) continue;
-      thereView.setUint32(FLOW.state, known | ended, true);
-      to.tryUpdate(keyBytes, there, EXIST);
-    }
-  }
-}
-
-/** Rows, slots, backends and the hashes that lead to them: copied whole when their layout did not change. */
-const STATE_MAPS = [
-  "slots",
-  "backends",
-  "rows",
-  "frontends",
-  "met_backends",
-  "addresses",
-  "service_ranges",
-  "settings",
-  "devices",
-  "service_stats",
-];
-
-function copyArray(from: BpfMap, to: BpfMap, old: Layout, name: string): void {
-  const convert = converter(old, LAYOUT, LAYOUT.maps[name]!.value);
-  if (convert === undefined || from.type !== "array") return;
-  const source = new Uint8Array(from.mmap(false));
-  const target = new Uint8Array(to.mmap(true));
-  const count = Math.min(from.maxEntries, to.maxEntries);
-  for (let i = 0; i < count; i++) convert(source, i * from.stride, target, i * to.stride);
-}
-
-interface OldLayout {
-  readonly directory: string;
-  readonly layout: Layout;
-}
-
-/** Does `use` with a map of another layout and its successor, where there are both. */
-function withOldMap(
-  { directory, layout }: OldLayout,
-  maps: ReadonlyMap<string, BpfMap>,
-  name: string,
-  use: (from: BpfMap, to: BpfMap) => void,
-): void {
-  const to = maps.get(name);
-  const path = join(directory, name);
-  if (to === undefined || !existsSync(path) || layout.maps[name]?.type !== LAYOUT.maps[name]?.type) return;
-  const from = openPinnedMap(path, name);
-  try {
-    use(from, to);
-  } finally {
-    from.close();
-  }
-}
-
-function copyLayout(old: OldLayout, maps: ReadonlyMap<string, BpfMap>): number {
-  let flows = 0;
-  for (const name of [...STATE_MAPS, ...FLOW_MAPS]) {
-    withOldMap(old, maps, name, (from, to) => {
-      if (from.type === "array") return copyArray(from, to, old.layout, name);
-      const copier = from.isPerCpu ? undefined : copierOf(from, to, old.layout, name);
-      if (copier === undefined) return;
-      const copied = copyMap(copier, name);
-      if (copier.isFlow) flows += copied;
-    });
-  }
-  return flows;
 }
 
 /** A map that is filled from another layout's holds at least what that one did. */
@@ -475,29 +272,12 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
     }
     releaseFreeMemory();
     const dataplane = createDataplane(programs, maps, { areNew: !adopted && oldLayouts.length === 0 });
+    const copy = createLayoutCopy(oldLayouts, maps, dataplane);
     let copiedFlows = 0;
-    // undefined: nothing was copied by this process.
-    let copiedAt: number | undefined;
-    const now = (): number => readClocks(dataplane).jiffies - 1;
     if (!adopted) {
-      const began = now();
-      for (const old of oldLayouts) copiedFlows += copyLayout(old, maps);
-      copiedAt = began;
+      copiedFlows = copy.copy();
       renameSync(mapsDirectory, finalDirectory);
     }
-    const catchUp = (): void => {
-      if (oldLayouts.length === 0) return;
-      const began = now();
-      for (const old of oldLayouts) {
-        for (const name of FLOW_MAPS) {
-          withOldMap(old, maps, name, (from, to) => {
-            const copier = copierOf(from, to, old.layout, name);
-            if (copier !== undefined) catchUpMap(copier, name, copiedAt);
-          });
-        }
-      }
-      copiedAt = began;
-    };
     let l3: Promise<void> | undefined;
     const loadL3 = async (): Promise<void> => {
       using object = openForLoad("tc");
@@ -513,9 +293,9 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
       copiedFlows,
       keptSizes,
       replacesLayout: oldLayouts.length > 0,
-      catchUp,
+      catchUp: copy.catchUp,
       removeOldLayouts() {
-        catchUp();
+        copy.catchUp();
         for (const { directory } of oldLayouts) removePins(directory);
       },
       loadL3() {

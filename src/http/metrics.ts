@@ -37,6 +37,13 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     read: (_, { healthy }) => one(healthy ? 1 : 0),
   },
   {
+    name: "millrace_bypass",
+    type: "gauge",
+    labels: [],
+    help: "1 while all translation is turned off by `millrace bypass on`, else 0.",
+    read: (_, { bypass }) => one(bypass ? 1 : 0),
+  },
+  {
     name: "millrace_source_synced",
     type: "gauge",
     labels: ["kind"],

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Failure } from "../lib/errors.ts";
+import { patience } from "../lib/patience.ts";
 
 /** Makes the cgroup with those above it. */
 export function makeCgroup(directory: string): void {
@@ -62,7 +63,7 @@ function tryRemove(directory: string): boolean {
 }
 
 /** Kills what is in it and removes it with all below. @throws timeout when something in it does not die. */
-export async function removeCgroup(directory: string, timeoutMs = 10_000): Promise<void> {
+export async function removeCgroup(directory: string, timeoutMs = patience(10_000)): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   for (let waitMs = 1; ; waitMs = Math.min(waitMs * 2, 50)) {
     killCgroup(directory);

@@ -8,6 +8,7 @@ import type { AgentStatus } from "../agent/view.ts";
 import type { Address } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { patience } from "../lib/patience.ts";
 import { lanAddresses, podPrefixes } from "./addressing.ts";
 import { inCgroup, killCgroup, makeCgroup } from "./cgroups.ts";
 import { type LabPaths, namespaceName, namespacePath, nodeDir, nodeSocket } from "./lab-paths.ts";
@@ -166,7 +167,7 @@ export class LabNode {
   /** What the agent says of itself; undefined when it does not answer. */
   async agentStatus(): Promise<AgentStatus | undefined> {
     try {
-      return (await getJson(this.socket, "/api/v1/status", 2000)) as AgentStatus;
+      return (await getJson(this.socket, "/api/v1/status", patience(2000))) as AgentStatus;
     } catch {
       return undefined;
     }

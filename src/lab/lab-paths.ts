@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Failure } from "../lib/errors.ts";
-import { labRunDirectory, labSocketPath } from "../lib/paths.ts";
+import { labPinDirectory, labRunDirectory, labSocketPath } from "../lib/paths.ts";
 
 export interface LabPaths {
   readonly name: string;
@@ -43,7 +43,7 @@ export function labPaths(name: string): LabPaths {
     stateDir: join(runDir, "state"),
     allocatorDir: join(runDir, "allocator"),
     cgroup: join(cgroupRoot(), `millrace-lab-${checked}`),
-    pinDir: `/sys/fs/bpf/millrace-lab-${checked}`,
+    pinDir: labPinDirectory(checked),
   };
 }
 

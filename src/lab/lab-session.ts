@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BackendView, ServiceView } from "../agent/view.ts";
 import { Failure } from "../lib/errors.ts";
+import { patience } from "../lib/patience.ts";
 import type { Notice } from "../model/objects.ts";
 import type { KubernetesObject, PodObject, ServiceObject } from "../standalone/mod.ts";
 import { inCgroup } from "./cgroups.ts";
@@ -138,11 +139,11 @@ export class LabSession {
   }
 
   async agentServices(node: string): Promise<readonly ServiceView[]> {
-    return (await getJson(await this.#socket(node), "/api/v1/services", 5000)) as ServiceView[];
+    return (await getJson(await this.#socket(node), "/api/v1/services", patience(5000))) as ServiceView[];
   }
 
   async agentBackends(node: string): Promise<readonly BackendView[]> {
-    return (await getJson(await this.#socket(node), "/api/v1/backends", 5000)) as BackendView[];
+    return (await getJson(await this.#socket(node), "/api/v1/backends", patience(5000))) as BackendView[];
   }
 
   async #socket(node: string): Promise<string> {
@@ -166,13 +167,13 @@ export class LabSession {
     options: { input?: string; timeoutMs?: number } = {},
   ): Promise<RunResult> {
     const [file, ...args] = await this.command(target, command);
-    return runProgram(file, args, { timeoutMs: 30_000, ...options });
+    return runProgram(file, args, { timeoutMs: patience(30_000), ...options });
   }
 
   /** Asks from inside `target`. @throws internal when the probe itself failed */
   async probe(target: string, question: ProbeOrder): Promise<Probe> {
     const { status, stdout, stderr } = await this.exec(target, probeCommand(JSON.stringify(question)), {
-      timeoutMs: 120_000,
+      timeoutMs: patience(120_000),
     });
     if (status !== 0)
       throw new Failure("internal", target, `could not probe from ${target}: ${stderr.trim() || `status ${status}`}`);

@@ -7,6 +7,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Address, canonicalAddress } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { patience } from "../lib/patience.ts";
 import type { Notice } from "../model/objects.ts";
 import { createCatalogue, type KubernetesObject, objectTitle, readManifests } from "../standalone/mod.ts";
 import { fixedPodAddresses, nextPodAddress, podAddresses } from "./addressing.ts";
@@ -100,8 +101,8 @@ export interface ExecTarget {
   readonly ownResolver: boolean;
 }
 
-const READY_TIMEOUT_MS = 60_000;
-const APPLY_TIMEOUT_MS = 60_000;
+const READY_TIMEOUT_MS = patience(60_000);
+const APPLY_TIMEOUT_MS = patience(60_000);
 /** A pod whose server ended so often is reported, not waited for. */
 const PATIENCE_RESTARTS = 3;
 

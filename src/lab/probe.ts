@@ -6,6 +6,7 @@
 import { createSocket } from "node:dgram";
 import { lookup, promises as resolver } from "node:dns";
 import { connect } from "node:net";
+import { patience } from "../lib/patience.ts";
 
 export interface ProbeOrder {
   readonly via: "tcp" | "udp" | "lookup" | "cname";
@@ -76,7 +77,7 @@ function overUdp(host: string, port: number, timeoutMs: number): Promise<string>
   });
 }
 
-function ask({ via, host, port = 80, path = "/", timeoutMs = 2000 }: ProbeOrder): Promise<string> {
+function ask({ via, host, port = 80, path = "/", timeoutMs = patience(2000) }: ProbeOrder): Promise<string> {
   switch (via) {
     case "tcp":
       return overTcp(host, port, path, timeoutMs);

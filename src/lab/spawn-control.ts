@@ -4,6 +4,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:f
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { Failure } from "../lib/errors.ts";
+import { patience } from "../lib/patience.ts";
 import { inCgroup, makeCgroup } from "./cgroups.ts";
 import { order } from "./control-client.ts";
 import type { LabConfig } from "./lab.ts";
@@ -11,7 +12,7 @@ import { labPaths } from "./lab-paths.ts";
 import { millraceCommand } from "./programs.ts";
 import { labExists } from "./teardown.ts";
 
-const START_TIMEOUT_MS = 15_000;
+const START_TIMEOUT_MS = patience(15_000);
 
 /** @throws conflict when a lab of this name is there, up or left over */
 export async function spawnControl(config: LabConfig): Promise<void> {

@@ -162,8 +162,14 @@ export function parseRange(text: string): AddressRange | undefined {
   return { family, first, last: first + (1n << hostBits) - 1n };
 }
 
+/** An address and how many of its bits are the network's. */
+export interface Prefix {
+  readonly address: Address;
+  readonly length: number;
+}
+
 /** Network address and length of a prefix in CIDR notation (host bits are ignored); undefined when the text is none. */
-export function parsePrefix(text: string): { readonly address: Address; readonly length: number } | undefined {
+export function parsePrefix(text: string): Prefix | undefined {
   const range = text.includes("-") ? undefined : parseRange(text);
   return range === undefined
     ? undefined
@@ -174,6 +180,13 @@ export function rangeContains(range: AddressRange, address: Address): boolean {
   if (familyOf(address) !== range.family) return false;
   const value = addressToBigInt(address);
   return value >= range.first && value <= range.last;
+}
+
+/** `address` is in the network of `prefix`, whose own host bits do not count. */
+export function prefixContains(prefix: Prefix, address: Address): boolean {
+  if (familyOf(prefix.address) !== familyOf(address)) return false;
+  const hostBits = BigInt((familyOf(address) === "IPv4" ? 32 : 128) - prefix.length);
+  return addressToBigInt(prefix.address) >> hostBits === addressToBigInt(address) >> hostBits;
 }
 
 /** Why an address can never be an endpoint or a frontend (RFC 6890 special ranges), or undefined when it can. */

@@ -16,6 +16,11 @@ export function labSocketPath(lab: string, node: string): string {
   return `${labRunDirectory(lab)}/${node}/api.sock`;
 }
 
+/** Directory under which the agents of a lab pin, each in one named after its node. */
+export function labPinDirectory(lab: string): string {
+  return `/sys/fs/bpf/millrace-lab-${lab}`;
+}
+
 /** Program and arguments that start this same Millrace again: `[...selfCommand(), "run", "--read-only"]`. */
 export function selfCommand(): readonly [node: string, main: string] {
   // The build puts the bundle's name of main here.

@@ -3,7 +3,8 @@
 import { Failure } from "../lib/errors.ts";
 import { EEXIST, EINVAL, ENOENT, kernelError } from "./errno.ts";
 import type { Direction } from "./link.ts";
-import { lastErrno, native, withMessages } from "./native.ts";
+import { native, withMessages } from "./native.ts";
+import { askNetlink, findAttribute, NETLINK_ROUTE, NLM_F_ECHO, textOf } from "./netlink.ts";
 import type { BpfProgram } from "./program.ts";
 
 /** A filter's place; both numbers at least 1. Lower priorities run first. */
@@ -117,67 +118,23 @@ export function queryClsact(ifindex: number, direction: Direction, place: Filter
   return new DataView(options.buffer).getUint32(16, true);
 }
 
-const AF_NETLINK = 16;
-const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 const RTM_GETQDISC = 38;
 const RTM_NEWQDISC = 36;
-const NLMSG_ERROR = 2;
-// ECHO, because the answer goes only to the multicast group otherwise; ACK, because a device without the qdisc gives no other.
-const NLM_F_REQUEST_ACK_ECHO = 1 | 4 | 8;
+const TCMSG = 20;
 const TC_H_INGRESS = 0xfffffff1;
 const TCA_KIND = 1;
 
 /** Kind of the qdisc at a device's ingress place ("clsact", "ingress"), undefined when there is none. */
 export function ingressQdisc(ifindex: number): string | undefined {
-  const calls = native();
   const subject = `the ingress qdisc of device ${ifindex}`;
-  const socket = calls.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0);
-  if (socket < 0) throw kernelError("ask for", subject, lastErrno());
-  try {
-    const request = new Uint8Array(36);
-    const view = new DataView(request.buffer);
-    view.setUint32(0, request.length, true);
-    view.setUint16(4, RTM_GETQDISC, true);
-    view.setUint16(6, NLM_F_REQUEST_ACK_ECHO, true);
-    view.setUint32(8, 1, true);
-    view.setInt32(20, ifindex, true);
-    view.setUint32(28, TC_H_INGRESS, true);
-    if (calls.send(socket, request, request.length, 0) < 0) throw kernelError("ask for", subject, lastErrno());
-    const answer = new Uint8Array(8192);
-    let kind: string | undefined;
-    for (;;) {
-      const length = calls.recv(socket, answer, answer.length, 0);
-      if (length < 0) throw kernelError("ask for", subject, lastErrno());
-      for (let at = 0; at + 16 <= length; ) {
-        const message = new DataView(
-          answer.buffer,
-          at,
-          Math.min(new DataView(answer.buffer).getUint32(at, true), length - at),
-        );
-        const type = message.getUint16(4, true);
-        if (type === RTM_NEWQDISC) kind = qdiscKind(message);
-        if (type === NLMSG_ERROR) {
-          const errno = -message.getInt32(16, true);
-          if (errno === 0 || errno === ENOENT) return kind;
-          throw kernelError("ask for", subject, errno);
-        }
-        at += (message.byteLength + 3) & ~3;
-      }
-    }
-  } finally {
-    calls.close(socket);
-  }
-}
-
-function qdiscKind(message: DataView): string | undefined {
-  // nlmsghdr (16) and tcmsg (20), then attributes.
-  for (let at = 36; at + 4 <= message.byteLength; ) {
-    const length = message.getUint16(at, true);
-    if (length < 4) break;
-    if (message.getUint16(at + 2, true) === TCA_KIND) {
-      return Buffer.from(message.buffer, message.byteOffset + at + 4, length - 5).toString("latin1");
-    }
-    at += (length + 3) & ~3;
-  }
-  return undefined;
+  const question = new Uint8Array(TCMSG);
+  const view = new DataView(question.buffer);
+  view.setInt32(4, ifindex, true);
+  view.setUint32(12, TC_H_INGRESS, true);
+  // ECHO, because the answer goes only to the multicast group otherwise.
+  const { errno, messages } = askNetlink(NETLINK_ROUTE, RTM_GETQDISC, question, subject, NLM_F_ECHO);
+  if (errno !== 0 && errno !== ENOENT) throw kernelError("ask for", subject, errno);
+  const found = messages.findLast(({ type }) => type === RTM_NEWQDISC);
+  const kind = found && findAttribute(found.payload, TCMSG, TCA_KIND);
+  return kind && textOf(kind);
 }

@@ -3,6 +3,7 @@
 /** Commands of bpf(2). */
 export const Command = {
   progQuery: 16,
+  btfGetFdById: 19,
   objGetInfoByFd: 15,
   progTestRun: 10,
   linkCreate: 28,

@@ -1,10 +1,23 @@
 // What this kernel can do, found by trying: small programs, maps and calls that are thrown away. Never looks at a version.
 import { UnsupportedError } from "../lib/errors.ts";
-import { ATTACH_TYPES, Command, MAP_TYPES, MapFlag, PROGRAM_TYPES, type ProgramType, XdpFlag } from "./constants.ts";
+import { ATTACH_TYPES, Command, MAP_TYPES, MapFlag, XdpFlag } from "./constants.ts";
 import { EBADF, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, kernelError } from "./errno.ts";
 import { createLink } from "./link.ts";
 import { addressOf, bpfCall, lastErrno, native, PAGE_SIZE } from "./native.ts";
+import { netdevFamily } from "./network.ts";
 import { queryMembarrier } from "./system.ts";
+import {
+  addImmediate,
+  call,
+  exit,
+  HELPER,
+  type Instruction,
+  loadTiny,
+  moveImmediate,
+  moveRegister,
+  storeDouble,
+  type Tiny,
+} from "./tiny-program.ts";
 import { FEATURES, type FeatureName, isWithout } from "./without.ts";
 
 export interface Feature {
@@ -25,7 +38,9 @@ export function feature(name: FeatureName): Feature {
     found = PROBES[name]();
     probed.set(name, found);
   }
-  const overridden = found && isWithout(name);
+  // Asked in any case: it notices names that are no feature.
+  const without = isWithout(name);
+  const overridden = found && without;
   return { name, available: found && !overridden, since: FEATURES[name], overridden };
 }
 
@@ -50,58 +65,6 @@ export function resetFeatures(): void {
   probed.clear();
 }
 
-// Instructions, 8 bytes each: opcode, registers (source << 4 | destination), offset, immediate.
-type Instruction = readonly [opcode: number, registers: number, offset: number, immediate: number];
-const moveImmediate = (register: number, value: number): Instruction => [0xb7, register, 0, value];
-const moveRegister = (to: number, from: number): Instruction => [0xbf, (from << 4) | to, 0, 0];
-const addImmediate = (register: number, value: number): Instruction => [0x07, register, 0, value];
-const storeDouble = (register: number, offset: number, value: number): Instruction => [0x7a, register, offset, value];
-const call = (helper: number): Instruction => [0x85, 0, 0, helper];
-const exit: Instruction = [0x95, 0, 0, 0];
-
-const HELPER = {
-  l4CsumReplace: 11,
-  fibLookup: 69,
-  getNetnsCookie: 122,
-  ktimeGetBootNs: 125,
-  checkMtu: 163,
-  setRetval: 187,
-} as const;
-
-function assemble(instructions: readonly Instruction[]): Uint8Array {
-  const bytes = new Uint8Array(instructions.length * 8);
-  const view = new DataView(bytes.buffer);
-  instructions.forEach(([opcode, registers, offset, immediate], i) => {
-    view.setUint8(i * 8, opcode);
-    view.setUint8(i * 8 + 1, registers);
-    view.setInt16(i * 8 + 2, offset, true);
-    view.setInt32(i * 8 + 4, immediate, true);
-  });
-  return bytes;
-}
-
-interface Tiny {
-  readonly type: ProgramType;
-  readonly attachType?: number;
-  readonly flags?: number;
-  readonly instructions: readonly Instruction[];
-}
-
-/** The verifier gives up with EAGAIN when a signal is pending, and children end all the time. */
-const LOAD_ATTEMPTS = 100;
-
-/** Descriptor of a small program, or -errno. */
-function load(tiny: Tiny): number {
-  const options = new Uint8Array(104);
-  const view = new DataView(options.buffer);
-  view.setBigUint64(0, 104n, true);
-  view.setInt32(8, LOAD_ATTEMPTS, true);
-  view.setUint32(12, tiny.attachType ?? 0, true);
-  view.setUint32(20, tiny.flags ?? 0, true);
-  const bytes = assemble(tiny.instructions);
-  return native().progLoad(PROGRAM_TYPES[tiny.type], "probe", "GPL", bytes, tiny.instructions.length, options);
-}
-
 function closed(fd: number): void {
   native().close(fd);
 }
@@ -111,7 +74,7 @@ function refuseUnprivileged(name: string, errno: number): void {
 }
 
 function loads(name: string, tiny: Tiny): boolean {
-  const fd = load(tiny);
+  const fd = loadTiny(tiny);
   if (fd >= 0) closed(fd);
   else refuseUnprivileged(name, -fd);
   return fd >= 0;
@@ -119,7 +82,7 @@ function loads(name: string, tiny: Tiny): boolean {
 
 /** Runs `body` with a loaded program that must load on every kernel we support. */
 function withProgram<T>(name: string, tiny: Tiny, body: (fd: number) => T): T {
-  const fd = load(tiny);
+  const fd = loadTiny(tiny);
   if (fd < 0) throw kernelError("probe the kernel for", name, -fd);
   try {
     return body(fd);
@@ -302,4 +265,6 @@ const PROBES: Readonly<Record<FeatureName, () => boolean>> = {
 
   // The query (command 0) answers with a mask of commands; GLOBAL is absent from it with nohz_full.
   membarrier: () => (queryMembarrier() & 1) !== 0,
+
+  xdp_features: () => netdevFamily() !== undefined,
 };

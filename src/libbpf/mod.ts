@@ -6,6 +6,7 @@ export * from "./constants.ts";
 export { isPinned, unpin } from "./descriptor.ts";
 export { errnoName, errnoOf } from "./errno.ts";
 export { type Feature, feature, features, hasFeature, requireFeature, resetFeatures } from "./features.ts";
+export { readMapBtf } from "./kernel-btf.ts";
 export {
   attachCgroup,
   attachTcx,
@@ -29,9 +30,12 @@ export {
   possibleCpus,
   type Rows,
 } from "./map.ts";
-export { BpfObject, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
+export { netnsCookie } from "./netns-cookie.ts";
+export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
+export { netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
 export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
+export { type ProgramFunction, parseStatistics, type VerifierStatistics } from "./statistics.ts";
 export {
   clockBoottimeNs,
   createWakeup,
@@ -42,7 +46,6 @@ export {
   membarrierGlobal,
   membarrierGlobalAsync,
   mountBpffs,
-  netnsCookie,
   pollReadable,
   releaseFreeMemory,
   releaseProgramPages,

@@ -59,6 +59,9 @@ function bind() {
     socket: c<(family: number, type: number, protocol: number) => number>(
       "int socket(int family, int type, int protocol)",
     ),
+    connect: c<(fd: number, address: Uint8Array, length: number) => number>(
+      "int connect(int fd, const void *address, unsigned int length)",
+    ),
     send: c<(fd: number, buffer: Bytes, length: number, flags: number) => number>(
       "int64_t send(int fd, const void *buffer, size_t length, int flags)",
     ),
@@ -145,6 +148,9 @@ function bind() {
     programFlags: b<(program: Handle) => number>("uint32_t bpf_program__flags(void *program)"),
     programSetLogBuf: b<(program: Handle, buffer: Pointer | null, size: number) => number>(
       "int bpf_program__set_log_buf(void *program, void *buffer, size_t size)",
+    ),
+    programSetLogLevel: b<(program: Handle, level: number) => number>(
+      "int bpf_program__set_log_level(void *program, uint32_t level)",
     ),
 
     // libbpf: maps, programs, pins

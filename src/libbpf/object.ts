@@ -6,8 +6,14 @@ import { kernelError } from "./errno.ts";
 import { BpfMap } from "./map.ts";
 import { addressOf, detach, lastErrno, memoryAt, native, type Pointer, withMessages } from "./native.ts";
 import { BpfProgram } from "./program.ts";
+import { LOG_STATISTICS, parseStatistics, type VerifierStatistics } from "./statistics.ts";
 
 export type ReadOnlyValue = number | bigint | boolean | Uint8Array;
+
+export interface ObjectLoadOptions {
+  /** The verifier tells what it measured: statistics(). A refusal then comes with its last words alone. @default false */
+  readonly statistics?: boolean;
+}
 
 /** Size of one program's verifier log: what kernels before 5.2 take at most. Only what the kernel writes becomes memory. */
 const LOG_SIZE = 0xffffff;
@@ -42,6 +48,7 @@ export class BpfObject implements Disposable {
   readonly name: string;
   readonly #maps = new Map<string, BpfMap>();
   readonly #programs = new Map<string, BpfProgram>();
+  readonly #statistics = new Map<string, VerifierStatistics>();
   #handle: Pointer | undefined;
   #loaded = false;
   #btf: Btf | undefined;
@@ -219,12 +226,18 @@ export class BpfObject implements Disposable {
    * Makes the maps and loads the programs. Throws VerifierError with the last useful lines when a program is refused, else
    * KernelError. After a failure the object can only be closed.
    */
-  load(): void {
-    using logs = this.#prepareLoad();
+  load(options: ObjectLoadOptions = {}): void {
+    using logs = this.#prepareLoad(options.statistics ? LOG_STATISTICS : 0);
     withMessages((messages) => {
       const result = native().objectLoad(this.#open());
       if (result < 0) throw logs.failure(result, messages.join("; "));
     });
+    if (options.statistics) logs.keepStatistics();
+  }
+
+  /** What the verifier measured of a program; undefined when it was not loaded with `statistics`. */
+  statistics(program: string): VerifierStatistics | undefined {
+    return this.#statistics.get(program);
   }
 
   /**
@@ -232,7 +245,7 @@ export class BpfObject implements Disposable {
    * What libbpf has to say beside the kernel's error is not caught. The object must not be used before it ends.
    */
   async loadAsync(): Promise<void> {
-    using logs = this.#prepareLoad();
+    using logs = this.#prepareLoad(0);
     const result = await new Promise<number>((resolve, reject) => {
       native().objectLoad.async(this.#open(), (error, value) =>
         error === null || error === undefined ? resolve(value) : reject(error as Error),
@@ -242,7 +255,9 @@ export class BpfObject implements Disposable {
   }
 
   /** Gives every program that will be loaded a log of its own. The caller disposes of them after the load. */
-  #prepareLoad(): Disposable & { failure(result: number, messages: string): Error } {
+  #prepareLoad(
+    logLevel: number,
+  ): Disposable & { failure(result: number, messages: string): Error; keepStatistics(): void } {
     this.#unloaded("load the programs");
     this.#loaded = true;
     const calls = native();
@@ -263,8 +278,15 @@ export class BpfObject implements Disposable {
       }
       logs.push({ program, log });
       calls.programSetLogBuf(program, log, LOG_SIZE);
+      calls.programSetLogLevel(program, logLevel);
     }
     return {
+      keepStatistics: () => {
+        for (const { program, log } of logs) {
+          const found = parseStatistics(readText(log, LOG_SIZE));
+          if (found !== undefined) this.#statistics.set(calls.programName(program), found);
+        }
+      },
       failure: (result, messages) => {
         for (const { program, log } of logs) {
           const text = readText(log, LOG_SIZE);

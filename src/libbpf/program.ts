@@ -4,6 +4,7 @@ import { Command, nameOf, PROGRAM_TYPES, type ProgramType } from "./constants.ts
 import { closeDescriptor, duplicateDescriptor, fixedText, infoOf, openPinned, pinDescriptor } from "./descriptor.ts";
 import { EINTR, kernelError } from "./errno.ts";
 import { addressOf, bpfCall } from "./native.ts";
+import { functionsOf, type ProgramFunction } from "./statistics.ts";
 
 export interface TestRun {
   /** The packet; programs of cgroup hooks take none. */
@@ -108,6 +109,11 @@ export class BpfProgram implements Disposable {
       data: dataOut.subarray(0, Math.min(view.getUint32(12, true), dataOut.length)),
       context: contextOut.subarray(0, Math.min(view.getUint32(44, true), contextOut.length)),
     };
+  }
+
+  /** Its functions as the kernel runs them, the program's own first. Empty without BTF. Throws KernelError. */
+  functions(): ProgramFunction[] {
+    return functionsOf(this.fd, this.name);
   }
 
   pin(path: string): void {

@@ -5,7 +5,7 @@ import nodePath from "node:path";
 import { EAGAIN, EINTR, kernelError } from "./errno.ts";
 import { createMap } from "./map.ts";
 import { lastErrno, native } from "./native.ts";
-import { isWithout, requireNotOverridden } from "./without.ts";
+import { isWithout } from "./without.ts";
 
 const SYS_MEMBARRIER = process.arch === "arm64" ? 283 : 324;
 const MEMBARRIER_GLOBAL = 1;
@@ -71,27 +71,6 @@ export function releaseProgramPages(): number {
     if (native().madvise(start, Number(end - start), MADV_DONTNEED) === 0) released += kilobytes("Rss") * 1024;
   }
   return released;
-}
-
-const AF_INET = 2;
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
-const SOL_SOCKET = 1;
-const SO_NETNS_COOKIE = 71;
-
-/** The cookie of the calling thread's network namespace, as bpf_get_netns_cookie has it. Throws KernelError (ENOPROTOOPT before Linux 5.14) or UnsupportedError. */
-export function netnsCookie(): bigint {
-  requireNotOverridden("netns_cookie_option");
-  const socket = native().socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0);
-  if (socket < 0) throw kernelError("open", "a socket", lastErrno());
-  try {
-    const cookie = new BigUint64Array(1);
-    if (native().getsockopt(socket, SOL_SOCKET, SO_NETNS_COOKIE, cookie, new Uint32Array([8])) < 0) {
-      throw kernelError("read", "the network namespace's cookie", lastErrno());
-    }
-    return cookie[0] as bigint;
-  } finally {
-    native().close(socket);
-  }
 }
 
 const BPF_FS_MAGIC = 0xcafe4a11;

@@ -10,7 +10,7 @@ export const FEATURES = {
   set_retval: "5.18",
   /** bpf_get_netns_cookie in socket address programs. */
   netns_cookie: "5.7",
-  /** SO_NETNS_COOKIE for the agent's own namespace. */
+  /** SO_NETNS_COOKIE for the agent's own namespace; without it a socket program tells. */
   netns_cookie_option: "5.14",
   /** XDP programs that take frames of several buffers. */
   xdp_frags: "5.18",
@@ -33,6 +33,8 @@ export const FEATURES = {
   ktime_boot: "5.8",
   /** membarrier(MEMBARRIER_CMD_GLOBAL), which a kernel with nohz_full refuses. */
   membarrier: "4.3",
+  /** Generic netlink tells which XDP actions a device has. */
+  xdp_features: "6.3",
 } as const;
 
 export type FeatureName = keyof typeof FEATURES;

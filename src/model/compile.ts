@@ -16,6 +16,8 @@ import type { TrafficPolicy } from "./windows.ts";
 export interface Surroundings extends EndpointSurroundings {
   /** An InternalIP of any node. */
   isNodeAddress(address: Address): boolean;
+  /** A device of this node has it. */
+  isDeviceAddress(address: Address): boolean;
 }
 
 export interface FrontendSpec {
@@ -73,11 +75,16 @@ interface WantedAddress extends AddressClaim {
   readonly refusal: string | undefined;
 }
 
+/** Which part of a node has an address, undefined when none has. */
+function heldBy(address: Address, around: Surroundings): string | undefined {
+  if (around.isNodeAddress(address)) return "the address of a node";
+  return around.isDeviceAddress(address) ? "the address of a device of this node" : undefined;
+}
+
 function wantedAddresses(service: Service, around: Surroundings): WantedAddress[] {
   const wanted: WantedAddress[] = [];
   for (const [i, address] of service.clusterIPs.entries()) {
-    const reason = specialReason(address);
-    const refusal = reason ?? (around.isNodeAddress(address) ? "the address of a node" : undefined);
+    const refusal = specialReason(address) ?? heldBy(address, around);
     wanted.push({ kind: "cluster-ip", address, refuse: true, field: `spec.clusterIPs[${i}]`, refusal });
   }
   if (service.type !== "LoadBalancer") return wanted;
@@ -85,7 +92,7 @@ function wantedAddresses(service: Service, around: Surroundings): WantedAddress[
     const { address } = ingress;
     if (ingress.ipMode === "Proxy" || wanted.some((other) => other.address === address)) continue;
     const field = `status.loadBalancer.ingress[${i}].ip`;
-    const refuse = ingress.fromPool && !around.isNodeAddress(address);
+    const refuse = ingress.fromPool && heldBy(address, around) === undefined;
     const strange = service.clusterIPs.every((own) => familyOf(own) !== familyOf(address));
     const refusal = specialReason(address) ?? (strange ? "of a family that the Service does not have" : undefined);
     wanted.push({ kind: "load-balancer", address, refuse, field, refusal });
@@ -242,7 +249,9 @@ function hostPortClaim(hostPort: HostPort, around: Surroundings): PortClaim | un
   const family = familyOf(podAddress);
   const everywhere = hostAddress === "" || hostAddress === "0.0.0.0" || hostAddress === "::";
   if (hostAddress !== "" && familyOf(hostAddress) !== family) return undefined;
-  if (!everywhere && (specialReason(hostAddress) !== undefined || around.isServiceAddress(hostAddress)))
+  // Another node's address is asked from here as any other: what it serves is its own business.
+  const isPeer = around.isNodeAddress(hostAddress) && !around.isOwnAddress(hostAddress);
+  if (!everywhere && (isPeer || specialReason(hostAddress) !== undefined || around.isServiceAddress(hostAddress)))
     return undefined;
   return { kind: "host-port", address: everywhere ? everyAddress(family) : hostAddress, port, protocol };
 }

@@ -1,7 +1,8 @@
 // The model: objects in, operations out. It knows which owners (Services, pods with host ports) a change concerns and
 // recompiles those. No clock, socket, logger or map: whoever holds it applies what plan() says, or adopts again.
-import { type Address, parsePrefix } from "../lib/address.ts";
+import type { Address, Prefix } from "../lib/address.ts";
 import { Multimap } from "../lib/multimap.ts";
+import { createAddressBook, rangeNotices } from "./address-book.ts";
 import { createAddressClaims, type OwnerKey } from "./address-claims.ts";
 import { createAddressUsers } from "./address-users.ts";
 import { adoptTables } from "./adopt.ts";
@@ -25,9 +26,8 @@ import type {
   ObjectEvent,
   ObjectKey,
   Service,
-  ServiceCIDR,
 } from "./objects.ts";
-import type { AddressRoles, Capacity, KernelState, Operation, PrefixRange } from "./operations.ts";
+import type { Capacity, KernelState, Operation, PrefixRange } from "./operations.ts";
 import { applyPort, beginRound, dropBroken, endRound, type FullTable, type Round, removeGroup } from "./plan.ts";
 import { type ServicePortView, viewOf } from "./service-port-view.ts";
 import { createTables, type Group } from "./tables.ts";
@@ -62,6 +62,8 @@ export interface Model {
   adopt(state: KernelState): void;
   /** Enters changes of objects. Cheap: the work is plan()'s. */
   update(events: readonly ObjectEvent[]): void;
+  /** The addresses of this node's devices and their networks: nothing in them is a Service's to take. Cheap when they are the same. */
+  setNetworks(held: readonly Prefix[]): void;
   /** Something changed since the last plan(). */
   isDirty(): boolean;
   /**
@@ -109,42 +111,37 @@ export function createModel(config: ModelConfig): Model {
   const hostPorts = new Map<OwnerKey, readonly HostPort[]>();
   const pools = new Map<ObjectKey, AddressPool>();
   const l2Advertisements = new Map<ObjectKey, L2Advertisement>();
-  /** How many nodes have an InternalIP. */
-  const nodeAddresses = new Map<Address, number>();
-  let ownAddresses: ReadonlySet<Address> = new Set();
+  const book = createAddressBook(config.serviceRanges);
   /** Who has an address as an endpoint or wants it as host address: owners. */
   const users = createAddressUsers();
   /** Addresses that became a Service's or a node's, or ceased to be, whose users have not been found yet. */
   const touched = new Set<Address>();
-  const serviceCIDRs = new Map<string, ServiceCIDR>();
 
   /** To be compiled anew. */
   const dirty = new Set<OwnerKey>();
   /** Of these also the claims may be others. */
   const unclaimed = new Set<OwnerKey>();
-  const dirtyAddresses = new Set<Address>();
   /** Owners that did not fit into a table; tried again when something was freed. */
   const starved = new Set<OwnerKey>();
   const owners = new Map<OwnerKey, OwnerState>();
   const withHealthCheck = new Set<ObjectKey>();
   let tables = createTables(config.capacity);
-  /** The ranges in force may differ from those that are asked for. */
-  let rangesChanged = true;
   /** The plan that follows an adoption, or the first one, is complete. */
   let settled = false;
 
   const claims = createAddressClaims({
     onRival: (owner) => dirty.add(owner),
     onAddress: (address) => {
-      dirtyAddresses.add(address);
+      book.touch(address);
       touched.add(address);
     },
   });
   const around: Surroundings = {
     nodeName: config.nodeName,
-    isOwnAddress: (address) => ownAddresses.has(address),
-    isNodeAddress: (address) => nodeAddresses.has(address),
-    isServiceAddress: (address) => claims.isClaimed(address) && !nodeAddresses.has(address),
+    isOwnAddress: book.isOwn,
+    isNodeAddress: book.isNode,
+    isDeviceAddress: book.isOnDevice,
+    isServiceAddress: (address) => claims.isClaimed(address) && !book.isNode(address),
   };
 
   function touch(owner: OwnerKey): void {
@@ -208,24 +205,17 @@ export function createModel(config: ModelConfig): Model {
     if (next === undefined) nodes.delete(name);
     else nodes.set(name, next);
     if (old.length === now.length && old.every((address, i) => address === now[i])) return;
-    for (const address of now) nodeAddresses.set(address, (nodeAddresses.get(address) ?? 0) + 1);
-    for (const address of old) {
-      const left = nodeAddresses.get(address)! - 1;
-      if (left === 0) nodeAddresses.delete(address);
-      else nodeAddresses.set(address, left);
-    }
-    // A Service that was refused a node's address does not claim it: it is found by looking, as nodes seldom change.
-    const changed = new Set([...old, ...now]);
-    for (const address of changed) {
-      dirtyAddresses.add(address);
-      touched.add(address);
-    }
+    touchHolders(book.updateNode(name === config.nodeName, old, now));
+  }
+
+  /** A Service that was refused a node's address does not claim it: it is found by looking, as nodes seldom change. */
+  function touchHolders(changed: ReadonlySet<Address>): void {
+    if (changed.size === 0) return;
+    for (const address of changed) touched.add(address);
     for (const [key, service] of services) {
       const wanted = [...service.clusterIPs, ...service.loadBalancerAddresses.map((ingress) => ingress.address)];
       if (wanted.some((address) => changed.has(address))) touch(key);
     }
-    if (name !== config.nodeName) return;
-    ownAddresses = new Set(now);
   }
 
   function updateOne(event: ObjectEvent): void {
@@ -247,8 +237,7 @@ export function createModel(config: ModelConfig): Model {
         updateNode(event.key, event.object);
         break;
       case "ServiceCIDR":
-        replace(serviceCIDRs, event.key, event.object);
-        rangesChanged = true;
+        book.updateServiceCIDR(event.key, event.object);
         break;
       case "AddressPool":
         replace(pools, event.key, event.object);
@@ -359,35 +348,6 @@ export function createModel(config: ModelConfig): Model {
     }
   }
 
-  /** Roles of so many addresses at most. */
-  function planAddresses(limit: number): { puts: Operation[]; drops: Operation[] } {
-    const puts: Operation[] = [];
-    const drops: Operation[] = [];
-    let left = limit;
-    for (const address of dirtyAddresses) {
-      if (left-- <= 0) break;
-      dirtyAddresses.delete(address);
-      const has = tables.addresses.get(address);
-      const roles: AddressRoles = { node: ownAddresses.has(address), refuse: claims.refuses(address) };
-      if (roles.node || roles.refuse) {
-        if (has?.node === roles.node && has.refuse === roles.refuse) continue;
-        puts.push({ op: "put-address", address, roles });
-        tables.addresses.set(address, roles);
-      } else if (has !== undefined) {
-        drops.push({ op: "drop-address", address });
-        tables.addresses.delete(address);
-      }
-    }
-    return { puts, drops };
-  }
-
-  /** Those of the ServiceCIDR objects, oldest name first; without any, those of the configuration. */
-  function serviceRanges(): readonly PrefixRange[] {
-    if (serviceCIDRs.size === 0) return config.serviceRanges;
-    const texts = new Set([...serviceCIDRs.keys()].sort().flatMap((key) => serviceCIDRs.get(key)!.cidrs));
-    return [...texts].flatMap((text) => parsePrefix(text) ?? []);
-  }
-
   /** About how much work an owner is: itself, and the endpoints that it has. */
   function weightOf(owner: OwnerKey): number {
     let weight = 1;
@@ -407,13 +367,13 @@ export function createModel(config: ModelConfig): Model {
     }
     // Addresses come last: a port is refused where its frontend is still to come. What nobody claimed after an adoption
     // is known only now.
-    const { puts, drops } = dirty.size === 0 ? planAddresses(limit * ADDRESSES_PER_OWNER) : { puts: [], drops: [] };
-    const complete = dirty.size === 0 && dirtyAddresses.size === 0;
+    const { puts, drops } =
+      dirty.size === 0
+        ? book.plan(limit * ADDRESSES_PER_OWNER, tables.addresses, claims.refuses)
+        : { puts: [], drops: [] };
+    const complete = dirty.size === 0 && book.dirtyCount() === 0;
     const finish = complete && !settled;
-    if (finish || (complete && rangesChanged)) {
-      puts.push({ op: "set-service-ranges", ranges: serviceRanges() });
-      rangesChanged = false;
-    }
+    if (finish || (complete && book.rangesChanged())) puts.push(book.takeRanges());
     if (complete) settled = true;
     const operations: Operation[] = [];
     for (let first = true; first || todo.length > 0; first = false) {
@@ -443,24 +403,24 @@ export function createModel(config: ModelConfig): Model {
       for (const key of services.keys()) touch(key);
       for (const key of hostPorts.keys()) touch(key);
       for (const key of owners.keys()) touch(key);
-      rangesChanged = true;
-      for (const address of tables.addresses.keys()) dirtyAddresses.add(address);
-      for (const address of ownAddresses) dirtyAddresses.add(address);
+      book.reset(tables.addresses.keys());
       for (const service of services.values()) {
-        for (const address of service.clusterIPs) dirtyAddresses.add(address);
-        for (const ingress of service.loadBalancerAddresses) dirtyAddresses.add(ingress.address);
+        for (const address of service.clusterIPs) book.touch(address);
+        for (const ingress of service.loadBalancerAddresses) book.touch(ingress.address);
       }
     },
     update(events) {
       for (const event of events) updateOne(event);
     },
-    isDirty: () => dirty.size > 0 || dirtyAddresses.size > 0 || touched.size > 0 || rangesChanged || !settled,
+    setNetworks(held) {
+      touchHolders(book.setNetworks(held));
+    },
+    isDirty: () => dirty.size > 0 || book.dirtyCount() > 0 || touched.size > 0 || book.rangesChanged() || !settled,
     plan,
     notices() {
       const notices: Notice[] = [];
       for (const owner of owners.values()) for (const notice of owner.notices) notices.push(notice);
-      const beyond = serviceRanges().slice(config.capacity.serviceRanges);
-      if (beyond.length > 0) notices.push(tooManyRanges(beyond, config.capacity.serviceRanges));
+      notices.push(...rangeNotices(book.ranges(), config.capacity.serviceRanges));
       return notices;
     },
     *servicePorts() {
@@ -494,18 +454,6 @@ export function createModel(config: ModelConfig): Model {
       services: tables.services.used,
       frontends: tables.frontends.size,
     }),
-  };
-}
-
-function tooManyRanges(beyond: readonly PrefixRange[], most: number): Notice {
-  const texts = beyond.map(({ address, length }) => `${address}/${length}`).join(", ");
-  return {
-    object: "ServiceCIDR",
-    file: "",
-    field: "spec.cidrs",
-    reason: "too-many-service-ranges",
-    message: `could not keep more than ${most} ranges of cluster addresses: addresses of ${texts} that no Service has are not dropped`,
-    severity: "warning",
   };
 }
 

@@ -71,12 +71,16 @@ export interface AddressRoles {
   readonly node: boolean;
   /** A port nobody defined is refused and echo is answered here: ClusterIPs, and LoadBalancer addresses from our pools. */
   readonly refuse: boolean;
+  /** Another node's, or, in a Service range, of a device of this one: never refused, and no free Service address. */
+  readonly peer: boolean;
 }
 
-/** `address` and `destination` ranges of Services, for dropping free addresses of a known Service CIDR. */
+/** A range of Services, for dropping free addresses of a known Service CIDR. */
 export interface PrefixRange {
   readonly address: Address;
   readonly length: number;
+  /** A network of this node in or around such a range: its addresses are nobody's to drop. Comes before the ranges of Services. */
+  readonly exempt?: boolean;
 }
 
 export type Operation =
@@ -138,6 +142,6 @@ export interface Capacity {
   readonly slots: number;
   readonly backends: number;
   readonly services: number;
-  /** Ranges of cluster addresses. */
+  /** Ranges of cluster addresses, and those exempt from them. */
   readonly serviceRanges: number;
 }

@@ -46,10 +46,12 @@ function bench() {
         lower: "",
         kind: "",
         linkType: "ether",
+        farEnd: undefined,
         addresses: [{ address: "192.168.122.11", length: 24 }],
       },
     ],
     routes: [],
+    routesBySource: false,
   };
   const roles = new Map<number, "uplink" | "pod">([[2, "uplink"]]);
   const capacity = { frontends: 64, rows: 64, slots: 64, backends: 64, services: 64, serviceRanges: 8 };

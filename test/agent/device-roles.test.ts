@@ -1,13 +1,16 @@
 import { describe, expect, it } from "vitest";
 import {
+  acceptedMac,
   defaultRouteAddresses,
   deviceForAddress,
   deviceRoles,
+  heldNetworks,
   isXdpDevice,
+  podAddresses,
   snatSources,
   tunnelOfRoutes,
 } from "../../src/agent/device-roles.ts";
-import type { Device, Network, Route } from "../../src/agent/network.ts";
+import type { Device, Links, Route } from "../../src/agent/network.ts";
 
 let nextIndex = 1;
 function device(name: string, given: Partial<Device> = {}): Device {
@@ -23,6 +26,7 @@ function device(name: string, given: Partial<Device> = {}): Device {
     kind: "",
     linkType: "ether",
     addresses: [],
+    farEnd: undefined,
     ...given,
   };
 }
@@ -159,7 +163,7 @@ describe("isXdpDevice", () => {
 });
 
 describe("snatSources", () => {
-  const network = (devices: readonly Device[], routes: readonly Route[] = []): Network => ({ devices, routes });
+  const network = (devices: readonly Device[], routes: readonly Route[] = []): Links => ({ devices, routes });
   it("is the node's own address on a device that has it, whatever else it has", () => {
     const both = device("eth0", { addresses: at("10.9.9.9/24", "192.168.122.11/24", "fd00::11/64") });
     expect(snatSources(both, network([both]), ["192.168.122.11", "fd00::11"])).toEqual({
@@ -184,7 +188,7 @@ describe("snatSources", () => {
 describe("deviceForAddress", () => {
   const lan = device("eth0", { addresses: at("192.168.122.11/24", "10.1.0.1/8") });
   const narrow = device("eth1", { addresses: at("10.20.0.1/16") });
-  const network: Network = { devices: [lan, narrow], routes: [{ ...DEFAULT, device: "eth1" }] };
+  const network: Links = { devices: [lan, narrow], routes: [{ ...DEFAULT, device: "eth1" }] };
   const roles = new Map([
     [lan.ifindex, "uplink" as const],
     [narrow.ifindex, "uplink" as const],
@@ -232,5 +236,47 @@ describe("the tunnel of routes with an encapsulation of their own", () => {
       ifindex,
       problem: expect.stringMatching(problem),
     });
+  });
+});
+
+describe("what frames for this machine are addressed to", () => {
+  const mac = (last: number): Uint8Array => Uint8Array.from([2, 0, 0, 0, 0, last]);
+  const bridge = device("cni0", { kind: "bridge", mac: mac(1) });
+  const bond = device("bond0", { kind: "bond", mac: mac(2) });
+  it.each([
+    ["the bridge's MAC at a port of it", device("veth1", { master: "cni0", mac: mac(9) }), 1],
+    ["the device's own MAC elsewhere", device("eth0", { mac: mac(9) }), 9],
+    ["the device's own MAC below a bond", device("eno1", { master: "bond0", mac: mac(9) }), 9],
+    ["the bridge's own MAC at the bridge", bridge, 1],
+  ])("is %s", (_name, asked, last) => {
+    expect([...acceptedMac(asked, { devices: [bridge, bond, asked], routes: [] })]).toEqual([...mac(last)]);
+  });
+});
+
+describe("the only pod behind a device", () => {
+  const veth = device("cali1", { kind: "veth", addresses: at("10.244.1.1/32", "fd00:10:244:1::1/128") });
+  const port = device("veth1", { kind: "veth", master: "cni0" });
+  const pod4 = route("10.244.1.7/32", "cali1");
+  const pod6 = route("fd00:10:244:1::7/128", "cali1");
+  const unasked = [route("fe80::/64", "cali1"), route("fd00:10:244:1::1/128", "cali1"), LAN, DEFAULT];
+  it.each([
+    ["has the address of its one host route, in each family", veth, [pod4, pod6], "10.244.1.7", "fd00:10:244:1::7"],
+    ["is known in one family alone", veth, [pod4], "10.244.1.7", ""],
+    ["is unknown with two host routes", veth, [pod4, route("10.244.1.8/32", "cali1"), pod6], "", "fd00:10:244:1::7"],
+    ["is unknown with a network behind it", veth, [pod4, route("10.9.0.0/16", "cali1")], "", ""],
+    ["is unknown where it is a router", veth, [route("10.244.1.7/32", "cali1", { viaGateway: true })], "", ""],
+    ["is unknown with a default route over it", veth, [pod4, route("0.0.0.0/0", "cali1")], "", ""],
+    ["is unknown behind a bridge's port", port, [route("10.244.1.7/32", "veth1")], "", ""],
+    ["is unknown without a route", veth, [], "", ""],
+  ] as const)("%s", (_name, asked, routes, IPv4, IPv6) => {
+    expect(podAddresses(asked, { devices: [NIC, asked], routes: [...routes, ...unasked] })).toEqual({ IPv4, IPv6 });
+  });
+});
+
+describe("the networks that this node's devices have", () => {
+  it("are those of every device but the ones that hold Services' addresses for another proxy", () => {
+    const dummy = (name: string): Device => device(name, { kind: "dummy", addresses: at("10.96.0.10/32") });
+    const devices = [NIC, dummy("nodelocaldns"), dummy("kube-ipvs0"), dummy("kube-dummy-if")];
+    expect(heldNetworks({ devices, routes: [] })).toEqual(at("192.168.122.11/24", "10.96.0.10/32"));
   });
 });

@@ -48,6 +48,8 @@ describe("the agent's options", () => {
       clusterDomain: "cluster.local",
       sockets: "auto",
       xdp: "auto",
+      externalClusterIPs: true,
+      replyLimit: 1000,
       snatPortRange: { first: 49152, last: 65535 },
       forwardMark: 0x1000,
       apiSocket: "/run/millrace/api.sock",
@@ -60,7 +62,7 @@ describe("the agent's options", () => {
         backends: 131_072,
         slots: 524_288,
         flows: 262_144,
-        openings: 65_536,
+        openings: 262_144,
       },
     });
   });

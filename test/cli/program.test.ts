@@ -94,6 +94,11 @@ describe("a command line", () => {
       "could not read the configuration /nonexistent.yaml",
     ],
     [["cleanup", "--pin-dir", "relative"], "--pin-dir must be an absolute path: current value is 'relative'"],
+    [["bypass", "maybe"], "'maybe' is invalid"],
+    [["bypass", "on", "--pin-dir", "relative"], "--pin-dir must be an absolute path: current value is 'relative'"],
+    [["bypass", "--node", "node1"], "could not use --node: it belongs to --name LAB"],
+    [["bypass", "--name", "a", "--pin-dir", "/p"], "could not use --pin-dir: it excludes --name LAB"],
+    [["bypass", "off", "--name", "../x"], "--name must be a name"],
     [["status", "--node", "node1"], "could not use --node: it belongs to --name LAB"],
     [["status", "--name", "../x"], "--name must be a name"],
     [["status", "--name", "a", "--node", "$(id)"], "--node must be a name"],
@@ -102,6 +107,15 @@ describe("a command line", () => {
     const { out, err, status } = await millrace(...args);
     expect([out, status]).toEqual(["", 2]);
     expect(err).toContain(message);
+  });
+
+  it.skipIf(process.geteuid?.() !== 0)("says that no agent has run where bypass is to be", async () => {
+    const pinDir = join(directory, "nothing-is-pinned-here");
+    for (const state of [[], ["on"], ["off"]]) {
+      const { out, err, status } = await millrace("bypass", ...state, "--pin-dir", pinDir);
+      expect([out, status]).toEqual(["", FAILURES.not_found.exit]);
+      expect(err).toContain(pinDir);
+    }
   });
 
   it("prints its help and version on standard output with status 0", async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { bypassNotices } from "../../src/agent/bypass-notice.ts";
 import { renderBackends, renderFlows, renderServices, renderStatus } from "../../src/cli/render.ts";
 import { age, bytes, portList, printable } from "../../src/lib/text.ts";
 import type { ApiStats } from "../../src/model/source.ts";
@@ -120,6 +121,18 @@ Notices:
   error      port-in-use   Service default/web   spec.ports[0].nodePort   web.yaml   another has it
 `),
     );
+  });
+});
+
+describe("status while bypass is on", () => {
+  it("says so before anything else, and in JSON", () => {
+    const status = agentStatus({ bypass: true, notices: bypassNotices(true) });
+    expect(renderStatus(status, { output: "table" }).split("\n")[0]).toBe(
+      "BYPASS:   ON: nothing is translated: no Service is served by this node; end it with 'millrace bypass off'",
+    );
+    expect(renderStatus(status, { output: "table" })).toMatch(/^ {2}error +bypass +Datapath/m);
+    expect(JSON.parse(renderStatus(status, { output: "json" }))).toMatchObject({ bypass: true });
+    expect(renderStatus(agentStatus({ notices: bypassNotices(false) }), { output: "table" })).not.toContain("BYPASS");
   });
 });
 

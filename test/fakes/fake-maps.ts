@@ -278,7 +278,8 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
 function dumpOf(maps: Contents): string {
   const lines: string[] = [];
   for (const [address, roles] of maps.addresses) {
-    lines.push(`address ${address}${roles.node ? " node" : ""}${roles.refuse ? " refuse" : ""}`);
+    const names = (["node", "refuse", "peer"] as const).filter((role) => roles[role]);
+    lines.push(`address ${[address, ...names].join(" ")}`);
   }
   for (const [text, { row: index }] of maps.frontends) {
     const row = maps.rows.get(index);
@@ -296,7 +297,9 @@ function dumpOf(maps: Contents): string {
     lines.push(`backend ${index}.${generation} service ${serviceId} ${endpointText(address, port)}${words}`);
   }
   for (const [text, serviceId] of maps.retired) lines.push(`retired ${text} service ${serviceId}`);
-  for (const { address, length } of maps.serviceRanges) lines.push(`range ${address}/${length}`);
+  for (const { address, length, exempt } of maps.serviceRanges) {
+    lines.push(`range ${address}/${length}${exempt === true ? " exempt" : ""}`);
+  }
   return lines.sort().join("\n");
 }
 

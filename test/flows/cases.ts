@@ -3,6 +3,7 @@ import { CLUSTER_ADDRESS_CASES } from "./cluster-address-cases.ts";
 import type { FlowCase } from "./flow-case.ts";
 import { LOAD_BALANCER_CASES } from "./load-balancer-cases.ts";
 import { HOST_PORT_CASES, NODE_PORT_CASES } from "./node-port-cases.ts";
+import { NODE_TRAFFIC_CASES } from "./node-traffic-cases.ts";
 import { ENDPOINT_CASES, UNDEFINED_CASES } from "./nothing-served-cases.ts";
 
 export const FLOW_CASES: readonly FlowCase[] = [
@@ -12,4 +13,5 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...LOAD_BALANCER_CASES,
   ...ENDPOINT_CASES,
   ...UNDEFINED_CASES,
+  ...NODE_TRAFFIC_CASES,
 ];

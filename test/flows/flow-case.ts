@@ -1,6 +1,6 @@
 // The shape of a flow case: objects, who asks, where, and what must come of it. Data only, so that every executor (the
 // model of the datapath in reference.ts, the loaded programs by BPF_PROG_TEST_RUN) can run the same lines.
-import type { Address } from "../../src/lib/address.ts";
+import type { Address, Prefix } from "../../src/lib/address.ts";
 import type { EndpointSlice, HostPort, Node, Service } from "../../src/model/objects.ts";
 import type { PrefixRange, RowProtocol } from "../../src/model/operations.ts";
 import { node } from "./builders.ts";
@@ -16,6 +16,10 @@ export interface FlowCase {
     readonly nodes?: readonly Node[];
     /** Name of the node whose programs see the packet: "node1" when absent. */
     readonly thisNode?: string;
+    /** Addresses of this node's devices with their networks; none when absent. */
+    readonly networks?: readonly Prefix[];
+    /** Clients outside are not served on cluster addresses (`--external-cluster-ips=off`). */
+    readonly clusterIPsInside?: boolean;
   };
   /**
    * "outside": the packet comes in by an uplink; "pod": it comes out of a pod of this node; "host": a process of this node's
@@ -23,6 +27,8 @@ export interface FlowCase {
    */
   readonly from: { readonly kind: "outside" | "pod" | "host"; readonly address: Address };
   readonly to: { readonly address: Address; readonly port: number; readonly protocol: RowProtocol };
+  /** "syn-ack": the packet answers a connection instead of asking for one. "another-mac": its frame is another machine's. */
+  readonly packet?: "syn-ack" | "another-mac";
   readonly expect: Served | { readonly verdict: Verdict };
 }
 

@@ -8,9 +8,12 @@ import { mapsOf, type Outcome, trace } from "./reference.ts";
 /** Enough that of up to four backends each is chosen. */
 const FLOWS = 128;
 
-function outcomesOf({ given, from, to }: FlowCase): Outcome[] {
+function outcomesOf({ given, from, to, packet }: FlowCase): Outcome[] {
   const { maps } = mapsOf(given);
-  return Array.from({ length: FLOWS }, (_, i) => trace(maps, { client: from, clientPort: 20000 + i, destination: to }));
+  const more = { ...(packet && { packet }), clusterIPsInside: given.clusterIPsInside ?? false };
+  return Array.from({ length: FLOWS }, (_, i) =>
+    trace(maps, { client: from, clientPort: 20000 + i, destination: to, ...more }),
+  );
 }
 
 /** The outcomes in the form of an expectation. */

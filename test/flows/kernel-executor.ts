@@ -1,5 +1,6 @@
 // Runs flow cases on the loaded programs: packets by BPF_PROG_TEST_RUN at the hook where the case's client comes in. The
 // outcome has the form of an expectation, so that it compares with the case itself and with the model of the datapath.
+import { SETTING_FLAG_VALUES } from "../../src/datapath/layout.gen.ts";
 import { familyOf, unusableReason } from "../../src/lib/address.ts";
 import { endpointText } from "../fakes/fake-maps.ts";
 import type { Namespace } from "../kernel/datapath/namespace.ts";
@@ -21,6 +22,11 @@ const FLOWS = 64;
 const CONNECTIONS = 32;
 const FIRST_PORT = 20000;
 
+/** No socket sends such a packet as the first one. */
+export function isForPacketsOnly({ packet, to }: FlowCase): boolean {
+  return packet !== undefined || unusableReason(to.address) === "unspecified";
+}
+
 export interface FlowOutcome {
   readonly verdict: Verdict | undefined;
   readonly backend: string | undefined;
@@ -40,16 +46,19 @@ function hookOf(from: FlowCase["from"]): { readonly program: Program; readonly d
 }
 
 /** The first packet of the flow from `clientPort`. */
-export function firstPacket({ from, to, given }: FlowCase, clientPort: number): Uint8Array {
+export function firstPacket({ given, from, to, packet: kind }: FlowCase, clientPort: number): Uint8Array {
   const last = Number(/(?:\.|::)(\d+)$/.exec(from.address)?.[1] ?? 1);
-  const number = Number((given.thisNode ?? "node1").slice("node".length));
-  const outside = from.kind === "outside";
+  const side = from.kind === "outside" ? "lan" : "pod";
+  // The uplink's MAC, or that of the pods' bridge.
+  const own = side === "lan" ? 10 + Number((given.thisNode ?? "node1").slice("node".length)) : 1;
   const start = packet()
-    .eth(macOf(outside ? "lan" : "pod", last), outside ? macOf("lan", 10 + number) : macOf("pod", 1))
+    .eth(macOf(side, last), macOf(side, kind === "another-mac" ? 77 : own))
     .ip(from.address, to.address)
     .payload(to.protocol === "TCP" ? 0 : 12);
   return (
-    to.protocol === "TCP" ? start.tcp(clientPort, to.port, { flags: "S" }) : start.udp(clientPort, to.port)
+    to.protocol === "TCP"
+      ? start.tcp(clientPort, to.port, { flags: kind === "syn-ack" ? "SA" : "S" })
+      : start.udp(clientPort, to.port)
   ).bytes();
 }
 
@@ -92,6 +101,7 @@ export function summary(outcomes: readonly FlowOutcome[]): Served | { verdict: V
 /** Fills the node's maps with the case's objects, without any flow. */
 export async function prepare(node: TestNode, { given }: FlowCase): Promise<void> {
   node.clearFlows();
+  node.settings({ flags: given.clusterIPsInside === true ? SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE : 0 });
   await node.feed(given);
 }
 
@@ -107,8 +117,8 @@ export function runPackets(node: TestNode, flowCase: FlowCase): ReturnType<typeo
 }
 
 /**
- * What XDP with tc behind it makes of a case from outside: what XDP does not take must reach tc as it came. `taken` says
- * whether XDP took any.
+ * What XDP with tc behind it makes of a case from outside: what XDP does not take, first packets among it, must reach tc as it
+ * came. `taken` says of how many flows it took a later one.
  */
 export function runXdp(
   node: TestNode,
@@ -118,13 +128,18 @@ export function runXdp(
   const outcomes = Array.from({ length: FLOWS }, (_, i) => {
     const sent = firstPacket(flowCase, FIRST_PORT + i);
     const first = node.run("xdp_uplink", sent);
-    if (first.action === XDP_ACTION.tx || first.action === XDP_ACTION.redirect) {
-      taken++;
-      return outcomeOf(first, sent, flowCase, FIRST_PORT + i);
-    }
     if (first.action !== XDP_ACTION.pass) throw new Error(`XDP decided ${first.verdict}`);
     if (Buffer.compare(first.packet, sent) !== 0) throw new Error(`XDP changed what it passed on: ${first.text}`);
-    return outcomeOf(node.run("tc_uplink_ingress", sent), sent, flowCase, FIRST_PORT + i);
+    const opened = outcomeOf(node.run("tc_uplink_ingress", sent), sent, flowCase, FIRST_PORT + i);
+    if (opened.source === undefined) return opened;
+    // The next packet asks for the way, and XDP goes on by it.
+    node.run("tc_uplink_ingress", sent);
+    const later = node.run("xdp_uplink", sent);
+    if (later.action === XDP_ACTION.pass) return opened;
+    if (later.action !== XDP_ACTION.tx && later.action !== XDP_ACTION.redirect)
+      throw new Error(`XDP decided ${later.verdict}`);
+    taken++;
+    return outcomeOf(later, sent, flowCase, FIRST_PORT + i);
   });
   return { outcome: summary(outcomes), taken };
 }

@@ -1,9 +1,9 @@
 // A model of the datapath over fake maps: what becomes of one flow, decided as the programs decide it, with the steps it
 // took. It reads maps only: objects and the model have done their part before.
-import { type Address, addressToBigInt, familyOf, unusableReason } from "../../src/lib/address.ts";
+import { type Address, familyOf, prefixContains, unusableReason } from "../../src/lib/address.ts";
 import { frontendText } from "../../src/model/compile.ts";
 import { createModel, type Model } from "../../src/model/model.ts";
-import type { Capacity, PrefixRange, Row, RowProtocol, Window } from "../../src/model/operations.ts";
+import type { Capacity, Row, RowProtocol, Window } from "../../src/model/operations.ts";
 import { createFakeMaps, endpointText, type FakeBackend, type FakeMaps } from "../fakes/fake-maps.ts";
 import { eventsOf } from "./builders.ts";
 import { type FlowCase, NODES, SERVICE_RANGES, type Verdict } from "./flow-case.ts";
@@ -12,6 +12,8 @@ export interface Flow {
   readonly client: FlowCase["from"];
   readonly clientPort: number;
   readonly destination: FlowCase["to"];
+  readonly packet?: FlowCase["packet"];
+  readonly clusterIPsInside?: boolean;
 }
 
 export interface Outcome {
@@ -33,6 +35,7 @@ export function mapsOf(given: FlowCase["given"]): { maps: FakeMaps; model: Model
   const model = createModel({ nodeName, capacity: CAPACITY, serviceRanges: SERVICE_RANGES });
   model.adopt(maps.readState());
   model.update(eventsOf({ ...given, nodes: given.nodes ?? NODES }));
+  model.setNetworks(given.networks ?? []);
   maps.apply(model.plan());
   return { maps, model };
 }
@@ -40,18 +43,20 @@ export function mapsOf(given: FlowCase["given"]): { maps: FakeMaps; model: Model
 /** What becomes of the first packet of a flow. */
 export function trace(maps: FakeMaps, flow: Flow): Outcome {
   const steps: string[] = [];
-  const { destination, client } = flow;
-  const row = findRow(maps, flow, steps);
-  if (row === undefined) {
-    const verdict = verdictWithoutFrontend(maps, destination.address);
-    steps.push(`nobody answers: ${verdict}`);
+  const { destination, client, packet } = flow;
+  const unserved = (verdict: Verdict, why: string): Outcome => {
+    steps.push(`${why}: ${verdict}`);
     return { verdict, backend: undefined, source: undefined, steps };
-  }
+  };
+  if (packet === "another-mac") return unserved("pass", "the frame is another machine's");
+  if (unusableReason(destination.address) === "unspecified") return unserved("pass", "no address at all");
+  const row = findRow(maps, flow, steps);
+  if (row === undefined) return unserved(verdictWithoutFrontend(maps, destination.address), "nobody answers");
+  if (packet === "syn-ack") return unserved("pass", "an answer opens nothing");
+  if (row.kind === "cluster-ip" && client.kind === "outside" && flow.clusterIPsInside === true)
+    return unserved("drop", "cluster addresses are for inside");
   const window = windowFor(row, client.kind);
-  if (window.count === 0) {
-    steps.push(`window is empty: ${window.whenEmpty}`);
-    return { verdict: window.whenEmpty, backend: undefined, source: undefined, steps };
-  }
+  if (window.count === 0) return unserved(window.whenEmpty, "window is empty");
   const backend = choose(maps, row, window, hashOf(flow), steps);
   const translated = client.kind === "outside" ? !backend.local : isHairpin(client, backend);
   return {
@@ -97,13 +102,8 @@ function rowAt(
 function verdictWithoutFrontend(maps: FakeMaps, address: Address): Verdict {
   const roles = maps.addresses.get(address);
   if (roles?.refuse) return "refuse";
-  return roles === undefined && maps.serviceRanges.some((range) => contains(range, address)) ? "drop" : "pass";
-}
-
-function contains(range: PrefixRange, address: Address): boolean {
-  if (familyOf(range.address) !== familyOf(address)) return false;
-  const hostBits = BigInt((familyOf(address) === "IPv4" ? 32 : 128) - range.length);
-  return addressToBigInt(range.address) >> hostBits === addressToBigInt(address) >> hostBits;
+  const range = maps.serviceRanges.find((one) => prefixContains(one, address));
+  return roles === undefined && range !== undefined && range.exempt !== true ? "drop" : "pass";
 }
 
 function windowFor(row: Row, client: FlowCase["from"]["kind"]): Window {

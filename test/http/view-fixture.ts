@@ -18,6 +18,7 @@ export function agentStatus(over: Partial<AgentStatus> = {}): AgentStatus {
     node: "node1",
     startedMs: 1_700_000_000_000,
     layout: "abc123",
+    bypass: false,
     healthy: true,
     unhealthy: [],
     source: { kind: "manifests", synced: true, lastEventMs: 1_700_000_050_000, digest: "d1" },

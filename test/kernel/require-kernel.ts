@@ -2,6 +2,7 @@
 // REQUIRE_KERNEL=1, so that a machine that is meant to run them can't pass by skipping.
 import { describe, it } from "vitest";
 import { errnoName, errnoOf, feature } from "../../src/libbpf/mod.ts";
+import { lackOf, type Need } from "./kernel-lacks.ts";
 
 let reason: string | undefined;
 let asked = false;
@@ -37,4 +38,11 @@ export function describeKernel(name: string, body: () => void): void {
   } else {
     describe.skip(`${name} (skipped: ${missing})`, body);
   }
+}
+
+/** describeKernel() for tests that all need something of the kernel: skipped, under a name that says so, where it is lacking. */
+export function describeKernelWith(needs: readonly Need[], name: string, body: () => void): void {
+  const lack = kernelMissing() === undefined ? lackOf(needs) : undefined;
+  if (lack === undefined) describeKernel(name, body);
+  else describe.skip(`${name} (${lack})`, body);
 }

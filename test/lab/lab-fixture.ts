@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { LabSession } from "../../src/lab/lab-session.ts";
+import { patience } from "../../src/lib/patience.ts";
 
 const MILLRACE = resolve(import.meta.dirname, "../../dist/millrace");
 
@@ -25,7 +26,7 @@ export interface CliResult {
 /** `millrace …` with these arguments, to its end. */
 export function millrace(args: readonly string[], input = ""): CliResult {
   if (!existsSync(MILLRACE)) throw new Error(`${MILLRACE} is missing: run \`make build\``);
-  const { status, stdout, stderr } = spawnSync(MILLRACE, args, { encoding: "utf8", input, timeout: 170_000 });
+  const { status, stdout, stderr } = spawnSync(MILLRACE, args, { encoding: "utf8", input, timeout: patience(170_000) });
   return { status, stdout, stderr };
 }
 

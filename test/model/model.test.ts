@@ -358,7 +358,9 @@ describe("addresses", () => {
       "address 10.96.0.10 refuse",
       "address 192.168.122.11 node",
       "address 192.168.122.111 refuse",
+      "address 192.168.122.12 peer",
       "address fd00:192:168:122::11 node",
+      "address fd00:192:168:122::12 peer",
       "range 10.96.0.0/12",
     ]);
     expect(maps.dump()).toContain("frontend 203.0.113.9 TCP 80 load-balancer");

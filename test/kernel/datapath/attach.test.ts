@@ -16,18 +16,18 @@ import {
   resetFeatures,
 } from "../../../src/libbpf/mod.ts";
 import { bpfDescriptors, temporaryCgroup, withEnvironment } from "../libbpf/fixture.ts";
-import { describeKernel } from "../require-kernel.ts";
+import { describeKernelWith } from "../require-kernel.ts";
 import { createTestNode, type Program, type TestNode } from "./test-node.ts";
 
 const MODES = [
-  { mode: "tcx", without: "" },
-  { mode: "clsact", without: "tcx" },
+  { mode: "tcx", without: "", needs: ["tcx"] },
+  { mode: "clsact", without: "tcx", needs: [] },
 ] as const;
 const BACK = { restored: ["egress", "ingress"], error: undefined };
 const ADDRESSES = { own: [], others: [], otherPodCIDRs: [] };
 
-for (const { mode, without } of MODES)
-  describeKernel(`programs on devices, with ${mode}`, () => {
+for (const { mode, without, needs } of MODES)
+  describeKernelWith(needs, `programs on devices, with ${mode}`, () => {
     let node: TestNode;
     let attachments: Attachments;
     let environment: Disposable;

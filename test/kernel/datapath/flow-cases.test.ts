@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { FLOW_CASES } from "../../flows/cases.ts";
 import {
+  isForPacketsOnly,
   isForSocketsOnly,
   prepare,
   runPackets,
@@ -9,6 +10,7 @@ import {
   runXdp,
   socketsExpected,
 } from "../../flows/kernel-executor.ts";
+import { thinned } from "../kernel-lacks.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
@@ -28,13 +30,15 @@ describeKernel("flow cases by packets", () => {
     return node;
   };
 
-  it.each(FLOW_CASES.filter((one) => !isForSocketsOnly(one)))("$name", async (flowCase) => {
+  const byPackets = thinned(FLOW_CASES.filter((one) => !isForSocketsOnly(one)));
+  it.each(byPackets)("$name", async (flowCase) => {
     const node = nodeOf(flowCase.given.thisNode);
     await prepare(node, flowCase);
     expect(runPackets(node, flowCase)).toEqual(flowCase.expect);
   });
 
-  it.each(FLOW_CASES.filter(({ from }) => from.kind === "outside"))("by XDP, then tc: $name", async (flowCase) => {
+  const byXdp = thinned(FLOW_CASES.filter(({ from }) => from.kind === "outside"));
+  it.each(byXdp)("by XDP, then tc: $name", async (flowCase) => {
     const node = nodeOf(flowCase.given.thisNode);
     await prepare(node, flowCase);
     const { outcome, taken } = runXdp(node, flowCase);
@@ -78,9 +82,10 @@ for (const number of [1, 3]) {
     });
 
     const cases = FLOW_CASES.filter(
-      ({ from, given }) => from.kind !== "outside" && (given.thisNode ?? "node1") === `node${number}`,
+      (one) =>
+        one.from.kind !== "outside" && !isForPacketsOnly(one) && (one.given.thisNode ?? "node1") === `node${number}`,
     );
-    it.each(cases)("$name", async (flowCase) => {
+    it.each(thinned(cases))("$name", async (flowCase) => {
       await prepare(node, flowCase);
       const client = flowCase.from.kind === "host" ? node.namespace : pod;
       expect(runSockets(node, client, flowCase)).toEqual(socketsExpected(flowCase));

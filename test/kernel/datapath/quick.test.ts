@@ -143,9 +143,12 @@ describeKernel("the quick way", () => {
     const mark = OTHERS_MARK;
     const request = (packet: Uint8Array): Run => node.run(place.request, packet, { ...place.requestOptions, mark });
     const reply = (packet: Uint8Array): Run => node.run(place.reply, packet, { ...replyOptions, mark });
-    const translated = request(opening).packet;
-    reply(answer(translated));
-    request(transport === "TCP" ? again(opening, { flags: "A" }) : opening);
+    // XDP goes on with what tc opened.
+    const byTc = (program: Program): Program => (program === "xdp_uplink" ? "tc_uplink_ingress" : program);
+    const translated = node.run(byTc(place.request), opening, { ...place.requestOptions, mark }).packet;
+    node.run(byTc(place.reply), answer(translated), { ...replyOptions, mark });
+    const second = transport === "TCP" ? again(opening, { flags: "A" }) : opening;
+    node.run(byTc(place.request), second, { ...place.requestOptions, mark });
     return { opening, translated, request, reply };
   }
 

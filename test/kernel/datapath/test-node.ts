@@ -24,10 +24,12 @@ import {
   writeDevice,
 } from "../../../src/datapath/layout.gen.ts";
 import { loadDataplane, removePins } from "../../../src/datapath/load.ts";
+import type { Prefix } from "../../../src/lib/address.ts";
 import { attachXdp, netnsCookie, openObject, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
 import { NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
+import { skipWithout } from "../kernel-lacks.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
 import { describePacket, macBytes } from "./packet.ts";
 
@@ -91,7 +93,7 @@ export interface TestNode extends Disposable {
   ifindex(device: Device): number;
   mac(device: Device): string;
   /** Makes the maps hold what these objects ask for, and nothing else. */
-  feed(objects: Parameters<typeof eventsOf>[0]): Promise<void>;
+  feed(objects: Parameters<typeof eventsOf>[0] & { readonly networks?: readonly Prefix[] }): Promise<void>;
   /** Takes every flow, every retired backend, and whatever else packets left behind out. */
   clearFlows(): void;
   /** The words of `met_backends`. */
@@ -350,6 +352,8 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     const device = given.device ?? (program.startsWith("tc_pod") ? "pod99" : "up0");
     const index = typeof device === "number" ? device : ifindex(device);
     const xdp = program === "xdp_uplink";
+    if (xdp) skipWithout("xdp_run_context");
+    else if (given.ingressIfindex !== undefined) skipWithout("run_ingress_ifindex");
     const context = new Uint8Array(xdp ? 24 : 192);
     const view = new DataView(context.buffer);
     if (xdp) {
@@ -396,6 +400,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
       });
       model.adopt(dataplane.readState());
       model.update(eventsOf({ ...objects, nodes: objects.nodes ?? NODES }));
+      model.setNetworks(objects.networks ?? []);
       await dataplane.apply(model.plan());
     },
     clearFlows() {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { itWith } from "../kernel-lacks.ts";
 import { describeKernel } from "../require-kernel.ts";
 import {
   compile,
@@ -26,7 +27,8 @@ describeKernel("links", () => {
     { kind: "cgroup", type: "cgroup", attachType: "cgroup_inet4_connect", onDevice: false },
   ];
   for (const { kind, type, attachType, onDevice } of kinds) {
-    it(`${kind}: attached, replaced in place, pinned, reopened, detached, severed`, () => {
+    const itHere = type === "tcx" ? itWith("tcx") : it;
+    itHere(`${kind}: attached, replaced in place, pinned, reopened, detached, severed`, () => {
       using namespace = temporaryNamespace();
       using bpffs = temporaryBpffs();
       using cgroup = temporaryCgroup();
@@ -51,7 +53,7 @@ describeKernel("links", () => {
     });
   }
 
-  it("tcx runs head before and tail after what is there", () => {
+  itWith("tcx")("tcx runs head before and tail after what is there", () => {
     using namespace = temporaryNamespace();
     expect(namespace.scenario("tcxOrder", { object })).toEqual({
       order: ["second", "first", "emit"],

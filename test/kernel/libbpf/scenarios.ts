@@ -15,6 +15,7 @@ import {
   errnoOf,
   isSeveredError,
   netnsCookie,
+  netnsId,
   openObject,
   openPinnedLink,
   openPinnedProgram,
@@ -23,6 +24,7 @@ import {
   queryTcx,
   removeClsact,
   unpin,
+  xdpFeatures,
 } from "../../../src/libbpf/mod.ts";
 import { allDescriptors } from "./fixture.ts";
 
@@ -278,6 +280,8 @@ const SCENARIOS: Record<string, (args: never) => unknown> = {
   clsactBehindIngress,
   pinnedProgramToCgroup,
   netnsCookie: () => String(netnsCookie()),
+  xdpFeatures: ({ device }: { device: string }) => xdpFeatures(ifindex(device)) ?? null,
+  netnsId: ({ path }: { path: string }) => netnsId(path) ?? null,
 };
 
 const [name = "", args = "{}"] = process.argv.slice(2);

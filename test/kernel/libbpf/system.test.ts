@@ -63,8 +63,21 @@ describeKernel("system calls", () => {
     const there = BigInt(namespace.scenario<string>("netnsCookie", {}));
     expect(there).not.toBe(here);
     expect(there).toBeGreaterThan(0n);
+  });
+
+  it("a program tells a namespace's cookie where no socket does", () => {
+    using namespace = temporaryNamespace();
+    const here = netnsCookie();
+    const there = namespace.scenario<string>("netnsCookie", {});
+    const before = allDescriptors();
     using _ = withEnvironment({ MILLRACE_WITHOUT: "netns_cookie_option" });
-    expect(() => netnsCookie()).toThrow("could not use netns_cookie_option: it needs Linux 5.14 or later");
+    expect([netnsCookie(), namespace.scenario<string>("netnsCookie", {})]).toEqual([here, there]);
+    expect(allDescriptors()).toEqual(before);
+  });
+
+  it("without both there is no cookie", () => {
+    using _ = withEnvironment({ MILLRACE_WITHOUT: "netns_cookie_option,netns_cookie" });
+    expect(() => netnsCookie()).toThrow("could not use netns_cookie: it needs Linux 5.7 or later");
   });
 
   it("file systems are told apart, a missing path is none", () => {

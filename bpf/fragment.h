@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Fragments (tc only). The first one carries the ports, and leaves them where the later ones find them; it has to come first.
+ * They stand in a table of their own, which no packet but another first fragment can evict from.
+ */
+#pragma once
+#include "flow.h"
+
+/* A reassembly is given up after so long (RFC 791 and RFC 8200 allow 60 s; Linux takes 30), and numbers come round. */
+#define FRAGMENT_SECONDS 30
+
+static __always_inline void fragment_key_of(const struct pkt *p, struct fragment_key *key)
+{
+	key->source = p->tuple.source;
+	key->destination = p->tuple.destination;
+	key->id = p->id;
+	key->proto = p->tuple.proto;
+	key->hook = p->tuple.hook;
+	key->pad = 0;
+}
+
+/* Of a first fragment that is translated: each one anew, as numbers are used again. */
+static __always_inline void fragment_remember(struct pkt *p)
+{
+	struct scratch *x = scratch_of_packet(p);
+	struct fragment value = {
+		.source_port = p->tuple.source_port,
+		.destination_port = p->tuple.destination_port,
+		.seen = jiffies_now(),
+	};
+
+	fragment_key_of(p, &x->piece);
+	RECORD_UPDATE(&fragments, &x->piece, &value, BPF_ANY);
+}
+
+/* Gives a later fragment the ports of its first one; false when that was not seen, or was none of ours. */
+static __always_inline bool fragment_recall(struct pkt *p)
+{
+	const struct settings *s = settings_get();
+	struct scratch *x = scratch_of_packet(p);
+	struct fragment *found;
+	__u64 word;
+
+	fragment_key_of(p, &x->piece);
+	found = bpf_map_lookup_elem(&fragments, &x->piece);
+	if (!found || !s)
+		return false;
+	word = *(volatile __u64 *)found;
+	if (jiffies_now() - (__u32)(word >> 32) > FRAGMENT_SECONDS * s->hz)
+		return false;
+	p->tuple.source_port = (__be16)word;
+	p->tuple.destination_port = (__be16)(word >> 16);
+	return true;
+}

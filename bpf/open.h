@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Packets that open a flow (tc only): which way it goes, and its two entries. Never decides whether a packet may open one. */
+#pragma once
+#include "finish.h"
+#include "fragment.h"
+#include "frontend.h"
+#include "leave.h"
+
+/* An empty opening. */
+static __always_inline struct opening *opening_get(void)
+{
+	struct scratch *x = scratch_get();
+
+	if (!x)
+		return NULL;
+	__builtin_memset(&x->opening, 0, sizeof(x->opening));
+	return &x->opening;
+}
+
+/* Opens the flow that the scratch's packet and opening say, and sends the packet on. A global function, verified once a program
+ * and not for every way that leads to it; before 5.12 those take nothing but the context and numbers.
+ */
+__noinline int stage_open(ctx_t *ctx, __u32 hook, __u32 link)
+{
+	struct scratch *x = scratch_get();
+	enum verdict verdict;
+	struct pkt *p;
+	bool created;
+
+	if (!x)
+		return DROP_TABLE_FULL;
+	p = &x->packet;
+	x->opening.midstream = p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
+	if (x->opening.midstream && (p->tcp_flags & TCP_RST))
+		return DROP_PORT_UNKNOWN;
+	verdict = flow_open(&p->tuple, &x->opening, &x->flow, &created);
+	if (verdict)
+		return verdict;
+	count_service(x->flow.service, p->length, created);
+	if (p->piece == PIECE_FIRST)
+		fragment_remember(p);
+	return deliver(ctx, p, &x->flow, NULL, hook, link);
+}
+
+/* Asks for the route of the packet with this destination, into the scratch. Returns 0 or a verdict. */
+static __always_inline enum verdict route_to_choice(ctx_t *ctx, struct pkt *p, const struct choice *choice, struct scratch *x)
+{
+	long result;
+
+	x->route = p->tuple;
+	x->route.destination = choice->address;
+	x->route.destination_port = choice->port;
+	result = route_lookup(ctx, p, &x->route, ctx_ifindex(ctx), &x->fib);
+	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return VERDICT_TOO_BIG;
+	return route_found(result) ? 0 : DROP_NO_ROUTE;
+}
+
+/* Which way a new flow goes: fills path and source. Returns 0 or a verdict. */
+static __always_inline enum verdict choose_path(ctx_t *ctx, struct pkt *p, struct opening *opening, enum hook hook)
+{
+	const struct choice *choice = &opening->choice;
+	struct scratch *x = scratch_get();
+	enum verdict verdict;
+
+	if (!x)
+		return DROP_NO_ROUTE;
+	if (hook == HOOK_POD_INGRESS) {
+		if (!address_equal(&choice->address, &p->tuple.source)) {
+			opening->path = PATH_POD;
+			return 0;
+		}
+		opening->path = PATH_HAIRPIN;
+		return route_source(ctx_ifindex(ctx), p->v6, &opening->source) ? 0 : DROP_NO_SOURCE_ADDRESS;
+	}
+	if (choice->local) {
+		opening->path = hook == HOOK_UPLINK_EGRESS ? PATH_HOST_LOCAL : PATH_OUTSIDE_LOCAL;
+		if (hook == HOOK_UPLINK_EGRESS && (address_roles(&choice->address) & ADDRESS_NODE))
+			return DROP_HOST_TO_HOST;
+		return 0;
+	}
+	verdict = route_to_choice(ctx, p, choice, x);
+	if (verdict)
+		return verdict;
+	if (hook == HOOK_UPLINK_EGRESS) {
+		/* The host's own address serves where it belongs; behind an overlay the far end would take it for a spoofed one. */
+		opening->path = PATH_HOST_REMOTE;
+		opening->keep_port = 1;
+		if (!route_source(x->fib.ifindex, p->v6, &opening->source) ||
+		    address_equal(&opening->source, &p->tuple.source))
+			__builtin_memset(&opening->source, 0, sizeof(opening->source));
+		return 0;
+	}
+	opening->path = PATH_OUTSIDE_REMOTE;
+	return route_source(x->fib.ifindex, p->v6, &opening->source) ? 0 : DROP_NO_SOURCE_ADDRESS;
+}

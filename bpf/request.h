@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Packets without a flow (tc only): do they ask a frontend, and what becomes of them? And those of others that would be taken for
+ * a flow's: they get out of its way, or it out of theirs.
+ */
+#pragma once
+#include "open.h"
+
+#define OPTION_END 0
+#define OPTION_NOP 1
+#define OPTION_LSRR 131
+#define OPTION_SSRR 137
+#define OPTIONS_MAX 40
+
+/* Does the packet name its own way (RFC 7126 section 4.3, RFC 5095)? Through a frontend nobody is to be routed so. A global
+ * function for the verifier's sake.
+ */
+__noinline int is_source_routed(ctx_t *ctx)
+{
+	struct scratch *x = scratch_get();
+	__u32 at = 0, length;
+	__u8 *options;
+
+	if (!x)
+		return 0;
+	if (x->packet.source_route)
+		return 1;
+	if (!x->packet.options)
+		return 0;
+	length = x->packet.options;
+	asm volatile("%0 &= 63" : "+r"(length));
+	if (length < 4 || length > OPTIONS_MAX ||
+	    bpf_skb_load_bytes(ctx, x->packet.l3 + sizeof(struct iphdr), x->words, length))
+		return 1;
+	options = (__u8 *)x->words;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < OPTIONS_MAX; i++) {
+		__u8 type;
+
+		if (at >= length || at >= OPTIONS_MAX)
+			return 0;
+		type = options[at];
+		if (type == OPTION_LSRR || type == OPTION_SSRR)
+			return 1;
+		if (type == OPTION_END)
+			return 0;
+		at += type == OPTION_NOP ? 1 : options[at + 1] < 2 ? OPTIONS_MAX : options[at + 1];
+	}
+	return 0;
+}
+
+/* Is the packet of a connection that a socket of this node has, and so no request whatever its port? A global function for the
+ * verifier's sake. Of UDP only a connected socket tells: a lookup that finds one has compared both ends.
+ */
+__noinline int belongs_to_socket(ctx_t *ctx)
+{
+	struct scratch *x = scratch_get();
+	struct bpf_sock_tuple ends = {};
+	struct bpf_sock *socket;
+	__u32 size, exact;
+	struct pkt *p;
+
+	if (!x)
+		return 0;
+	p = &x->packet;
+	if (p->v6) {
+		size = sizeof(ends.ipv6);
+		address_to_v6(&p->tuple.source, (struct in6_addr *)ends.ipv6.saddr);
+		address_to_v6(&p->tuple.destination, (struct in6_addr *)ends.ipv6.daddr);
+		ends.ipv6.sport = p->tuple.source_port;
+		ends.ipv6.dport = p->tuple.destination_port;
+	} else {
+		size = sizeof(ends.ipv4);
+		ends.ipv4.saddr = address_to_v4(&p->tuple.source);
+		ends.ipv4.daddr = address_to_v4(&p->tuple.destination);
+		ends.ipv4.sport = p->tuple.source_port;
+		ends.ipv4.dport = p->tuple.destination_port;
+	}
+	if (p->tuple.proto == IPPROTO_TCP) {
+		socket = bpf_skc_lookup_tcp(ctx, &ends, size, BPF_F_CURRENT_NETNS, 0);
+		if (!socket)
+			return 0;
+		exact = socket->state != BPF_TCP_LISTEN;
+	} else {
+		socket = bpf_sk_lookup_udp(ctx, &ends, size, BPF_F_CURRENT_NETNS, 0);
+		if (!socket)
+			return 0;
+		exact = *(__u16 *)&socket->dst_port != 0;
+	}
+	bpf_sk_release(socket);
+	return exact;
+}
+
+/* A UDP conversation that outlives its backend: sent on to a live backend of the same Service, with answers from the address
+ * that the client knows.
+ */
+static __always_inline enum verdict stage_retired(ctx_t *ctx, struct pkt *p)
+{
+	const struct settings *s = settings_get();
+	struct frontend_key key = {};
+	struct opening *opening = opening_get();
+	struct retired_backend *gone;
+	enum verdict verdict;
+	struct row *row;
+	__u32 index;
+	__u64 window;
+
+	key.address = p->tuple.destination;
+	key.port = p->tuple.destination_port;
+	key.proto = p->tuple.proto;
+	gone = bpf_map_lookup_elem(&retired, &key);
+	if (!gone || !s || !opening || jiffies_now() - gone->seen > s->udp_timeout * s->hz)
+		return VERDICT_NEXT;
+	index = gone->row;
+	row = bpf_map_lookup_elem(&rows, &index);
+	if (!row || row->generation != gone->generation)
+		return VERDICT_NEXT;
+	window = *(volatile __u64 *)&row->window[WINDOW_CLUSTER];
+	if (!(window >> 32))
+		return VERDICT_NEXT;
+	/* Of a Service that went the row may be left, with nothing behind it. */
+	if (select_backend(row, window, tuple_hash(&p->tuple), &opening->choice))
+		return VERDICT_NEXT;
+	verdict = choose_path(ctx, p, opening, HOOK_POD_INGRESS);
+	return verdict ? verdict : OPENS;
+}
+
+/* A packet straight to a backend, of a client that talks with it through a frontend too and from the same port: the answers of
+ * both would look alike, so this conversation gets another source port. Asked of what may open one only.
+ */
+static __always_inline enum verdict stage_direct(struct pkt *p, enum hook hook)
+{
+	struct scratch *x = scratch_get();
+	const struct settings *s = settings_get();
+	struct opening *opening;
+	enum flow_table table;
+	struct met_backend *backend;
+
+	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return UNDECIDED;
+	/* A packet that another build has just translated goes straight to its backend too. */
+	if (!s || s->handover)
+		return UNDECIDED;
+	backend = near_backend(near_sum(&p->tuple.destination), p->tuple.destination_port, p->tuple.proto,
+			       answer_hook(hook));
+	if (!x || !backend || !backend->met)
+		return UNDECIDED;
+	tuple_reverse(&p->tuple, &x->inverse);
+	x->inverse.hook = answer_hook(hook);
+	if (!flow_find(&x->inverse, &x->flow, &table, false) || !x->flow.answer || x->flow.path == PATH_PORT_CHANGE ||
+	    flow_translates_source(&x->inverse, &x->flow))
+		return UNDECIDED;
+	opening = opening_get();
+	if (!opening)
+		return DROP_TABLE_FULL;
+	opening->path = hook == HOOK_UPLINK_INGRESS ? PATH_OUTSIDE_LOCAL :
+			hook == HOOK_POD_INGRESS    ? PATH_POD :
+						      PATH_PORT_CHANGE;
+	opening->choice.address = p->tuple.destination;
+	opening->choice.port = p->tuple.destination_port;
+	opening->choice.backend = x->flow.backend;
+	opening->choice.generation = x->flow.generation;
+	opening->choice.service = x->flow.service;
+	return OPENS;
+}
+
+static __always_inline bool port_is_for_snat(__be16 port)
+{
+	const struct settings *s = settings_get();
+
+	return s && (__u32)bpf_ntohs(port) - s->snat_first < s->snat_count;
+}
+
+/* A packet from this node's own address and one of our source ports to a backend, that is not ours: a masquerade of a CNI, or a
+ * connection older than the reservation. It claims the pair of ports, so that no translated flow takes it; if one has it, it gets
+ * another port.
+ */
+static __always_inline enum verdict stage_claim(struct pkt *p)
+{
+	struct opening *opening;
+
+	if (!port_is_for_snat(p->tuple.source_port) || !(near_flags(near_sum(&p->tuple.destination)) & NEAR_BACKEND) ||
+	    !(address_roles(&p->tuple.source) & ADDRESS_NODE))
+		return UNDECIDED;
+	/* What answers, or ends, claims nothing. */
+	if (p->tuple.proto == IPPROTO_TCP &&
+	    ((p->tcp_flags & TCP_RST) || (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)))
+		return UNDECIDED;
+	opening = opening_get();
+	if (!opening)
+		return UNDECIDED;
+	opening->path = PATH_PORT_CHANGE;
+	opening->choice.address = p->tuple.destination;
+	opening->choice.port = p->tuple.destination_port;
+	return OPENS;
+}
+
+/* Is the frontend at the node's own address, where connections of the node end too? */
+static __always_inline bool is_node_level(const struct row *row, const struct pkt *p, __u32 roles)
+{
+	return row->kind == KIND_NODE_PORT || row->kind == KIND_HOST_PORT || (roles & ADDRESS_NODE) ||
+	       (address_roles(&p->tuple.destination) & ADDRESS_NODE);
+}
+
+/* A packet without a flow: is its destination a frontend, and what becomes of it? UNDECIDED: nothing. OPENS: it opens a flow, which the scratch's opening
+ * describes. A global function, as stage_open.
+ */
+__noinline int stage_frontend(ctx_t *ctx, __u32 hook)
+{
+	const bool outside = hook == HOOK_UPLINK_INGRESS;
+	const struct settings *s = settings_get();
+	struct scratch *x = scratch_get();
+	struct opening *opening;
+	enum verdict verdict;
+	struct row *row;
+	__u32 roles = 0;
+	struct pkt *p;
+	__u64 window;
+
+	if (!x)
+		return VERDICT_NEXT;
+	p = &x->packet;
+	switch (frontend_find(&p->tuple.destination, p->tuple.destination_port, p->tuple.proto, false, &row, &roles)) {
+	case FRONTEND_NONE:
+		verdict = stage_direct(p, hook);
+		if (verdict != UNDECIDED)
+			return verdict;
+		if (hook == HOOK_UPLINK_EGRESS)
+			return stage_claim(p);
+		if (hook == HOOK_POD_INGRESS && p->tuple.proto == IPPROTO_UDP)
+			return stage_retired(ctx, p);
+		return VERDICT_NEXT;
+	case FRONTEND_UNDEFINED:
+		return VERDICT_REFUSE;
+	case FRONTEND_FREE_ADDRESS:
+		return DROP_FREE_SERVICE_ADDRESS;
+	case FRONTEND_STALE:
+		return DROP_STALE_ROW;
+	case FRONTEND_FOUND:
+		break;
+	}
+	if (outside && row->kind == KIND_CLUSTER_IP && s && (s->flags & SETTING_CLUSTER_IPS_INSIDE))
+		return VERDICT_NEXT;
+	/* The second half of a handshake opens nothing: it answers somebody. */
+	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+		return VERDICT_NEXT;
+	if (is_node_level(row, p, roles) && belongs_to_socket(ctx))
+		return VERDICT_NEXT;
+	if ((p->options || p->source_route) && is_source_routed(ctx))
+		return DROP_SOURCE_ROUTE;
+	window = frontend_window(row, outside);
+	if (!(window >> 32))
+		return (__u32)window == EMPTY_DROP ? DROP_NO_LOCAL_BACKEND : VERDICT_REFUSE;
+	opening = opening_get();
+	if (!opening)
+		return DROP_TABLE_FULL;
+	verdict = select_backend(row, window, tuple_hash(&p->tuple), &opening->choice);
+	if (verdict)
+		return verdict;
+	verdict = choose_path(ctx, p, opening, hook);
+	return verdict ? verdict : OPENS;
+}
+
+/* Echo is answered where ports are refused. */
+static __always_inline enum verdict stage_echo(ctx_t *ctx, const struct pkt *p)
+{
+	__u32 roles = address_roles(&p->tuple.destination);
+
+	if ((roles & ADDRESS_REFUSE) && !(roles & (ADDRESS_NODE | ADDRESS_PEER)))
+		return (p->options || p->source_route) && is_source_routed(ctx) ? DROP_SOURCE_ROUTE : VERDICT_ECHO;
+	return !roles && address_in_service_range(&p->tuple.destination) ? DROP_FREE_SERVICE_ADDRESS : VERDICT_NEXT;
+}
+
+/* A later fragment whose first one left nothing: where ports are refused it can be nobody else's. */
+static __always_inline enum verdict stage_fragment(const struct pkt *p, bool forward)
+{
+	return forward && (address_roles(&p->tuple.destination) & ADDRESS_REFUSE) ? DROP_FRAGMENT_BEFORE_FIRST : VERDICT_NEXT;
+}

@@ -1,0 +1,87 @@
+// Whether the other end of a veth hands over frames with whole checksums, wherever that end is. Asks iproute2 and ethtool there;
+// changes nothing.
+import { execFileSync } from "node:child_process";
+import { readdirSync, statSync } from "node:fs";
+import { netnsId } from "../libbpf/mod.ts";
+import type { Device } from "./network.ts";
+
+/** partial: frames may leave it whose checksum is for a later device to complete. */
+export type Checksums = "whole" | "partial" | "unknown";
+
+/** How the world is asked: the namespaces there are, the number of each, and a command's output in one ("": this one). */
+export interface FarEndWorld {
+  /** Paths of files that stand for network namespaces, each namespace once. */
+  namespaces(): Iterable<string>;
+  numberOf(path: string): number | undefined;
+  /** Throws when it cannot be run there. */
+  run(namespace: string, command: string, ...args: string[]): string;
+}
+
+export function farEndChecksums(
+  device: Pick<Device, "farEnd">,
+  devices: readonly Pick<Device, "ifindex" | "name">[],
+  world: FarEndWorld = MACHINE,
+): Checksums {
+  const { farEnd } = device;
+  if (farEnd === undefined) return "unknown";
+  try {
+    const namespace = farEnd.netns === undefined ? "" : namespaceOf(farEnd.netns, world);
+    if (namespace === undefined) return "unknown";
+    const name =
+      namespace === ""
+        ? devices.find(({ ifindex }) => ifindex === farEnd.ifindex)?.name
+        : nameIn(world.run(namespace, "ip", "-json", "link", "show"), farEnd.ifindex);
+    if (name === undefined) return "unknown";
+    const said = /^tx-checksumming:\s*(on|off)\b/m.exec(world.run(namespace, "ethtool", "-k", name))?.[1];
+    return said === undefined ? "unknown" : said === "off" ? "whole" : "partial";
+  } catch {
+    return "unknown";
+  }
+}
+
+function nameIn(json: string, ifindex: number): string | undefined {
+  const links = JSON.parse(json) as readonly { readonly ifindex?: number; readonly ifname?: string }[];
+  return links.find((link) => link.ifindex === ifindex)?.ifname;
+}
+
+function namespaceOf(number: number, world: FarEndWorld): string | undefined {
+  for (const path of world.namespaces()) if (world.numberOf(path) === number) return path;
+  return undefined;
+}
+
+/** More processes than this are not looked at: a machine has thousands, in few namespaces. */
+const MOST_PATHS = 4096;
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+const MACHINE: FarEndWorld = {
+  *namespaces() {
+    const seen = new Set<number>();
+    const named = list("/run/netns").map((name) => `/run/netns/${name}`);
+    const ofProcesses = list("/proc")
+      .filter((name) => /^\d+$/.test(name))
+      .map((pid) => `/proc/${pid}/ns/net`);
+    for (const path of [...named, ...ofProcesses].slice(0, MOST_PATHS)) {
+      const inode = statSync(path, { throwIfNoEntry: false })?.ino;
+      if (inode === undefined || seen.has(inode)) continue;
+      seen.add(inode);
+      yield path;
+    }
+  },
+  numberOf: netnsId,
+  run(namespace, command, ...args) {
+    const [file, ...rest] = namespace === "" ? [command, ...args] : ["nsenter", `--net=${namespace}`, command, ...args];
+    return execFileSync(file as string, rest, {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+      timeout: 3_000,
+      maxBuffer: 16 << 20,
+    });
+  },
+};

@@ -1,0 +1,57 @@
+// The model's words for rows, as the maps hold them: protocols, kinds, windows, frontend keys.
+import type { FrontendKey, FrontendKind, RowProtocol, Window } from "../model/operations.ts";
+import {
+  EMPTY_WINDOW_VALUES,
+  FRONTEND_KEY,
+  FRONTEND_KIND_VALUES,
+  readFrontendKey,
+  writeFrontendKey,
+} from "./layout.gen.ts";
+
+export const PROTOCOLS: Readonly<Record<RowProtocol, number>> = { TCP: 6, UDP: 17 };
+
+export const KINDS: Readonly<Record<FrontendKind, number>> = {
+  "cluster-ip": FRONTEND_KIND_VALUES.KIND_CLUSTER_IP,
+  "node-port": FRONTEND_KIND_VALUES.KIND_NODE_PORT,
+  "load-balancer": FRONTEND_KIND_VALUES.KIND_LOAD_BALANCER,
+  "host-port": FRONTEND_KIND_VALUES.KIND_HOST_PORT,
+};
+export const KIND_NAMES: ReadonlyMap<number, FrontendKind> = new Map(
+  Object.entries(KINDS).map(([name, value]) => [value, name as FrontendKind]),
+);
+
+/** In the order of the row's words. */
+export const WINDOWS = ["external", "internal", "cluster"] as const;
+
+export function protocolName(number: number): RowProtocol | undefined {
+  return number === PROTOCOLS.TCP ? "TCP" : number === PROTOCOLS.UDP ? "UDP" : undefined;
+}
+
+export function windowWord(window: Window): bigint {
+  if (window.count > 0) return (BigInt(window.count) << 32n) | BigInt(window.first);
+  return BigInt(window.whenEmpty === "drop" ? EMPTY_WINDOW_VALUES.EMPTY_DROP : EMPTY_WINDOW_VALUES.EMPTY_REFUSE);
+}
+
+export function windowOf(word: bigint): Window {
+  const count = Number(word >> 32n);
+  const first = Number(word & 0xffffffffn);
+  if (count > 0) return { first, count, whenEmpty: "refuse" };
+  return { first: 0, count: 0, whenEmpty: first === EMPTY_WINDOW_VALUES.EMPTY_DROP ? "drop" : "refuse" };
+}
+
+/** `::` stands for the node's addresses of IPv6, `0.0.0.0` for those of IPv4; the mapped form keeps them apart. */
+export function frontendKeyBytes(key: FrontendKey, bytes = new Uint8Array(FRONTEND_KEY.size), at = 0): Uint8Array {
+  writeFrontendKey(bytes, at, { address: key.address, port: key.port, proto: PROTOCOLS[key.protocol] });
+  return bytes;
+}
+
+/** undefined: of a protocol that is not served. */
+export function keyOf(bytes: Uint8Array, at: number): FrontendKey | undefined {
+  const { address, port, proto } = readFrontendKey(bytes, at);
+  const protocol = protocolName(proto);
+  return protocol === undefined ? undefined : { address, port, protocol };
+}
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,75 @@
+// What rtnetlink and generic netlink know of devices and namespaces that iproute2 does not tell: which XDP actions a device has, and
+// by which number this namespace calls another one. Changes nothing.
+import { closeSync, openSync } from "node:fs";
+import { kernelError } from "./errno.ts";
+import { askNetlink, attribute, attributeU32, findAttribute, NETLINK_GENERIC, NETLINK_ROUTE } from "./netlink.ts";
+import { isWithout } from "./without.ts";
+
+/** enum netdev_xdp_act: frames redirected to the device by XDP are sent (the driver's ndo_xdp_xmit works now). */
+export const XDP_TRANSMIT = 4;
+
+// Of linux/genetlink.h and linux/netdev.h.
+const GENL_ID_CTRL = 16;
+const CTRL_CMD_GETFAMILY = 3;
+const CTRL_ATTR_FAMILY_ID = 1;
+const CTRL_ATTR_FAMILY_NAME = 2;
+const NETDEV_CMD_DEV_GET = 1;
+const NETDEV_A_DEV_IFINDEX = 1;
+const NETDEV_A_DEV_XDP_FEATURES = 3;
+/** struct genlmsghdr: command, version, two reserved bytes. */
+const GENL_HEADER = 4;
+
+const command = (number: number, argument: Uint8Array): Uint8Array => Uint8Array.from([number, 1, 0, 0, ...argument]);
+
+let family: number | undefined;
+
+/** Number of the generic netlink family `netdev`, undefined below Linux 6.3. */
+export function netdevFamily(): number | undefined {
+  if (family !== undefined) return family;
+  const name = attribute(CTRL_ATTR_FAMILY_NAME, Buffer.from("netdev\0"));
+  const subject = "the netlink family netdev";
+  const { errno, messages } = askNetlink(NETLINK_GENERIC, GENL_ID_CTRL, command(CTRL_CMD_GETFAMILY, name), subject);
+  const id = messages[0] && findAttribute(messages[0].payload, GENL_HEADER, CTRL_ATTR_FAMILY_ID);
+  if (errno === 0 && id !== undefined) family = id.getUint16(0, true);
+  return family;
+}
+
+/**
+ * Mask of the XDP actions that a device's driver has now (enum netdev_xdp_act); undefined where the kernel does not tell (below
+ * 6.3, or MILLRACE_WITHOUT) and for a device that is not there.
+ */
+export function xdpFeatures(ifindex: number): number | undefined {
+  if (isWithout("xdp_features")) return undefined;
+  const id = netdevFamily();
+  if (id === undefined) return undefined;
+  const question = command(NETDEV_CMD_DEV_GET, attributeU32(NETDEV_A_DEV_IFINDEX, ifindex));
+  const { errno, messages } = askNetlink(NETLINK_GENERIC, id, question, `the XDP features of device ${ifindex}`);
+  const mask = messages[0] && findAttribute(messages[0].payload, GENL_HEADER, NETDEV_A_DEV_XDP_FEATURES);
+  // The actions are the lowest bits of 64.
+  return errno === 0 && mask !== undefined ? mask.getUint32(0, true) : undefined;
+}
+
+const RTM_GETNSID = 90;
+const NETNSA_NSID = 1;
+const NETNSA_FD = 3;
+const RTGENMSG = 4;
+
+/** The number by which this network namespace calls the one at `path` (as in `link-netnsid`); undefined when it has none for it. */
+export function netnsId(path: string): number | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, "r");
+  } catch {
+    return undefined;
+  }
+  try {
+    const question = Uint8Array.from([0, 0, 0, 0, ...attributeU32(NETNSA_FD, fd)]);
+    const { errno, messages } = askNetlink(NETLINK_ROUTE, RTM_GETNSID, question, `the number of ${path}`);
+    if (errno !== 0) throw kernelError("ask for", `the number of ${path}`, errno);
+    const id = messages[0] && findAttribute(messages[0].payload, RTGENMSG, NETNSA_NSID);
+    const number = id?.getInt32(0, true) ?? -1;
+    return number < 0 ? undefined : number;
+  } finally {
+    closeSync(fd);
+  }
+}

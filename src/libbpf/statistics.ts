@@ -1,0 +1,133 @@
+// What the verifier measured of a program, and what the loaded program consists of: its functions and who calls whom.
+// Reads the verifier's words (log level 4) and the kernel's own listing of the instructions; judges neither.
+import { Command } from "./constants.ts";
+import { kernelError } from "./errno.ts";
+import { addressOf, bpfCall } from "./native.ts";
+
+/** What makes the verifier tell its statistics, and nothing else when it accepts a program. */
+export const LOG_STATISTICS = 4;
+
+export interface VerifierStatistics {
+  /** Instructions that were walked through, each as often as that happened; the kernel's limit is a million. */
+  readonly instructions: number;
+  /** Bytes of stack of each function that is left in the program, in the order of their first instructions. */
+  readonly stackDepths: readonly number[];
+  readonly seconds: number;
+}
+
+/** The statistics at a log's end; undefined when there are none: the program was refused, or nobody asked. */
+export function parseStatistics(log: string): VerifierStatistics | undefined {
+  const processed = /^processed (\d+) insns/m.exec(log);
+  const depths = /^stack depth (\d+(?:\+\d+)*)/m.exec(log);
+  if (processed === null || depths === null) return undefined;
+  const microseconds = /^verification time (\d+) usec/m.exec(log);
+  return {
+    instructions: Number(processed[1]),
+    stackDepths: depths[1]!.split("+").map(Number),
+    seconds: Number(microseconds?.[1] ?? 0) / 1e6,
+  };
+}
+
+export interface ProgramFunction {
+  /** Where its first instruction stands in the program. */
+  readonly start: number;
+  /** Of its type in the BTF that the program was loaded with. */
+  readonly typeId: number;
+  /** Positions, in the list of functions, of those it calls or hands to a helper as a callback; each once, ascending. */
+  readonly calls: readonly number[];
+}
+
+const INFO_SIZE = 232;
+const INSTRUCTION_SIZE = 8;
+const CALL = 0x85;
+const LOAD_DOUBLE = 0x18;
+const PSEUDO_CALL = 1;
+const PSEUDO_FUNCTION = 4;
+
+/** Fields of the kernel's bpf_prog_info. */
+const INFO = {
+  xlatedLength: 20,
+  xlated: 32,
+  jitedSymbolCount: 104,
+  functionInfoSize: 132,
+  functionInfo: 136,
+  functionCount: 144,
+} as const;
+
+/** Asks about a program with this struct, in which pointers and lengths say what to fill. */
+function ask(fd: number, subject: string, info: Uint8Array): DataView {
+  const attributes = new Uint8Array(16);
+  const view = new DataView(attributes.buffer);
+  view.setUint32(0, fd, true);
+  view.setUint32(4, info.length, true);
+  view.setBigUint64(8, addressOf(info), true);
+  const result = bpfCall(Command.objGetInfoByFd, attributes);
+  if (result < 0) throw kernelError("ask about", subject, -result);
+  return new DataView(info.buffer, info.byteOffset, info.length);
+}
+
+/**
+ * The functions of a loaded program in their order, as the kernel runs it: without what the verifier found to be dead. Empty
+ * when it was loaded without BTF. Throws KernelError.
+ */
+export function functionsOf(fd: number, subject: string): ProgramFunction[] {
+  const sizes = ask(fd, subject, new Uint8Array(INFO_SIZE));
+  const count = sizes.getUint32(INFO.functionCount, true);
+  const recordSize = sizes.getUint32(INFO.functionInfoSize, true);
+  const jited = sizes.getUint32(INFO.jitedSymbolCount, true) > 0;
+  if (count === 0) return [];
+  const instructions = new Uint8Array(sizes.getUint32(INFO.xlatedLength, true));
+  const records = new Uint8Array(count * recordSize);
+  const info = new Uint8Array(INFO_SIZE);
+  const request = new DataView(info.buffer);
+  request.setUint32(INFO.xlatedLength, instructions.length, true);
+  request.setBigUint64(INFO.xlated, addressOf(instructions), true);
+  request.setUint32(INFO.functionInfoSize, recordSize, true);
+  request.setBigUint64(INFO.functionInfo, addressOf(records), true);
+  request.setUint32(INFO.functionCount, count, true);
+  ask(fd, subject, info);
+  return readFunctions(new DataView(instructions.buffer), new DataView(records.buffer), { count, recordSize, jited });
+}
+
+function readFunctions(
+  code: DataView,
+  records: DataView,
+  { count, recordSize, jited }: { readonly count: number; readonly recordSize: number; readonly jited: boolean },
+): ProgramFunction[] {
+  const starts = Array.from({ length: count }, (_, at) => records.getUint32(at * recordSize, true));
+  const calls = starts.map(() => new Set<number>());
+  const end = code.byteLength / INSTRUCTION_SIZE;
+  let within = 0;
+  for (let at = 0; at < end; at++) {
+    while (within + 1 < count && at >= starts[within + 1]!) within++;
+    const called = target(code, at, jited);
+    if (called === undefined) continue;
+    const position = called.position ?? starts.indexOf(called.start);
+    if (position >= 0 && position < count) calls[within]!.add(position);
+  }
+  return starts.map((start, at) => ({
+    start,
+    typeId: records.getUint32(at * recordSize + 4, true),
+    calls: [...calls[at]!].sort((a, b) => a - b),
+  }));
+}
+
+/** Whom the instruction at `at` calls. A compiled program's calls hold the function's number, an interpreted one's the distance. */
+function target(
+  code: DataView,
+  at: number,
+  jited: boolean,
+): { readonly position?: number; readonly start: number } | undefined {
+  const offset = at * INSTRUCTION_SIZE;
+  const opcode = code.getUint8(offset);
+  const source = code.getUint8(offset + 1) >> 4;
+  if (opcode === CALL && source === PSEUDO_CALL) {
+    if (jited) return { position: code.getInt32(offset + 4, true), start: -1 };
+    return { start: at + 1 + code.getInt32(offset + 4, true) };
+  }
+  if (opcode === LOAD_DOUBLE && source === PSEUDO_FUNCTION) {
+    if (jited) return { position: code.getInt32(offset + INSTRUCTION_SIZE + 4, true), start: -1 };
+    return { start: at + 1 + code.getInt32(offset + 4, true) };
+  }
+  return undefined;
+}

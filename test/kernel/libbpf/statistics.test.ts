@@ -1,0 +1,52 @@
+// What the verifier tells of a program that it accepts, and the functions that the kernel's program consists of.
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { type BpfObject, openObject } from "../../../src/libbpf/mod.ts";
+import { describeKernel } from "../require-kernel.ts";
+import { compile, temporaryDirectory } from "./fixture.ts";
+
+describeKernel("statistics", () => {
+  let directory: ReturnType<typeof temporaryDirectory>;
+  let path: string;
+  beforeAll(() => {
+    directory = temporaryDirectory();
+    path = compile("calls.bpf.c", directory.path);
+  });
+  afterAll(() => directory[Symbol.dispose]());
+
+  /** Stack and callees of each function, by name. */
+  function functionsOf(object: BpfObject): Record<string, [stack: number, calls: string[]]> {
+    const functions = object.program("entry").functions();
+    const names = functions.map(({ typeId }) => object.btf().shape(typeId).name);
+    const { stackDepths = [] } = object.statistics("entry") ?? {};
+    expect(stackDepths).toHaveLength(functions.length);
+    return Object.fromEntries(
+      functions.map(({ calls }, at) => [names[at]!, [stackDepths[at]!, calls.map((one) => names[one]!)]]),
+    );
+  }
+
+  it("each function has its stack and those it calls", () => {
+    using object = openObject(path);
+    object.load({ statistics: true });
+    expect(functionsOf(object)).toEqual({
+      entry: [0, ["middle", "aside"]],
+      middle: [96, ["leaf"]],
+      leaf: [40, []],
+      aside: [112, []],
+    });
+    expect(object.statistics("entry")?.instructions).toBeGreaterThan(30);
+  });
+
+  it("what is dead by the read-only data is no part of it", () => {
+    using object = openObject(path);
+    object.setReadOnly({ deeper: 0 });
+    object.load({ statistics: true });
+    expect(functionsOf(object)).toEqual({ entry: [0, ["aside"]], aside: [112, []] });
+  });
+
+  it("there are none when nobody asked", () => {
+    using object = openObject(path);
+    object.load();
+    expect(object.statistics("entry")).toBeUndefined();
+    expect(object.program("entry").functions()).toHaveLength(4);
+  });
+});

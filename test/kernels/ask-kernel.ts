@@ -1,0 +1,173 @@
+// What one kernel is asked: does every program load, do the tests that meet the kernel pass, does every path of packets work.
+// Boots a guest only when an answer is missing.
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { TestFileReport } from "./guest/file-reporter.ts";
+import type { LoadsReport } from "./guest/loads.ts";
+import type { SmokeCheck } from "./guest/smoke.ts";
+import { Guest, type GuestRun } from "./guest.ts";
+import type { KernelFiles } from "./kernel-files.ts";
+import { CACHE, REPOSITORY } from "./paths.ts";
+import { type KernelResults, keepResult, keptResult, questionHash } from "./results.ts";
+
+export interface Questions {
+  /** Test files, from the project's folder. */
+  readonly tests: readonly string[];
+  readonly smoke: boolean;
+  readonly nic: boolean;
+}
+
+type Progress = (step: string) => void;
+
+const LOADS_MS = 20 * 60_000;
+const SMOKE_MS = 30 * 60_000;
+const TESTS_MS = 3 * 3600_000;
+
+/** Every file of tests that meets the kernel itself. */
+export function kernelTests(): string[] {
+  return readdirSync(join(REPOSITORY, "test/kernel"), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".test.ts"))
+    .map((file) => `test/kernel/${file}`)
+    .sort();
+}
+
+export async function askKernel(files: KernelFiles, questions: Questions, progress: Progress): Promise<KernelResults> {
+  const results: KernelResults = { files, tests: new Map(), complaints: [] };
+  const missing = takeKept(results, questions);
+  if (missing.length === 0) {
+    progress(`${files.name}: every answer is kept`);
+    return results;
+  }
+  progress(`${files.name}: booting ${files.release}`);
+  await using guest = await Guest.start(files);
+  for (const step of missing) {
+    progress(`${files.name}: ${step.name}`);
+    await step.run(guest);
+  }
+  results.complaints = guest.complaints();
+  return results;
+}
+
+interface Step {
+  readonly name: string;
+  run(guest: Guest): Promise<void>;
+}
+
+/** Puts the answers that are kept into `results`, and returns how to get the others. */
+function takeKept(results: KernelResults, questions: Questions): Step[] {
+  const { files } = results;
+  const steps: Step[] = [];
+  const loadsHash = questionHash("test/kernels/guest/loads.ts");
+  const loads = keptResult<LoadsReport>(files, "loads", loadsHash);
+  if (loads?.programs.every(({ refusal }) => refusal === undefined)) results.loads = loads;
+  else {
+    steps.push({
+      name: "loading every program",
+      async run(guest) {
+        results.loads = await askLoads(guest);
+        keepResult(files, "loads", loadsHash, results.loads);
+      },
+    });
+  }
+  const tests = missingTests(results, questions.tests);
+  if (tests.size > 0) {
+    steps.push({ name: `${tests.size} files of tests`, run: (guest) => askTests(guest, results, tests) });
+  }
+  for (const kind of ["smoke", "nic"] as const) {
+    if (!questions[kind]) continue;
+    const hash = questionHash(`test/kernels/guest/${kind === "nic" ? "nic" : "lab"}-smoke.ts`, true);
+    const kept = keptResult<SmokeCheck[]>(files, kind, hash);
+    if (kept?.every(({ wrong }) => wrong === undefined)) results[kind] = kept;
+    else {
+      steps.push({
+        name: kind === "nic" ? "a real driver's NIC and a VLAN device as uplink" : "every path in a lab",
+        async run(guest) {
+          results[kind] = await askSmoke(guest, kind);
+          keepResult(files, kind, hash, results[kind]);
+        },
+      });
+    }
+  }
+  return steps;
+}
+
+/** Where the output of a step that went wrong lies. */
+function keepOutput(guest: Guest, name: string, { output }: GuestRun): string {
+  const file = join(CACHE, guest.name, `${name}.log`);
+  writeFileSync(file, output);
+  return file;
+}
+
+async function askLoads(guest: Guest): Promise<LoadsReport> {
+  const run = await guest.run("node test/kernels/guest/loads.ts /job/loads.json", LOADS_MS);
+  const file = keepOutput(guest, "loads", run);
+  if (run.status === 0) return JSON.parse(readFileSync(join(guest.job, "loads.json"), "utf8")) as LoadsReport;
+  const reason = run.output.trim().split("\n").at(-1) ?? "";
+  throw new Error(`${guest.name}: loading ended with ${run.status ?? "no status in time"}: ${reason}; see ${file}`);
+}
+
+async function askSmoke(guest: Guest, kind: "smoke" | "nic"): Promise<SmokeCheck[]> {
+  rmSync(join(guest.job, `${kind}.json`), { force: true });
+  const run = await guest.run(`node test/kernels/guest/smoke.ts /job/${kind}.json ${kind}`, SMOKE_MS);
+  const log = keepOutput(guest, kind, run);
+  const file = join(guest.job, `${kind}.json`);
+  if (existsSync(file)) return JSON.parse(readFileSync(file, "utf8")) as SmokeCheck[];
+  const last = run.output.trim().split("\n").at(-1) ?? "";
+  return [{ name: "it comes to an end", wrong: `${last}; see ${log}`, seconds: run.seconds }];
+}
+
+/** Test files without a kept answer that is all well, and their hashes. */
+function missingTests(results: KernelResults, files: readonly string[]): Map<string, string> {
+  const missing = new Map<string, string>();
+  for (const file of files) {
+    const hash = questionHash(file);
+    const kept = keptResult<TestFileReport>(results.files, file, hash);
+    if (kept !== undefined && kept.failed.length === 0) results.tests.set(file, kept);
+    else missing.set(file, hash);
+  }
+  return missing;
+}
+
+/** One run of vitest over all of them; each file's answer is kept as soon as it is there. */
+async function askTests(guest: Guest, results: KernelResults, missing: ReadonlyMap<string, string>): Promise<void> {
+  const directory = join(guest.job, "files");
+  rmSync(directory, { recursive: true, force: true });
+  const reporters = ["--reporter=default", `--reporter=${REPOSITORY}/test/kernels/guest/file-reporter.ts`];
+  const vitest = [
+    "node",
+    "node_modules/vitest/vitest.mjs",
+    "run",
+    "--config",
+    "vitest.config.ts",
+    "--project",
+    "kernel",
+  ];
+  const collect = (): void => {
+    if (!existsSync(directory)) return;
+    for (const name of readdirSync(directory)) {
+      if (!name.endsWith(".json")) continue;
+      const report = JSON.parse(readFileSync(join(directory, name), "utf8")) as TestFileReport;
+      const hash = missing.get(report.file);
+      if (hash === undefined || results.tests.has(report.file)) continue;
+      results.tests.set(report.file, report);
+      // Sources may have changed meanwhile: then it is the answer to another question.
+      if (questionHash(report.file) === hash) keepResult(results.files, report.file, hash, report);
+    }
+  };
+  const timer = setInterval(collect, 2000);
+  try {
+    const run = await guest.run(
+      `FILE_RESULTS=/job/files ${[...vitest, ...reporters, ...missing.keys()].join(" ")}`,
+      TESTS_MS,
+    );
+    const log = keepOutput(guest, "tests", run);
+    collect();
+    for (const file of missing.keys()) {
+      if (results.tests.has(file)) continue;
+      const failed = [{ name: "the file", reason: `it did not come to an end; see ${log}` }];
+      results.tests.set(file, { file, passed: 0, failed, skipped: [], seconds: 0 });
+    }
+  } finally {
+    clearInterval(timer);
+  }
+}

@@ -1,0 +1,106 @@
+// `make kernels` and `make kernels-ci`: asks Debian's kernels, and this machine's own, and prints what they answered.
+//   main.ts [--quick | --ci] [KERNEL...]
+// The table goes to standard output, progress to standard error. Status 1 when something is wrong.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { release } from "node:os";
+import { dirname } from "node:path";
+import { parseArgs } from "node:util";
+import { FAILURES, Failure } from "../../src/lib/errors.ts";
+import { progressOnStderr } from "../cluster/progress.ts";
+import { askKernel, kernelTests, type Questions } from "./ask-kernel.ts";
+import { ciResults } from "./ci-results.ts";
+import { kernelFiles } from "./kernel-files.ts";
+import { KERNELS, type KernelSource } from "./kernels.ts";
+import { shortened, writeMeasured } from "./measured.ts";
+import { writeKernelsPage } from "./page.ts";
+import { CI_RESULTS } from "./paths.ts";
+import { type KernelResults, objectsHash } from "./results.ts";
+import { deepestReports } from "./stack.ts";
+import { answersText, defectsOf, programDefects, programTable } from "./table.ts";
+
+const FLOW_STATES = "test/kernel/datapath/flow-states.test.ts";
+const progress = progressOnStderr();
+
+type Mode = "full" | "quick" | "ci";
+
+function questionsFor(mode: Mode, source: KernelSource): Questions {
+  switch (mode) {
+    case "full":
+      return { tests: kernelTests(), smoke: true, nic: source.nic };
+    case "quick":
+      return { tests: [FLOW_STATES], smoke: true, nic: false };
+    case "ci":
+      return { tests: source.name === "6.1" ? [FLOW_STATES] : [], smoke: false, nic: false };
+  }
+}
+
+/** Those named; else all, or in CI those that it asks. @throws usage */
+function chosenKernels(names: readonly string[], mode: Mode): KernelSource[] {
+  const wanted = names.length > 0 ? names : mode === "ci" ? ["6.1", "5.10"] : KERNELS.map(({ name }) => name);
+  return wanted.map((name) => {
+    const found = KERNELS.find((kernel) => kernel.name === name || (name.startsWith("7.") && kernel.name === "7.x"));
+    if (found !== undefined) return found;
+    const known = KERNELS.map((kernel) => kernel.name).join(", ");
+    throw new Failure("usage", name, `there is no kernel '${name}' here: ${known}`);
+  });
+}
+
+interface Answers {
+  readonly kernels: readonly KernelResults[];
+  /** Kernels that could not be had or asked, and why. */
+  readonly without: readonly { readonly name: string; readonly reason: string }[];
+}
+
+async function askAll(sources: readonly KernelSource[], mode: Mode): Promise<Answers> {
+  const kernels: KernelResults[] = [];
+  const without: { name: string; reason: string }[] = [];
+  for (const source of sources) {
+    try {
+      kernels.push(await askKernel(kernelFiles(source, progress), questionsFor(mode, source), progress));
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      progress(`${source.name}: ${error.message}`);
+      without.push({ name: source.name, reason: error.message });
+    }
+  }
+  return { kernels, without };
+}
+
+async function main(): Promise<void> {
+  const options = { quick: { type: "boolean" }, ci: { type: "boolean" } } as const;
+  const { values, positionals } = parseArgs({ options, allowPositionals: true });
+  const mode: Mode = values.ci ? "ci" : values.quick ? "quick" : "full";
+  const sources = chosenKernels(positionals, mode);
+  progress(`${release()}: loading every program into this machine's own kernel`);
+  const own = { name: "running", programs: deepestReports() };
+  const { kernels, without } = await askAll(sources, mode);
+  const tables = kernels.map(({ files, loads }) => ({ name: files.name, programs: loads?.programs ?? [] }));
+  process.stdout.write(`${programTable([...tables, own])}\n`);
+  process.stdout.write(`running is ${release()}; its tests are those of \`make test\`.\n`);
+  for (const results of kernels) process.stdout.write(answersText(results));
+  for (const { name, reason } of without) process.stdout.write(`${name.padEnd(8)}not asked: ${reason}\n`);
+  if (mode === "full") {
+    const objects = objectsHash();
+    writeMeasured(
+      kernels.map((results) => shortened(results, objects)),
+      KERNELS.map(({ name }) => name),
+    );
+    writeKernelsPage();
+  }
+  if (mode === "ci") {
+    mkdirSync(dirname(CI_RESULTS), { recursive: true });
+    writeFileSync(CI_RESULTS, JSON.stringify(ciResults(own.programs, kernels, without)));
+  }
+  const defects = [...programDefects(own.programs), ...kernels.flatMap(defectsOf)];
+  const missing = without.filter(({ name }) => mode !== "ci" || name !== "5.10");
+  if (defects.length > 0 || missing.length > 0) process.exitCode = 1;
+}
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130));
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof Failure)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = FAILURES[error.code].exit;
+}

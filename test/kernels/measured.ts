@@ -1,0 +1,67 @@
+// What is kept in the repository of the last full run on each kernel, and what docs/kernels.md is made of. A shortened form of
+// the results: figures, and names of what was left out or went wrong.
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { MEASURED } from "./paths.ts";
+import type { ProgramReport } from "./program-report.ts";
+import type { KernelResults } from "./results.ts";
+
+export interface MeasuredProgram {
+  readonly program: string;
+  readonly seconds: number;
+  readonly instructions: number;
+  /** Of the deepest chain of calls; undefined when the program was refused. */
+  readonly stack?: number;
+}
+
+export interface MeasuredKernel {
+  readonly name: string;
+  readonly release: string;
+  readonly version: string;
+  /** Of the objects that were loaded. */
+  readonly objects: string;
+  readonly lacks: readonly string[];
+  readonly programs: readonly MeasuredProgram[];
+  readonly tests: { readonly passed: number; readonly failed: readonly string[]; readonly skipped: readonly string[] };
+  readonly smoke: { readonly held: number; readonly failed: readonly string[] };
+  readonly nic?: { readonly held: number; readonly failed: readonly string[] };
+}
+
+export function readMeasured(): MeasuredKernel[] {
+  return existsSync(MEASURED) ? (JSON.parse(readFileSync(MEASURED, "utf8")) as MeasuredKernel[]) : [];
+}
+
+/** The kernels given take the place of what was measured of them; `order` is that of the page. */
+export function writeMeasured(kernels: readonly MeasuredKernel[], order: readonly string[]): void {
+  const all = new Map([...readMeasured(), ...kernels].map((kernel) => [kernel.name, kernel]));
+  const sorted = order.flatMap((name) => all.get(name) ?? []);
+  writeFileSync(MEASURED, `${JSON.stringify(sorted, undefined, 1)}\n`);
+}
+
+export function shortened(results: KernelResults, objects: string): MeasuredKernel {
+  const { files, loads, smoke = [], nic, tests } = results;
+  const answers = [...tests.values()].sort((a, b) => (a.file < b.file ? -1 : 1));
+  const held = (checks: NonNullable<typeof nic>) => ({
+    held: checks.filter(({ wrong }) => wrong === undefined).length,
+    failed: checks.flatMap(({ name, wrong }) => (wrong === undefined ? [] : name)),
+  });
+  return {
+    name: files.name,
+    release: files.release,
+    version: files.version,
+    objects,
+    lacks: (loads?.features ?? []).flatMap(({ name, available }) => (available ? [] : name)),
+    programs: (loads?.programs ?? []).filter(({ object }) => object !== "pass").map(shortProgram),
+    tests: {
+      passed: answers.reduce((sum, { passed }) => sum + passed, 0),
+      failed: answers.flatMap(({ failed }) => failed.map(({ name }) => name)),
+      skipped: answers.flatMap(({ skipped }) => skipped),
+    },
+    smoke: held(smoke),
+    ...(nic === undefined ? {} : { nic: held(nic) }),
+  };
+}
+
+function shortProgram({ program, seconds, instructions, chain, refusal }: ProgramReport): MeasuredProgram {
+  const figures = { program, seconds: Math.round(seconds * 100) / 100, instructions };
+  return refusal === undefined ? { ...figures, stack: chain.bytes } : figures;
+}
