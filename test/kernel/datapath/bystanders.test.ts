@@ -37,18 +37,20 @@ const BUCKETS: readonly (readonly [Address, number])[] = [
   [V6.far, 144092],
 ];
 const MET: readonly (readonly [Address, number, "TCP" | "UDP", number])[] = [
-  [V4.here, 8080, "TCP", 1401],
-  [V4.here, 5353, "UDP", 14049],
-  [V6.here, 8080, "TCP", 54856],
-  [V6.here, 5353, "UDP", 22676],
+  [V4.here, 8080, "TCP", 27931],
+  [V4.here, 5353, "UDP", 44816],
+  [V6.here, 8080, "TCP", 61873],
+  [V6.here, 5353, "UDP", 39450],
 ];
 
 describeKernel("bystanders", () => {
   let node: TestNode;
   let near: BigUint64Array;
+  let ranges: BigUint64Array;
   beforeAll(() => {
     node = createTestNode(1);
     near = new BigUint64Array(node.dataplane.map("near").mmap(true));
+    ranges = new BigUint64Array(node.dataplane.map("service_ranges").mmap(true));
   });
   afterAll(() => node?.[Symbol.dispose]());
   beforeEach(() => node.clearFlows());
@@ -214,16 +216,18 @@ describeKernel("bystanders", () => {
         async (_, way) => {
           await node.feed(objects([way.backend]));
           const talk = talkBy(way, node, family, transport);
-          const kept = near.slice();
+          const kept = [near.slice(), ranges.slice()] as const;
           try {
             near.fill(0n);
+            ranges.fill(0n);
             expect(talk.request(talk.first)).toMatchObject({
               action: ACTION.next,
               verdict: "VERDICT_NEXT",
               packet: talk.first,
             });
           } finally {
-            near.set(kept);
+            near.set(kept[0]);
+            ranges.set(kept[1]);
           }
           expect(talk.request(talk.first).verdict).toMatch(/^VERDICT_(PASS|FORWARD)$/);
           expect(talk.request(transport === "TCP" ? again(talk.first) : talk.first).verdict).toMatch(
