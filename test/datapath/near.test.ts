@@ -5,12 +5,12 @@ import { sealFlow } from "../../src/datapath/flow-check.ts";
 import {
   FLOW,
   FLOW_PATH_VALUES,
+  HOOK_VALUES,
   NEAR_FLAG_VALUES,
   TUPLE,
   writeFlow,
   writeFrontendKey,
   writeTuple,
-  HOOK_VALUES,
 } from "../../src/datapath/layout.gen.ts";
 import { backendOfFlow, createNearFilter, metIndex, type NearFilter, nearSum } from "../../src/datapath/near.ts";
 import { addressBytes } from "../../src/lib/address.ts";

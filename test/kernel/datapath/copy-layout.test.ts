@@ -229,7 +229,9 @@ describeKernel("maps of a layout without hooks", () => {
 
   it("give no marks but those of the flows' backends: theirs had another hash", () => {
     const marks = [...loaded.dataplane.metBackends].filter((word) => word !== 0n);
-    const kinds = FLOWS.map(({ table, backend, path }) => `${table === "udp_flows"} ${backend} ${pathHook(FLOW_PATH_VALUES[path], true)}`);
+    const kinds = FLOWS.map(
+      ({ table, backend, path }) => `${table === "udp_flows"} ${backend} ${pathHook(FLOW_PATH_VALUES[path], true)}`,
+    );
     expect(marks.length).toBe(new Set(kinds).size);
   });
 
