@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Of a packet whose tuple a flow has: does it belong to that flow, or does it begin another one? Shared by tc and XDP. */
 #pragma once
-#include "flow.h"
+#include "flow_life.h"
 
 /* A UDP request goes on by a living backend. A SYN begins another connection when this one ended; when its backend was retired only
  * after some silence, as a single forged SYN would move a connection that lives.

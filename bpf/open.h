@@ -2,6 +2,7 @@
 /* Packets that open a flow (tc only): which way it goes, and its two entries. Never decides whether a packet may open one. */
 #pragma once
 #include "finish.h"
+#include "flow_open.h"
 #include "fragment.h"
 #include "frontend.h"
 #include "leave.h"

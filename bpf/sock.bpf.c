@@ -14,6 +14,7 @@ typedef struct bpf_sock_addr ctx_t;
 
 #include "address.h"
 #include "frontend.h"
+#include "record.h"
 #include "select.h"
 
 #define ECONNREFUSED 111
@@ -35,21 +36,12 @@ struct target {
 	__u32 pad2;
 };
 
-static __always_inline void count(enum hook hook, enum verdict verdict)
-{
-	__u32 index = (__u32)hook * VERDICT_MAX + (__u32)verdict;
-	__u64 *counter = bpf_map_lookup_elem(&verdicts, &index);
-
-	if (counter)
-		(*counter)++;
-}
-
 static __always_inline void count_connection(__u32 service)
 {
 	struct service_counters *counters = bpf_map_lookup_elem(&service_stats, &service);
 
 	if (counters)
-		counters->socket_connections++;
+		RECORD(counters->socket_connections, counters->socket_connections + 1);
 }
 
 static __always_inline bool is_loopback(const struct address *a)
@@ -109,7 +101,7 @@ static __always_inline void peer_remember(const struct socket_peer_key *key, con
 	peer.generation = choice->generation;
 	peer.service = choice->service;
 	peer.check = peer_check(key, &peer);
-	bpf_map_update_elem(&socket_peers, key, &peer, BPF_ANY);
+	RECORD_UPDATE(&socket_peers, key, &peer, BPF_ANY);
 }
 
 /* Remembers which frontend the socket asked for, so that it is told so by getpeername and recvmsg. False when the socket
@@ -174,7 +166,7 @@ static __always_inline enum outcome decide_connect(ctx_t *ctx, const struct targ
 
 		/* A plain address: what an earlier connect() of this socket asked for there is void. */
 		peer_key(&key, cookie, &target->address, target->port, target->proto, PEER_FRONTEND);
-		bpf_map_delete_elem(&socket_peers, &key);
+		RECORD_DELETE(&socket_peers, &key);
 		return outcome;
 	}
 	if (select_backend(row, window, bpf_get_prandom_u32(), choice))
@@ -257,7 +249,7 @@ static __always_inline int reject(ctx_t *ctx, enum hook hook, const bool v6)
 {
 	struct address loopback = { .half = { 0, 0x0100000000000000ULL } };
 
-	count(hook, VERDICT_REFUSE);
+	count_verdict(hook, VERDICT_REFUSE);
 	if (config_set_retval) {
 		bpf_set_retval(-ECONNREFUSED);
 		return REJECT;
@@ -279,7 +271,7 @@ static __always_inline int carry_out(ctx_t *ctx, enum hook hook, enum outcome ou
 		return reject(ctx, hook, v6);
 	case POINTED:
 		point_at(ctx, &choice->address, choice->port, v6);
-		count(hook, VERDICT_CONNECT);
+		count_verdict(hook, VERDICT_CONNECT);
 		if (opened)
 			count_connection(choice->service);
 		break;
