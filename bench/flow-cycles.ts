@@ -10,6 +10,7 @@ import {
   TUPLE,
   type Tuple,
   writeFlow,
+  writeNextHop,
   writeTuple,
 } from "../src/datapath/layout.gen.ts";
 import { backendOfFlow } from "../src/datapath/near.ts";
@@ -45,11 +46,39 @@ function reversed(tuple: Ends): Ends {
   };
 }
 
+/** A next hop that every packet of the cycle leaves by: out of the device, from and to the same MAC. */
+export interface CycleHop {
+  readonly ifindex: number;
+  readonly mac: Uint8Array;
+}
+
+const HOP_FACTORS = [0x1e3779b1n, 0x42b2ae3dn, 0x165667b1n];
+const U64 = (1n << 64n) - 1n;
+
+/** hop_remember() and hop_check() of bpf/flow.h, for a flow whose check word is there. */
+function putHop(flow: DataView, flowAt: number, { ifindex, mac }: CycleHop, asked: number): void {
+  const hop: NextHop = { ifindex, asked, destinationMac: mac, mtu: 1500, sourceMac: mac, flags: 0, valid: 1 };
+  const at = flowAt + FLOW.hop;
+  writeNextHop(new Uint8Array(flow.buffer, flow.byteOffset), at, hop);
+  let h = BigInt(flow.getUint32(flowAt + FLOW.check, true));
+  HOP_FACTORS.forEach((factor, i) => {
+    h += flow.getBigUint64(at + i * 8, true) * factor;
+  });
+  h &= U64;
+  flow.setUint32(flowAt + FLOW.hopCheck, Number((h ^ (h >> 32n)) & 0xffffffffn), true);
+}
+
 /**
  * Enters the cycle as established flows, their partners too, with what makes programs look for them: their backends' marks, and the
  * filter's bits. All steps are of one protocol.
  */
-export function putCycle(dataplane: Dataplane, steps: readonly CycleStep[], path: number, answer: boolean): void {
+export function putCycle(
+  dataplane: Dataplane,
+  steps: readonly CycleStep[],
+  path: number,
+  answer: boolean,
+  hop?: CycleHop,
+): void {
   const tcp = steps[0]?.key.proto === 6;
   const count = steps.length * 2;
   const keys = new Uint8Array(count * TUPLE.size);
@@ -68,6 +97,7 @@ export function putCycle(dataplane: Dataplane, steps: readonly CycleStep[], path
     writeTuple(keys, keyAt, { ...key, hook: 0 });
     writeFlow(values, valueAt, { ...common, write: { ...write, hook: 0 }, answer: answers ? 1 : 0 });
     sealFlow(keyView, keyAt, valueView, valueAt);
+    if (hop !== undefined) putHop(valueView, valueAt, hop, seen);
     const { sum, met } = backendOfFlow(keyView, keyAt, valueView, valueAt);
     dataplane.near.comes.flow(keyView, keyAt, valueView, valueAt, sum);
     Atomics.store(dataplane.metBackends, met, allJiffies);

@@ -12,6 +12,7 @@ import { DEVICE, DEVICE_FLAG_VALUES, writeDevice } from "../src/datapath/layout.
 import { type LoadOptions, loadDataplane, removePins } from "../src/datapath/load.ts";
 import { attachXdp, netnsCookie } from "../src/libbpf/mod.ts";
 import { createModel, type Model } from "../src/model/model.ts";
+import { SERVICE_RANGES } from "../test/flows/flow-case.ts";
 import { createNamespace, type Namespace } from "../test/kernel/datapath/namespace.ts";
 import { macBytes } from "../test/kernel/datapath/packet.ts";
 import { NODES, THIS_NODE } from "./cluster.ts";
@@ -19,6 +20,7 @@ import { NODES, THIS_NODE } from "./cluster.ts";
 export const ROUTER_MAC = "02:00:00:00:00:01";
 export const UPLINK_MAC = "02:00:00:00:00:0b";
 export const POD_MAC = "02:24:00:00:00:02";
+export const P5_MAC = "02:24:00:00:00:85";
 export const BRIDGE_MAC = "02:24:00:00:00:01";
 export const NODE_ADDRESS = { IPv4: "192.168.122.11", IPv6: "fd00:192:168:122::b" } as const;
 export const SNAT_FIRST = 49152;
@@ -68,7 +70,7 @@ function wire(namespace: Namespace): void {
   ip("addr add fd00:10:1::1/48 dev cni0 nodad");
   pair("pod2", "in2", "02:24:00:00:00:82");
   ip("link set pod2 master cni0");
-  pair("p5", "in5", "02:24:00:00:00:85");
+  pair("p5", "in5", P5_MAC);
   // The kernel calls XDP programs directly only while they are attached somewhere: to a device that hears nothing.
   sysctl("net.ipv6.conf.default.disable_ipv6", 1);
   pair("idle0", "idle1", "02:00:00:00:00:99");
@@ -150,7 +152,7 @@ export function createBenchNode(mapSizes: LoadOptions["mapSizes"] = defaultMapSi
       flags: 0,
     });
     const emptyModel = (): Model =>
-      createModel({ nodeName: THIS_NODE, capacity: dataplane.capacity, serviceRanges: [] });
+      createModel({ nodeName: THIS_NODE, capacity: dataplane.capacity, serviceRanges: SERVICE_RANGES });
     return {
       namespace,
       dataplane,

@@ -4,7 +4,7 @@
 import { FLOW_PATH_VALUES } from "../src/datapath/layout.gen.ts";
 import type { Address } from "../src/lib/address.ts";
 import type { BpfProgram } from "../src/libbpf/mod.ts";
-import { packet } from "../test/kernel/datapath/packet.ts";
+import { macBytes, packet } from "../test/kernel/datapath/packet.ts";
 import { type BenchFamily, type BenchProtocol, type BenchService, benchService } from "./cluster.ts";
 import { type CycleStep, type Ends, putCycle } from "./flow-cycles.ts";
 import {
@@ -19,8 +19,10 @@ import {
 import {
   type BenchDevice,
   type BenchNode,
+  BRIDGE_MAC,
   NODE_ADDRESS,
   POD_MAC,
+  P5_MAC,
   ROUTER_MAC,
   SNAT_COUNT,
   SNAT_FIRST,
@@ -217,9 +219,9 @@ function contextOf(node: BenchNode, place: Place, length: number): Uint8Array {
 }
 
 function bytesOf(place: Place, given: Ends, flags: string, payload: number): Uint8Array {
-  const fromPod = place.device !== "up0";
+  const to = { up0: UPLINK_MAC, pod2: BRIDGE_MAC, cni0: BRIDGE_MAC, p5: P5_MAC }[place.device];
   const start = packet()
-    .eth(fromPod ? POD_MAC : ROUTER_MAC, UPLINK_MAC)
+    .eth(place.device === "up0" ? ROUTER_MAC : POD_MAC, to)
     .ip(given.source, given.destination, { ttl: 255 })
     .payload(payload);
   return given.proto === PROTO.TCP
@@ -278,7 +280,8 @@ function servicesOf(
   return found;
 }
 
-function notOurs(node: BenchNode, services: number, effort: Effort, report: Report): void {
+/** Packets that pay for the rest: of pods that have nothing to do with Services, where others do. */
+function notOurs(node: BenchNode, backends: Backends, services: number, effort: Effort, report: Report): void {
   const places: readonly (Place & { readonly scenario: string; readonly hook: string })[] = [
     {
       scenario: "uplink ingress",
@@ -292,6 +295,13 @@ function notOurs(node: BenchNode, services: number, effort: Effort, report: Repo
     { scenario: "pod egress", program: "tc_pod_egress", device: "p5", from: "up0", hook: "HOOK_POD_EGRESS" },
     { scenario: "uplink", program: "xdp_uplink", device: "up0", hook: "HOOK_XDP" },
   ];
+  // Devices have translated flows, and so the tables; the packets are of other pods.
+  for (const one of ESTABLISHED) {
+    for (const [family, protocol] of KINDS) {
+      const steps = stepsOf(backends, one, servicesOf(services, family, protocol));
+      putCycle(node.dataplane, steps, one.path, one.answer);
+    }
+  }
   for (const place of places) {
     for (const [family, protocol] of KINDS) {
       const one = { ...benchService(0), family, protocol };
@@ -312,35 +322,42 @@ function notOurs(node: BenchNode, services: number, effort: Effort, report: Repo
       });
     }
   }
+  node.clearFlows();
 }
 
-function established(node: BenchNode, services: number, effort: Effort, report: Report): void {
-  const backends = new Map(
-    [...node.dataplane.readState().backends].map(([index, one]) => [
-      `${one.address} ${one.serviceId}`,
-      { index, ...one },
-    ]),
-  );
-  const serviceIds = new Map<Address, number>();
-  for (const { address, serviceId } of backends.values()) serviceIds.set(address, serviceId);
+type Backends = ReadonlyMap<string, { readonly index: number; readonly generation: number; readonly serviceId: number }>;
+
+/** By address: an endpoint of bench/cluster.ts serves one Service. */
+function backendsOf(node: BenchNode): Backends {
+  const found = node.dataplane.readState().backends;
+  return new Map([...found].map(([index, one]) => [one.address, { index, ...one }]));
+}
+
+/** What packets of these Services alternate between, two tuples of each. */
+function stepsOf(backends: Backends, one: Established, list: readonly BenchService[]): CycleStep[] {
+  return list.flatMap((service): CycleStep[] => {
+    const endpoint = service.endpoints[one.endpoint]!;
+    const { index, generation, serviceId } = backends.get(endpoint)!;
+    return one.tuples(service, endpoint).map((key) => ({ key, backend: index, generation, service: serviceId }));
+  });
+}
+
+/** XDP asks for no route: its flows have a hop that leads back to where the frame came in, and never ages. */
+const XDP_HOP = { mac: macBytes(UPLINK_MAC), hz: 1_000_000_000 } as const;
+
+function established(node: BenchNode, backends: Backends, services: number, effort: Effort, report: Report): void {
+  const settings = node.dataplane.readSettings();
   for (const one of ESTABLISHED) {
     for (const [family, protocol] of KINDS) {
       const all = servicesOf(services, family, protocol);
       // Routed packets live too short to come round all flows.
       for (const list of services > 10 && !one.routed ? [all.slice(0, 1), all] : [all.slice(0, 1)]) {
-        const steps = list.flatMap((service): CycleStep[] => {
-          const endpoint = service.endpoints[one.endpoint]!;
-          const id = serviceIds.get(endpoint)!;
-          const backend = backends.get(`${endpoint} ${id}`)!;
-          return one.tuples(service, endpoint).map((key) => ({
-            key,
-            backend: backend.index,
-            generation: backend.generation,
-            service: id,
-          }));
-        });
+        const steps = stepsOf(backends, one, list);
         node.clearFlows();
-        putCycle(node.dataplane, steps, one.path, one.answer);
+        const xdp = one.program === "xdp_uplink";
+        const hop = xdp ? { ifindex: node.ifindex("up0"), mac: XDP_HOP.mac } : undefined;
+        putCycle(node.dataplane, steps, one.path, one.answer, hop);
+        node.dataplane.writeSettings(xdp ? { ...settings, hz: XDP_HOP.hz } : settings);
         const limit = one.routed ? ROUTED_LIMIT : undefined;
         const timing = timed(node, one.scenario, one.verdict, () =>
           timeRepeated(prepare(node, one, steps[0]!.key), emptyOf(node, one), effort, limit),
@@ -359,10 +376,11 @@ function established(node: BenchNode, services: number, effort: Effort, report: 
       }
     }
   }
+  node.dataplane.writeSettings(settings);
   node.clearFlows();
 }
 
-const REDIRECTED = { tc: 7, xdp: 4 } as const;
+const REDIRECTED = 7;
 const UNSPEC = -1;
 
 function opened(node: BenchNode, services: number, effort: Effort, report: Report): void {
@@ -381,10 +399,9 @@ function opened(node: BenchNode, services: number, effort: Effort, report: Repor
       device: "up0",
       from: "up0",
       policy: "Cluster",
-      action: REDIRECTED.tc,
+      action: REDIRECTED,
     },
     { scenario: "pod ingress", program: "tc_pod_ingress", device: "p5", from: "p5", policy: "Cluster", action: UNSPEC },
-    { scenario: "backend elsewhere", program: "xdp_uplink", device: "up0", policy: "Cluster", action: REDIRECTED.xdp },
   ];
   for (const place of places) {
     for (const [family, protocol] of KINDS) {
@@ -419,7 +436,8 @@ function opened(node: BenchNode, services: number, effort: Effort, report: Repor
 
 /** Every scenario on a node that holds `services` Services of cluster.ts. */
 export function benchPackets(node: BenchNode, services: number, effort: Effort, report: Report): void {
-  notOurs(node, services, effort, report);
-  established(node, services, effort, report);
+  const backends = backendsOf(node);
+  notOurs(node, backends, services, effort, report);
+  established(node, backends, services, effort, report);
   opened(node, services, effort, report);
 }
