@@ -619,8 +619,14 @@ describeKernel("flows", () => {
       node.clearFlows();
       await node.feed(objects(["there"]));
       const own = { address: family.node, port: CLIENT_PORT };
-      const one = node.run("tc_uplink_egress", send(frame(macOf("lan", 11), macOf("lan", 12)), "TCP", own, { address: family.vip, port: 80 }));
-      const two = node.run("tc_uplink_egress", send(frame(macOf("lan", 11), macOf("lan", 12)), "TCP", own, { address: family.there, port: 8080 }));
+      const one = node.run(
+        "tc_uplink_egress",
+        send(frame(macOf("lan", 11), macOf("lan", 12)), "TCP", own, { address: family.vip, port: 80 }),
+      );
+      const two = node.run(
+        "tc_uplink_egress",
+        send(frame(macOf("lan", 11), macOf("lan", 12)), "TCP", own, { address: family.there, port: 8080 }),
+      );
       expect(two.verdict).toBe("VERDICT_PASS");
       expect(parsePacket(two.packet).sourcePort).toBeGreaterThanOrEqual(SNAT_FIRST);
       const back = (run: Run): string => node.run("tc_uplink_ingress", answer(run.packet)).text;
