@@ -30,8 +30,7 @@ struct opening {
 	struct address source; /* SNAT source, all zero to keep the client's */
 	__u8 path;	/* enum flow_path */
 	__u8 midstream; /* the packet at hand is no SYN */
-	__u8 keep_port; /* the client's port is tried first, although `source` is set */
-	__u8 pad[5];
+	__u8 pad[6];
 };
 
 /* What does not fit the stack. One per CPU and object: packet programs of one object do not interrupt each other (tc and XDP
@@ -415,7 +414,6 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 	enum flow_table table = TABLE_OPENINGS;
 	struct scratch *x = scratch_of(f);
 	bool snat = address_is_set(&opening->source);
-	bool keep_port = !snat || opening->keep_port;
 	enum claim claim = CLAIM_TRY_NEXT;
 	__u32 hash, step, tries;
 	enum verdict refused;
@@ -445,7 +443,7 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 
 	step = (hash >> 16) | 1;
 	for (tries = 0; tries < SOURCE_PORT_TRIES && claim == CLAIM_TRY_NEXT; tries++) {
-		if (keep_port && tries == 0)
+		if (!snat && tries == 0)
 			f->write.source_port = key->source_port;
 		else
 			f->write.source_port = bpf_htons((__u16)(s->snat_first + (hash + tries * step) % s->snat_count));

@@ -119,13 +119,9 @@ static __always_inline bool is_for_us(ctx_t *ctx, const struct pkt *p, enum hook
 	if (hook != HOOK_POD_INGRESS)
 		return hook != HOOK_UPLINK_INGRESS || !link || ctx_is_for_host(ctx);
 	device = device_of(ctx_ifindex(ctx));
-	if (!device)
-		return ctx_is_for_host(ctx);
-	if (link && !ctx_is_for_host(ctx)) {
-		eth = ctx_at(ctx, 0, sizeof(*eth));
-		if (!eth || !device->master || !mac_equal(eth->h_dest, device->accepts))
-			return false;
-	}
+	eth = ctx_at(ctx, 0, sizeof(*eth));
+	if (!device || !eth || !mac_equal(eth->h_dest, device->accepts))
+		return false;
 	pod = p->v6 ? &device->pod6 : &device->pod4;
 	if (address_is_set(pod))
 		return address_equal(pod, &p->tuple.source);

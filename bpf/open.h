@@ -85,7 +85,6 @@ static __always_inline enum verdict choose_path(ctx_t *ctx, struct pkt *p, struc
 	if (hook == HOOK_UPLINK_EGRESS) {
 		/* The host's own address serves where it belongs; behind an overlay the far end would take it for a spoofed one. */
 		opening->path = PATH_HOST_REMOTE;
-		opening->keep_port = 1;
 		if (!route_source(x->fib.ifindex, p->v6, &opening->source) ||
 		    address_equal(&opening->source, &p->tuple.source))
 			__builtin_memset(&opening->source, 0, sizeof(opening->source));

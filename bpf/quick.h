@@ -267,7 +267,7 @@ static __always_inline bool quick_is_for_us(ctx_t *ctx, UNUSED const void *eth, 
 	if (hook == HOOK_UPLINK_INGRESS)
 		return !link || ctx_is_for_host(ctx);
 	if (hook == HOOK_POD_INGRESS)
-		return ctx_is_for_host(ctx) || mac_equal(eth, hop->source_mac);
+		return mac_equal(eth, hop->source_mac);
 	return true;
 #endif
 }

@@ -238,8 +238,9 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	case FRONTEND_FOUND:
 		break;
 	}
+	/* To a client outside it is as if no Service had it. */
 	if (outside && row->kind == KIND_CLUSTER_IP && s && (s->flags & SETTING_CLUSTER_IPS_INSIDE))
-		return VERDICT_NEXT;
+		return address_in_service_range(&p->tuple.destination) ? DROP_FREE_SERVICE_ADDRESS : VERDICT_NEXT;
 	/* The second half of a handshake opens nothing: it answers somebody. */
 	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 		return VERDICT_NEXT;

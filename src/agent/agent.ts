@@ -11,27 +11,25 @@ import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
-import { features, isCgroup2, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
 import { createModel } from "../model/model.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import { type AgentState, createAgentView } from "./agent-view.ts";
 import { type Claim, createAnnouncer } from "./announcer.ts";
 import { BYPASS_TEXT } from "./bypass-notice.ts";
-import { cgroupProblem } from "./cgroup-root.ts";
 import { createClaims } from "./claims.ts";
 import { readFlowTimeouts } from "./conntrack-timeouts.ts";
 import { degradedFeatures } from "./degraded.ts";
-import { defaultRouteAddresses, heldNetworks, tunnelOfRoutes } from "./device-roles.ts";
+import { defaultRouteAddresses, heldNetworks, needsL3, tunnelOfRoutes } from "./device-roles.ts";
 import { ensureForwardRules } from "./forward-rules.ts";
 import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
+import { checkMachine, machineNotice, noticesAtStart, releaseMemory } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { type Network, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { ownCookie } from "./own-cookie.ts";
-import { realtimeProblem } from "./realtime.ts";
 import { reservePorts } from "./reserved-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import type { AgentView } from "./view.ts";
@@ -54,35 +52,6 @@ const RETRY_MS = [100, 500, 2_000, 10_000];
 const PLAN_PART = 800;
 /** A renewal that comes later than this did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
-
-function machineNotice(object: string, reason: string, message: string): Notice {
-  return { object, file: "", field: "", reason, message, severity: "warning" };
-}
-
-/** Some device has no link header: overlays of CNIs, WireGuard, tun. They come when they like. */
-function needsL3({ devices }: Network): boolean {
-  return devices.some(({ linkType }) => linkType !== "ether" && linkType !== "loopback");
-}
-
-function checkMachine(options: AgentOptions): void {
-  if (!isCgroup2(options.cgroup)) {
-    throw new Failure(
-      "machine",
-      options.cgroup,
-      `could not use ${options.cgroup} for socket programs: it is no cgroup2 directory; mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or name it with --cgroup`,
-    );
-  }
-  for (const name of ["mmap_array", "ktime_boot", "cgroup_link"] as const) {
-    const feature = features()[name];
-    if (!feature.available) {
-      throw new Failure(
-        "machine",
-        name,
-        `could not start: this kernel lacks ${name}; Millrace needs Linux 5.10 or later (this feature came with ${feature.since})`,
-      );
-    }
-  }
-}
 
 /** Runs until the signal aborts. What it attached and pinned stays: the datapath does not need it. */
 export async function runAgent(options: AgentOptions, wiring: AgentWiring): Promise<void> {
@@ -146,20 +115,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const claims = createClaims(options.nodeName, model, network);
   let announced: readonly Claim[] | undefined;
 
-  const startNotices = loaded.keptSizes.map((map) =>
-    machineNotice(
-      `Map ${map}`,
-      "size-kept",
-      `the pinned map ${map} keeps its size of ${dataplane.map(map).maxEntries} entries; 'millrace cleanup' and a start give it the new one`,
-    ),
+  const startNotices = noticesAtStart(
+    options.cgroup,
+    loaded.keptSizes.map((map) => ({ map, entries: dataplane.map(map).maxEntries })),
   );
-  const notRoot = cgroupProblem(options.cgroup);
-  if (notRoot !== "") startNotices.push(machineNotice(`Cgroup ${options.cgroup}`, "cgroup-not-root", notRoot));
-  const realtime = realtimeProblem();
-  if (realtime !== "") {
-    log.error(realtime);
-    startNotices.push({ ...machineNotice("Kernel", "realtime-kernel", realtime), severity: "error" });
-  }
+  for (const { message } of startNotices.filter(({ severity }) => severity === "error")) log.error(message);
   if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
   let forward = await ensureForwardRules(options.forwardMark);
   let ipsec = "";
@@ -466,12 +426,6 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     attachments.close();
     loaded.close();
   }
-}
-
-/** What only the start needed. */
-function releaseMemory(): void {
-  releaseFreeMemory();
-  releaseProgramPages();
 }
 
 /** Of objects that were there before this agent nobody waits to see them in force. */

@@ -217,3 +217,8 @@ export function tunnelOfRoutes(network: Links): { readonly ifindex: number; read
     problem: `packets from outside for backends behind such routes are dropped (DROP_NO_ROUTE): ${reason}; use one tunnel device for all of them, or externalTrafficPolicy Local`,
   };
 }
+
+/** Some device has no link header: overlays of CNIs, WireGuard, tun. They come when they like. */
+export function needsL3({ devices }: Links): boolean {
+  return devices.some(({ linkType }) => linkType !== "ether" && linkType !== "loopback");
+}

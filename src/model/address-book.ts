@@ -40,7 +40,8 @@ export function createAddressBook(configured: readonly PrefixRange[]): AddressBo
   /** How many nodes have an InternalIP. */
   const nodeAddresses = new Map<Address, number>();
   let ownAddresses: ReadonlySet<Address> = new Set();
-  let held: readonly Prefix[] = [];
+  /** By their text. */
+  let held: ReadonlyMap<string, Prefix> = new Map();
   let onDevices: ReadonlySet<Address> = new Set();
   const serviceCIDRs = new Map<string, ServiceCIDR>();
   const dirty = new Set<Address>();
@@ -55,7 +56,7 @@ export function createAddressBook(configured: readonly PrefixRange[]): AddressBo
 
   function ranges(): readonly PrefixRange[] {
     const services = serviceRanges();
-    return [...exemptRanges(held, services), ...services];
+    return [...exemptRanges([...held.values()], services), ...services];
   }
 
   function changeRanges(): void {
@@ -92,12 +93,11 @@ export function createAddressBook(configured: readonly PrefixRange[]): AddressBo
       return touched;
     },
     setNetworks(list) {
+      // Many devices may have one address: what counts is which there are.
+      const unique = new Map(list.map((one) => [`${one.address}/${one.length}`, one]));
+      if (unique.size === held.size && [...unique.keys()].every((text) => held.has(text))) return new Set();
       const before = onDevices;
-      const isSame =
-        list.length === held.length &&
-        list.every(({ address, length }, i) => address === held[i]!.address && length === held[i]!.length);
-      if (isSame) return new Set();
-      held = list.slice();
+      held = unique;
       onDevices = new Set(list.map(({ address }) => address));
       const touched = new Set([...onDevices, ...before].filter((one) => !(onDevices.has(one) && before.has(one))));
       for (const address of touched) dirty.add(address);
@@ -170,7 +170,7 @@ const bitsOf = (address: Address): number => (familyOf(address) === "IPv4" ? 32 
 
 /** What is said of ranges that the kernel's table has no room for. */
 export function rangeNotices(ranges: readonly PrefixRange[], most: number): readonly Notice[] {
-  const beyond = ranges.slice(most);
+  const beyond = ranges.slice(most).filter(({ exempt }) => exempt !== true);
   if (beyond.length === 0) return [];
   const texts = beyond.map(({ address, length }) => `${address}/${length}`).join(", ");
   return [

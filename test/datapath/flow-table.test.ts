@@ -1,7 +1,7 @@
-// What the flow tables' keeper tells from numbers alone: how fast jiffies count, when a table is full, when to sweep again.
+// How fast jiffies count, told from readings of the kernel's clocks alone.
 import { describe, expect, it } from "vitest";
 import type { Dataplane } from "../../src/datapath/dataplane.ts";
-import { fullTables, hzOf, nextSweepMs, readHz } from "../../src/datapath/flow-table.ts";
+import { hzOf, readHz } from "../../src/datapath/flow-table.ts";
 
 const RATES = [100, 250, 300, 1000];
 const MINUTE = 60;
@@ -59,52 +59,5 @@ describe("readHz", () => {
     const early = clocksAt(hz, [300.25, 300.75]);
     expect(readHz(early.dataplane)).toBe(hz);
     expect(early.readings()).toBe(2);
-  });
-});
-
-describe("full tables", () => {
-  const SIZES: Readonly<Record<string, number>> = { tcp_flows: 1000, udp_flows: 2000, openings: 100 };
-  const dataplane = { map: (name: string) => ({ maxEntries: SIZES[name] }) } as unknown as Dataplane;
-  const entries = (tcp: number, udp: number, openings = 0) => ({ tcp_flows: tcp, udp_flows: udp, openings });
-  const NONE = 0;
-  const TCP = 1;
-  const UDP = 2;
-
-  it.each([
-    [950, 1900, NONE],
-    [951, 1900, TCP],
-    [950, 1901, UDP],
-    [1000, 2000, TCP | UDP],
-  ])("TCP %d of 1000, UDP %d of 2000: %d", (tcp, udp, full) => {
-    expect(fullTables(dataplane, entries(tcp, udp, 100))).toBe(full);
-    const same = { entries: entries(tcp, udp), ms: 1000 };
-    expect(fullTables(dataplane, entries(tcp, udp), same), "nothing grew").toBe(full);
-  });
-
-  it.each([
-    ["grows to just 95 %", entries(800, 0), entries(650, 0), NONE],
-    ["grows past 95 %", entries(800, 0), entries(649, 0), TCP],
-    ["grows past 95 % from nothing", entries(0, 951), entries(0, 0), UDP],
-    ["shrinks, and is still above", entries(951, 1901), entries(1000, 2000), TCP | UDP],
-    ["shrinks below", entries(950, 1900), entries(1000, 2000), NONE],
-    ["grows as the other does not", entries(800, 1600), entries(800, 1200), UDP],
-  ])("a table that %s", (_, now, before, full) => {
-    expect(fullTables(dataplane, now, { entries: before, ms: 1000 })).toBe(full);
-  });
-
-  it("a table that grows fast, but has room until it is looked at again, is not full", () => {
-    expect(fullTables(dataplane, entries(800, 0), { entries: entries(0, 0), ms: 15_000 })).toBe(NONE);
-    expect(nextSweepMs(dataplane, entries(500, 0), { entries: entries(450, 0), ms: 1000 })).toBe(1000);
-  });
-
-  it.each([
-    ["both at 70 %", entries(700, 1400), undefined, 15_000],
-    ["TCP above 70 %", entries(701, 0), undefined, 1000],
-    ["UDP above 70 %", entries(0, 1401), undefined, 1000],
-    ["openings above 70 %", entries(0, 0, 100), undefined, 15_000],
-    ["TCP at 50 %, growing", entries(500, 0), entries(50, 0), 15_000],
-    ["TCP at 50 %, growing past 95 %", entries(500, 0), entries(49, 0), 1000],
-  ])("%s: sweeps again in time", (_, now, before, ms) => {
-    expect(nextSweepMs(dataplane, now, before && { entries: before, ms: 15_000 })).toBe(ms);
   });
 });

@@ -2,7 +2,9 @@
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Dataplane } from "../../../src/datapath/dataplane.ts";
-import { fullTables, readClocks, readHz, sweepFlows } from "../../../src/datapath/flow-table.ts";
+import { sweepFlows } from "../../../src/datapath/flow-sweep.ts";
+import { readClocks, readHz } from "../../../src/datapath/flow-table.ts";
+import { FLOW_TIMEOUTS } from "../../../src/datapath/flow-timeouts.ts";
 import { FLOW_STATE_VALUES, RETIRED_BACKEND } from "../../../src/datapath/layout.gen.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { again, answer, frame, objects, portsOf, send, V4 } from "./conversation.ts";
@@ -11,7 +13,8 @@ import { createTestNode, type FlowRow, type TestNode } from "./test-node.ts";
 /** A number for the sweep to reckon with: jiffies pass at the kernel's own rate. */
 const HZ = 1000;
 const HOUR = 3600;
-const { STATE_FIN_CLIENT, STATE_FIN_BACKEND, STATE_RESET } = FLOW_STATE_VALUES;
+const { STATE_FIN_CLIENT, STATE_FIN_BACKEND, STATE_RESET, STATE_CLIENT_WENT_ON, STATE_BACKEND_WENT_ON } =
+  FLOW_STATE_VALUES;
 
 type Table = FlowRow["table"];
 
@@ -53,9 +56,17 @@ describeKernel("the sweep of the flow tables", () => {
   const BOTH_FINS = STATE_FIN_CLIENT | STATE_FIN_BACKEND;
   it.each([
     ["an established TCP flow", "tcp_flows", 0, 120 * HOUR],
-    ["a TCP flow that one side ended", "tcp_flows", STATE_FIN_CLIENT, 120 * HOUR],
+    ["a TCP flow that the client ended", "tcp_flows", STATE_FIN_CLIENT, 120],
+    ["a TCP flow that the backend ended", "tcp_flows", STATE_FIN_BACKEND, HOUR],
     ["a TCP flow that both sides ended", "tcp_flows", BOTH_FINS, 60],
     ["a TCP flow that was reset", "tcp_flows", STATE_RESET, 60],
+    [
+      "a TCP flow whose reset both sides ignored",
+      "tcp_flows",
+      STATE_RESET | STATE_CLIENT_WENT_ON | STATE_BACKEND_WENT_ON,
+      120 * HOUR,
+    ],
+    ["a TCP flow whose reset one side ignored", "tcp_flows", STATE_RESET | STATE_CLIENT_WENT_ON, 60],
     ["a UDP flow", "udp_flows", 0, 120],
     ["an opening", "openings", 0, 60],
     ["an opening that was refused", "openings", STATE_RESET, 60],
@@ -64,11 +75,11 @@ describeKernel("the sweep of the flow tables", () => {
     talk(table, 40001);
     age(40000, (seconds - 1) * HZ, state);
     const nothing = { tcp_flows: 0, udp_flows: 0, openings: 0 };
-    expect(await sweepFlows(node.dataplane, HZ)).toEqual({ entries: { ...nothing, [table]: 4 }, removed: 0 });
+    expect(await sweepFlows(node.dataplane, HZ)).toMatchObject({ entries: { ...nothing, [table]: 4 }, removed: 0 });
     expect(ports(table)).toEqual([40000, 40001]);
 
     age(40000, (seconds + 1) * HZ, state);
-    expect(await sweepFlows(node.dataplane, HZ)).toEqual({ entries: { ...nothing, [table]: 2 }, removed: 2 });
+    expect(await sweepFlows(node.dataplane, HZ)).toMatchObject({ entries: { ...nothing, [table]: 2 }, removed: 2 });
     expect(ports(table)).toEqual([40001]);
   });
 
@@ -77,7 +88,7 @@ describeKernel("the sweep of the flow tables", () => {
       talk(table, 40000 + i);
       age(40000 + i, HOUR * HZ);
     }
-    expect(await sweepFlows(node.dataplane, HZ)).toEqual({
+    expect(await sweepFlows(node.dataplane, HZ)).toMatchObject({
       entries: { tcp_flows: 2, udp_flows: 0, openings: 0 },
       removed: 4,
     });
@@ -85,9 +96,19 @@ describeKernel("the sweep of the flow tables", () => {
   });
 
   it("the times are as given", async () => {
-    const timeouts = { tcpEstablishedSeconds: 10, tcpEndedSeconds: 20, udpSeconds: 30, openingSeconds: 40 };
+    const timeouts = {
+      tcpEstablishedSeconds: 10,
+      tcpClientClosedSeconds: 15,
+      tcpBackendClosedSeconds: 16,
+      tcpEndedSeconds: 20,
+      tcpRetiredSeconds: 25,
+      udpSeconds: 30,
+      openingSeconds: 40,
+    };
     for (const [table, state, seconds] of [
       ["tcp_flows", 0, 10],
+      ["tcp_flows", STATE_FIN_CLIENT, 15],
+      ["tcp_flows", STATE_FIN_BACKEND, 16],
       ["tcp_flows", STATE_RESET, 20],
       ["udp_flows", 0, 30],
       ["openings", 0, 40],
@@ -172,13 +193,25 @@ describeKernel("the sweep of the flow tables", () => {
     }
   });
 
-  it.each([
-    ["tcp_flows", 1],
-    ["udp_flows", 2],
-  ] as const)("%s is full with one entry more than 95 %%", (table, bit) => {
-    const most = Math.floor(node.dataplane.map(table).maxEntries * 0.95);
-    const entries = { tcp_flows: 0, udp_flows: 0, openings: 0 };
-    expect(fullTables(node.dataplane, { ...entries, [table]: most })).toBe(0);
-    expect(fullTables(node.dataplane, { ...entries, [table]: most + 1 })).toBe(bit);
+  it("a TCP flow whose backend was retired goes two hours and five minutes after its last packet", async () => {
+    const seconds = FLOW_TIMEOUTS.tcpRetiredSeconds;
+    talk("tcp_flows", 40000);
+    talk("tcp_flows", 40001);
+    await node.feed(objects(["hereToo"]));
+    try {
+      age(40000, (seconds - 1) * HZ);
+      expect((await sweepFlows(node.dataplane, HZ)).removed).toBe(0);
+      age(40000, (seconds + 1) * HZ);
+      expect((await sweepFlows(node.dataplane, HZ)).removed).toBe(2);
+      expect(ports("tcp_flows")).toEqual([40001]);
+    } finally {
+      await node.feed(objects(["here"]));
+    }
+  });
+
+  it("one whose backend serves is not taken for such", async () => {
+    talk("tcp_flows", 40000);
+    age(40000, 10 * HOUR * HZ);
+    expect((await sweepFlows(node.dataplane, HZ)).removed).toBe(0);
   });
 });

@@ -425,7 +425,10 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     deleteFlow(row) {
       tables.find(({ name }) => name === row.table)!.map.delete(rawKey(row));
     },
-    settings: (change) => dataplane.writeSettings({ ...dataplane.readSettings(), ...change }),
+    settings(change) {
+      dataplane.writeSettings({ ...dataplane.readSettings(), ...change });
+      if (change.bypass !== undefined) dataplane.setBypass(change.bypass !== 0n);
+    },
     device(device, change) {
       if (change === undefined) {
         deviceMap.delete(deviceKey(device));

@@ -1,0 +1,58 @@
+// Whether this machine can run an agent at all, and what is wrong with it from the
+// start.
+import { Failure } from "../lib/errors.ts";
+import { features, isCgroup2, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
+import type { Notice } from "../model/objects.ts";
+import { cgroupProblem } from "./cgroup-root.ts";
+import type { AgentOptions } from "./options.ts";
+import { realtimeProblem } from "./realtime.ts";
+
+/** @throws Failure "machine" */
+export function checkMachine(options: AgentOptions): void {
+  if (!isCgroup2(options.cgroup)) {
+    throw new Failure(
+      "machine",
+      options.cgroup,
+      `could not use ${options.cgroup} for socket programs: it is no cgroup2 directory; mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or name it with --cgroup`,
+    );
+  }
+  for (const name of ["mmap_array", "ktime_boot", "cgroup_link"] as const) {
+    const feature = features()[name];
+    if (!feature.available) {
+      throw new Failure(
+        "machine",
+        name,
+        `could not start: this kernel lacks ${name}; Millrace needs Linux 5.10 or later (this feature came with ${feature.since})`,
+      );
+    }
+  }
+}
+
+export function machineNotice(object: string, reason: string, message: string): Notice {
+  return { object, file: "", field: "", reason, message, severity: "warning" };
+}
+
+/** What was found once. `keptSizes`: pinned maps that are not of the size asked for. */
+export function noticesAtStart(
+  cgroup: string,
+  keptSizes: readonly { readonly map: string; readonly entries: number }[],
+): Notice[] {
+  const notices = keptSizes.map(({ map, entries }) =>
+    machineNotice(
+      `Map ${map}`,
+      "size-kept",
+      `the pinned map ${map} keeps its size of ${entries} entries; 'millrace cleanup' and a start give it the new one`,
+    ),
+  );
+  const notRoot = cgroupProblem(cgroup);
+  if (notRoot !== "") notices.push(machineNotice(`Cgroup ${cgroup}`, "cgroup-not-root", notRoot));
+  const realtime = realtimeProblem();
+  if (realtime !== "") notices.push({ ...machineNotice("Kernel", "realtime-kernel", realtime), severity: "error" });
+  return notices;
+}
+
+/** What only the start needed. */
+export function releaseMemory(): void {
+  releaseFreeMemory();
+  releaseProgramPages();
+}

@@ -1,0 +1,72 @@
+// What a model is to whoever holds it: objects in, operations out, and what it knows for those who ask.
+import type { Prefix } from "../lib/address.ts";
+import type {
+  AddressPool,
+  EndpointSlice,
+  L2Advertisement,
+  Node,
+  Notice,
+  ObjectEvent,
+  ObjectKey,
+  Service,
+} from "./objects.ts";
+import type { Capacity, KernelState, Operation, PrefixRange } from "./operations.ts";
+import type { ServicePortView } from "./service-port-view.ts";
+
+export interface ModelConfig {
+  readonly nodeName: string;
+  readonly capacity: Capacity;
+  /** Service CIDRs: a free address of one is dropped. */
+  readonly serviceRanges: readonly PrefixRange[];
+}
+
+export interface HealthCheck {
+  readonly service: ObjectKey;
+  readonly port: number;
+  /** Ready endpoints on this node. */
+  readonly localEndpoints: number;
+}
+
+export interface Usage {
+  readonly rows: number;
+  readonly slots: number;
+  readonly backends: number;
+  readonly services: number;
+  readonly frontends: number;
+}
+
+export interface Model {
+  /**
+   * Takes the allocation over from the kernel: at start, and again after an apply failed. Everything becomes dirty; what
+   * no object asks for is dropped by the next plan(), so that is called only when every source has synced.
+   */
+  adopt(state: KernelState): void;
+  /** Enters changes of objects. Cheap: the work is plan()'s. */
+  update(events: readonly ObjectEvent[]): void;
+  /** The addresses of this node's devices and their networks: nothing in them is a Service's to take. Cheap when they are the same. */
+  setNetworks(held: readonly Prefix[]): void;
+  /** Something changed since the last plan(). */
+  isDirty(): boolean;
+  /**
+   * Operations for all that is dirty (with `limit`: for so many Services and endpoints of it at a time, so that none may come; isDirty()
+   * tells whether more is left; meant for the first plan, as a frontend that moves between two calls is absent between them), safe after every prefix. The allocation advances as if they succeeded; when one
+   * fails, adopt() what the kernel holds then and plan again. What follows a `grace` frees what was retired before it.
+   */
+  plan(limit?: number): readonly Operation[];
+  /** Losers of conflicts, refused addresses and endpoints, full tables: as of the last plan(). */
+  notices(): readonly Notice[];
+  /** Every service id in use, by its number of allocation. Details of backends are computed when read. */
+  servicePorts(): Iterable<ServicePortView>;
+  /** Those of one Service. */
+  servicePortsOf(service: ObjectKey): Iterable<ServicePortView>;
+  serviceById(serviceId: number): ServicePortView | undefined;
+  services(): ReadonlyMap<ObjectKey, Service>;
+  slices(): ReadonlyMap<ObjectKey, EndpointSlice>;
+  /** Slices of one Service, ordered by key. */
+  slicesOf(service: ObjectKey): readonly EndpointSlice[];
+  nodes(): ReadonlyMap<string, Node>;
+  pools(): ReadonlyMap<ObjectKey, AddressPool>;
+  l2Advertisements(): ReadonlyMap<ObjectKey, L2Advertisement>;
+  healthChecks(): readonly HealthCheck[];
+  usage(): Usage;
+}

@@ -1,0 +1,45 @@
+// How long flows are kept beside netfilter: never longer than it keeps its own entries.
+import { describe, expect, it } from "vitest";
+import { FLOW_TIMEOUTS, flowTimeoutsBeside } from "../../src/datapath/flow-timeouts.ts";
+
+const NONE = Number.POSITIVE_INFINITY;
+const KERNEL = {
+  tcp_timeout_established: 432_000,
+  tcp_timeout_fin_wait: 120,
+  tcp_timeout_close_wait: 60,
+  udp_timeout_stream: 120,
+};
+
+describe("the lifetimes of flows", () => {
+  it("are ours where netfilter tracks no connections", () => {
+    const none = { tcp_timeout_established: NONE, tcp_timeout_fin_wait: NONE, tcp_timeout_close_wait: NONE };
+    expect(flowTimeoutsBeside({ ...none, udp_timeout_stream: NONE })).toEqual(FLOW_TIMEOUTS);
+  });
+
+  it("outlast the keepalive of TCP where a backend is retired", () => {
+    expect(FLOW_TIMEOUTS.tcpRetiredSeconds).toBeGreaterThan(7200);
+  });
+
+  it.each([
+    ["the kernel's own", KERNEL, { tcpClientClosedSeconds: 60, tcpBackendClosedSeconds: 60 }],
+    [
+      "kube-proxy's",
+      { ...KERNEL, tcp_timeout_close_wait: 3600, tcp_timeout_established: 86_400 },
+      { tcpEstablishedSeconds: 86_400 },
+    ],
+    ["longer ones", { ...KERNEL, tcp_timeout_close_wait: 7200, udp_timeout_stream: 600 }, {}],
+    [
+      "short ones",
+      { tcp_timeout_established: 600, tcp_timeout_fin_wait: 10, tcp_timeout_close_wait: 20, udp_timeout_stream: 30 },
+      {
+        tcpEstablishedSeconds: 600,
+        tcpRetiredSeconds: 600,
+        tcpClientClosedSeconds: 10,
+        tcpBackendClosedSeconds: 20,
+        udpSeconds: 30,
+      },
+    ],
+  ])("give way to %s", (_, conntrack, differs) => {
+    expect(flowTimeoutsBeside(conntrack)).toEqual({ ...FLOW_TIMEOUTS, ...differs });
+  });
+});
