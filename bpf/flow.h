@@ -91,7 +91,7 @@ static __always_inline struct scratch *scratch_get(void)
 }
 
 /* Nobody gains by a collision, so words are only told apart: each times an odd number that fits an instruction. What pinned
- * maps hold was checked this way: another formula is another layout. bench/flow-cycles.ts reckons the same.
+ * maps hold was checked this way: another formula is another layout. src/datapath/flow-check.ts reckons the same.
  */
 static __always_inline __u32 flow_check(const struct tuple *key, const struct flow *f)
 {

@@ -3,14 +3,19 @@
  * ours. It may only err toward looking closer. src/datapath/near.ts reckons the same.
  */
 #pragma once
+#include <linux/in.h>
 #include "maps.h"
 #include "address.h"
 
-/* Of an address: independent multiplications of its four words, as they are loaded. Of IPv4 only the last one varies. */
+/* Of an address: independent multiplications of its four words in host order. What varies in a cluster is the last bytes, which as the
+ * words' low ones reach all bits above. Of IPv4 only the last word varies.
+ */
 static __always_inline __u32 near_sum(const struct address *address)
 {
-	return (__u32)address->half[0] * 0x9e3779b1U + (__u32)(address->half[0] >> 32) * 0x85ebca77U +
-	       (__u32)address->half[1] * 0xc2b2ae3dU + (__u32)(address->half[1] >> 32) * 0x27d4eb2fU;
+	__u64 high = __builtin_bswap64(address->half[0]), low = __builtin_bswap64(address->half[1]);
+
+	return (__u32)(high >> 32) * 0x9e3779b1U + (__u32)high * 0x85ebca77U + (__u32)(low >> 32) * 0xc2b2ae3dU +
+	       (__u32)low * 0x27d4eb2fU;
 }
 
 static __always_inline __u32 near_mix(__u32 sum)

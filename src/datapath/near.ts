@@ -20,10 +20,10 @@ const TCP = 6;
 /** near_sum() of the 16 bytes of an address at `at`. */
 export function nearSum(view: DataView, at: number): number {
   return (
-    (Math.imul(view.getUint32(at, true), 0x9e3779b1) +
-      Math.imul(view.getUint32(at + 4, true), 0x85ebca77) +
-      Math.imul(view.getUint32(at + 8, true), 0xc2b2ae3d) +
-      Math.imul(view.getUint32(at + 12, true), 0x27d4eb2f)) >>>
+    (Math.imul(view.getUint32(at), 0x9e3779b1) +
+      Math.imul(view.getUint32(at + 4), 0x85ebca77) +
+      Math.imul(view.getUint32(at + 8), 0xc2b2ae3d) +
+      Math.imul(view.getUint32(at + 12), 0x27d4eb2f)) >>>
     0
   );
 }

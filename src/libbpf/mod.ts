@@ -31,8 +31,8 @@ export {
   type Rows,
 } from "./map.ts";
 export { netnsCookie } from "./netns-cookie.ts";
-export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
 export { netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
+export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
 export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
 export { type ProgramFunction, parseStatistics, type VerifierStatistics } from "./statistics.ts";

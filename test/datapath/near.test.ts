@@ -5,6 +5,7 @@ import { sealFlow } from "../../src/datapath/flow-check.ts";
 import {
   FLOW,
   FLOW_PATH_VALUES,
+  HOOK_VALUES,
   NEAR_FLAG_VALUES,
   TUPLE,
   writeFlow,
@@ -22,15 +23,15 @@ const PROTO = { TCP: 6, UDP: 17 } as const;
 type Protocol = keyof typeof PROTO;
 
 const VECTORS: readonly (readonly [string, number, number, number, number, Protocol, number])[] = [
-  ["10.96.0.1", 0xe745cfd6, 17546, 44, 80, "TCP", 28990],
-  ["10.96.0.2", 0x1645cfd6, 27117, 16, 443, "UDP", 54836],
-  ["192.168.122.11", 0x05303b40, 6068, 12, 65535, "TCP", 53229],
-  ["255.255.255.255", 0x29ee14d1, 14013, 8, 1, "UDP", 5346],
-  ["1.2.3.4", 0xa0fb492f, 12213, 52, 53, "TCP", 32238],
-  ["fd00:10:96::1", 0xc474fded, 6765, 56, 80, "UDP", 11972],
-  ["2001:db8:1:2:3:4:5:6", 0x8cd30020, 30281, 8, 443, "TCP", 64955],
-  ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 0xf155226c, 32147, 12, 65535, "UDP", 15081],
-  ["::1", 0x2f000000, 408, 0, 1, "TCP", 20423],
+  ["10.96.0.1", 0x1aff3cf2, 9340, 52, 80, "TCP", 33412],
+  ["10.96.0.2", 0x42d42821, 4950, 28, 443, "UDP", 59415],
+  ["192.168.122.11", 0xb09cd2c8, 18398, 32, 65535, "TCP", 52369],
+  ["255.255.255.255", 0xc3b56694, 7010, 56, 1, "UDP", 26343],
+  ["1.2.3.4", 0x0efd8b7f, 12438, 0, 53, "TCP", 51471],
+  ["fd00:10:96::1", 0x9a06863f, 25384, 16, 80, "UDP", 65020],
+  ["2001:db8:1:2:3:4:5:6", 0x95774534, 21713, 20, 443, "TCP", 41077],
+  ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 0xf155226c, 32147, 12, 65535, "UDP", 53036],
+  ["::1", 0x27d4eb2f, 5917, 44, 1, "TCP", 43167],
 ];
 
 const viewOf = (address: string): DataView => new DataView(addressBytes(address).buffer);
@@ -95,7 +96,7 @@ describe("the arithmetic", () => {
   it.each(VECTORS)("%s", (address, sum, word, shift, port, protocol, met) => {
     expect(nearSum(viewOf(address), 0)).toBe(sum);
     const raw = ((port & 0xff) << 8) | (port >> 8);
-    expect(metIndex(sum, raw, PROTO[protocol])).toBe(met);
+    expect(metIndex(sum, raw, PROTO[protocol], HOOK_VALUES.HOOK_UPLINK_EGRESS)).toBe(met);
     const words = new BigUint64Array(ADDRESS_WORDS + 2 * PORT_WORDS);
     createNearFilter(words.buffer).comes.frontend(key(address, port, protocol), 0);
     expect([...words.entries()].filter(([, value]) => value !== 0n)).toEqual([[word, 1n << BigInt(shift)]]);
@@ -114,7 +115,7 @@ describe("the arithmetic", () => {
 
   it("takes a flow's backend from either entry, with the same mark", () => {
     const [request, answers] = entries(FLOW_PATH_VALUES.PATH_POD, "10.244.1.9", ["10.96.0.1", 80], ["1.2.3.4", 53]);
-    const expected = { sum: 0xa0fb492f, met: 32238 };
+    const expected = { sum: 0x0efd8b7f, met: 23890 };
     expect(backendOfFlow(request!.key, 0, request!.flow, 0)).toEqual(expected);
     expect(backendOfFlow(answers!.key, 0, answers!.flow, 0)).toEqual(expected);
   });

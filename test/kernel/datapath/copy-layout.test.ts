@@ -1,4 +1,4 @@
-// Taking over the maps of the build before flows had a hook in their key (layout-without-hooks.json is what it left in its state
+// Taking over the maps of the build before flows had a hook in their key (layout-without-hooks.saved is what it left in its state
 // directory): what this build's programs look for is in the new maps before they are attached.
 import fs from "node:fs";
 import os from "node:os";
@@ -29,7 +29,7 @@ import { describeKernel } from "../require-kernel.ts";
 import { objects, V4 } from "./conversation.ts";
 import { createTestNode, type TestNode } from "./test-node.ts";
 
-const saved = JSON.parse(fs.readFileSync(path.join(import.meta.dirname, "layout-without-hooks.json"), "utf8")) as {
+const saved = JSON.parse(fs.readFileSync(path.join(import.meta.dirname, "layout-without-hooks.saved"), "utf8")) as {
   readonly fingerprint: string;
   readonly layout: Layout;
 };
@@ -229,7 +229,10 @@ describeKernel("maps of a layout without hooks", () => {
 
   it("give no marks but those of the flows' backends: theirs had another hash", () => {
     const marks = [...loaded.dataplane.metBackends].filter((word) => word !== 0n);
-    expect(marks.length).toBe(new Set(FLOWS.map(({ table, backend }) => `${table === "udp_flows"} ${backend}`)).size);
+    const kinds = FLOWS.map(
+      ({ table, backend, path }) => `${table === "udp_flows"} ${backend} ${pathHook(FLOW_PATH_VALUES[path], true)}`,
+    );
+    expect(marks.length).toBe(new Set(kinds).size);
   });
 
   it("give the filter every frontend, address and backend, and what flows alone still know", () => {
