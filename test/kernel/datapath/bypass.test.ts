@@ -24,7 +24,7 @@ describeKernel("bypass", () => {
   beforeEach(() => node.clearFlows());
   afterEach(() => bypass(false));
 
-  const bypass = (on: boolean): void => node.settings({ bypass: on ? 1n : 0n });
+  const bypass = (on: boolean): void => node.dataplane.setBypass(on);
   const passes = (run: Run, asked: Uint8Array): void => {
     expect(run).toMatchObject({ action: ACTION.next, packet: asked, mark: 0 });
     expect(["VERDICT_NEXT", "none"]).toContain(run.verdict);
@@ -148,7 +148,7 @@ describeKernel("bypass for sockets", () => {
     node?.[Symbol.dispose]();
   });
   beforeEach(() => node.clearFlows());
-  afterEach(() => node.settings({ bypass: 0n }));
+  afterEach(() => node.dataplane.setBypass(false));
 
   const kinds = FAMILIES.map((family) => [family.name, family] as const);
   const text = (end: { address: string; port: number } | undefined): string | undefined =>
@@ -157,7 +157,7 @@ describeKernel("bypass for sockets", () => {
   it.each(kinds)("%s: connect() and sendto() are not translated, nor refused", async (_, family: Family) => {
     for (const names of [["here"], []] as const) {
       await node.feed(objects(names));
-      node.settings({ bypass: 1n });
+      node.dataplane.setBypass(true);
       for (const namespace of [pod, node.namespace]) {
         namespace.inside(() => {
           for (const protocol of ["UDP", "TCP"] as const) {
@@ -177,7 +177,7 @@ describeKernel("bypass for sockets", () => {
         expect(asking.send("ask", { address: family.vip, port: 53 })).toBe("");
         expect(plain.receive()?.data).toBe("ask");
       });
-      node.settings({ bypass: 0n });
+      node.dataplane.setBypass(false);
     }
   });
 
@@ -191,7 +191,7 @@ describeKernel("bypass for sockets", () => {
       using free = openSocket("UDP", family.name, 200);
       expect(free.send("ask", { address: family.vip, port: 53 })).toBe("");
       const asked = server.receive();
-      node.settings({ bypass: 1n });
+      node.dataplane.setBypass(true);
       expect(text(connected.peerName())).toBe(at(family.vip, 53));
       expect(server.send("told", asked!.from)).toBe("");
       expect(text(free.receive()?.from)).toBe(at(family.vip, 53));

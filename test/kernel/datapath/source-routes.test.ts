@@ -130,8 +130,20 @@ describeKernel("routes by source", () => {
           eth: { source: macOf("tunnel", 1), destination: macOf("tunnel", 9) },
           problems: [],
         });
-        expect(translated.sourcePort - SNAT_FIRST).toBeLessThan(SNAT_COUNT);
+        // A port that no process of the node may have from that address.
         expect(translated.sourcePort).toBeGreaterThanOrEqual(SNAT_FIRST);
+        expect(translated.sourcePort).toBeLessThan(SNAT_FIRST + SNAT_COUNT);
+        const direct = send(
+          frame(macOf("tunnel", 1), macOf("tunnel", 9)),
+          transport,
+          { address: family.tunnel, port: CLIENT_PORT },
+          { address: family.far, port: target },
+        );
+        for (const [program, bytes] of [
+          ["tc_uplink_egress", direct],
+          ["tc_uplink_ingress", answer(direct)],
+        ] as const)
+          expect(node.run(program, bytes, { device: "up1" })).toMatchObject({ verdict: "VERDICT_NEXT", packet: bytes });
         const toHost = `${at(family.vip, port)} > ${at(family.node, CLIENT_PORT)} ${words(transport, "SA")}`;
         const back = node.run("tc_uplink_ingress", answer(forward.packet), { device: "up1" });
         expect(back).toMatchObject({ action: ACTION.next, verdict: "VERDICT_PASS", text: toHost });
