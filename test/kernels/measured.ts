@@ -21,7 +21,12 @@ export interface MeasuredKernel {
   readonly objects: string;
   readonly lacks: readonly string[];
   readonly programs: readonly MeasuredProgram[];
-  readonly tests: { readonly passed: number; readonly failed: readonly string[]; readonly skipped: readonly string[] };
+  readonly tests: {
+    readonly passed: number;
+    readonly failed: readonly string[];
+    /** How many were left out, by the reason. */
+    readonly leftOut: Readonly<Record<string, number>>;
+  };
   readonly smoke: { readonly held: number; readonly failed: readonly string[] };
   readonly nic?: { readonly held: number; readonly failed: readonly string[] };
 }
@@ -54,11 +59,21 @@ export function shortened(results: KernelResults, objects: string): MeasuredKern
     tests: {
       passed: answers.reduce((sum, { passed }) => sum + passed, 0),
       failed: answers.flatMap(({ failed }) => failed.map(({ name }) => name)),
-      skipped: answers.flatMap(({ skipped }) => skipped),
+      leftOut: countReasons(answers.flatMap(({ skipped }) => skipped)),
     },
     smoke: held(smoke),
     ...(nic === undefined ? {} : { nic: held(nic) }),
   };
+}
+
+/** Tests that were left out, counted by the reason that their names give; a name without one stands for itself. */
+export function countReasons(names: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const name of names) {
+    const reason = /this kernel lacks [\w, ]+/.exec(name)?.[0] ?? name;
+    counts[reason] = (counts[reason] ?? 0) + 1;
+  }
+  return counts;
 }
 
 function shortProgram({ program, seconds, instructions, chain, refusal }: ProgramReport): MeasuredProgram {

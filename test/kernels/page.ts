@@ -37,12 +37,13 @@ function kernelTable(kernels: readonly MeasuredKernel[]): string {
   const suites = new Map(KERNELS.map(({ name, suite }) => [name, suite]));
   const rows = kernels.map(({ name, release, version, programs, tests, smoke, nic, objects }) => {
     const refused = programs.filter(({ stack }) => stack === undefined).length;
-    const { passed, failed, skipped } = tests;
+    const { passed, failed } = tests;
+    const leftOut = Object.values(tests.leftOut).reduce((sum, count) => sum + count, 0);
     return [
       name,
       `${version}, ${suites.get(name) ?? ""} (\`${release}\`)`,
       refused === 0 ? `all ${programs.length}` : `**${refused} refused**`,
-      `${passed} passed${failed.length > 0 ? `, **${failed.length} failed**` : ""}, ${skipped.length} left out`,
+      `${passed} passed${failed.length > 0 ? `, **${failed.length} failed**` : ""}, ${leftOut} left out`,
       counted(smoke),
       counted(nic),
       `\`${objects.slice(0, 8)}\``,
@@ -79,7 +80,13 @@ export function kernelsPage(kernels: readonly MeasuredKernel[]): string {
     ...smoke.failed,
     ...(nic?.failed ?? []),
   ]);
-  const leftOut = namedList(kernels, ({ tests }) => tests.skipped);
+  const leftOut = kernels
+    .flatMap(({ name, tests }) =>
+      Object.entries(tests.leftOut).map(
+        ([reason, count]) => `- ${name}: ${count} ${count === 1 ? "test" : "tests"}: ${reason}\n`,
+      ),
+    )
+    .join("");
   const risks = NOT_IN_DEBIAN.map(({ name, who, risk }) => `- **${name}** (${who}). ${risk}\n`).join("");
   return `# Kernels
 

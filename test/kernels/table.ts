@@ -1,5 +1,6 @@
 // What `make kernels` prints: a line for each kernel and program, then one for each kernel's tests and paths. Text from values.
 import { chainText, DEEPEST_ALLOWED } from "./chains.ts";
+import { countReasons } from "./measured.ts";
 import type { ProgramReport } from "./program-report.ts";
 import type { KernelResults } from "./results.ts";
 
@@ -38,11 +39,15 @@ export function answersText({ files, tests, smoke, nic, complaints }: KernelResu
   const reports = [...tests.values()];
   if (reports.length > 0) {
     const passed = reports.reduce((sum, report) => sum + report.passed, 0);
-    const skipped = reports.flatMap((report) => report.skipped.map((name) => `  left out: ${report.file}: ${name}`));
+    const left = reports.map(({ file, skipped }) => ({ file, reasons: Object.entries(countReasons(skipped)) }));
+    const skipped = left.flatMap(({ file, reasons }) =>
+      reasons.map(([reason, count]) => `  left out: ${file}: ${count} x ${reason}`),
+    );
+    const leftOut = reports.reduce((sum, report) => sum + report.skipped.length, 0);
     const failed = reports.flatMap((report) =>
       report.failed.map((test) => `  FAILED ${report.file}: ${test.name}: ${test.reason}`),
     );
-    lines.push(`tests: ${passed} passed, ${failed.length} failed, ${skipped.length} left out`, ...failed, ...skipped);
+    lines.push(`tests: ${passed} passed, ${failed.length} failed, ${leftOut} left out`, ...failed, ...skipped);
   }
   for (const [name, checks] of [
     ["every path in a lab", smoke],
