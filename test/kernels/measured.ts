@@ -1,6 +1,7 @@
 // What is kept in the repository of the last full run on each kernel, and what docs/kernels.md is made of. A shortened form of
 // the results: figures, and names of what was left out or went wrong.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import type { SmokeCheck } from "./guest/smoke.ts";
 import { MEASURED } from "./paths.ts";
 import type { ProgramReport } from "./program-report.ts";
 import type { KernelResults } from "./results.ts";
@@ -28,7 +29,8 @@ export interface MeasuredKernel {
     readonly leftOut: Readonly<Record<string, number>>;
   };
   readonly smoke: { readonly held: number; readonly failed: readonly string[] };
-  readonly nic?: { readonly held: number; readonly failed: readonly string[] };
+  /** Notes are figures that a check saw: how a real driver counted. */
+  readonly nic?: { readonly held: number; readonly failed: readonly string[]; readonly notes: readonly string[] };
 }
 
 export function readMeasured(): MeasuredKernel[] {
@@ -62,7 +64,7 @@ export function shortened(results: KernelResults, objects: string): MeasuredKern
       leftOut: countReasons(answers.flatMap(({ skipped }) => skipped)),
     },
     smoke: held(smoke),
-    ...(nic === undefined ? {} : { nic: held(nic) }),
+    ...(nic === undefined ? {} : { nic: { ...held(nic), notes: notesOf(nic) } }),
   };
 }
 
@@ -74,6 +76,10 @@ export function countReasons(names: readonly string[]): Record<string, number> {
     counts[reason] = (counts[reason] ?? 0) + 1;
   }
   return counts;
+}
+
+function notesOf(checks: readonly SmokeCheck[]): string[] {
+  return checks.flatMap(({ name, note }) => (note === undefined ? [] : `${name}: ${note}`));
 }
 
 function shortProgram({ program, seconds, instructions, chain, refusal }: ProgramReport): MeasuredProgram {

@@ -57,7 +57,8 @@ export function answersText({ files, tests, smoke, nic, complaints }: KernelResu
     const wrong = checks.flatMap((check) =>
       check.wrong === undefined ? [] : `  FAILED ${check.name}: ${check.wrong}`,
     );
-    lines.push(`${name}: ${checks.length - wrong.length} held, ${wrong.length} failed`, ...wrong);
+    const notes = checks.flatMap((check) => (check.note === undefined ? [] : `  ${check.name}: ${check.note}`));
+    lines.push(`${name}: ${checks.length - wrong.length} held, ${wrong.length} failed`, ...notes, ...wrong);
   }
   lines.push(...complaints.map((line) => `the kernel says: ${line.trim()}`));
   return lines.map((line) => `${files.name.padEnd(8)}${line}\n`).join("");
