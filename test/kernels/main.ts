@@ -19,6 +19,7 @@ import { deepestReports } from "./stack.ts";
 import { answersText, defectsOf, programDefects, programTable } from "./table.ts";
 
 const FLOW_STATES = "test/kernel/datapath/flow-states.test.ts";
+const HOUR_MS = 3_600_000;
 const progress = progressOnStderr();
 
 type Mode = "full" | "quick" | "ci";
@@ -26,11 +27,11 @@ type Mode = "full" | "quick" | "ci";
 function questionsFor(mode: Mode, source: KernelSource): Questions {
   switch (mode) {
     case "full":
-      return { tests: kernelTests(), smoke: true, nic: source.nic };
+      return { tests: kernelTests(), testsMs: 4 * HOUR_MS, smoke: true, nic: source.nic };
     case "quick":
-      return { tests: [FLOW_STATES], smoke: true, nic: false };
+      return { tests: [FLOW_STATES], testsMs: HOUR_MS, smoke: true, nic: false };
     case "ci":
-      return { tests: source.name === "6.1" ? [FLOW_STATES] : [], smoke: false, nic: false };
+      return { tests: source.name === "6.1" ? [FLOW_STATES] : [], testsMs: HOUR_MS / 4, smoke: false, nic: false };
   }
 }
 

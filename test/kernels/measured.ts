@@ -45,7 +45,7 @@ export function writeMeasured(kernels: readonly MeasuredKernel[], order: readonl
 }
 
 export function shortened(results: KernelResults, objects: string): MeasuredKernel {
-  const { files, loads, smoke = [], nic, tests } = results;
+  const { files, loads, smoke = [], nic, tests, problems } = results;
   const answers = [...tests.values()].sort((a, b) => (a.file < b.file ? -1 : 1));
   const held = (checks: NonNullable<typeof nic>) => ({
     held: checks.filter(({ wrong }) => wrong === undefined).length,
@@ -60,7 +60,7 @@ export function shortened(results: KernelResults, objects: string): MeasuredKern
     programs: (loads?.programs ?? []).filter(({ object }) => object !== "pass").map(shortProgram),
     tests: {
       passed: answers.reduce((sum, { passed }) => sum + passed, 0),
-      failed: answers.flatMap(({ failed }) => failed.map(({ name }) => name)),
+      failed: [...problems, ...answers.flatMap(({ failed }) => failed.map(({ name }) => name))],
       leftOut: countReasons(answers.flatMap(({ skipped }) => skipped)),
     },
     smoke: held(smoke),

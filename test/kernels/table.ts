@@ -34,7 +34,7 @@ export function programTable(
 }
 
 /** Tests and paths of a kernel: how many held, what was left out and why, and everything that went wrong. */
-export function answersText({ files, tests, smoke, nic, complaints }: KernelResults): string {
+export function answersText({ files, tests, smoke, nic, complaints, problems }: KernelResults): string {
   const lines: string[] = [];
   const reports = [...tests.values()];
   if (reports.length > 0) {
@@ -60,7 +60,10 @@ export function answersText({ files, tests, smoke, nic, complaints }: KernelResu
     const notes = checks.flatMap((check) => (check.note === undefined ? [] : `  ${check.name}: ${check.note}`));
     lines.push(`${name}: ${checks.length - wrong.length} held, ${wrong.length} failed`, ...notes, ...wrong);
   }
-  lines.push(...complaints.map((line) => `the kernel says: ${line.trim()}`));
+  lines.push(
+    ...problems.map((line) => `FAILED ${line}`),
+    ...complaints.map((line) => `the kernel says: ${line.trim()}`),
+  );
   return lines.map((line) => `${files.name.padEnd(8)}${line}\n`).join("");
 }
 
@@ -73,8 +76,9 @@ export function programDefects(programs: readonly ProgramReport[]): string[] {
 }
 
 /** Everything that went wrong on a kernel, in words. */
-export function defectsOf({ loads, tests, smoke = [], nic = [] }: KernelResults): string[] {
+export function defectsOf({ loads, tests, smoke = [], nic = [], problems }: KernelResults): string[] {
   return [
+    ...problems,
     ...programDefects(loads?.programs ?? []),
     ...[...tests.values()].flatMap(({ failed }) => failed.map(({ name, reason }) => `${name}: ${reason}`)),
     ...[...smoke, ...nic].flatMap(({ name, wrong }) => (wrong === undefined ? [] : `${name}: ${wrong}`)),
