@@ -1,7 +1,7 @@
 // Debian packages of any suite by this machine's apt, with a configuration of its own per suite: the machine's is not touched.
 // The mirror is the one that the machine itself uses.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../../src/lib/errors.ts";
 import { CACHE } from "./paths.ts";
@@ -16,6 +16,8 @@ export interface Apt {
   dependencies(name: string, pattern: RegExp): string[];
   /** Puts the packages' files into a directory. @throws Failure "machine" */
   download(names: readonly string[], directory: string): void;
+  /** Fetches the lists anew. */
+  update(): void;
 }
 
 function run(program: string, args: readonly string[], config: string | undefined, cwd = "/"): string {
@@ -31,39 +33,51 @@ function run(program: string, args: readonly string[], config: string | undefine
   throw new Failure("machine", program, `could not run ${program} ${args[0]}: ${why}`);
 }
 
-/** Where this machine's apt takes Debian from, and which of Debian's suites it sees. */
-function ownSources(): { readonly uri: string; readonly suites: ReadonlySet<string> } {
+interface Mirrors {
+  /** Of Debian itself, and of its security updates when the machine has them. */
+  readonly debian: string;
+  readonly security: string | undefined;
+  /** Suites that the machine's own apt sees. */
+  readonly suites: ReadonlySet<string>;
+}
+
+/** Where this machine's apt takes Debian from; undefined when its lists are not there. */
+function readMirrors(): Mirrors | undefined {
   const format = "$(LABEL)\t$(REPO_URI)\t$(CODENAME)";
   const lines = run("apt-get", ["indextargets", "--format", format, "Identifier: Packages"], undefined)
     .split("\n")
     .map((line) => line.split("\t"));
-  const uri = lines.find(([label]) => label === "Debian")?.[1];
-  if (uri === undefined) {
-    throw new Failure(
-      "machine",
-      "apt",
-      "could not find Debian's mirror among apt's sources: run 'apt-get update' first",
-    );
-  }
-  return { uri, suites: new Set(lines.flatMap(([, , codename]) => codename ?? [])) };
+  const uriOf = (label: string): string | undefined => lines.find(([found]) => found === label)?.[1];
+  const debian = uriOf("Debian");
+  if (debian === undefined) return undefined;
+  return {
+    debian,
+    security: uriOf("Debian-Security"),
+    suites: new Set(lines.flatMap(([, , codename]) => codename ?? [])),
+  };
 }
 
-/** The apt configuration that sees `suite`; undefined for the machine's own. */
+function mirrors(): Mirrors {
+  const found = readMirrors();
+  if (found !== undefined) return found;
+  run("apt-get", ["-q", "update"], undefined);
+  const now = readMirrors();
+  if (now !== undefined) return now;
+  throw new Failure("machine", "apt", "could not find Debian's mirror among the sources of this machine's apt");
+}
+
+/** The apt configuration that sees `suite`, with its lists; undefined for the machine's own. */
 function configurationFor(suite: string): string | undefined {
-  const { uri, suites } = ownSources();
+  const { debian, security, suites } = mirrors();
   if (suites.has(suite)) return undefined;
   const directory = join(CACHE, "apt", suite);
-  const config = join(directory, "apt.conf");
   for (const path of ["etc/apt/preferences.d", "etc/apt/apt.conf.d", "etc/apt/sources.list.d"]) {
     mkdirSync(join(directory, path), { recursive: true });
   }
   for (const path of ["var/lib/apt/lists/partial", "var/cache/apt/archives/partial"]) {
     mkdirSync(join(directory, path), { recursive: true });
   }
-  const source = `deb [arch=amd64 signed-by=${KEYRING}] ${uri} ${suite} main\n`;
-  const sources = join(directory, "etc/apt/sources.list");
-  const known = existsSync(sources) && readFileSync(sources, "utf8") === source && existsSync(config);
-  writeFileSync(sources, source);
+  const config = join(directory, "apt.conf");
   // A suite that is no longer renewed has a date that ran out.
   writeFileSync(
     config,
@@ -78,13 +92,17 @@ Acquire::Languages "none";
 APT::Sandbox::User "root";
 `,
   );
-  if (!known || readdirSync(join(directory, "var/lib/apt/lists")).length < 3) {
-    try {
-      run("apt-get", ["-q", "update"], config);
-    } catch (error) {
-      rmSync(config, { force: true });
-      throw error;
-    }
+  const line = (uri: string, name: string): string => `deb [arch=amd64 signed-by=${KEYRING}] ${uri} ${name} main\n`;
+  const update = (sources: string): void => {
+    writeFileSync(join(directory, "etc/apt/sources.list"), sources);
+    run("apt-get", ["-q", "update"], config);
+  };
+  const plain = line(debian, suite);
+  try {
+    update(security === undefined ? plain : `${plain}${line(security, `${suite}-security`)}`);
+  } catch {
+    // Not every suite has security updates.
+    update(plain);
   }
   return config;
 }
@@ -106,14 +124,10 @@ export function aptFor(suite: string): Apt {
     },
     download(names, directory) {
       mkdirSync(directory, { recursive: true });
-      const args = ["-q", "download", ...names];
-      try {
-        run("apt-get", args, config, directory);
-      } catch {
-        // A point release took the place of the one in the list.
-        run("apt-get", ["-q", "update"], config);
-        run("apt-get", args, config, directory);
-      }
+      run("apt-get", ["-q", "download", ...names], config, directory);
+    },
+    update() {
+      run("apt-get", ["-q", "update"], config);
     },
   };
 }

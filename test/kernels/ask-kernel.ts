@@ -13,6 +13,8 @@ import { type KernelResults, keepResult, keptResult, questionHash } from "./resu
 export interface Questions {
   /** Test files, from the project's folder. */
   readonly tests: readonly string[];
+  /** How long all of them may take. */
+  readonly testsMs: number;
   readonly smoke: boolean;
   readonly nic: boolean;
 }
@@ -21,7 +23,6 @@ type Progress = (step: string) => void;
 
 const LOADS_MS = 20 * 60_000;
 const SMOKE_MS = 30 * 60_000;
-const TESTS_MS = 3 * 3600_000;
 
 /** Every file of tests that meets the kernel itself. */
 export function kernelTests(): string[] {
@@ -32,19 +33,32 @@ export function kernelTests(): string[] {
 }
 
 export async function askKernel(files: KernelFiles, questions: Questions, progress: Progress): Promise<KernelResults> {
-  const results: KernelResults = { files, tests: new Map(), complaints: [] };
+  const results: KernelResults = { files, tests: new Map(), complaints: [], problems: [] };
   const missing = takeKept(results, questions);
   if (missing.length === 0) {
     progress(`${files.name}: every answer is kept`);
     return results;
   }
-  progress(`${files.name}: booting ${files.release}`);
-  await using guest = await Guest.start(files);
-  for (const step of missing) {
-    progress(`${files.name}: ${step.name}`);
-    await step.run(guest);
+  let guest: Guest | undefined;
+  try {
+    for (const step of missing) {
+      if (guest === undefined || !guest.isUsable) {
+        await guest?.stop();
+        progress(`${files.name}: booting ${files.release}`);
+        guest = await Guest.start(files);
+      }
+      progress(`${files.name}: ${step.name}`);
+      // A kernel that broke down over one question is asked the next one all the same.
+      await step.run(guest).catch((error: unknown) => {
+        if (!(error instanceof Error)) throw error;
+        progress(`${files.name}: ${error.message}`);
+        results.problems.push(`${step.name}: ${error.message}`);
+      });
+      results.complaints.push(...guest.complaints().filter((line) => !results.complaints.includes(line)));
+    }
+  } finally {
+    await guest?.stop();
   }
-  results.complaints = guest.complaints();
   return results;
 }
 
@@ -71,7 +85,10 @@ function takeKept(results: KernelResults, questions: Questions): Step[] {
   }
   const tests = missingTests(results, questions.tests);
   if (tests.size > 0) {
-    steps.push({ name: `${tests.size} files of tests`, run: (guest) => askTests(guest, results, tests) });
+    steps.push({
+      name: `${tests.size} files of tests`,
+      run: (guest) => askTests(guest, results, tests, questions.testsMs),
+    });
   }
   for (const kind of ["smoke", "nic"] as const) {
     if (!questions[kind]) continue;
@@ -129,7 +146,12 @@ function missingTests(results: KernelResults, files: readonly string[]): Map<str
 }
 
 /** One run of vitest over all of them; each file's answer is kept as soon as it is there. */
-async function askTests(guest: Guest, results: KernelResults, missing: ReadonlyMap<string, string>): Promise<void> {
+async function askTests(
+  guest: Guest,
+  results: KernelResults,
+  missing: ReadonlyMap<string, string>,
+  timeoutMs: number,
+): Promise<void> {
   const directory = join(guest.job, "files");
   rmSync(directory, { recursive: true, force: true });
   const reporters = ["--reporter=default", `--reporter=${REPOSITORY}/test/kernels/guest/file-reporter.ts`];
@@ -158,7 +180,7 @@ async function askTests(guest: Guest, results: KernelResults, missing: ReadonlyM
   try {
     const run = await guest.run(
       `FILE_RESULTS=/job/files ${[...vitest, ...reporters, ...missing.keys()].join(" ")}`,
-      TESTS_MS,
+      timeoutMs,
     );
     const log = keepOutput(guest, "tests", run);
     collect();

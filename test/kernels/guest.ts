@@ -41,6 +41,7 @@ export class Guest {
   readonly job: string;
   readonly #child: ChildProcess;
   #ended = false;
+  #stuck = false;
   #jobs = 0;
 
   private constructor(name: string, job: string, child: ChildProcess) {
@@ -98,9 +99,15 @@ export class Guest {
         return false;
       },
     );
+    this.#stuck = !done;
     const seconds = (performance.now() - began) / 1000;
     const status = done ? Number(this.#read(`${n}.status`)) : undefined;
     return { status, output: this.#read(`${n}.out`), seconds };
+  }
+
+  /** It still runs, and is not busy with a command that was not done in time. */
+  get isUsable(): boolean {
+    return !this.#ended && !this.#stuck;
   }
 
   /** Lines of the guest's console in which its kernel complains of a defect of its own, or of us. */
@@ -113,7 +120,7 @@ export class Guest {
   /** Powers it off; kills it when that takes too long. */
   async stop(): Promise<void> {
     writeFileSync(join(this.job, "stop"), "");
-    const deadline = Date.now() + (existsSync(join(this.job, "ready")) ? STOP_TIMEOUT_MS : 0);
+    const deadline = Date.now() + (existsSync(join(this.job, "ready")) && this.isUsable ? STOP_TIMEOUT_MS : 0);
     while (!this.#ended && Date.now() < deadline) await delay(POLL_MS);
     if (!this.#ended) this.#child.kill("SIGKILL");
     while (!this.#ended) await delay(10);

@@ -8,7 +8,7 @@ import { Failure } from "../../src/lib/errors.ts";
 import { type Apt, aptFor } from "./apt.ts";
 import { cpio } from "./cpio.ts";
 import type { KernelSource } from "./kernels.ts";
-import { GUEST_SCRIPTS, kernelPaths } from "./paths.ts";
+import { CACHE, GUEST_SCRIPTS, kernelPaths } from "./paths.ts";
 
 export interface KernelFiles {
   readonly name: string;
@@ -35,7 +35,15 @@ export function kernelFiles(source: KernelSource, progress: (step: string) => vo
   if (!existsSync(paths.release)) {
     for (const path of [paths.debs, paths.root]) rmSync(path, { recursive: true, force: true });
     progress(`${source.name}: looking for it in ${source.suite}`);
-    fetchPackages(aptFor(source.suite), source, paths.debs);
+    const apt = aptFor(source.suite);
+    try {
+      fetchPackages(apt, source, paths.debs);
+    } catch {
+      // The lists are older than the mirror: a point release took the place of what they name.
+      apt.update();
+      fetchPackages(apt, source, paths.debs);
+    }
+    rmSync(join(CACHE, "apt"), { recursive: true, force: true });
     progress(`${source.name}: unpacking`);
     unpack(paths.debs, paths.root);
     const release = readdirSync(modulesRoot(paths.root))[0]!;
@@ -59,6 +67,7 @@ function fetchPackages(apt: Apt, source: KernelSource, directory: string): void 
   }
   const names = new Set([image]);
   for (const name of names) for (const part of apt.dependencies(name, PART)) names.add(part);
+  rmSync(directory, { recursive: true, force: true });
   apt.download([...names], directory);
 }
 

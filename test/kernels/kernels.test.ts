@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { parseStatistics } from "../../src/libbpf/mod.ts";
 import { chainText, deepestChain, frameBytes } from "./chains.ts";
+import { ciResults, isExcused } from "./ci-results.ts";
 import { cpio } from "./cpio.ts";
 import { KERNELS } from "./kernels.ts";
 import { kernelsPage } from "./page.ts";
@@ -98,15 +99,52 @@ it("the page says what is lacking, what is then, and what failed", () => {
         { program: "tc_a", seconds: 1.5, instructions: 117520, stack: 480 },
         { program: "tc_b", seconds: 0, instructions: 0 },
       ],
-      tests: { passed: 3, failed: ["a test"], skipped: ["another: this kernel lacks tcx"] },
+      tests: { passed: 3, failed: ["a test"], leftOut: { "this kernel lacks tcx": 2 } },
       smoke: { held: 4, failed: [] },
     },
   ]);
   expect(page).toContain("| `tcx` | 6.6 | 5.10 | tc programs are filters of a clsact qdisc |");
   expect(page).toContain("| `tc_a` | 117,520 · 480 · 1.50 s |\n| `tc_b` | **refused** |");
   expect(page).toContain(
-    "| 5.10 | 5.10.223-1, bullseye (`5.10.0-32-amd64`) | **1 refused** | 3 passed, **1 failed**, 1 left out | all 4 | not asked | `01234567` |",
+    "| 5.10 | 5.10.223-1, bullseye (`5.10.0-32-amd64`) | **1 refused** | 3 passed, **1 failed**, 2 left out | all 4 | not asked | `01234567` |",
   );
   expect(page).toContain("## Failed\n\n- a test (5.10)");
-  expect(page).toContain("- another: this kernel lacks tcx (5.10)");
+  expect(page).toContain("- 5.10: 2 tests: this kernel lacks tcx\n");
+});
+
+it("CI counts programs, tests and kernels, and can do without 5.10 alone", () => {
+  const none = { bytes: 0, functions: [] };
+  const good = {
+    object: "tc",
+    program: "a",
+    seconds: 1,
+    instructions: 10,
+    functions: [],
+    chain: { bytes: 448, functions: [] },
+  };
+  const deep = { ...good, program: "b", chain: { bytes: 480, functions: [] } };
+  const refused = { ...good, program: "c", refusal: "no", chain: none };
+  const results = ciResults(
+    [good, deep, refused],
+    [],
+    [
+      { name: "5.10", reason: "gone", available: false },
+      { name: "6.1", reason: "gone", available: false },
+    ],
+  );
+  expect(results).toEqual({
+    numPassedTests: 1,
+    numFailedTests: 3,
+    testResults: [
+      {
+        status: "failed",
+        assertionResults: [
+          { title: "running: b takes 480 bytes of stack" },
+          { title: "running: c is refused: no" },
+          { title: "6.1: gone" },
+        ],
+      },
+    ],
+  });
+  expect(isExcused({ name: "5.10", reason: "it does not boot", available: true })).toBe(false);
 });

@@ -1,6 +1,7 @@
 // What is kept in the repository of the last full run on each kernel, and what docs/kernels.md is made of. A shortened form of
 // the results: figures, and names of what was left out or went wrong.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import type { SmokeCheck } from "./guest/smoke.ts";
 import { MEASURED } from "./paths.ts";
 import type { ProgramReport } from "./program-report.ts";
 import type { KernelResults } from "./results.ts";
@@ -21,9 +22,15 @@ export interface MeasuredKernel {
   readonly objects: string;
   readonly lacks: readonly string[];
   readonly programs: readonly MeasuredProgram[];
-  readonly tests: { readonly passed: number; readonly failed: readonly string[]; readonly skipped: readonly string[] };
+  readonly tests: {
+    readonly passed: number;
+    readonly failed: readonly string[];
+    /** How many were left out, by the reason. */
+    readonly leftOut: Readonly<Record<string, number>>;
+  };
   readonly smoke: { readonly held: number; readonly failed: readonly string[] };
-  readonly nic?: { readonly held: number; readonly failed: readonly string[] };
+  /** Notes are figures that a check saw: how a real driver counted. */
+  readonly nic?: { readonly held: number; readonly failed: readonly string[]; readonly notes: readonly string[] };
 }
 
 export function readMeasured(): MeasuredKernel[] {
@@ -38,7 +45,7 @@ export function writeMeasured(kernels: readonly MeasuredKernel[], order: readonl
 }
 
 export function shortened(results: KernelResults, objects: string): MeasuredKernel {
-  const { files, loads, smoke = [], nic, tests } = results;
+  const { files, loads, smoke = [], nic, tests, problems } = results;
   const answers = [...tests.values()].sort((a, b) => (a.file < b.file ? -1 : 1));
   const held = (checks: NonNullable<typeof nic>) => ({
     held: checks.filter(({ wrong }) => wrong === undefined).length,
@@ -53,12 +60,26 @@ export function shortened(results: KernelResults, objects: string): MeasuredKern
     programs: (loads?.programs ?? []).filter(({ object }) => object !== "pass").map(shortProgram),
     tests: {
       passed: answers.reduce((sum, { passed }) => sum + passed, 0),
-      failed: answers.flatMap(({ failed }) => failed.map(({ name }) => name)),
-      skipped: answers.flatMap(({ skipped }) => skipped),
+      failed: [...problems, ...answers.flatMap(({ failed }) => failed.map(({ name }) => name))],
+      leftOut: countReasons(answers.flatMap(({ skipped }) => skipped)),
     },
     smoke: held(smoke),
-    ...(nic === undefined ? {} : { nic: held(nic) }),
+    ...(nic === undefined ? {} : { nic: { ...held(nic), notes: notesOf(nic) } }),
   };
+}
+
+/** Tests that were left out, counted by the reason that their names give; a name without one stands for itself. */
+export function countReasons(names: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const name of names) {
+    const reason = /this kernel lacks [\w, ]+/.exec(name)?.[0] ?? name;
+    counts[reason] = (counts[reason] ?? 0) + 1;
+  }
+  return counts;
+}
+
+function notesOf(checks: readonly SmokeCheck[]): string[] {
+  return checks.flatMap(({ name, note }) => (note === undefined ? [] : `${name}: ${note}`));
 }
 
 function shortProgram({ program, seconds, instructions, chain, refusal }: ProgramReport): MeasuredProgram {

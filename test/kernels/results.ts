@@ -16,7 +16,9 @@ export interface KernelResults {
   nic?: readonly SmokeCheck[];
   readonly tests: Map<string, TestFileReport>;
   /** What the kernel itself complained of, while it was asked anything. */
-  complaints: readonly string[];
+  readonly complaints: string[];
+  /** Questions that were not answered, and why. */
+  readonly problems: string[];
 }
 
 /** Sources whose change may change how the kernel is met; the rest of src/ decides what is asked of it, not how. */

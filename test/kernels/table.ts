@@ -1,5 +1,6 @@
 // What `make kernels` prints: a line for each kernel and program, then one for each kernel's tests and paths. Text from values.
 import { chainText, DEEPEST_ALLOWED } from "./chains.ts";
+import { countReasons } from "./measured.ts";
 import type { ProgramReport } from "./program-report.ts";
 import type { KernelResults } from "./results.ts";
 
@@ -33,16 +34,20 @@ export function programTable(
 }
 
 /** Tests and paths of a kernel: how many held, what was left out and why, and everything that went wrong. */
-export function answersText({ files, tests, smoke, nic, complaints }: KernelResults): string {
+export function answersText({ files, tests, smoke, nic, complaints, problems }: KernelResults): string {
   const lines: string[] = [];
   const reports = [...tests.values()];
   if (reports.length > 0) {
     const passed = reports.reduce((sum, report) => sum + report.passed, 0);
-    const skipped = reports.flatMap((report) => report.skipped.map((name) => `  left out: ${report.file}: ${name}`));
+    const left = reports.map(({ file, skipped }) => ({ file, reasons: Object.entries(countReasons(skipped)) }));
+    const skipped = left.flatMap(({ file, reasons }) =>
+      reasons.map(([reason, count]) => `  left out: ${file}: ${count} x ${reason}`),
+    );
+    const leftOut = reports.reduce((sum, report) => sum + report.skipped.length, 0);
     const failed = reports.flatMap((report) =>
       report.failed.map((test) => `  FAILED ${report.file}: ${test.name}: ${test.reason}`),
     );
-    lines.push(`tests: ${passed} passed, ${failed.length} failed, ${skipped.length} left out`, ...failed, ...skipped);
+    lines.push(`tests: ${passed} passed, ${failed.length} failed, ${leftOut} left out`, ...failed, ...skipped);
   }
   for (const [name, checks] of [
     ["every path in a lab", smoke],
@@ -52,9 +57,13 @@ export function answersText({ files, tests, smoke, nic, complaints }: KernelResu
     const wrong = checks.flatMap((check) =>
       check.wrong === undefined ? [] : `  FAILED ${check.name}: ${check.wrong}`,
     );
-    lines.push(`${name}: ${checks.length - wrong.length} held, ${wrong.length} failed`, ...wrong);
+    const notes = checks.flatMap((check) => (check.note === undefined ? [] : `  ${check.name}: ${check.note}`));
+    lines.push(`${name}: ${checks.length - wrong.length} held, ${wrong.length} failed`, ...notes, ...wrong);
   }
-  lines.push(...complaints.map((line) => `the kernel says: ${line.trim()}`));
+  lines.push(
+    ...problems.map((line) => `FAILED ${line}`),
+    ...complaints.map((line) => `the kernel says: ${line.trim()}`),
+  );
   return lines.map((line) => `${files.name.padEnd(8)}${line}\n`).join("");
 }
 
@@ -67,8 +76,9 @@ export function programDefects(programs: readonly ProgramReport[]): string[] {
 }
 
 /** Everything that went wrong on a kernel, in words. */
-export function defectsOf({ loads, tests, smoke = [], nic = [] }: KernelResults): string[] {
+export function defectsOf({ loads, tests, smoke = [], nic = [], problems }: KernelResults): string[] {
   return [
+    ...problems,
     ...programDefects(loads?.programs ?? []),
     ...[...tests.values()].flatMap(({ failed }) => failed.map(({ name, reason }) => `${name}: ${reason}`)),
     ...[...smoke, ...nic].flatMap(({ name, wrong }) => (wrong === undefined ? [] : `${name}: ${wrong}`)),

@@ -103,7 +103,7 @@ function get(host: string, port: number, source: string): string {
   }
 }
 
-/** Counters of node's NIC and of our hooks, by name. */
+/** Packets that a hook sent on, by our own count. */
 function packetsAt(hook: string): number {
   const text = run("curl", "-s", "http://127.0.0.1:10249/metrics");
   let sum = 0;
@@ -114,11 +114,12 @@ function packetsAt(hook: string): number {
   return sum;
 }
 
+/** What the driver counted of XDP: XDP_TX, redirects. */
 function nicCounters(device: string): string {
   const lines = run("ethtool", "-S", device)
     .split("\n")
     .map((line) => line.trim());
-  return lines.filter((line) => /^(rx|tx)_xdp_\w+: [1-9]/.test(line)).join(", ") || "none";
+  return lines.filter((line) => /xdp_\w+: [1-9]/.test(line)).join(", ") || "none";
 }
 
 async function withAgent(body: () => Promise<void>): Promise<void> {
@@ -191,10 +192,11 @@ export async function nicSmoke(smoke: Smoke): Promise<void> {
         const link = ip(`-d link show ${nic.node}`);
         return /\bprog\/xdp\b|\bxdp\b/.test(link) && !/xdpgeneric/.test(link) ? undefined : link;
       });
-      await smoke.check(`XDP on virtio_net: XDP forwarded, the NIC counted ${nicCounters(nic.node)}`, async () => {
+      await smoke.check("XDP on virtio_net: XDP forwarded", async () => {
         const forwarded = packetsAt("xdp");
         return forwarded > 0 ? undefined : "no packet was forwarded by XDP";
       });
+      smoke.note(`${packetsAt("xdp")} packets; the NIC counted ${nicCounters(nic.node)}`);
     });
     const vlan = toVlan(nic);
     giveAddresses(vlan);

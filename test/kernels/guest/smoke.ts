@@ -32,6 +32,14 @@ export class Smoke {
     );
   }
 
+  /** Says more of the check that was made last. */
+  note(text: string): void {
+    const last = this.checks.pop();
+    if (last === undefined) throw new Error("there is no check to say more of");
+    this.checks.push({ ...last, note: text });
+    process.stdout.write(`       ${text}\n`);
+  }
+
   machine(): MachineState {
     return new Set([
       ...linesOf("ip", ["-br", "link"]),
