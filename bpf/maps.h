@@ -69,10 +69,12 @@ struct {
 /* By a hash of address, port, protocol and the hook of the answers: has such a backend a flow at all? Set before a flow is opened; the controller clears
  * what no flow needs, by comparison with what it read before it looked. A mark for nothing costs a lookup.
  */
+#define MET_BITS 19
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 1 << MET_BITS);
 	__type(key, __u32);
 	__type(value, struct met_backend);
 } met_backends SEC(".maps");

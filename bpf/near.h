@@ -48,7 +48,7 @@ static __always_inline bool near_port(__be16 port, __u8 proto)
  */
 static __always_inline struct met_backend *near_backend(__u32 sum, __be16 port, __u8 proto, enum hook hook)
 {
-	__u32 index = near_mix(sum + ((__u32)port | (__u32)proto << 16 | (__u32)hook << 24) * 0x165667b1U) >> 16;
+	__u32 index = near_mix(sum + ((__u32)port | (__u32)proto << 16 | (__u32)hook << 24) * 0x165667b1U) >> (32 - MET_BITS);
 
 	return bpf_map_lookup_elem(&met_backends, &index);
 }

@@ -16,6 +16,8 @@ const PORT_HALVES = 65_536 / 32;
 /** Four bits each. */
 const BUCKETS_PER_HALF = 8;
 const TCP = 6;
+/** As bpf/maps.h has it: so many bits number the elements of `met_backends`. */
+const MET_BITS = 19;
 
 /** near_sum() of the 16 bytes of an address at `at`. */
 export function nearSum(view: DataView, at: number): number {
@@ -38,7 +40,7 @@ export function nearMix(sum: number): number {
  * `hook`: the one that sees the answers.
  */
 export function metIndex(sum: number, rawPort: number, proto: number, hook: number): number {
-  return nearMix(sum + Math.imul(rawPort | (proto << 16) | (hook << 24), 0x165667b1)) >>> 16;
+  return nearMix(sum + Math.imul(rawPort | (proto << 16) | (hook << 24), 0x165667b1)) >>> (32 - MET_BITS);
 }
 
 /** Of an entry of the flow tables: nearSum of its backend's address, and the backend's element of `met_backends`. */

@@ -39,10 +39,10 @@ const BUCKETS: readonly (readonly [Address, number])[] = [
   [V6.far, 16796],
 ];
 const MET: readonly (readonly [Address, number, "TCP" | "UDP", number])[] = [
-  [V4.here, 8080, "TCP", 19237],
-  [V4.here, 5353, "UDP", 48791],
-  [V6.here, 8080, "TCP", 16461],
-  [V6.here, 5353, "UDP", 54258],
+  [V4.here, 8080, "TCP", 153900],
+  [V4.here, 5353, "UDP", 390332],
+  [V6.here, 8080, "TCP", 131692],
+  [V6.here, 5353, "UDP", 434068],
 ];
 
 describeKernel("bystanders", () => {
