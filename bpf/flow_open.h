@@ -28,13 +28,20 @@ enum claim {
 	CLAIM_FAILED,
 };
 
-/* Makes the tuple of the answers, in the scratch, that of this flow. */
-static __always_inline enum claim flow_claim(struct flow *f, bool midstream, const struct settings *s)
+/* Makes the tuple of the answers, in the scratch, that of the scratch's flow. Returns enum claim. A global function, which the verifier
+ * walks once and not for every port that is tried.
+ */
+__noinline int flow_claim(__u32 midstream)
 {
-	struct scratch *x = scratch_of(f);
-	struct flow *there = table_lookup(TABLE_ESTABLISHED, &x->partner_key);
+	const struct settings *s = settings_get();
+	struct scratch *x = scratch_get();
+	struct flow *there, *f;
 	int error;
 
+	if (!s || !x)
+		return CLAIM_FAILED;
+	f = &x->flow;
+	there = table_lookup(TABLE_ESTABLISHED, &x->partner_key);
 	if (there) {
 		if (!reverse_is_ours(there, &x->partner.write)) {
 			if (!reverse_is_over(there, s))
@@ -104,7 +111,7 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 	enum flow_table table = TABLE_OPENINGS;
 	struct scratch *x = scratch_of(f);
 	bool snat = address_is_set(&opening->source);
-	enum claim claim = CLAIM_TRY_NEXT;
+	int claim = CLAIM_TRY_NEXT; /* enum claim */
 	__u32 hash, step, tries;
 	enum verdict refused;
 	int error;
@@ -138,7 +145,7 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 		else
 			f->write.source_port = bpf_htons((__u16)(s->snat_first + (hash + tries * step) % s->snat_count));
 		flow_partner(key, f, &x->partner_key, &x->partner);
-		claim = flow_claim(f, opening->midstream, s);
+		claim = flow_claim(opening->midstream);
 	}
 	if (claim == CLAIM_TRY_NEXT)
 		return DROP_NO_SOURCE_PORT;

@@ -110,7 +110,7 @@ static __always_inline bool icmp_rewrite(ctx_t *ctx, struct pkt *p, const struct
 	return rewrite_network(ctx, p, outer, ttl);
 }
 
-/* An ICMP error, or redirect, about a flow that is known. Global for the verifier's sake, as stage_open. */
+/* An ICMP error, or redirect, about a flow that is known. Global for the verifier's sake. */
 __noinline int stage_icmp(ctx_t *ctx, __u32 hook, __u32 link)
 {
 	struct scratch *x = scratch_get();

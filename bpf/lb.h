@@ -39,19 +39,29 @@ static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 	return verdict;
 }
 
-/* Global functions, for the verifier's sake as stage_open: one for each program, which so verifies its own ways only. */
-#define STAGE_KNOWN(name, hook, link)                    \
-	__noinline int known_##name(struct __sk_buff *ctx) \
-	{                                                \
-		return known(ctx, hook, link);           \
+/* Global functions, which the verifier walks once a program and not for every way that leads to them; one for each program, which so
+ * has no ways but its own. Before 5.12 they take nothing but the context and numbers.
+ */
+#define STAGES(name, hook, link)                            \
+	__noinline int known_##name(struct __sk_buff *ctx)  \
+	{                                                   \
+		return known(ctx, hook, link);              \
+	}                                                   \
+	__noinline int open_##name(struct __sk_buff *ctx)   \
+	{                                                   \
+		return open_flow(ctx, hook, link);          \
 	}
 
-STAGE_KNOWN(uplink_ingress, HOOK_UPLINK_INGRESS, ETH_HLEN)
-STAGE_KNOWN(uplink_in_l3, HOOK_UPLINK_INGRESS, 0)
-STAGE_KNOWN(uplink_egress, HOOK_UPLINK_EGRESS, ETH_HLEN)
-STAGE_KNOWN(uplink_out_l3, HOOK_UPLINK_EGRESS, 0)
-STAGE_KNOWN(pod_ingress, HOOK_POD_INGRESS, ETH_HLEN)
-STAGE_KNOWN(pod_egress, HOOK_POD_EGRESS, ETH_HLEN)
+STAGES(uplink_ingress, HOOK_UPLINK_INGRESS, ETH_HLEN)
+STAGES(uplink_in_l3, HOOK_UPLINK_INGRESS, 0)
+STAGES(uplink_egress, HOOK_UPLINK_EGRESS, ETH_HLEN)
+STAGES(uplink_out_l3, HOOK_UPLINK_EGRESS, 0)
+STAGES(pod_ingress, HOOK_POD_INGRESS, ETH_HLEN)
+
+__noinline int known_pod_egress(struct __sk_buff *ctx)
+{
+	return known(ctx, HOOK_POD_EGRESS, ETH_HLEN);
+}
 
 static __always_inline int stage_known(ctx_t *ctx, const enum hook hook, const __u32 link)
 {
@@ -64,6 +74,20 @@ static __always_inline int stage_known(ctx_t *ctx, const enum hook hook, const _
 		return known_pod_ingress(ctx);
 	default:
 		return known_pod_egress(ctx);
+	}
+}
+
+static __always_inline int stage_open(ctx_t *ctx, const enum hook hook, const __u32 link)
+{
+	switch (hook) {
+	case HOOK_UPLINK_INGRESS:
+		return link ? open_uplink_ingress(ctx) : open_uplink_in_l3(ctx);
+	case HOOK_UPLINK_EGRESS:
+		return link ? open_uplink_egress(ctx) : open_uplink_out_l3(ctx);
+	case HOOK_POD_INGRESS:
+		return open_pod_ingress(ctx);
+	default:
+		return VERDICT_NEXT;
 	}
 }
 

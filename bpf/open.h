@@ -18,10 +18,8 @@ static __always_inline struct opening *opening_get(void)
 	return &x->opening;
 }
 
-/* Opens the flow that the scratch's packet and opening say, and sends the packet on. A global function, verified once a program
- * and not for every way that leads to it; before 5.12 those take nothing but the context and numbers.
- */
-__noinline int stage_open(ctx_t *ctx, __u32 hook, __u32 link)
+/* Opens the flow that the scratch's packet and opening say, and sends the packet on. */
+static __always_inline int open_flow(ctx_t *ctx, const enum hook hook, const __u32 link)
 {
 	struct scratch *x = scratch_get();
 	enum verdict verdict;

@@ -5,11 +5,16 @@
 #pragma once
 #include "open.h"
 
-#define OPTION_END 0
 #define OPTION_NOP 1
 #define OPTION_LSRR 131
 #define OPTION_SSRR 137
 #define OPTIONS_MAX 40
+
+/* 1 when they are the same. Without a branch, so that the verifier walks one way round a loop. */
+static __always_inline __u32 same(__u32 a, __u32 b)
+{
+	return ((a ^ b) - 1) >> 31;
+}
 
 /* Does the packet name its own way (RFC 7126 section 4.3, RFC 5095)? Through a frontend nobody is to be routed so. A global
  * function for the verifier's sake.
@@ -17,35 +22,37 @@
 __noinline int is_source_routed(ctx_t *ctx)
 {
 	struct scratch *x = scratch_get();
-	__u32 at = 0, length;
+	__u32 at = 0, found = 0;
+	__u64 length;
 	__u8 *options;
 
 	if (!x)
 		return 0;
 	if (x->packet.source_route)
 		return 1;
-	if (!x->packet.options)
-		return 0;
 	length = x->packet.options;
+	if (!length)
+		return 0;
+	__builtin_memset(x->words, 0, sizeof(x->words));
+	length -= 4;
 	asm volatile("%0 &= 63" : "+r"(length));
-	if (length < 4 || length > OPTIONS_MAX ||
-	    bpf_skb_load_bytes(ctx, x->packet.l3 + sizeof(struct iphdr), x->words, length))
+	if (length > OPTIONS_MAX - 4 ||
+	    bpf_skb_load_bytes(ctx, x->packet.l3 + sizeof(struct iphdr), x->words, (__u32)length + 4))
 		return 1;
 	options = (__u8 *)x->words;
+	/* At the end of the list, and at an option without a length, it stays where it is. */
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < OPTIONS_MAX; i++) {
-		__u8 type;
+		__u32 type, step, nop;
 
-		if (at >= length || at >= OPTIONS_MAX)
-			return 0;
+		at &= 63;
 		type = options[at];
-		if (type == OPTION_LSRR || type == OPTION_SSRR)
-			return 1;
-		if (type == OPTION_END)
-			return 0;
-		at += type == OPTION_NOP ? 1 : options[at + 1] < 2 ? OPTIONS_MAX : options[at + 1];
+		step = options[at + 1];
+		nop = same(type, OPTION_NOP);
+		found |= same(type, OPTION_LSRR) | same(type, OPTION_SSRR);
+		at += nop + step * (1 - nop) * (1 - same(type, 0));
 	}
-	return 0;
+	return (int)found;
 }
 
 /* Is the packet of a connection that a socket of this node has, and so no request whatever its port? A global function for the
@@ -202,7 +209,7 @@ static __always_inline bool is_node_level(const struct row *row, const struct pk
 }
 
 /* A packet without a flow: is its destination a frontend, and what becomes of it? UNDECIDED: nothing. OPENS: it opens a flow, which the scratch's opening
- * describes. A global function, as stage_open.
+ * describes. A global function, for the verifier's sake.
  */
 __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 {
