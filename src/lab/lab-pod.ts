@@ -180,6 +180,12 @@ export class LabPod {
     rmSync(join("/etc/netns", this.netns), { recursive: true, force: true });
   }
 
+  /** What the pod asks for; without, less than Kubernetes' 30 s. */
+  get #graceMs(): number {
+    const asked = this.origin.template.spec["terminationGracePeriodSeconds"];
+    return typeof asked === "number" && asked >= 0 ? Math.min(asked, 30) * 1000 : GRACE_MS;
+  }
+
   #serve(): void {
     const { origin, node } = this;
     const inNamespace = origin.template.hostNetwork
@@ -187,7 +193,7 @@ export class LabPod {
       : ["ip", "netns", "exec", this.netns];
     const command =
       origin.command ??
-      podServerCommand(origin.name, node!.name, servedPorts(origin.template), GRACE_MS, origin.job ? JOB_MS : 0);
+      podServerCommand(origin.name, node!.name, servedPorts(origin.template), this.#graceMs, origin.job ? JOB_MS : 0);
     const [file, ...args] = inCgroup(this.cgroup, [...inNamespace, ...command]);
     const logFile = openSync(
       join(this.#around.paths.runDir, "pods", `${podCgroupName(origin.namespace, origin.name)}.log`),
@@ -289,7 +295,7 @@ export class LabPod {
     const server = this.#server;
     if (server !== undefined && server.exitCode === null && server.signalCode === null) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(() => killCgroup(this.cgroup), GRACE_MS + 2000);
+        const timer = setTimeout(() => killCgroup(this.cgroup), this.#graceMs + 2000);
         server.once("exit", () => {
           clearTimeout(timer);
           resolve();

@@ -19,7 +19,10 @@ spec:
   selector: {matchLabels: {app: ${name}}}
   template:
     metadata: {labels: {app: ${name}}}
-    spec: {containers: [{name: server, image: any, ports: [{containerPort: 80}]}]}
+    spec:
+      # So far a node may be behind on a machine that others use too.
+      terminationGracePeriodSeconds: 6
+      containers: [{name: server, image: any, ports: [{containerPort: 80}]}]
 ---
 apiVersion: v1
 kind: Service
