@@ -10,7 +10,7 @@ export interface Flow {
   /** An IPv4 or IPv6 address. */
   readonly host: string;
   readonly port: number;
-  /** new-*: connections a second. */
+  /** tcp: lines a second, 100 unless told. new-*: connections a second, 20 unless told. */
   readonly rate?: number;
 }
 
@@ -58,11 +58,11 @@ function holdUdp({ name, kind, host, port }: Flow): void {
   else socket.connect(port, host, go);
 }
 
-function holdTcp({ name, host, port }: Flow): void {
+function holdTcp({ name, host, port, rate = 100 }: Flow): void {
   const flow = new Numbered();
   reports[name] = () => flow.report();
   const socket = connect({ host, port, noDelay: true });
-  socket.on("connect", () => stops.push(atRate(100, () => void socket.write(streamLine(name, ++flow.sent)))));
+  socket.on("connect", () => stops.push(atRate(rate, () => void socket.write(streamLine(name, ++flow.sent)))));
   socket.on("error", (error) => flow.failed(stamp(error.message)));
   socket.on("close", () => {
     if (!stopped) flow.failed(stamp("closed"));
