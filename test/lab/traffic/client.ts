@@ -4,6 +4,7 @@ import { connect, type Socket } from "node:net";
 import { atRate, lineReader, Numbered, say, streamLine, takeOrders, udpSocketFor } from "./numbered.ts";
 
 export interface Flow {
+  /** One word. */
   readonly name: string;
   /** udp: one socket, sendto(); udp-connected: connect() first; new-tcp and new-udp: a fresh socket each time. */
   readonly kind: "udp" | "udp-connected" | "tcp" | "new-tcp" | "new-udp";
