@@ -110,7 +110,9 @@ export class LabNode {
       sockets: agent.sockets,
       xdp: agent.xdp,
       ...(agent.devices === "named" ? { devices: uplinks(network).join(",") } : {}),
-      ...(network.ipv6 ? { "service-cluster-ip-range": "10.96.0.0/12,fd00:10:96::/112" } : {}),
+      ...(network.ipv6 && !agent.flags.includes("--service-cluster-ip-range")
+        ? { "service-cluster-ip-range": "10.96.0.0/12,fd00:10:96::/112" }
+        : {}),
     };
     const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
     const command = millraceCommand(["run", "--read-only", ...args, ...agent.flags], dist);

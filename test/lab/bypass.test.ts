@@ -8,6 +8,8 @@ import type { LabSession } from "../../src/lab/lab-session.ts";
 import { CheckFailure, eventually } from "../../src/lab/seed-story.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
 import { downLab, labName, millrace, upLab } from "./lab-fixture.ts";
+import { SshLike } from "./traffic/ssh-like.ts";
+import { TestLab } from "./traffic/test-lab.ts";
 import { TestMachine } from "./traffic/test-machine.ts";
 
 const LAB = labName("bypass");
@@ -37,6 +39,8 @@ spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: http
 describeKernel("bypass on a node of a lab", () => {
   const directory = mkdtempSync(join(tmpdir(), "millrace-test-"));
   let lab: LabSession;
+  /** The same lab, for programs that make traffic. */
+  const generators = new TestLab(LAB);
 
   const must = (...args: string[]): string => {
     const { status, stdout, stderr } = millrace(args);
@@ -59,9 +63,11 @@ describeKernel("bypass on a node of a lab", () => {
   const served = async (): Promise<Readonly<Record<string, boolean>>> => {
     const [address = ""] = (await lab.service("default/web")).spec.clusterIPs ?? [];
     const pod = await lab.probe("near", { via: "tcp", host: address, port: 80, count: 3 });
-    const outside = await lab.probe("client1", { via: "tcp", host: "192.168.122.11", port: 30080, count: 3 });
+    const outside = await lab.probe("client1", { via: "tcp", host: NODE1, port: 30080, count: 3 });
     return { pod: pod.pods.length > 0, outside: outside.pods.length > 0 };
   };
+  const NODE1 = "192.168.122.11";
+  const NODE2 = "192.168.122.12";
   const ALL = { pod: true, outside: true };
   const NONE = { pod: false, outside: false };
 
@@ -71,9 +77,10 @@ describeKernel("bypass on a node of a lab", () => {
     lab = upLab(LAB, ["--nodes", "2", "-f", file]);
   });
 
-  afterAll(() => {
+  afterAll(async () => {
     lab?.close();
     rmSync(directory, { recursive: true, force: true });
+    await generators.down();
     downLab(LAB);
   });
 
@@ -84,6 +91,22 @@ describeKernel("bypass on a node of a lab", () => {
     expect(await served()).toEqual(NONE);
     expect(bypass("off")).toEqual({ bypass: false, changed: true });
     expect(await served()).toEqual(ALL);
+  });
+
+  it("costs the node none of its own connections", async () => {
+    const traffic = await SshLike.start(generators, ["node1", "node2", "client1"], {
+      node1: [NODE2, "192.168.122.51"],
+      node2: [NODE1],
+      client1: [NODE1],
+    });
+    await traffic.goOn();
+    for (const state of ["on", "off", "on", "off"]) {
+      traffic.mark(`bypass ${state}`);
+      bypass(state);
+      await traffic.goOn();
+      expect(await served()).toEqual(state === "on" ? NONE : ALL);
+    }
+    expect((await traffic.sums()).kept).toBe(4);
   });
 
   it("is told by status before anything else and by a notice, on its node alone", () => {

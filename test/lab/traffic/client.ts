@@ -4,13 +4,14 @@ import { connect, type Socket } from "node:net";
 import { atRate, lineReader, Numbered, say, streamLine, takeOrders, udpSocketFor } from "./numbered.ts";
 
 export interface Flow {
+  /** One word. */
   readonly name: string;
   /** udp: one socket, sendto(); udp-connected: connect() first; new-tcp and new-udp: a fresh socket each time. */
   readonly kind: "udp" | "udp-connected" | "tcp" | "new-tcp" | "new-udp";
   /** An IPv4 or IPv6 address. */
   readonly host: string;
   readonly port: number;
-  /** new-*: connections a second. */
+  /** tcp: lines a second, 100 unless told. new-*: connections a second, 20 unless told. */
   readonly rate?: number;
 }
 
@@ -58,11 +59,11 @@ function holdUdp({ name, kind, host, port }: Flow): void {
   else socket.connect(port, host, go);
 }
 
-function holdTcp({ name, host, port }: Flow): void {
+function holdTcp({ name, host, port, rate = 100 }: Flow): void {
   const flow = new Numbered();
   reports[name] = () => flow.report();
   const socket = connect({ host, port, noDelay: true });
-  socket.on("connect", () => stops.push(atRate(100, () => void socket.write(streamLine(name, ++flow.sent)))));
+  socket.on("connect", () => stops.push(atRate(rate, () => void socket.write(streamLine(name, ++flow.sent)))));
   socket.on("error", (error) => flow.failed(stamp(error.message)));
   socket.on("close", () => {
     if (!stopped) flow.failed(stamp("closed"));

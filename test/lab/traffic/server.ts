@@ -1,5 +1,5 @@
 // Runs inside a backend pod: answers numbered UDP and TCP traffic with numbered traffic of its own, and short questions with
-// its name. Argument: JSON {name, udp, stream, short}. Orders on standard input: stop, report. Ends when that does.
+// its name. Argument: JSON {name, udp, stream, short, rate}. Orders on standard input: stop, report. Ends when that does.
 import type { RemoteInfo, Socket as UdpSocket } from "node:dgram";
 import { createServer, type Socket } from "node:net";
 import { atRate, lineReader, Numbered, say, streamLine, takeOrders, udpSocket } from "./numbered.ts";
@@ -9,6 +9,8 @@ interface Ports {
   readonly udp: number;
   readonly stream: number;
   readonly short: number;
+  /** Lines a second of each stream, 100 unless told. */
+  readonly rate?: number;
 }
 
 const ports = JSON.parse(process.argv[2] ?? "{}") as Ports;
@@ -54,7 +56,7 @@ function talk(socket: Socket): void {
       const fresh = new Numbered();
       flow = fresh;
       flows.set(name, fresh);
-      if (!stopped) stops.push(atRate(100, () => void socket.write(streamLine(name, ++fresh.sent))));
+      if (!stopped) stops.push(atRate(ports.rate ?? 100, () => void socket.write(streamLine(name, ++fresh.sent))));
     }
     flow.came(number, `${socket.remoteAddress}:${socket.remotePort}`);
   });
