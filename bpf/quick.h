@@ -147,9 +147,12 @@ static __always_inline bool quick_is_near(const struct plain *q, const struct se
 		return true;
 	if (hook == HOOK_XDP)
 		return false;
-	if (hook == HOOK_UPLINK_EGRESS && (flags & NEAR_BACKEND) &&
-	    (__u32)bpf_ntohs(q->key.source_port) - s->snat_first < s->snat_count)
-		return true;
+	if (hook == HOOK_UPLINK_EGRESS) {
+		if ((flags & NEAR_BACKEND) && (__u32)bpf_ntohs(q->key.source_port) - s->snat_first < s->snat_count)
+			return true;
+		if (near_port(q->key.source_port, q->proto) && (near_flags(source) & NEAR_NODE))
+			return true;
+	}
 	return quick_met(destination, q->key.destination_port, q->proto, answer_hook(hook)) || address_in_service_range(&q->key.destination);
 }
 

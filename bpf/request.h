@@ -177,16 +177,25 @@ static __always_inline bool port_is_for_snat(__be16 port)
 	return s && (__u32)bpf_ntohs(port) - s->snat_first < s->snat_count;
 }
 
-/* A packet from this node's own address and one of our source ports to a backend, that is not ours: a masquerade of a CNI, or a
- * connection older than the reservation. It claims the pair of ports, so that no translated flow takes it; if one has it, it gets
- * another port.
+/* Could the answers to this packet be taken for something of ours? From one of our source ports to a backend for those of a
+ * translated flow; from the number of a node port or host port for a request.
+ */
+static __always_inline bool answers_would_be_near(const struct pkt *p)
+{
+	if (port_is_for_snat(p->tuple.source_port) && (near_flags(near_sum(&p->tuple.destination)) & NEAR_BACKEND))
+		return true;
+	return near_port(p->tuple.source_port, p->tuple.proto);
+}
+
+/* A packet from this node's own address that is not ours, from such a port: a masquerade of a CNI, a process that bound it, or a
+ * connection older than the reservation. It claims the pair of ports, so that its answers are known, and no translated flow takes
+ * it; if one has it, it gets another port.
  */
 static __always_inline enum verdict stage_claim(struct pkt *p)
 {
 	struct opening *opening;
 
-	if (!port_is_for_snat(p->tuple.source_port) || !(near_flags(near_sum(&p->tuple.destination)) & NEAR_BACKEND) ||
-	    !(address_roles(&p->tuple.source) & ADDRESS_NODE))
+	if (!answers_would_be_near(p) || !(address_roles(&p->tuple.source) & ADDRESS_NODE))
 		return UNDECIDED;
 	/* What answers, or ends, claims nothing. */
 	if (p->tuple.proto == IPPROTO_TCP &&

@@ -49,6 +49,28 @@ describeKernel("claims of ports", () => {
       const data = (packet: Uint8Array): Uint8Array => again(packet, { flags: "PA", payload: 30 });
 
       for (const from of ["a pod", "the node"] as const) {
+        it(`${label} of ${from} from the number of a node port: its answers are its own, also in the middle; requests go on being served`, () => {
+          const peer = { address: family.router, port: 443 };
+          const theirs = send(frame(lan(11), lan(1)), transport, { address: family.node, port: nodePort }, peer);
+          unchanged(out(theirs, from), theirs);
+          for (const flags of ["SA", "A", "PA", "FA"]) {
+            const reply = send(
+              frame(lan(1), lan(11)),
+              transport,
+              peer,
+              { address: family.node, port: nodePort },
+              { flags },
+            );
+            unchanged(node.run("tc_uplink_ingress", reply), reply);
+            unchanged(out(data(theirs), from), data(theirs));
+          }
+          expect(node.run("tc_uplink_ingress", asked).verdict).toBe("VERDICT_FORWARD");
+          // Whoever has the peer's address and another port asks like anybody.
+          const other = { address: peer.address, port: peer.port + 1 };
+          const request = send(frame(lan(1), lan(11)), transport, other, { address: family.node, port: nodePort });
+          expect(node.run("tc_uplink_ingress", request).verdict).toBe("VERDICT_FORWARD");
+        });
+
         it.each([
           ["its first packet", (packet: Uint8Array) => packet],
           ["a packet in its middle", data],
