@@ -88,6 +88,7 @@ static __always_inline void flow_refresh(const struct tuple *key, struct flow *l
 		return;
 	flow_partner(key, f, &x->partner_key, &x->partner);
 	x->partner.seen = now;
+	x->partner.number = 0; /* this direction's says nothing of the other */
 	table_insert(table, &x->partner_key, &x->partner, BPF_NOEXIST);
 }
 
@@ -175,8 +176,8 @@ static __always_inline void flow_advance(const struct pkt *p, struct flow *live,
 		} else if (f->state & STATE_RESET) {
 			flow_went_on(p, live, f, table);
 		}
-		/* A SYN keeps nothing alive: its sender knows no connection. */
-		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		/* A SYN keeps nothing alive, and neither does the answer to one, which comes by itself again and again. */
+		if (p->tcp_flags & TCP_SYN)
 			return;
 		if (table == TABLE_ESTABLISHED && (p->tcp_flags & TCP_ACK) && !(p->tcp_flags & TCP_RST) && flow_is_still(live, f))
 			RECORD(live->number, p->acknowledgement);

@@ -28,10 +28,21 @@ enum claim {
 	CLAIM_FAILED,
 };
 
-/* Makes the tuple of the answers, in the scratch, that of the scratch's flow. Returns enum claim. A global function, which the verifier
- * walks once and not for every port that is tried.
+/* An opening that did not come to an end in so many seconds gives its pair of ports up to another, when others are hard to find: else a
+ * slow flood of first packets would hold them all.
  */
-__noinline int flow_claim(__u32 midstream)
+#define STALE_OPENING_SECONDS 3
+
+static __always_inline bool opening_is_stale(const struct flow *reverse, const struct settings *s)
+{
+	return reverse->write.proto == IPPROTO_TCP && reverse->path != PATH_PORT_CHANGE && !(reverse->state & STATE_MIDSTREAM) &&
+	       jiffies_now() - reverse->seen > STALE_OPENING_SECONDS * s->hz;
+}
+
+/* Makes the tuple of the answers, in the scratch, that of the scratch's flow; `press`: by pressing others, see above. Returns enum
+ * claim. A global function, which the verifier walks once and not for every port that is tried.
+ */
+__noinline int flow_claim(__u32 midstream, __u32 press)
 {
 	const struct settings *s = settings_get();
 	struct scratch *x = scratch_get();
@@ -61,8 +72,15 @@ __noinline int flow_claim(__u32 midstream)
 	if (error != -EEXIST)
 		return CLAIM_FAILED;
 	there = table_lookup(TABLE_OPENINGS, &x->partner_key);
-	if (!there || (!reverse_is_ours(there, &x->partner.write) && !reverse_is_over(there, s)))
+	if (!there)
 		return CLAIM_TRY_NEXT;
+	if (!reverse_is_ours(there, &x->partner.write) && !reverse_is_over(there, s)) {
+		if (!press || !opening_is_stale(there, s))
+			return CLAIM_TRY_NEXT;
+		/* Its request's entry would go on to use the pair. */
+		tuple_reverse(&there->write, &x->copy.write);
+		table_delete(TABLE_OPENINGS, &x->copy.write);
+	}
 	/* It remembers an answer that the forward half at hand did not see: both begin anew. */
 	return table_insert(TABLE_OPENINGS, &x->partner_key, &x->partner, BPF_ANY) ? CLAIM_FAILED : CLAIMED;
 }
@@ -145,7 +163,7 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 		else
 			f->write.source_port = bpf_htons((__u16)(s->snat_first + (hash + tries * step) % s->snat_count));
 		flow_partner(key, f, &x->partner_key, &x->partner);
-		claim = flow_claim(opening->midstream);
+		claim = flow_claim(opening->midstream, tries >= SOURCE_PORT_TRIES / 2);
 	}
 	if (claim == CLAIM_TRY_NEXT)
 		return DROP_NO_SOURCE_PORT;

@@ -32,6 +32,15 @@ static __always_inline void fragment_remember(struct pkt *p)
 	RECORD_UPDATE(&fragments, &x->piece, &value, BPF_ANY);
 }
 
+/* Of a first fragment that is none of ours: an older datagram of the same number may have been. */
+static __always_inline void fragment_forget(struct pkt *p)
+{
+	struct scratch *x = scratch_of_packet(p);
+
+	fragment_key_of(p, &x->piece);
+	RECORD_DELETE(&fragments, &x->piece);
+}
+
 /* Gives a later fragment the ports of its first one; false when that was not seen, or was none of ours. */
 static __always_inline bool fragment_recall(struct pkt *p)
 {

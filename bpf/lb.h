@@ -30,6 +30,8 @@ static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 		flow_forget(&p->tuple, f, table);
 		return UNDECIDED;
 	}
+	if ((p->options || p->source_route) && !f->answer && f->path != PATH_PORT_CHANGE && is_source_routed(ctx))
+		return DROP_SOURCE_ROUTE;
 	if (p->piece == PIECE_FIRST)
 		fragment_remember(p);
 	/* The tuple and the numbers of `p` stay as they arrived; only the packet changes. */
@@ -47,9 +49,9 @@ static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 	{                                                   \
 		return known(ctx, hook, link);              \
 	}                                                   \
-	__noinline int open_##name(struct __sk_buff *ctx)   \
+	__noinline int send_##name(struct __sk_buff *ctx)   \
 	{                                                   \
-		return open_flow(ctx, hook, link);          \
+		return send_first(ctx, hook, link);         \
 	}
 
 STAGES(uplink_ingress, HOOK_UPLINK_INGRESS, ETH_HLEN)
@@ -79,13 +81,17 @@ static __always_inline int stage_known(ctx_t *ctx, const enum hook hook, const _
 
 static __always_inline int stage_open(ctx_t *ctx, const enum hook hook, const __u32 link)
 {
+	int verdict = make_flow();
+
+	if (verdict)
+		return verdict;
 	switch (hook) {
 	case HOOK_UPLINK_INGRESS:
-		return link ? open_uplink_ingress(ctx) : open_uplink_in_l3(ctx);
+		return link ? send_uplink_ingress(ctx) : send_uplink_in_l3(ctx);
 	case HOOK_UPLINK_EGRESS:
-		return link ? open_uplink_egress(ctx) : open_uplink_out_l3(ctx);
+		return link ? send_uplink_egress(ctx) : send_uplink_out_l3(ctx);
 	case HOOK_POD_INGRESS:
-		return open_pod_ingress(ctx);
+		return send_pod_ingress(ctx);
 	default:
 		return VERDICT_NEXT;
 	}
@@ -114,8 +120,14 @@ __noinline int stage_source_route(ctx_t *ctx, __u32 link)
 	route_lookup(ctx, p, &p->tuple, ctx_ifindex(ctx), &x->fib);
 	ifindex = x->fib.ifindex;
 	result = route_lookup(ctx, p, &x->flow.write, ctx_ifindex(ctx), &x->fib);
-	if (!route_found(result) || x->fib.ifindex == ifindex || p->ttl <= 1)
+	if (x->fib.ifindex == ifindex || p->ttl <= 1)
 		return UNDECIDED;
+	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return VERDICT_TOO_BIG;
+	if (!route_found(result))
+		return UNDECIDED;
+	if (p->piece == PIECE_FIRST)
+		fragment_remember(p);
 	if (!rewrite_tuple(ctx, p, &x->flow.write, 1))
 		return DROP_REWRITE;
 	p->tuple.hook = HOOK_UPLINK_EGRESS;
@@ -131,30 +143,56 @@ static __always_inline bool routes_by_source(void)
 	return s && (s->flags & SETTING_SOURCE_ROUTES);
 }
 
-/* Is the frame addressed to this machine? At a bridge's port that is its bridge's MAC. Others may flood theirs past us. A pod that
+enum addressee {
+	FOR_OTHERS = 0,
+	FOR_US,
+	FOR_NEIGHBOUR, /* of a pod on a bridge for another one on it */
+};
+
+/* Whom the frame is for. This machine is addressed at a bridge's port by its bridge's MAC; others may flood theirs past us. A pod that
  * bears an address of the node, or not its own where that is known, is left to the stack, which drops it as a martian.
  */
-static __always_inline bool is_for_us(ctx_t *ctx, const struct pkt *p, enum hook hook, const __u32 link)
+static __always_inline enum addressee addressee_of(ctx_t *ctx, const struct pkt *p, const enum hook hook, const __u32 link)
 {
 	const struct address *pod;
 	struct device *device;
 	struct ethhdr *eth;
 
 	if (hook != HOOK_POD_INGRESS)
-		return hook != HOOK_UPLINK_INGRESS || !link || ctx_is_for_host(ctx);
+		return hook != HOOK_UPLINK_INGRESS || !link || ctx_is_for_host(ctx) ? FOR_US : FOR_OTHERS;
 	device = device_of(ctx_ifindex(ctx));
 	eth = ctx_at(ctx, 0, sizeof(*eth));
-	if (!device || !eth || !mac_equal(eth->h_dest, device->accepts))
-		return false;
+	if (!device || !eth)
+		return FOR_OTHERS;
 	pod = p->v6 ? &device->pod6 : &device->pod4;
-	if (address_is_set(pod))
-		return address_equal(pod, &p->tuple.source);
-	return !(near_flags(near_sum(&p->tuple.source)) & NEAR_NODE) || !(address_roles(&p->tuple.source) & ADDRESS_NODE);
+	if (address_is_set(pod)) {
+		if (!address_equal(pod, &p->tuple.source))
+			return FOR_OTHERS;
+	} else if ((near_flags(near_sum(&p->tuple.source)) & NEAR_NODE) && (address_roles(&p->tuple.source) & ADDRESS_NODE)) {
+		return FOR_OTHERS;
+	}
+	if (mac_equal(eth->h_dest, device->accepts))
+		return FOR_US;
+	return device->master && !(eth->h_dest[0] & 1) ? FOR_NEIGHBOUR : FOR_OTHERS;
+}
+
+/* A pod's packet straight to another one on its bridge: nothing of it asks a frontend, but it may be of a conversation that outlives its
+ * backend, or beside one that is translated.
+ */
+static __always_inline enum verdict lb_neighbour(ctx_t *ctx, struct pkt *p, const __u32 link)
+{
+	enum verdict verdict;
+
+	if (p->kind != PACKET_FLOW || asks_frontend())
+		return VERDICT_NEXT;
+	verdict = stage_known(ctx, HOOK_POD_INGRESS, link);
+	return verdict == UNDECIDED ? stage_frontend(ctx, HOOK_POD_INGRESS) : verdict;
 }
 
 /* What came from the client's side: an uplink's ingress, a pod device's ingress, or a local packet at an uplink's egress. */
 static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const enum hook hook, const __u32 link)
 {
+	enum addressee addressee;
 	enum verdict verdict;
 
 	switch (p->kind) {
@@ -167,8 +205,11 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 			neighbour_advertised(ctx, p);
 		return VERDICT_NEXT;
 	}
-	if (!is_for_us(ctx, p, hook, link))
+	addressee = addressee_of(ctx, p, hook, link);
+	if (addressee == FOR_OTHERS)
 		return VERDICT_NEXT;
+	if (hook == HOOK_POD_INGRESS && addressee == FOR_NEIGHBOUR)
+		return lb_neighbour(ctx, p, link);
 	switch (p->kind) {
 	case PACKET_FRAGMENT:
 		if (!fragment_recall(p))
@@ -226,7 +267,10 @@ static __always_inline enum verdict lb_reply(ctx_t *ctx, struct scratch *x, enum
 {
 	if (verdict != VERDICT_REFUSE && verdict != VERDICT_TOO_BIG && verdict != VERDICT_ECHO)
 		return verdict;
-	if (!reply_allowed(x))
+	/* An error is told about a datagram, not about each of its pieces (RFC 1122 section 3.2.2). */
+	if (x->packet.piece == PIECE_LATER)
+		return DROP_PORT_UNKNOWN;
+	if (!reply_allowed(x, verdict == VERDICT_TOO_BIG))
 		return DROP_REPLY_LIMIT;
 	if (verdict == VERDICT_ECHO)
 		return reply_echo(ctx, hook, link);

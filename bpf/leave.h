@@ -48,8 +48,19 @@ static __always_inline enum verdict leave_to_stack(ctx_t *ctx)
 	return VERDICT_PASS;
 }
 
-/* A pod's translated packet goes on to the stack, unless its backend is behind the same bridge: then the bridge switches it,
- * so that netfilter sees both directions or none. The hop remembers as source MAC what the pod's frames are addressed to.
+static __always_inline bool address_frame(ctx_t *ctx, const __u8 *mac)
+{
+	struct ethhdr *eth = ctx_at(ctx, 0, sizeof(*eth));
+
+	if (!eth)
+		return false;
+	__builtin_memcpy(eth->h_dest, mac, ETH_ALEN);
+	return true;
+}
+
+/* A pod's translated packet goes on to the stack, unless its backend is behind the same bridge: then the bridge switches it, so that
+ * netfilter sees both directions or none (where bridges call iptables, both: so it is never redirected past it). A frame for the
+ * stack bears the MAC that the pod's frames for this machine bear; the hop remembers that one as the source MAC.
  */
 static __always_inline enum verdict leave_pod(ctx_t *ctx, struct pkt *p, struct flow *f, struct flow *live)
 {
@@ -57,25 +68,22 @@ static __always_inline enum verdict leave_pod(ctx_t *ctx, struct pkt *p, struct 
 	struct scratch *x = scratch_of(f);
 	struct next_hop *hop = &x->hop;
 	struct device *port;
-	struct ethhdr *eth;
-	bool switched;
+	bool switched = false;
 	__u32 bridge;
 	long result;
 
 	if (!rewrite_tuple(ctx, p, &f->write, 0))
 		return DROP_REWRITE;
 	if (live && s && hop_known(live, f, hop, jiffies_now(), s->hz)) {
-		if (hop->flags & HOP_STACK)
-			return leave_to_stack(ctx);
-		eth = ctx_at(ctx, 0, sizeof(*eth));
-		if (!eth)
+		switched = !(hop->flags & HOP_STACK);
+		if (!address_frame(ctx, switched ? hop->destination_mac : hop->source_mac))
 			return DROP_REWRITE;
-		__builtin_memcpy(eth->h_dest, hop->destination_mac, ETH_ALEN);
-		return VERDICT_PASS;
+		return switched ? VERDICT_PASS : leave_to_stack(ctx);
 	}
 	port = device_of(ctx_ifindex(ctx));
-	bridge = port ? port->master : 0;
-	switched = false;
+	if (!port)
+		return leave_to_stack(ctx);
+	bridge = port->master;
 	__builtin_memset(&x->fib, 0, sizeof(x->fib));
 	if (bridge) {
 		result = route_lookup(ctx, p, &f->write, bridge, &x->fib);
@@ -83,18 +91,12 @@ static __always_inline enum verdict leave_pod(ctx_t *ctx, struct pkt *p, struct 
 			return redirect_to_neighbour(ctx, p, &x->fib);
 		switched = x->fib.ifindex == bridge && result == BPF_FIB_LKUP_RET_SUCCESS;
 	}
-	if (live) {
-		if (port)
-			__builtin_memcpy(x->fib.smac, port->accepts, ETH_ALEN);
+	__builtin_memcpy(x->fib.smac, port->accepts, ETH_ALEN);
+	if (live)
 		hop_remember(live, f, switched ? 0 : HOP_STACK);
-	}
-	if (!switched)
-		return leave_to_stack(ctx);
-	eth = ctx_at(ctx, 0, sizeof(*eth));
-	if (!eth)
+	if (!address_frame(ctx, switched ? x->fib.dmac : x->fib.smac))
 		return DROP_REWRITE;
-	__builtin_memcpy(eth->h_dest, x->fib.dmac, ETH_ALEN);
-	return live ? redirect_to_neighbour(ctx, p, &x->fib) : VERDICT_PASS;
+	return switched ? VERDICT_PASS : leave_to_stack(ctx);
 }
 
 static __always_inline enum verdict leave_to_host(ctx_t *ctx, struct pkt *p, const struct flow *f, const __u32 link)

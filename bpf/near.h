@@ -33,6 +33,12 @@ static __always_inline __u32 near_flags(__u32 sum)
 	return word ? (__u32)(word->bits >> ((bucket & 15) * 4)) & 15 : NEAR_FRONTEND;
 }
 
+/* May a backend be at `port`, in network order, of the address that `sum` was made of? */
+static __always_inline bool near_is_backend(__u32 sum, __be16 port)
+{
+	return near_flags(sum + (__u32)port * 0x165667b1U) & NEAR_BACKEND;
+}
+
 /* May a node port or host port be at `port`, in network order? */
 static __always_inline bool near_port(__be16 port, __u8 proto)
 {

@@ -18,8 +18,8 @@ static __always_inline struct opening *opening_get(void)
 	return &x->opening;
 }
 
-/* Opens the flow that the scratch's packet and opening say, and sends the packet on. */
-static __always_inline int open_flow(ctx_t *ctx, const enum hook hook, const __u32 link)
+/* Opens the flow that the scratch's packet and opening say. Returns 0 or a verdict. A global function, for the verifier's sake. */
+__noinline int make_flow(void)
 {
 	struct scratch *x = scratch_get();
 	enum verdict verdict;
@@ -31,14 +31,23 @@ static __always_inline int open_flow(ctx_t *ctx, const enum hook hook, const __u
 	p = &x->packet;
 	x->opening.midstream = p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
 	if (x->opening.midstream && (p->tcp_flags & TCP_RST))
-		return DROP_PORT_UNKNOWN;
-	verdict = flow_open(&p->tuple, &x->opening, &x->flow, &created);
+		verdict = DROP_PORT_UNKNOWN;
+	else
+		verdict = flow_open(&p->tuple, &x->opening, &x->flow, &created);
 	if (verdict)
-		return verdict;
+		return x->opening.bystander ? VERDICT_NEXT : verdict;
 	count_service(x->flow.service, p->length, created);
 	if (p->piece == PIECE_FIRST)
 		fragment_remember(p);
-	return deliver(ctx, p, &x->flow, NULL, hook, link);
+	return 0;
+}
+
+/* Sends the packet that opened the scratch's flow on. */
+static __always_inline int send_first(ctx_t *ctx, const enum hook hook, const __u32 link)
+{
+	struct scratch *x = scratch_get();
+
+	return x ? deliver(ctx, &x->packet, &x->flow, NULL, hook, link) : DROP_TABLE_FULL;
 }
 
 /* Asks for the route of the packet with this destination, into the scratch. Returns 0 or a verdict. */

@@ -40,13 +40,12 @@ struct plain {
 	struct flow *live;
 	QUICK_SUM sum;
 	__u32 lengths; /* of the network layer, whole packet, in 24 bits; of the transport header in the 8 above */
-	__u32 ttl;
 	__u32 acknowledgement; /* host order */
 	__u8 proto;
 #if CTX_IS_XDP
-	__u8 pad[3];
-#else
 	__u8 pad[7];
+#else
+	__u8 pad[3];
 #endif
 };
 
@@ -101,7 +100,6 @@ static __always_inline bool quick_network(struct plain *q, const void *end, cons
 		q->key.destination.half[0] = addresses[2];
 		q->key.destination.half[1] = addresses[3];
 		q->proto = ip->nexthdr;
-		q->ttl = ip->hop_limit;
 		q->lengths = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 	} else {
 		struct iphdr *ip = q->l3;
@@ -112,7 +110,6 @@ static __always_inline bool quick_network(struct plain *q, const void *end, cons
 		address_from_v4(&q->key.source, ip->saddr);
 		address_from_v4(&q->key.destination, ip->daddr);
 		q->proto = ip->protocol;
-		q->ttl = ip->ttl;
 		q->lengths = bpf_ntohs(ip->tot_len);
 	}
 	/* Ports, protocol and hook in one store: the lookup and the check read them in one load, which waits for several stores. */
@@ -148,7 +145,8 @@ static __always_inline bool quick_is_near(const struct plain *q, const struct se
 	if (hook == HOOK_XDP)
 		return false;
 	if (hook == HOOK_UPLINK_EGRESS) {
-		if ((flags & NEAR_BACKEND) && (__u32)bpf_ntohs(q->key.source_port) - s->snat_first < s->snat_count)
+		if ((__u32)bpf_ntohs(q->key.source_port) - s->snat_first < s->snat_count &&
+		    near_is_backend(destination, q->key.destination_port))
 			return true;
 		if (near_port(q->key.source_port, q->proto) && (near_flags(source) & NEAR_NODE))
 			return true;
@@ -182,7 +180,7 @@ static __always_inline int quick_find(struct plain *q, struct flow *f, const voi
 	if (q->proto == IPPROTO_TCP) {
 		struct tcphdr *tcp = q->l3 + QUICK_HEADER(v6);
 
-		if ((void *)(tcp + 1) > end || (((__u8 *)tcp)[13] & TCP_UNUSUAL))
+		if ((void *)(tcp + 1) > end || (((__u8 *)tcp)[13] & (TCP_UNUSUAL | TCP_ACK)) != TCP_ACK)
 			return QUICK_UNDECIDED;
 		q->sum = QUICK_SUM_OF(&tcp->check);
 		q->lengths |= (__u32)(((__u8 *)tcp)[12] >> 4 << 2) << 24;
@@ -218,13 +216,13 @@ static __always_inline void quick_write(struct plain *q, const struct flow *f, _
 		to[1] = f->write.source.half[1];
 		to[2] = f->write.destination.half[0];
 		to[3] = f->write.destination.half[1];
-		ip->hop_limit = (__u8)(q->ttl - ttl);
+		ip->hop_limit -= (__u8)ttl;
 	} else {
 		struct iphdr *ip = q->l3;
 
 		ip->saddr = address_to_v4(&f->write.source);
 		ip->daddr = address_to_v4(&f->write.destination);
-		ip->ttl = (__u8)(q->ttl - ttl);
+		ip->ttl -= (__u8)ttl;
 		/* The TTL is the low byte of its 16-bit word in network order. */
 		ip->check = sum_apply(ip->check, sum_fold16(addresses) + (ttl ? (__u16)~ttl : 0));
 	}
@@ -248,6 +246,11 @@ static __always_inline void quick_macs(void *eth, const struct next_hop *hop, en
 	}
 }
 
+static __always_inline __u8 quick_ttl(const struct plain *q, const bool v6)
+{
+	return v6 ? ((struct ipv6hdr *)q->l3)->hop_limit : ((struct iphdr *)q->l3)->ttl;
+}
+
 /* May the packet leave by the next hop as it is? */
 static __always_inline bool quick_fits(ctx_t *ctx, const struct plain *q, const struct next_hop *hop, const __u32 link,
 				       const bool v6)
@@ -257,7 +260,7 @@ static __always_inline bool quick_fits(ctx_t *ctx, const struct plain *q, const 
 
 	if (gso)
 		segment = QUICK_HEADER(v6) + gso + (q->lengths >> 24);
-	return link && q->ttl > 1 && segment <= hop->mtu;
+	return link && quick_ttl(q, v6) > 1 && segment <= hop->mtu;
 }
 
 /* Is the frame addressed to this machine, as far as the quick way can tell? */
@@ -265,12 +268,12 @@ static __always_inline bool quick_is_for_us(ctx_t *ctx, UNUSED const void *eth, 
 					    UNUSED const __u32 link, const enum hook hook)
 {
 #if CTX_IS_XDP
-	return xdp_can_send(ctx, hop) && xdp_is_for_us(ctx, hop, eth);
+	return hop && xdp_can_send(ctx, hop) && xdp_is_for_us(ctx, hop, eth);
 #else
 	if (hook == HOOK_UPLINK_INGRESS)
 		return !link || ctx_is_for_host(ctx);
 	if (hook == HOOK_POD_INGRESS)
-		return mac_equal(eth, hop->source_mac);
+		return hop && mac_equal(eth, hop->source_mac);
 	return true;
 #endif
 }
@@ -280,8 +283,9 @@ static __always_inline int quick_family(ctx_t *ctx, const struct settings *s, vo
 					const __u32 link, const bool v6)
 {
 	struct plain packet = { .l3 = l3 }, *q = &packet;
-	struct next_hop next = {}, *hop = &next;
 	struct flow flow, *f = &flow;
+	struct next_hop *hop = NULL;
+	struct scratch *x;
 	enum quick_way way;
 	__u32 addresses, ports, now;
 	int found;
@@ -300,6 +304,11 @@ static __always_inline int quick_family(ctx_t *ctx, const struct settings *s, vo
 	if (now - q->live->seen >= s->hz)
 		return QUICK_UNDECIDED;
 	if (way == QUICK_ROUTE || way == QUICK_SWITCH) {
+		/* Of what can be large only this is not on the stack: chains of calls have little left of that. */
+		x = scratch_get();
+		if (!x)
+			return QUICK_UNDECIDED;
+		hop = &x->hop;
 		if (!hop_known(q->live, f, hop, now, s->hz))
 			return QUICK_UNDECIDED;
 		if (way == QUICK_ROUTE && !quick_fits(ctx, q, hop, link, v6))
@@ -307,13 +316,13 @@ static __always_inline int quick_family(ctx_t *ctx, const struct settings *s, vo
 	}
 	if (!quick_is_for_us(ctx, q->l3 - link, hop, link, hook))
 		return QUICK_UNDECIDED;
-	if (way == QUICK_SWITCH && (hop->flags & HOP_STACK))
+	if (way == QUICK_SWITCH && hop && (hop->flags & HOP_STACK))
 		way = QUICK_STACK;
 
 	addresses = diff_addresses(v6, &q->key, &f->write);
 	ports = diff_changed_ports(&q->key, &f->write);
 	quick_write(q, f, addresses, ports, way == QUICK_ROUTE ? 1 : 0, v6);
-	if (way == QUICK_ROUTE || way == QUICK_SWITCH)
+	if (hop && (way == QUICK_ROUTE || way == QUICK_SWITCH))
 		quick_macs(q->l3 - link, hop, way);
 	if (q->proto == IPPROTO_TCP)
 		RECORD(q->live->number, q->acknowledgement);
@@ -327,7 +336,7 @@ static __always_inline int quick_family(ctx_t *ctx, const struct settings *s, vo
 		return finish(hook, DROP_REWRITE, 0);
 	if (way == QUICK_STACK && s->forward_mark && (hook == HOOK_UPLINK_INGRESS || hook == HOOK_POD_INGRESS))
 		ctx_set_mark(ctx, ctx_mark(ctx) | s->forward_mark);
-	if (way != QUICK_ROUTE)
+	if (way != QUICK_ROUTE || !hop)
 		return finish(hook, VERDICT_PASS, 0);
 	ctx_set_mark(ctx, MARK_REDIRECTED);
 	return finish(hook, VERDICT_FORWARD, (int)bpf_redirect(hop->ifindex, 0));

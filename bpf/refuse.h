@@ -41,8 +41,10 @@ static __always_inline enum verdict reply_out(ctx_t *ctx, struct pkt *p, enum ho
 	return redirect_back(ctx, p, verdict, link);
 }
 
-/* May this CPU make another reply? Who asks with spoofed sources is not answered at the line's rate. */
-static __always_inline bool reply_allowed(struct scratch *x)
+/* May this CPU make another reply? Who asks with spoofed sources is not answered at the line's rate.
+ * Those that tell a size are counted apart: without them a flow would stand.
+ */
+static __always_inline bool reply_allowed(struct scratch *x, bool size)
 {
 	const struct settings *s = settings_get();
 	__u32 now = jiffies_now();
@@ -52,8 +54,9 @@ static __always_inline bool reply_allowed(struct scratch *x)
 	if (now - x->replies_since >= s->hz) {
 		x->replies_since = now;
 		x->replies = 0;
+		x->sizes = 0;
 	}
-	return x->replies++ < s->replies;
+	return (size ? x->sizes++ : x->replies++) < s->replies;
 }
 
 static __always_inline __u16 sum_words(const __u32 *words, const int count)

@@ -158,7 +158,8 @@ static __always_inline enum verdict stage_direct(struct pkt *p, enum hook hook)
 		return UNDECIDED;
 	opening = opening_get();
 	if (!opening)
-		return DROP_TABLE_FULL;
+		return UNDECIDED;
+	opening->bystander = 1;
 	opening->path = hook == HOOK_UPLINK_INGRESS ? PATH_OUTSIDE_LOCAL :
 			hook == HOOK_POD_INGRESS    ? PATH_POD :
 						      PATH_PORT_CHANGE;
@@ -182,7 +183,8 @@ static __always_inline bool port_is_for_snat(__be16 port)
  */
 static __always_inline bool answers_would_be_near(const struct pkt *p)
 {
-	if (port_is_for_snat(p->tuple.source_port) && (near_flags(near_sum(&p->tuple.destination)) & NEAR_BACKEND))
+	if (port_is_for_snat(p->tuple.source_port) &&
+	    near_is_backend(near_sum(&p->tuple.destination), p->tuple.destination_port))
 		return true;
 	return near_port(p->tuple.source_port, p->tuple.proto);
 }
@@ -204,6 +206,7 @@ static __always_inline enum verdict stage_claim(struct pkt *p)
 	opening = opening_get();
 	if (!opening)
 		return UNDECIDED;
+	opening->bystander = 1;
 	opening->path = PATH_PORT_CHANGE;
 	opening->choice.address = p->tuple.destination;
 	opening->choice.port = p->tuple.destination_port;
@@ -215,6 +218,17 @@ static __always_inline bool is_node_level(const struct row *row, const struct pk
 {
 	return row->kind == KIND_NODE_PORT || row->kind == KIND_HOST_PORT || (roles & ADDRESS_NODE) ||
 	       (address_roles(&p->tuple.destination) & ADDRESS_NODE);
+}
+
+/* Is there anything of ours at the packet's destination? A global function, for the verifier's sake. */
+__noinline int asks_frontend(void)
+{
+	struct scratch *x = scratch_get();
+	__u32 roles = 0;
+	struct row *row;
+
+	return x && frontend_find(&x->packet.tuple.destination, x->packet.tuple.destination_port, x->packet.tuple.proto, false,
+				  &row, &roles) != FRONTEND_NONE;
 }
 
 /* A packet without a flow: is its destination a frontend, and what becomes of it? UNDECIDED: nothing. OPENS: it opens a flow, which the scratch's opening
@@ -229,6 +243,7 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	enum verdict verdict;
 	struct row *row;
 	__u32 roles = 0;
+	bool node_level;
 	struct pkt *p;
 	__u64 window;
 
@@ -257,10 +272,11 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	/* To a client outside it is as if no Service had it. */
 	if (outside && row->kind == KIND_CLUSTER_IP && s && (s->flags & SETTING_CLUSTER_IPS_INSIDE))
 		return address_in_service_range(&p->tuple.destination) ? DROP_FREE_SERVICE_ADDRESS : VERDICT_NEXT;
-	/* The second half of a handshake opens nothing: it answers somebody. */
+	node_level = is_node_level(row, p, roles);
+	/* The second half of a handshake opens nothing: it answers somebody, who is nobody behind a Service's address. */
 	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
-		return VERDICT_NEXT;
-	if (is_node_level(row, p, roles) && belongs_to_socket(ctx))
+		return node_level ? VERDICT_NEXT : DROP_PORT_UNKNOWN;
+	if (node_level && belongs_to_socket(ctx))
 		return VERDICT_NEXT;
 	if ((p->options || p->source_route) && is_source_routed(ctx))
 		return DROP_SOURCE_ROUTE;

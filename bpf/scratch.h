@@ -9,7 +9,8 @@ struct opening {
 	struct address source; /* SNAT source, all zero to keep the client's */
 	__u8 path;	/* enum flow_path */
 	__u8 midstream; /* the packet at hand is no SYN */
-	__u8 pad[6];
+	__u8 bystander; /* no frontend was asked: where no flow can be made the packet goes on as it came */
+	__u8 pad[5];
 };
 
 /* What does not fit the stack. One per CPU and object: packet programs of one object do not interrupt each other (tc and XDP
@@ -41,6 +42,8 @@ struct scratch {
 	__u32 words[32]; /* of a packet, to be summed or looked through */
 	__u32 replies_since; /* jiffies: the second that `replies` were made in */
 	__u32 replies;
+	__u32 sizes;
+	__u32 pad2;
 };
 
 struct {

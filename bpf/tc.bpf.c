@@ -8,14 +8,23 @@
 
 #define VLAN_ID 0xfff
 
-/* Frames of a VLAN device above us: its own program sees them without the tag. A tag of VLAN 0 is a priority and nothing else (IEEE
- * 802.1Q); it is taken off, as what we redirect would leave with it.
+/* Frames of a VLAN device above us: its own program sees them without the tag. What comes in with a tag of VLAN 0 is a priority and
+ * nothing else (IEEE 802.1Q), which is taken off, as what we redirect would leave with it.
  */
-static __always_inline bool is_foreign(ctx_t *ctx)
+static __always_inline bool is_foreign_in(ctx_t *ctx)
 {
 	if (!ctx->vlan_present)
 		return false;
-	return (ctx->vlan_tci & VLAN_ID) || bpf_skb_vlan_pop(ctx);
+	if ((ctx->vlan_tci & VLAN_ID) || (ctx->protocol != bpf_htons(ETH_P_IP) && ctx->protocol != bpf_htons(ETH_P_IPV6) &&
+					  ctx->protocol != bpf_htons(ETH_P_ARP)))
+		return true;
+	/* Under it may be another tag, which takes its place. */
+	return bpf_skb_vlan_pop(ctx) || ctx->vlan_present;
+}
+
+static __always_inline bool is_foreign_out(ctx_t *ctx)
+{
+	return ctx->vlan_present;
 }
 
 /* We sent it by a redirect: its way is decided, and it was counted. The mark goes, as it would tell others of us; a program
@@ -53,10 +62,12 @@ static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 strang
 		verdict = lb_answer(ctx, p, hook, link);
 	else
 		verdict = lb_forward(ctx, p, hook, link);
-	if (verdict == OPENS)
+	if (hook != HOOK_POD_EGRESS && verdict == OPENS)
 		verdict = stage_open(ctx, hook, link);
 	else if (verdict == UNDECIDED)
 		verdict = VERDICT_NEXT;
+	if (verdict == VERDICT_NEXT && p->piece == PIECE_FIRST)
+		fragment_forget(p);
 	verdict = lb_reply(ctx, x, verdict, hook, link);
 	return finish(hook, verdict, p->action);
 }
@@ -97,7 +108,7 @@ int tc_uplink_ingress(struct __sk_buff *ctx)
 {
 	int action;
 
-	if (is_foreign(ctx))
+	if (is_foreign_in(ctx))
 		return TC_ACT_UNSPEC;
 	action = stage_quick(ctx, HOOK_UPLINK_INGRESS, ETH_HLEN);
 	return action < QUICK_UNDECIDED ? action : decide_uplink_ingress(ctx, action == QUICK_STRANGER);
@@ -108,7 +119,7 @@ int tc_uplink_egress(struct __sk_buff *ctx)
 {
 	int action;
 
-	if (was_redirected(ctx) || is_foreign(ctx))
+	if (was_redirected(ctx) || is_foreign_out(ctx))
 		return TC_ACT_UNSPEC;
 	action = stage_quick(ctx, HOOK_UPLINK_EGRESS, ETH_HLEN);
 	return action < QUICK_UNDECIDED ? action : decide_uplink_egress(ctx, action == QUICK_STRANGER);
@@ -119,7 +130,7 @@ int tc_uplink_in_l3(struct __sk_buff *ctx)
 {
 	int action;
 
-	if (is_foreign(ctx))
+	if (is_foreign_in(ctx))
 		return TC_ACT_UNSPEC;
 	action = stage_quick(ctx, HOOK_UPLINK_INGRESS, 0);
 	return action < QUICK_UNDECIDED ? action : decide_uplink_in_l3(ctx, action == QUICK_STRANGER);
@@ -130,7 +141,7 @@ int tc_uplink_out_l3(struct __sk_buff *ctx)
 {
 	int action;
 
-	if (was_redirected(ctx) || is_foreign(ctx))
+	if (was_redirected(ctx) || is_foreign_out(ctx))
 		return TC_ACT_UNSPEC;
 	action = stage_quick(ctx, HOOK_UPLINK_EGRESS, 0);
 	return action < QUICK_UNDECIDED ? action : decide_uplink_out_l3(ctx, action == QUICK_STRANGER);

@@ -172,7 +172,7 @@ struct met_backend {
 enum near_flag {
 	NEAR_FRONTEND = 1, /* a frontend, an address that refuses, or a retired backend may be there: always look closer */
 	NEAR_NODE = 2,	   /* an address of this node: look closer where a node or host port may be */
-	NEAR_BACKEND = 4,  /* a backend may be there */
+	NEAR_BACKEND = 4,  /* a backend may be there: its bucket is of the address and the port */
 };
 
 /* Element of `near`: first the buckets of addresses, sixteen a word, then the ports of the node, a bit each, of TCP and of UDP. */

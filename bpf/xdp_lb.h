@@ -45,7 +45,7 @@ static __always_inline enum verdict xdp_forward(ctx_t *ctx, struct pkt *p)
 	struct next_hop hop;
 	struct ethhdr *eth;
 
-	if (!x || !s || p->kind != PACKET_FLOW || p->piece != PIECE_WHOLE || p->options)
+	if (!x || !s || p->kind != PACKET_FLOW || p->piece != PIECE_WHOLE || p->options || p->source_route)
 		return VERDICT_NEXT;
 	f = &x->flow;
 	live = flow_find(&p->tuple, f, &table, p->stranger);

@@ -78,7 +78,12 @@ export function deviceRoles(question: RolesQuestion): Map<number, DeviceRole> {
           // With --devices given, overlays that lead to other nodes' pods still count: nobody lists those.
           (named.length === 0 || device.kind === "vxlan" || device.kind === "ipip" || device.kind === "wireguard") &&
           (toOthers.has(device.name) || device.addresses.some(({ address }) => ownAddresses.includes(address)));
-    if (isUplink) roles.set(device.ifindex, "uplink");
+    // An address of its own above an uplink, with a MAC of its own (VRRP): frames for it are nobody's at the uplink.
+    const isAboveUplink =
+      (device.kind === "macvlan" || device.kind === "ipvlan") &&
+      device.addresses.length > 0 &&
+      network.devices.some(({ name, ifindex }) => name === device.lower && roles.get(ifindex) === "uplink");
+    if (isUplink || isAboveUplink) roles.set(device.ifindex, "uplink");
     else if (device.kind === "veth" && (bridges.has(device.master) || withHostRoute.has(device.name))) {
       roles.set(device.ifindex, "pod");
     }

@@ -104,7 +104,7 @@ export function createBackendRows({ backends, rows, retired, rowsOfService, near
       writeAddress(backend.address, backends.bytes, at + BACKEND.address);
       view.setUint16(at + BACKEND.port, backend.port, false);
       view.setUint32(at + BACKEND.service, backend.serviceId, true);
-      near.comes.backend(view, at + BACKEND.address);
+      near.comes.backend(view, at);
       store(index, backend.local ? BACKEND_LOCAL : BACKEND_REMOTE, backend.generation);
       if (retiredKeys.size > 0) forgetRetired(textOf(backend));
     },
@@ -121,7 +121,7 @@ export function createBackendRows({ backends, rows, retired, rowsOfService, near
         const key = keyOfBackend(index);
         if (row !== undefined && !shared.has(textOf(key))) rememberRetired(key, row);
         store(index, BACKEND_RETIRED, generation);
-        near.goes.backend(view, backends.at(index) + BACKEND.address);
+        near.goes.backend(view, backends.at(index));
       }
     },
     free: (index) => store(index, BACKEND_FREE, generationOf(index)),
@@ -145,7 +145,7 @@ export function createBackendRows({ backends, rows, retired, rowsOfService, near
         generations.set(index, generation);
         if (!serves(index)) continue;
         const at = backends.at(index);
-        near.comes.backend(view, at + BACKEND.address);
+        near.comes.backend(view, at);
         found.set(index, {
           address: readAddress(backends.bytes, at + BACKEND.address),
           port: portOf(index),

@@ -9,7 +9,6 @@ import type { AddressRoles, Capacity, FrontendKey, KernelState, Operation, Row, 
 import { createBackendRows } from "./backend-rows.ts";
 import {
   ADDRESS_ROLE_VALUES,
-  BACKEND,
   FRONTEND,
   FRONTEND_KEY,
   FRONTEND_KIND_VALUES,
@@ -397,7 +396,7 @@ export function createDataplane(
     for (let index = 0; index < backends.length; ) {
       const end = Math.min(backends.length, index + NEAR_STEP * 4);
       for (; index < end; index++) {
-        if (backendRows.serves(index)) needs.backend(backends.view, backends.at(index) + BACKEND.address);
+        if (backendRows.serves(index)) needs.backend(backends.view, backends.at(index));
       }
       yield;
     }

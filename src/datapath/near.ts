@@ -7,7 +7,7 @@
 //            found from the rebuild's beginning to its end, however many changes were applied between its slices.
 //
 // No count is kept of what stands behind a bit: the 272 KiB of bits are all there is, and as many again during a rebuild.
-import { FLOW, FLOW_PATH_VALUES, FRONTEND_KEY, NEAR_FLAG_VALUES, TUPLE } from "./layout.gen.ts";
+import { BACKEND, FLOW, FLOW_PATH_VALUES, FRONTEND_KEY, NEAR_FLAG_VALUES, TUPLE } from "./layout.gen.ts";
 
 const { NEAR_FRONTEND, NEAR_NODE, NEAR_BACKEND } = NEAR_FLAG_VALUES;
 
@@ -43,7 +43,12 @@ export function metIndex(sum: number, rawPort: number, proto: number, hook: numb
   return nearMix(sum + Math.imul(rawPort | (proto << 16) | (hook << 24), 0x165667b1)) >>> (32 - MET_BITS);
 }
 
-/** Of an entry of the flow tables: nearSum of its backend's address, and the backend's element of `met_backends`. */
+/** What tells the bucket of a backend, by nearSum of its address and its port as metIndex() has it: near_is_backend(). */
+export function backendSum(sum: number, rawPort: number): number {
+  return (sum + Math.imul(rawPort, 0x165667b1)) >>> 0;
+}
+
+/** Of an entry of the flow tables: backendSum of its backend, and the backend's element of `met_backends`. */
 export function backendOfFlow(
   key: DataView,
   keyAt: number,
@@ -56,7 +61,7 @@ export function backendOfFlow(
   const sum = nearSum(view, tuple + (answers ? TUPLE.source : TUPLE.destination));
   const port = view.getUint16(tuple + (answers ? TUPLE.sourcePort : TUPLE.destinationPort), true);
   const hook = view.getUint8(tuple + TUPLE.hook);
-  return { sum, met: metIndex(sum, port, key.getUint8(keyAt + TUPLE.proto), hook) };
+  return { sum: backendSum(sum, port), met: metIndex(sum, port, key.getUint8(keyAt + TUPLE.proto), hook) };
 }
 
 /** :: or ::ffff:0.0.0.0, under which the node's own ports stand. */
@@ -72,13 +77,13 @@ export interface NearBits {
   /** The frontend_key at `at`: a frontend's, or that of a backend in `retired`. */
   frontend(view: DataView, at: number): void;
   address(view: DataView, at: number, roles: { readonly node: boolean; readonly refuse: boolean }): void;
-  /** The address of a backend at `at`. */
+  /** The struct backend at `at`. */
   backend(view: DataView, at: number): void;
   /**
    * An entry of the flow tables: a flow goes on when its frontend is gone, and its source port stays taken when its backend is.
-   * `backendSum`: nearSum of its backend. After the addresses: at one of the node's own, a look is taken by the port.
+   * `sum`: what backendOfFlow() told. After the addresses: at one of the node's own, a look is taken by the port.
    */
-  flow(key: DataView, keyAt: number, flow: DataView, flowAt: number, backendSum: number): void;
+  flow(key: DataView, keyAt: number, flow: DataView, flowAt: number, sum: number): void;
 }
 
 /** `halves`: bits that are there already. `set`: adds bits to a half. */
@@ -98,9 +103,12 @@ function nearBits(halves: Uint32Array, set: (half: number, bits: number) => void
     address(view, at, { node, refuse }) {
       if (node || refuse) flag(bucketOf(nearSum(view, at)), (node ? NEAR_NODE : 0) | (refuse ? NEAR_FRONTEND : 0));
     },
-    backend: (view, at) => flag(bucketOf(nearSum(view, at)), NEAR_BACKEND),
-    flow(key, keyAt, flow, flowAt, backendSum) {
-      flag(bucketOf(backendSum), NEAR_BACKEND);
+    backend(view, at) {
+      const sum = nearSum(view, at + BACKEND.address);
+      flag(bucketOf(backendSum(sum, view.getUint16(at + BACKEND.port, true))), NEAR_BACKEND);
+    },
+    flow(key, keyAt, flow, flowAt, sum) {
+      flag(bucketOf(sum), NEAR_BACKEND);
       // A connection of this node itself: what it leads to is the backend.
       if (flow.getUint8(flowAt + FLOW.path) === FLOW_PATH_VALUES.PATH_PORT_CHANGE) return;
       const answers = flow.getUint8(flowAt + FLOW.answer) !== 0;
