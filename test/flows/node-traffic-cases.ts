@@ -142,7 +142,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
     from: POD,
     to: tcp(VIP, 80),
     packet: "syn-ack",
-    expect: pass,
+    expect: drop,
   },
   {
     name: "a frame for another machine is let by",

@@ -52,7 +52,11 @@ export function trace(maps: FakeMaps, flow: Flow): Outcome {
   if (unusableReason(destination.address) === "unspecified") return unserved("pass", "no address at all");
   const row = findRow(maps, flow, steps);
   if (row === undefined) return unserved(verdictWithoutFrontend(maps, destination.address), "nobody answers");
-  if (packet === "syn-ack") return unserved("pass", "an answer opens nothing");
+  if (packet === "syn-ack") {
+    const nodeLevel =
+      row.kind === "node-port" || row.kind === "host-port" || maps.addresses.get(destination.address)?.node === true;
+    return unserved(nodeLevel ? "pass" : "drop", "an answer opens nothing");
+  }
   if (row.kind === "cluster-ip" && client.kind === "outside" && flow.clusterIPsInside === true)
     return unserved("drop", "cluster addresses are for inside");
   const window = windowFor(row, client.kind);

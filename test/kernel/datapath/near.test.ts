@@ -3,7 +3,7 @@
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { sweepFlows } from "../../../src/datapath/flow-sweep.ts";
 import { NEAR_FLAG_VALUES, readFrontendKey } from "../../../src/datapath/layout.gen.ts";
-import { nearMix, nearSum } from "../../../src/datapath/near.ts";
+import { backendSum, nearMix, nearSum } from "../../../src/datapath/near.ts";
 import { addressBytes, readAddress } from "../../../src/lib/address.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { frame, objects, portsOf, send, V4, V6 } from "./conversation.ts";
@@ -11,6 +11,8 @@ import { createTestNode, type TestNode } from "./test-node.ts";
 
 const HZ = 1000;
 const { NEAR_FRONTEND, NEAR_NODE, NEAR_BACKEND } = NEAR_FLAG_VALUES;
+/** Port 8080 as it lies in memory, read as a little-endian number. */
+const RAW_8080 = 0x901f;
 const NOTHING = { services: [], slices: [] };
 
 describeKernel("the filter of what is near", () => {
@@ -22,9 +24,15 @@ describeKernel("the filter of what is near", () => {
   afterEach(() => node.clearFlows());
 
   const words = (): BigUint64Array => new BigUint64Array(node.dataplane.map("near").mmap(true));
+  /** Of the address, and whether a backend is at its port 8080. */
   const flagsOf = (address: string): number => {
-    const bucket = nearMix(nearSum(new DataView(addressBytes(address).buffer), 0)) >>> 13;
-    return Number((words()[bucket >> 4]! >> BigInt((bucket & 15) * 4)) & 15n);
+    const bits = words();
+    const sum = nearSum(new DataView(addressBytes(address).buffer), 0);
+    const flags = (of: number): number => {
+      const bucket = nearMix(of) >>> 13;
+      return Number((bits[bucket >> 4]! >> BigInt((bucket & 15) * 4)) & 15n);
+    };
+    return (flags(sum) & ~NEAR_BACKEND) | (flags(backendSum(sum, RAW_8080)) & NEAR_BACKEND);
   };
   const has = (address: string, flag: number): boolean => (flagsOf(address) & flag) !== 0;
   const hasPort = (port: number, udp: boolean): boolean =>
