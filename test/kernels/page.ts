@@ -46,7 +46,7 @@ function kernelTable(kernels: readonly MeasuredKernel[]): string {
       `${passed} passed${failed.length > 0 ? `, **${failed.length} failed**` : ""}, ${leftOut} left out`,
       counted(smoke),
       counted(nic),
-      `\`${objects.slice(0, 8)}\``,
+      `\`${objects}\``,
     ];
   });
   return table(["kernel", "package", "programs load", "tests", "paths in a lab", "NIC, VLAN", "objects"], rows);
