@@ -14,7 +14,8 @@ import { KERNELS, type KernelSource } from "./kernels.ts";
 import { shortened, writeMeasured } from "./measured.ts";
 import { writeKernelsPage } from "./page.ts";
 import { CI_RESULTS } from "./paths.ts";
-import { type KernelResults, objectsHash } from "./results.ts";
+import type { ProgramReport } from "./program-report.ts";
+import { type KernelResults, objectsHash, shortHash } from "./results.ts";
 import { deepestReports } from "./stack.ts";
 import { answersText, defectsOf, programDefects, programTable } from "./table.ts";
 
@@ -68,33 +69,46 @@ async function askAll(sources: readonly KernelSource[], mode: Mode): Promise<Ans
   return { kernels, without };
 }
 
+function print(own: readonly ProgramReport[], { kernels, without }: Answers): void {
+  const asked = kernels.map(({ files, loads }) => ({ name: files.name, programs: loads?.programs ?? [] }));
+  process.stdout.write(`${programTable([...asked, { name: "running", programs: own }])}\n`);
+  process.stdout.write(
+    `running is ${release()}; its tests are those of \`make test\`. The objects are ${shortHash(objectsHash())}.\n`,
+  );
+  for (const results of kernels) process.stdout.write(answersText(results));
+  for (const { name, reason } of without) process.stdout.write(`${name.padEnd(8)}not asked: ${reason}\n`);
+}
+
+/** Keeps what later readers want: the page of a full run, CI's count. */
+function record(mode: Mode, own: readonly ProgramReport[], { kernels, without }: Answers): void {
+  if (mode === "full") {
+    const objects = shortHash(objectsHash());
+    const order = KERNELS.map(({ name }) => name);
+    writeMeasured(
+      kernels.map((results) => shortened(results, objects)),
+      order,
+    );
+    writeKernelsPage();
+  }
+  if (mode === "ci") {
+    mkdirSync(dirname(CI_RESULTS), { recursive: true });
+    writeFileSync(CI_RESULTS, JSON.stringify(ciResults(own, kernels, without)));
+  }
+}
+
 async function main(): Promise<void> {
   const options = { quick: { type: "boolean" }, ci: { type: "boolean" } } as const;
   const { values, positionals } = parseArgs({ options, allowPositionals: true });
   const mode: Mode = values.ci ? "ci" : values.quick ? "quick" : "full";
   const sources = chosenKernels(positionals, mode);
   progress(`${release()}: loading every program into this machine's own kernel`);
-  const own = { name: "running", programs: deepestReports() };
-  const { kernels, without } = await askAll(sources, mode);
-  const tables = kernels.map(({ files, loads }) => ({ name: files.name, programs: loads?.programs ?? [] }));
-  process.stdout.write(`${programTable([...tables, own])}\n`);
-  process.stdout.write(`running is ${release()}; its tests are those of \`make test\`.\n`);
-  for (const results of kernels) process.stdout.write(answersText(results));
-  for (const { name, reason } of without) process.stdout.write(`${name.padEnd(8)}not asked: ${reason}\n`);
-  if (mode === "full") {
-    const objects = objectsHash();
-    writeMeasured(
-      kernels.map((results) => shortened(results, objects)),
-      KERNELS.map(({ name }) => name),
-    );
-    writeKernelsPage();
-  }
-  if (mode === "ci") {
-    mkdirSync(dirname(CI_RESULTS), { recursive: true });
-    writeFileSync(CI_RESULTS, JSON.stringify(ciResults(own.programs, kernels, without)));
-  }
-  const defects = [...programDefects(own.programs), ...kernels.flatMap(defectsOf)];
-  if (defects.length > 0 || without.some((one) => mode !== "ci" || !isExcused(one))) process.exitCode = 1;
+  const own = deepestReports();
+  const answers = await askAll(sources, mode);
+  print(own, answers);
+  record(mode, own, answers);
+  const defects = [...programDefects(own), ...answers.kernels.flatMap(defectsOf)];
+  const unasked = answers.without.filter((one) => mode !== "ci" || !isExcused(one));
+  if (defects.length > 0 || unasked.length > 0) process.exitCode = 1;
 }
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130));

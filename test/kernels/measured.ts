@@ -18,7 +18,7 @@ export interface MeasuredKernel {
   readonly name: string;
   readonly release: string;
   readonly version: string;
-  /** Of the objects that were loaded. */
+  /** Hash of the objects that were loaded, shortened. */
   readonly objects: string;
   readonly lacks: readonly string[];
   readonly programs: readonly MeasuredProgram[];

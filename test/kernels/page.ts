@@ -46,7 +46,7 @@ function kernelTable(kernels: readonly MeasuredKernel[]): string {
       `${passed} passed${failed.length > 0 ? `, **${failed.length} failed**` : ""}, ${leftOut} left out`,
       counted(smoke),
       counted(nic),
-      `\`${objects.slice(0, 8)}\``,
+      `\`${objects}\``,
     ];
   });
   return table(["kernel", "package", "programs load", "tests", "paths in a lab", "NIC, VLAN", "objects"], rows);
@@ -106,6 +106,16 @@ Instructions that the verifier walks through (its limit is 1,000,000) · bytes o
 rounded up to 32 as 6.1 counts (the limit is 512; a test fails above ${DEEPEST_ALLOWED}) · time in the verifier, emulated.
 
 ${programTable(kernels)}
+## How it is measured
+
+\`make kernels\` asks every kernel, \`make kernels KERNELS=6.1\` some, with \`QUICK=1\` less: loads, flow states, paths. It takes the kernels' packages
+by this machine's apt, whose sources it reads and never changes. A guest's root is this machine's own, read-only, with a tmpfs over it: what runs there is this very
+tree, and nothing of it stays; leave the tree alone meanwhile. Each answer is kept in \`.cache/kernels/results\` under a hash of what it depends on, so that a run
+that was cut short goes on. \`make kernels-ci\` is what CI runs. \`node test/kernels/stack.ts\` prints each program's functions and stack by the running kernel.
+
+Paths in a lab are those of two nodes over IPv4 and IPv6: from a socket, a pod's device and an uplink to a backend here and elsewhere by TCP and UDP, a refusal, a
+connection over a restart of the agent, and nothing left behind. NIC and VLAN are the same over virtio_net with XDP in its driver, and over a VLAN device of it.
+
 ## Kernels that Debian does not have
 
 ${risks}

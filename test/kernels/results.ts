@@ -60,6 +60,11 @@ export function objectsHash(): string {
   return hashOf(filesUnder(OBJECTS_DIRECTORY));
 }
 
+/** As people compare it. */
+export function shortHash(hash: string): string {
+  return hash.slice(0, 8);
+}
+
 /** Of what an answer depends on: the objects, and the sources of `entry`. With `bundle`, of the built program too. */
 export function questionHash(entry: string, bundle = false): string {
   const sources = sourcesOf(entry).map((file) => join(REPOSITORY, file));
