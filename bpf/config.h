@@ -7,7 +7,7 @@
 const volatile __u8 config_csum_ipv6 = 0;
 /* bpf_set_retval exists (5.18); without it connect() is pointed at a closed loopback port and sendmsg() gets EPERM. */
 const volatile __u8 config_set_retval = 1;
-/* bpf_get_netns_cookie is callable from the socket hooks (5.7) and the agent knows its own (SO_NETNS_COOKIE, 5.14). */
+/* bpf_get_netns_cookie is callable from the socket hooks (5.7). */
 const volatile __u8 config_netns_cookie = 1;
 
 /* bpf_fib_lookup tells the route's MTU (5.12); without it the output device's is taken. */

@@ -30,7 +30,8 @@ static __always_inline long route_measure(const struct pkt *p, struct bpf_fib_lo
 	struct device *device;
 	__u32 mtu;
 
-	if (!route_found(result))
+	/* Below 5.12 the lookup measures whole packets by the device itself, and tells no MTU. */
+	if (!route_found(result) && result != BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return result;
 	device = device_of(fib->ifindex);
 	mtu = device && device->mtu < 0xffff ? device->mtu : 0xffff;
