@@ -21,8 +21,8 @@ import {
   type BenchNode,
   BRIDGE_MAC,
   NODE_ADDRESS,
-  POD_MAC,
   P5_MAC,
+  POD_MAC,
   ROUTER_MAC,
   SNAT_COUNT,
   SNAT_FIRST,
@@ -325,7 +325,10 @@ function notOurs(node: BenchNode, backends: Backends, services: number, effort: 
   node.clearFlows();
 }
 
-type Backends = ReadonlyMap<string, { readonly index: number; readonly generation: number; readonly serviceId: number }>;
+type Backends = ReadonlyMap<
+  string,
+  { readonly index: number; readonly generation: number; readonly serviceId: number }
+>;
 
 /** By address: an endpoint of bench/cluster.ts serves one Service. */
 function backendsOf(node: BenchNode): Backends {
