@@ -93,7 +93,7 @@ build/ways: bench/ways.c
 	@mkdir -p $(@D)
 	@$(CLANG) -O2 -Wall -Wextra -Werror $< -o $@
 
-bench-ways: cluster-programs build/ways ## Direct and Service connections beside kube-proxy and no proxy, as ratios (PAIRS=20; quarter of an hour)
+bench-ways: cluster-programs build/ways ## Direct and Service connections beside kube-proxy and no proxy, as ratios (PAIRS=30; ten minutes)
 	@node bench/ways.ts --json build/bench-ways.json $(if $(PAIRS),--pairs $(PAIRS)) $(if $(ONLY),--only '$(ONLY)')
 
 kernels: build ## Debian's 5.10, 6.1, 6.12, 7.x in QEMU: programs, tests, paths (KERNELS="6.1 5.10", QUICK=1: loads, flow states, paths)

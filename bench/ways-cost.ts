@@ -20,6 +20,9 @@ import { insideNamespace } from "../test/kernel/datapath/namespace.ts";
 const LINKS = "sys/fs/bpf/millrace/links";
 const EMPTY = "tc_empty";
 
+/** Runs and time so far, by the program's name. */
+export type Counts = ReadonlyMap<string, RunStatistics>;
+
 /** Programs whose runs can be read. */
 export class Programs implements Disposable {
   readonly #programs: readonly BpfProgram[];
@@ -28,8 +31,8 @@ export class Programs implements Disposable {
     this.#programs = programs;
   }
 
-  /** Runs and time so far, by the program's name; nodes' programs of one name are summed. */
-  read(): ReadonlyMap<string, RunStatistics> {
+  /** Nodes' programs of one name are summed. */
+  read(): Counts {
     const sums = new Map<string, RunStatistics>();
     for (const program of this.#programs) {
       const { runs, ns } = runStatistics(program);
@@ -137,12 +140,7 @@ export interface Cost {
 }
 
 /** What was counted between two readings, for so many requests. `emptyNs`: one run of the empty program. */
-export function costOf(
-  before: ReadonlyMap<string, RunStatistics>,
-  after: ReadonlyMap<string, RunStatistics>,
-  requests: number,
-  emptyNs: number,
-): Cost {
+export function costOf(before: Counts, after: Counts, requests: number, emptyNs: number): Cost {
   const programs: ProgramCost[] = [];
   let [allRuns, allNs] = [0, 0];
   for (const [program, { runs, ns }] of after) {

@@ -14,7 +14,7 @@ import { tearDown } from "../test/cluster/teardown.ts";
 import { readMachine } from "./machine.ts";
 import { median } from "./measure.ts";
 import { machineLines } from "./report.ts";
-import { agentPrograms, costOf, EmptyProgram, type Programs } from "./ways-cost.ts";
+import { agentPrograms, type Cost, type Counts, costOf, EmptyProgram, type Programs } from "./ways-cost.ts";
 import { LEAST_PAIRS, ratioOf } from "./ways-interval.ts";
 import {
   costLines,
@@ -31,8 +31,8 @@ import { KINDS, type Kind, type Means, type Sample, Site, WAYS, type Way } from 
 
 const { values: flags } = parseArgs({
   options: {
-    pairs: { type: "string", default: "20" },
-    ms: { type: "string", default: "400" },
+    pairs: { type: "string", default: "30" },
+    ms: { type: "string", default: "250" },
     only: { type: "string", default: "" },
     json: { type: "string" },
   },
@@ -50,7 +50,7 @@ if (process.getuid?.() !== 0) {
 
 const WARM_UP_MS = 100;
 /** Measurements of each series while runs are counted, which slows programs down: they are apart. */
-const COUNTED = 4;
+const COUNTED = 5;
 const say = (lines: readonly string[]): void => void process.stdout.write(`${lines.join("\n")}\n\n`);
 const progress = (text: string): void => void process.stderr.write(`  BENCH  ${text}\n`);
 
@@ -109,21 +109,32 @@ async function measureOnce({ sites, empty }: Bench, way: Way, kind: Kind, series
 
 async function measureCosts(bench: Bench, way: Way, kind: Kind): Promise<WayResult["cost"]> {
   const { ourPrograms, emptyPrograms } = bench;
+  /** Before and after each measurement, and its requests. */
   const count = async (programs: Programs, series: Series) => {
-    const before = programs.read();
-    let requests = 0;
-    for (let i = 0; i < COUNTED; i++) requests += (await measureOnce(bench, way, kind, series, milliseconds)).requests;
-    return [before, programs.read(), requests] as const;
+    const rounds: (readonly [Counts, Counts, number])[] = [];
+    for (let i = 0; i < COUNTED; i++) {
+      const before = programs.read();
+      const { requests } = await measureOnce(bench, way, kind, series, milliseconds);
+      rounds.push([before, programs.read(), requests]);
+    }
+    return rounds;
   };
   using _ = countRuns();
-  const empty = costOf(...(await count(emptyPrograms, "empty direct")), 0);
+  const empty = middleOf((await count(emptyPrograms, "empty direct")).map((round) => costOf(...round, 0)));
   const emptyNs = empty.nsPerRequest / empty.runsPerRequest;
+  const cost = async (series: Series): Promise<Cost> =>
+    middleOf((await count(ourPrograms, series)).map((round) => costOf(...round, emptyNs)));
   return {
-    direct: costOf(...(await count(ourPrograms, "millrace direct")), emptyNs),
-    service: costOf(...(await count(ourPrograms, "millrace service")), emptyNs),
+    direct: await cost("millrace direct"),
+    service: await cost("millrace service"),
     emptyNs,
     emptyRunsPerRequest: empty.runsPerRequest,
   };
+}
+
+/** The one in the middle by its sum. Interrupts and preemption are counted with the program that they hit. */
+function middleOf(costs: readonly Cost[]): Cost {
+  return costs.toSorted((a, b) => a.nsPerRequest - b.nsPerRequest)[costs.length >> 1]!;
 }
 
 function summaryOf(samples: readonly Sample[]): SeriesSummary {
