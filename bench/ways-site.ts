@@ -60,7 +60,8 @@ class LineProgram implements Disposable {
   readonly #lines: Interface;
 
   constructor([file, ...args]: readonly [string, ...string[]]) {
-    this.#child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
+    // A session of its own: where processes are scheduled by session, no end shares a turn with another or with this process.
+    this.#child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"], detached: true });
     this.#child.on("error", () => {});
     this.#child.stdin!.on("error", () => {});
     this.#lines = createInterface({ input: this.#child.stdout! });
