@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test bench bench-api bench-cluster demo cluster cluster-programs cluster-down test-cluster kernels kernels-ci docs clean format
+.PHONY: help setup bpf build bundle check test bench bench-api bench-cluster bench-ways demo cluster cluster-programs cluster-down test-cluster kernels kernels-ci docs clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -86,6 +86,15 @@ test-cluster: cluster-programs ## The tests that need a real cluster (one file: 
 
 bench-cluster: cluster-programs ## From a write to the API to the first connection, Millrace beside kube-proxy (takes half an hour)
 	@node bench/latency.ts
+
+# What clients and servers run: a program of this machine, not of the kernel's.
+build/ways: bench/ways.c
+	@$(call say,CLANG,$@)
+	@mkdir -p $(@D)
+	@$(CLANG) -O2 -Wall -Wextra -Werror $< -o $@
+
+bench-ways: cluster-programs build/ways ## Direct and Service connections beside kube-proxy and no proxy, as ratios (PAIRS=30; ten minutes)
+	@node bench/ways.ts --json build/bench-ways.json $(if $(PAIRS),--pairs $(PAIRS)) $(if $(ONLY),--only '$(ONLY)')
 
 kernels: build ## Debian's 5.10, 6.1, 6.12, 7.x in QEMU: programs, tests, paths (KERNELS="6.1 5.10", QUICK=1: loads, flow states, paths)
 	@test/kernels/setup.sh >&2

@@ -2,6 +2,7 @@
 
 /** Commands of bpf(2). */
 export const Command = {
+  progGetFdById: 13,
   progQuery: 16,
   btfGetFdById: 19,
   objGetInfoByFd: 15,
@@ -9,6 +10,7 @@ export const Command = {
   linkCreate: 28,
   linkUpdate: 29,
   linkDetach: 34,
+  enableStats: 32,
 } as const;
 
 export const MAP_TYPES = {

@@ -33,8 +33,9 @@ export {
 export { netnsCookie } from "./netns-cookie.ts";
 export { netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
 export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
-export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
+export { BpfProgram, openPinnedProgram, openProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
+export { countRuns, type RunStatistics, runStatistics } from "./run-statistics.ts";
 export { type ProgramFunction, parseStatistics, type VerifierStatistics } from "./statistics.ts";
 export {
   clockBoottimeNs,

@@ -156,3 +156,12 @@ function adoptProgram(
 export function openPinnedProgram(path: string, name?: string): BpfProgram {
   return adoptProgram(openPinned(path, "program"), name === undefined ? {} : { name });
 }
+
+/** The program with this id, which something else holds; the caller closes it. Throws KernelError, ENOENT when it is gone. */
+export function openProgram(id: number): BpfProgram {
+  const attributes = new Uint8Array(12);
+  new DataView(attributes.buffer).setUint32(0, id, true);
+  const fd = bpfCall(Command.progGetFdById, attributes);
+  if (fd < 0) throw kernelError("open the program", String(id), -fd);
+  return adoptProgram(fd, {});
+}

@@ -33,6 +33,28 @@ function enter(path: string): void {
   }
 }
 
+/** The calling thread stands in the namespace at this path while `body` runs; what `body` awaits too. */
+export function insideNamespace<T>(file: string, body: () => T): T {
+  const before = fs.openSync("/proc/thread-self/ns/net", "r");
+  const back = (): void => {
+    const result = setns(before, CLONE_NEWNET);
+    fs.closeSync(before);
+    if (result !== 0) throw new Error("could not leave the namespace");
+  };
+  let pending = false;
+  try {
+    enter(file);
+    const result = body();
+    if (result instanceof Promise) {
+      pending = true;
+      return result.finally(back) as T;
+    }
+    return result;
+  } finally {
+    if (!pending) back();
+  }
+}
+
 /** No other tests' namespaces begin so. */
 const PREFIX = "mldp";
 
@@ -73,26 +95,7 @@ export function createNamespace(): Namespace {
   const leave = (): void => {
     if (setns(home, CLONE_NEWNET) !== 0) throw new Error("could not leave the namespace");
   };
-  const inside = <T>(body: () => T): T => {
-    const before = fs.openSync("/proc/thread-self/ns/net", "r");
-    const back = (): void => {
-      const result = setns(before, CLONE_NEWNET);
-      fs.closeSync(before);
-      if (result !== 0) throw new Error("could not leave the namespace");
-    };
-    let pending = false;
-    try {
-      enter(file);
-      const result = body();
-      if (result instanceof Promise) {
-        pending = true;
-        return result.finally(back) as T;
-      }
-      return result;
-    } finally {
-      if (!pending) back();
-    }
-  };
+  const inside = <T>(body: () => T): T => insideNamespace(file, body);
   const run = (command: string, ...args: string[]): string =>
     inside(() => execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }));
   const link = (device: string): { ifindex: number; address: string } =>

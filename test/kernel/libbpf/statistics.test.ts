@@ -1,6 +1,7 @@
-// What the verifier tells of a program that it accepts, and the functions that the kernel's program consists of.
+// What the verifier tells of a program that it accepts, the functions that the kernel's program consists of, and how often and
+// how long it ran.
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { type BpfObject, openObject } from "../../../src/libbpf/mod.ts";
+import { type BpfObject, countRuns, openObject, openProgram, runStatistics } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { compile, temporaryDirectory } from "./fixture.ts";
 
@@ -48,5 +49,19 @@ describeKernel("statistics", () => {
     object.load();
     expect(object.statistics("entry")).toBeUndefined();
     expect(object.program("entry").functions()).toHaveLength(4);
+  });
+
+  it("runs are counted while somebody asks for it", () => {
+    using object = openObject(path);
+    object.load();
+    const run = () => object.program("entry").testRun({ data: new Uint8Array(64), repeat: 100 });
+    using program = openProgram(object.program("entry").id);
+    {
+      using _ = countRuns();
+      run();
+    }
+    const counted = runStatistics(program);
+    expect(counted.runs).toBe(100);
+    expect(counted.ns).toBeGreaterThan(0);
   });
 });

@@ -1,0 +1,42 @@
+// How often programs ran and how long, as the kernel counts it for all programs while somebody asks for it. Counting costs
+// each run two readings of the clock, of which about one is in its time.
+import { Command } from "./constants.ts";
+import { closeDescriptor, infoOf } from "./descriptor.ts";
+import { kernelError } from "./errno.ts";
+import { bpfCall } from "./native.ts";
+import type { BpfProgram } from "./program.ts";
+
+export interface RunStatistics {
+  readonly runs: number;
+  readonly ns: number;
+}
+
+/** struct bpf_prog_info up to and with run_cnt. */
+const INFO_BYTES = 208;
+const RUN_TIME_NS = 192;
+const RUN_COUNT = 200;
+const STATS_RUN_TIME = 0;
+
+/**
+ * Lets the kernel count (BPF_ENABLE_STATS, Linux 5.8; the same as `kernel.bpf_stats_enabled`) until it is disposed of, or
+ * this process ends. Throws KernelError.
+ */
+export function countRuns(): Disposable {
+  const attributes = new Uint8Array(4);
+  new DataView(attributes.buffer).setUint32(0, STATS_RUN_TIME, true);
+  const fd = bpfCall(Command.enableStats, attributes);
+  if (fd < 0) throw kernelError("count the runs of", "programs", -fd);
+  let isOpen = true;
+  return {
+    [Symbol.dispose]() {
+      if (isOpen) closeDescriptor(fd);
+      isOpen = false;
+    },
+  };
+}
+
+/** What was counted of a program since it was loaded. Throws KernelError. */
+export function runStatistics(program: BpfProgram): RunStatistics {
+  const info = infoOf(program.fd, INFO_BYTES, program.name);
+  return { runs: Number(info.getBigUint64(RUN_COUNT, true)), ns: Number(info.getBigUint64(RUN_TIME_NS, true)) };
+}
