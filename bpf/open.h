@@ -18,7 +18,9 @@ static __always_inline struct opening *opening_get(void)
 	return &x->opening;
 }
 
-/* Opens the flow that the scratch's packet and opening say. Returns 0 or a verdict. A global function, for the verifier's sake. */
+/* Opens the flow that the scratch's packet and opening say. Returns 0, a verdict, or UNDECIDED for a packet that goes on as it came. A
+ * global function, for the verifier's sake.
+ */
 __noinline int make_flow(void)
 {
 	struct scratch *x = scratch_get();
@@ -35,7 +37,7 @@ __noinline int make_flow(void)
 	else
 		verdict = flow_open(&p->tuple, &x->opening, &x->flow, &created);
 	if (verdict)
-		return x->opening.bystander ? VERDICT_NEXT : verdict;
+		return x->opening.bystander ? UNDECIDED : verdict;
 	count_service(x->flow.service, p->length, created);
 	if (p->piece == PIECE_FIRST)
 		fragment_remember(p);

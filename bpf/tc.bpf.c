@@ -64,7 +64,7 @@ static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 strang
 		verdict = lb_forward(ctx, p, hook, link);
 	if (hook != HOOK_POD_EGRESS && verdict == OPENS)
 		verdict = stage_open(ctx, hook, link);
-	else if (verdict == UNDECIDED)
+	if (verdict == UNDECIDED)
 		verdict = VERDICT_NEXT;
 	if (verdict == VERDICT_NEXT && p->piece == PIECE_FIRST)
 		fragment_forget(p);

@@ -119,6 +119,10 @@ describeKernel("replies of our own", () => {
           expect(node.flows()).toEqual([]);
           for (const asked of to(family.vip, harmless))
             expect(node.run(program, asked).verdict).toMatch(/^VERDICT_(PASS|FORWARD|REFUSE)$/);
+          // In the middle of a conversation as well.
+          for (const plain of names.length > 0 ? to(family.vip, {}) : []) node.run(program, plain);
+          if (names.length > 0)
+            for (const asked of to(family.vip, routed)) expect(node.run(program, asked)).toMatchObject(drop);
           for (const asked of to(family.router, routed))
             expect(node.run(program, asked)).toMatchObject({ verdict: "VERDICT_NEXT", packet: asked });
         }

@@ -193,6 +193,23 @@ describeKernel("the life of TCP flows", () => {
       },
     );
 
+    it(`${family.name}: a half that is rebuilt takes over no number of the other one, and a packet without ACK tells none`, async () => {
+      await node.feed(objects(["here"]));
+      const talk = connection(OUTSIDE[0]!, family, { client: 1000, backend: 3_000_000_000 });
+      const half = (answers: number): FlowRow => node.flows().find(({ flow }) => flow.answer === answers)!;
+      talk.exchange(2);
+      const known = half(0).flow.number;
+      talk.client("P", { ack: 0x7fffffff, payload: 1 });
+      expect(half(0).flow.number).toBe(known);
+      node.deleteFlow(half(1));
+      age(5 * HZ);
+      talk.client("A");
+      expect(half(1).flow.number).toBe(0);
+      // A reset that is right ends it.
+      talk.client("R");
+      expect(has("RESET")).toEqual([true, true]);
+    });
+
     it(`${family.name}: an ended connection's late FIN does not come between a new one from the same port`, async () => {
       await node.feed(objects(["there"]));
       const talk = connection(OUTSIDE[1]!, family);
