@@ -63,6 +63,17 @@ const DEFAULT = route("0.0.0.0/0", "eth0", { viaGateway: true });
 
 const CASES: readonly Case[] = [
   {
+    name: "a macvlan above an uplink is one when it has an address, which frames reach by its own MAC alone",
+    devices: [
+      NIC,
+      device("vrrp.51", { kind: "macvlan", lower: "eth0", addresses: at("192.168.122.100/32") }),
+      device("idle", { kind: "macvlan", lower: "eth0" }),
+      device("other", { kind: "macvlan", lower: "eth9", addresses: at("192.168.99.1/24") }),
+    ],
+    routes: [DEFAULT, LAN],
+    roles: { eth0: "uplink", "vrrp.51": "uplink" },
+  },
+  {
     name: "a CNI's bridge with its own pods is no uplink, its ports are pod devices",
     devices: [
       NIC,
