@@ -28,14 +28,14 @@ enum claim {
 	CLAIM_FAILED,
 };
 
-/* An opening that did not come to an end in so many seconds gives its pair of ports up to another, when others are hard to find: else a
- * slow flood of first packets would hold them all.
+/* An opening of which nothing was heard for so many seconds gives its pair of ports up to another, when others are hard to find: else a
+ * slow flood of first packets, or a client that asks each question from another port, would hold them all.
  */
 #define STALE_OPENING_SECONDS 3
 
 static __always_inline bool opening_is_stale(const struct flow *reverse, const struct settings *s)
 {
-	return reverse->write.proto == IPPROTO_TCP && reverse->path != PATH_PORT_CHANGE && !(reverse->state & STATE_MIDSTREAM) &&
+	return reverse->path != PATH_PORT_CHANGE && !(reverse->state & STATE_MIDSTREAM) &&
 	       jiffies_now() - reverse->seen > STALE_OPENING_SECONDS * s->hz;
 }
 

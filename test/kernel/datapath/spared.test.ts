@@ -156,33 +156,28 @@ describeKernel("packets that are nobody's", () => {
     expect(verdicts.slice(1)).not.toContain("VERDICT_TOO_BIG");
   });
 
-  it("openings that came to nothing give their ports up to others when those are hard to find", async () => {
-    await node.feed(objects(["there"]));
-    const first = (port: number): Run =>
-      node.run(
-        "tc_uplink_ingress",
-        send(frame(), "TCP", { address: V4.client, port }, { address: V4.node, port: 30080 }),
+  it.each(["TCP", "UDP"] as const)(
+    "%s: openings that came to nothing give their ports up to others when those are hard to find",
+    async (transport) => {
+      await node.feed(objects(["there"]));
+      const to = { address: V4.node, port: portsOf(transport).nodePort };
+      const asking = (port: number): Uint8Array => send(frame(), transport, { address: V4.client, port }, to);
+      const first = (port: number): Run => node.run("tc_uplink_ingress", asking(port));
+      node.settings({ snatCount: 8 });
+      for (let port = 20000; port < 20064; port++) first(port);
+      expect(first(30000).verdict).toBe("DROP_NO_SOURCE_PORT");
+      for (const row of node.flows()) node.putFlow(row, { seen: (row.flow.seen - 4 * HZ) >>> 0 });
+      const asked = first(30001);
+      expect(asked.verdict).toBe("VERDICT_FORWARD");
+      // Whose the pair was can use it no more.
+      expect(node.run("tc_uplink_ingress", answer(asked.packet)).text).toContain(`> ${at(V4.client, 30001)}`);
+      const { sourcePort } = parsePacket(asked.packet);
+      expect(node.flows().filter(({ flow }) => flow.answer === 0 && flow.write.sourcePort === sourcePort)).toHaveLength(
+        1,
       );
-    node.settings({ snatCount: 8 });
-    for (let port = 20000; port < 20064; port++) first(port);
-    expect(first(30000).verdict).toBe("DROP_NO_SOURCE_PORT");
-    for (const row of node.flows()) node.putFlow(row, { seen: (row.flow.seen - 4 * HZ) >>> 0 });
-    const asked = first(30001);
-    expect(asked.verdict).toBe("VERDICT_FORWARD");
-    // Whose the pair was can use it no more.
-    expect(node.run("tc_uplink_ingress", answer(asked.packet)).text).toContain(`> ${at(V4.client, 30001)}`);
-    expect(
-      node
-        .flows()
-        .filter(({ flow }) => flow.answer === 0 && flow.write.sourcePort === parsePacket(asked.packet).sourcePort),
-    ).toHaveLength(1);
-    // Who got an answer, and acknowledged it, keeps his.
-    node.run(
-      "tc_uplink_ingress",
-      again(send(frame(), "TCP", { address: V4.client, port: 30001 }, { address: V4.node, port: 30080 }), {
-        ack: 7001,
-      }),
-    );
-    expect(node.flows().some(({ table }) => table === "tcp_flows")).toBe(true);
-  });
+      // Who goes on keeps his.
+      node.run("tc_uplink_ingress", again(asking(30001), { ack: 7001 }));
+      expect(node.flows().some(({ table }) => table !== "openings")).toBe(true);
+    },
+  );
 });
