@@ -195,13 +195,22 @@ static __always_inline bool answers_would_be_near(const struct pkt *p)
  */
 static __always_inline enum verdict stage_claim(struct pkt *p)
 {
+	const struct settings *s = settings_get();
+	struct scratch *x = scratch_get();
 	struct opening *opening;
+	enum flow_table table;
 
-	if (!answers_would_be_near(p) || !(address_roles(&p->tuple.source) & ADDRESS_NODE))
+	/* What another build has just translated is no connection of the node. */
+	if (!s || !x || s->handover || !answers_would_be_near(p) || !(address_roles(&p->tuple.source) & ADDRESS_NODE))
 		return UNDECIDED;
 	/* What answers, or ends, claims nothing. */
 	if (p->tuple.proto == IPPROTO_TCP &&
 	    ((p->tcp_flags & TCP_RST) || (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)))
+		return UNDECIDED;
+	/* Nor is the answer to a request, which was translated where it left a device above this one. */
+	tuple_reverse(&p->tuple, &x->inverse);
+	x->inverse.hook = HOOK_UPLINK_INGRESS;
+	if (flow_find(&x->inverse, &x->flow, &table, false) && !x->flow.answer)
 		return UNDECIDED;
 	opening = opening_get();
 	if (!opening)

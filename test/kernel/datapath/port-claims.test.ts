@@ -48,6 +48,20 @@ describeKernel("claims of ports", () => {
       };
       const data = (packet: Uint8Array): Uint8Array => again(packet, { flags: "PA", payload: 30 });
 
+      it(`${label}: an answer that was translated on a device above, or by another build, is no connection of the node`, async () => {
+        await node.feed(objects(["here"]));
+        const forward = node.run("tc_uplink_ingress", asked);
+        const translated = out(answer(forward.packet));
+        expect(translated.verdict).toBe("VERDICT_PASS");
+        unchanged(out(translated.packet), translated.packet);
+        node.clearFlows();
+        node.settings({ handover: 1 });
+        unchanged(out(translated.packet), translated.packet);
+        node.settings({ handover: 0 });
+        expect(node.flows()).toEqual([]);
+        await node.feed(objects(["there"]));
+      });
+
       for (const from of ["a pod", "the node"] as const) {
         it(`${label} of ${from} from the number of a node port: its answers are its own, also in the middle; requests go on being served`, () => {
           const peer = { address: family.router, port: 443 };

@@ -60,7 +60,7 @@ export const newFlowField: readonly Edit[] = [
     put: "struct flow {\n\tstruct tuple write;\n\t__u32 opened; /* jiffies when it was opened */\n\t__u32 pad0;\n",
   },
   {
-    file: "bpf/flow.h",
+    file: "bpf/flow_open.h",
     find: "\tf->seen = jiffies_now();\n\tf->state = opening->midstream",
     put: "\tf->seen = jiffies_now();\n\tf->opened = f->seen;\n\tf->state = opening->midstream",
   },
