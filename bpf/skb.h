@@ -72,11 +72,6 @@ static __always_inline bool ctx_is_for_host(ctx_t *ctx)
 	return ctx->pkt_type == 0; /* PACKET_HOST */
 }
 
-static __always_inline __u32 ctx_length(ctx_t *ctx)
-{
-	return ctx->len;
-}
-
 static __always_inline __u32 ctx_mark(ctx_t *ctx)
 {
 	__u32 mark;

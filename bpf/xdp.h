@@ -58,8 +58,3 @@ static __always_inline __u32 ctx_ifindex(ctx_t *ctx)
 {
 	return ctx->ingress_ifindex;
 }
-
-static __always_inline __u32 ctx_length(ctx_t *ctx)
-{
-	return (__u32)(ctx_data_end(ctx) - ctx_data(ctx));
-}

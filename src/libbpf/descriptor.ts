@@ -69,17 +69,24 @@ export function isPinned(path: string): boolean {
   return fs.existsSync(path);
 }
 
-/** What BPF_OBJ_GET_INFO_BY_FD tells, as the kernel's struct; bytes that this kernel does not know are zero. */
-export function infoOf(fd: number, size: number, subject: string): DataView {
-  const info = new Uint8Array(size);
+/**
+ * Fills the kernel's struct `info` by BPF_OBJ_GET_INFO_BY_FD; pointers and lengths in it say what else to fill. Bytes that this
+ * kernel does not know stay zero. Throws KernelError.
+ */
+export function fillInfo(fd: number, info: Uint8Array, subject: string): DataView {
   const attributes = new Uint8Array(16);
   const view = new DataView(attributes.buffer);
   view.setUint32(0, fd, true);
-  view.setUint32(4, size, true);
+  view.setUint32(4, info.length, true);
   view.setBigUint64(8, addressOf(info), true);
   const result = bpfCall(Command.objGetInfoByFd, attributes);
   if (result < 0) throw kernelError("ask about", subject, -result);
   return new DataView(info.buffer, info.byteOffset, info.length);
+}
+
+/** The first `size` bytes of it, nothing asked for besides. */
+export function infoOf(fd: number, size: number, subject: string): DataView {
+  return fillInfo(fd, new Uint8Array(size), subject);
 }
 
 /** Text up to the first zero byte of a fixed field. */

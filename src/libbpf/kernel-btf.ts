@@ -1,7 +1,7 @@
 // The type information that the kernel keeps of a map: what whoever made it said of its keys and values.
 import { type Btf, parseBtf } from "./btf.ts";
 import { Command } from "./constants.ts";
-import { closeDescriptor, infoOf } from "./descriptor.ts";
+import { closeDescriptor, fillInfo, infoOf } from "./descriptor.ts";
 import { ENOENT, kernelError } from "./errno.ts";
 import type { BpfMap } from "./map.ts";
 import { addressOf, bpfCall } from "./native.ts";
@@ -30,15 +30,9 @@ export function readMapBtf(map: BpfMap): Btf | undefined {
 function bytesOf(fd: number, subject: string): Uint8Array {
   const bytes = new Uint8Array(infoOf(fd, BTF_INFO_BYTES, subject).getUint32(BTF_SIZE, true));
   const info = new Uint8Array(BTF_INFO_BYTES);
-  const infoView = new DataView(info.buffer);
-  infoView.setBigUint64(0, addressOf(bytes), true);
-  infoView.setUint32(BTF_SIZE, bytes.length, true);
-  const attributes = new Uint8Array(16);
-  const view = new DataView(attributes.buffer);
-  view.setUint32(0, fd, true);
-  view.setUint32(4, info.length, true);
-  view.setBigUint64(8, addressOf(info), true);
-  const result = bpfCall(Command.objGetInfoByFd, attributes);
-  if (result < 0) throw kernelError("read the type information of", subject, -result);
+  const view = new DataView(info.buffer);
+  view.setBigUint64(0, addressOf(bytes), true);
+  view.setUint32(BTF_SIZE, bytes.length, true);
+  fillInfo(fd, info, subject);
   return bytes;
 }

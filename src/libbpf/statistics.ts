@@ -1,8 +1,7 @@
 // What the verifier measured of a program, and what the loaded program consists of: its functions and who calls whom.
 // Reads the verifier's words (log level 4) and the kernel's own listing of the instructions; judges neither.
-import { Command } from "./constants.ts";
-import { kernelError } from "./errno.ts";
-import { addressOf, bpfCall } from "./native.ts";
+import { fillInfo, infoOf } from "./descriptor.ts";
+import { addressOf } from "./native.ts";
 
 /** What makes the verifier tell its statistics, and nothing else when it accepts a program. */
 export const LOG_STATISTICS = 4;
@@ -54,24 +53,12 @@ const INFO = {
   functionCount: 144,
 } as const;
 
-/** Asks about a program with this struct, in which pointers and lengths say what to fill. */
-function ask(fd: number, subject: string, info: Uint8Array): DataView {
-  const attributes = new Uint8Array(16);
-  const view = new DataView(attributes.buffer);
-  view.setUint32(0, fd, true);
-  view.setUint32(4, info.length, true);
-  view.setBigUint64(8, addressOf(info), true);
-  const result = bpfCall(Command.objGetInfoByFd, attributes);
-  if (result < 0) throw kernelError("ask about", subject, -result);
-  return new DataView(info.buffer, info.byteOffset, info.length);
-}
-
 /**
  * The functions of a loaded program in their order, as the kernel runs it: without what the verifier found to be dead. Empty
  * when it was loaded without BTF. Throws KernelError.
  */
 export function functionsOf(fd: number, subject: string): ProgramFunction[] {
-  const sizes = ask(fd, subject, new Uint8Array(INFO_SIZE));
+  const sizes = infoOf(fd, INFO_SIZE, subject);
   const count = sizes.getUint32(INFO.functionCount, true);
   const recordSize = sizes.getUint32(INFO.functionInfoSize, true);
   const jited = sizes.getUint32(INFO.jitedSymbolCount, true) > 0;
@@ -85,7 +72,7 @@ export function functionsOf(fd: number, subject: string): ProgramFunction[] {
   request.setUint32(INFO.functionInfoSize, recordSize, true);
   request.setBigUint64(INFO.functionInfo, addressOf(records), true);
   request.setUint32(INFO.functionCount, count, true);
-  ask(fd, subject, info);
+  fillInfo(fd, info, subject);
   return readFunctions(new DataView(instructions.buffer), new DataView(records.buffer), { count, recordSize, jited });
 }
 
