@@ -101,7 +101,7 @@ enum flow_path {
 	PATH_HAIRPIN = 4,	 /* a pod that is its own backend: both at ingress of its device, source translated */
 	PATH_HOST_REMOTE = 5,	 /* a process of this node past the sockets: uplink egress, answers at uplink ingress */
 	PATH_HOST_LOCAL = 6,	 /* the same, backend in a pod of this node: answers at ingress of the pod's device */
-	PATH_PORT_CHANGE = 7,	 /* a connection of this node that would collide with a translated one: another source port */
+	PATH_PORT_CHANGE = 7,	 /* a connection of this node that is not ours: it claims its ports, or gets another one */
 	PATH_MAX = 8,
 };
 

@@ -12,7 +12,7 @@
 #include "rewrite.h"
 #include "route.h"
 
-/* What sends a frame out of `ifindex`, or a verdict's XDP_PASS. Every driver that runs XDP can send out of the device that the frame
+/* The action that sends a frame out of `ifindex`. Every driver that runs XDP can send out of the device that the frame
  * came from; out of another only those that say so.
  */
 static __always_inline int xdp_send(ctx_t *ctx, __u32 ifindex)
