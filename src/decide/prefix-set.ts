@@ -12,13 +12,14 @@ interface Span {
   readonly last: string;
 }
 
-/** First and last address as texts of 16 characters, which compare as the addresses do. Host bits of the prefix do not count. */
+/** First and last address as texts that compare as the addresses of a family do. Host bits of the prefix do not count. */
 function spanOf({ address, length }: Prefix): Span {
   const bytes = addressBytes(address);
   const bits = length + (familyOf(address) === "IPv4" ? 96 : 0);
   const first = bytes.map((byte, i) => byte & maskOf(bits, i));
   const last = bytes.map((byte, i) => byte | (0xff & ~maskOf(bits, i)));
-  return { first: String.fromCharCode(...first), last: String.fromCharCode(...last) };
+  const family = familyOf(address);
+  return { first: family + String.fromCharCode(...first), last: family + String.fromCharCode(...last) };
 }
 
 /** Of the byte at `index`, what belongs to the first `bits` bits. */
