@@ -103,6 +103,7 @@ function nodeObject(number: number): Node {
     ready: true,
     networkUnavailable: false,
     excludeFromLoadBalancers: false,
+    goingAway: false,
   };
 }
 

@@ -10,9 +10,8 @@ import type { Model } from "../model/model.ts";
 import { type Notice, type ObjectKey, PENDING_REASONS, type Service } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
-import { bypassNotices } from "./bypass-notice.ts";
-import type { NodeNetwork } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
+import type { Reconciler } from "./reconciler.ts";
 import { createTotalsReader, type ServiceTotals, serviceCounters } from "./service-counters.ts";
 import type { SyncStats } from "./sync-stats.ts";
 import type {
@@ -22,38 +21,29 @@ import type {
   BackendView,
   FlowFilter,
   FlowView,
+  HealthView,
   ServiceView,
   VerdictCount,
 } from "./view.ts";
 
-/** What the loop knows and the view shows. */
-export interface AgentState {
-  readonly startedMs: number;
-  hz: number;
-  appliedDigest: string;
-  lastApply: { atMs: number; durationMs: number; operations: number; error: string };
-  applies: { total: number; failed: number; operations: number };
-  flowEntries: Readonly<Record<string, number>>;
-  unhealthy: readonly string[];
-  sockets: AgentStatus["sockets"];
-  /** About this machine. */
-  readonly notices: () => readonly Notice[];
-  degraded: AgentStatus["degraded"];
-}
-
 export interface ViewParts {
   readonly options: AgentOptions;
-  readonly state: AgentState;
+  readonly startedMs: number;
+  readonly hz: number;
+  readonly degraded: AgentStatus["degraded"];
+  readonly flowEntries: () => Readonly<Record<string, number>>;
+  readonly reconciler: Pick<Reconciler, "desired" | "maps" | "statuses">;
   readonly syncs: { readonly stats: SyncStats };
   readonly model: Model;
   readonly source: Source;
   readonly dataplane: Dataplane;
-  readonly network: NodeNetwork;
   readonly announcer: Announcer;
   readonly attachments: {
     readonly mode: "tcx" | "clsact";
     devices(): readonly { name: string; ifindex: number; programs: readonly string[] }[];
   };
+  /** All that is to be told now. */
+  readonly notices: () => readonly Notice[];
 }
 
 const VERDICT_NAMES = Object.entries(VERDICT_VALUES)
@@ -91,17 +81,9 @@ const hostAndPort = (address: string, port: number): string =>
   address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 
 export function createAgentView(parts: ViewParts): AgentView {
-  const { options, state, syncs, model, source, dataplane, network, announcer, attachments } = parts;
+  const { options, reconciler, syncs, model, source, dataplane, announcer, attachments, notices } = parts;
+  const { state } = reconciler.maps;
   const totalsOf = createTotalsReader(dataplane.map("service_stats"));
-
-  const allNotices = (): Notice[] => [
-    ...bypassNotices(dataplane.readBypass()),
-    ...source.notices(),
-    ...model.notices(),
-    ...network.notices(),
-    ...announcer.notices(),
-    ...state.notices(),
-  ];
 
   function capacity(): AgentStatus["capacity"] {
     const usage = model.usage();
@@ -111,7 +93,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       slots: usage.slots,
       backends: usage.backends,
       service_stats: usage.services,
-      ...state.flowEntries,
+      ...parts.flowEntries(),
     };
     return Object.entries(used).map(([name, count]) => {
       const map = dataplane.map(name);
@@ -123,30 +105,35 @@ export function createAgentView(parts: ViewParts): AgentView {
     announcer.claims().map(({ address, device, service }) => ({ address, device, service }));
 
   function status(): AgentStatus {
+    const { health, settings, devices } = reconciler.desired();
     const sourceStatus = source.status();
     const api = source.api?.();
     return {
       version: VERSION,
       node: options.nodeName,
-      startedMs: state.startedMs,
+      startedMs: parts.startedMs,
       layout: FINGERPRINT,
       bypass: dataplane.readBypass(),
-      healthy: state.unhealthy.length === 0,
-      unhealthy: state.unhealthy,
+      healthy: health.healthy,
+      unhealthy: health.details,
       source: api === undefined ? sourceStatus : { ...sourceStatus, api },
       appliedDigest: state.appliedDigest,
+      effects: reconciler.statuses(),
       lastApply: { ...state.lastApply },
-      sockets: state.sockets,
+      sockets: settings.sockets,
       xdp: attachments.devices().some(({ programs }) => programs.includes("xdp_uplink")) ? "on" : "off",
       attach: attachments.mode,
-      devices: attachments
-        .devices()
-        .map((device) => ({ ...device, role: network.roles().get(device.ifindex) ?? "pod" })),
+      devices: attachments.devices().map((device) => ({ ...device, role: devices.roles.get(device.ifindex) ?? "pod" })),
       announced: announcedView(),
       capacity: capacity(),
-      degraded: state.degraded,
-      notices: allNotices(),
+      degraded: parts.degraded,
+      notices: notices(),
     };
+  }
+
+  function health(): HealthView {
+    const { healthy, reasons, nodeEligible } = reconciler.desired().health;
+    return { healthy, reasons, nodeEligible, lastApplyMs: state.lastApply.atMs };
   }
 
   function announcerName(service: Service): string {
@@ -262,7 +249,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       return service === undefined || name === service || name.startsWith(`${service}:`);
     };
     const endText = (end: FlowRecord["client"]): string => hostAndPort(end.address, end.port);
-    for (const flow of listFlows(dataplane, state.hz, limit, isWanted)) {
+    for (const flow of listFlows(dataplane, parts.hz, limit, isWanted)) {
       yield flow && {
         protocol: flow.protocol,
         client: endText(flow.client),
@@ -279,7 +266,7 @@ export function createAgentView(parts: ViewParts): AgentView {
 
   function counters(): AgentCounters {
     const reasons = new Map<string, number>();
-    for (const { reason } of allNotices()) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+    for (const { reason } of notices()) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
     return {
       verdicts: readVerdicts(dataplane),
       notices: [...reasons].map(([reason, count]) => ({ reason, count })),
@@ -288,12 +275,13 @@ export function createAgentView(parts: ViewParts): AgentView {
       api: source.api?.(),
       maps: capacity(),
       announcedAddresses: announcer.claims().length,
-      flows: Object.entries(state.flowEntries).map(([table, entries]) => ({ table, entries })),
+      flows: Object.entries(parts.flowEntries()).map(([table, entries]) => ({ table, entries })),
     };
   }
 
   return {
     status,
+    health,
     services,
     backends,
     flows,

@@ -1,12 +1,12 @@
 // Which LoadBalancer addresses this node ought to announce, and where: an answer for each Service, computed anew only for those
 // whose answer may be another. A change costs the same with ten Services and with ten thousand.
 import { isDeepStrictEqual } from "node:util";
+import { type DeviceRole, deviceForAddress } from "../decide/device-roles.ts";
+import type { Network } from "../decide/network.ts";
 import { announcerOf } from "../l2/eligibility.ts";
 import type { Model } from "../model/model.ts";
 import type { ObjectEvent, ObjectKey } from "../model/objects.ts";
 import type { Claim } from "./announcer.ts";
-import { deviceForAddress } from "./device-roles.ts";
-import type { NodeNetwork } from "./node-network.ts";
 
 export interface Claims {
   /** To be told of events before the model is. */
@@ -20,7 +20,7 @@ export interface Claims {
 export function createClaims(
   nodeName: string,
   model: Pick<Model, "services" | "slices" | "slicesOf" | "nodes" | "pools" | "l2Advertisements">,
-  network: Pick<NodeNetwork, "network" | "roles">,
+  network: { network(): Network; roles(): ReadonlyMap<number, DeviceRole> },
 ): Claims {
   /** Of Services that have some. */
   const claims = new Map<ObjectKey, readonly Claim[]>();

@@ -1,19 +1,15 @@
 // Where iptables forwards nothing by default (Docker sets that policy), translated packets are accepted by their mark and their
 // answers by conntrack's state, as kube-proxy's own rules did. Rules carry a comment and are taken out by `cleanup`. A drop in
 // another nftables chain is not undone by an accept here: that is its owner's to open, and named.
-import { execFile } from "node:child_process";
+import { type Ran, run } from "../lib/exec.ts";
 
 const COMMENT = "millrace: translated packets";
 const COMMENT_ANSWERS = "millrace: their answers";
 
-const run = (command: string, ...args: string[]): Promise<{ readonly ok: boolean; readonly text: string }> =>
-  new Promise((resolve) => {
-    execFile(command, args, (error, stdout, stderr) => {
-      resolve({ ok: error === null, text: error === null ? stdout : stderr.trim() || error.message });
-    });
-  });
+/** How programs are run; see `run`. */
+export type Ask = (command: string, args: readonly string[]) => Promise<Ran>;
 
-const iptables = (command: string, ...args: string[]): ReturnType<typeof run> => run(command, "--wait", "5", ...args);
+const iptables = (ask: Ask, command: string, ...args: string[]): Promise<Ran> => ask(command, ["--wait", "5", ...args]);
 
 type Rule = readonly string[];
 
@@ -39,6 +35,8 @@ export interface ForwardRules {
   readonly needed: boolean;
   /** Why translated packets may not be forwarded, "" when nothing is in their way. */
   readonly problem: string;
+  /** Everybody answered: what is not told is not there. */
+  readonly complete: boolean;
 }
 
 /** iptables and the family and table that its nftables variant has the chain in. */
@@ -48,31 +46,38 @@ const COMMANDS = [
 ] as const;
 
 /** Adds the rules where a FORWARD policy is DROP and they are missing. Without iptables and nftables there is nothing to do. */
-export async function ensureForwardRules(mark: number): Promise<ForwardRules> {
-  if (mark === 0) return { needed: false, problem: "" };
+export async function ensureForwardRules(mark: number, ask: Ask = run): Promise<ForwardRules> {
+  if (mark === 0) return { needed: false, problem: "", complete: true };
   const problems: string[] = [];
   const handled = new Set<string>();
+  let complete = true;
+  const heard = ({ timedOut, text }: Ran): void => {
+    if (timedOut) problems.push(`could not learn what is forwarded: ${text}`);
+    if (timedOut) complete = false;
+  };
   for (const [command, itsChain] of COMMANDS) {
-    const chain = await iptables(command, "-S", "FORWARD");
+    const chain = await iptables(ask, command, "-S", "FORWARD");
+    heard(chain);
     if (!chain.ok || !chain.text.startsWith("-P FORWARD DROP")) continue;
     handled.add(itsChain);
     for (const rule of [markedRule(mark), ANSWERS]) {
-      if ((await iptables(command, "-C", "FORWARD", ...rule)).ok) continue;
-      const added = await iptables(command, "-I", "FORWARD", ...rule);
+      if ((await iptables(ask, command, "-C", "FORWARD", ...rule)).ok) continue;
+      const added = await iptables(ask, command, "-I", "FORWARD", ...rule);
       if (!added.ok)
         problems.push(
           `could not let translated packets through ${command}'s FORWARD chain, whose policy is DROP: ${added.text}`,
         );
     }
   }
-  const chains = await run("nft", "-j", "list", "chains");
+  const chains = await ask("nft", ["-j", "list", "chains"]);
+  heard(chains);
   const others = chains.ok ? droppingChains(chains.text).filter((chain) => !handled.has(chain)) : [];
   const hex = `0x${mark.toString(16)}`;
   for (const chain of others)
     problems.push(
       `the nftables chain ${chain} drops what it does not accept: let it accept translated packets (meta mark & ${hex} == ${hex}) and their answers (ct state established,related), if it does not`,
     );
-  return { needed: handled.size + others.length > 0, problem: problems.join("; ") };
+  return { needed: handled.size + others.length > 0, problem: problems.join("; "), complete };
 }
 
 interface NftChain {
@@ -101,13 +106,13 @@ export function droppingChains(text: string): string[] {
 }
 
 /** Takes every rule with our comments out: the marked ones whatever their mark, those for answers also where they stand alone. */
-export async function removeForwardRules(): Promise<string[]> {
+export async function removeForwardRules(ask: Ask = run): Promise<string[]> {
   const removed: string[] = [];
   for (const [command] of COMMANDS) {
-    const chain = await iptables(command, "-S", "FORWARD");
+    const chain = await iptables(ask, command, "-S", "FORWARD");
     if (!chain.ok) continue;
     for (const rule of oursIn(chain.text)) {
-      while ((await iptables(command, "-D", "FORWARD", ...rule)).ok) removed.push(`${command} rule in FORWARD`);
+      while ((await iptables(ask, command, "-D", "FORWARD", ...rule)).ok) removed.push(`${command} rule in FORWARD`);
     }
   }
   return removed;

@@ -1,7 +1,7 @@
 // IPsec output policies of this node. Packets that the programs redirect (client outside, backend elsewhere; a process of the
 // node past its sockets) never meet them: they would leave unencrypted, or in spite of a policy that blocks. Packets that go
 // through the stack are protected as ever.
-import { execFile } from "node:child_process";
+import { type Ran, run } from "../lib/exec.ts";
 
 export interface IpsecPolicy {
   /** "10.244.1.0/24 > 10.244.2.0/24" */
@@ -32,11 +32,10 @@ export function ipsecProblem(policies: readonly IpsecPolicy[]): string {
   );
 }
 
-/** The policies of this network namespace; none where the kernel or `ip` knows nothing of IPsec. */
-export function readIpsecPolicies(): Promise<IpsecPolicy[]> {
-  return new Promise((resolve) => {
-    execFile("ip", ["-o", "xfrm", "policy", "list", "dir", "out"], (error, stdout) => {
-      resolve(error === null ? parseIpsecPolicies(stdout) : []);
-    });
-  });
+/** The policies of this network namespace; none where the kernel or `ip` knows nothing of IPsec. Undefined: no answer came. */
+export async function readIpsecPolicies(
+  ask: (command: string, args: readonly string[]) => Promise<Ran> = run,
+): Promise<IpsecPolicy[] | undefined> {
+  const { ok, text, timedOut } = await ask("ip", ["-o", "xfrm", "policy", "list", "dir", "out"]);
+  return timedOut ? undefined : ok ? parseIpsecPolicies(text) : [];
 }

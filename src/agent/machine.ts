@@ -1,6 +1,7 @@
-// Whether this machine can run an agent at all, and what is wrong with it from the
-// start.
+// Whether this machine can run an agent at all, and what is wrong with it.
+import type { EffectState } from "../decide/health.ts";
 import { Failure } from "../lib/errors.ts";
+import { stateTroubles } from "../lib/state-store.ts";
 import { features, isCgroup2, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
 import type { Notice } from "../model/objects.ts";
 import { cgroupProblem } from "./cgroup-root.ts";
@@ -49,6 +50,21 @@ export function noticesAtStart(
   const realtime = realtimeProblem();
   if (realtime !== "") notices.push({ ...machineNotice("Kernel", "realtime-kernel", realtime), severity: "error" });
   return notices;
+}
+
+/** These say themselves what is wrong. */
+const SPEAK_FOR_THEMSELVES: ReadonlySet<string> = new Set(["sysctls", "firewall"]);
+
+/** What could not be brought about, and files that could not be written. */
+export function effectNotices(effects: readonly EffectState[]): Notice[] {
+  const failing = effects.filter(({ name, ok }) => !ok && !SPEAK_FOR_THEMSELVES.has(name));
+  return [
+    ...failing.map(({ name, error }) => ({
+      ...machineNotice(`Agent ${name}`, "not-in-force", `${error}; it is tried again`),
+      severity: name === "memory" ? ("warning" as const) : ("error" as const),
+    })),
+    ...[...stateTroubles()].map(([path, reason]) => machineNotice(`File ${path}`, "not-kept", reason)),
+  ];
 }
 
 /** What only the start needed. */

@@ -1,9 +1,9 @@
 // Reserves the source ports of SNAT in net.ipv4.ip_local_reserved_ports, so that no process of this node gets one by itself,
 // and gives them back. What was there before is kept in the state directory.
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../lib/errors.ts";
-import { replaceFile } from "../lib/state-store.ts";
+import { recall, remember } from "../lib/state-store.ts";
 
 const SYSCTL = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 const FILE = "reserved-ports.json";
@@ -49,20 +49,27 @@ export function subtractPorts(ranges: readonly PortRange[], taken: PortRange): P
   });
 }
 
+/** What was saved; undefined when nothing was, or it is damaged: then nothing of ours can be told from what others reserved. */
+function readSaved(path: string): Saved | undefined {
+  const found = recall(path) as Partial<Saved> | null | undefined;
+  const isPorts = (text: unknown): boolean => typeof text === "string" && /^(\d+(-\d+)?(,\d+(-\d+)?)*)?$/.test(text);
+  return isPorts(found?.before) && isPorts(found?.added) ? (found as Saved) : undefined;
+}
+
 /** Adds `range`. Throws Failure "machine" when the sysctl cannot be written. */
-export function reservePorts(range: PortRange, stateDir: string): void {
-  const before = readFileSync(SYSCTL, "utf8").trim();
+export function reservePorts(range: PortRange, stateDir: string, sysctl: string = SYSCTL): void {
+  const before = readFileSync(sysctl, "utf8").trim();
   const ranges = parsePorts(before);
   if (contains(ranges, range)) return;
   const path = join(stateDir, FILE);
-  const known = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Saved) : undefined;
+  const known = readSaved(path);
   const added = parsePorts(known?.added ?? "");
   if (!contains(added, range)) {
     const saved: Saved = { before: known?.before ?? before, added: formatPorts([...added, range]) };
-    replaceFile(path, JSON.stringify(saved));
+    remember(path, saved);
   }
   try {
-    writeFileSync(SYSCTL, formatPorts([...ranges, range]));
+    writeFileSync(sysctl, formatPorts([...ranges, range]));
   } catch (cause) {
     throw new Failure(
       "machine",
@@ -74,12 +81,12 @@ export function reservePorts(range: PortRange, stateDir: string): void {
 }
 
 /** Takes out what reservePorts added; other people's changes since stay. True when there was something. */
-export function releasePorts(stateDir: string): boolean {
+export function releasePorts(stateDir: string, sysctl: string = SYSCTL): boolean {
   const path = join(stateDir, FILE);
-  if (!existsSync(path)) return false;
-  const saved = JSON.parse(readFileSync(path, "utf8")) as Saved;
+  const saved = readSaved(path);
+  if (saved === undefined) return false;
   const before = parsePorts(saved.before);
-  let left = parsePorts(readFileSync(SYSCTL, "utf8"));
+  let left = parsePorts(readFileSync(sysctl, "utf8"));
   for (const added of parsePorts(saved.added)) {
     left = subtractPorts(left, added);
     // Ports of ours that somebody had reserved before us are theirs.
@@ -88,7 +95,7 @@ export function releasePorts(stateDir: string): boolean {
       left = [...subtractPorts(left, range), range];
     }
   }
-  writeFileSync(SYSCTL, left.length === 0 ? "\n" : formatPorts(left.sort((a, b) => a.first - b.first)));
+  writeFileSync(sysctl, left.length === 0 ? "\n" : formatPorts(left.sort((a, b) => a.first - b.first)));
   rmSync(path);
   return true;
 }

@@ -1,7 +1,9 @@
 // What the agent can tell about itself: the answers of the API, the CLI and the metrics, all made from the same records.
 // Plain JSON: no bigint, no typed array; counters are numbers; times are milliseconds since the epoch or durations in ms.
+import type { Health } from "../decide/health.ts";
 import type { Notice } from "../model/objects.ts";
 import type { ApiStats } from "../model/source.ts";
+import type { EffectStatus } from "./effect.ts";
 import type { SyncStats } from "./sync-stats.ts";
 
 export interface AgentStatus {
@@ -25,6 +27,8 @@ export interface AgentStatus {
   };
   /** Digest of the source state that is in force in the kernel (equals source.digest when nothing is pending). */
   readonly appliedDigest: string;
+  /** What is brought about outside, each with its own result. */
+  readonly effects: readonly EffectStatus[];
   readonly lastApply: {
     readonly atMs: number;
     readonly durationMs: number;
@@ -50,6 +54,12 @@ export interface AgentStatus {
   /** Features of this kernel that are missing and what is done instead. */
   readonly degraded: readonly { readonly feature: string; readonly needs: string; readonly instead: string }[];
   readonly notices: readonly Notice[];
+}
+
+/** For probes and load balancers. */
+export interface HealthView extends Omit<Health, "details"> {
+  /** Milliseconds since the epoch of the last attempt to bring something in force, 0 before the first. */
+  readonly lastApplyMs: number;
 }
 
 export interface ServiceView {
@@ -155,6 +165,8 @@ export interface FlowFilter {
 /** What http/ serves. Every method answers from memory or maps; what may be long comes piece by piece. */
 export interface AgentView {
   status(): AgentStatus;
+  /** From memory: it may be asked by anybody, as often as they like. */
+  health(): HealthView;
   /** Each is computed when it is taken, so that a reader may pause between two. In order of namespace and name. */
   services(): Iterable<ServiceView>;
   /** Likewise, by service id and slot. */

@@ -20,7 +20,7 @@ export interface Wiring {
     view: AgentView,
   ): Promise<{
     close(): Promise<void>;
-    health(list: readonly { service: ObjectKey; port: number; localEndpoints: number }[]): void;
+    health(list: readonly { service: ObjectKey; port: number; localEndpoints: number }[], proxyHealthy: boolean): void;
   }>;
 }
 

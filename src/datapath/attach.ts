@@ -2,10 +2,10 @@
 // build's program in place, so that no packet passes without one. Below Linux 6.6 tc programs are filters of a clsact qdisc,
 // which live as long as the device.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { KernelError } from "../lib/errors.ts";
-import { replaceFile } from "../lib/state-store.ts";
+import { recall, remember } from "../lib/state-store.ts";
 import {
   attachCgroup,
   attachClsact,
@@ -104,15 +104,12 @@ const NEXT_PREFIX = "next-";
 
 /** ifindexes of the devices whose clsact qdisc we made, by name. */
 export function readOwnQdiscs(stateDir: string): Record<string, number> {
-  try {
-    return JSON.parse(readFileSync(join(stateDir, QDISCS), "utf8")) as Record<string, number>;
-  } catch {
-    return {};
-  }
+  const found = recall(join(stateDir, QDISCS)) ?? {};
+  return Object.fromEntries(Object.entries(found).filter(([, ifindex]) => Number.isInteger(ifindex)));
 }
 
 function writeOwnQdiscs(stateDir: string, qdiscs: Record<string, number>): void {
-  replaceFile(join(stateDir, QDISCS), JSON.stringify(qdiscs));
+  remember(join(stateDir, QDISCS), qdiscs);
 }
 
 export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachments {
@@ -391,7 +388,10 @@ function detachFilters(ifindex: number, direction: Direction): boolean {
 /** Others may have put filters under the qdisc that we made: then it is theirs from now on. */
 function removeUnusedClsact(name: string, ifindex: number): boolean {
   for (const direction of DIRECTIONS) {
-    const filters = execFileSync("tc", ["-j", "filter", "show", "dev", name, direction], { encoding: "utf8" });
+    const filters = execFileSync("tc", ["-j", "filter", "show", "dev", name, direction], {
+      encoding: "utf8",
+      timeout: 5_000,
+    });
     if ((JSON.parse(filters) as unknown[]).length > 0) return false;
   }
   return removeClsact(ifindex);

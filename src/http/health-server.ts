@@ -20,18 +20,19 @@ export interface HttpServer extends Listener {
 }
 
 /**
- * GET /healthz: 200 when the agent keeps the kernel's rows up to date, else 503, with the reasons; the body has
- * kube-proxy's fields. GET /livez: 200 whenever the main loop can answer.
+ * GET /healthz: 200 when the agent keeps the kernel's rows up to date and its node is not about to go (KEP-3836), else 503, with
+ * the reasons; the body has kube-proxy's fields. GET /livez: 200 whenever the main loop can answer. Both answer from memory.
  */
 export function createHealthServer(options: ServerOptions): HttpServer {
   const app = createApp(options.log);
   app.get("/healthz", async (_request, reply) => {
-    const { healthy, unhealthy, lastApply } = options.view.status();
-    return reply.code(healthy ? 200 : 503).send({
-      lastUpdated: timestamp(lastApply.atMs),
+    const { healthy, reasons, nodeEligible, lastApplyMs } = options.view.health();
+    return reply.code(healthy && nodeEligible ? 200 : 503).send({
+      lastUpdated: timestamp(lastApplyMs),
       currentTime: timestamp(Date.now()),
+      nodeEligible,
       healthy,
-      reasons: unhealthy,
+      reasons,
     });
   });
   app.get("/livez", async () => ({ currentTime: timestamp(Date.now()) }));

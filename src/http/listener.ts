@@ -5,6 +5,11 @@ import type { BindAddress } from "../lib/bind-address.ts";
 import type { Notice } from "../model/objects.ts";
 
 const RETRY_MS = 5000;
+/** Connections at once: of one client address, so that none keeps the others out, and of all. */
+const PER_CLIENT = 32;
+const IN_ALL = 1024;
+/** So long a connection may wait for its next question. */
+const IDLE_MS = 5_000;
 
 export interface ListenerOptions {
   readonly server: Server;
@@ -29,6 +34,7 @@ export function createListener(options: ListenerOptions): Listener {
   const { server, address, subject, onNotice, retryMs = RETRY_MS } = options;
   let retry: NodeJS.Timeout | undefined;
   let closed = false;
+  limitConnections(server);
 
   async function attempt(): Promise<void> {
     try {
@@ -62,6 +68,27 @@ export function createListener(options: ListenerOptions): Listener {
       await closeServer(server);
     },
   };
+}
+
+/** A client's connections beyond its share are ended at once. */
+function limitConnections(server: Server): void {
+  server.maxConnections = IN_ALL;
+  server.keepAliveTimeout = IDLE_MS;
+  const open = new Map<string, number>();
+  server.on("connection", (socket) => {
+    const client = socket.remoteAddress ?? "";
+    const count = open.get(client) ?? 0;
+    if (count >= PER_CLIENT) {
+      socket.destroy();
+      return;
+    }
+    open.set(client, count + 1);
+    socket.once("close", () => {
+      const left = (open.get(client) ?? 1) - 1;
+      if (left > 0) open.set(client, left);
+      else open.delete(client);
+    });
+  });
 }
 
 function listenOnce(server: Server, { host, port }: BindAddress): Promise<void> {

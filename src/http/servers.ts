@@ -11,8 +11,8 @@ import { createServiceHealthServers, type ServiceHealth } from "./service-health
 
 export interface Servers {
   close(): Promise<void>;
-  /** The Services that want a health check node port, whenever they change. */
-  health(list: readonly ServiceHealth[]): void;
+  /** The Services that want a health check node port, and whether this proxy is healthy, whenever they change. */
+  health(list: readonly ServiceHealth[], proxyHealthy: boolean): void;
 }
 
 /** Starts what `options` asks for. Ports that are taken are tried again. @throws Failure "conflict" when another agent has the API socket */
@@ -57,12 +57,13 @@ export async function createServers(options: AgentOptions, agent: AgentView): Pr
     await close();
     throw error;
   }
-  return { close, health: (list) => serviceHealth.update(list) };
+  return { close, health: serviceHealth.update };
 }
 
 /** The agent's view with the listeners' notices among its own. */
 export function withNotices(view: AgentView, notices: () => readonly Notice[]): AgentView {
   return {
+    health: () => view.health(),
     services: () => view.services(),
     backends: () => view.backends(),
     flows: (filter) => view.flows(filter),

@@ -1,5 +1,5 @@
 // The health check node ports of Services with externalTrafficPolicy Local: a load balancer outside asks each node
-// whether it has local endpoints. Answers as kube-proxy does.
+// whether it has local endpoints. Answers as kube-proxy does: a node whose proxy is not healthy has none to offer.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Log } from "../lib/log.ts";
 import type { Notice, ObjectKey } from "../model/objects.ts";
@@ -16,7 +16,7 @@ export interface ServiceHealth {
 
 export interface ServiceHealthServers {
   /** Makes the listeners those of `list`: opens what is new, closes what is gone, and answers by it from now on. */
-  update(list: readonly ServiceHealth[]): void;
+  update(list: readonly ServiceHealth[], proxyHealthy: boolean): void;
   /** Ports that could not be opened, now. */
   notices(): readonly Notice[];
   close(): Promise<void>;
@@ -31,13 +31,14 @@ export function createServiceHealthServers(log: Log): ServiceHealthServers {
   const entries = new Map<number, Entry>();
   const troubles = new Map<number, Notice>();
   const closing = new Set<Promise<void>>();
+  let healthy = false;
 
   function open(health: ServiceHealth): void {
     const { port, service } = health;
     const server: Server = createServer((request, response) => {
       const entry = entries.get(port);
       if (entry === undefined) response.destroy();
-      else answer(entry.health, request, response);
+      else answer(entry.health, healthy, request, response);
     });
     server.requestTimeout = 10_000;
     const listener = createListener({
@@ -72,7 +73,8 @@ export function createServiceHealthServers(log: Log): ServiceHealthServers {
   }
 
   return {
-    update(list) {
+    update(list, proxyHealthy) {
+      healthy = proxyHealthy;
       const wanted = new Map(list.map((health) => [health.port, health]));
       for (const [port, entry] of entries) {
         const health = wanted.get(port);
@@ -89,16 +91,21 @@ export function createServiceHealthServers(log: Log): ServiceHealthServers {
   };
 }
 
-function answer({ service, localEndpoints }: ServiceHealth, request: IncomingMessage, response: ServerResponse): void {
+function answer(
+  { service, localEndpoints }: ServiceHealth,
+  serviceProxyHealthy: boolean,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
   if (request.method !== "GET" && request.method !== "HEAD") {
     response.writeHead(405, { allow: "GET, HEAD" }).end();
     return;
   }
   const [namespace, name] = service.split("/");
-  response.writeHead(localEndpoints > 0 ? 200 : 503, {
+  response.writeHead(localEndpoints > 0 && serviceProxyHealthy ? 200 : 503, {
     "content-type": "application/json",
     "x-content-type-options": "nosniff",
     "x-load-balancing-endpoint-weight": String(localEndpoints),
   });
-  response.end(`${JSON.stringify({ service: { namespace, name }, localEndpoints })}\n`);
+  response.end(`${JSON.stringify({ service: { namespace, name }, localEndpoints, serviceProxyHealthy })}\n`);
 }

@@ -1,8 +1,7 @@
 // The API servers that the agent may ask, best first; the addresses of default/kubernetes are kept on disk, because
 // the ClusterIP works only once this very agent has been told about it.
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { replaceFile } from "../lib/state-store.ts";
+import { recall, replaceFile } from "../lib/state-store.ts";
 
 export type ServerOrigin = "--apiserver" | "kubeconfig" | "api-servers.json" | "KUBERNETES_SERVICE_HOST";
 
@@ -30,12 +29,8 @@ function fileIn(stateDir: string): string {
 
 /** What was remembered last. A file that is absent or unusable remembers nothing: there are other ways. */
 export function readApiServers(stateDir: string): readonly ApiServer[] {
-  try {
-    const { servers } = JSON.parse(readFileSync(fileIn(stateDir), "utf8")) as { servers: unknown };
-    return Array.isArray(servers) ? servers.flatMap((text) => rememberedServer(text)) : [];
-  } catch {
-    return [];
-  }
+  const found = recall(fileIn(stateDir)) as { readonly servers?: unknown } | null | undefined;
+  return Array.isArray(found?.servers) ? found.servers.flatMap((text) => rememberedServer(text)) : [];
 }
 
 /** One endpoint of default/kubernetes as a server; none for what is no https URL. */

@@ -101,12 +101,8 @@ function read(connection: Connection, { trustLists, stateDir }: WorkerOptions): 
     const totals: KnownTotals = Object.fromEntries(readers.map(({ name, objects }) => [name, objects.total()]));
     const now = JSON.stringify(totals);
     if (now === savedTotals) return;
-    try {
-      writeKnownTotals(stateDir, totals);
-      savedTotals = now;
-    } catch {
-      // Only a first list could miss it, and --state-dir is checked and named elsewhere.
-    }
+    // Only a first list could miss it.
+    if (writeKnownTotals(stateDir, totals)) savedTotals = now;
   }
 
   function tell(): void {

@@ -71,6 +71,9 @@ function checkNode(checks: Checks, object: Fields): void {
   const spec = checks.record("spec", object["spec"]);
   checks.string("spec.podCIDR", spec?.["podCIDR"]);
   checks.strings("spec.podCIDRs", spec?.["podCIDRs"]);
+  for (const [i, taint] of (checks.list("spec.taints", spec?.["taints"]) ?? []).entries()) {
+    checks.string(`spec.taints[${i}].key`, checks.record(`spec.taints[${i}]`, taint)?.["key"]);
+  }
   const status = checks.record("status", object["status"]);
   for (const [list, names] of [
     ["addresses", ["type", "address"]],
@@ -111,7 +114,7 @@ function pick(value: unknown, names: readonly string[]): unknown {
   return Object.fromEntries(names.flatMap((name) => (fields[name] === undefined ? [] : [[name, fields[name]]])));
 }
 
-const METADATA = ["name", "namespace", "labels", "annotations", "creationTimestamp"];
+const METADATA = ["name", "namespace", "labels", "annotations", "creationTimestamp", "deletionTimestamp"];
 const STATUS = ["loadBalancer", "addresses", "conditions"];
 
 /** The parts that are read, without nulls. The rest (managed fields, a Node's images) is most of an object. */

@@ -1,10 +1,11 @@
-// A JSON file that is always whole: written beside, flushed, renamed. What is in it survives a crash at any moment.
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+// Files of the state directory: written beside, flushed, renamed, and the directory flushed, so that a crash or a power cut at any
+// moment leaves the whole old one or the whole new one. Most of them only spare work: those are read and written without a throw.
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Failure } from "./errors.ts";
 
-/** The file's text; undefined when there is none. */
+/** The file's text; undefined when there is none. For what cannot be made anew. @throws Failure "machine" when it cannot be read */
 export async function readStateText(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, "utf8");
@@ -14,23 +15,36 @@ export async function readStateText(path: string): Promise<string | undefined> {
   }
 }
 
-/** The file's content; undefined when there is none. Throws a Failure that says what to do when it is no JSON. */
-export async function readStateFile(path: string): Promise<unknown> {
-  const text = await readStateText(path);
-  if (text === undefined) return undefined;
+/** Of this process: why a file could not be written when that was tried last, by its path. */
+const troubles = new Map<string, string>();
+
+/** Files that only spare work and could not be written, with the reason. */
+export function stateTroubles(): ReadonlyMap<string, string> {
+  return troubles;
+}
+
+/** What a file that only spares work holds as JSON; undefined when it is absent, cannot be read or is damaged. */
+export function recall(path: string): unknown {
   try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new Failure(
-      "machine",
-      path,
-      `could not read ${path}: it is damaged; restore it, or remove it to allocate all addresses anew`,
-      { cause },
-    );
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    return undefined;
   }
 }
 
-/** The content is on the disk, under its name, when this returns. */
+/** Keeps `value` for `recall`. False when that was not possible: see `stateTroubles`. */
+export function remember(path: string, value: unknown): boolean {
+  try {
+    replaceFile(path, `${JSON.stringify(value)}\n`);
+    troubles.delete(path);
+    return true;
+  } catch (error) {
+    troubles.set(path, (error as Error).message);
+    return false;
+  }
+}
+
+/** The content is on the disk, under its name, when this returns. @throws Failure "machine" */
 export async function writeStateFile(path: string, content: string | Iterable<string>): Promise<void> {
   const directory = dirname(path);
   const beside = `${path}.tmp`;
@@ -57,12 +71,30 @@ export async function writeStateFile(path: string, content: string | Iterable<st
   }
 }
 
-/**
- * Replaces a small file by rename, at once: whole at any moment, but after a power failure it may be the one before. Makes its
- * directory. Throws what the file system does.
- */
+/** `writeStateFile` at once, for what is small. @throws Failure "machine" */
 export function replaceFile(path: string, text: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  writeFileSync(`${path}.new`, text, { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  const beside = `${path}.new`;
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    flushed(beside, "w", (file) => writeFileSync(file, text));
+    renameSync(beside, path);
+    flushed(dirname(path), "r", () => undefined);
+  } catch (cause) {
+    try {
+      rmSync(beside, { force: true });
+    } catch {
+      // Whatever lies there, it was not written here.
+    }
+    throw new Failure("machine", path, `could not write ${path}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function flushed(path: string, flags: string, use: (file: number) => void): void {
+  const file = openSync(path, flags, 0o600);
+  try {
+    use(file);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
 }

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
 import { createLog, type Log } from "../lib/log.ts";
-import { readStateFile, writeStateFile } from "../lib/state-store.ts";
+import { recall, writeStateFile } from "../lib/state-store.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import type { Deliver, Source } from "../model/source.ts";
 import type { KubernetesObject, PodObject, RawDocument } from "../wire/kubernetes.ts";
@@ -224,7 +224,7 @@ export function createManifestSource(options: ManifestSourceOptions): ManifestSo
       deliver = onEvents;
       let lastGood = new Map<string, readonly unknown[]>();
       if (!readOnly) {
-        const kept = await readStateFile(lastGoodPath);
+        const kept = recall(lastGoodPath);
         if (typeof kept === "object" && kept !== null) {
           lastGood = new Map(
             Object.entries(kept).filter((entry): entry is [string, unknown[]] => Array.isArray(entry[1])),

@@ -23,6 +23,9 @@ export function checkNode(checks: Checks, object: KubernetesObject): void {
     if (!text.includes("/") || parseRange(text) === undefined)
       checks.invalid(`spec.podCIDRs[${i}]`, text, "must be a valid CIDR value");
   }
+  for (const [i, taint] of (checks.list("spec.taints", spec?.["taints"]) ?? []).entries()) {
+    checks.string(`spec.taints[${i}].key`, checks.record(`spec.taints[${i}]`, taint)?.["key"]);
+  }
   const status = checks.record("status", object["status"]);
   for (const [i, one] of (checks.list("status.addresses", status?.["addresses"]) ?? []).entries()) {
     const at = `status.addresses[${i}]`;

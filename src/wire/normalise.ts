@@ -174,6 +174,9 @@ export function normaliseNode(object: NodeObject): Node {
     networkUnavailable: holds("NetworkUnavailable"),
     excludeFromLoadBalancers:
       own(object.metadata.labels, "node.kubernetes.io/exclude-from-external-load-balancers") !== undefined,
+    goingAway:
+      Boolean(object.metadata.deletionTimestamp) ||
+      (spec.taints ?? []).some((taint) => taint?.key === "ToBeDeletedByClusterAutoscaler"),
   };
 }
 

@@ -1,5 +1,8 @@
-import { describe, expect, it } from "vitest";
-import { parsePorts, subtractPorts } from "../../src/agent/reserved-ports.ts";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { parsePorts, releasePorts, reservePorts, subtractPorts } from "../../src/agent/reserved-ports.ts";
 
 describe("reserved ports", () => {
   it.each([
@@ -27,5 +30,41 @@ describe("reserved ports", () => {
       .map(({ first, last }) => `${first}-${last}`)
       .join(",");
     expect(text).toBe(left);
+  });
+});
+
+describe("reserving in a sysctl", () => {
+  const RANGE = { first: 49152, last: 65535 };
+  let directory = "";
+  let sysctl = "";
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), "ports-"));
+    sysctl = join(directory, "ip_local_reserved_ports");
+    writeFileSync(sysctl, "8080\n");
+  });
+  afterEach(() => rmSync(directory, { recursive: true }));
+  const held = (): string => readFileSync(sysctl, "utf8").trim();
+
+  it("adds the range to what others reserved, and gives back only that", () => {
+    reservePorts(RANGE, directory, sysctl);
+    expect(held()).toBe("8080,49152-65535");
+    expect(releasePorts(directory, sysctl)).toBe(true);
+    expect([held(), releasePorts(directory, sysctl)]).toEqual(["8080", false]);
+  });
+
+  it.each(["", '{"before"', "null", '{"before":7,"added":[]}', '{"before":"","added":"all"}'])(
+    "goes on when what was saved is %j",
+    (content) => {
+      writeFileSync(join(directory, "reserved-ports.json"), content);
+      reservePorts(RANGE, directory, sysctl);
+      expect(held()).toBe("8080,49152-65535");
+      expect(releasePorts(directory, sysctl)).toBe(true);
+      expect(held()).toBe("8080");
+    },
+  );
+
+  it("goes on where nothing can be saved", () => {
+    reservePorts(RANGE, join(sysctl, "no-directory"), sysctl);
+    expect(held()).toBe("8080,49152-65535");
   });
 });

@@ -87,6 +87,7 @@ export function node(number: number, given: Partial<Node> = {}): Node {
     ready: true,
     networkUnavailable: false,
     excludeFromLoadBalancers: false,
+    goingAway: false,
     ...given,
   };
 }

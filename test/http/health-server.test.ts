@@ -1,21 +1,25 @@
+import { once } from "node:events";
 import { createServer } from "node:http";
+import { connect } from "node:net";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { createHealthServer } from "../../src/http/health-server.ts";
 import { createListener } from "../../src/http/listener.ts";
 import type { Notice } from "../../src/model/objects.ts";
-import { agentStatus, agentView, silentLog } from "./view-fixture.ts";
+import { agentView, healthView, silentLog } from "./view-fixture.ts";
 
 const open: { close(): Promise<void> }[] = [];
 afterEach(async () => {
   for (const server of open.splice(0)) await server.close();
 });
 
-function healthServer(
-  status = agentStatus(),
-  address = "127.0.0.1:0",
-  onNotice: (n: Notice | undefined) => void = () => {},
-) {
-  const server = createHealthServer({ view: agentView({ status: () => status }), address, log: silentLog, onNotice });
+/** Nothing but the value kept ready may be asked: a status is work for the main loop, and anybody may ask. */
+const noStatus = vi.fn(() => {
+  throw new Error("no status");
+});
+
+function healthServer(given: Parameters<typeof healthView>[0] = {}, health = () => healthView(given)) {
+  const view = agentView({ health, status: noStatus });
+  const server = createHealthServer({ view, address: "127.0.0.1:0", log: silentLog, onNotice() {} });
   open.push(server);
   return server;
 }
@@ -26,25 +30,55 @@ describe("/healthz", () => {
     const response = await app.inject("/healthz");
     expect(response.statusCode).toBe(200);
     const body = response.json();
-    expect(body).toMatchObject({ lastUpdated: "2023-11-14T22:14:20.000Z", healthy: true, reasons: [] });
+    expect(body).toMatchObject({
+      lastUpdated: "2023-11-14T22:14:20.000Z",
+      nodeEligible: true,
+      healthy: true,
+      reasons: [],
+    });
     expect(Math.abs(Date.parse(body.currentTime) - Date.now())).toBeLessThan(5000);
   });
 
   it("answers 503 with the reasons when it is not, and /livez still answers 200", async () => {
-    const { app } = healthServer(agentStatus({ healthy: false, unhealthy: ["the last apply failed"] }));
+    const { app } = healthServer({ healthy: false, reasons: ["a change could not be brought in force"] });
     const response = await app.inject("/healthz");
-    expect([response.statusCode, response.json().reasons]).toEqual([503, ["the last apply failed"]]);
+    expect([response.statusCode, response.json().reasons]).toEqual([503, ["a change could not be brought in force"]]);
     expect((await app.inject("/livez")).statusCode).toBe(200);
   });
 
-  it("does not ask the agent for /livez: it answers while a status cannot be made", async () => {
-    const status = vi.fn(() => {
-      throw new Error("no status");
+  it("answers 503 while the node is about to go, though the agent is healthy, and /livez 200", async () => {
+    const { app } = healthServer({ nodeEligible: false });
+    const response = await app.inject("/healthz");
+    expect([response.statusCode, response.json()]).toMatchObject([503, { nodeEligible: false, healthy: true }]);
+    expect((await app.inject("/livez")).statusCode).toBe(200);
+  });
+
+  it("asks for what is kept ready alone, and /livez for nothing", async () => {
+    const { app } = healthServer();
+    await app.inject("/healthz");
+    expect(noStatus).not.toHaveBeenCalled();
+    const failing = healthServer({}, () => {
+      throw new Error("a path of this machine");
     });
-    const server = createHealthServer({ view: agentView({ status }), address: ":0", log: silentLog, onNotice() {} });
-    open.push(server);
-    expect((await server.app.inject("/livez")).statusCode).toBe(200);
-    expect((await server.app.inject("/healthz")).statusCode).toBe(500);
+    expect((await failing.app.inject("/livez")).statusCode).toBe(200);
+    const response = await failing.app.inject("/healthz");
+    expect([response.statusCode, response.body.includes("a path")]).toEqual([500, false]);
+  });
+
+  it("ends the connections that one client has beyond its share, and serves others", async () => {
+    const server = healthServer();
+    await server.listen();
+    const port = server.port()!;
+    const sockets = Array.from({ length: 40 }, () => connect(port, "127.0.0.1"));
+    const ended = vi.fn();
+    for (const socket of sockets) socket.on("error", () => undefined).once("close", ended);
+    await vi.waitFor(() => expect(ended).toHaveBeenCalledTimes(8));
+    const socket = connect({ port, host: "127.0.0.1", localAddress: "127.0.0.2" });
+    socket.write("GET /livez HTTP/1.1\r\nHost: node\r\n\r\n");
+    const [answer] = (await once(socket, "data")) as [Buffer];
+    expect(String(answer)).toMatch(/^HTTP\/1\.1 200/);
+    sockets[0]!.destroy();
+    for (const one of [...sockets, socket]) one.destroy();
   });
 
   it("serves over its port, and ends open connections when it closes", async () => {

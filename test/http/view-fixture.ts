@@ -6,6 +6,7 @@ import type {
   AgentView,
   BackendView,
   FlowView,
+  HealthView,
   ServiceCounters,
   ServiceView,
 } from "../../src/agent/view.ts";
@@ -23,6 +24,7 @@ export function agentStatus(over: Partial<AgentStatus> = {}): AgentStatus {
     unhealthy: [],
     source: { kind: "manifests", synced: true, lastEventMs: 1_700_000_050_000, digest: "d1" },
     appliedDigest: "d1",
+    effects: [{ name: "maps", ok: true, error: "", sinceMs: 1_700_000_000_500, nextTryMs: 0 }],
     lastApply: { atMs: 1_700_000_060_000, durationMs: 1.25, operations: 7, error: "" },
     sockets: "all",
     xdp: "off",
@@ -34,6 +36,10 @@ export function agentStatus(over: Partial<AgentStatus> = {}): AgentStatus {
     notices: [],
     ...over,
   };
+}
+
+export function healthView(over: Partial<HealthView> = {}): HealthView {
+  return { healthy: true, reasons: [], nodeEligible: true, lastApplyMs: 1_700_000_060_000, ...over };
 }
 
 export function serviceView(over: Partial<ServiceView> = {}): ServiceView {
@@ -159,6 +165,7 @@ export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters 
 export function agentView(over: Partial<AgentView> = {}): AgentView {
   return {
     status: () => agentStatus(),
+    health: () => healthView(),
     services: () => [serviceView()],
     backends: () => [backendView()],
     flows: () => [flowView()],

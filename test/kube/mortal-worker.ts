@@ -19,6 +19,7 @@ function node(name: string): Node {
     ready: true,
     networkUnavailable: false,
     excludeFromLoadBalancers: false,
+    goingAway: false,
   };
 }
 

@@ -63,6 +63,15 @@ describe("an object of the API", () => {
     expect(hash({ ...NODE, spec: { podCIDRs: ["10.244.2.0/24"] } })).not.toBe(hash(NODE));
   });
 
+  it.each<[string, boolean, Json]>([
+    ["without taints", false, NODE],
+    ["cordoned", false, { ...NODE, spec: { taints: [{ key: "node.kubernetes.io/unschedulable" }] } }],
+    ["that the autoscaler removes", true, { ...NODE, spec: { taints: [{ key: "ToBeDeletedByClusterAutoscaler" }] } }],
+    ["being deleted", true, { ...NODE, metadata: { name: "a", deletionTimestamp: "2026-11-28T10:00:00Z" } }],
+  ])("Node %s is going away: %s", (_what, goingAway, object) => {
+    expect(takeObject("Node", object)).toMatchObject({ outcome: "taken", change: { content: { goingAway } } });
+  });
+
   it("ServiceCIDR gives its prefixes", () => {
     const object = { metadata: { name: "kubernetes" }, spec: { cidrs: ["10.96.0.0/16", "fd00:10:96::/112"] } };
     expect(takeObject("ServiceCIDR", object)).toMatchObject({
@@ -101,6 +110,7 @@ describe("an object of the API", () => {
     ["status.addresses[0].address", "Node", { ...NODE, status: { addresses: [{ type: "InternalIP" }] } }],
     ["status.conditions", "Node", { ...NODE, status: { conditions: "Ready" } }],
     ["spec.podCIDRs[0]", "Node", { ...NODE, spec: { podCIDRs: [{}] } }],
+    ["spec.taints", "Node", { ...NODE, spec: { taints: "none" } }],
     ["spec.cidrs", "ServiceCIDR", { metadata: { name: "kubernetes" }, spec: { cidrs: "10.96.0.0/16" } }],
   ])("with a wrong %s is refused by that field (%s)", (field, kind, object) => {
     expect(fieldsRefused(kind, object)).toContain(field);

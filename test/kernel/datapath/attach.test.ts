@@ -3,9 +3,11 @@
 import fs from "node:fs";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
-import { type Device, readNetwork } from "../../../src/agent/network.ts";
+import { type Device, type Network, readNetwork } from "../../../src/agent/network.ts";
 import { createNodeNetwork, type NodeNetwork } from "../../../src/agent/node-network.ts";
 import { type Attachments, createAttachments, type TcPrograms } from "../../../src/datapath/attach.ts";
+import { type DesiredDevices, decide } from "../../../src/decide/decide.ts";
+import { NO_ADDRESSES } from "../../../src/decide/node-addresses.ts";
 import {
   attachTcx,
   type BpfProgram,
@@ -24,7 +26,43 @@ const MODES = [
   { mode: "clsact", without: "tcx", needs: [] },
 ] as const;
 const BACK = { restored: ["egress", "ingress"], error: undefined };
-const ADDRESSES = { own: [], others: [], otherPodCIDRs: [] };
+/** What is decided of devices when no other node is known and up0 is named. */
+function devicesOf(network: Network): DesiredDevices {
+  const settings = {
+    sockets: "all",
+    uplink: 0,
+    tunnel: 0,
+    sourceRoutes: false,
+    forwardMark: 0,
+    handover: false,
+  } as const;
+  const flows = { tcpFullUntil: 0n, udpFullUntil: 0n, crowdedUntil: 0n };
+  const whole = <T>(value: T) => ({ generation: 0, complete: true, value });
+  return decide(
+    {
+      wishes: { devices: ["up0"], xdp: "on", sockets: "all", forwardMark: 0 },
+      objects: whole({
+        addresses: NO_ADDRESSES,
+        goingAway: false,
+        bypassesSockets: false,
+        healthChecks: [],
+        waitingSinceMs: 0,
+      }),
+      network: whole(network),
+      firewall: whole({ marks: false, problem: "", ipsec: "" }),
+      flows: whole(flows),
+      nowMs: 0,
+    },
+    {
+      filled: true,
+      serves: true,
+      handingOver: false,
+      effects: [],
+      settings: { ...settings, ...flows },
+      previous: undefined,
+    },
+  ).devices;
+}
 
 for (const { mode, without, needs } of MODES)
   describeKernelWith(needs, `programs on devices, with ${mode}`, () => {
@@ -232,15 +270,13 @@ for (const { mode, without, needs } of MODES)
     }
 
     const log = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() };
-    const network = (): NodeNetwork =>
-      createNodeNetwork(node.dataplane, attachments, { named: ["up0"], xdp: "on" }, log);
-    const look = (at: NodeNetwork): Promise<void> =>
-      node.namespace.inside(async () => at.update(await readNetwork(), ADDRESSES));
+    const network = (): NodeNetwork => createNodeNetwork(node.dataplane, attachments, { xdp: "on" }, log);
+    const see = (at: NodeNetwork, read: Network): void => at.apply({ devices: devicesOf(read), attach: true });
+    const look = (at: NodeNetwork): Promise<void> => node.namespace.inside(async () => see(at, await readNetwork()));
 
     it("the node's look at its network says once what was taken off, and what cannot come back", async () => {
       vi.clearAllMocks();
       const looking = network();
-      looking.attach();
       await look(looking);
       expect([log.warn.mock.calls, log.error.mock.calls, looking.notices()]).toEqual([[], [], []]);
 
@@ -277,16 +313,15 @@ for (const { mode, without, needs } of MODES)
       const up0 = found.devices.find(({ name }) => name === "up0")!;
       const vlan = { ...up0, name: "up0.5", ifindex: 9999, kind: "vlan", lower: "up0", addresses: [] };
       const looking = network();
-      const see = (devices: readonly Device[]): void =>
-        node.namespace.inside(() => looking.update({ ...found, devices }, ADDRESSES));
-      node.namespace.inside(() => looking.attach());
-      see(found.devices);
+      const seen = (devices: readonly Device[]): void =>
+        node.namespace.inside(() => see(looking, { ...found, devices }));
+      seen(found.devices);
       expect(xdp()).toBe(true);
-      see([...found.devices, vlan]);
+      seen([...found.devices, vlan]);
       expect(xdp()).toBe(false);
       expect(both("up0")).toEqual(ours("up0"));
       expect(looking.isAttached(up0.ifindex)).toBe(true);
-      see(found.devices);
+      seen(found.devices);
       expect(xdp()).toBe(true);
     });
   });

@@ -2,7 +2,7 @@
 // programs on real devices carry real connections, with offload on, off at the senders, and off behind the programs.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { tunnelOfRoutes } from "../../../src/agent/device-roles.ts";
+import { tunnelOfRoutes } from "../../../src/decide/device-roles.ts";
 import { readNetwork } from "../../../src/agent/network.ts";
 import { DEVICE, writeDevice } from "../../../src/datapath/layout.gen.ts";
 import { describeKernel } from "../require-kernel.ts";

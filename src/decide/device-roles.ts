@@ -1,15 +1,8 @@
 // Which devices are uplinks, which are pod devices, which of them can run XDP, which source address SNAT writes on each, and whose
 // frames and packets come in by it. Pure.
-import {
-  type Address,
-  type AddressRange,
-  familyOf,
-  type Prefix,
-  parseRange,
-  rangeContains,
-  unusableReason,
-} from "../lib/address.ts";
+import { type Address, familyOf, type Prefix, prefixContains, unusableReason } from "../lib/address.ts";
 import type { Device, Links, Route } from "./network.ts";
+import type { OtherNodes } from "./node-addresses.ts";
 
 export type DeviceRole = "uplink" | "pod";
 export type XdpOption = "auto" | "on" | "off";
@@ -20,38 +13,17 @@ export interface RolesQuestion {
   readonly named: readonly string[];
   /** InternalIPs of this node's Node object. */
   readonly ownAddresses: readonly Address[];
-  /** InternalIPs and pod CIDRs of the other nodes. */
-  readonly otherAddresses: readonly Address[];
-  readonly otherPodCIDRs: readonly string[];
+  readonly others: OtherNodes;
 }
-
-function rangeOf(route: Route): AddressRange | undefined {
-  return parseRange(`${route.address}/${route.length}`);
-}
-
-const within = (inner: AddressRange, outer: AddressRange): boolean =>
-  inner.family === outer.family && inner.first >= outer.first && inner.last <= outer.last;
 
 /** Devices that a route to another node's address or pods leaves by. A default route counts by itself. */
-function routesToOthers(question: RolesQuestion): Set<string> {
-  const { network, otherAddresses } = question;
-  const pods = question.otherPodCIDRs.map(parseRange).filter((range) => range !== undefined);
+function routesToOthers({ network, others }: RolesQuestion): Set<string> {
   const found = new Set<string>();
   for (const route of network.routes) {
-    if (route.isDefault) {
-      found.add(route.device);
-      continue;
-    }
-    const range = rangeOf(route);
+    if (found.has(route.device)) continue;
     // A pod of this node may have an address out of another node's range: its own host route leads to no other node.
-    if (range === undefined || (isHostRoute(route) && !route.viaGateway && !otherAddresses.includes(route.address)))
-      continue;
-    if (
-      pods.some((pod) => within(pod, range) || within(range, pod)) ||
-      otherAddresses.some((address) => rangeContains(range, address))
-    ) {
-      found.add(route.device);
-    }
+    const isOwnPod = isHostRoute(route) && !route.viaGateway && !others.hasAddress(route.address);
+    if (route.isDefault || (!isOwnPod && others.prefixes.overlaps(route))) found.add(route.device);
   }
   return found;
 }
@@ -102,6 +74,32 @@ export function isXdpDevice(device: Device, network: Links, xdp: XdpOption): boo
   return device.kind === "";
 }
 
+/** What is asked of each device again and again, gathered once for a reading of the network. */
+interface LinkIndex {
+  readonly byName: ReadonlyMap<string, Device>;
+  readonly routesBy: ReadonlyMap<string, readonly Route[]>;
+  readonly ownAddresses: ReadonlySet<Address>;
+}
+const indexes = new WeakMap<Links, LinkIndex>();
+
+function indexOf(network: Links): LinkIndex {
+  const known = indexes.get(network);
+  if (known !== undefined) return known;
+  const routesBy = new Map<string, Route[]>();
+  for (const route of network.routes) {
+    const routes = routesBy.get(route.device);
+    if (routes === undefined) routesBy.set(route.device, [route]);
+    else routes.push(route);
+  }
+  const made: LinkIndex = {
+    byName: new Map(network.devices.map((device) => [device.name, device])),
+    routesBy,
+    ownAddresses: new Set(network.devices.flatMap(({ addresses }) => addresses.map(({ address }) => address))),
+  };
+  indexes.set(network, made);
+  return made;
+}
+
 /**
  * The address that the kernel would use as source for packets that leave by `device`, per family: the preferred source of its
  * routes, else its own first address (of its bridge, for a port), else the node's. "" when there is none.
@@ -111,11 +109,12 @@ export function snatSources(
   network: Links,
   ownAddresses: readonly Address[],
 ): { readonly IPv4: Address | ""; readonly IPv6: Address | "" } {
-  const holder = device.master === "" ? device : (network.devices.find(({ name }) => name === device.master) ?? device);
+  const { byName, routesBy } = indexOf(network);
+  const holder = byName.get(device.master) ?? device;
   const of = (family: "IPv4" | "IPv6"): Address | "" => {
     const own = holder.addresses.filter(({ address }) => familyOf(address) === family).map(({ address }) => address);
-    const preferred = network.routes
-      .filter((route) => route.device === holder.name && route.source !== "" && familyOf(route.source) === family)
+    const preferred = (routesBy.get(holder.name) ?? [])
+      .filter((route) => route.source !== "" && familyOf(route.source) === family)
       .sort((a, b) => a.metric - b.metric || a.length - b.length)
       .map(({ source }) => source);
     const node = ownAddresses.find((address) => familyOf(address) === family);
@@ -128,8 +127,8 @@ export function snatSources(
 
 /** What frames for this machine are addressed to where they come in by `device`: the MAC of the bridge that it is a port of, else its own. */
 export function acceptedMac(device: Device, network: Links): Uint8Array {
-  const bridge = network.devices.find(({ name, kind }) => name === device.master && kind === "bridge");
-  return (bridge ?? device).mac;
+  const master = indexOf(network).byName.get(device.master);
+  return (master?.kind === "bridge" ? master : device).mac;
 }
 
 /**
@@ -140,12 +139,11 @@ export function podAddresses(
   device: Device,
   network: Links,
 ): { readonly IPv4: Address | ""; readonly IPv6: Address | "" } {
-  const own = new Set(network.devices.flatMap(({ addresses }) => addresses.map(({ address }) => address)));
+  const { routesBy, ownAddresses: own } = indexOf(network);
   const of = (family: "IPv4" | "IPv6"): Address | "" => {
     // Every device has a route to link-local addresses, and IPv6 one to each address of its own: neither leads to a pod.
-    const routes = network.routes.filter(
+    const routes = (routesBy.get(device.name) ?? []).filter(
       (route) =>
-        route.device === device.name &&
         familyOf(route.address) === family &&
         (route.isDefault || unusableReason(route.address) !== "link-local") &&
         !(isHostRoute(route) && own.has(route.address)),
@@ -176,8 +174,7 @@ export function deviceForAddress(
   let best: { readonly device: Device; readonly length: number } | undefined;
   for (const device of uplinks) {
     for (const own of device.addresses) {
-      const range = parseRange(`${own.address}/${own.length}`);
-      if (range === undefined || !rangeContains(range, address)) continue;
+      if (!prefixContains(own, address)) continue;
       if (best === undefined || own.length > best.length) best = { device, length: own.length };
     }
   }

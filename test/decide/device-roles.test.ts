@@ -9,8 +9,9 @@ import {
   podAddresses,
   snatSources,
   tunnelOfRoutes,
-} from "../../src/agent/device-roles.ts";
-import type { Device, Links, Route } from "../../src/agent/network.ts";
+} from "../../src/decide/device-roles.ts";
+import type { Device, Links, Route } from "../../src/decide/network.ts";
+import { otherNodes } from "../../src/decide/node-addresses.ts";
 
 let nextIndex = 1;
 function device(name: string, given: Partial<Device> = {}): Device {
@@ -133,8 +134,7 @@ describe("deviceRoles", () => {
       network: { devices, routes },
       named,
       ownAddresses: ["192.168.122.11"],
-      otherAddresses: ["192.168.122.12"],
-      otherPodCIDRs: ["10.244.2.0/24"],
+      others: otherNodes({ others: ["192.168.122.12"], otherPodCIDRs: ["10.244.2.0/24"] }),
     });
     const byName = Object.fromEntries(
       [...found].map(([index, role]) => [devices.find((one) => one.ifindex === index)!.name, role]),

@@ -1,0 +1,23 @@
+// What stands in the way of translated packets on this machine, or lets them past its protection: asked now and then, with what is
+// ours to add added.
+import type { FirewallFacts } from "../decide/decide.ts";
+import { type Ask, ensureForwardRules } from "./forward-rules.ts";
+import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
+
+export interface FirewallAnswer {
+  readonly facts: FirewallFacts;
+  /** Who did not answer, "": everybody did, and what the facts do not name is not there. */
+  readonly missing: string;
+}
+
+/** Never rejects. */
+export async function checkFirewall(mark: number, ask: Ask): Promise<FirewallAnswer> {
+  const { needed, problem, complete } = await ensureForwardRules(mark, ask);
+  const policies = await readIpsecPolicies(ask);
+  const missing = complete
+    ? policies === undefined
+      ? "could not read the IPsec policies: ip did not end"
+      : ""
+    : problem;
+  return { facts: { marks: needed, problem, ipsec: ipsecProblem(policies ?? []) }, missing };
+}

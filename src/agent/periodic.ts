@@ -1,0 +1,69 @@
+// What an agent does now and then: a turn and a renewal of what it announces each second, a sweep of the flow tables, a look at the
+// firewall.
+import type { Dataplane } from "../datapath/dataplane.ts";
+import { SWEEP_MS } from "../datapath/flow-fullness.ts";
+import { type SweepResult, sweepFlows } from "../datapath/flow-sweep.ts";
+import type { Announcer } from "./announcer.ts";
+import { readFlowTimeouts } from "./conntrack-timeouts.ts";
+import type { NodeNetwork } from "./node-network.ts";
+import type { Reconciler } from "./reconciler.ts";
+import type { Timers } from "./timers.ts";
+
+export interface PeriodicParts {
+  readonly dataplane: Dataplane;
+  readonly hz: number;
+  readonly network: Pick<NodeNetwork, "isAttached">;
+  readonly announcer: Pick<Announcer, "renew">;
+  readonly reconciler: Reconciler;
+  readonly timers: Timers;
+}
+
+export interface Periodic {
+  start(): void;
+  /** As the last sweep found them. */
+  flowEntries(): Readonly<Record<string, number>>;
+}
+
+const FIREWALL_MS = 30_000;
+const RENEW_MS = 1_000;
+/** A renewal that comes later than this did not come from a sound loop. */
+const LOOP_ALIVE_MS = 2_500;
+
+export function createPeriodic({ dataplane, hz, network, announcer, reconciler, timers }: PeriodicParts): Periodic {
+  let swept: SweepResult | undefined;
+  let lastTick = timers.now();
+
+  async function sweep(): Promise<void> {
+    let nextMs = SWEEP_MS;
+    try {
+      const found = await sweepFlows(dataplane, hz, readFlowTimeouts(), swept);
+      if (timers.isStopped()) return;
+      swept = found;
+      nextMs = found.nextMs;
+      reconciler.takeFlows(found.deadlines);
+    } finally {
+      timers.after(nextMs, sweep);
+    }
+  }
+
+  function tick(): void {
+    const isAlive = timers.now() - lastTick < LOOP_ALIVE_MS;
+    lastTick = timers.now();
+    reconciler.turn();
+    const running = new Set<number>();
+    for (const { device } of reconciler.desired().devices.list) if (device.running) running.add(device.ifindex);
+    const isSound = isAlive && reconciler.works("maps");
+    announcer.renew(({ ifindex }) => isSound && running.has(ifindex) && network.isAttached(ifindex));
+  }
+
+  return {
+    start() {
+      lastTick = timers.now();
+      timers.every(RENEW_MS, tick);
+      timers.after(SWEEP_MS, sweep);
+      reconciler.lookAt("firewall");
+      timers.every(FIREWALL_MS, () => reconciler.lookAt("firewall"));
+    },
+    flowEntries: () => swept?.entries ?? { tcp_flows: 0, udp_flows: 0, openings: 0 },
+  };
+}

@@ -1,0 +1,62 @@
+// The kernel's settings that this node's traffic depends on: ports that no process is to get by itself are reserved, and forwarding
+// that is off is told.
+import { readFileSync } from "node:fs";
+import type { DesiredDevices } from "../decide/decide.ts";
+import type { Notice } from "../model/objects.ts";
+import { machineNotice } from "./machine.ts";
+import { type PortRange, reservePorts } from "./reserved-ports.ts";
+
+export interface Sysctls {
+  /** @throws Failure "machine" when the ports cannot be reserved */
+  apply(forwarding: DesiredDevices["forwarding"]): void;
+  notices(): readonly Notice[];
+}
+
+export interface SysctlsOptions {
+  readonly ports: PortRange;
+  readonly stateDir: string;
+  /** Directory of sysctls. */
+  readonly root?: string;
+}
+
+export function createSysctls({ ports, stateDir, root = "/proc/sys" }: SysctlsOptions): Sysctls {
+  let off: readonly Notice[] = [];
+  let unreserved: readonly Notice[] = [];
+  return {
+    apply(forwarding) {
+      off = forwarding.flatMap(({ device, family }) => {
+        const field = `net.${family}.conf.${device}.forwarding`;
+        return isOff(`${root}/net/${family}/conf/${device}/forwarding`) ? forwardingOff(device, family, field) : [];
+      });
+      try {
+        reservePorts(ports, stateDir, `${root}/net/ipv4/ip_local_reserved_ports`);
+        unreserved = [];
+      } catch (error) {
+        const message = (error as Error).message;
+        unreserved = [machineNotice("Sysctl ip_local_reserved_ports", "ports-not-reserved", message)];
+        throw error;
+      }
+    },
+    notices: () => [...off, ...unreserved],
+  };
+}
+
+function isOff(path: string): boolean {
+  try {
+    return readFileSync(path, "utf8").trim() === "0";
+  } catch {
+    return false;
+  }
+}
+
+/** Without forwarding on the device that a packet came in by, no route is found for it. */
+function forwardingOff(device: string, family: "ipv4" | "ipv6", field: string): Notice {
+  return {
+    object: `Device ${device}`,
+    file: "",
+    field,
+    reason: "forwarding-off",
+    message: `${family === "ipv4" ? "IPv4" : "IPv6"} forwarding is off on ${device}: packets for backends on other nodes are dropped; set ${field}=1`,
+    severity: "error",
+  };
+}

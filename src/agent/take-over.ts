@@ -1,0 +1,22 @@
+// The programs of this build over the rows that are there: nothing has to be known of Services for that. From a build with other
+// structs, the programs of both run one behind the other until every flow of the old one is caught up with.
+import type { Attachments } from "../datapath/attach.ts";
+import type { Loaded } from "../datapath/load.ts";
+import type { Reconciler } from "./reconciler.ts";
+
+export function takeOver(
+  loaded: Pick<Loaded, "replacesLayout" | "catchUp" | "removeOldLayouts">,
+  attachments: Pick<Attachments, "beginHandover" | "finishHandover">,
+  reconciler: Pick<Reconciler, "setHandover" | "turn" | "works">,
+): void {
+  reconciler.setHandover(loaded.replacesLayout);
+  if (loaded.replacesLayout) attachments.beginHandover(loaded.catchUp);
+  loaded.catchUp();
+  reconciler.turn();
+  loaded.catchUp();
+  attachments.finishHandover();
+  reconciler.setHandover(false);
+  reconciler.turn();
+  // Programs that could not be replaced keep their maps: a later start takes those away.
+  if (reconciler.works("devices") && reconciler.works("sockets")) loaded.removeOldLayouts();
+}

@@ -1,0 +1,69 @@
+// All timers of an agent: they end together, and nothing that one runs is thrown into the event loop.
+
+export interface Timers {
+  /** Milliseconds of a clock that is never set. */
+  now(): number;
+  /** Runs once. Returns how to call it off. */
+  after(ms: number, run: () => void | Promise<void>): () => void;
+  /** Runs again so long after the last run ended. */
+  every(ms: number, run: () => void | Promise<void>): () => void;
+  isStopped(): boolean;
+  stop(): void;
+}
+
+/** `failed` is told what a run threw or rejected with. */
+export function createTimers(failed: (error: unknown) => void): Timers {
+  const waiting = new Set<NodeJS.Timeout>();
+  let stopped = false;
+
+  async function guarded(run: () => void | Promise<void>): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      if (!stopped) failed(error);
+    }
+  }
+
+  function after(ms: number, run: () => void | Promise<void>): () => void {
+    if (stopped) return () => undefined;
+    const timer = setTimeout(() => {
+      waiting.delete(timer);
+      void guarded(run);
+    }, ms);
+    waiting.add(timer);
+    return () => {
+      clearTimeout(timer);
+      waiting.delete(timer);
+    };
+  }
+
+  return {
+    now: () => performance.now(),
+    after,
+    every(ms, run) {
+      let cancelled = false;
+      let cancel = (): void => undefined;
+      const next = (): void => {
+        if (cancelled) return;
+        cancel = after(ms, async () => {
+          try {
+            await run();
+          } finally {
+            next();
+          }
+        });
+      };
+      next();
+      return () => {
+        cancelled = true;
+        cancel();
+      };
+    },
+    isStopped: () => stopped,
+    stop() {
+      stopped = true;
+      for (const timer of waiting) clearTimeout(timer);
+      waiting.clear();
+    },
+  };
+}

@@ -1,0 +1,32 @@
+// Runs other programs: each has a time limit and ends with whoever asked for it.
+import { execFile } from "node:child_process";
+
+export interface Ran {
+  readonly ok: boolean;
+  /** What it wrote: to standard output when it succeeded, else to standard error, or why it could not be run. */
+  readonly text: string;
+  /** It was ended for taking too long. */
+  readonly timedOut: boolean;
+}
+
+export interface RunOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number;
+}
+
+/** Above what iptables waits for its lock. */
+const TIMEOUT_MS = 10_000;
+
+/** Never rejects. A program that hangs is killed; its own children are not. */
+export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  const { signal, timeoutMs = TIMEOUT_MS } = options;
+  const limits = { timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: 64 << 20, ...(signal && { signal }) } as const;
+  return new Promise((resolve) => {
+    execFile(command, args, limits, (error, stdout, stderr) => {
+      if (error === null) return resolve({ ok: true, text: stdout, timedOut: false });
+      const timedOut = error.killed === true && signal?.aborted !== true;
+      const reason = timedOut ? `${command} did not end within ${timeoutMs / 1000} s` : error.message;
+      resolve({ ok: false, text: timedOut ? reason : stderr.trim() || reason, timedOut });
+    });
+  });
+}
