@@ -6,18 +6,19 @@ import { FAILURES } from "../src/lib/errors.ts";
 
 const SRC = resolve(import.meta.dirname, "../src");
 
-/** main -> cli, http, lab -> agent -> datapath, kube, standalone, l2 -> libbpf, wire -> model -> lib; layers of one level never meet. */
+/** main -> cli, http, lab -> agent -> decide, datapath, kube, standalone, l2 -> libbpf, wire -> model -> lib; layers of one level never meet. */
 const ADAPTERS = ["datapath", "kube", "standalone", "l2"];
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   main: ["cli", "http", "lab"],
   cli: ["agent", "datapath", "model", "lib"],
   http: ["agent", "model", "lib"],
   lab: ["agent", ...ADAPTERS, "libbpf", "wire", "model", "lib"],
-  agent: [...ADAPTERS, "libbpf", "model", "lib"],
+  agent: ["decide", ...ADAPTERS, "libbpf", "model", "lib"],
   datapath: ["libbpf", "model", "lib"],
   kube: ["wire", "model", "lib"],
   standalone: ["wire", "model", "lib"],
   l2: ["libbpf", "model", "lib"],
+  decide: ["model", "lib"],
   libbpf: ["lib"],
   wire: ["model", "lib"],
   model: ["lib"],
@@ -87,11 +88,13 @@ describe("the sources", () => {
     expect([...writers, ...files.filter(({ text }) => /\bconsole\./.test(text))].map(({ path }) => path)).toEqual([]);
   });
 
-  it("keep clock, chance, process and file system out of the model", () => {
+  it("keep clock, chance, process and file system out of the model and the decisions", () => {
     const impure = /\bDate\b|\bperformance\.|\bprocess\.|\bset(Timeout|Interval|Immediate)\b|Math\.random|from "node:/;
-    expect(files.filter(({ layer, text }) => layer === "model" && impure.test(text)).map(({ path }) => path)).toEqual(
-      [],
-    );
+    expect(
+      files
+        .filter(({ layer, text }) => ["decide", "model"].includes(layer) && impure.test(text))
+        .map(({ path }) => path),
+    ).toEqual([]);
   });
 
   it("open with a comment that says what the file answers", () => {

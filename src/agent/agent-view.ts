@@ -3,14 +3,14 @@
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { type FlowRecord, listFlows } from "../datapath/flow-table.ts";
 import { FINGERPRINT, HOOK_VALUES, VERDICT_VALUES } from "../datapath/layout.gen.ts";
-import { announcerOf } from "../l2/eligibility.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
 import type { Model } from "../model/model.ts";
-import { type Notice, type ObjectKey, PENDING_REASONS, type Service } from "../model/objects.ts";
+import { type Notice, type ObjectKey, PENDING_REASONS } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
 import { bypassNotices } from "./bypass-notice.ts";
+import type { Claims } from "./claims.ts";
 import type { NodeNetwork } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
 import { createTotalsReader, type ServiceTotals, serviceCounters } from "./service-counters.ts";
@@ -50,6 +50,7 @@ export interface ViewParts {
   readonly dataplane: Dataplane;
   readonly network: NodeNetwork;
   readonly announcer: Announcer;
+  readonly claims: Pick<Claims, "announcerOf">;
   readonly attachments: {
     readonly mode: "tcx" | "clsact";
     devices(): readonly { name: string; ifindex: number; programs: readonly string[] }[];
@@ -91,7 +92,7 @@ const hostAndPort = (address: string, port: number): string =>
   address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 
 export function createAgentView(parts: ViewParts): AgentView {
-  const { options, state, syncs, model, source, dataplane, network, announcer, attachments } = parts;
+  const { options, state, syncs, model, source, dataplane, network, announcer, claims, attachments } = parts;
   const totalsOf = createTotalsReader(dataplane.map("service_stats"));
 
   const allNotices = (): Notice[] => [
@@ -149,22 +150,6 @@ export function createAgentView(parts: ViewParts): AgentView {
     };
   }
 
-  function announcerName(service: Service): string {
-    for (const { address, fromPool } of service.loadBalancerAddresses) {
-      if (!fromPool) continue;
-      const best = announcerOf({
-        service,
-        address,
-        nodes: model.nodes().values(),
-        advertisements: model.l2Advertisements().values(),
-        pools: model.pools().values(),
-        endpoints: model.slicesOf(`${service.namespace}/${service.name}`),
-      });
-      if (best !== undefined) return best.node;
-    }
-    return "";
-  }
-
   /** Both families of a port are one. */
   function portsOf(key: ObjectKey): {
     readonly totals: ServiceTotals;
@@ -219,7 +204,7 @@ export function createAgentView(parts: ViewParts): AgentView {
           };
         }),
         ageMs: service.age > 1e11 ? Math.max(0, Date.now() - service.age) : 0,
-        announcer: announcerName(service),
+        announcer: claims.announcerOf(key),
         ...totals,
       };
     }

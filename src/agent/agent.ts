@@ -322,7 +322,18 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     }, delayMs);
   }
 
-  const view = createAgentView({ options, state, syncs, model, source, dataplane, network, announcer, attachments });
+  const view = createAgentView({
+    options,
+    state,
+    syncs,
+    model,
+    source,
+    dataplane,
+    network,
+    announcer,
+    claims,
+    attachments,
+  });
   servers = await wiring.serve(view);
 
   const watch = watchNetwork(() => {
