@@ -3,11 +3,10 @@
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { type FlowRecord, listFlows } from "../datapath/flow-table.ts";
 import { FINGERPRINT, HOOK_VALUES, VERDICT_VALUES } from "../datapath/layout.gen.ts";
-import { announcerOf } from "../l2/eligibility.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
 import type { Model } from "../model/model.ts";
-import { type Notice, type ObjectKey, PENDING_REASONS, type Service } from "../model/objects.ts";
+import { type Notice, type ObjectKey, PENDING_REASONS } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
 import type { AgentOptions } from "./options.ts";
@@ -32,7 +31,7 @@ export interface ViewParts {
   readonly hz: number;
   readonly degraded: AgentStatus["degraded"];
   readonly flowEntries: () => Readonly<Record<string, number>>;
-  readonly reconciler: Pick<Reconciler, "desired" | "maps" | "statuses">;
+  readonly reconciler: Pick<Reconciler, "announcerOf" | "desired" | "maps" | "statuses">;
   readonly syncs: { readonly stats: SyncStats };
   readonly model: Model;
   readonly source: Source;
@@ -136,22 +135,6 @@ export function createAgentView(parts: ViewParts): AgentView {
     return { healthy, reasons, nodeEligible, lastApplyMs: state.lastApply.atMs };
   }
 
-  function announcerName(service: Service): string {
-    for (const { address, fromPool } of service.loadBalancerAddresses) {
-      if (!fromPool) continue;
-      const best = announcerOf({
-        service,
-        address,
-        nodes: model.nodes().values(),
-        advertisements: model.l2Advertisements().values(),
-        pools: model.pools().values(),
-        endpoints: model.slicesOf(`${service.namespace}/${service.name}`),
-      });
-      if (best !== undefined) return best.node;
-    }
-    return "";
-  }
-
   /** Both families of a port are one. */
   function portsOf(key: ObjectKey): {
     readonly totals: ServiceTotals;
@@ -206,7 +189,7 @@ export function createAgentView(parts: ViewParts): AgentView {
           };
         }),
         ageMs: service.age > 1e11 ? Math.max(0, Date.now() - service.age) : 0,
-        announcer: announcerName(service),
+        announcer: reconciler.announcerOf(key),
         ...totals,
       };
     }

@@ -1,9 +1,5 @@
-// Keeps `announced` equal to what this node ought to speak for, renews it every second after a self-check, and sends the
-// gratuitous announcements. The kernel program answers requests; here nothing is received.
-//
-//   renewed  every second by this process, while it is sound
-//   stale    3 s later: still answered, but given up when another MAC claims the address
-//   silent   60 s later: no answer
+// Does what the announcer's state machine says: writes rows of `announced`, sends frames, joins groups. The kernel program
+// answers requests; here nothing is received. What the kernel refuses is a notice, and is tried again.
 import { execFile } from "node:child_process";
 import type { Dataplane } from "../datapath/dataplane.ts";
 import {
@@ -14,26 +10,28 @@ import {
   writeAnnouncedKey,
   writeAnnouncement,
 } from "../datapath/layout.gen.ts";
-import { announcementFrames, solicitedNodeGroup } from "../l2/frames.ts";
-import { type Address, familyOf } from "../lib/address.ts";
+import {
+  type Claim,
+  createAnnouncerMachine,
+  type KernelRow,
+  type Place,
+  placeText,
+  type RowChanges,
+} from "../l2/announcer-machine.ts";
+import { createSolicitedGroups, type GroupChange } from "../l2/solicited-groups.ts";
 import type { Log } from "../lib/log.ts";
 import { clockBoottimeNs } from "../libbpf/mod.ts";
 import type { Notice } from "../model/objects.ts";
 
-/** An address that this node ought to announce on a device. */
-export interface Claim {
-  readonly address: Address;
-  readonly service: string;
-  readonly device: string;
-  readonly ifindex: number;
-  readonly mac: Uint8Array;
-}
+export type { Claim } from "../l2/announcer-machine.ts";
 
+/** Nothing here throws for what the kernel refuses. */
 export interface Announcer {
   /** What ought to be announced from now on. Lost claims are withdrawn at once. */
   set(claims: readonly Claim[]): void;
-  /** One second has passed. `sound`: devices whose self-check passed. */
-  renew(sound: (claim: Claim) => boolean): void;
+  /** One second has passed. `isSound`: the self-check of the claim passed. */
+  renew(isSound: (claim: Claim) => boolean): void;
+  /** Those that are in force. */
   claims(): readonly Claim[];
   notices(): readonly Notice[];
   /** Stops the timers; withdraws nothing. */
@@ -43,128 +41,157 @@ export interface Announcer {
 const SECOND_NS = 1_000_000_000n;
 const STALE_NS = 3n * SECOND_NS;
 const SILENT_NS = 60n * SECOND_NS;
-const REPEAT_MS = [0, 200, 1_100, 2_200, 3_300, 4_400];
-const REFRESH_MS = 60_000;
+/** Between two parts of the frames that are due at once. */
+const PART_MS = 5;
+const GROUPS_LIMIT_MS = 10_000;
 
-const ifindexContext = (ifindex: number): Uint8Array => {
-  // struct __sk_buff: ifindex is its eleventh word.
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+function keyOf({ address, ifindex }: Place): Uint8Array {
+  const key = new Uint8Array(ANNOUNCED_KEY.size);
+  writeAnnouncedKey(key, 0, { address, ifindex });
+  return key;
+}
+
+/** struct __sk_buff: ifindex is its eleventh word. */
+function contextOf(ifindex: number): Uint8Array {
   const context = new Uint8Array(192);
   new DataView(context.buffer).setUint32(40, ifindex, true);
   return context;
-};
-
-interface Spoken extends Claim {
-  timers: NodeJS.Timeout[];
 }
 
-export function createAnnouncer(dataplane: Dataplane, log: Log): Announcer {
+export function createAnnouncer(
+  dataplane: Pick<Dataplane, "map" | "program">,
+  log: Log,
+  changeGroups: typeof changeGroupsByIp = changeGroupsByIp,
+): Announcer {
   const announced = dataplane.map("announced");
-  const spoken = new Map<string, Spoken>();
-  const conflicts = new Map<string, Notice>();
-  const keyText = (claim: { readonly address: Address; readonly ifindex: number }): string =>
-    `${claim.address}%${claim.ifindex}`;
+  const machine = createAnnouncerMachine(announced.maxEntries);
+  const groups = createSolicitedGroups(changeGroups, log);
+  const told = new Map<string, Claim>();
+  /** Claims whose frames could not be sent: said once. */
+  const unsent = new Set<string>();
+  let timer: NodeJS.Timeout | undefined;
+  let trouble = "";
 
-  const keyBytes = (address: Address, ifindex: number): Uint8Array => {
-    const key = new Uint8Array(ANNOUNCED_KEY.size);
-    writeAnnouncedKey(key, 0, { address, ifindex });
-    return key;
-  };
+  function readRows(): KernelRow[] {
+    return [...announced.entries()].map(([key, value]) => ({
+      ...readAnnouncedKey(key),
+      conflict: readAnnouncement(value).conflict !== 0n,
+    }));
+  }
 
-  function write(claim: Claim): void {
+  function write(claim: Claim): string {
     const now = clockBoottimeNs();
     const value = new Uint8Array(ANNOUNCEMENT.size);
     writeAnnouncement(value, 0, { renewed: now, stale: now + STALE_NS, silent: now + SILENT_NS, conflict: 0n });
-    announced.update(keyBytes(claim.address, claim.ifindex), value);
-  }
-
-  function send(claim: Claim): void {
     try {
-      for (const frame of announcementFrames(claim.address, claim.mac)) {
-        dataplane.program("tc_send").testRun({ data: frame, context: ifindexContext(claim.ifindex) });
-      }
+      announced.update(keyOf(claim), value);
+      return "";
     } catch (error) {
-      log.warn(
-        { address: claim.address, device: claim.device, err: error },
-        "could not send a gratuitous announcement",
-      );
+      return messageOf(error);
     }
   }
 
-  function group(claim: Pick<Claim, "address" | "device">, verb: "add" | "del"): void {
-    if (familyOf(claim.address) !== "IPv6") return;
-    const args = ["-6", "addr", verb, `${solicitedNodeGroup(claim.address)}/128`, "dev", claim.device];
-    execFile("ip", verb === "add" ? [...args, "autojoin"] : args, (error, _stdout, stderr) => {
-      if (
-        error !== null &&
-        !stderr.includes("File exists") &&
-        !stderr.includes("Cannot assign") &&
-        !stderr.includes("Cannot find device")
-      ) {
-        log.warn(
-          { address: claim.address, device: claim.device, reason: stderr.trim() },
-          "could not change the solicited-node group",
-        );
+  function speak(): void {
+    clearTimeout(timer);
+    for (const { claim, frames } of machine.announcements(performance.now())) {
+      try {
+        const program = dataplane.program("tc_send");
+        for (const data of frames) program.testRun({ data, context: contextOf(claim.ifindex) });
+        unsent.delete(placeText(claim));
+      } catch (error) {
+        const { address, device } = claim;
+        if (!unsent.has(placeText(claim))) log.warn({ address, device, err: error }, "could not send an announcement");
+        unsent.add(placeText(claim));
       }
-    });
+    }
+    const next = machine.nextMs();
+    if (next === Number.POSITIVE_INFINITY) return;
+    timer = setTimeout(speak, Math.max(PART_MS, next - performance.now())).unref();
   }
 
-  function speak(claim: Claim): void {
-    const record: Spoken = { ...claim, timers: [] };
-    spoken.set(keyText(claim), record);
-    group(claim, "add");
-    write(claim);
-    record.timers = REPEAT_MS.map((delay) => setTimeout(() => send(claim), delay));
-    record.timers.push(setInterval(() => send(claim), REFRESH_MS));
-    log.info({ address: claim.address, device: claim.device, service: claim.service }, "announcing");
+  function report(): void {
+    const now = new Map(machine.claims().map((claim) => [placeText(claim), claim]));
+    for (const [text, { address, device }] of told) if (!now.has(text)) log.info({ address, device }, "withdrawn");
+    for (const [text, { address, device, service }] of now)
+      if (!told.has(text)) log.info({ address, device, service }, "announcing");
+    told.clear();
+    for (const [text, claim] of now) told.set(text, claim);
   }
 
-  const silence = (record: Spoken): void => record.timers.forEach((timer) => void clearTimeout(timer));
-
-  function withdraw(text: string, record: Spoken): void {
-    silence(record);
-    spoken.delete(text);
-    announced.delete(keyBytes(record.address, record.ifindex));
-    group(record, "del");
-    log.info({ address: record.address, device: record.device }, "withdrawn");
+  /** One turn of the machine: what is removed makes room for what is written, and what is written may be spoken of. */
+  function turn(ask: (rows: readonly KernelRow[]) => RowChanges): void {
+    let rows: KernelRow[] = [];
+    trouble = "";
+    try {
+      rows = readRows();
+    } catch (error) {
+      trouble = messageOf(error);
+    }
+    const changes = ask(rows);
+    for (const place of changes.remove) {
+      try {
+        announced.delete(keyOf(place));
+      } catch (error) {
+        trouble = messageOf(error);
+      }
+    }
+    for (const claim of changes.write) machine.wrote(claim, write(claim), performance.now());
+    groups.set(machine.wanted(), changes.remove, changes.regained);
+    report();
+    speak();
   }
 
   return {
-    set(claims) {
-      const wanted = new Map(claims.map((claim) => [keyText(claim), claim]));
-      for (const [text, record] of [...spoken]) if (!wanted.has(text)) withdraw(text, record);
-      // Rows that an agent before us left and that are not ours any more.
-      for (const [key] of [...announced.entries()]) {
-        const { address, ifindex } = readAnnouncedKey(key);
-        if (wanted.has(keyText({ address, ifindex }))) continue;
-        announced.delete(key);
-        // ip(8) takes the number of a device so, whatever its name.
-        group({ address, device: `if${ifindex}` }, "del");
-      }
-      for (const [text, claim] of wanted) if (!spoken.has(text)) speak(claim);
+    set: (claims) => turn((rows) => machine.set(claims, rows, performance.now())),
+    renew: (isSound) => turn((rows) => machine.tick(rows, isSound, performance.now())),
+    claims: machine.claims,
+    notices() {
+      if (trouble === "") return machine.notices();
+      const about = { object: "Map announced", file: "", field: "", reason: "not-announced" };
+      return [...machine.notices(), { ...about, message: trouble, severity: "error" }];
     },
-    renew(sound) {
-      for (const claim of spoken.values()) {
-        const current = announced.lookup(keyBytes(claim.address, claim.ifindex));
-        if (current !== undefined && readAnnouncement(current).conflict !== 0n) {
-          conflicts.set(claim.address, {
-            object: `Service ${claim.service}`,
-            file: "",
-            field: "status.loadBalancer",
-            reason: "address-in-use",
-            message: `${claim.address} was claimed by another MAC on ${claim.device} while this agent was away; announcing it again`,
-            severity: "warning",
-          });
-          write(claim);
-          send(claim);
-          continue;
-        }
-        if (sound(claim)) write(claim);
-      }
-    },
-    claims: () => [...spoken.values()],
-    notices: () => [...conflicts.values()],
     stop() {
-      for (const record of spoken.values()) silence(record);
+      clearTimeout(timer);
+      groups.stop();
     },
   };
+}
+
+/** What ip(8) says when there is nothing to do. */
+const DONE_ALREADY = /already assigned|File exists|address not found|Cannot assign/;
+const NO_DEVICE = /Unable to find the interface|Cannot find device/;
+
+/** By one process, which goes on after what it refuses and names that by its line. A device is called by its number, whatever its name. */
+export function changeGroupsByIp(changes: readonly GroupChange[]): Promise<readonly string[]> {
+  const lines = changes.map(({ verb, group, ifindex }) =>
+    verb === "join" ? `addr add ${group}/128 dev if${ifindex} autojoin` : `addr del ${group}/128 dev if${ifindex}`,
+  );
+  return new Promise((resolve) => {
+    const child = execFile(
+      "ip",
+      ["-6", "-force", "-batch", "-"],
+      { timeout: GROUPS_LIMIT_MS, killSignal: "SIGKILL", maxBuffer: 16 << 20 },
+      (error, _stdout, stderr) => {
+        // Status 1: some lines were refused.
+        if (error !== null && error.code !== 1) return resolve(changes.map(() => messageOf(error)));
+        const reasons = new Map<number, string>();
+        let said = "";
+        for (const line of stderr.split("\n")) {
+          const failed = /^Command failed -:(\d+)/.exec(line);
+          if (failed === null) said = line;
+          else reasons.set(Number(failed[1]) - 1, said);
+        }
+        resolve(
+          changes.map(({ verb }, i) => {
+            const reason = reasons.get(i) ?? "";
+            return DONE_ALREADY.test(reason) || (verb === "leave" && NO_DEVICE.test(reason)) ? "" : reason;
+          }),
+        );
+      },
+    );
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(`${lines.join("\n")}\n`);
+  });
 }

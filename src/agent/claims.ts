@@ -1,107 +1,102 @@
-// Which LoadBalancer addresses this node ought to announce, and where: an answer for each Service, computed anew only for those
-// whose answer may be another. A change costs the same with ten Services and with ten thousand.
+// Which LoadBalancer addresses this node announces, and on which devices: what the election says of each, looked at anew only
+// where it, or the network that it depends on, is another.
 import { isDeepStrictEqual } from "node:util";
 import { type DeviceRole, deviceForAddress } from "../decide/device-roles.ts";
-import type { Network } from "../decide/network.ts";
-import { announcerOf } from "../l2/eligibility.ts";
-import type { Model } from "../model/model.ts";
+import { createElection, type ElectionModel, type Outcome, pooledAddresses } from "../decide/election.ts";
+import type { Device, Network, Route } from "../decide/network.ts";
+import type { Claim } from "../l2/announcer-machine.ts";
+import type { Address } from "../lib/address.ts";
 import type { ObjectEvent, ObjectKey } from "../model/objects.ts";
-import type { Claim } from "./announcer.ts";
 
 export interface Claims {
   /** To be told of events before the model is. */
   note(events: readonly ObjectEvent[]): void;
-  /** Devices, addresses or routes of this node are others. */
+  /** Devices, addresses or routes of this node may be others. */
   noteNetwork(): void;
   /** As the model and the network are now. The same array as long as nothing in it changed. */
   current(): readonly Claim[];
+  /** The node that announces the Service's first address that one announces, "" when none does. */
+  announcerOf(service: ObjectKey): string;
+}
+
+/** What of the network decides where an address belongs. */
+interface Ground {
+  readonly uplinks: readonly Device[];
+  readonly defaults: readonly Route[];
 }
 
 export function createClaims(
   nodeName: string,
-  model: Pick<Model, "services" | "slices" | "slicesOf" | "nodes" | "pools" | "l2Advertisements">,
+  model: ElectionModel,
   network: { network(): Network; roles(): ReadonlyMap<number, DeviceRole> },
 ): Claims {
-  /** Of Services that have some. */
-  const claims = new Map<ObjectKey, readonly Claim[]>();
-  const dirty = new Set<ObjectKey>();
-  let allDirty = true;
+  const election = createElection(model);
+  /** Of addresses that this node won, whether it has a device for them or not. */
+  const claims = new Map<Address, readonly Claim[]>();
+  const due = new Set<Address>();
+  let ground: Ground = { uplinks: [], defaults: [] };
+  let networkNoted = true;
   let list: readonly Claim[] = [];
 
-  function claimsOf(key: ObjectKey): Claim[] {
-    const service = model.services().get(key);
-    const found: Claim[] = [];
-    for (const { address, fromPool } of service?.loadBalancerAddresses ?? []) {
-      if (!fromPool) continue;
-      const best = announcerOf({
-        service: service!,
-        address,
-        nodes: model.nodes().values(),
-        advertisements: model.l2Advertisements().values(),
-        pools: model.pools().values(),
-        endpoints: model.slicesOf(key),
-      });
-      if (best?.node !== nodeName) continue;
-      const named = network.network().devices.filter((device) => best.interfaces.includes(device.name));
-      const devices =
-        best.interfaces.length > 0 ? named : [deviceForAddress(address, network.network(), network.roles())];
-      for (const device of devices) {
-        if (device === undefined || network.roles().get(device.ifindex) !== "uplink") continue;
-        found.push({ address, service: key, device: device.name, ifindex: device.ifindex, mac: device.mac });
-      }
-    }
-    return found;
+  function settle(): void {
+    for (const address of election.settle()) due.add(address);
   }
 
-  /** True when its answer is another one. */
-  function refresh(key: ObjectKey): boolean {
-    const found = claimsOf(key);
-    if (isDeepStrictEqual(found, claims.get(key) ?? [])) return false;
-    if (found.length > 0) claims.set(key, found);
-    else claims.delete(key);
-    return true;
+  function readGround(): Ground {
+    const { devices, routes } = network.network();
+    const roles = network.roles();
+    return {
+      uplinks: devices.filter(({ ifindex }) => roles.get(ifindex) === "uplink"),
+      defaults: routes.filter(({ isDefault }) => isDefault),
+    };
   }
 
-  /** Each address once on a device: Services may share one. */
-  function flatten(): Claim[] {
-    const byPlace = new Map<string, Claim>();
-    for (const found of claims.values()) {
-      for (const claim of found) {
-        const place = `${claim.address}%${claim.ifindex}`;
-        if (!byPlace.has(place)) byPlace.set(place, claim);
-      }
-    }
-    return [...byPlace.values()];
+  function claimsOf(address: Address, won: Outcome): Claim[] {
+    const { uplinks, defaults } = ground;
+    const devices =
+      won.interfaces.length > 0
+        ? uplinks.filter(({ name }) => won.interfaces.includes(name))
+        : [deviceForAddress(address, { devices: uplinks, routes: defaults }, network.roles())];
+    return devices
+      .filter((device) => device !== undefined)
+      .map(({ name, ifindex, mac }) => ({ address, service: won.service, device: name, ifindex, mac }));
   }
 
   return {
-    note(events) {
-      for (const { kind, key, object } of events) {
-        if (kind === "Service") dirty.add(key);
-        else if (kind === "EndpointSlice") {
-          const before = model.slices().get(key);
-          if (before !== undefined) dirty.add(`${before.namespace}/${before.service}`);
-          if (object !== undefined) dirty.add(`${object.namespace}/${object.service}`);
-        } else if (kind === "Node" || kind === "AddressPool" || kind === "L2Advertisement") allDirty = true;
-      }
-    },
+    note: election.note,
     noteNetwork() {
-      allDirty = true;
+      networkNoted = true;
     },
     current() {
-      if (!allDirty && dirty.size === 0) return list;
-      if (allDirty) {
-        for (const key of claims.keys()) dirty.add(key);
-        for (const [key, { loadBalancerAddresses }] of model.services()) {
-          if (loadBalancerAddresses.length > 0) dirty.add(key);
+      settle();
+      if (networkNoted) {
+        networkNoted = false;
+        const now = readGround();
+        if (!isDeepStrictEqual(now, ground)) {
+          ground = now;
+          for (const address of claims.keys()) due.add(address);
         }
       }
       let isOther = false;
-      for (const key of dirty) isOther = refresh(key) || isOther;
-      allDirty = false;
-      dirty.clear();
-      if (isOther) list = flatten();
+      for (const address of due) {
+        const won = election.outcome(address);
+        const before = claims.get(address) ?? [];
+        const found = won?.node === nodeName ? claimsOf(address, won) : undefined;
+        if (!isDeepStrictEqual(found ?? [], before)) isOther = true;
+        if (found === undefined) claims.delete(address);
+        else claims.set(address, found);
+      }
+      due.clear();
+      if (isOther) list = [...claims.values()].flat();
       return list;
+    },
+    announcerOf(service) {
+      settle();
+      for (const address of pooledAddresses(model.services().get(service))) {
+        const node = election.outcome(address)?.node ?? "";
+        if (node !== "") return node;
+      }
+      return "";
     },
   };
 }

@@ -16,7 +16,7 @@ import { believedEvents, type NodeAddresses, nodeAddresses, rememberedNode } fro
 import type { Log } from "../lib/log.ts";
 import type { Model } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
-import type { Node, ObjectEvent } from "../model/objects.ts";
+import type { Node, ObjectEvent, ObjectKey } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Claim } from "./announcer.ts";
 import { createEffect, type Effect, type EffectStatus } from "./effect.ts";
@@ -53,6 +53,7 @@ export interface ReconcilerParts {
     note(events: readonly ObjectEvent[]): void;
     noteNetwork(): void;
     current(): readonly Claim[];
+    announcerOf(service: ObjectKey): string;
   };
   /** The first reading. */
   readonly network: Network;
@@ -79,6 +80,8 @@ export interface Reconciler {
   /** Decides and hands out at once. */
   turn(): void;
   desired(): Desired;
+  /** The node that announces the Service's first address that one announces, "" when none does. */
+  announcerOf(service: ObjectKey): string;
   readonly maps: Maps;
   statuses(): readonly EffectStatus[];
   /** Whether the last attempt of this effect went well. */
@@ -289,6 +292,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       if (desired === undefined) turn();
       return desired!;
     },
+    announcerOf: claims.announcerOf,
     maps,
     statuses,
     works: (name) => doers[name].status().ok,

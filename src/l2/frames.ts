@@ -64,6 +64,6 @@ export function announcementFrames(address: Address, mac: Uint8Array): Uint8Arra
 /** The solicited-node group of an IPv6 address (RFC 4291 section 2.7.1), which a device must listen to for requests to arrive. */
 export function solicitedNodeGroup(address: Address): Address {
   const bytes = addressBytes(address);
-  const hex = (byte: number): string => byte.toString(16).padStart(2, "0");
-  return `ff02::1:ff${hex(bytes[13]!)}:${hex(bytes[14]!)}${hex(bytes[15]!)}`;
+  const last = (bytes[14]! << 8) | bytes[15]!;
+  return `ff02::1:ff${bytes[13]!.toString(16).padStart(2, "0")}:${last.toString(16)}`;
 }

@@ -1,7 +1,7 @@
 // Which address belongs to what in a lab: node K is 192.168.122.(10+K), client K .(50+K), host K .(200+K); node K's pods
 // are 10.244.K.0/24. IPv6 repeats IPv4's decimal digits as text: 10.244.2.7 is fd00:10:244:2::7. Pure.
 import { type Address, addressToBigInt, canonicalAddress, familyOf } from "../lib/address.ts";
-import { Failure } from "../lib/errors.ts";
+import { cannot } from "./refusals.ts";
 
 export const LAN_PREFIX = "192.168.122";
 export const LAN_PREFIX6 = "fd00:192:168:122:";
@@ -14,13 +14,8 @@ const FIRST = { node: 10, client: 50, host: 200 } as const;
 
 /** Addresses on the LAN of node, client or host `number`, IPv4 first. @throws usage when the LAN has no place for it. */
 export function lanAddresses(kind: keyof typeof FIRST, number: number, ipv6: boolean): Address[] {
-  if (!Number.isInteger(number) || number < 1 || number > LIMITS[kind]) {
-    throw new Failure(
-      "usage",
-      `${kind}${number}`,
-      `could not use ${kind}${number}: a lab has ${kind}1 to ${kind}${LIMITS[kind]}`,
-    );
-  }
+  if (!Number.isInteger(number) || number < 1 || number > LIMITS[kind])
+    throw cannot("usage", "use", `${kind}${number}`, `a lab has ${kind}1 to ${kind}${LIMITS[kind]}`);
   const last = FIRST[kind] + number;
   return ipv6 ? [`${LAN_PREFIX}.${last}`, canonicalAddress(`${LAN_PREFIX6}:${last}`)!] : [`${LAN_PREFIX}.${last}`];
 }

@@ -2,11 +2,13 @@
 import { existsSync } from "node:fs";
 import { Failure } from "../lib/errors.ts";
 import { lanAddresses } from "./addressing.ts";
+import type { ChangeResult } from "./applied-objects.ts";
 import { order } from "./control-client.ts";
-import type { ChangeResult, LabConfig } from "./lab.ts";
+import type { LabConfig } from "./lab.ts";
 import { checkedLabName } from "./lab-paths.ts";
 import type { Cni } from "./network.ts";
 import { xdpPassObject } from "./programs.ts";
+import { cannot } from "./refusals.ts";
 import { spawnControl } from "./spawn-control.ts";
 import { tearDown } from "./teardown.ts";
 
@@ -40,13 +42,9 @@ export function labConfig(wishes: LabWishes): LabConfig {
   const ipv6 = wishes.ipv6 ?? false;
   const xdp = wishes.xdp ?? "auto";
   lanAddresses("node", nodes, ipv6);
-  if (xdp === "on" && !existsSync(xdpPassObject())) {
-    throw new Failure(
-      "machine",
-      xdpPassObject(),
-      `could not use --xdp on in a lab: ${xdpPassObject()} is missing, run \`make bpf\``,
-    );
-  }
+  const passObject = xdp === "on" ? xdpPassObject() : "";
+  if (passObject !== "" && !existsSync(passObject))
+    throw cannot("machine", "use --xdp on with", passObject, "it is missing, run `make bpf`");
   return {
     network: {
       lab: checkedLabName(wishes.lab),
@@ -55,7 +53,7 @@ export function labConfig(wishes: LabWishes): LabConfig {
       netfilter: wishes.netfilter ?? false,
       bridgeNetfilter: wishes.bridgeNetfilter ?? false,
       txOffload: wishes.txOffload ?? true,
-      xdpPassObject: xdp === "on" ? xdpPassObject() : "",
+      xdpPassObject: passObject,
     },
     nodes,
     agent: {

@@ -3,7 +3,9 @@ import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { Failure } from "../lib/errors.ts";
 import type { Notice } from "../model/objects.ts";
-import type { ChangeResult, LabConfig, LabStatus } from "./lab.ts";
+import type { ChangeResult } from "./applied-objects.ts";
+import type { LabConfig } from "./lab.ts";
+import type { LabStatus } from "./lab-status.ts";
 
 interface Named {
   readonly name: string;

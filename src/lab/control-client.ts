@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { request } from "node:http";
 import { Failure, type FailureCode } from "../lib/errors.ts";
 import { type LabPaths, labPaths } from "./lab-paths.ts";
+import { cannot } from "./refusals.ts";
 
 /** One order; resolves with its result. @throws what the control process answered; not_found when the lab is not up; unreachable when its control process is gone */
 export async function order<Result>(
@@ -50,24 +51,12 @@ export async function order<Result>(
   return answer.result;
 }
 
-function unreachable(paths: LabPaths, cause: unknown): Failure {
-  if (!existsSync(paths.runDir)) {
-    return new Failure(
-      "not_found",
-      paths.name,
-      `could not find lab ${paths.name}: it is not up; \`millrace lab up --name ${paths.name}\` starts one`,
-      { cause },
-    );
+function unreachable({ name, runDir, controlLog }: LabPaths, cause: unknown): Failure {
+  if (!existsSync(runDir)) {
+    return cannot("not_found", "find lab", name, `it is not up; \`millrace lab up --name ${name}\` starts one`, cause);
   }
   const code = (cause as NodeJS.ErrnoException | undefined)?.code;
-  if (code === "EACCES")
-    return new Failure("unreachable", paths.name, `could not reach lab ${paths.name}: only root may; try sudo`, {
-      cause,
-    });
-  return new Failure(
-    "unreachable",
-    paths.name,
-    `could not reach the control process of lab ${paths.name}: it ended (its log is ${paths.controlLog}); \`millrace lab down --name ${paths.name}\` removes what is left`,
-    { cause },
-  );
+  if (code === "EACCES") return cannot("unreachable", "reach lab", name, "only root may; try sudo", cause);
+  const reason = `it ended (its log is ${controlLog}); \`millrace lab down --name ${name}\` removes what is left`;
+  return cannot("unreachable", "reach the control process of lab", name, reason, cause);
 }

@@ -1,10 +1,10 @@
 // `millrace lab demo`: every example on three nodes. Verdicts on standard output, one line each; all else on standard error.
-import { Failure } from "../lib/errors.ts";
 import { bringUp, labConfig } from "./bring-up.ts";
-import { CheckedLab } from "./checked-lab.ts";
+import { checkedLab } from "./checked-lab.ts";
 import { LabSession } from "./lab-session.ts";
 import type { Cni } from "./network.ts";
 import { examplesDirectory } from "./programs.ts";
+import { cannot } from "./refusals.ts";
 import { runSeeds, verdictLine } from "./seed-checks.ts";
 import { labExists, tearDown } from "./teardown.ts";
 
@@ -20,11 +20,7 @@ export interface DemoOptions {
 export async function runDemo({ lab, cni, ipv6, once }: DemoOptions): Promise<number> {
   const say = (text: string) => process.stderr.write(`${text}\n`);
   if (labExists(lab))
-    throw new Failure(
-      "conflict",
-      lab,
-      `could not start lab ${lab}: there is one of this name; \`millrace lab down --name ${lab}\` removes it`,
-    );
+    throw cannot("conflict", "start lab", lab, `there is one already; \`millrace lab down --name ${lab}\` removes it`);
   const interrupted = Promise.withResolvers<void>();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => interrupted.resolve());
   using session = new LabSession(lab);
@@ -33,7 +29,7 @@ export async function runDemo({ lab, cni, ipv6, once }: DemoOptions): Promise<nu
     say(`lab ${lab}: three nodes`);
     await bringUp(labConfig({ lab, cni, ipv6, nodes: 3 }), [], { progress: (text) => say(`  ${text}`) });
     const verdicts = await runSeeds({
-      cluster: new CheckedLab(session),
+      cluster: checkedLab(session),
       examples: examplesDirectory(),
       dualStack: ipv6,
       progress: (text) => say(`  ${text}`),

@@ -5,21 +5,19 @@ import { delimiter, join } from "node:path";
 import { Failure } from "../lib/errors.ts";
 import { order } from "./control-client.ts";
 import type { ExecTarget } from "./lab.ts";
-import { namespacePath } from "./lab-paths.ts";
+import { inNamespace } from "./shell.ts";
 
 /** Never returns. @throws not_found when there is no such target or program */
 export async function execTarget(lab: string, target: string, command: readonly string[]): Promise<never> {
   const place = await order<ExecTarget>(lab, "target", { target });
   const program = findProgram(command[0] ?? "");
   // The names of the machine's /sys stay visible in nodes: only pods need a mount namespace, for their resolv.conf.
-  const enter = place.ownResolver
-    ? [findProgram("ip"), "netns", "exec", place.netns]
-    : [findProgram("nsenter"), `--net=${namespacePath(place.netns)}`, "--"];
+  const [enter = "", ...within] = inNamespace(place.netns, [program, ...command.slice(1)], place.ownResolver);
   const script = 'echo $$ > "$0/cgroup.procs" || exit 126; exec "$@"';
   const environment = Object.fromEntries(
     Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
-  process.execve!("/bin/sh", ["sh", "-c", script, place.cgroup, ...enter, program, ...command.slice(1)], environment);
+  process.execve!("/bin/sh", ["sh", "-c", script, place.cgroup, findProgram(enter), ...within], environment);
   throw new Failure("internal", target, `could not become ${program}`);
 }
 

@@ -1,19 +1,20 @@
 // One node of a lab: a namespace on the LAN, and the agent that runs in it. Knows whether node, link and agent are up;
 // decides nothing.
-import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import type { ChildProcess } from "node:child_process";
+import { mkdirSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import type { AgentStatus } from "../agent/view.ts";
 import type { Address } from "../lib/address.ts";
-import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { patience } from "../lib/patience.ts";
 import { lanAddresses, podPrefixes } from "./addressing.ts";
 import { inCgroup, killCgroup, makeCgroup } from "./cgroups.ts";
-import { type LabPaths, namespaceName, namespacePath, nodeDir, nodeSocket } from "./lab-paths.ts";
+import { type LabPaths, namespaceName, nodeDir, nodeSocket } from "./lab-paths.ts";
 import { type LabNetwork, uplinks } from "./network.ts";
 import { millraceCommand } from "./programs.ts";
+import { cannot } from "./refusals.ts";
+import { inNamespace, spawnLogged } from "./shell.ts";
 
 export interface AgentSettings {
   readonly sockets: string;
@@ -90,14 +91,9 @@ export class LabNode {
 
   /** Starts the agent, of another build when `dist` names one. @throws conflict when it runs already or the node is down. */
   async startAgent(dist = ""): Promise<void> {
-    if (!this.up)
-      throw new Failure(
-        "conflict",
-        this.name,
-        `could not start the agent of ${this.name}: the node is down, start it with \`millrace lab start ${this.name}\``,
-      );
-    if (this.#agent !== undefined)
-      throw new Failure("conflict", this.name, `could not start the agent of ${this.name}: it runs already`);
+    const refuse = (reason: string) => cannot("conflict", "start the agent of", this.name, reason);
+    if (!this.up) throw refuse(`the node is down, start it with \`millrace lab start ${this.name}\``);
+    if (this.#agent !== undefined) throw refuse("it runs already");
     await this.#agentLeft;
     const { paths, network, agent, log } = this.#around;
     const flags: Record<string, string> = {
@@ -116,16 +112,9 @@ export class LabNode {
     };
     const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
     const command = millraceCommand(["run", "--read-only", ...args, ...agent.flags], dist);
-    const [file, ...rest] = inCgroup(join(this.cgroup, "agent"), [
-      "nsenter",
-      `--net=${namespacePath(this.netns)}`,
-      "--",
-      ...command,
-    ]);
-    const logFile = openSync(this.agentLog, "a");
+    const within = inCgroup(join(this.cgroup, "agent"), inNamespace(this.netns, command));
     const env = agent.without === "" ? process.env : { ...process.env, MILLRACE_WITHOUT: agent.without };
-    const child = spawn(file, rest, { stdio: ["ignore", logFile, logFile], cwd: "/", env });
-    closeSync(logFile);
+    const child = spawnLogged(within, this.agentLog, { env });
     this.#agent = child;
     this.agentTrouble = "";
     this.#agentLeft = new Promise((resolve) => {
@@ -144,8 +133,7 @@ export class LabNode {
 
   /** SIGKILL, as a crash would. @throws not_found when no agent runs. */
   async killAgent(): Promise<void> {
-    if (this.#agent === undefined)
-      throw new Failure("not_found", this.name, `could not kill the agent of ${this.name}: it does not run`);
+    if (this.#agent === undefined) throw cannot("not_found", "kill the agent of", this.name, "it does not run");
     this.#agent = undefined;
     killCgroup(join(this.cgroup, "agent"));
     await this.#agentLeft;

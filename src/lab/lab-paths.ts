@@ -3,8 +3,8 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { Failure } from "../lib/errors.ts";
 import { labPinDirectory, labRunDirectory, labSocketPath } from "../lib/paths.ts";
+import { cannot } from "./refusals.ts";
 
 export interface LabPaths {
   readonly name: string;
@@ -24,11 +24,7 @@ export interface LabPaths {
 /** Checked, since it becomes part of paths, namespaces and cgroups. */
 export function checkedLabName(name: string): string {
   if (/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/.test(name)) return name;
-  throw new Failure(
-    "usage",
-    name.slice(0, 64),
-    `could not use lab name '${name.slice(0, 64)}': take at most 32 of a-z, 0-9 and '-', the ends not '-'`,
-  );
+  throw cannot("usage", "use lab name", name.slice(0, 64), "take at most 32 of a-z, 0-9 and '-', the ends not '-'");
 }
 
 export function labPaths(name: string): LabPaths {
@@ -91,9 +87,5 @@ export function cgroupRoot(): string {
       return directory;
     }
   }
-  throw new Failure(
-    "machine",
-    "cgroup2",
-    "could not find cgroup2: mount it, as by `mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`",
-  );
+  throw cannot("machine", "find", "cgroup2", "mount it, as by `mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified`");
 }

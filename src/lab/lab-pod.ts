@@ -1,18 +1,18 @@
 // One pod of a lab while it lives: its namespace, its server, its readiness. Says when something about it changed; what
 // becomes of it is decided elsewhere (controllers.ts).
-import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
+import type { ChildProcess } from "node:child_process";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
-import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { DNS_ADDRESS } from "./addressing.ts";
 import { inCgroup, killCgroup, makeCgroup, removeCgroup } from "./cgroups.ts";
 import type { LabNode } from "./lab-node.ts";
-import { type LabPaths, namespaceName, namespacePath, podCgroupName } from "./lab-paths.ts";
+import { type LabPaths, namespaceName, podCgroupName } from "./lab-paths.ts";
 import { addPod, type LabNetwork, type PodAttachment, removePod } from "./network.ts";
 import { podServerCommand } from "./programs.ts";
-import { NetworkScript } from "./shell.ts";
+import { cannot } from "./refusals.ts";
+import { changeNetwork, inNamespace, spawnLogged } from "./shell.ts";
 import { type PodTemplate, servedPorts } from "./workloads.ts";
 
 export const GRACE_MS = 2000;
@@ -161,22 +161,20 @@ export class LabPod {
       join(directory, "resolv.conf"),
       `search ${namespace}.svc.cluster.local svc.cluster.local cluster.local\nnameserver ${DNS_ADDRESS}\noptions ndots:5\n`,
     );
-    const script = new NetworkScript();
-    addPod(script, this.#around.network, this.#attachment, this.#around.nodeNumbers());
+    const { network, nodeNumbers } = this.#around;
+    const attachment = this.#attachment;
     this.#connected = true;
-    await script.run(`pod ${this.key}`);
+    await changeNetwork(`pod ${this.key}`, (script) => addPod(script, network, attachment, nodeNumbers()));
   }
 
   async #disconnect(): Promise<void> {
     if (this.#attachment === undefined || !this.#connected) return;
     this.#connected = false;
-    const script = new NetworkScript();
-    removePod(script, this.#around.network, this.#attachment, this.#around.nodeNumbers());
-    await script
-      .run(`pod ${this.key}`)
-      .catch((error: unknown) =>
-        this.#around.log.warn({ pod: this.key, error: String(error) }, "could not remove the network of a pod"),
-      );
+    const { network, nodeNumbers, log } = this.#around;
+    const attachment = this.#attachment;
+    await changeNetwork(`pod ${this.key}`, (script) => removePod(script, network, attachment, nodeNumbers())).catch(
+      (error: unknown) => log.warn({ pod: this.key, error: String(error) }, "could not remove the network of a pod"),
+    );
     rmSync(join("/etc/netns", this.netns), { recursive: true, force: true });
   }
 
@@ -188,19 +186,12 @@ export class LabPod {
 
   #serve(): void {
     const { origin, node } = this;
-    const inNamespace = origin.template.hostNetwork
-      ? ["nsenter", `--net=${namespacePath(this.netns)}`, "--"]
-      : ["ip", "netns", "exec", this.netns];
     const command =
       origin.command ??
       podServerCommand(origin.name, node!.name, servedPorts(origin.template), this.#graceMs, origin.job ? JOB_MS : 0);
-    const [file, ...args] = inCgroup(this.cgroup, [...inNamespace, ...command]);
-    const logFile = openSync(
-      join(this.#around.paths.runDir, "pods", `${podCgroupName(origin.namespace, origin.name)}.log`),
-      "a",
-    );
-    const child = spawn(file, args, { stdio: ["ignore", "pipe", logFile], cwd: "/" });
-    closeSync(logFile);
+    const within = inNamespace(this.netns, command, !origin.template.hostNetwork);
+    const log = join(this.#around.paths.runDir, "pods", `${podCgroupName(origin.namespace, origin.name)}.log`);
+    const child = spawnLogged(inCgroup(this.cgroup, within), log, { stdout: "pipe" });
     this.#server = child;
     this.trouble = "";
     if (this.startedMs === 0) this.startedMs = Date.now();
@@ -254,7 +245,7 @@ export class LabPod {
   /** SIGKILLs the server; it comes back after about a second. @throws not_found when it does not run. */
   kill(): void {
     if (this.#server?.pid === undefined)
-      throw new Failure("not_found", this.key, `could not kill pod ${this.key}: it has no server running now`);
+      throw cannot("not_found", "kill pod", this.key, "it has no server running now");
     this.#server.kill("SIGKILL");
     // Nobody is sent there any more from now on; the exit event follows.
     this.listening = false;

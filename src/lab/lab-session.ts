@@ -7,16 +7,17 @@ import type { BackendView, ServiceView } from "../agent/view.ts";
 import { Failure } from "../lib/errors.ts";
 import { patience } from "../lib/patience.ts";
 import type { Notice } from "../model/objects.ts";
-import type { KubernetesObject, PodObject, ServiceObject } from "../standalone/mod.ts";
+import type { KubernetesObject, ServiceObject } from "../standalone/mod.ts";
+import type { ChangeResult } from "./applied-objects.ts";
 import { inCgroup } from "./cgroups.ts";
 import type { Probe } from "./checked-cluster.ts";
 import { order } from "./control-client.ts";
-import type { ChangeResult, ExecTarget, LabStatus } from "./lab.ts";
+import type { ExecTarget } from "./lab.ts";
 import { getJson } from "./lab-node.ts";
-import { namespacePath } from "./lab-paths.ts";
+import type { LabStatus } from "./lab-status.ts";
 import type { ProbeAnswer, ProbeOrder } from "./probe.ts";
 import { probeCommand } from "./programs.ts";
-import { type RunResult, runProgram } from "./shell.ts";
+import { inNamespace, type RunResult, runProgram } from "./shell.ts";
 
 /** The line that every pod answers with. */
 export interface PodAnswer {
@@ -57,62 +58,26 @@ export class LabSession {
     return path;
   }
 
-  apply(...files: readonly string[]): Promise<ChangeResult> {
-    return order(this.name, "apply", { files });
+  #order<Result>(command: string, body: Readonly<Record<string, unknown>> = {}): Promise<Result> {
+    return order<Result>(this.name, command, body);
   }
 
-  delete(...files: readonly string[]): Promise<ChangeResult> {
-    return order(this.name, "delete", { files });
-  }
-
-  scale(target: string, replicas: number): Promise<ChangeResult> {
-    return order(this.name, "scale", { target, replicas });
-  }
-
-  ready(target: string, ready: boolean): Promise<void> {
-    return order(this.name, "ready", { target, ready });
-  }
-
+  apply = (...files: readonly string[]): Promise<ChangeResult> => this.#order("apply", { files });
+  delete = (...files: readonly string[]): Promise<ChangeResult> => this.#order("delete", { files });
+  scale = (target: string, replicas: number): Promise<ChangeResult> => this.#order("scale", { target, replicas });
+  ready = (target: string, ready: boolean): Promise<void> => this.#order("ready", { target, ready });
   /** A pod or a node. */
-  kill(target: string): Promise<void> {
-    return order(this.name, "kill", { target });
-  }
-
-  start(node: string): Promise<void> {
-    return order(this.name, "start", { target: node });
-  }
-
-  killAgent(node: string): Promise<void> {
-    return order(this.name, "kill-agent", { target: node });
-  }
-
-  startAgent(node: string, dist = ""): Promise<void> {
-    return order(this.name, "start-agent", { target: node, dist });
-  }
-
-  join(node: string): Promise<void> {
-    return order(this.name, "join", { target: node });
-  }
-
-  link(node: string, state: "up" | "down"): Promise<void> {
-    return order(this.name, "link", { target: node, state });
-  }
-
-  host(name: string, address: string): Promise<void> {
-    return order(this.name, "host", { target: name, address });
-  }
-
-  status(): Promise<LabStatus> {
-    return order(this.name, "status", {});
-  }
+  kill = (target: string): Promise<void> => this.#order("kill", { target });
+  killAgent = (node: string): Promise<void> => this.#order("kill-agent", { target: node });
+  startAgent = (node: string, dist = ""): Promise<void> => this.#order("start-agent", { target: node, dist });
+  join = (node: string): Promise<void> => this.#order("join", { target: node });
+  host = (name: string, address: string): Promise<void> => this.#order("host", { target: name, address });
+  status = (): Promise<LabStatus> => this.#order("status");
+  objects = <T extends KubernetesObject>(kind: string): Promise<readonly T[]> => this.#order("objects", { kind });
 
   /** An object that the agents read, such as ("Service", "default/web"); undefined when there is none. */
   async object<T extends KubernetesObject>(kind: string, key: string): Promise<T | undefined> {
-    return (await order<T | null>(this.name, "object", { title: `${kind} ${key}` })) ?? undefined;
-  }
-
-  async objects<T extends KubernetesObject>(kind: string): Promise<readonly T[]> {
-    return order<T[]>(this.name, "objects", { kind });
+    return (await this.#order<T | null>("object", { title: `${kind} ${key}` })) ?? undefined;
   }
 
   /** @throws not_found */
@@ -122,43 +87,23 @@ export class LabSession {
     return service;
   }
 
-  /** Pods that run and are not about to end, of one namespace, whose labels include `labels`, by name. */
-  async podsWith(namespace: string, labels: Readonly<Record<string, string>>): Promise<readonly PodObject[]> {
-    const pods = await this.objects<PodObject>("Pod");
-    return pods
-      .filter(
-        (pod) =>
-          pod.metadata.namespace === namespace && !pod.metadata.deletionTimestamp && pod.status?.phase === "Running",
-      )
-      .filter((pod) => Object.entries(labels).every(([key, value]) => pod.metadata.labels?.[key] === value))
-      .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
-  }
-
   async notices(): Promise<readonly Notice[]> {
     return (await this.status()).notices;
   }
 
-  async agentServices(node: string): Promise<readonly ServiceView[]> {
-    return (await getJson(await this.#socket(node), "/api/v1/services", patience(5000))) as ServiceView[];
-  }
+  agentServices = (node: string): Promise<readonly ServiceView[]> => this.#ask(node, "services");
+  agentBackends = (node: string): Promise<readonly BackendView[]> => this.#ask(node, "backends");
 
-  async agentBackends(node: string): Promise<readonly BackendView[]> {
-    return (await getJson(await this.#socket(node), "/api/v1/backends", patience(5000))) as BackendView[];
-  }
-
-  async #socket(node: string): Promise<string> {
+  async #ask<View>(node: string, what: string): Promise<View> {
     const found = (await this.status()).nodes.find((one) => one.name === node);
     if (found === undefined) throw new Failure("not_found", node, `there is no node ${node}`);
-    return found.socket;
+    return (await getJson(found.socket, `/api/v1/${what}`, patience(5000))) as View;
   }
 
   /** Program and arguments that run `command` in a pod, on a node or on a client, for whoever wants the process itself. */
   async command(target: string, command: readonly string[]): Promise<[string, ...string[]]> {
     const place = await order<ExecTarget>(this.name, "target", { target });
-    const enter = place.ownResolver
-      ? ["ip", "netns", "exec", place.netns]
-      : ["nsenter", `--net=${namespacePath(place.netns)}`, "--"];
-    return inCgroup(place.cgroup, [...enter, ...command]);
+    return inCgroup(place.cgroup, inNamespace(place.netns, command, place.ownResolver));
   }
 
   async exec(

@@ -1,18 +1,16 @@
 // Clients and hosts on a lab's LAN: machines outside the cluster. A client runs commands; a host also answers as pods do.
-import { spawn } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
-import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { lanAddresses } from "./addressing.ts";
 import { inCgroup, makeCgroup } from "./cgroups.ts";
-import { type LabPaths, namespaceName, namespacePath } from "./lab-paths.ts";
+import { type LabPaths, namespaceName } from "./lab-paths.ts";
 import { addClient, addHost, type LabNetwork } from "./network.ts";
 import { podServerCommand } from "./programs.ts";
-import { NetworkScript } from "./shell.ts";
+import { cannot } from "./refusals.ts";
+import { changeNetwork, inNamespace, type NetworkScript, spawnLogged } from "./shell.ts";
 
-interface Member {
+export interface Member {
   readonly name: string;
   readonly addresses: readonly Address[];
   readonly netns: string;
@@ -45,43 +43,24 @@ export class LanMembers {
   /** A host that has `address` and answers there on port 80 as a pod does. @throws conflict when the name is taken */
   async addHost(name: string, address: Address): Promise<void> {
     if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name))
-      throw new Failure(
-        "usage",
-        name.slice(0, 64),
-        `could not add host '${name.slice(0, 64)}': a name is a-z, 0-9 and '-', at most 63 of them`,
-      );
+      throw cannot("usage", "add host", name.slice(0, 64), "a name is a-z, 0-9 and '-', at most 63 of them");
     if (this.#hosts.has(name) || /^client\d+$/.test(name))
-      throw new Failure("conflict", name, `could not add host ${name}: the name is taken`);
+      throw cannot("conflict", "add host", name, "the name is taken");
     const number = this.#hosts.size + 1;
     const lan = lanAddresses("host", number, this.#network.ipv6);
     this.#hosts.set(name, { number, addresses: [address, ...lan] });
-    const script = new NetworkScript();
-    addHost(script, this.#network, number, address);
-    await script.run(`host ${name}`);
+    await changeNetwork(`host ${name}`, (script) => addHost(script, this.#network, number, address));
     const cgroup = this.#cgroup(`h${number}`);
     makeCgroup(cgroup);
-    const command = [
-      "nsenter",
-      `--net=${namespacePath(this.#netns(number))}`,
-      "--",
-      ...podServerCommand(name, "-", [80], 0, 0),
-    ];
-    const [file, ...args] = inCgroup(cgroup, command);
-    const logFile = openSync(join(this.#paths.runDir, "pods", `host_${name}.log`), "a");
-    const child = spawn(file, args, { stdio: ["ignore", "pipe", logFile], cwd: "/" });
-    closeSync(logFile);
+    const command = inNamespace(this.#netns(number), podServerCommand(name, "-", [80], 0, 0));
+    const log = join(this.#paths.runDir, "pods", `host_${name}.log`);
+    const child = spawnLogged(inCgroup(cgroup, command), log, { stdout: "pipe" });
     await new Promise<void>((resolve, reject) => {
       child.stdout?.once("data", () => resolve());
       child.on("error", reject);
       child.on("exit", (code, signal) => {
         this.#log.warn({ host: name, code, signal }, "the server of a host ended");
-        reject(
-          new Failure(
-            "machine",
-            name,
-            `could not start the server of host ${name}: see ${this.#paths.runDir}/pods/host_${name}.log`,
-          ),
-        );
+        reject(cannot("machine", "start the server of host", name, `see ${log}`));
       });
     });
   }
@@ -110,10 +89,8 @@ export class LanMembers {
     if (number === undefined) return undefined;
     let made = this.#clients.get(number);
     if (made === undefined) {
-      const script = new NetworkScript();
-      addClient(script, this.#network, number);
       makeCgroup(this.#cgroup(name));
-      made = script.run(name);
+      made = changeNetwork(name, (script) => addClient(script, this.#network, number));
       this.#clients.set(number, made);
     }
     await made;

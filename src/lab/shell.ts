@@ -1,7 +1,10 @@
 // The lab's only way to the machine's programs: one call runs one program, or one script of ip batches over several
 // namespaces. Never a shell line made of somebody's words.
-import { spawn } from "node:child_process";
+import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
 import { Failure } from "../lib/errors.ts";
+import { namespacePath } from "./lab-paths.ts";
+import { cannot } from "./refusals.ts";
 
 export interface RunResult {
   readonly status: number;
@@ -13,6 +16,25 @@ export interface RunOptions {
   readonly input?: string;
   readonly timeoutMs?: number;
   readonly env?: NodeJS.ProcessEnv;
+}
+
+/** Program and arguments that run `command` in a network namespace, with `ownResolver` with the namespace's own resolv.conf too. */
+export function inNamespace(namespace: string, command: readonly string[], ownResolver = false): string[] {
+  return ownResolver
+    ? ["ip", "netns", "exec", namespace, ...command]
+    : ["nsenter", `--net=${namespacePath(namespace)}`, "--", ...command];
+}
+
+/** Starts a program that says what it says at the end of a log file; with `stdout: "pipe"` only its errors. */
+export function spawnLogged(
+  [file, ...args]: readonly [string, ...string[]],
+  log: string,
+  { stdout, ...options }: Pick<SpawnOptions, "env" | "detached"> & { stdout?: "pipe" } = {},
+): ChildProcess {
+  const end = openSync(log, "a", 0o600);
+  const child = spawn(file, args, { stdio: ["ignore", stdout ?? end, end], cwd: "/", ...options });
+  closeSync(end);
+  return child;
 }
 
 /** Runs a program and collects what it says. Never throws for its status; 128 + signal when a signal ended it. @throws machine when it cannot be started. */
@@ -52,13 +74,16 @@ export async function runChecked(file: string, args: readonly string[], options:
   const result = await runProgram(file, args, options);
   if (result.status !== 0) {
     const said = result.stderr.trim().split("\n").slice(-4).join("; ");
-    throw new Failure(
-      "machine",
-      file,
-      `could not run ${file} ${args.join(" ").slice(0, 120)}: ${said || `status ${result.status}`}`,
-    );
+    throw cannot("machine", "run", `${file} ${args.join(" ").slice(0, 120)}`, said || `status ${result.status}`);
   }
   return result.stdout;
+}
+
+/** Makes a script and runs it. @throws machine */
+export function changeNetwork(subject: string, build: (script: NetworkScript) => void): Promise<void> {
+  const script = new NetworkScript();
+  build(script);
+  return script.run(subject);
 }
 
 /** Steps of one network change: each is one program with its input; they run in order, in one shell, and stop at the first that fails. */
@@ -117,10 +142,6 @@ export class NetworkScript {
     const result = await runProgram("sh", ["-s"], { input: this.text });
     if (result.status === 0) return;
     const said = result.stderr.trim().split("\n").slice(0, 4).join("; ");
-    throw new Failure(
-      "machine",
-      subject,
-      `could not set up the network of ${subject}: ${said || `status ${result.status}`}`,
-    );
+    throw cannot("machine", "set up the network of", subject, said || `status ${result.status}`);
   }
 }

@@ -1,15 +1,16 @@
 // Starts a lab's control process, detached and in a cgroup of its own, and waits until it takes orders.
-import { spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { Failure } from "../lib/errors.ts";
+import type { Failure } from "../lib/errors.ts";
 import { patience } from "../lib/patience.ts";
 import { inCgroup, makeCgroup } from "./cgroups.ts";
 import { order } from "./control-client.ts";
 import type { LabConfig } from "./lab.ts";
 import { labPaths } from "./lab-paths.ts";
 import { millraceCommand } from "./programs.ts";
+import { cannot } from "./refusals.ts";
+import { spawnLogged } from "./shell.ts";
 import { labExists } from "./teardown.ts";
 
 const START_TIMEOUT_MS = patience(15_000);
@@ -28,10 +29,8 @@ export async function spawnControl(config: LabConfig): Promise<void> {
   }
   const cgroup = join(paths.cgroup, "control");
   makeCgroup(cgroup);
-  const logFile = openSync(paths.controlLog, "a", 0o600);
-  const [file, ...args] = inCgroup(cgroup, millraceCommand(["lab", "control", JSON.stringify(config)]));
-  const child = spawn(file, args, { stdio: ["ignore", logFile, logFile], cwd: "/", detached: true });
-  closeSync(logFile);
+  const command = inCgroup(cgroup, millraceCommand(["lab", "control", JSON.stringify(config)]));
+  const child = spawnLogged(command, paths.controlLog, { detached: true });
   let ended: string | undefined;
   child.on("error", (error) => {
     ended = error.message;
@@ -46,11 +45,8 @@ export async function spawnControl(config: LabConfig): Promise<void> {
       const lastWords = existsSync(paths.controlLog)
         ? readFileSync(paths.controlLog, "utf8").trim().split("\n").slice(-3).join("; ")
         : "its directory is gone: somebody took the lab down meanwhile";
-      throw new Failure(
-        "machine",
-        lab,
-        `could not start the control process of lab ${lab} (${ended ?? "it takes no orders"}): ${lastWords || "it said nothing"}`,
-      );
+      const said = `${ended ?? "it takes no orders"}: ${lastWords || "it said nothing"}`;
+      throw cannot("machine", "start the control process of lab", lab, said);
     }
     await delay(10);
   }
@@ -61,15 +57,9 @@ async function taken(lab: string): Promise<Failure> {
     () => true,
     () => false,
   );
-  return alive
-    ? new Failure(
-        "conflict",
-        lab,
-        `could not start lab ${lab}: a lab of this name is up; choose another with --name, or \`millrace lab down --name ${lab}\` first`,
-      )
-    : new Failure(
-        "conflict",
-        lab,
-        `could not start lab ${lab}: a lab of this name was left behind; \`millrace lab down --name ${lab}\` removes it`,
-      );
+  const down = `\`millrace lab down --name ${lab}\``;
+  const reason = alive
+    ? `a lab of this name is up; choose another with --name, or ${down} first`
+    : `a lab of this name was left behind; ${down} removes it`;
+  return cannot("conflict", "start lab", lab, reason);
 }

@@ -1,6 +1,6 @@
 // `millrace lab status` for people. Pure.
 import { printable, table } from "../lib/text.ts";
-import type { LabStatus } from "./lab.ts";
+import type { LabStatus } from "./lab-status.ts";
 
 export function labStatusText(status: LabStatus): string {
   const nodes = status.nodes.map((node) => [

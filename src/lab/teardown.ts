@@ -3,7 +3,7 @@ import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { removeCgroup } from "./cgroups.ts";
 import { isLabNamespace, type LabPaths, labPaths } from "./lab-paths.ts";
-import { NetworkScript } from "./shell.ts";
+import { changeNetwork } from "./shell.ts";
 
 function names(directory: string): string[] {
   try {
@@ -14,10 +14,8 @@ function names(directory: string): string[] {
 }
 
 function namespacesOf(paths: LabPaths): string[] {
-  const own = [...names("/run/netns"), ...names("/etc/netns")].filter((namespace) =>
-    isLabNamespace(paths.name, namespace),
-  );
-  return [...new Set(own)];
+  const all = new Set([...names("/run/netns"), ...names("/etc/netns")]);
+  return [...all].filter((namespace) => isLabNamespace(paths.name, namespace));
 }
 
 /** Directories that other labs may use too. */
@@ -45,13 +43,8 @@ export async function tearDown(name: string): Promise<boolean> {
   await removeCgroup(paths.cgroup);
   rmSync(paths.pinDir, { recursive: true, force: true });
   const namespaces = namespacesOf(paths);
-  const script = new NetworkScript();
-  script.ip(
-    "",
-    namespaces.map((namespace) => `netns del ${namespace}`),
-    { force: true },
-  );
-  await script.run(`lab ${name}`);
+  const lines = namespaces.map((namespace) => `netns del ${namespace}`);
+  await changeNetwork(`lab ${name}`, (script) => script.ip("", lines, { force: true }));
   for (const namespace of namespaces) rmSync(join("/etc/netns", namespace), { recursive: true, force: true });
   rmSync(paths.runDir, { recursive: true, force: true });
   for (const directory of [dirname(paths.runDir), dirname(dirname(paths.runDir)), "/etc/netns"])

@@ -2,8 +2,10 @@
 import { expect, test } from "vitest";
 import { createClaims } from "../../src/agent/claims.ts";
 import type { Network } from "../../src/agent/network.ts";
+import type { Claim } from "../../src/l2/announcer-machine.ts";
 import { createModel } from "../../src/model/model.ts";
 import type { AddressPool, L2Advertisement, ObjectEvent, Service } from "../../src/model/objects.ts";
+import { costOf } from "../cost.ts";
 import { endpoint, eventsOf, node, notReady, service, slice } from "../flows/builders.ts";
 
 const pool: AddressPool = {
@@ -33,7 +35,7 @@ const poolEvent = (object: AddressPool | undefined): ObjectEvent => ({
 });
 
 function bench() {
-  const network: Network = {
+  let network: Network = {
     devices: [
       {
         name: "eth0",
@@ -68,7 +70,13 @@ function bench() {
     expect(kept.toSorted()).toEqual(anew.toSorted());
     return kept.toSorted();
   };
-  return { feed, claims, roles };
+  /** Other devices, as the kernel would tell of them. */
+  const setDevices = (change: (before: Network["devices"]) => Network["devices"]): readonly Claim[] => {
+    network = { ...network, devices: change(network.devices) };
+    claims.noteNetwork();
+    return claims.current();
+  };
+  return { feed, claims, roles, setDevices };
 }
 
 const balanced = (name: string, address: string, given: Partial<Service> = {}): Service => {
@@ -126,4 +134,55 @@ test("what changes nothing gives the same answer, not an equal one", () => {
   const before = claims.current();
   feed(eventsOf({ services: [service({ name: "other", clusterIPs: ["10.96.0.11"] })], slices: [slice()] }));
   expect(claims.current()).toBe(before);
+});
+
+const START: ObjectEvent[] = [
+  poolEvent(pool),
+  { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement },
+];
+
+test("a claim follows its device: another MAC, another name, gone and back", () => {
+  const { feed, claims, setDevices } = bench();
+  feed([...START, ...eventsOf({ nodes: [node(1)], services: [balanced("a", "192.168.122.101")] })]);
+  const mac = Uint8Array.of(2, 0, 0, 0, 0, 2);
+  expect(setDevices(([one]) => [{ ...one!, mac }])[0]?.mac).toEqual(mac);
+  expect(setDevices(([one]) => [{ ...one!, name: "lan0" }])[0]?.device).toBe("lan0");
+  let kept: Network["devices"] = [];
+  expect(
+    setDevices((devices) => {
+      kept = devices;
+      return [];
+    }),
+  ).toEqual([]);
+  expect(setDevices(() => kept)).toHaveLength(1);
+  expect(claims.announcerOf("default/a")).toBe("node1");
+});
+
+test.each([1000, 5000])("a network event with %i nodes and 500 addresses costs next to nothing", (count) => {
+  const { feed, claims, setDevices } = bench();
+  const services = Array.from({ length: 500 }, (_, i) => balanced(`s${i}`, `10.0.${i >> 8}.${i & 255}`));
+  const others = Array.from({ length: count - 1 }, (_, i) => ({
+    ...node(2, { excludeFromLoadBalancers: true }),
+    ...{ name: `worker-${i}`, internalAddresses: [] },
+  }));
+  // Every address is this node's: the most that it can have to do.
+  feed([...START, poolEvent({ ...pool, ranges: ["10.0.0.0/16"] })]);
+  setDevices(([one]) => [{ ...one!, addresses: [{ address: "10.0.255.1", length: 16 }] }]);
+  feed(eventsOf({ nodes: [node(1), ...others], services }));
+  const before = claims.current();
+  expect(before).toHaveLength(500);
+  const timed = (what: string, run: () => readonly Claim[]): readonly Claim[] => {
+    let found: readonly Claim[] = [];
+    const ms = costOf(`${count} nodes, 500 addresses of this one: ${what}`, () => {
+      found = run();
+    });
+    expect(ms, what).toBeLessThan(50);
+    return found;
+  };
+  const pod = { ...{ name: "veth1", ifindex: 9, kind: "veth", addresses: [] }, mac: new Uint8Array(6) };
+  expect(timed("a pod's device", () => setDevices(([one]) => [one!, { ...one!, ...pod }]))).toBe(before);
+  expect(
+    timed("a new MAC", () => setDevices(([one]) => [{ ...one!, mac: Uint8Array.of(2, 0, 0, 0, 0, 2) }])),
+  ).toHaveLength(500);
+  expect(timed("no device", () => setDevices(() => []))).toEqual([]);
 });

@@ -84,7 +84,7 @@ describe("a first start", () => {
     made.take(START.slice(0, 1), "d1", false);
     await soon();
     expect([made.steps, made.reconciler.desired().health.healthy]).toEqual([[], false]);
-    made.take([...START.slice(1), ...POOL, ...eventsOf({ services: [balanced("a", "192.168.122.101")] })], "d2");
+    made.take([...START.slice(1), ...POOL, ...eventsOf({ services: [balanced("a", "192.168.122.102")] })], "d2");
     await soon();
     expect(made.steps).toEqual(["maps", "eth0 uplink", "sockets", "announcer"]);
     expect(made.reconciler.desired().health).toMatchObject({ healthy: true, reasons: [], nodeEligible: true });
@@ -293,7 +293,7 @@ describe("one effect that fails", () => {
       made.reconciler.turn();
       made.reconciler.lookAt("firewall");
       made.reconciler.lookAt("network");
-      made.take([...START, ...POOL, ...eventsOf({ services: [balanced("a", "192.168.122.101"), local] })]);
+      made.take([...START, ...POOL, ...eventsOf({ services: [balanced("a", "192.168.122.102"), local] })]);
       await soon();
       const { statuses, maps, desired } = made.reconciler;
       expect(statuses().filter(({ ok }) => !ok)).toMatchObject([{ error: "refused" }]);
@@ -302,7 +302,7 @@ describe("one effect that fails", () => {
       made.fail(what, undefined);
       await soon(700);
       expect(statuses().filter(({ ok }) => !ok)).toEqual([]);
-      expect(made.announced()).toEqual(["192.168.122.101 eth0"]);
+      expect(made.announced()).toEqual(["192.168.122.102 eth0"]);
     },
   );
 

@@ -34,7 +34,7 @@ describe("announcementFrames", () => {
 
 describe("solicitedNodeGroup", () => {
   it.each([
-    ["fd00:192:168:122::111", "ff02::1:ff00:0111"],
+    ["fd00:192:168:122::111", "ff02::1:ff00:111"],
     ["fd00::12:3456", "ff02::1:ff12:3456"],
   ])("of %s is %s", (address, group) => {
     expect(solicitedNodeGroup(address)).toBe(group);

@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { LabStatus } from "../../src/lab/lab.ts";
 import { type LabSession, parseAnswer } from "../../src/lab/lab-session.ts";
+import type { LabStatus } from "../../src/lab/lab-status.ts";
 import { CheckFailure, eventually } from "../../src/lab/seed-story.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
 import { type CliResult, downLab, labName, millrace, tracesOf, upLab } from "./lab-fixture.ts";

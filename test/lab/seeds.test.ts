@@ -2,7 +2,7 @@
 // conntrack with INVALID dropped, checksums completed behind the programs, older attachment, sockets of the host only, XDP.
 import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CheckedLab } from "../../src/lab/checked-lab.ts";
+import { checkedLab } from "../../src/lab/checked-lab.ts";
 import type { LabSession } from "../../src/lab/lab-session.ts";
 import { runSeeds, type SeedVerdict } from "../../src/lab/seed-checks.ts";
 import { SEEDS, type Seed } from "../../src/lab/seed-group.ts";
@@ -45,7 +45,7 @@ describeKernel("the examples", () => {
     beforeAll(async () => {
       session = upLab(LAB, flags);
       const options = {
-        cluster: new CheckedLab(session),
+        cluster: checkedLab(session),
         examples: EXAMPLES,
         dualStack: flags.includes("--ipv6"),
         progress: () => {},

@@ -1,9 +1,9 @@
-// Who may announce an address and why not, and who ought to.
+// Who may announce an address and why not, and on which devices.
 import { describe, expect, test } from "vitest";
-import { announcerOf, type EligibilityQuestion, eligibleNodes, matchesSelector } from "../../src/l2/eligibility.ts";
-import { rank } from "../../src/l2/ranking.ts";
-import type { AddressPool, L2Advertisement, LabelSelector, Node } from "../../src/model/objects.ts";
+import { createElection } from "../../src/decide/election.ts";
+import type { AddressPool, EndpointSlice, L2Advertisement, LabelSelector, Node } from "../../src/model/objects.ts";
 import { ending, endpoint, node, notReady, service, slice } from "../flows/builders.ts";
+import { electionModel } from "./election-model.ts";
 
 const ADDRESS = "192.168.122.111";
 
@@ -12,6 +12,15 @@ function selector(
   ...matchExpressions: LabelSelector["matchExpressions"]
 ): LabelSelector {
   return { matchLabels, matchExpressions };
+}
+
+interface Question {
+  readonly policy?: "Cluster" | "Local";
+  readonly fromPool?: boolean;
+  readonly nodes?: readonly Node[];
+  readonly advertisements?: readonly L2Advertisement[];
+  readonly pools?: readonly AddressPool[];
+  readonly endpoints?: readonly EndpointSlice[];
 }
 
 function pool(given: Partial<AddressPool> = {}): AddressPool {
@@ -42,42 +51,48 @@ function advertisement(given: Partial<L2Advertisement> = {}): L2Advertisement {
   };
 }
 
-function question(
-  given: Partial<EligibilityQuestion> & { policy?: "Cluster" | "Local"; fromPool?: boolean } = {},
-): EligibilityQuestion {
-  const { policy = "Cluster", fromPool = true, ...rest } = given;
-  return {
-    service: service({
-      type: "LoadBalancer",
-      externalTrafficPolicy: policy,
-      loadBalancerAddresses: [{ address: ADDRESS, ipMode: "VIP", fromPool }],
-    }),
-    address: ADDRESS,
-    nodes: [node(1), node(2), node(3)],
-    advertisements: [advertisement()],
-    pools: [pool()],
-    endpoints: [],
+const DEFAULTS = {
+  policy: "Cluster",
+  fromPool: true,
+  nodes: [node(1), node(2), node(3)],
+  advertisements: [advertisement()],
+  pools: [pool()],
+  endpoints: [],
+} as const;
+
+function ask(node_: Node, given: Question) {
+  const { policy, fromPool, advertisements, pools, endpoints } = { ...DEFAULTS, ...given };
+  const { ports: _, ...rest } = service();
+  const asked = service({
     ...rest,
-  };
+    type: "LoadBalancer",
+    externalTrafficPolicy: policy,
+    loadBalancerAddresses: [{ address: ADDRESS, ipMode: "VIP", fromPool }],
+  });
+  const model = electionModel({ nodes: [node_], services: [asked], slices: endpoints, pools, advertisements });
+  const election = createElection(model);
+  election.settle();
+  return { outcome: election.outcome(ADDRESS), why: election.whyNobody(ADDRESS) };
 }
 
-/** "yes", or the reason, by node. */
-function answers(asked: EligibilityQuestion): Record<string, string> {
-  return Object.fromEntries(eligibleNodes(asked).map(({ node: name, reason }) => [name, reason ?? "yes"]));
+/** "yes", or the reason, by node, each asked as if it were alone. */
+function answers(given: Question): Record<string, string> {
+  const nodes = given.nodes ?? DEFAULTS.nodes;
+  return Object.fromEntries(
+    nodes.map((one) => {
+      const { outcome, why } = ask(one, given);
+      return [one.name, outcome?.node === one.name ? "yes" : (why ?? "not-ours")];
+    }),
+  );
 }
 
 const all = (answer: string): Record<string, string> => ({ node1: answer, node2: answer, node3: answer });
 const west: Node = node(2, { labels: { zone: "west" } });
 
 describe("eligible nodes", () => {
-  test.each<{ name: string; given: Parameters<typeof question>[0]; expected: Record<string, string> }>([
+  test.each<{ name: string; given: Question; expected: Record<string, string> }>([
     { name: "all when nothing is selected", given: {}, expected: all("yes") },
     { name: "none for an address that is not from our pools", given: { fromPool: false }, expected: all("not-ours") },
-    {
-      name: "none for an address the Service does not have",
-      given: { address: "192.168.122.112" },
-      expected: all("not-ours"),
-    },
     {
       name: "none when no pool contains the address",
       given: { pools: [pool({ ranges: ["10.0.0.0/24"] })] },
@@ -162,58 +177,13 @@ describe("eligible nodes", () => {
       expected: all("no-local-endpoint"),
     },
   ])("are $name", ({ given, expected }) => {
-    expect(answers(question(given))).toEqual(expected);
+    expect(answers(given)).toEqual(expected);
   });
 
   test("announce on the devices that every advertisement that covers them names together", () => {
     const named = [advertisement({ interfaces: ["eth0", "eth1"] }), advertisement({ name: "b", interfaces: ["eth1"] })];
-    expect(eligibleNodes(question({ advertisements: named }))[0]?.interfaces).toEqual(["eth0", "eth1"]);
+    expect(ask(node(1), { advertisements: named }).outcome?.interfaces).toEqual(["eth0", "eth1"]);
     const open = [...named, advertisement({ name: "c" })];
-    expect(eligibleNodes(question({ advertisements: open }))[0]?.interfaces).toEqual([]);
-  });
-});
-
-describe("the announcer", () => {
-  test("is the best ranked node, whatever the order of the objects", () => {
-    const [first] = rank(["node1", "node2", "node3"], ADDRESS);
-    expect(announcerOf(question())?.node).toBe(first);
-    expect(announcerOf(question({ nodes: [node(3), node(1), node(2)] }))?.node).toBe(first);
-  });
-
-  test("is the next one when the best is not ready, and the best again when none is", () => {
-    const [first, second] = rank(["node1", "node2", "node3"], ADDRESS);
-    const nodes = [1, 2, 3].map((n) => node(n, { ready: `node${n}` !== first }));
-    expect(announcerOf(question({ nodes }))?.node).toBe(second);
-    expect(announcerOf(question({ nodes: nodes.map((one) => ({ ...one, ready: false })) }))?.node).toBe(first);
-  });
-
-  test("is nobody when nobody is eligible", () => {
-    expect(announcerOf(question({ advertisements: [] }))).toBeUndefined();
-  });
-});
-
-describe("selectors", () => {
-  const labels = { a: "1", b: "2" };
-  test.each<{ name: string; given: LabelSelector; expected: boolean }>([
-    { name: "an empty one", given: selector({}), expected: true },
-    { name: "equal labels", given: selector({ a: "1" }), expected: true },
-    { name: "an unequal label", given: selector({ a: "1", b: "3" }), expected: false },
-    { name: "In", given: selector({}, { key: "a", operator: "In", values: ["0", "1"] }), expected: true },
-    { name: "In without the label", given: selector({}, { key: "c", operator: "In", values: ["1"] }), expected: false },
-    { name: "NotIn", given: selector({}, { key: "a", operator: "NotIn", values: ["1"] }), expected: false },
-    {
-      name: "NotIn without the label",
-      given: selector({}, { key: "c", operator: "NotIn", values: ["1"] }),
-      expected: true,
-    },
-    { name: "Exists", given: selector({}, { key: "b", operator: "Exists", values: [] }), expected: true },
-    { name: "DoesNotExist", given: selector({}, { key: "b", operator: "DoesNotExist", values: [] }), expected: false },
-    {
-      name: "a label named like a method",
-      given: selector({}, { key: "toString", operator: "Exists", values: [] }),
-      expected: false,
-    },
-  ])("$name: $expected", ({ given, expected }) => {
-    expect(matchesSelector(given, labels)).toBe(expected);
+    expect(ask(node(1), { advertisements: open }).outcome?.interfaces).toEqual([]);
   });
 });

@@ -1,0 +1,191 @@
+// What this node's part in announcing addresses is: claims, the kernel's rows and the clock go in, rows of `announced` and
+// frames come out. Pure: no map, socket or timer. A protocol between nodes would bring frames in beside the rows.
+//
+//   renewed  every second, while the self-check passes
+//   stale    3 s later: still answered, but given up by the kernel when another MAC claims the address
+//   silent   60 s later, or given up: no answer
+import type { Address } from "../lib/address.ts";
+import type { Notice } from "../model/objects.ts";
+import { announcementFrames } from "./frames.ts";
+
+/** An address that this node ought to announce on a device. */
+export interface Claim {
+  readonly address: Address;
+  /** "namespace/name". */
+  readonly service: string;
+  readonly device: string;
+  readonly ifindex: number;
+  readonly mac: Uint8Array;
+}
+
+/** Key of a row of `announced`. */
+export type Place = Pick<Claim, "address" | "ifindex">;
+
+export interface KernelRow extends Place {
+  /** The kernel heard another MAC claim the address while nobody renewed it, and gave it up. */
+  readonly conflict: boolean;
+}
+
+export interface RowChanges {
+  readonly remove: readonly Place[];
+  /** To be written as renewed now. `wrote` is told of each how that went. */
+  readonly write: readonly Claim[];
+  /** Whose self-check passes again: their device may have forgotten its groups. */
+  readonly regained: readonly Claim[];
+}
+
+export interface Announcement {
+  readonly claim: Claim;
+  readonly frames: readonly Uint8Array[];
+}
+
+/** Times are milliseconds of a clock that never goes back. */
+export interface AnnouncerMachine {
+  /** What ought to be announced from now on. `rows`: all of the kernel's. */
+  set(claims: readonly Claim[], rows: readonly KernelRow[], nowMs: number): RowChanges;
+  /** A second has passed. `isSound`: the self-check of the claim passed. */
+  tick(rows: readonly KernelRow[], isSound: (claim: Claim) => boolean, nowMs: number): RowChanges;
+  /** The row of `claim` was written, or refused with this reason. */
+  wrote(claim: Claim, refusal: string, nowMs: number): void;
+  /** Frames that are due, of so many claims at a time that sending them takes no long task. Only of claims that are answered for. */
+  announcements(nowMs: number): Announcement[];
+  /** When the next frames are due; Infinity when none will be. */
+  nextMs(): number;
+  /** Those whose row is in force. */
+  claims(): readonly Claim[];
+  /** Those in force or yet to come. */
+  wanted(): readonly Claim[];
+  notices(): readonly Notice[];
+}
+
+const REPEAT_MS = [0, 200, 1_100, 2_200, 3_300, 4_400];
+const REFRESH_MS = 60_000;
+const RETRY_MS = [1_000, 5_000, 20_000, 60_000];
+const PART = 64;
+
+interface Spoken {
+  claim: Claim;
+  /** The self-check passed when it was asked last. */
+  isSound: boolean;
+  /** Since then the frames of this MAC go out. */
+  sinceMs: number;
+  dueMs: number;
+  /** Its row was written. */
+  inForce: boolean;
+  refusal: string;
+  refusals: number;
+  retryMs: number;
+  conflict: "none" | "given up" | "taken back";
+}
+
+export const placeText = ({ address, ifindex }: Place): string => `${address}%${ifindex}`;
+
+/** `capacity`: rows of `announced`. Beyond it, what is announced stays, and of the others the first by address come. */
+export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
+  const spoken = new Map<string, Spoken>();
+  let left: readonly Claim[] = [];
+
+  function restart(one: Spoken, nowMs: number): void {
+    one.sinceMs = nowMs;
+    one.dueMs = nowMs;
+  }
+
+  function begin(claim: Claim, nowMs: number): Spoken {
+    const times = { sinceMs: nowMs, dueMs: nowMs, retryMs: nowMs };
+    return { claim, ...times, isSound: true, inForce: false, refusal: "", refusals: 0, conflict: "none" };
+  }
+
+  const strangers = (rows: readonly KernelRow[]): KernelRow[] => rows.filter((row) => !spoken.has(placeText(row)));
+  const speaks = (one: Spoken): boolean => one.inForce && one.isSound;
+
+  return {
+    set(claims, rows, nowMs) {
+      const held = new Set([...spoken.keys(), ...rows.map(placeText)]);
+      const sorted = claims
+        .map((claim) => ({ claim, text: placeText(claim) }))
+        .sort((a, b) => Number(held.has(b.text)) - Number(held.has(a.text)) || (a.text < b.text ? -1 : 1));
+      const chosen = new Map(sorted.slice(0, capacity).map(({ claim, text }) => [text, claim]));
+      left = sorted.slice(capacity).map(({ claim }) => claim);
+      for (const text of spoken.keys()) if (!chosen.has(text)) spoken.delete(text);
+      const write: Claim[] = [];
+      for (const [text, claim] of chosen) {
+        const known = spoken.get(text);
+        if (known === undefined) {
+          spoken.set(text, begin(claim, nowMs));
+          write.push(claim);
+          continue;
+        }
+        const before = known.claim;
+        known.claim = claim;
+        if (before.device !== claim.device || Buffer.compare(before.mac, claim.mac) !== 0) restart(known, nowMs);
+      }
+      return { remove: strangers(rows), write, regained: [] };
+    },
+    tick(rows, isSound, nowMs) {
+      const conflicts = new Set(rows.filter(({ conflict }) => conflict).map(placeText));
+      const write: Claim[] = [];
+      const regained: Claim[] = [];
+      for (const [text, one] of spoken) {
+        const was = one.isSound;
+        one.isSound = isSound(one.claim);
+        if (conflicts.has(text)) one.conflict = one.isSound ? "taken back" : "given up";
+        if (!one.isSound) continue;
+        if (!was) regained.push(one.claim);
+        if (!was || conflicts.has(text)) restart(one, nowMs);
+        if (nowMs >= one.retryMs) write.push(one.claim);
+      }
+      return { remove: strangers(rows), write, regained };
+    },
+    wrote(claim, refusal, nowMs) {
+      const one = spoken.get(placeText(claim));
+      if (one === undefined) return;
+      one.inForce = refusal === "";
+      one.refusal = refusal;
+      one.refusals = refusal === "" ? 0 : one.refusals + 1;
+      if (refusal === "") return;
+      one.retryMs = nowMs + RETRY_MS[Math.min(one.refusals, RETRY_MS.length) - 1]!;
+      restart(one, nowMs);
+    },
+    announcements(nowMs) {
+      const found: Announcement[] = [];
+      for (const one of spoken.values()) {
+        if (!speaks(one) || nowMs < one.dueMs) continue;
+        if (found.length === PART) break;
+        const next = REPEAT_MS.find((ms) => one.sinceMs + ms > nowMs);
+        one.dueMs = next === undefined ? nowMs + REFRESH_MS : one.sinceMs + next;
+        found.push({ claim: one.claim, frames: announcementFrames(one.claim.address, one.claim.mac) });
+      }
+      return found;
+    },
+    nextMs() {
+      let next = Number.POSITIVE_INFINITY;
+      for (const one of spoken.values()) if (speaks(one)) next = Math.min(next, one.dueMs);
+      return next;
+    },
+    claims: () => [...spoken.values()].filter(({ inForce }) => inForce).map(({ claim }) => claim),
+    wanted: () => [...spoken.values()].map(({ claim }) => claim),
+    notices() {
+      const found: Notice[] = [];
+      for (const { claim, conflict, refusal } of spoken.values()) {
+        const object = `Service ${claim.service}`;
+        const about = { object, file: "", field: "status.loadBalancer" };
+        const { address, device } = claim;
+        if (refusal !== "") {
+          const message = `could not announce ${address} on ${device}: ${refusal}; it is tried again`;
+          found.push({ ...about, reason: "not-announced", message, severity: "error" });
+        }
+        if (conflict === "none") continue;
+        const then = conflict === "taken back" ? "announcing it again" : "left to it until this node is sound again";
+        const message = `${address} was claimed by another MAC on ${device} while this agent was away; ${then}`;
+        found.push({ ...about, reason: "address-in-use", message, severity: "warning" });
+      }
+      if (left.length === 0) return found;
+      const some = left.slice(0, 3).map(({ address, service }) => `${address} of ${service}`);
+      const message = `${capacity} of ${capacity + left.length} addresses are announced, as map "announced" is full: not ${some.join(", ")}${left.length > some.length ? ` and ${left.length - some.length} more` : ""}`;
+      return [
+        ...found,
+        { object: "Map announced", file: "", field: "", reason: "table-full", message, severity: "error" },
+      ];
+    },
+  };
+}

@@ -1,0 +1,257 @@
+// Who ought to announce an address: what is kept is always what holding every election anew would give, and a change costs
+// what it changes.
+import { describe, expect, test } from "vitest";
+import { createElection, type Election } from "../../src/decide/election.ts";
+import type { AddressPool, L2Advertisement, ObjectEvent, Service } from "../../src/model/objects.ts";
+import { costOf } from "../cost.ts";
+import { ending, endpoint, eventsOf, node, notReady, service, slice } from "../flows/builders.ts";
+import { type Random, seedOfRun, withSeed } from "../model/random.ts";
+import { electionModel, type FedModel } from "./election-model.ts";
+
+const POOL: AddressPool = {
+  namespace: "metallb-system",
+  name: "pool",
+  labels: {},
+  ranges: ["192.168.122.0/24", "fd00:192:168:122::/64", "10.0.0.0/8"],
+  autoAssign: true,
+  avoidBuggyIPs: false,
+  priority: 0,
+  namespaces: [],
+  namespaceSelectors: [],
+  serviceSelectors: [],
+};
+const ADVERTISEMENT: L2Advertisement = {
+  namespace: "metallb-system",
+  name: "all",
+  pools: [],
+  poolSelectors: [],
+  nodeSelectors: [],
+  interfaces: [],
+};
+const WEST = { matchLabels: { zone: "west" }, matchExpressions: [] };
+
+type Policy = Service["externalTrafficPolicy"];
+
+function balanced(name: string, address: string, externalTrafficPolicy: Policy = "Cluster"): Service {
+  const { ports: _, ...rest } = service({ name });
+  return {
+    ...service(rest),
+    type: "LoadBalancer",
+    externalTrafficPolicy,
+    loadBalancerAddresses: [{ address, ipMode: "VIP", fromPool: true }],
+  };
+}
+
+const poolEvent = (object: AddressPool | undefined, name = "pool"): ObjectEvent => ({
+  kind: "AddressPool",
+  key: `metallb-system/${name}`,
+  object,
+});
+const advertised = (object: L2Advertisement | undefined, name = "all"): ObjectEvent => ({
+  kind: "L2Advertisement",
+  key: `metallb-system/${name}`,
+  object,
+});
+const goneNode = (name: string): ObjectEvent => ({ kind: "Node", key: name, object: undefined });
+
+function bench(start: readonly ObjectEvent[] = [poolEvent(POOL), advertised(ADVERTISEMENT)]) {
+  const model = electionModel({});
+  model.update(start);
+  const election = createElection(model);
+  election.settle();
+  return { model, election, feed: feedInto(model, election) };
+}
+
+/** The addresses whose outcome is another. */
+function feedInto(model: FedModel, election: Election): (events: readonly ObjectEvent[]) => string[] {
+  return (events) => {
+    election.note(events);
+    model.update(events);
+    return [...election.settle()].sort();
+  };
+}
+
+const A = "192.168.122.101";
+const B = "192.168.122.102";
+
+describe("an address", () => {
+  test("is announced by one of the nodes, and the same whatever the order in which they came", () => {
+    const nodes = [node(1), node(2), node(3)];
+    const winners = [nodes, nodes.toReversed()].map((order) => {
+      const { election, feed } = bench();
+      feed(eventsOf({ services: [balanced("a", A)] }));
+      for (const one of order) feed(eventsOf({ nodes: [one] }));
+      return election.outcome(A)?.node;
+    });
+    expect(winners[0]).toMatch(/^node[123]$/);
+    expect(winners[1]).toBe(winners[0]);
+  });
+
+  test("goes to the next when its node is not ready, back when it is again, and stays when none is ready", () => {
+    const { election, feed } = bench();
+    feed(eventsOf({ nodes: [node(1), node(2), node(3)], services: [balanced("a", A)] }));
+    const first = election.outcome(A)!.node;
+    const number = Number(first.slice(-1)) as 1 | 2 | 3;
+    expect(feed(eventsOf({ nodes: [node(number, { ready: false })] }))).toEqual([A]);
+    expect(election.outcome(A)?.node).not.toBe(first);
+    feed(eventsOf({ nodes: [1, 2, 3].map((n) => node(n as 1 | 2 | 3, { ready: false })) }));
+    expect(election.outcome(A)?.node).toBe(first);
+    feed(eventsOf({ nodes: [1, 2, 3].map((n) => node(n as 1 | 2 | 3)) }));
+    expect(election.outcome(A)?.node).toBe(first);
+  });
+
+  test("is of nobody when nobody may announce it, and of whoever may first", () => {
+    const { election, feed } = bench();
+    feed(eventsOf({ services: [balanced("a", A)] }));
+    expect(election.outcome(A)?.node).toBe("");
+    expect(election.whyNobody(A)).toBe("not-advertised");
+    feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }));
+    expect(election.whyNobody(A)).toBe("excluded");
+    expect(feed(eventsOf({ nodes: [node(2)] }))).toEqual([A]);
+    expect(election.outcome(A)?.node).toBe("node2");
+    expect(election.whyNobody(A)).toBeUndefined();
+  });
+
+  test("is forgotten with its Service", () => {
+    const { election, feed } = bench();
+    feed(eventsOf({ nodes: [node(1)], services: [balanced("a", A)] }));
+    expect(feed([{ kind: "Service", key: "default/a", object: undefined }])).toEqual([A]);
+    expect(election.outcome(A)).toBeUndefined();
+  });
+});
+
+describe("an address that several Services share", () => {
+  const here = (name: string, ...nodes: string[]) =>
+    slice({ service: name, name: `${name}-1`, endpoints: nodes.map((on, i) => endpoint(`10.244.9.${i + 2}`, on)) });
+
+  test("has one place, where most of them are served, whatever their policies", () => {
+    const { election, feed } = bench();
+    feed(
+      eventsOf({
+        nodes: [node(1), node(2), node(3)],
+        services: [balanced("tcp", A, "Local"), balanced("udp", A, "Local"), balanced("sctp", A)],
+        slices: [here("tcp", "node1", "node2"), here("udp", "node2", "node3")],
+      }),
+    );
+    expect(election.outcome(A)?.node).toBe("node2");
+    feed(eventsOf({ slices: [here("udp", "node3"), here("tcp", "node3")] }));
+    expect(election.outcome(A)?.node).toBe("node3");
+    // Nobody serves those of policy Local: the third is served from anywhere.
+    feed(eventsOf({ slices: [here("udp"), here("tcp")] }));
+    expect(election.outcome(A)?.node).toMatch(/^node/);
+    feed([{ kind: "Service", key: "default/sctp", object: undefined }]);
+    expect(election.outcome(A)?.node).toBe("");
+    expect(election.whyNobody(A)).toBe("no-local-endpoint");
+  });
+
+  test("goes on in the name of the other when one loses it", () => {
+    const { election, feed } = bench();
+    feed(eventsOf({ nodes: [node(1)], services: [balanced("tcp", A), balanced("udp", A)] }));
+    expect(election.outcome(A)).toEqual({ node: "node1", service: "default/tcp", interfaces: [] });
+    expect(feed(eventsOf({ services: [balanced("tcp", B)] }))).toEqual([A, B]);
+    expect(election.outcome(A)).toEqual({ node: "node1", service: "default/udp", interfaces: [] });
+  });
+});
+
+describe("what changes nothing moves nothing", () => {
+  const { feed } = bench();
+  feed(
+    eventsOf({
+      nodes: [node(1), node(2)],
+      services: [balanced("a", A), balanced("b", B, "Local")],
+      slices: [slice({ service: "b", name: "b-1", endpoints: [endpoint("10.244.1.2", "node1")] })],
+    }),
+  );
+  test.each<{ name: string; events: readonly ObjectEvent[] }>([
+    { name: "the same pool", events: [poolEvent({ ...POOL })] },
+    { name: "the same advertisement", events: [advertised({ ...ADVERTISEMENT })] },
+    { name: "another label of a node", events: eventsOf({ nodes: [node(1, { labels: { any: "thing" } })] }) },
+    { name: "endpoints of policy Cluster", events: eventsOf({ slices: [slice({ service: "a", name: "a-1" })] }) },
+    {
+      name: "another endpoint on the same node",
+      events: eventsOf({
+        slices: [slice({ service: "b", name: "b-1", endpoints: [endpoint("10.244.1.3", "node1")] })],
+      }),
+    },
+    { name: "a Service without an address", events: eventsOf({ services: [service({ name: "c" })] }) },
+  ])("$name", ({ events }) => {
+    expect(feed(events)).toEqual([]);
+  });
+});
+
+const SEED = seedOfRun();
+test.each([0, 1, 2, 3, 4])("after any events every outcome is what a new election gives (history %i)", (n) =>
+  withSeed(SEED + n, history),
+);
+
+function history({ below, pick: pickFrom }: Random): void {
+  const pick = <T>(...from: readonly T[]): T => pickFrom(from);
+  const addresses = [A, B, "192.168.122.103", "fd00:192:168:122::1"];
+  const number = (): 1 | 2 | 3 => (1 + below(3)) as 1 | 2 | 3;
+  const anyNode = (): ObjectEvent => {
+    const n = number();
+    if (below(5) === 0) return goneNode(`node${n}`);
+    const flags = { ready: below(3) > 0, excludeFromLoadBalancers: below(6) === 0, networkUnavailable: below(8) === 0 };
+    return eventsOf({ nodes: [node(n, { ...flags, labels: pick({}, { zone: "west" }) })] })[0]!;
+  };
+  const anyService = (): ObjectEvent => {
+    const name = pick("a", "b", "c");
+    if (below(5) === 0) return { kind: "Service", key: `default/${name}`, object: undefined };
+    return eventsOf({ services: [balanced(name, pick(...addresses), pick<Policy>("Cluster", "Local"))] })[0]!;
+  };
+  const anySlice = (): ObjectEvent => {
+    const name = pick("a", "b", "c");
+    if (below(6) === 0) return { kind: "EndpointSlice", key: `default/${name}-1`, object: undefined };
+    const of = pick(endpoint, notReady, ending);
+    // At an address of its own, or at a node's without a name.
+    const endpoints = [of(`10.244.${number()}.2`, `node${number()}`), endpoint(`192.168.122.1${number()}`, "")];
+    return eventsOf({
+      slices: [slice({ service: name, name: `${name}-1`, endpoints: endpoints.slice(below(3)) })],
+    })[0]!;
+  };
+  const anyPool = (): ObjectEvent => poolEvent(pick(POOL, { ...POOL, ranges: [`${A}/32`, "fd00::/16"] }, undefined));
+  const anyAdvertisement = (): ObjectEvent => {
+    const name = pick("x", "y");
+    return advertised(
+      pick(
+        { ...ADVERTISEMENT, name, nodeSelectors: [WEST] },
+        { ...ADVERTISEMENT, name, interfaces: ["eth1"] },
+        { ...ADVERTISEMENT, name, pools: ["other"] },
+        undefined,
+      ),
+      name,
+    );
+  };
+
+  const { model, election, feed } = bench();
+  for (let step = 0; step < 200; step++) {
+    const kinds = [anyNode, anyNode, anyService, anyService, anySlice, anySlice, anyPool, anyAdvertisement];
+    const events = Array.from({ length: 1 + below(3) }, () => pick(...kinds)());
+    const before = new Map(addresses.map((address) => [address, election.outcome(address)]));
+    const moved = feed(events);
+    const anew = createElection(model);
+    anew.settle();
+    for (const address of addresses) {
+      const note = `step ${step}, ${address}: ${JSON.stringify(events)}`;
+      expect(election.outcome(address), note).toEqual(anew.outcome(address));
+      expect(election.whyNobody(address), note).toEqual(anew.whyNobody(address));
+      const isOther = JSON.stringify(before.get(address)) !== JSON.stringify(election.outcome(address));
+      if (isOther) expect(moved, note).toContain(address);
+    }
+  }
+}
+
+test.each([1000, 5000])("with %i nodes and 500 addresses a change costs what it changes", (count) => {
+  const many = Array.from({ length: count }, (_, i) => ({ ...node(1), name: `worker-${i}`, internalAddresses: [] }));
+  const services = Array.from({ length: 500 }, (_, i) => balanced(`s${i}`, `10.0.${i >> 8}.${i & 255}`));
+  const { election, feed } = bench();
+  const timed = (what: string, limitMs: number, run: () => void): void =>
+    expect(costOf(`${count} nodes, 500 addresses: ${what}`, run), what).toBeLessThan(limitMs);
+  timed("all at the start", 2_000, () => void feed(eventsOf({ nodes: many, services })));
+  const winner = election.outcome("10.0.0.7")!.node;
+  timed("a node that joins", 50, () => void feed(eventsOf({ nodes: [{ ...many[0]!, name: "late" }] })));
+  timed("a node that is not ready", 50, () => void feed(eventsOf({ nodes: [{ ...many[1]!, ready: false }] })));
+  timed("a node that leaves", 50, () => void feed([goneNode(winner)]));
+  expect(election.outcome("10.0.0.7")!.node).not.toBe(winner);
+  timed("a Service that comes", 50, () => void feed(eventsOf({ services: [balanced("new", "10.0.9.9")] })));
+});
