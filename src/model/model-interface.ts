@@ -33,6 +33,7 @@ export interface Usage {
   readonly backends: number;
   readonly services: number;
   readonly frontends: number;
+  readonly addresses: number;
 }
 
 export interface Model {
