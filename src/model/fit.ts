@@ -71,15 +71,15 @@ export function fitEndpoints(
   shortages: Shortage[],
 ): Placed {
   const withLocal = frontends.some((f) => (f.kind === "cluster-ip" ? spec.internal : spec.external) === "Local");
-  const known = old === undefined ? undefined : knownBackends(tables, old);
-  const wanted = layFor(spec.candidates, withLocal, known);
+  const find = finder(tables, old);
+  const wanted = layFor(spec.candidates, withLocal, find);
   const asked = wanted.indexes.length;
   const available = tables.backends.available;
   let table: "backends" | "slots" =
     asked > most && tables.capacity.slots < tables.capacity.backends ? "slots" : "backends";
   let fitted = wanted;
   if (asked > most || wanted.fresh > available) {
-    fitted = layFor(choose(wanted, spec.candidates, known, most, available), withLocal, known);
+    fitted = layFor(choose(wanted, spec.candidates, find, most, available), withLocal, find);
   }
   let placed = place(tables, old, fitted);
   if (placed === undefined) {
@@ -87,8 +87,8 @@ export function fitEndpoints(
     const part = old === undefined ? undefined : partOfPresent(tables, old, fitted, withLocal);
     if (part !== undefined) placed = part;
     else {
-      const fewer = choose(fitted, spec.candidates, known, tables.slots.longest, available);
-      placed = place(tables, old, layFor(fewer, withLocal, known))!;
+      const fewer = choose(fitted, spec.candidates, find, tables.slots.longest, available);
+      placed = place(tables, old, layFor(fewer, withLocal, find))!;
     }
     const shown = new Set(placed.indexes);
     placed = { ...placed, waiting: fitted.indexes.filter((index) => index !== -1 && !shown.has(index)) };
@@ -100,16 +100,21 @@ export function fitEndpoints(
   return placed;
 }
 
-function layFor(
-  candidates: readonly Candidate[],
-  withLocal: boolean,
-  known: ReadonlyMap<string, number> | undefined,
-): Fitted {
+/** The backend that an endpoint has, -1 when it has none. */
+type Find = (candidate: Candidate) => number;
+
+function finder(tables: Tables, old: Group | undefined): Find {
+  if (old === undefined) return () => -1;
+  const known = knownBackends(tables, old);
+  return ({ address, port }) => known.get(backendText(address, port)) ?? -1;
+}
+
+function layFor(candidates: readonly Candidate[], withLocal: boolean, find: Find): Fitted {
   const layout = layOut(candidates, withLocal);
   const indexes: number[] = [];
   let fresh = 0;
   for (const candidate of layout.slots) {
-    const index = known?.get(backendText(candidate.address, candidate.port)) ?? -1;
+    const index = find(candidate);
     if (index === -1) fresh++;
     indexes.push(index);
   }
@@ -118,29 +123,19 @@ function layFor(
 
 /** So many of the endpoints: those that have a backend, others in their order, then terminating ones that have one. */
 function choose(
-  { layout, indexes }: Fitted,
+  { layout: { slots }, indexes }: Fitted,
   candidates: readonly Candidate[],
-  known: ReadonlyMap<string, number> | undefined,
+  find: Find,
   most: number,
   fresh: number,
 ): Candidate[] {
   const chosen = new Set<Candidate>();
-  const add = (some: readonly Candidate[], count: number): void => {
-    for (const candidate of some.slice(0, Math.max(0, Math.min(count, most - chosen.size)))) chosen.add(candidate);
-  };
-  const all = Number.POSITIVE_INFINITY;
-  add(
-    layout.slots.filter((_, i) => indexes[i] !== -1),
-    all,
-  );
-  add(
-    layout.slots.filter((_, i) => indexes[i] === -1),
-    fresh,
-  );
-  add(
-    candidates.filter((one) => !chosen.has(one) && known?.has(backendText(one.address, one.port))),
-    all,
-  );
+  for (let i = 0; i < slots.length && chosen.size < most; i++) if (indexes[i] !== -1) chosen.add(slots[i]!);
+  const all = Math.min(most, chosen.size + fresh);
+  for (let i = 0; i < slots.length && chosen.size < all; i++) if (indexes[i] === -1) chosen.add(slots[i]!);
+  for (let i = 0; i < candidates.length && chosen.size < most; i++) {
+    if (!chosen.has(candidates[i]!) && find(candidates[i]!) !== -1) chosen.add(candidates[i]!);
+  }
   return candidates.filter((candidate) => chosen.has(candidate));
 }
 

@@ -248,7 +248,9 @@ export function createModel(config: ModelConfig): Model {
       todo.push(owner);
       dirty.delete(owner);
     }
-    return planner.plan(todo, dirty.size === 0, () => planAddresses(limit * ADDRESSES_PER_OWNER));
+    // What somebody gives up for others comes after what they need: the reserve has room for that.
+    const defer = limit === Number.POSITIVE_INFINITY ? undefined : (owner: OwnerKey) => dirty.add(owner);
+    return planner.plan(todo, dirty.size === 0, defer, () => planAddresses(limit * ADDRESSES_PER_OWNER));
   }
 
   /** Addresses come last: a port is refused where its frontend is still to come. What nobody claimed after an adoption is known only then. */

@@ -32,8 +32,16 @@ export interface Planner {
   adopt(state: KernelState): void;
   /** It asks for frontends and has none, for want of room. */
   isStarved(owner: OwnerKey): boolean;
-  /** `isLast`: no owner is left out, so that what is scarce can be divided. `part` is asked once a round. */
-  plan(owners: readonly OwnerKey[], isLast: boolean, part: () => RoundPart): Operation[];
+  /**
+   * `isLast`: no owner is left out, so that what is scarce can be divided; whose part of it is another is planned too, or, with
+   * `defer`, told. `part` is asked once a round.
+   */
+  plan(
+    owners: readonly OwnerKey[],
+    isLast: boolean,
+    defer: ((owner: OwnerKey) => void) | undefined,
+    part: () => RoundPart,
+  ): Operation[];
 }
 
 /** A bound, should owners ever give room to each other in turns. */
@@ -126,7 +134,7 @@ export function createPlanner(
       for (const owner of owners.values()) owner.groups = [];
       waiting.clear();
     },
-    plan(list, isLast, part) {
+    plan(list, isLast, defer, part) {
       const compiled = new Map<OwnerKey, Compiled | undefined>();
       const look = (owner: OwnerKey): void => {
         if (compiled.has(owner)) return;
@@ -135,7 +143,8 @@ export function createPlanner(
         shares.ask(owner, found === undefined ? undefined : demandOf(found.ports));
       };
       for (const owner of list) look(owner);
-      if (isLast) for (const owner of shares.settle((one) => !!owners.get(one)?.groups.length)) look(owner);
+      const others = isLast ? shares.settle((owner) => !!owners.get(owner)?.groups.length) : [];
+      for (const owner of others) if (!compiled.has(owner)) (defer ?? look)(owner);
       let todo = [...compiled.keys()];
       const operations: Operation[] = [];
       for (let rounds = 0, again = true; again && rounds < ROUNDS; rounds++) {
