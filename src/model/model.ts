@@ -226,7 +226,7 @@ export function createModel(config: ModelConfig): Model {
     for (const { address } of loadBalancerAddresses) book.touch(address);
   }
 
-  /** Of Services that have no frontend for want of room nothing is refused either. */
+  /** Nothing is refused at an address whose Services have no frontend, for want of room. */
   function refuses(address: Address): boolean {
     return claims.refuses(address) && ![...claims.claimants(address)].every(planner.isStarved);
   }
@@ -247,6 +247,13 @@ export function createModel(config: ModelConfig): Model {
       if (limit !== Number.POSITIVE_INFINITY) weight += weightOf(owner);
       todo.push(owner);
       dirty.delete(owner);
+    }
+    // Who takes over a frontend comes with whom it leaves, that it is there all the while.
+    for (const owner of todo) {
+      if (dirty.size === 0) break;
+      for (const key of planner.frontendsOf(owner)) {
+        for (const heir of claims.claimantsOf(key)) if (dirty.delete(heir)) todo.push(heir);
+      }
     }
     // What somebody gives up for others comes after what they need: the reserve has room for that.
     const defer = limit === Number.POSITIVE_INFINITY ? undefined : (owner: OwnerKey) => dirty.add(owner);

@@ -5,7 +5,7 @@ import { adoptTables } from "./adopt.ts";
 import type { Compiled, PortSpec } from "./compile.ts";
 import type { Shortage } from "./fit.ts";
 import type { Notice } from "./objects.ts";
-import type { Capacity, KernelState, Operation } from "./operations.ts";
+import type { Capacity, FrontendKey, KernelState, Operation } from "./operations.ts";
 import { applyPort, beginRound, dropBroken, endRound, type Round, removeGroup } from "./plan.ts";
 import { createShares, demandOf, divideAmongPorts } from "./shares.ts";
 import { createTables, type Group, type Tables } from "./tables.ts";
@@ -30,6 +30,8 @@ export interface Planner {
   tables(): Tables;
   owners(): ReadonlyMap<OwnerKey, OwnerState>;
   adopt(state: KernelState): void;
+  /** What leads to it now. */
+  frontendsOf(owner: OwnerKey): Iterable<FrontendKey>;
   /** It asks for frontends and has none, for want of room. */
   isStarved(owner: OwnerKey): boolean;
   /**
@@ -128,6 +130,9 @@ export function createPlanner(
   return {
     tables: () => tables,
     owners: () => owners,
+    *frontendsOf(owner) {
+      for (const { rows } of owners.get(owner)?.groups ?? []) for (const { key } of rows) yield key;
+    },
     isStarved: (owner) => starved.has(owner),
     adopt(state) {
       tables = adoptTables(state, capacity);

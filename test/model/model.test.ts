@@ -139,6 +139,21 @@ describe("rows and windows", () => {
     expect(reasons()).toEqual(["port-unmatched Service default/web"]);
   });
 
+  test("of equal endpoints in two slices the ready one counts, then the one on this node, whatever the order", () => {
+    const unknown = endpoint("10.244.1.2", "");
+    for (const [first, second] of [
+      [unknown, here],
+      [here, unknown],
+      [ending("10.244.1.2"), unknown],
+    ] as const) {
+      const { feed, dump } = bench();
+      const slices = [slice({ name: "web-1", endpoints: [first] }), slice({ name: "web-2", endpoints: [second] })];
+      feed({ services: [service(local)], slices });
+      const window = first === here || second === here ? "0[0]" : "drop";
+      expect(dump()).toContain(`frontend 0.0.0.0 TCP 30080 node-port service 1 row 1.1 ext ${window}`);
+    }
+  });
+
   test("endpoints are deduplicated over slices: ready over serving over neither", () => {
     const { feed, dump } = bench();
     feed({

@@ -1,6 +1,7 @@
 // Properties of random histories of a small cluster: every prefix of a plan is safe, a restart changes nothing, and the
 // maps are the same whatever way led to them.
 import { expect, test } from "vitest";
+import { frontendText } from "../../src/model/compile.ts";
 import { createModel, type Model } from "../../src/model/model.ts";
 import type { Endpoint, HostPort, ObjectEvent } from "../../src/model/objects.ts";
 import type { Capacity, Operation, Window } from "../../src/model/operations.ts";
@@ -312,6 +313,33 @@ function checkNothingGone(maps: FakeMaps, model: Model, world: World): void {
     }
   }
 }
+
+test("in parts every frontend that stays is there all the while, and the end is the same", () => {
+  let moved = 0;
+  histories((random) => {
+    const world: World = new Map();
+    const maps = createFakeMaps(CAPACITY);
+    const model = newModel();
+    model.update(record(world, eventsOf({ nodes: [node(1), node(2)] })));
+    for (let i = 0; i < STEPS / 2; i++) {
+      for (let changes = 8; changes > 0; changes--) model.update(record(world, randomEvents(random)));
+      const before = serving(maps);
+      const done = fromScratch(world) as { serving: Record<string, string> };
+      while (model.isDirty()) {
+        for (const operation of model.plan(1)) {
+          maps.apply([operation]);
+          const now = serving(maps);
+          for (const key of before.keys()) {
+            if (!now.has(key) && key in done.serving) throw new Error(`after ${operation.op} there is no ${key}`);
+          }
+          moved += operation.op === "put-frontend" && before.has(`${frontendText(operation.key)} cluster`) ? 1 : 0;
+        }
+      }
+      expect(contentOf(maps)).toEqual(done);
+    }
+  });
+  expect(moved).toBeGreaterThan(0);
+});
 
 test("with tables that are full every prefix is safe, nothing leaks, and nothing that is gone is served", () => {
   let full = 0;

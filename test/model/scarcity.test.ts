@@ -236,6 +236,26 @@ describe("shares", () => {
     expect(all.model.usage().backends).toBeGreaterThan(100_000);
   });
 
+  test("in parts what a small namespace needs comes before what a large one gives up for it", () => {
+    const all = bench({ capacity: { backends: 128, slots: 256 } });
+    all.feed({ services: [service()], slices: [web(upTo(300))] });
+    all.model.update(
+      eventsOf({
+        services: [service({ name: "prod/web", clusterIPs: ["10.96.0.11"] })],
+        slices: [victim(upTo(4, 900))],
+      }),
+    );
+    const first = all.model.plan(800);
+    all.maps.apply(first);
+    expect(first.map(({ op }) => op)).not.toContain("retire-backend");
+    expect(served(all, "prod/web")).toHaveLength(4);
+    expect(served(all, "default/web")).toHaveLength(120);
+    expect(all.model.isDirty()).toBe(true);
+    all.maps.apply(all.model.plan(800));
+    expect(served(all, "default/web")).toHaveLength(116);
+    expect(all.model.isDirty()).toBe(false);
+  });
+
   test("who came first decides nothing", () => {
     const all = bench({ capacity: SIZES });
     all.feedEvents(greedy("greedy"));
