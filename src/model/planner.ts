@@ -49,6 +49,9 @@ export interface Planner {
 /** A bound, should owners ever give room to each other in turns. */
 const ROUNDS = 8;
 
+/** So many shortages of an owner are told: one with a thousand ports has the same trouble with all of them. */
+const NOTICES = 10;
+
 /** `compile`: undefined when there is no such owner any more. `onStarved`: isStarved() of it changed. */
 export function createPlanner(
   capacity: Capacity,
@@ -104,7 +107,9 @@ export function createPlanner(
       const [served, asked] = [limit.frontends.length, spec.frontends.length];
       const table = limit.table === "frontends" && capacity.rows < capacity.frontends ? "rows" : limit.table;
       if (served < asked) shortages.push({ table, served, asked, share: true });
-      for (const shortage of shortages) notices.push(shortageNotice(owner, spec, shortage));
+      for (const shortage of shortages) {
+        if (notices.length < NOTICES) notices.push(shortageNotice(owner, spec, shortage));
+      }
       if (group === undefined) continue;
       if (oldKey !== undefined) byKey.delete(oldKey);
       groups.push(group);
@@ -116,8 +121,9 @@ export function createPlanner(
       return;
     }
     const all = notices.length === 0 ? compiled.notices : [...compiled.notices, ...notices];
-    // Copies have no spare room.
-    owners.set(owner, { groups: groups.slice(), notices: all, localEndpoints: compiled.localEndpoints });
+    // Copies have no spare room. Where nothing is served nobody is to be sent.
+    const localEndpoints = groups.length === 0 ? 0 : compiled.localEndpoints;
+    owners.set(owner, { groups: groups.slice(), notices: all, localEndpoints });
   }
 
   function setStarved(owner: OwnerKey, now: boolean): void {
