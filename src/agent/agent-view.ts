@@ -93,6 +93,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       backends: usage.backends,
       service_stats: usage.services,
       ...parts.flowEntries(),
+      addresses: usage.addresses,
     };
     return Object.entries(used).map(([name, count]) => {
       const map = dataplane.map(name);

@@ -7,6 +7,7 @@ import { Multimap } from "../lib/multimap.ts";
 import { type BpfMap, type BpfProgram, membarrierGlobalAsync } from "../libbpf/mod.ts";
 import type { AddressRoles, Capacity, FrontendKey, KernelState, Operation, Row, Slot } from "../model/operations.ts";
 import { createBackendRows } from "./backend-rows.ts";
+import { capacityOf } from "./capacity.ts";
 import {
   ADDRESS_ROLE_VALUES,
   FRONTEND,
@@ -403,14 +404,7 @@ export function createDataplane(
   }
 
   return {
-    capacity: {
-      frontends: frontends.maxEntries,
-      rows: rows.length,
-      slots: slots.length,
-      backends: backends.length,
-      services: serviceStats.maxEntries,
-      serviceRanges: ranges.length,
-    },
+    capacity: capacityOf(map),
     map,
     program,
     readState,

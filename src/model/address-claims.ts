@@ -1,7 +1,7 @@
 // Who wants which address or node-level port, and who wins: ClusterIP over LoadBalancer, node port over host port, within
 // one kind the older. It knows claims only, never objects or maps, and tells whom a change of claims concerns.
 import { type Address, familyOf } from "../lib/address.ts";
-import type { RowProtocol } from "./operations.ts";
+import type { FrontendKey, RowProtocol } from "./operations.ts";
 
 /** Who claims: a Service's "namespace/name", or "host-port " and the key of a host-port record. */
 export type OwnerKey = string;
@@ -40,6 +40,8 @@ export interface AddressClaims {
   isClaimed(address: Address): boolean;
   refuses(address: Address): boolean;
   claimants(address: Address): Iterable<OwnerKey>;
+  /** Those who may have a frontend there. */
+  claimantsOf(key: FrontendKey): Iterable<OwnerKey>;
 }
 
 interface HeldAddress extends AddressClaim {
@@ -119,6 +121,8 @@ export function createAddressClaims(on: {
     isClaimed: (address) => addresses.has(address),
     refuses: (address) => addresses.get(address)?.some((held) => held.refuse) ?? false,
     claimants: (address) => (addresses.get(address) ?? []).map((held) => held.owner),
+    claimantsOf: ({ address, protocol, port }) =>
+      [...(addresses.get(address) ?? []), ...(ports.get(`${protocol} ${port}`) ?? [])].map((held) => held.owner),
   };
 }
 

@@ -87,6 +87,10 @@ export interface Range {
 /** Contiguous ranges out of one array: best fit, neighbours coalesce when they are released. */
 export interface RangeAllocator {
   readonly used: number;
+  /** Length of the longest free range. */
+  readonly longest: number;
+  /** A range that is taken, with the free ones beside it. */
+  around(range: Range): Range;
   /** The first position of a free range of `count` >= 1, or undefined when no free range is long enough. */
   take(count: number): number | undefined;
   release(range: Range): void;
@@ -144,6 +148,14 @@ export function createRangeAllocator(capacity: number): RangeAllocator {
   return {
     get used() {
       return used;
+    },
+    get longest() {
+      return sizes.at(-1) ?? 0;
+    },
+    around(range) {
+      const first = startBefore.get(range.first) ?? range.first;
+      const end = range.first + range.count;
+      return { first, count: end + (sizeAt.get(end) ?? 0) - first };
     },
     take(count) {
       const size = sizes[lowerBound(count)];

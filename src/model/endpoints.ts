@@ -67,7 +67,7 @@ export function selectEndpoints(
   return { candidates: found.sorted(), refused, unmatched: withEndpoints && !matched };
 }
 
-/** The best candidate of each address and port: a ready one before others, the earlier before the later. */
+/** The best candidate of each address and port: a ready one before others, then one on this node, then the earlier. */
 function createBest(): { add(candidate: Candidate): void; sorted(): readonly Candidate[] } {
   // Nearly always all have one port: then the address alone is the key, and no text is made.
   const byPort = new Map<number, Map<Address, Candidate>>();
@@ -75,7 +75,7 @@ function createBest(): { add(candidate: Candidate): void; sorted(): readonly Can
   let lastPort = -1;
   return {
     add(candidate) {
-      const { address, port, ready } = candidate;
+      const { address, port } = candidate;
       if (port !== lastPort || last === undefined) {
         last = byPort.get(port);
         if (last === undefined) {
@@ -85,7 +85,7 @@ function createBest(): { add(candidate: Candidate): void; sorted(): readonly Can
         lastPort = port;
       }
       const other = last.get(address);
-      if (other === undefined || (ready && !other.ready)) last.set(address, candidate);
+      if (other === undefined || rankOf(candidate) > rankOf(other)) last.set(address, candidate);
     },
     sorted() {
       const all: Candidate[] = [];
@@ -94,6 +94,8 @@ function createBest(): { add(candidate: Candidate): void; sorted(): readonly Can
     },
   };
 }
+
+const rankOf = ({ ready, local }: Candidate): number => (ready ? 2 : 0) + (local ? 1 : 0);
 
 /** Why no backend may have this address, or undefined when one may. */
 export function endpointRefusal(

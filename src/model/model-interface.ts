@@ -33,6 +33,7 @@ export interface Usage {
   readonly backends: number;
   readonly services: number;
   readonly frontends: number;
+  readonly addresses: number;
 }
 
 export interface Model {
@@ -48,9 +49,10 @@ export interface Model {
   /** Something changed since the last plan(). */
   isDirty(): boolean;
   /**
-   * Operations for all that is dirty (with `limit`: for so many Services and endpoints of it at a time, so that none may come; isDirty()
-   * tells whether more is left; meant for the first plan, as a frontend that moves between two calls is absent between them), safe after every prefix. The allocation advances as if they succeeded; when one
-   * fails, adopt() what the kernel holds then and plan again. What follows a `grace` frees what was retired before it.
+   * Operations for all that is dirty, or, with `limit`, for about so many Services and endpoints of it, so that none may come:
+   * isDirty() tells whether more is left. Safe after every prefix, and a frontend that moves is there all the while. The allocation
+   * advances as if they succeeded; when one fails, adopt() what the kernel holds then and plan again, in parts as well. What follows
+   * a `grace` frees what was retired before it. When a table is full what others need comes first, and in a later part what is given up for it.
    */
   plan(limit?: number): readonly Operation[];
   /** Losers of conflicts, refused addresses and endpoints, full tables: as of the last plan(). */

@@ -4,8 +4,8 @@ import type { Address } from "../lib/address.ts";
 import { Multimap } from "../lib/multimap.ts";
 import { createAddressBook, rangeNotices } from "./address-book.ts";
 import { createAddressClaims, type OwnerKey } from "./address-claims.ts";
+import { createAddressRoom } from "./address-room.ts";
 import { createAddressUsers } from "./address-users.ts";
-import { adoptTables } from "./adopt.ts";
 import {
   type Compiled,
   claimsOfHostPorts,
@@ -13,7 +13,6 @@ import {
   compileHostPorts,
   compileService,
   hostPortOwner,
-  type PortSpec,
   type Surroundings,
 } from "./compile.ts";
 import type { Model, ModelConfig } from "./model-interface.ts";
@@ -29,9 +28,8 @@ import type {
   Service,
 } from "./objects.ts";
 import type { Operation } from "./operations.ts";
-import { applyPort, beginRound, dropBroken, endRound, type FullTable, type Round, removeGroup } from "./plan.ts";
+import { createPlanner, type RoundPart } from "./planner.ts";
 import { viewOf } from "./service-port-view.ts";
-import { createTables, type Group } from "./tables.ts";
 
 export type { HealthCheck, Model, ModelConfig, Usage } from "./model-interface.ts";
 
@@ -40,12 +38,6 @@ const SLICE = "slice ";
 
 /** An address's roles are that much less work than an owner. */
 const ADDRESSES_PER_OWNER = 4;
-
-interface OwnerState {
-  groups: readonly Group[];
-  notices: readonly Notice[];
-  localEndpoints: number;
-}
 
 /** An empty model: its tables are those of empty maps until it adopts others. */
 export function createModel(config: ModelConfig): Model {
@@ -66,11 +58,9 @@ export function createModel(config: ModelConfig): Model {
   const dirty = new Set<OwnerKey>();
   /** Of these also the claims may be others. */
   const unclaimed = new Set<OwnerKey>();
-  /** Owners that did not fit into a table; tried again when something was freed. */
-  const starved = new Set<OwnerKey>();
-  const owners = new Map<OwnerKey, OwnerState>();
   const withHealthCheck = new Set<ObjectKey>();
-  let tables = createTables(config.capacity);
+  const planner = createPlanner(config.capacity, { compile, onStarved: touchAddresses });
+  const room = createAddressRoom(config.capacity.addresses);
   /** The plan that follows an adoption, or the first one, is complete. */
   let settled = false;
 
@@ -230,67 +220,15 @@ export function createModel(config: ModelConfig): Model {
     return ports === undefined ? undefined : compileHostPorts(owner, ports, claims, around);
   }
 
-  /** The group that goes on as `spec`: the same port's, else one that nobody else continues and that has one of its frontends. */
-  function groupFor(
-    spec: PortSpec,
-    owner: OwnerKey,
-    byKey: Map<string, Group>,
-    specKeys: Set<string>,
-  ): Group | undefined {
-    const same = byKey.get(spec.key);
-    if (same !== undefined) return same;
-    for (const { text } of spec.frontends) {
-      const installed = tables.frontends.get(text);
-      if (installed === undefined || installed.leaving) continue;
-      const { group } = installed;
-      if (group.owner === undefined) return group;
-      if (group.owner === owner && byKey.get(group.key) === group && !specKeys.has(group.key)) return group;
-    }
-    return undefined;
+  function touchAddresses(owner: OwnerKey): void {
+    const { clusterIPs = [], loadBalancerAddresses = [] } = services.get(owner) ?? {};
+    for (const address of clusterIPs) book.touch(address);
+    for (const { address } of loadBalancerAddresses) book.touch(address);
   }
 
-  function planOwner(owner: OwnerKey, round: Round): void {
-    const compiled = compile(owner);
-    const specs = compiled?.ports ?? [];
-    const byKey = new Map<string, Group>();
-    for (const group of owners.get(owner)?.groups ?? []) byKey.set(group.key, group);
-    const specKeys = new Set(specs.map((spec) => spec.key));
-    const groups: Group[] = [];
-    const full: Notice[] = [];
-    starved.delete(owner);
-    for (const spec of specs) {
-      const old = groupFor(spec, owner, byKey, specKeys);
-      const oldKey = old?.key;
-      const result = applyPort(tables, round, owner, spec, old);
-      if (oldKey !== undefined) byKey.delete(oldKey);
-      if (typeof result !== "string") groups.push(result);
-      else {
-        starved.add(owner);
-        full.push(fullNotice(owner, spec, result));
-        if (old === undefined) continue;
-        old.owner = owner;
-        old.key = spec.key;
-        groups.push(old);
-      }
-    }
-    for (const group of byKey.values()) removeGroup(tables, round, group);
-    if (compiled === undefined) {
-      owners.delete(owner);
-      return;
-    }
-    const notices = full.length === 0 ? compiled.notices : [...compiled.notices, ...full];
-    // Copies have no spare room.
-    owners.set(owner, { groups: groups.slice(), notices, localEndpoints: compiled.localEndpoints });
-  }
-
-  /** A group that could not change for want of room, and whose last frontend another owner took. */
-  function dropUnreachable(round: Round): void {
-    for (const owner of starved) {
-      const state = owners.get(owner);
-      if (state?.groups.every((group) => group.rows.length > 0) !== false) continue;
-      for (const group of state.groups) if (group.rows.length === 0) removeGroup(tables, round, group);
-      state.groups = state.groups.filter((group) => group.rows.length > 0);
-    }
+  /** Nothing is refused at an address whose Services have no frontend, for want of room. */
+  function refuses(address: Address): boolean {
+    return claims.refuses(address) && ![...claims.claimants(address)].every(planner.isStarved);
   }
 
   /** About how much work an owner is: itself, and the endpoints that it has. */
@@ -302,7 +240,7 @@ export function createModel(config: ModelConfig): Model {
 
   function plan(limit = Number.POSITIVE_INFINITY): readonly Operation[] {
     if (!claimSome(limit)) return [];
-    let todo: OwnerKey[] = [];
+    const todo: OwnerKey[] = [];
     let weight = 0;
     for (const owner of dirty) {
       if (weight >= limit) break;
@@ -310,49 +248,38 @@ export function createModel(config: ModelConfig): Model {
       todo.push(owner);
       dirty.delete(owner);
     }
-    // Addresses come last: a port is refused where its frontend is still to come. What nobody claimed after an adoption
-    // is known only now.
-    const { puts, drops } =
-      dirty.size === 0
-        ? book.plan(limit * ADDRESSES_PER_OWNER, tables.addresses, claims.refuses)
-        : { puts: [], drops: [] };
-    const complete = dirty.size === 0 && book.dirtyCount() === 0;
+    // Who takes over a frontend comes with whom it leaves, that it is there all the while.
+    for (const owner of todo) {
+      if (dirty.size === 0) break;
+      for (const key of planner.frontendsOf(owner)) {
+        for (const heir of claims.claimantsOf(key)) if (dirty.delete(heir)) todo.push(heir);
+      }
+    }
+    // What somebody gives up for others comes after what they need: the reserve has room for that.
+    const defer = limit === Number.POSITIVE_INFINITY ? undefined : (owner: OwnerKey) => dirty.add(owner);
+    return planner.plan(todo, dirty.size === 0, defer, () => planAddresses(limit * ADDRESSES_PER_OWNER));
+  }
+
+  /** Addresses come last: a port is refused where its frontend is still to come. What nobody claimed after an adoption is known only then. */
+  function planAddresses(limit: number): RoundPart {
+    if (dirty.size > 0) return { puts: [], drops: [], finish: false, again: false };
+    const { puts, drops, again } = room.plan(book, limit, planner.tables().addresses, refuses);
+    const complete = book.dirtyCount() === 0;
     const finish = complete && !settled;
     if (finish || (complete && book.rangesChanged())) puts.push(book.takeRanges());
     if (complete) settled = true;
-    const operations: Operation[] = [];
-    for (let first = true; first || todo.length > 0; first = false) {
-      const round = beginRound();
-      for (const owner of todo) planOwner(owner, round);
-      dropUnreachable(round);
-      if (first && finish) {
-        for (const group of [...tables.groups.values()]) {
-          if (group.owner === undefined) removeGroup(tables, round, group);
-        }
-        dropBroken(tables, round);
-      }
-      const ended = endRound(tables, round, first ? puts : [], first ? drops : []);
-      for (const operation of ended.operations) operations.push(operation);
-      // What was freed may be what somebody waits for. Every further round has freed something, so this ends.
-      todo = ended.freed ? [...starved] : [];
-    }
-    return operations;
+    return { puts, drops, finish, again };
   }
 
   return {
     adopt(state) {
-      tables = adoptTables(state, config.capacity);
+      planner.adopt(state);
       settled = false;
-      for (const owner of owners.values()) owner.groups = [];
-      starved.clear();
       for (const key of services.keys()) touch(key);
       for (const key of hostPorts.keys()) touch(key);
-      for (const key of owners.keys()) touch(key);
-      book.reset(tables.addresses.keys());
-      for (const service of services.values()) {
-        for (const address of service.clusterIPs) book.touch(address);
-        for (const ingress of service.loadBalancerAddresses) book.touch(ingress.address);
-      }
+      for (const key of planner.owners().keys()) touch(key);
+      book.reset(planner.tables().addresses.keys());
+      for (const key of services.keys()) touchAddresses(key);
     },
     update(events) {
       for (const event of events) updateOne(event);
@@ -364,19 +291,22 @@ export function createModel(config: ModelConfig): Model {
     plan,
     notices() {
       const notices: Notice[] = [];
-      for (const owner of owners.values()) for (const notice of owner.notices) notices.push(notice);
-      notices.push(...rangeNotices(book.ranges(), config.capacity.serviceRanges));
+      for (const owner of planner.owners().values()) for (const notice of owner.notices) notices.push(notice);
+      notices.push(...rangeNotices(book.ranges(), config.capacity.serviceRanges), ...room.notices());
       return notices;
     },
     *servicePorts() {
+      const tables = planner.tables();
       for (const group of tables.groups.values()) {
         if (group.owner !== undefined) yield viewOf(group, tables, slicesOf, around);
       }
     },
     *servicePortsOf(service) {
-      for (const group of owners.get(service)?.groups ?? []) yield viewOf(group, tables, slicesOf, around);
+      const { groups = [] } = planner.owners().get(service) ?? {};
+      for (const group of groups) yield viewOf(group, planner.tables(), slicesOf, around);
     },
     serviceById(serviceId) {
+      const tables = planner.tables();
       const group = tables.groups.get(serviceId);
       return group?.owner === undefined ? undefined : viewOf(group, tables, slicesOf, around);
     },
@@ -390,15 +320,19 @@ export function createModel(config: ModelConfig): Model {
       [...withHealthCheck].map((service) => ({
         service,
         port: services.get(service)!.healthCheckNodePort,
-        localEndpoints: owners.get(service)?.localEndpoints ?? 0,
+        localEndpoints: planner.owners().get(service)?.localEndpoints ?? 0,
       })),
-    usage: () => ({
-      rows: tables.rows.used,
-      slots: tables.slots.used,
-      backends: tables.backends.used,
-      services: tables.services.used,
-      frontends: tables.frontends.size,
-    }),
+    usage() {
+      const { rows, slots, backends, services, frontends, addresses } = planner.tables();
+      return {
+        rows: rows.used,
+        slots: slots.used,
+        backends: backends.used,
+        services: services.used,
+        frontends: frontends.size,
+        addresses: addresses.size,
+      };
+    },
   };
 }
 
@@ -424,10 +358,4 @@ function addressesOf(ports: readonly HostPort[] | undefined): Address[] {
   return (ports ?? []).flatMap(({ podAddress, hostAddress }) =>
     hostAddress === "" ? [podAddress] : [podAddress, hostAddress],
   );
-}
-
-function fullNotice(owner: OwnerKey, spec: PortSpec, map: FullTable): Notice {
-  const object = owner.startsWith("host-port ") ? `Pod ${owner.slice("host-port ".length)}` : `Service ${owner}`;
-  const message = `could not serve ${spec.protocol} port ${spec.port} (${spec.family}) as asked: map "${map}" is full`;
-  return { object, file: "", field: "", reason: "table-full", message, severity: "error" };
 }

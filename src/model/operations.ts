@@ -135,7 +135,7 @@ export interface KernelState {
   readonly addresses: ReadonlyMap<Address, AddressRoles>;
 }
 
-/** Sizes of the maps. */
+/** Sizes of the maps that may fill up with what objects ask for. */
 export interface Capacity {
   readonly frontends: number;
   readonly rows: number;
@@ -144,4 +144,10 @@ export interface Capacity {
   readonly services: number;
   /** Ranges of cluster addresses, and those exempt from them. */
   readonly serviceRanges: number;
+  /** Addresses with a role. */
+  readonly addresses: number;
+  /** Network devices of the node. */
+  readonly devices: number;
+  /** Announced addresses, once for each device. */
+  readonly announced: number;
 }

@@ -4,9 +4,10 @@ import type { OwnerKey } from "./address-claims.ts";
 import { nextGeneration, type Range, subtract } from "./allocation.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
+import { fitEndpoints, fitFrontends, isOwn, type Shortage } from "./fit.ts";
 import type { Operation, Row } from "./operations.ts";
-import { backendsOf, type Group, type InstalledRow, type SlotLayout, type Tables } from "./tables.ts";
-import { type Layout, layOut, sameWindows, windowsOf } from "./windows.ts";
+import { backendsOf, type Group, type InstalledRow, type Tables } from "./tables.ts";
+import { type Layout, sameWindows, windowsOf } from "./windows.ts";
 
 /** The operations of changes that share one grace. */
 export interface Round {
@@ -33,11 +34,15 @@ export function beginRound(): Round {
   };
 }
 
-export type FullTable = "frontends" | "rows" | "slots" | "backends" | "services";
+export interface Applied {
+  /** undefined: nothing of the port is served, and what `old` had is still there. */
+  readonly group: Group | undefined;
+  readonly shortages: Shortage[];
+}
 
 /**
- * Brings `old` (undefined: there is none yet) to what `spec` asks for. When a table is too full for that, its name is
- * returned, nothing was changed and `old` goes on as it is.
+ * Brings `old` (undefined: there is none yet) to what `spec` asks for, at `frontends` of its own and with so many endpoints at
+ * most. When a table is too full for that, fewer are served: those that were before, then others in their order.
  */
 export function applyPort(
   tables: Tables,
@@ -45,23 +50,18 @@ export function applyPort(
   owner: OwnerKey,
   spec: PortSpec,
   old: Group | undefined,
-): Group | FullTable {
-  const withLocal = spec.frontends.some((f) => (f.kind === "cluster-ip" ? spec.internal : spec.external) === "Local");
-  const layout = layOut(spec.candidates, withLocal);
-  const known = old === undefined ? undefined : knownBackends(tables, old);
-  const indexes: number[] = [];
-  let fresh = 0;
-  for (const candidate of layout.slots) {
-    const index = known?.get(backendText(candidate.address, candidate.port)) ?? -1;
-    if (index === -1) fresh++;
-    indexes.push(index);
+  limit: { readonly frontends: readonly FrontendSpec[]; readonly endpoints: number },
+): Applied {
+  if (old === undefined && tables.services.available === 0) {
+    const asked = limit.frontends.length;
+    return { group: undefined, shortages: [{ table: "services", served: 0, asked, share: false }] };
   }
-  const kept = fresh === 0 ? old?.layouts.find((present) => fits(present.backends, indexes, layout)) : undefined;
-  const full = firstFull(tables, spec.frontends, old, fresh);
-  if (full !== undefined) return full;
+  const shortages: Shortage[] = [];
+  const frontends = fitFrontends(tables, limit.frontends, old, shortages);
+  if (frontends.length === 0) return { group: undefined, shortages };
+  const placed = fitEndpoints(tables, spec, frontends, old, limit.endpoints, shortages);
+  const { layout, indexes, fresh, first, kept, waiting } = placed;
   const total = indexes.length;
-  const first = kept?.first ?? (total === 0 ? 0 : tables.slots.take(total));
-  if (first === undefined) return "slots";
 
   const group = old ?? newGroup(tables, spec);
   group.owner = owner;
@@ -75,23 +75,23 @@ export function applyPort(
   if (fresh < total) {
     for (let i = 0; i < total; i++) setLocal(tables, round, indexes[i]!, layout.slots[i]!.local);
   }
-  const backends = kept?.backends ?? Uint32Array.from(indexes);
+  const backends = kept ?? Uint32Array.from(indexes);
   if (kept === undefined && total > 0) {
     const generations = backends.map((index) => tables.backendGenerations[index]!);
     round.puts.push({ op: "put-slots", first, backends, generations });
   }
-  switchRows(tables, round, group, spec, layout, first);
+  switchRows(tables, round, group, spec, frontends, layout, first);
 
-  if (kept === undefined || group.strays.length > 0 || group.layouts.length > 1) {
-    const inUse = new Set(indexes);
+  const [present] = group.layouts;
+  if (kept === undefined || kept !== present?.backends || group.strays.length > 0 || group.layouts.length > 1) {
+    const inUse = new Set([...indexes, ...waiting]);
     for (const index of backendsOf(group)) if (!inUse.has(index)) retire(tables, round, index, group);
   }
-  const present: SlotLayout[] = total === 0 ? [] : [kept ?? { first, backends }];
   round.freedRanges.push(...subtract(group.ranges, { first, count: total }));
-  group.layouts = present;
+  group.layouts = total === 0 ? [] : [{ first, backends }];
   group.ranges = total === 0 ? [] : [{ first, count: total }];
-  group.strays = [];
-  return group;
+  group.strays = [...waiting];
+  return { group, shortages };
 }
 
 /** Nothing is left of the group after this round. */
@@ -147,57 +147,6 @@ export function endRound(
   if (frees.length > 0) operations.push({ op: "grace" });
   for (const operation of frees) operations.push(operation);
   return { operations, freed: frees.length + round.freedServices.length + round.drops.length > 0 };
-}
-
-function knownBackends(tables: Tables, group: Group): Map<string, number> {
-  const known = new Map<string, number>();
-  for (const index of backendsOf(group)) {
-    const text = backendText(tables.backendAddresses[index]!, tables.backendPorts[index]!);
-    if (!known.has(text)) known.set(text, index);
-  }
-  return known;
-}
-
-function backendText(address: string, port: number): string {
-  return `${address} ${port}`;
-}
-
-/** The slots serve both windows as they lie: the local one is a prefix and the cluster one a suffix, in whatever order. */
-function fits(present: Uint32Array, wanted: readonly number[], layout: Layout<unknown>): boolean {
-  if (present.length !== wanted.length) return false;
-  if (wanted.every((index, i) => present[i] === index)) return true;
-  const local = new Set(wanted.slice(0, layout.localCount));
-  const clusterStart = wanted.length - layout.clusterCount;
-  const cluster = new Set(wanted.slice(clusterStart));
-  return present.every(
-    (index, i) => local.has(index) === i < layout.localCount && cluster.has(index) === i >= clusterStart,
-  );
-}
-
-function firstFull(
-  tables: Tables,
-  frontends: readonly FrontendSpec[],
-  old: Group | undefined,
-  freshBackends: number,
-): FullTable | undefined {
-  let newRows = 0;
-  let newKeys = 0;
-  for (const frontend of frontends) {
-    const installed = tables.frontends.get(frontend.text);
-    if (installed === undefined && !tables.broken.has(frontend.text)) newKeys++;
-    if (installed === undefined || !isOwn(installed, old, frontend)) newRows++;
-  }
-  if (newKeys > 0 && tables.frontends.size + tables.broken.size + newKeys > tables.capacity.frontends) {
-    return "frontends";
-  }
-  if (newRows > tables.rows.available) return "rows";
-  if (freshBackends > tables.backends.available) return "backends";
-  return old === undefined && tables.services.available === 0 ? "services" : undefined;
-}
-
-/** The row can go on: nothing of it that is constant has to change. */
-function isOwn(installed: InstalledRow, group: Group | undefined, frontend: FrontendSpec): boolean {
-  return installed.group === group && installed.kind === frontend.kind && !installed.leaving;
 }
 
 function newGroup(tables: Tables, spec: PortSpec): Group {
@@ -259,11 +208,12 @@ function switchRows(
   round: Round,
   group: Group,
   spec: PortSpec,
+  frontends: readonly FrontendSpec[],
   layout: Layout<unknown>,
   first: number,
 ): void {
   const rows: InstalledRow[] = [];
-  for (const frontend of spec.frontends) {
+  for (const frontend of frontends) {
     const windows = windowsOf(frontend.kind, spec, layout, first);
     const installed = tables.frontends.get(frontend.text);
     if (installed !== undefined && isOwn(installed, group, frontend)) {

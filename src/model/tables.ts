@@ -47,7 +47,7 @@ export interface Group {
   layouts: SlotLayout[];
   /** Disjoint ranges that it owns. */
   ranges: Range[];
-  /** Adopted backends that are in no layout. */
+  /** Backends that are in no layout: adopted ones, and those that wait for slots. */
   strays: number[];
 }
 

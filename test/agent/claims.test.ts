@@ -7,6 +7,7 @@ import { createModel } from "../../src/model/model.ts";
 import type { AddressPool, L2Advertisement, ObjectEvent, Service } from "../../src/model/objects.ts";
 import { costOf } from "../cost.ts";
 import { endpoint, eventsOf, node, notReady, service, slice } from "../flows/builders.ts";
+import { CAPACITY } from "../model/setup.ts";
 
 const pool: AddressPool = {
   namespace: "metallb-system",
@@ -56,8 +57,7 @@ function bench() {
     routesBySource: false,
   };
   const roles = new Map<number, "uplink" | "pod">([[2, "uplink"]]);
-  const capacity = { frontends: 64, rows: 64, slots: 64, backends: 64, services: 64, serviceRanges: 8 };
-  const model = createModel({ nodeName: "node1", capacity, serviceRanges: [] });
+  const model = createModel({ nodeName: "node1", capacity: CAPACITY, serviceRanges: [] });
   const around = { network: () => network, roles: () => roles } as Parameters<typeof createClaims>[2];
   const claims = createClaims("node1", model, around);
   const feed = (events: readonly ObjectEvent[]): string[] => {

@@ -180,6 +180,9 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
         return;
       }
       case "put-address":
+        if (!maps.addresses.has(operation.address) && maps.addresses.size >= capacity.addresses) {
+          refuse(operation, "the map is full");
+        }
         maps.addresses.set(operation.address, operation.roles);
         return;
       case "drop-address":

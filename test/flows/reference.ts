@@ -26,7 +26,17 @@ export interface Outcome {
   readonly steps: readonly string[];
 }
 
-const CAPACITY: Capacity = { frontends: 64, rows: 64, slots: 128, backends: 64, services: 64, serviceRanges: 8 };
+const CAPACITY: Capacity = {
+  frontends: 64,
+  rows: 64,
+  slots: 128,
+  backends: 64,
+  services: 64,
+  serviceRanges: 8,
+  addresses: 64,
+  devices: 64,
+  announced: 64,
+};
 
 /** The maps of the case's node, and the model that filled them. */
 export function mapsOf(given: FlowCase["given"]): { maps: FakeMaps; model: Model } {

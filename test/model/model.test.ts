@@ -139,6 +139,21 @@ describe("rows and windows", () => {
     expect(reasons()).toEqual(["port-unmatched Service default/web"]);
   });
 
+  test("of equal endpoints in two slices the ready one counts, then the one on this node, whatever the order", () => {
+    const unknown = endpoint("10.244.1.2", "");
+    for (const [first, second] of [
+      [unknown, here],
+      [here, unknown],
+      [ending("10.244.1.2"), unknown],
+    ] as const) {
+      const { feed, dump } = bench();
+      const slices = [slice({ name: "web-1", endpoints: [first] }), slice({ name: "web-2", endpoints: [second] })];
+      feed({ services: [service(local)], slices });
+      const window = first === here || second === here ? "0[0]" : "drop";
+      expect(dump()).toContain(`frontend 0.0.0.0 TCP 30080 node-port service 1 row 1.1 ext ${window}`);
+    }
+  });
+
   test("endpoints are deduplicated over slices: ready over serving over neither", () => {
     const { feed, dump } = bench();
     feed({
@@ -456,7 +471,7 @@ describe("changes", () => {
     feed({ services: [service(local)], slices: [slice({ endpoints: [here, there] })] });
     feedEvents([{ kind: "Service", key: "default/web", object: undefined }]);
     expect(dump()).toBe("");
-    expect(model.usage()).toEqual({ rows: 0, slots: 0, backends: 0, services: 0, frontends: 0 });
+    expect(model.usage()).toEqual({ rows: 0, slots: 0, backends: 0, services: 0, frontends: 0, addresses: 4 });
   });
 
   test("a renamed port keeps its service id and backends", () => {
@@ -489,43 +504,6 @@ describe("changes", () => {
       feedEvents([{ kind: "Service", key: "default/web", object: undefined }]);
     }
     expect(ids).toEqual(["1", "2", "3", "1", "2"]);
-  });
-});
-
-describe("full tables", () => {
-  const web = (count: number) =>
-    slice({ endpoints: Array.from({ length: count }, (_, i) => endpoint(`10.244.1.${i + 1}`)) });
-
-  test.each([
-    { map: "frontends", capacity: { frontends: 1 } },
-    { map: "rows", capacity: { rows: 1 } },
-    { map: "services", capacity: { services: 2 } },
-    { map: "backends", capacity: { backends: 3 } },
-    { map: "slots", capacity: { slots: 3 } },
-  ])("$map: the Service that does not fit is named, the other is served", ({ map, capacity }) => {
-    const { feed, feedEvents, dump, model } = bench({ capacity });
-    const other = service({ name: "other", age: 2, clusterIPs: ["10.96.0.11"] });
-    const others = slice({ service: "other", endpoints: [endpoint("10.244.2.1"), endpoint("10.244.2.2")] });
-    feed({ services: [service()], slices: [web(2)] });
-    feed({ services: [other], slices: [others] });
-    expect(dump()).toContain("10.96.0.10 TCP 80 cluster-ip service 1 row 0.1 ext 0[0 1]");
-    expect(dump()).not.toContain("10.96.0.11");
-    const [notice] = model.notices();
-    expect(notice).toMatchObject({ object: "Service default/other", reason: "table-full", severity: "error" });
-    expect(notice?.message).toContain(`map "${map}" is full`);
-    feedEvents([{ kind: "Service", key: "default/web", object: undefined }]);
-    expect(dump()).toContain("10.96.0.11 TCP 80 cluster-ip");
-    expect(model.notices()).toEqual([]);
-  });
-
-  test("a Service that outgrows a table goes on with what it had", () => {
-    const { feed, dump, reasons } = bench({ capacity: { slots: 5 } });
-    feed({ services: [service()], slices: [web(3)] });
-    feed({ slices: [web(4)] });
-    expect(dump()).toContain("ext 0[0 1 2]");
-    expect(reasons()).toEqual(["table-full Service default/web"]);
-    feed({ slices: [web(3)] });
-    expect(reasons()).toEqual([]);
   });
 });
 

@@ -1,6 +1,7 @@
 // Properties of random histories of a small cluster: every prefix of a plan is safe, a restart changes nothing, and the
 // maps are the same whatever way led to them.
 import { expect, test } from "vitest";
+import { frontendText } from "../../src/model/compile.ts";
 import { createModel, type Model } from "../../src/model/model.ts";
 import type { Endpoint, HostPort, ObjectEvent } from "../../src/model/objects.ts";
 import type { Capacity, Operation, Window } from "../../src/model/operations.ts";
@@ -13,7 +14,7 @@ const HISTORIES = 60;
 const STEPS = 40;
 const SEED = seedOfRun();
 
-const NAMES = ["a", "b", "c", "d"];
+const NAMES = ["default/a", "default/b", "other/c", "other/d"];
 const CLUSTER_ADDRESSES = ["10.96.0.1", "10.96.0.2", "10.96.0.3"];
 const CLUSTER_ADDRESSES_6 = ["fd00:10:96::1", "fd00:10:96::2"];
 const VIPS = ["192.168.122.111", "192.168.122.112"];
@@ -45,8 +46,8 @@ function randomEvents(random: Random): ObjectEvent[] {
   const name = random.pick(NAMES);
   const policy = ["Cluster", "Local"] as const;
   const what = random.below(10);
-  if (what === 0) return [{ kind: "Service", key: `default/${name}`, object: undefined }];
-  if (what === 1) return [{ kind: "EndpointSlice", key: `default/${name}-1`, object: undefined }];
+  if (what === 0) return [{ kind: "Service", key: name, object: undefined }];
+  if (what === 1) return [{ kind: "EndpointSlice", key: `${name}-1`, object: undefined }];
   if (what === 2) {
     const hostPorts: HostPort[] = [hostPort({ hostPort: random.pick(NODE_PORTS), age: random.below(5) })];
     return random.chance(0.3)
@@ -153,14 +154,14 @@ function checkNothingLeaks(maps: FakeMaps, model: Model): void {
 
 function checkCounts(maps: FakeMaps, model: Model): void {
   const rows = [...maps.readState().rows.values()];
-  const { slots, ...counts } = model.usage();
+  const { slots: _, ...counts } = model.usage();
   expect(counts).toEqual({
     rows: rows.length,
     backends: liveBackends(maps).length,
     services: new Set(rows.map((row) => row.serviceId)).size,
     frontends: maps.frontends.size,
+    addresses: maps.addresses.size,
   });
-  expect(slots).toBeGreaterThanOrEqual(counts.backends);
 }
 
 function liveBackends(maps: FakeMaps): number[] {
@@ -273,25 +274,107 @@ test("a model whose plan failed half way adopts and goes on", () => {
   );
 });
 
-test("with tables that are nearly full every prefix is safe and nothing leaks", () => {
+/** Small tables of all kinds: addresses hold at least those of the nodes. */
+function smallCapacity(random: Random): Capacity {
+  return {
+    ...CAPACITY,
+    frontends: 2 + random.below(14),
+    rows: 2 + random.below(14),
+    slots: 2 + random.below(18),
+    backends: 2 + random.below(16),
+    services: 2 + random.below(8),
+    addresses: 6 + random.below(6),
+  };
+}
+
+/** No window leads to what is no endpoint of its Service any more. */
+function checkNothingGone(maps: FakeMaps, model: Model, world: World): void {
+  const endpoints = new Map<string, Set<string>>();
+  for (const { object } of world.values()) {
+    if (object === undefined || !("endpoints" in object)) continue;
+    const key = `${object.namespace}/${object.service}`;
+    const known = endpoints.get(key) ?? new Set();
+    for (const { addresses, ready, serving, terminating } of object.endpoints) {
+      if (ready || (serving && terminating)) known.add(addresses[0]!);
+    }
+    endpoints.set(key, known);
+  }
+  for (const [text, { row: index }] of maps.frontends) {
+    const row = maps.rows.get(index)!;
+    const port = model.serviceById(row.serviceId);
+    if (port === undefined) throw new Error(`${text} leads to nobody`);
+    if (port.kind === "host-port") continue;
+    for (const { first, count } of [row.windows.external, row.windows.internal, row.windows.cluster]) {
+      for (let i = first; i < first + count; i++) {
+        const { address } = maps.backends.get(maps.slot(i).backend)!;
+        if (!endpoints.get(port.service)?.has(address))
+          throw new Error(`${text} of ${port.service} leads to ${address}`);
+      }
+    }
+  }
+}
+
+test("in parts every frontend that stays is there all the while, and the end is the same", () => {
+  let moved = 0;
+  histories((random) => {
+    const world: World = new Map();
+    const maps = createFakeMaps(CAPACITY);
+    const model = newModel();
+    model.update(record(world, eventsOf({ nodes: [node(1), node(2)] })));
+    for (let i = 0; i < STEPS / 2; i++) {
+      for (let changes = 8; changes > 0; changes--) model.update(record(world, randomEvents(random)));
+      const before = serving(maps);
+      const done = fromScratch(world) as { serving: Record<string, string> };
+      while (model.isDirty()) {
+        for (const operation of model.plan(1)) {
+          maps.apply([operation]);
+          const now = serving(maps);
+          for (const key of before.keys()) {
+            if (!now.has(key) && key in done.serving) throw new Error(`after ${operation.op} there is no ${key}`);
+          }
+          moved += operation.op === "put-frontend" && before.has(`${frontendText(operation.key)} cluster`) ? 1 : 0;
+        }
+      }
+      expect(contentOf(maps)).toEqual(done);
+    }
+  });
+  expect(moved).toBeGreaterThan(0);
+});
+
+test("with tables that are full every prefix is safe, nothing leaks, and nothing that is gone is served", () => {
   let full = 0;
   histories((random) => {
-    const capacity = {
-      frontends: 8 + random.below(8),
-      rows: 8 + random.below(8),
-      slots: 8 + random.below(12),
-      backends: 6 + random.below(12),
-      services: 4 + random.below(6),
-      serviceRanges: 8,
-    };
-    live(random, capacity, (maps, model, plan) => {
+    live(random, smallCapacity(random), (maps, model, plan, world) => {
       full += model.notices().filter(({ reason }) => reason === "table-full").length;
       for (const round of splitRounds(plan)) applyChecked(maps, round);
       // A Service that had no room to change may hold a backend that none of its remaining rows uses.
       checkCounts(maps, model);
+      checkNothingGone(maps, model, world);
     });
   });
   expect(full).toBeGreaterThan(0);
+});
+
+test("with tables that are full a restart after any prefix of a plan, in parts, serves nothing that is gone", () => {
+  histories((random) => {
+    const capacity = smallCapacity(random);
+    live(random, capacity, (maps, model, plan, world) => {
+      const broken = maps.clone();
+      broken.apply(plan.slice(0, random.below(plan.length + 1)));
+      model.adopt(broken.readState());
+      const part = 1 + random.below(20);
+      let parts = 0;
+      for (; model.isDirty() && parts < 200; parts++) broken.apply(model.plan(part));
+      expect(parts).toBeLessThan(200);
+      checkCounts(broken, model);
+      checkNothingGone(broken, model, world);
+      // The history goes on with the maps that it had.
+      maps.apply(plan);
+      model.adopt(maps.readState());
+      maps.apply(model.plan());
+      checkNothingGone(maps, model, world);
+    });
+  });
 });
 
 /** A plan for full tables has several rounds, each of which ends with what it frees. */

@@ -5,7 +5,17 @@ import type { Capacity, Operation, PrefixRange } from "../../src/model/operation
 import { createFakeMaps, type FakeMaps } from "../fakes/fake-maps.ts";
 import { eventsOf, node } from "../flows/builders.ts";
 
-export const CAPACITY: Capacity = { frontends: 64, rows: 64, slots: 128, backends: 64, services: 64, serviceRanges: 8 };
+export const CAPACITY: Capacity = {
+  frontends: 64,
+  rows: 64,
+  slots: 128,
+  backends: 64,
+  services: 64,
+  serviceRanges: 8,
+  addresses: 64,
+  devices: 64,
+  announced: 64,
+};
 
 export interface Bench {
   readonly model: Model;

@@ -1,0 +1,19 @@
+// Which map each number of the model's capacity is the size of. Maps that are not here cannot fill up with what objects ask for.
+import type { Capacity } from "../model/operations.ts";
+
+export const CAPACITY_MAPS: Readonly<Record<keyof Capacity, string>> = {
+  frontends: "frontends",
+  rows: "rows",
+  slots: "slots",
+  backends: "backends",
+  services: "service_stats",
+  serviceRanges: "service_ranges",
+  addresses: "addresses",
+  devices: "devices",
+  announced: "announced",
+};
+
+export function capacityOf(map: (name: string) => { readonly maxEntries: number }): Capacity {
+  const sizes = Object.entries(CAPACITY_MAPS).map(([key, name]) => [key, map(name).maxEntries]);
+  return Object.fromEntries(sizes) as Record<keyof Capacity, number>;
+}

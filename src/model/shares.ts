@@ -1,0 +1,165 @@
+// Who may have how much of a table when there is not enough for all: namespaces share it fairly, and within one its Services
+// and pods. So who asks for too much takes it from himself first, and the order in which objects come decides nothing.
+import { divide } from "../lib/fair-share.ts";
+import type { OwnerKey } from "./address-claims.ts";
+import type { FrontendSpec, PortSpec } from "./compile.ts";
+import type { Capacity } from "./operations.ts";
+
+/** What an owner asks for, or may have: numbers of frontends, of service ids and of endpoints over all of its ports. */
+export interface Demand {
+  readonly frontends: number;
+  readonly services: number;
+  readonly endpoints: number;
+}
+
+const SCARCE = ["frontends", "services", "endpoints"] as const;
+const NOTHING: Demand = { frontends: 0, services: 0, endpoints: 0 };
+const UNLIMITED: Demand = {
+  frontends: Number.POSITIVE_INFINITY,
+  services: Number.POSITIVE_INFINITY,
+  endpoints: Number.POSITIVE_INFINITY,
+};
+
+/** This part of a table is nobody's: in it a change has its old and its new entries for a moment. */
+const RESERVE = 1 / 16;
+
+export interface Shares {
+  /** `undefined`: the owner is gone. */
+  ask(owner: OwnerKey, demand: Demand | undefined): void;
+  /** As of the last settle(). */
+  limitOf(owner: OwnerKey): Demand;
+  /** Divides anew when demands changed. Returns whose limits are others. `isServed`: has something already, and precedence for the last pieces. */
+  settle(isServed: (owner: OwnerKey) => boolean): OwnerKey[];
+}
+
+export function createShares(capacity: Capacity): Shares {
+  const usable = (entries: number): number => entries - Math.floor(entries * RESERVE);
+  const most: Demand = {
+    frontends: usable(Math.min(capacity.frontends, capacity.rows)),
+    // Service id 0 is nobody's.
+    services: usable(capacity.services) - 1,
+    endpoints: usable(Math.min(capacity.backends, capacity.slots)),
+  };
+  const demands = new Map<OwnerKey, Demand>();
+  const total = { ...NOTHING };
+  const limits = {
+    frontends: new Map<OwnerKey, number>(),
+    services: new Map<OwnerKey, number>(),
+    endpoints: new Map<OwnerKey, number>(),
+  };
+  let changed = false;
+
+  return {
+    ask(owner, demand) {
+      const old = demands.get(owner);
+      if (demand === undefined) demands.delete(owner);
+      else demands.set(owner, demand);
+      for (const what of SCARCE) {
+        const more = (demand ?? NOTHING)[what] - (old ?? NOTHING)[what];
+        total[what] += more;
+        changed ||= more !== 0;
+      }
+    },
+    limitOf(owner) {
+      if (SCARCE.every((what) => limits[what].size === 0)) return UNLIMITED;
+      return {
+        frontends: limits.frontends.get(owner) ?? UNLIMITED.frontends,
+        services: limits.services.get(owner) ?? UNLIMITED.services,
+        endpoints: limits.endpoints.get(owner) ?? UNLIMITED.endpoints,
+      };
+    },
+    settle(isServed) {
+      const others = new Set<OwnerKey>();
+      if (!changed) return [];
+      changed = false;
+      for (const what of SCARCE) {
+        const before = limits[what];
+        const now =
+          total[what] <= most[what] ? new Map<OwnerKey, number>() : divideAmong(demands, what, most, isServed);
+        limits[what] = now;
+        for (const [owner, limit] of before) if (now.get(owner) !== limit) others.add(owner);
+        for (const owner of now.keys()) if (!before.has(owner)) others.add(owner);
+      }
+      return [...others].filter((owner) => demands.has(owner));
+    },
+  };
+}
+
+export function demandOf(ports: readonly PortSpec[]): Demand {
+  let frontends = 0;
+  let endpoints = 0;
+  for (const port of ports) {
+    frontends += port.frontends.length;
+    endpoints += port.candidates.length;
+  }
+  return { frontends, services: ports.length, endpoints };
+}
+
+/** What one port may have; no frontends: it is not served. */
+export interface PortLimit {
+  readonly frontends: readonly FrontendSpec[];
+  readonly endpoints: number;
+  /** Why not all frontends. */
+  readonly table: "services" | "frontends";
+}
+
+/** Divides what an owner may have among its ports. What is `served` already, a port or a frontend, comes first. */
+export function divideAmongPorts(
+  ports: readonly PortSpec[],
+  limit: Demand,
+  served: { port(port: PortSpec): boolean; frontend(frontend: FrontendSpec): boolean },
+): (port: PortSpec) => PortLimit {
+  const asked = demandOf(ports);
+  if (SCARCE.every((what) => asked[what] <= limit[what])) {
+    return ({ frontends }) => ({ frontends, endpoints: Number.POSITIVE_INFINITY, table: "frontends" });
+  }
+  const first = <T>(all: readonly T[], count: number, isFirst: (one: T) => boolean): ReadonlySet<T> =>
+    new Set([...all.filter(isFirst), ...all.filter((one) => !isFirst(one))].slice(0, count));
+  const withId = first(ports, limit.services, served.port);
+  const allowed = first(
+    [...withId].flatMap(({ frontends }) => frontends),
+    limit.frontends,
+    served.frontend,
+  );
+  const endpoints = divide(
+    ports.map((port) => [port, port.candidates.length] as const),
+    limit.endpoints,
+  );
+  return (port) => ({
+    frontends: withId.has(port) ? port.frontends.filter((frontend) => allowed.has(frontend)) : [],
+    endpoints: endpoints.get(port) ?? Number.POSITIVE_INFINITY,
+    table: withId.has(port) ? "frontends" : "services",
+  });
+}
+
+/** The namespace of a Service or of a pod with host ports. */
+function namespaceOf(owner: OwnerKey): string {
+  return owner.slice(owner.lastIndexOf(" ") + 1, owner.indexOf("/"));
+}
+
+function divideAmong(
+  demands: ReadonlyMap<OwnerKey, Demand>,
+  what: (typeof SCARCE)[number],
+  most: Demand,
+  isServed: (owner: OwnerKey) => boolean,
+): Map<OwnerKey, number> {
+  const members = new Map<string, [OwnerKey, number][]>();
+  const sums = new Map<string, number>();
+  for (const [owner, { [what]: count }] of demands) {
+    if (count === 0) continue;
+    const namespace = namespaceOf(owner);
+    const known = members.get(namespace);
+    if (known === undefined) members.set(namespace, [[owner, count]]);
+    else known.push([owner, count]);
+    sums.set(namespace, (sums.get(namespace) ?? 0) + count);
+  }
+  const limits = new Map<OwnerKey, number>();
+  const byName = [...sums].sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [namespace, share] of divide(byName, most[what], true)) {
+    const ordered = members
+      .get(namespace)!
+      .sort(([a], [b]) => Number(isServed(b)) - Number(isServed(a)) || (a < b ? -1 : 1));
+    for (const [owner, limit] of divide(ordered, share)) limits.set(owner, limit);
+  }
+  return limits;
+}

@@ -1,0 +1,37 @@
+// Every map of the layout may fill up: it is in the model's capacity, which says what becomes of the rest, or has a reason not to be.
+import { expect, test } from "vitest";
+import { CAPACITY_MAPS, capacityOf } from "../../src/datapath/capacity.ts";
+import { LAYOUT } from "../../src/datapath/layout.gen.ts";
+
+const LRU = "an LRU: the oldest entry gives way";
+const FIXED = "its size does not depend on objects";
+
+/** Why a map needs no capacity. */
+const REASONS: Readonly<Record<string, string>> = {
+  retired: LRU,
+  tcp_flows: LRU,
+  udp_flows: LRU,
+  openings: LRU,
+  fragments: LRU,
+  socket_peers: LRU,
+  settings: FIXED,
+  near: FIXED,
+  met_backends: FIXED,
+  verdicts: FIXED,
+  crowded_clients: "a client in it has an eighth of a flow table: there are no more than eight for each",
+};
+
+test("every map is in the capacity or has a reason not to be", () => {
+  const inCapacity = Object.values(CAPACITY_MAPS);
+  expect([...inCapacity, ...Object.keys(REASONS)].sort()).toEqual(Object.keys(LAYOUT.maps).sort());
+  for (const [name, reason] of Object.entries(REASONS)) {
+    if (reason === LRU) expect(LAYOUT.maps[name]?.type, name).toBe("lru_hash");
+    if (reason === FIXED) expect(LAYOUT.maps[name]?.type, name).toMatch(/array$/);
+  }
+});
+
+test("a capacity is the sizes of the maps that are there", () => {
+  const sizes = capacityOf((name) => ({ maxEntries: name.length }));
+  expect(sizes).toMatchObject({ rows: 4, services: "service_stats".length, announced: 9 });
+  expect(Object.keys(sizes)).toEqual(Object.keys(CAPACITY_MAPS));
+});
