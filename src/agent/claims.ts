@@ -31,8 +31,8 @@ export function createClaims(
   function claimsOf(key: ObjectKey): Claim[] {
     const service = model.services().get(key);
     const found: Claim[] = [];
-    for (const { address, fromPool } of service?.loadBalancerAddresses ?? []) {
-      if (!fromPool) continue;
+    for (const { address, by } of service?.grants.addresses ?? []) {
+      if (by !== "pool") continue;
       const best = announcerOf({
         service: service!,
         address,
@@ -92,8 +92,8 @@ export function createClaims(
       if (!allDirty && dirty.size === 0) return list;
       if (allDirty) {
         for (const key of claims.keys()) dirty.add(key);
-        for (const [key, { loadBalancerAddresses }] of model.services()) {
-          if (loadBalancerAddresses.length > 0) dirty.add(key);
+        for (const [key, { grants }] of model.services()) {
+          if (grants.addresses.length > 0) dirty.add(key);
         }
       }
       let isOther = false;

@@ -48,8 +48,8 @@ export interface EligibilityQuestion {
 /** An answer for each node, in the order given. */
 export function eligibleNodes(question: EligibilityQuestion): Eligibility[] {
   const { service, address } = question;
-  const ours = service.loadBalancerAddresses.some(
-    (ingress) => ingress.address === address && ingress.fromPool && ingress.ipMode === "VIP",
+  const ours = service.grants.addresses.some(
+    (granted) => granted.address === address && granted.by === "pool" && granted.ipMode === "VIP",
   );
   const pools = [...question.pools].filter((pool) => poolContains(pool, address));
   const covering = [...question.advertisements].filter((one) => pools.some((pool) => coversPool(one, pool)));

@@ -52,6 +52,7 @@ export interface ServiceSpec {
   allocateLoadBalancerNodePorts?: boolean;
   publishNotReadyAddresses?: boolean;
   sessionAffinity?: "None" | "ClientIP";
+  trafficDistribution?: string;
   [field: string]: unknown;
 }
 
@@ -107,10 +108,11 @@ export interface PodObject extends KubernetesObject {
 
 export interface NodeObject extends KubernetesObject {
   kind: "Node";
-  spec?: { podCIDR?: string; podCIDRs?: string[]; [field: string]: unknown };
+  spec?: { podCIDR?: string; podCIDRs?: string[]; taints?: { key: string }[]; [field: string]: unknown };
   status?: {
     addresses?: { type: string; address: string }[];
     conditions?: { type: string; status: string }[];
+    daemonEndpoints?: { kubeletEndpoint?: { Port?: number } };
     [field: string]: unknown;
   };
 }

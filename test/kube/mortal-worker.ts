@@ -15,10 +15,13 @@ function node(name: string): Node {
     name,
     labels: {},
     internalAddresses: [],
+    externalAddresses: [],
+    kubeletPort: 0,
     podCIDRs: [],
     ready: true,
     networkUnavailable: false,
     excludeFromLoadBalancers: false,
+    isLeaving: false,
   };
 }
 
