@@ -144,6 +144,23 @@ describe("a slice", () => {
 });
 
 describe("changes in one message", () => {
+  it("share lists of ports with those before, of which the least used are forgotten", () => {
+    const unpacker = createUnpacker();
+    const portsOf = (name: string): unknown => {
+      const top = { ports: [{ name, port: 80 }] };
+      const [event] = unpacker.unpack(packChanges([change(slice("a", { top }))]));
+      return event?.kind === "EndpointSlice" && event.object?.ports;
+    };
+    const often = portsOf("often");
+    const seldom = portsOf("seldom");
+    for (let i = 0; i < 2_000; i++) {
+      portsOf(`p${i}`);
+      expect(portsOf("often")).toBe(often);
+    }
+    expect(portsOf("seldom")).not.toBe(seldom);
+    expect(unpacker.portLists()).toBeLessThanOrEqual(1_000);
+  });
+
   it("keep their order for each object, those that go included", () => {
     const first = change(slice("a"));
     const gone = { ...first, content: undefined };
