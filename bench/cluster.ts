@@ -57,7 +57,7 @@ function serviceObject(one: BenchService): Service {
     namespace: "bench",
     name: `s${one.index}`,
     labels: {},
-    age: one.index,
+    grants: { age: one.index, addresses: [{ address: one.external, ipMode: "VIP", by: "pool" }] },
     type: "LoadBalancer",
     clusterIPs: [one.clusterIP],
     headless: false,
@@ -67,8 +67,8 @@ function serviceObject(one: BenchService): Service {
     internalTrafficPolicy: "Cluster",
     healthCheckNodePort: 0,
     loadBalancerClass: "",
-    loadBalancerAddresses: [{ address: one.external, ipMode: "VIP", fromPool: true }],
-    proxyName: "",
+    isForeign: false,
+    unserved: [],
   };
 }
 
@@ -99,6 +99,8 @@ function nodeObject(number: number): Node {
     name: `node${number}`,
     labels: {},
     internalAddresses: [`192.168.122.${10 + number}`, `fd00:192:168:122::${hex(10 + number)}`],
+    externalAddresses: [],
+    kubeletPort: 10250,
     podCIDRs: [],
     ready: true,
     networkUnavailable: false,

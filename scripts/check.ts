@@ -3,6 +3,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { API_FIELDS } from "./api-fields.ts";
 
 const root = resolve(import.meta.dirname, "..");
 const bin = (name: string) => resolve(root, "node_modules/.bin", name);
@@ -68,7 +69,7 @@ const CHECKS: Readonly<Record<string, () => Outcome>> = {
   docs: () =>
     regenerated(
       () => command(process.execPath, ["scripts/docs.ts"]),
-      ["docs/cli.md", "docs/metrics.md", "docs/kernels.md", "deploy/config-reference.yaml"],
+      ["docs/cli.md", "docs/metrics.md", "docs/kernels.md", "deploy/config-reference.yaml", API_FIELDS],
       "run make docs and commit them",
     ),
   lock: lockFile,

@@ -169,7 +169,8 @@ export function createAgentView(parts: ViewParts): AgentView {
       // It went while the ones before it were read.
       if (service === undefined) continue;
       const { totals, ids } = portsOf(key);
-      const addresses = service.loadBalancerAddresses.map(({ address }) => address);
+      const { age, addresses: granted } = service.grants;
+      const addresses = granted.map(({ address }) => address);
       yield {
         namespace: service.namespace,
         name: service.name,
@@ -189,7 +190,7 @@ export function createAgentView(parts: ViewParts): AgentView {
             backends: found?.backends ?? 0,
           };
         }),
-        ageMs: service.age > 1e11 ? Math.max(0, Date.now() - service.age) : 0,
+        ageMs: age > 1e11 ? Math.max(0, Date.now() - age) : 0,
         announcer: reconciler.announcerOf(key),
         ...totals,
       };

@@ -67,8 +67,8 @@ export type ElectionModel = Pick<Model, "services" | "slices" | "slicesOf" | "no
 
 /** Addresses of a Service that came from a pool of ours: only these are announced. */
 export function pooledAddresses(service: Service | undefined): Address[] {
-  return (service?.loadBalancerAddresses ?? [])
-    .filter(({ fromPool, ipMode }) => fromPool && ipMode === "VIP")
+  return (service?.grants.addresses ?? [])
+    .filter(({ by, ipMode }) => by === "pool" && ipMode === "VIP")
     .map(({ address }) => address);
 }
 

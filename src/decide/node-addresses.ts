@@ -87,6 +87,8 @@ export function rememberedNode(name: string, internalAddresses: readonly Address
     name,
     labels: {},
     internalAddresses,
+    externalAddresses: [],
+    kubeletPort: 0,
     podCIDRs: [],
     ready: false,
     networkUnavailable: false,

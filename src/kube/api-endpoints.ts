@@ -1,4 +1,5 @@
 // Where the API server itself is, as the Service default/kubernetes says: the way back in when nothing else leads there.
+import type { Address } from "../lib/address.ts";
 import type { ObjectKey } from "../model/objects.ts";
 import type { Change, SliceRow } from "./row.ts";
 
@@ -12,16 +13,20 @@ export interface ApiEndpoints {
   take(change: Change): void;
 }
 
-/** `remember` gets all of them whenever some changed. */
-export function createApiEndpoints(remember: (urls: readonly string[]) => void): ApiEndpoints {
+/** `remember` gets all of them, and the Service's ClusterIPs, whenever something of it changed. */
+export function createApiEndpoints(
+  remember: (urls: readonly string[], clusterIPs: readonly Address[]) => void,
+): ApiEndpoints {
   const urls = new Map<ObjectKey, readonly string[]>();
+  let clusterIPs: readonly Address[] = [];
   return {
     take(change) {
-      if (change.kind !== "EndpointSlice") return;
-      const { key, content } = change;
-      if (content?.service === "kubernetes" && key.startsWith("default/")) urls.set(key, urlsOf(content));
+      const { kind, key, content } = change;
+      if (kind === "Service" && key === "default/kubernetes") clusterIPs = content?.clusterIPs ?? [];
+      else if (kind !== "EndpointSlice") return;
+      else if (content?.service === "kubernetes" && key.startsWith("default/")) urls.set(key, urlsOf(content));
       else if (!urls.delete(key)) return;
-      remember([...urls.values()].flat());
+      remember([...urls.values()].flat(), clusterIPs);
     },
   };
 }

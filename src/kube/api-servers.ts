@@ -17,6 +17,9 @@ export interface ApiServer {
 /** Every API server's certificate carries it, whatever address it is asked at. */
 export const IN_CLUSTER_NAME = "kubernetes.default.svc";
 
+/** What a pod's resolver makes a ClusterIP of. */
+export const IN_CLUSTER_NAMES = /^kubernetes(\.default(\.svc(\..+)?)?)?$/;
+
 /** The URL that `text` is. A base path stays, without the slash at its end. Undefined when it is no http or https URL. */
 export function parseServerUrl(text: string): URL | undefined {
   const url = URL.parse(text);

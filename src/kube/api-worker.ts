@@ -48,7 +48,7 @@ function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
 function read(connection: Connection, { trustLists, stateDir }: WorkerOptions): void {
   const clock = systemClock;
   const transport = createTransport(connection, `millrace/${VERSION}`);
-  const endpoints = createApiEndpoints((urls) => connection.remember(urls));
+  const endpoints = createApiEndpoints((urls, clusterIPs) => connection.remember(urls, clusterIPs));
   const outbox = createOutbox({
     clock,
     send(changes, synced) {

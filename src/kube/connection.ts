@@ -5,11 +5,13 @@ import { existsSync } from "node:fs";
 import { validateHeaderValue } from "node:http";
 import { join } from "node:path";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
+import type { Address } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { ApiError, reasonOf } from "./api-error.ts";
 import {
   type ApiServer,
   clusterIpServer,
+  IN_CLUSTER_NAMES,
   parseServerUrl,
   readApiServers,
   rememberedServer,
@@ -72,9 +74,10 @@ export interface Connection {
   renew(refused: Credentials): Promise<Access>;
   /**
    * Takes the endpoints of default/kubernetes (https://address:port) as servers, and keeps them for the next start; an empty
-   * list changes nothing. Gives back why they could not be kept; the next call tries again.
+   * list changes nothing. They stand in for a server that is one of its ClusterIPs, as those are served by this very agent.
+   * Gives back why they could not be kept; the next call tries again.
    */
-  remember(urls: readonly string[]): Failure | undefined;
+  remember(urls: readonly string[], clusterIPs?: readonly Address[]): Failure | undefined;
   certificateExpiresAt(): number | undefined;
   execPluginCalls(): ExecPluginCalls;
   reloads(): number;
@@ -90,6 +93,7 @@ export function createConnection(options: ConnectionOptions): Connection {
   let credentials: Credentials | undefined;
   let reloads = 0;
   let inPod = false;
+  let ownClusterIPs: readonly Address[] = [];
   let saved = urlsOf(remembered);
   const given = givenServer(options.apiServer);
   if (!given && !options.kubeconfig && remembered.length === 0 && !clusterIpServer(env)) {
@@ -121,8 +125,18 @@ export function createConnection(options: ConnectionOptions): Connection {
   function servers(kubeconfigServer: ApiServer | undefined): ApiServer[] {
     const first = given && { ...given, proxyUrl: kubeconfigServer?.proxyUrl };
     const all = [first, kubeconfigServer, ...remembered, clusterIpServer(env)].filter((server) => server !== undefined);
+    const isOurs = ({ url, proxyUrl }: ApiServer) => proxyUrl === undefined && isClusterIP(url.hostname);
     const key = ({ url, tlsName }: ApiServer) => `${url.href} ${tlsName ?? ""}`;
-    return all.filter((server, at) => all.findIndex((other) => key(other) === key(server)) === at);
+    return all.filter((server, at) => !isOurs(server) && all.findIndex((other) => key(other) === key(server)) === at);
+  }
+
+  /** Known to be one, and not needed: the endpoints behind it are known too. */
+  function isClusterIP(hostname: string): boolean {
+    if (remembered.length === 0) return false;
+    return (
+      ownClusterIPs.includes(hostname.replace(/^\[(.*)\]$/, "$1")) ||
+      (ownClusterIPs.length > 0 && IN_CLUSTER_NAMES.test(hostname))
+    );
   }
 
   async function accessWith(found: Identity): Promise<Access> {
@@ -159,7 +173,8 @@ export function createConnection(options: ConnectionOptions): Connection {
       if (credentials?.digest === refused.digest) plugin.forget();
       return accessWith(read());
     },
-    remember(urls) {
+    remember(urls, clusterIPs = ownClusterIPs) {
+      ownClusterIPs = clusterIPs;
       if (urls.length === 0 || urls.join() === saved) return undefined;
       remembered = urls.flatMap(rememberedServer);
       try {

@@ -11,7 +11,7 @@ export interface KnownObjectsOptions {
   readonly emit: (change: Change) => void;
   /** Every full list is applied as it is. */
   readonly trustLists: boolean;
-  /** Frontends or endpoints that a process before knew: what the first list is measured by. @default 0 */
+  /** Frontends, endpoints or Nodes that a process before knew: what the first list is measured by. @default 0 */
   readonly remembered?: number;
 }
 
@@ -36,7 +36,7 @@ export interface KnownObjects {
   /** Goes up with each change of the notices. */
   noticesVersion(): number;
   count(): number;
-  /** Frontends of the Services, endpoints of the EndpointSlices. */
+  /** Frontends of the Services, endpoints of the EndpointSlices, Nodes. */
   total(): number;
 }
 
@@ -157,7 +157,7 @@ export function createKnownObjects({
     },
     listEnds() {
       const loss = lossOfList();
-      if (!trustLists && judgeList(loss, held) === "hold") {
+      if (!trustLists && judgeList(kind, loss, held) === "hold") {
         held = loss;
         shrunk = new Map();
         return { outcome: "held", before, lost: lostTotal(loss) };

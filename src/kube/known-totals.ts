@@ -1,4 +1,4 @@
-// How many frontends and endpoints the API had when it was last read, kept on disk: what the first list after a start is
+// How many frontends, endpoints and Nodes the API had when it was last read, kept on disk: what the first list after a start is
 // measured by, as what is served then was read by a process before.
 import { join } from "node:path";
 import { recall, remember } from "../lib/state-store.ts";

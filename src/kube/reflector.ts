@@ -114,8 +114,9 @@ export function createReflector(options: ReflectorOptions): Reflector {
     if (result.outcome === "held") {
       record.count("heldLists");
       const { before, lost } = result;
+      const what = { services: "frontends", endpointslices: "endpoints", nodes: "Nodes", servicecidrs: "" };
       const message = `a full list of ${resource.name} would take away ${lost} of ${before} ${
-        resource.name === "services" ? "frontends" : "endpoints"
+        what[resource.name]
       }: it is applied when a second one agrees`;
       record.setProblem({ reason: "list-held", message });
       return "held";

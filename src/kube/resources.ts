@@ -16,7 +16,7 @@ export interface Resource {
   readonly optional: boolean;
 }
 
-/** As kube-proxy 1.34 narrows Services and EndpointSlices: none of headless Services, none that another proxy serves. */
+/** As kube-proxy 1.34 narrows EndpointSlices: none of headless Services, none that another proxy serves. */
 const SERVED_HERE = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
 
 export const RESOURCES: readonly Resource[] = [
@@ -25,7 +25,8 @@ export const RESOURCES: readonly Resource[] = [
     kind: "Service",
     group: "",
     path: "/api/v1/services",
-    labelSelector: SERVED_HERE,
+    // Those of another proxy too: to leave their addresses alone they must be known.
+    labelSelector: "",
     fieldSelector: "spec.clusterIP!=None",
     optional: false,
   },

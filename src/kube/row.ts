@@ -42,7 +42,7 @@ export type Taken =
       readonly change: Change;
       /** Of what the change holds: equal contents need not be sent again. */
       readonly hash: number;
-      /** Frontends of a Service, endpoints of a slice, else 0: what a full list may not take away unseen (relist-guard.ts). */
+      /** Frontends of a Service, endpoints of a slice, 1 for a Node, else 0: what a full list may not take away unseen (relist-guard.ts). */
       readonly size: number;
       /** What was left out of it. */
       readonly complaints: readonly Complaint[];

@@ -114,9 +114,13 @@ export function buffersOf({ slices }: PackedChanges): ArrayBuffer[] {
 
 export interface Unpacker {
   unpack(packed: PackedChanges): ObjectEvent[];
+  /** How many lists of ports it keeps for slices to come. */
+  portLists(): number;
 }
 
 const MOST_SHARED_TEXTS = 10_000;
+/** Whoever may write a slice can make new ones for ever: those least used go. */
+const MOST_PORT_LISTS = 1_000;
 /** What one character of a list's column can tell apart. */
 const MOST_NODE_NAMES = 0x1_0000;
 
@@ -137,10 +141,12 @@ export function createUnpacker(): Unpacker {
 
   function sharedPorts(ports: readonly EndpointPort[]): readonly EndpointPort[] {
     const id = portsId(ports);
-    const one = portLists.get(id);
-    if (one !== undefined) return one;
-    portLists.set(id, ports);
-    return ports;
+    const one = portLists.get(id) ?? ports;
+    // Its place is now behind all others.
+    portLists.delete(id);
+    portLists.set(id, one);
+    if (portLists.size > MOST_PORT_LISTS) portLists.delete(portLists.keys().next().value!);
+    return one;
   }
 
   function nodeNumber(name: string): number {
@@ -191,6 +197,7 @@ export function createUnpacker(): Unpacker {
   }
 
   return {
+    portLists: () => portLists.size,
     unpack({ objects, slices }) {
       const events: ObjectEvent[] = [];
       if (objects !== "") {

@@ -2,12 +2,12 @@
 // object at a time, at a tenth of its cost. Types are checked because a server may send anything; whether values make sense
 // together was the API server's to validate. An object of which a field has the wrong type is refused whole.
 import type { Address } from "../lib/address.ts";
+import { endpointAddress } from "../lib/endpoint-address.ts";
 import { READY, SERVING, TERMINATING } from "../model/endpoint-list.ts";
 import type { EndpointPort, ObjectKey, Protocol } from "../model/objects.ts";
 import { shown } from "../wire/field-checks.ts";
 import { SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
 import { ContentHash } from "./content-hash.ts";
-import { endpointAddress, plainAddress } from "./endpoint-address.ts";
 import type { Complaint, Taken } from "./row.ts";
 
 const TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -109,21 +109,15 @@ function addressOf(i: number, value: unknown, complaints: Complaint[]): Address 
   const addresses = listOr(`endpoints[${i}].addresses`, value);
   for (let j = 0; j < addresses.length; j++) {
     const text = addresses[j];
+    const found = typeof text === "string" ? endpointAddress(text) : undefined;
+    if (typeof found === "string") return found;
     const field = `endpoints[${i}].addresses[${j}]`;
-    if (typeof text !== "string") throw new WrongField(field, text, "must be a string");
-    const found = endpointAddress(text);
-    if (found.use === "used") return found.address;
+    if (found === undefined) throw new WrongField(field, text, "must be a string");
     if (complaints.length >= MOST_COMPLAINTS) continue;
-    const why = found.use === "refused" ? found.why : "must be a valid IP address";
-    const message = `${field}: Invalid value: ${shown(text)}: ${why}; this address is left out`;
+    const message = `${field}: Invalid value: ${shown(text)}: ${found.why}; this address is left out`;
     complaints.push({ field, reason: "endpoint-refused", message });
   }
   return undefined;
-}
-
-function firstPlain(value: unknown): Address | undefined {
-  const first: unknown = Array.isArray(value) ? value[0] : undefined;
-  return typeof first === "string" ? plainAddress(first) : undefined;
 }
 
 function take(object: Loose): Taken {
@@ -154,7 +148,7 @@ function take(object: Loose): Taken {
   for (let i = 0; i < endpoints.length; i++) {
     const endpoint = endpoints[i];
     if (!isObject(endpoint)) throw new WrongField(`endpoints[${i}]`, endpoint, "must be an object");
-    const address = firstPlain(endpoint["addresses"]) ?? addressOf(i, endpoint["addresses"], complaints);
+    const address = addressOf(i, endpoint["addresses"], complaints);
     if (address === undefined) continue;
     const bits = conditionsOf(i, endpoint["conditions"]);
     const node = textOr(`endpoints[${i}].nodeName`, endpoint["nodeName"]);

@@ -1,7 +1,8 @@
 // Services, Nodes and ServiceCIDRs as the API sends them: their types are checked, by field, then they are normalised as those
 // of manifests are. Fields that we do not read may hold anything: a newer API server knows more of them than we do.
+import { storedAddress } from "../lib/address.ts";
 import type { Service, ServiceCIDR } from "../model/objects.ts";
-import { type Checks, createChecks } from "../wire/field-checks.ts";
+import { type Checks, createChecks, type FieldError } from "../wire/field-checks.ts";
 import type { KubernetesObject, NodeObject, ServiceObject } from "../wire/kubernetes.ts";
 import { normaliseNode, normaliseService } from "../wire/normalise.ts";
 import { hashText } from "./content-hash.ts";
@@ -24,6 +25,13 @@ function checkPort(checks: Checks, field: string, value: unknown): void {
   if (port !== undefined && (port < 0 || port > 65535)) checks.invalid(field, port, "must be a port number");
 }
 
+function checkAddress(checks: Checks, field: string, value: unknown): void {
+  const text = checks.string(field, value) ?? "";
+  if (text !== "" && text !== "None" && storedAddress(text) === undefined) {
+    checks.invalid(field, text, "must be a valid IP address");
+  }
+}
+
 function checkMetadata(checks: Checks, value: unknown, namespaced: boolean): void {
   const metadata = checks.record("metadata", value) ?? {};
   for (const name of namespaced ? ["namespace", "name"] : ["name"]) {
@@ -31,16 +39,21 @@ function checkMetadata(checks: Checks, value: unknown, namespaced: boolean): voi
   }
   checkTexts(checks, "metadata.labels", metadata["labels"]);
   checkTexts(checks, "metadata.annotations", metadata["annotations"]);
-  checks.string("metadata.creationTimestamp", metadata["creationTimestamp"]);
+  for (const name of ["creationTimestamp", "deletionTimestamp"]) checks.string(`metadata.${name}`, metadata[name]);
 }
 
 function checkService(checks: Checks, object: Fields): void {
   const spec = checks.record("spec", object["spec"]);
   if (spec === undefined) checks.required("spec");
   checks.oneOf("spec.type", spec?.["type"], TYPES);
-  checks.strings("spec.clusterIPs", spec?.["clusterIPs"]);
-  checks.strings("spec.externalIPs", spec?.["externalIPs"]);
-  for (const name of ["clusterIP", "externalName", "loadBalancerClass"]) checks.string(`spec.${name}`, spec?.[name]);
+  for (const [i, one] of (checks.strings("spec.clusterIPs", spec?.["clusterIPs"]) ?? []).entries()) {
+    checkAddress(checks, `spec.clusterIPs[${i}]`, one);
+  }
+  checkAddress(checks, "spec.clusterIP", spec?.["clusterIP"]);
+  for (const name of ["externalIPs", "loadBalancerSourceRanges"]) checks.strings(`spec.${name}`, spec?.[name]);
+  for (const name of ["externalName", "loadBalancerClass", "sessionAffinity", "trafficDistribution"]) {
+    checks.string(`spec.${name}`, spec?.[name]);
+  }
   for (const name of ["externalTrafficPolicy", "internalTrafficPolicy"]) {
     checks.oneOf(`spec.${name}`, spec?.[name], POLICIES);
   }
@@ -62,7 +75,7 @@ function checkService(checks: Checks, object: Fields): void {
     const at = `status.loadBalancer.ingress[${i}]`;
     const ingress = checks.record(at, one);
     if (ingress === undefined) checks.required(at);
-    checks.string(`${at}.ip`, ingress?.["ip"]);
+    checkAddress(checks, `${at}.ip`, ingress?.["ip"]);
     checks.oneOf(`${at}.ipMode`, ingress?.["ipMode"], ["VIP", "Proxy"]);
   }
 }
@@ -71,22 +84,32 @@ function checkNode(checks: Checks, object: Fields): void {
   const spec = checks.record("spec", object["spec"]);
   checks.string("spec.podCIDR", spec?.["podCIDR"]);
   checks.strings("spec.podCIDRs", spec?.["podCIDRs"]);
-  for (const [i, taint] of (checks.list("spec.taints", spec?.["taints"]) ?? []).entries()) {
-    checks.string(`spec.taints[${i}].key`, checks.record(`spec.taints[${i}]`, taint)?.["key"]);
-  }
   const status = checks.record("status", object["status"]);
-  for (const [list, names] of [
-    ["addresses", ["type", "address"]],
-    ["conditions", ["type", "status"]],
+  for (const [field, list, names] of [
+    ["status.addresses", status?.["addresses"], ["type", "address"]],
+    ["status.conditions", status?.["conditions"], ["type", "status"]],
+    ["spec.taints", spec?.["taints"], ["key"]],
   ] as const) {
-    for (const [i, one] of (checks.list(`status.${list}`, status?.[list]) ?? []).entries()) {
-      const at = `status.${list}[${i}]`;
+    for (const [i, one] of (checks.list(field, list) ?? []).entries()) {
+      const at = `${field}[${i}]`;
       const record = checks.record(at, one);
       for (const name of names) {
         if (checks.string(`${at}.${name}`, record?.[name]) === undefined) checks.required(`${at}.${name}`);
       }
     }
   }
+  const daemons = checks.record("status.daemonEndpoints", status?.["daemonEndpoints"]);
+  const kubelet = checks.record("status.daemonEndpoints.kubeletEndpoint", daemons?.["kubeletEndpoint"]);
+  checkPort(checks, "status.daemonEndpoints.kubeletEndpoint.Port", kubelet?.["Port"]);
+}
+
+/** Addresses that are none: left out, and said. */
+function strangeAddresses({ status }: NodeObject): readonly FieldError[] {
+  const checks = createChecks();
+  for (const [i, { type, address }] of (status?.addresses ?? []).entries()) {
+    if (type === "InternalIP" || type === "ExternalIP") checkAddress(checks, `status.addresses[${i}].address`, address);
+  }
+  return checks.errors;
 }
 
 function checkServiceCIDR(checks: Checks, object: Fields): void {
@@ -115,7 +138,7 @@ function pick(value: unknown, names: readonly string[]): unknown {
 }
 
 const METADATA = ["name", "namespace", "labels", "annotations", "creationTimestamp", "deletionTimestamp"];
-const STATUS = ["loadBalancer", "addresses", "conditions"];
+const STATUS = ["loadBalancer", "addresses", "conditions", "daemonEndpoints"];
 
 /** The parts that are read, without nulls. The rest (managed fields, a Node's images) is most of an object. */
 function essence(value: unknown): unknown {
@@ -125,9 +148,15 @@ function essence(value: unknown): unknown {
   return hasNull(parts) ? withoutNulls(parts) : parts;
 }
 
+function sizeOf({ kind, content }: ObjectChange): number {
+  if (content === undefined || kind === "ServiceCIDR") return 0;
+  return kind === "Service" ? frontendsOf(content) : 1;
+}
+
 /** What a Service answers on: addresses by ports, and node ports. */
 function frontendsOf(service: Service): number {
-  const addresses = service.clusterIPs.length + service.loadBalancerAddresses.length;
+  if (service.isForeign) return 0;
+  const addresses = service.clusterIPs.length + service.grants.addresses.length;
   return addresses * service.ports.length + service.ports.filter(({ nodePort }) => nodePort > 0).length;
 }
 
@@ -169,6 +198,6 @@ export function takeObject(kind: Resource["kind"], raw: unknown): Taken {
   }
   if (checks.errors.length > 0) return { outcome: "refused", key, complaints: checks.errors };
   const change = changeOf(kind, key, object as unknown as KubernetesObject);
-  const size = change.kind === "Service" && change.content !== undefined ? frontendsOf(change.content) : 0;
-  return { outcome: "taken", change, hash: hashText(JSON.stringify(change.content)), size, complaints: [] };
+  const complaints = kind === "Node" ? strangeAddresses(object as NodeObject) : [];
+  return { outcome: "taken", change, hash: hashText(JSON.stringify(change.content)), size: sizeOf(change), complaints };
 }

@@ -19,6 +19,18 @@ export function canonicalAddress(text: string): Address | undefined {
   return parsed.isIPv4MappedAddress() ? undefined : parsed.toRFC5952String();
 }
 
+/**
+ * The address that `text` means in an object that an API server let in long ago: parts with leading zeros are decimal, and
+ * IPv4-mapped IPv6 is IPv4. Undefined when it is no address.
+ */
+export function storedAddress(text: string): Address | undefined {
+  const canonical = canonicalAddress(text);
+  if (canonical !== undefined) return canonical;
+  if (/^\d+(\.\d+){3}$/.test(text)) return canonicalAddress(text.split(".").map(Number).join("."));
+  if (!text.includes(":") || text.includes("%") || !ipaddr.IPv6.isValid(text)) return undefined;
+  return ipaddr.IPv6.parse(text).toIPv4Address().toString();
+}
+
 export function familyOf(address: Address): Family {
   return address.includes(":") ? "IPv6" : "IPv4";
 }
@@ -191,6 +203,12 @@ export function prefixContains(prefix: Prefix, address: Address): boolean {
 
 /** Why an address can never be an endpoint or a frontend (RFC 6890 special ranges), or undefined when it can. */
 export function unusableReason(address: Address): "loopback" | "link-local" | "multicast" | "unspecified" | undefined {
+  // Asked for every endpoint of a changed Service: what is plainly unicast is not parsed.
+  const dot = address.indexOf(".");
+  if (dot > 0) {
+    const octet = Number(address.slice(0, dot));
+    if (octet > 0 && octet < 224 && octet !== 127 && octet !== 169) return undefined;
+  } else if (/^(?:[23]|f[cd])[0-9a-f]{2,3}:/.test(address)) return undefined;
   switch (ipaddr.parse(address).range()) {
     case "loopback":
       return "loopback";

@@ -1,18 +1,27 @@
 // Whose an address is, as far as nodes are concerned, and what follows: its roles in the kernel, and which part of the Service
 // ranges is no Service's. A node's own traffic depends on it: no answer here may cost it any. Pure.
-import { type Address, familyOf, type Prefix, parsePrefix, prefixContains } from "../lib/address.ts";
-import type { Notice, ServiceCIDR } from "./objects.ts";
+import { type Address, type Family, familyOf, type Prefix, parsePrefix, prefixContains } from "../lib/address.ts";
+import type { Node, Notice, ServiceCIDR } from "./objects.ts";
 import type { AddressRoles, Operation, PrefixRange } from "./operations.ts";
 
 export interface AddressBook {
   /** An InternalIP of this node. */
   isOwn(address: Address): boolean;
-  /** An InternalIP of any node. */
+  /** An InternalIP or ExternalIP of any node. */
   isNode(address: Address): boolean;
   /** A device of this node has it. */
   isOnDevice(address: Address): boolean;
-  /** The InternalIPs of a node were others. Returns those that came or went. */
-  updateNode(own: boolean, old: readonly Address[], now: readonly Address[]): ReadonlySet<Address>;
+  /** The pod network of a node that it lies in, in CIDR notation. */
+  podNetworkOf(address: Address): string | undefined;
+  /** An API server, or a node's kubelet, listens at this TCP port. */
+  isControlPlane(address: Address, port: number): boolean;
+  /**
+   * Returns the addresses of which something became other. Of this node what is known stays while its object is gone or names no
+   * InternalIP, but for addresses that another node has meanwhile.
+   */
+  updateNode(name: string, node: NodeFacts | undefined): ReadonlySet<Address>;
+  /** "address port" each. Returns the addresses of which something became other. */
+  setApiServers(servers: ReadonlySet<string>): ReadonlySet<Address>;
   /** What this node's devices have: an address and its network's length each. Returns the addresses that came or went. */
   setNetworks(held: readonly Prefix[]): ReadonlySet<Address>;
   updateServiceCIDR(key: string, object: ServiceCIDR | undefined): void;
@@ -23,23 +32,32 @@ export interface AddressBook {
   /** The ranges may differ from those that were taken last; true until takeRanges(). */
   rangesChanged(): boolean;
   takeRanges(): Operation;
-  /** Ranges and roles are all unknown: as after an adoption. */
-  reset(known: Iterable<Address>): void;
+  /** Roles are these, ranges unknown: as after an adoption. They tell this node's addresses until its object does. */
+  reset(known: ReadonlyMap<Address, AddressRoles>): void;
   /** Addresses whose roles are to be looked at. */
   dirtyCount(): number;
-  /** Operations for so many of them at most. `refuses`: a port nobody defined is refused there. `has` is brought up to date. */
+  /** Operations for so many of them at most. `claimed`: what Services make of an address. `has` is brought up to date. */
   plan(
     limit: number,
     has: Map<Address, AddressRoles>,
-    refuses: (address: Address) => boolean,
+    claimed: (address: Address) => "refuse" | "foreign" | undefined,
   ): { readonly puts: Operation[]; readonly drops: Operation[] };
 }
 
+type NodeFacts = Pick<Node, "internalAddresses" | "externalAddresses" | "kubeletPort" | "podCIDRs">;
+
 /** `configured`: ranges of Services that hold as long as there are no ServiceCIDR objects. */
-export function createAddressBook(configured: readonly PrefixRange[]): AddressBook {
-  /** How many nodes have an InternalIP. */
-  const nodeAddresses = new Map<Address, number>();
+export function createAddressBook(nodeName: string, configured: readonly PrefixRange[]): AddressBook {
+  const nodes = new Map<string, NodeFacts>();
+  /** Of each address of a node: the kubelet's port, by the node's name. */
+  const nodeAddresses = new Map<Address, Map<string, number>>();
   let ownAddresses: ReadonlySet<Address> = new Set();
+  /** This node's object is gone, or names no InternalIP. */
+  let isRemembered = false;
+  /** How many nodes have a pod network, by its text; and of which kinds there are some. */
+  const podNetworks = new Map<string, number>();
+  const podNetworkKinds = new Map<string, { readonly family: Family; readonly length: number }>();
+  let apiServers: ReadonlySet<string> = new Set();
   /** By their text. */
   let held: ReadonlyMap<string, Prefix> = new Map();
   let onDevices: ReadonlySet<Address> = new Set();
@@ -65,32 +83,87 @@ export function createAddressBook(configured: readonly PrefixRange[]): AddressBo
     for (const address of onDevices) dirty.add(address);
   }
 
-  function rolesOf(address: Address, services: readonly PrefixRange[], refuse: boolean): AddressRoles {
-    const node = ownAddresses.has(address);
+  function isOwn(address: Address): boolean {
+    return ownAddresses.has(address) && !(isRemembered && nodeAddresses.get(address)!.size > 1);
+  }
+
+  function countPodNetworks(node: NodeFacts | undefined, step: 1 | -1): void {
+    for (const text of node?.podCIDRs ?? []) {
+      const prefix = parsePrefix(text);
+      if (prefix === undefined) continue;
+      const { address, length } = prefix;
+      const count = (podNetworks.get(`${address}/${length}`) ?? 0) + step;
+      if (count > 0) podNetworks.set(`${address}/${length}`, count);
+      else podNetworks.delete(`${address}/${length}`);
+      podNetworkKinds.set(`${familyOf(address)} ${length}`, { family: familyOf(address), length });
+    }
+  }
+
+  function updateNode(name: string, node: NodeFacts | undefined): ReadonlySet<Address> {
+    const old = nodes.get(name);
+    const wasRemembered = isRemembered;
+    if (name === nodeName) isRemembered = (node?.internalAddresses.length ?? 0) === 0;
+    const next = name === nodeName && isRemembered ? old : node;
+    const before = addressesOf(old);
+    const now = addressesOf(next);
+    countPodNetworks(old, -1);
+    countPodNetworks(next, 1);
+    if (next === undefined) nodes.delete(name);
+    else nodes.set(name, next);
+    for (const address of before) {
+      const holders = nodeAddresses.get(address);
+      holders?.delete(name);
+      if (holders?.size === 0) nodeAddresses.delete(address);
+    }
+    for (const address of now) {
+      const holders = nodeAddresses.get(address) ?? new Map<string, number>();
+      nodeAddresses.set(address, holders.set(name, next?.kubeletPort ?? 0));
+    }
+    if (name === nodeName) ownAddresses = new Set(next?.internalAddresses);
+    const isSame = old?.kubeletPort === next?.kubeletPort && isRemembered === wasRemembered;
+    if (isSame && before.length === now.length && before.every((one, i) => one === now[i])) return new Set();
+    const touched = new Set([...before, ...now]);
+    for (const address of touched) dirty.add(address);
+    return touched;
+  }
+
+  function rolesOf(
+    address: Address,
+    services: readonly PrefixRange[],
+    claimed: "refuse" | "foreign" | undefined,
+  ): AddressRoles {
+    const node = isOwn(address);
     const isNode = nodeAddresses.has(address);
     const inRange = onDevices.has(address) && services.some((range) => prefixContains(range, address));
     return {
       node,
-      refuse: refuse && !isNode && !onDevices.has(address),
-      peer: !node && (isNode || inRange),
+      refuse: claimed === "refuse" && !isNode && !onDevices.has(address),
+      peer: !node && (isNode || inRange || claimed === "foreign"),
     };
   }
 
   return {
-    isOwn: (address) => ownAddresses.has(address),
+    isOwn,
     isNode: (address) => nodeAddresses.has(address),
     isOnDevice: (address) => onDevices.has(address),
-    updateNode(own, old, now) {
-      for (const address of now) nodeAddresses.set(address, (nodeAddresses.get(address) ?? 0) + 1);
-      for (const address of old) {
-        const left = nodeAddresses.get(address)! - 1;
-        if (left === 0) nodeAddresses.delete(address);
-        else nodeAddresses.set(address, left);
+    podNetworkOf(address) {
+      for (const { family, length } of podNetworkKinds.values()) {
+        if (family !== familyOf(address)) continue;
+        const text = `${parsePrefix(`${address}/${length}`)!.address}/${length}`;
+        if (podNetworks.has(text)) return text;
       }
-      if (own) ownAddresses = new Set(now);
-      const touched = new Set([...old, ...now]);
-      for (const address of touched) dirty.add(address);
-      return touched;
+      return undefined;
+    },
+    isControlPlane(address, port) {
+      if (apiServers.has(`${address} ${port}`)) return true;
+      for (const kubelet of nodeAddresses.get(address)?.values() ?? []) if (kubelet === port) return true;
+      return false;
+    },
+    updateNode,
+    setApiServers(servers) {
+      const changed = [...apiServers, ...servers].filter((one) => !(apiServers.has(one) && servers.has(one)));
+      apiServers = servers;
+      return new Set(changed.map((one) => one.slice(0, one.indexOf(" "))));
     },
     setNetworks(list) {
       // Many devices may have one address: what counts is which there are.
@@ -117,12 +190,17 @@ export function createAddressBook(configured: readonly PrefixRange[]): AddressBo
       return { op: "set-service-ranges", ranges: ranges() };
     },
     reset(known) {
-      for (const address of known) dirty.add(address);
+      for (const address of known.keys()) dirty.add(address);
+      const own = [...known].flatMap(([address, { node }]) => (node ? [address] : []));
+      if (!nodes.has(nodeName) && own.length > 0) {
+        updateNode(nodeName, { internalAddresses: own, externalAddresses: [], kubeletPort: 0, podCIDRs: [] });
+        isRemembered = true;
+      }
       for (const address of nodeAddresses.keys()) dirty.add(address);
       changeRanges();
     },
     dirtyCount: () => dirty.size,
-    plan(limit, has, refuses) {
+    plan(limit, has, claimed) {
       const puts: Operation[] = [];
       const drops: Operation[] = [];
       const services = serviceRanges();
@@ -131,7 +209,7 @@ export function createAddressBook(configured: readonly PrefixRange[]): AddressBo
         if (left-- <= 0) break;
         dirty.delete(address);
         const old = has.get(address);
-        const roles = rolesOf(address, services, refuses(address));
+        const roles = rolesOf(address, services, claimed(address));
         if (roles.node || roles.refuse || roles.peer) {
           if (old?.node === roles.node && old.refuse === roles.refuse && old.peer === roles.peer) continue;
           puts.push({ op: "put-address", address, roles });
@@ -164,6 +242,10 @@ export function exemptRanges(held: readonly Prefix[], services: readonly PrefixR
     if (network !== undefined) found.push({ ...network, exempt: true });
   }
   return found;
+}
+
+function addressesOf(node: NodeFacts | undefined): readonly Address[] {
+  return node === undefined ? [] : [...node.internalAddresses, ...node.externalAddresses];
 }
 
 const bitsOf = (address: Address): number => (familyOf(address) === "IPv4" ? 32 : 128);

@@ -11,6 +11,10 @@ export interface AddressClaim {
   readonly address: Address;
   /** A port nobody defined is refused at this address. */
   readonly refuse: boolean;
+  /** Another proxy's: kept from everybody here, and left alone. */
+  readonly isForeign: boolean;
+  /** "TCP 80": a LoadBalancer address is shared port by port, a ClusterIP is one Service's whole. */
+  readonly ports: readonly string[];
 }
 
 /** A port of the node itself: on every address of a family ("0.0.0.0" or "::"), or on one. */
@@ -25,29 +29,30 @@ export interface Claims {
   /** Smaller is older. */
   readonly age: number;
   readonly addresses: readonly AddressClaim[];
-  /** Ports at the claimed addresses, "TCP 80": LoadBalancer addresses are shared port by port. */
-  readonly servicePorts: readonly string[];
   readonly ports: readonly PortClaim[];
 }
+
+export type AddressClaimRole = "refuse" | "foreign";
 
 export interface AddressClaims {
   /** Replaces the claims of `owner`; undefined: it has none any more. */
   set(owner: OwnerKey, claims: Claims | undefined): void;
   /** Who has this address and port for frontends of this kind: the winning owner, or undefined when nobody claims it. */
-  addressWinner(claim: AddressClaim, servicePort: string): { owner: OwnerKey; kind: AddressClaim["kind"] } | undefined;
+  addressWinner(address: Address, servicePort: string): { owner: OwnerKey; kind: AddressClaim["kind"] } | undefined;
   portWinner(owner: OwnerKey, claim: PortClaim): { owner: OwnerKey; kind: PortClaim["kind"] } | undefined;
   /** Somebody claims it as a Service's address. */
   isClaimed(address: Address): boolean;
-  refuses(address: Address): boolean;
   claimants(address: Address): Iterable<OwnerKey>;
   /** Those who may have a frontend there. */
   claimantsOf(key: FrontendKey): Iterable<OwnerKey>;
+  isClusterIP(address: Address): boolean;
+  /** refuse: a port nobody defined is refused there. foreign: it is left to another proxy. */
+  roleOf(address: Address): AddressClaimRole | undefined;
 }
 
 interface HeldAddress extends AddressClaim {
   readonly owner: OwnerKey;
   readonly age: number;
-  readonly servicePorts: readonly string[];
 }
 
 interface HeldPort extends PortClaim {
@@ -89,7 +94,7 @@ export function createAddressClaims(on: {
     for (const claim of next.addresses) {
       const held = addresses.get(claim.address) ?? [];
       for (const rival of held) if (rival.owner !== owner) on.onRival(rival.owner);
-      held.push({ ...claim, owner, age: next.age, servicePorts: next.servicePorts });
+      held.push({ ...claim, owner, age: next.age });
       addresses.set(claim.address, held.sort(byRank));
       on.onAddress(claim.address);
     }
@@ -103,12 +108,8 @@ export function createAddressClaims(on: {
 
   return {
     set,
-    addressWinner(claim, servicePort) {
-      for (const held of addresses.get(claim.address) ?? []) {
-        if (held.kind === "cluster-ip" || held.servicePorts.includes(servicePort)) return held;
-      }
-      return undefined;
-    },
+    addressWinner: (address, servicePort) =>
+      addresses.get(address)?.find((held) => held.kind === "cluster-ip" || held.ports.includes(servicePort)),
     portWinner(owner, claim) {
       const accepted: HeldPort[] = [];
       for (const held of ports.get(portKey(claim)) ?? []) {
@@ -119,10 +120,15 @@ export function createAddressClaims(on: {
       return undefined;
     },
     isClaimed: (address) => addresses.has(address),
-    refuses: (address) => addresses.get(address)?.some((held) => held.refuse) ?? false,
     claimants: (address) => (addresses.get(address) ?? []).map((held) => held.owner),
     claimantsOf: ({ address, protocol, port }) =>
       [...(addresses.get(address) ?? []), ...(ports.get(`${protocol} ${port}`) ?? [])].map((held) => held.owner),
+    isClusterIP: (address) => addresses.get(address)?.[0]?.kind === "cluster-ip",
+    roleOf(address) {
+      const held = addresses.get(address);
+      if (held?.[0]?.isForeign === true) return "foreign";
+      return held?.some((one) => one.refuse) === true ? "refuse" : undefined;
+    },
   };
 }
 
@@ -150,11 +156,15 @@ function sameClaims(a: Claims | undefined, b: Claims | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
   return (
     a.age === b.age &&
-    sameList(a.servicePorts, b.servicePorts, (x, y) => x === y) &&
     sameList(
       a.addresses,
       b.addresses,
-      (x, y) => x.address === y.address && x.kind === y.kind && x.refuse === y.refuse,
+      (x, y) =>
+        x.address === y.address &&
+        x.kind === y.kind &&
+        x.refuse === y.refuse &&
+        x.isForeign === y.isForeign &&
+        sameList(x.ports, y.ports, (p, q) => p === q),
     ) &&
     sameList(
       a.ports,

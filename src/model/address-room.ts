@@ -2,6 +2,7 @@
 // come. An address without a role serves as it does with one; only what nobody defined is not refused there.
 import type { Address } from "../lib/address.ts";
 import type { AddressBook } from "./address-book.ts";
+import type { AddressClaimRole } from "./address-claims.ts";
 import type { Notice } from "./objects.ts";
 import type { AddressRoles, Operation } from "./operations.ts";
 
@@ -13,7 +14,7 @@ export interface AddressRoom {
     book: AddressBook,
     limit: number,
     has: Map<Address, AddressRoles>,
-    refuses: (address: Address) => boolean,
+    claimed: (address: Address) => AddressClaimRole | undefined,
   ): { readonly puts: Operation[]; readonly drops: Operation[]; readonly again: boolean };
   notices(): readonly Notice[];
 }
@@ -51,13 +52,13 @@ export function createAddressRoom(most: number): AddressRoom {
   }
 
   return {
-    plan(book, limit, has, refuses) {
+    plan(book, limit, has, claimed) {
       if (has.size < most) {
         for (const address of waiting) book.touch(address);
         waiting.clear();
       }
       const before = has.size + book.dirtyCount() > most ? new Set(has.keys()) : undefined;
-      const { puts, drops } = book.plan(limit, has, refuses);
+      const { puts, drops } = book.plan(limit, has, claimed);
       const fitting = before === undefined ? puts : cut(puts, drops, before, has);
       return { puts: fitting, drops, again: waiting.size > 0 && has.size < most };
     },

@@ -2,23 +2,19 @@
 // Pure: it compiles one owner from what it is made of; what the kernel holds is plan.ts's.
 import { type Address, type Family, familyOf } from "../lib/address.ts";
 import type { AddressClaim, AddressClaims, Claims, OwnerKey, PortClaim } from "./address-claims.ts";
+import { endpointRefusal, type FrontendPort, frontendRefusal, type Refusal } from "./address-rules.ts";
+import { type Candidate, type Surroundings, selectEndpoints } from "./endpoints.ts";
 import {
-  type Candidate,
-  type EndpointSurroundings,
-  endpointRefusal,
-  selectEndpoints,
-  specialReason,
-} from "./endpoints.ts";
-import type { EndpointSlice, HostPort, Notice, ObjectKey, Service, ServicePort } from "./objects.ts";
+  type EndpointSlice,
+  type HostPort,
+  type Notice,
+  type ObjectKey,
+  type Service,
+  type ServicePort,
+  UNSERVED_FIELDS,
+} from "./objects.ts";
 import type { FrontendKey, FrontendKind, RowProtocol } from "./operations.ts";
 import type { TrafficPolicy } from "./windows.ts";
-
-export interface Surroundings extends EndpointSurroundings {
-  /** An InternalIP of any node. */
-  isNodeAddress(address: Address): boolean;
-  /** A device of this node has it. */
-  isDeviceAddress(address: Address): boolean;
-}
 
 export interface FrontendSpec {
   readonly key: FrontendKey;
@@ -62,46 +58,55 @@ export function everyAddress(family: Family): Address {
   return family === "IPv4" ? "0.0.0.0" : "::";
 }
 
-/** Headless, ExternalName, not yet allocated, or another proxy's: nothing in the maps. */
-export function isSkipped(service: Service): boolean {
-  return (
-    service.type === "ExternalName" || service.headless || service.proxyName !== "" || service.clusterIPs.length === 0
-  );
+/** Headless, ExternalName or not yet allocated: nothing in the maps. */
+function isSkipped(service: Service): boolean {
+  return service.type === "ExternalName" || service.headless || service.clusterIPs.length === 0;
 }
 
 interface WantedAddress extends AddressClaim {
   readonly field: string;
   /** Why it gets no frontend, when it gets none. */
-  readonly refusal: string | undefined;
-}
-
-/** Which part of a node has an address, undefined when none has. */
-function heldBy(address: Address, around: Surroundings): string | undefined {
-  if (around.isNodeAddress(address)) return "the address of a node";
-  return around.isDeviceAddress(address) ? "the address of a device of this node" : undefined;
+  readonly refusal: Refusal | undefined;
+  /** Of single ports. */
+  readonly portRefusals: readonly Refusal[];
 }
 
 function wantedAddresses(service: Service, around: Surroundings): WantedAddress[] {
   const wanted: WantedAddress[] = [];
-  for (const [i, address] of service.clusterIPs.entries()) {
-    const refusal = specialReason(address) ?? heldBy(address, around);
-    wanted.push({ kind: "cluster-ip", address, refuse: true, field: `spec.clusterIPs[${i}]`, refusal });
-  }
-  if (service.type !== "LoadBalancer") return wanted;
-  for (const [i, ingress] of service.loadBalancerAddresses.entries()) {
-    const { address } = ingress;
-    if (ingress.ipMode === "Proxy" || wanted.some((other) => other.address === address)) continue;
-    const field = `status.loadBalancer.ingress[${i}].ip`;
-    const refuse = ingress.fromPool && heldBy(address, around) === undefined;
+  const want = (kind: AddressClaim["kind"], address: Address, field: string, refuse: boolean): void => {
+    const ports: string[] = [];
+    const portRefusals: Refusal[] = [];
     const strange = service.clusterIPs.every((own) => familyOf(own) !== familyOf(address));
-    const refusal = specialReason(address) ?? (strange ? "of a family that the Service does not have" : undefined);
-    wanted.push({ kind: "load-balancer", address, refuse, field, refusal });
+    const refusal: Refusal | undefined = strange
+      ? { reason: "frontend-refused", why: "of a family that the Service does not have" }
+      : frontendRefusal(kind, address, undefined, around);
+    for (const { protocol, port } of service.ports) {
+      if (protocol === "SCTP" || isClosed(kind, service)) continue;
+      const refusedPort = frontendRefusal(kind, address, { protocol, port }, around);
+      if (refusedPort === undefined) ports.push(`${protocol} ${port}`);
+      else if (refusal === undefined) portRefusals.push(refusedPort);
+    }
+    wanted.push({ kind, address, refuse, isForeign: service.isForeign, ports, field, refusal, portRefusals });
+  };
+  for (const [i, address] of service.clusterIPs.entries()) {
+    want("cluster-ip", address, `spec.clusterIPs[${i}]`, !service.isForeign);
+  }
+  if (service.type !== "LoadBalancer" || service.isForeign) return wanted;
+  for (const [i, { address, ipMode, by }] of service.grants.addresses.entries()) {
+    if (ipMode === "Proxy" || wanted.some((other) => other.address === address)) continue;
+    const refuse = by === "pool" && !around.isNodeAddress(address) && !around.isDeviceAddress(address);
+    want("load-balancer", address, `status.loadBalancer.ingress[${i}].ip`, refuse);
   }
   return wanted;
 }
 
+/** Whom to let in is not known: nobody. */
+function isClosed(kind: FrontendKind, service: Service): boolean {
+  return kind === "load-balancer" && service.unserved.includes("spec.loadBalancerSourceRanges");
+}
+
 function wantedNodePorts(service: Service, port: ServicePort): PortClaim[] {
-  if (port.protocol === "SCTP" || port.nodePort === 0 || service.type === "ClusterIP") return [];
+  if (port.protocol === "SCTP" || port.nodePort === 0 || service.type === "ClusterIP" || service.isForeign) return [];
   const { nodePort, protocol } = port;
   return familiesOf(service).map((family) => ({
     kind: "node-port",
@@ -119,17 +124,12 @@ function familiesOf(service: Service): Family[] {
 export function claimsOfService(service: Service, around: Surroundings): Claims | undefined {
   if (isSkipped(service)) return undefined;
   const addresses: AddressClaim[] = [];
-  for (const { kind, address, refuse, refusal } of wantedAddresses(service, around)) {
-    if (refusal === undefined) addresses.push({ kind, address, refuse });
+  for (const { kind, address, refuse, isForeign, ports, refusal } of wantedAddresses(service, around)) {
+    if (refusal === undefined) addresses.push({ kind, address, refuse, isForeign, ports: ports.slice() });
   }
-  const servicePorts: string[] = [];
-  const ports: PortClaim[] = [];
-  for (const port of service.ports) {
-    if (port.protocol !== "SCTP") servicePorts.push(`${port.protocol} ${port.port}`);
-    ports.push(...wantedNodePorts(service, port));
-  }
+  const ports = service.ports.flatMap((port) => wantedNodePorts(service, port));
   // These stay: copies have no spare room.
-  return { age: service.age, addresses: addresses.slice(), servicePorts: servicePorts.slice(), ports: ports.slice() };
+  return { age: service.grants.age, addresses: addresses.slice(), ports: ports.slice() };
 }
 
 /** Compiles a Service from its slices. Its claims must have been entered in `claims`. */
@@ -142,12 +142,16 @@ export function compileService(
 ): Compiled {
   const notices: Notice[] = [];
   const tell = noticesOf(`Service ${owner}`, notices);
-  if (isSkipped(service)) return { ports: [], notices, localEndpoints: 0 };
+  if (isSkipped(service) || service.isForeign) return { ports: [], notices, localEndpoints: 0 };
 
+  for (const field of service.unserved) {
+    const severity = field === "spec.loadBalancerSourceRanges" ? "error" : "warning";
+    tell("field-unsupported", field, UNSERVED_FIELDS[field], severity);
+  }
   const addresses = wantedAddresses(service, around);
-  for (const { address, field, refusal } of addresses) {
-    if (refusal !== undefined) {
-      tell("frontend-refused", field, `could not serve ${address}: it is ${refusal}`);
+  for (const { address, field, refusal, portRefusals } of addresses) {
+    for (const { reason, why } of refusal === undefined ? portRefusals : [refusal]) {
+      tell(reason, field, `could not serve ${address}: it is ${why}`, reason === "left-to-device" ? "info" : "warning");
     }
   }
   const families = familiesOf(service);
@@ -178,8 +182,10 @@ export function compileService(
         frontends.push({ key: frontend, text, kind });
       };
       for (const wanted of addresses) {
+        const servicePort = `${protocol} ${port.port}`;
         if (wanted.refusal !== undefined || familyOf(wanted.address) !== family) continue;
-        const winner = claims.addressWinner(wanted, `${protocol} ${port.port}`);
+        if (!wanted.ports.includes(servicePort)) continue;
+        const winner = claims.addressWinner(wanted.address, servicePort);
         if (winner === undefined || winner.owner === owner) add(wanted.address, port.port, wanted.kind, field);
         else {
           const what = winner.kind === "cluster-ip" ? wanted.address : `port ${port.port} of ${wanted.address}`;
@@ -240,7 +246,7 @@ export function claimsOfHostPorts(hostPorts: readonly HostPort[], around: Surrou
     if (claim !== undefined) ports.push(claim);
   }
   const age = Math.min(...hostPorts.map((hostPort) => hostPort.age));
-  return ports.length === 0 ? undefined : { age, addresses: [], servicePorts: [], ports };
+  return ports.length === 0 ? undefined : { age, addresses: [], ports };
 }
 
 function hostPortClaim(hostPort: HostPort, around: Surroundings): PortClaim | undefined {
@@ -249,9 +255,7 @@ function hostPortClaim(hostPort: HostPort, around: Surroundings): PortClaim | un
   const family = familyOf(podAddress);
   const everywhere = hostAddress === "" || hostAddress === "0.0.0.0" || hostAddress === "::";
   if (hostAddress !== "" && familyOf(hostAddress) !== family) return undefined;
-  // Another node's address is asked from here as any other: what it serves is its own business.
-  const isPeer = around.isNodeAddress(hostAddress) && !around.isOwnAddress(hostAddress);
-  if (!everywhere && (isPeer || specialReason(hostAddress) !== undefined || around.isServiceAddress(hostAddress)))
+  if (!everywhere && frontendRefusal("host-port", hostAddress, { protocol, port }, around) !== undefined)
     return undefined;
   return { kind: "host-port", address: everywhere ? everyAddress(family) : hostAddress, port, protocol };
 }
@@ -284,7 +288,8 @@ export function compileHostPorts(
       continue;
     }
     const family = familyOf(podAddress);
-    const refusal = endpointRefusal(podAddress, family, around);
+    const endpoint: FrontendPort = { protocol, port: hostPort.podPort };
+    const refusal = endpointRefusal(podAddress, endpoint, family, around);
     if (refusal !== undefined) {
       tell("endpoint-refused", "status.podIP", `could not use endpoint ${podAddress}: ${refusal}`);
       continue;
@@ -314,10 +319,11 @@ export function compileHostPorts(
   return { ports, notices, localEndpoints: 0 };
 }
 
-type Tell = (reason: string, field: string, message: string) => void;
+type Tell = (reason: string, field: string, message: string, severity?: Notice["severity"]) => void;
 
 function noticesOf(object: string, notices: Notice[]): Tell {
-  return (reason, field, message) => notices.push({ object, file: "", field, reason, message, severity: "warning" });
+  return (reason, field, message, severity = "warning") =>
+    notices.push({ object, file: "", field, reason, message, severity });
 }
 
 const REFUSED_SHOWN = 10;

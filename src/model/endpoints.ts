@@ -1,7 +1,9 @@
 // Which endpoints of a Service's slices may be a backend of one port: conditions, deduplication, refused addresses.
 // It never decides which window uses them.
-import { type Address, type Family, familyOf, unusableReason } from "../lib/address.ts";
-import type { EndpointSlice, Protocol } from "./objects.ts";
+import type { Address, Family } from "../lib/address.ts";
+import { type AddressFacts, endpointRefusal } from "./address-rules.ts";
+import type { EndpointSlice } from "./objects.ts";
+import type { RowProtocol } from "./operations.ts";
 
 /** An endpoint address and port that may receive traffic. */
 export interface Candidate {
@@ -14,12 +16,9 @@ export interface Candidate {
   readonly node: string;
 }
 
-export interface EndpointSurroundings {
+/** An endpoint at this node's own address is local whatever its nodeName says. */
+export interface Surroundings extends AddressFacts {
   readonly nodeName: string;
-  /** This node's own address: an endpoint there is local whatever its nodeName says. */
-  isOwnAddress(address: Address): boolean;
-  /** A ClusterIP or LoadBalancer address, which can never be an endpoint. */
-  isServiceAddress(address: Address): boolean;
 }
 
 export interface SelectedEndpoints {
@@ -36,8 +35,8 @@ export function selectEndpoints(
   slices: readonly EndpointSlice[],
   family: Family,
   name: string,
-  protocol: Protocol,
-  around: EndpointSurroundings,
+  protocol: RowProtocol,
+  around: Surroundings,
 ): SelectedEndpoints {
   const found = createBest();
   const refused = new Map<Address, string>();
@@ -53,7 +52,7 @@ export function selectEndpoints(
         // Addresses of one endpoint are fungible and consumers use the first, as kube-proxy does.
         const address = endpoint.addresses[0];
         if (address === undefined) continue;
-        const refusal = endpointRefusal(address, family, around);
+        const refusal = endpointRefusal(address, { protocol, port: port.port }, family, around);
         if (refusal !== undefined) {
           refused.set(address, refusal);
           continue;
@@ -96,25 +95,3 @@ function createBest(): { add(candidate: Candidate): void; sorted(): readonly Can
 }
 
 const rankOf = ({ ready, local }: Candidate): number => (ready ? 2 : 0) + (local ? 1 : 0);
-
-/** Why no backend may have this address, or undefined when one may. */
-export function endpointRefusal(
-  address: Address,
-  family: Family,
-  around: Pick<EndpointSurroundings, "isServiceAddress">,
-): string | undefined {
-  if (familyOf(address) !== family) return `it is no ${family} address`;
-  const reason = specialReason(address);
-  if (reason !== undefined) return `it is ${reason}`;
-  return around.isServiceAddress(address) ? "it is the address of a Service" : undefined;
-}
-
-/** `unusableReason`, without parsing what is plainly a unicast address: this runs for every endpoint of a changed Service. */
-export function specialReason(address: Address): ReturnType<typeof unusableReason> {
-  const dot = address.indexOf(".");
-  if (dot > 0) {
-    const octet = Number(address.slice(0, dot));
-    if (octet > 0 && octet < 224 && octet !== 127 && octet !== 169) return undefined;
-  } else if (/^(?:[23]|f[cd])[0-9a-f]{2,3}:/.test(address)) return undefined;
-  return unusableReason(address);
-}

@@ -3,7 +3,7 @@
 import type { Address } from "../lib/address.ts";
 import { Multimap } from "../lib/multimap.ts";
 import { createAddressBook, rangeNotices } from "./address-book.ts";
-import { createAddressClaims, type OwnerKey } from "./address-claims.ts";
+import { type AddressClaimRole, createAddressClaims, type OwnerKey } from "./address-claims.ts";
 import { createAddressRoom } from "./address-room.ts";
 import { createAddressUsers } from "./address-users.ts";
 import {
@@ -13,8 +13,8 @@ import {
   compileHostPorts,
   compileService,
   hostPortOwner,
-  type Surroundings,
 } from "./compile.ts";
+import type { Surroundings } from "./endpoints.ts";
 import type { Model, ModelConfig } from "./model-interface.ts";
 import type {
   AddressPool,
@@ -30,8 +30,12 @@ import type {
 import type { Operation } from "./operations.ts";
 import { createPlanner, type RoundPart } from "./planner.ts";
 import { viewOf } from "./service-port-view.ts";
+import { createWantedAddresses } from "./wanted-addresses.ts";
 
 export type { HealthCheck, Model, ModelConfig, Usage } from "./model-interface.ts";
+
+/** The API server's own Service. */
+const API_SERVER = "default/kubernetes";
 
 /** Starts the name of a slice among the users of an address; owners go by their own name. */
 const SLICE = "slice ";
@@ -48,9 +52,10 @@ export function createModel(config: ModelConfig): Model {
   const hostPorts = new Map<OwnerKey, readonly HostPort[]>();
   const pools = new Map<ObjectKey, AddressPool>();
   const l2Advertisements = new Map<ObjectKey, L2Advertisement>();
-  const book = createAddressBook(config.serviceRanges);
+  const book = createAddressBook(config.nodeName, config.serviceRanges);
   /** Who has an address as an endpoint or wants it as host address: owners. */
   const users = createAddressUsers();
+  const wanted = createWantedAddresses();
   /** Addresses that became a Service's or a node's, or ceased to be, whose users have not been found yet. */
   const touched = new Set<Address>();
 
@@ -76,7 +81,12 @@ export function createModel(config: ModelConfig): Model {
     isOwnAddress: book.isOwn,
     isNodeAddress: book.isNode,
     isDeviceAddress: book.isOnDevice,
-    isServiceAddress: (address) => claims.isClaimed(address) && !book.isNode(address),
+    podNetworkOf: book.podNetworkOf,
+    isControlPlane: (address, { protocol, port }) => protocol === "TCP" && book.isControlPlane(address, port),
+    isClusterIP: claims.isClusterIP,
+    isClaimed: claims.isClaimed,
+    isFrontend: (address, { protocol, port }) =>
+      claims.isClaimed(address) && claims.addressWinner(address, `${protocol} ${port}`) !== undefined,
   };
 
   function touch(owner: OwnerKey): void {
@@ -126,6 +136,14 @@ export function createModel(config: ModelConfig): Model {
     slicesByService.add(service, key);
   }
 
+  /** Where the API server itself listens, as it says: whoever may write there may do anything. */
+  function findApiServers(): void {
+    const servers = slicesOf(API_SERVER).flatMap(({ ports, endpoints }) =>
+      [...endpoints].flatMap(({ addresses }) => ports.map(({ port }) => `${addresses[0]} ${port}`)),
+    );
+    touchHolders(book.setApiServers(new Set(servers)));
+  }
+
   function updateHostPorts(owner: OwnerKey, next: readonly HostPort[] | undefined): void {
     users.remove(owner, addressesOf(hostPorts.get(owner)));
     users.add(owner, addressesOf(next));
@@ -135,35 +153,36 @@ export function createModel(config: ModelConfig): Model {
   }
 
   function updateNode(name: string, next: Node | undefined): void {
-    const old = nodes.get(name)?.internalAddresses ?? [];
-    const now = next?.internalAddresses ?? [];
-    if (next === undefined) nodes.delete(name);
-    else nodes.set(name, next);
-    if (old.length === now.length && old.every((address, i) => address === now[i])) return;
-    touchHolders(book.updateNode(name === config.nodeName, old, now));
+    const old = nodes.get(name);
+    replace(nodes, name, next);
+    touchHolders(book.updateNode(name, next));
+    for (const key of wanted.inOtherNetworks(old, next)) touch(key);
   }
 
-  /** A Service that was refused a node's address does not claim it: it is found by looking, as nodes seldom change. */
+  /** What is known of these addresses changed: whoever wants or uses one is looked at anew. */
   function touchHolders(changed: ReadonlySet<Address>): void {
-    if (changed.size === 0) return;
-    for (const address of changed) touched.add(address);
-    for (const [key, service] of services) {
-      const wanted = [...service.clusterIPs, ...service.loadBalancerAddresses.map((ingress) => ingress.address)];
-      if (wanted.some((address) => changed.has(address))) touch(key);
+    for (const address of changed) {
+      touched.add(address);
+      for (const key of wanted.of(address)) touch(key);
     }
+  }
+
+  function updateService(key: ObjectKey, next: Service | undefined): void {
+    replace(services, key, next);
+    wanted.update(key, next);
+    touch(key);
+    if (next?.externalTrafficPolicy === "Local" && next.healthCheckNodePort > 0) withHealthCheck.add(key);
+    else withHealthCheck.delete(key);
   }
 
   function updateOne(event: ObjectEvent): void {
     switch (event.kind) {
       case "Service":
-        replace(services, event.key, event.object);
-        touch(event.key);
-        if (event.object?.externalTrafficPolicy === "Local" && event.object.healthCheckNodePort > 0) {
-          withHealthCheck.add(event.key);
-        } else withHealthCheck.delete(event.key);
+        updateService(event.key, event.object);
         break;
       case "EndpointSlice":
         updateSlice(event.key, event.object);
+        if (event.key.startsWith("default/")) findApiServers();
         break;
       case "HostPorts":
         updateHostPorts(hostPortOwner(event.key), event.object);
@@ -221,14 +240,15 @@ export function createModel(config: ModelConfig): Model {
   }
 
   function touchAddresses(owner: OwnerKey): void {
-    const { clusterIPs = [], loadBalancerAddresses = [] } = services.get(owner) ?? {};
+    const { clusterIPs = [], grants } = services.get(owner) ?? {};
     for (const address of clusterIPs) book.touch(address);
-    for (const { address } of loadBalancerAddresses) book.touch(address);
+    for (const { address } of grants?.addresses ?? []) book.touch(address);
   }
 
   /** Nothing is refused at an address whose Services have no frontend, for want of room. */
-  function refuses(address: Address): boolean {
-    return claims.refuses(address) && ![...claims.claimants(address)].every(planner.isStarved);
+  function roleOf(address: Address): AddressClaimRole | undefined {
+    const role = claims.roleOf(address);
+    return role === "refuse" && [...claims.claimants(address)].every(planner.isStarved) ? undefined : role;
   }
 
   /** About how much work an owner is: itself, and the endpoints that it has. */
@@ -263,7 +283,7 @@ export function createModel(config: ModelConfig): Model {
   /** Addresses come last: a port is refused where its frontend is still to come. What nobody claimed after an adoption is known only then. */
   function planAddresses(limit: number): RoundPart {
     if (dirty.size > 0) return { puts: [], drops: [], finish: false, again: false };
-    const { puts, drops, again } = room.plan(book, limit, planner.tables().addresses, refuses);
+    const { puts, drops, again } = room.plan(book, limit, planner.tables().addresses, roleOf);
     const complete = book.dirtyCount() === 0;
     const finish = complete && !settled;
     if (finish || (complete && book.rangesChanged())) puts.push(book.takeRanges());
@@ -278,8 +298,8 @@ export function createModel(config: ModelConfig): Model {
       for (const key of services.keys()) touch(key);
       for (const key of hostPorts.keys()) touch(key);
       for (const key of planner.owners().keys()) touch(key);
-      book.reset(planner.tables().addresses.keys());
-      for (const key of services.keys()) touchAddresses(key);
+      book.reset(planner.tables().addresses);
+      for (const address of wanted.all()) book.touch(address);
     },
     update(events) {
       for (const event of events) updateOne(event);

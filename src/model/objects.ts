@@ -18,24 +18,46 @@ export interface ServicePort {
   readonly targetPort: number | string;
 }
 
-export interface LoadBalancerAddress {
+/** A LoadBalancer address that somebody with the right to do so gave to a Service. */
+export interface GrantedAddress {
   readonly address: Address;
   readonly ipMode: "VIP" | "Proxy";
-  /** It came from one of our pools: a port nobody defined is refused there, and it may be announced. */
-  readonly fromPool: boolean;
+  /**
+   * status: whoever may write a Service's status says so. pool: our own allocator gave it, from one of our pools: a port nobody
+   * defined is refused there, and it may be announced.
+   */
+  readonly by: "status" | "pool";
 }
 
-export interface Service {
-  readonly namespace: string;
-  readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
+/** What a Service has, whatever its author writes: the source fills it from what authors cannot write. */
+export interface Grants {
   /**
    * When it was first seen, in milliseconds since the epoch, with fractions that tell the order of those seen at once: the
    * smaller number is older. 0 when unknown. Ties: namespace/name.
    */
   readonly age: number;
+  readonly addresses: readonly GrantedAddress[];
+}
+
+/** What a Service may ask for that is not served, and what is done instead. */
+export const UNSERVED_FIELDS = {
+  "spec.externalIPs": "external IPs are not served yet: nothing answers at them",
+  "spec.loadBalancerSourceRanges":
+    "source ranges are not served yet: its LoadBalancer addresses are closed to every client, as whom to let in is not known",
+  "spec.sessionAffinity": "session affinity is not served yet: each connection may reach another endpoint",
+  "spec.trafficDistribution": "traffic distribution is not served yet: every endpoint is as good as any other",
+  "metadata.annotations[service.kubernetes.io/topology-mode]":
+    "topology hints are not served yet: every endpoint is as good as any other",
+} as const;
+export type UnservedField = keyof typeof UNSERVED_FIELDS;
+
+export interface Service {
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly grants: Grants;
   readonly type: "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
-  /** Empty when headless, ExternalName or not yet allocated. */
+  /** As the API server, or our allocator, allotted them. Empty when headless, ExternalName or not yet allocated. */
   readonly clusterIPs: readonly Address[];
   readonly headless: boolean;
   readonly externalName: string;
@@ -46,9 +68,10 @@ export interface Service {
   readonly healthCheckNodePort: number;
   /** "" when none is set. */
   readonly loadBalancerClass: string;
-  readonly loadBalancerAddresses: readonly LoadBalancerAddress[];
-  /** Value of service.kubernetes.io/service-proxy-name, "" when absent: a Service of another proxy is skipped. */
-  readonly proxyName: string;
+  /** It is another proxy's by its labels, and left to that. */
+  readonly isForeign: boolean;
+  /** Paths of the fields that ask for what is not served. */
+  readonly unserved: readonly UnservedField[];
 }
 
 export interface EndpointPort {
@@ -90,6 +113,9 @@ export interface Node {
   readonly labels: Readonly<Record<string, string>>;
   /** InternalIPs in the object's order. */
   readonly internalAddresses: readonly Address[];
+  readonly externalAddresses: readonly Address[];
+  /** Where the kubelet listens, 0 when unknown. */
+  readonly kubeletPort: number;
   readonly podCIDRs: readonly string[];
   readonly ready: boolean;
   readonly networkUnavailable: boolean;

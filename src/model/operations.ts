@@ -71,7 +71,7 @@ export interface AddressRoles {
   readonly node: boolean;
   /** A port nobody defined is refused and echo is answered here: ClusterIPs, and LoadBalancer addresses from our pools. */
   readonly refuse: boolean;
-  /** Another node's, or, in a Service range, of a device of this one: never refused, and no free Service address. */
+  /** Another node's, another proxy's, or, in a Service range, of a device of this one: never refused, no free Service address. */
   readonly peer: boolean;
 }
 

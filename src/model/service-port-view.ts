@@ -1,7 +1,6 @@
 // What is served under a service id, for the CLI, the API and metrics. Computed when it is read, never kept.
 import type { Address, Family } from "../lib/address.ts";
-import type { EndpointSurroundings } from "./endpoints.ts";
-import { selectEndpoints } from "./endpoints.ts";
+import { type Surroundings, selectEndpoints } from "./endpoints.ts";
 import type { EndpointSlice, ObjectKey } from "./objects.ts";
 import type { FrontendKey, RowProtocol } from "./operations.ts";
 import type { Group, Tables } from "./tables.ts";
@@ -42,7 +41,7 @@ export function viewOf(
   group: Group,
   tables: Tables,
   slicesOf: (service: ObjectKey) => readonly EndpointSlice[],
-  around: EndpointSurroundings,
+  around: Surroundings,
 ): ServicePortView {
   const owner = group.owner ?? "";
   const isHostPort = owner.startsWith(HOST_PORT);

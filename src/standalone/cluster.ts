@@ -465,10 +465,9 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
   }
 
   // --- what Services and slices are in full -----------------------------------------------------------------------------
+  /** Of its LoadBalancer addresses single ports may be an endpoint's: the model tells. */
   function frontendsOf(service: ServiceObject | undefined): readonly Address[] {
-    if (service === undefined) return NO_ADDRESSES;
-    const outside = service.spec.type === "LoadBalancer" ? (service.status?.loadBalancer?.ingress ?? []) : [];
-    return [...clusterIPsOf(service), ...outside.flatMap((one) => one.ip ?? [])];
+    return service === undefined ? NO_ADDRESSES : clusterIPsOf(service);
   }
 
   function keep(key: string, one: AllocatedService | undefined): void {

@@ -3,6 +3,7 @@ import { type Checks, createChecks, type FieldError } from "../wire/field-checks
 import type { KubernetesObject } from "../wire/kubernetes.ts";
 import { checkLabels } from "../wire/label-selector.ts";
 import { dnsLabelProblem, labelKeyProblem } from "../wire/names.ts";
+import { withoutZeros } from "../wire/zero-values.ts";
 import { isKnownKindName, type KindInfo, kindInfo } from "./kinds.ts";
 
 export interface CheckedMetadata {
@@ -101,5 +102,5 @@ export function validateMetadata(raw: unknown): CheckedMetadata {
     ...root,
     metadata: { ...metadata, ...(namespaced ? { namespace } : {}) },
   } as unknown as KubernetesObject;
-  return { object, info, title, errors: checks.errors };
+  return { object: withoutZeros(object), info, title, errors: checks.errors };
 }

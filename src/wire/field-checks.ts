@@ -39,7 +39,7 @@ export interface Checks {
   boolean(field: string, value: unknown): boolean | undefined;
   /** A list whose members are strings; others are complained of and left out. */
   strings(field: string, value: unknown): readonly string[] | undefined;
-  /** One of `supported`, or a complaint. */
+  /** One of `supported`, or a complaint; "" is as good as absent, as the API server's defaults come before its checks. */
   oneOf<T extends string>(field: string, value: unknown, supported: readonly T[]): T | undefined;
 }
 
@@ -87,7 +87,7 @@ export function createChecks(): Checks {
     },
     oneOf<T extends string>(field: string, value: unknown, supported: readonly T[]): T | undefined {
       const text = string(field, value);
-      if (text === undefined) return undefined;
+      if (text === undefined || text === "") return undefined;
       if ((supported as readonly string[]).includes(text)) return text as T;
       checks.unsupported(field, text, supported);
       return undefined;

@@ -52,6 +52,7 @@ export interface ServiceSpec {
   allocateLoadBalancerNodePorts?: boolean;
   publishNotReadyAddresses?: boolean;
   sessionAffinity?: "None" | "ClientIP";
+  trafficDistribution?: string;
   [field: string]: unknown;
 }
 
@@ -111,6 +112,7 @@ export interface NodeObject extends KubernetesObject {
   status?: {
     addresses?: { type: string; address: string }[];
     conditions?: { type: string; status: string }[];
+    daemonEndpoints?: { kubeletEndpoint?: { Port?: number } };
     [field: string]: unknown;
   };
 }

@@ -38,7 +38,7 @@ export function checkSelector(checks: Checks, field: string, value: unknown): La
     const key = checks.string(`${at}.key`, expression["key"]);
     const operator = checks.oneOf(`${at}.operator`, expression["operator"], OPERATORS);
     const values = checks.strings(`${at}.values`, expression["values"]) ?? [];
-    if (expression["operator"] === undefined) checks.required(`${at}.operator`);
+    if (!expression["operator"]) checks.required(`${at}.operator`);
     const problem = key === undefined ? "is required" : labelKeyProblem(key);
     if (problem !== undefined) checks.invalid(`${at}.key`, key, problem);
     if (key === undefined || operator === undefined || problem !== undefined) continue;

@@ -1,22 +1,33 @@
 // From Kubernetes objects, validated, to the objects of the model: absent fields are filled or gone, addresses canonical.
 // It invents nothing: what is not allocated stays empty. Addresses that no endpoint may have are left out, with a notice.
-import { type Address, canonicalAddress, type Family, familyOf, unusableReason } from "../lib/address.ts";
+import {
+  type Address,
+  canonicalAddress,
+  type Family,
+  familyOf,
+  storedAddress,
+  unusableReason,
+} from "../lib/address.ts";
+import { endpointAddress } from "../lib/endpoint-address.ts";
 import type {
   AddressPool,
   Endpoint,
   EndpointPort,
   EndpointSlice,
+  Grants,
   HostPort,
   L2Advertisement,
   Node,
   Notice,
   ObjectEvent,
   Service,
+  UnservedField,
 } from "../model/objects.ts";
 import {
   type AddressPoolObject,
   AGE_ANNOTATION,
   type EndpointSliceObject,
+  HEADLESS_LABEL,
   type KubernetesObject,
   type L2AdvertisementObject,
   type NodeObject,
@@ -32,16 +43,39 @@ import {
 } from "./kubernetes.ts";
 import { parseLabelSelector } from "./label-selector.ts";
 
-/** Milliseconds since the epoch: first sight as the allocator wrote it, else the creation time, else 0. */
-export function ageOf(object: KubernetesObject): number {
-  const written = Number(own(object.metadata.annotations, AGE_ANNOTATION) ?? Number.NaN);
-  if (Number.isFinite(written) && written >= 0) return written;
+function creationMs(object: KubernetesObject): number {
   const created = Date.parse(object.metadata.creationTimestamp ?? "");
   return Number.isNaN(created) ? 0 : created;
 }
 
-function canonicalList(texts: readonly string[]): readonly Address[] {
-  return texts.flatMap((text) => canonicalAddress(text) ?? []);
+/** Milliseconds since the epoch: first sight as our own allocator wrote it, else the creation time, else 0. */
+export function ageOf(object: KubernetesObject): number {
+  const written = Number(own(object.metadata.annotations, AGE_ANNOTATION) ?? Number.NaN);
+  return Number.isFinite(written) && written >= 0 ? written : creationMs(object);
+}
+
+function grantsOf(object: ServiceObject, age: number, by: "status" | "pool"): Grants {
+  const ingress = object.spec.type === "LoadBalancer" ? (object.status?.loadBalancer?.ingress ?? []) : [];
+  const addresses = ingress.flatMap(({ ip, ipMode }) => {
+    const address = storedAddress(ip ?? "");
+    return address === undefined ? [] : [{ address, ipMode: ipMode || "VIP", by } as const];
+  });
+  return { age, addresses };
+}
+
+/** What an API server vouches for: whoever may edit an object may write any annotation. */
+export function grantsByApi(object: ServiceObject): Grants {
+  return grantsOf(object, creationMs(object), "status");
+}
+
+/** What our own allocator says in annotations, which it takes away from what people wrote. */
+export function grantsByAllocator(object: ServiceObject): Grants {
+  const isFromPool = !object.spec.loadBalancerClass && own(object.metadata.annotations, POOL_ANNOTATION) !== undefined;
+  return grantsOf(object, ageOf(object), isFromPool ? "pool" : "status");
+}
+
+function storedList(texts: readonly string[]): readonly Address[] {
+  return texts.flatMap((text) => storedAddress(text) ?? []);
 }
 
 export function isHeadless(service: ServiceObject): boolean {
@@ -52,40 +86,49 @@ export function isHeadless(service: ServiceObject): boolean {
 export function clusterIPsOf(service: ServiceObject): readonly Address[] {
   const { type, clusterIP, clusterIPs } = service.spec;
   if (type === "ExternalName" || isHeadless(service)) return [];
-  return canonicalList(clusterIPs !== undefined && clusterIPs.length > 0 ? clusterIPs : clusterIP ? [clusterIP] : []);
+  return storedList(clusterIPs !== undefined && clusterIPs.length > 0 ? clusterIPs : clusterIP ? [clusterIP] : []);
 }
 
-export function normaliseService(object: ServiceObject): Service {
+const TOPOLOGY_MODE = "service.kubernetes.io/topology-mode";
+
+/** Whether an object asks for what is not served. */
+const ASKS_FOR: Readonly<Record<UnservedField, (object: ServiceObject) => boolean>> = {
+  "spec.externalIPs": ({ spec }) => (spec.externalIPs?.length ?? 0) > 0,
+  "spec.loadBalancerSourceRanges": ({ spec }) =>
+    spec.type === "LoadBalancer" && (spec.loadBalancerSourceRanges?.length ?? 0) > 0,
+  "spec.sessionAffinity": ({ spec }) => (spec.sessionAffinity || "None") !== "None",
+  "spec.trafficDistribution": ({ spec }) => Boolean(spec.trafficDistribution),
+  [`metadata.annotations[${TOPOLOGY_MODE}]`]: ({ metadata }) =>
+    /^auto$/i.test(own(metadata.annotations, TOPOLOGY_MODE) ?? ""),
+};
+
+/** `grants`: what the object's author has no say in, as its source knows it. */
+export function normaliseService(object: ServiceObject, grants: Grants = grantsByApi(object)): Service {
   const { spec } = object;
-  const type = spec.type ?? "ClusterIP";
-  const loadBalancerClass = spec.loadBalancerClass ?? "";
-  const fromPool = loadBalancerClass === "" && own(object.metadata.annotations, POOL_ANNOTATION) !== undefined;
-  const ingress = type === "LoadBalancer" ? (object.status?.loadBalancer?.ingress ?? []) : [];
+  const type = spec.type || "ClusterIP";
+  const { labels } = object.metadata;
   return {
     namespace: object.metadata.namespace ?? "default",
     name: object.metadata.name,
-    labels: object.metadata.labels ?? {},
-    age: ageOf(object),
+    labels: labels ?? {},
+    grants,
     type,
     clusterIPs: clusterIPsOf(object),
     headless: type !== "ExternalName" && isHeadless(object),
     externalName: type === "ExternalName" ? (spec.externalName ?? "").replace(/\.$/, "").toLowerCase() : "",
     ports: (spec.ports ?? []).map((port) => ({
       name: port.name ?? "",
-      protocol: port.protocol ?? "TCP",
+      protocol: port.protocol || "TCP",
       port: port.port,
       nodePort: type === "NodePort" || type === "LoadBalancer" ? (port.nodePort ?? 0) : 0,
-      targetPort: port.targetPort === undefined || port.targetPort === null ? port.port : port.targetPort,
+      targetPort: port.targetPort || port.port,
     })),
-    externalTrafficPolicy: spec.externalTrafficPolicy ?? "Cluster",
-    internalTrafficPolicy: spec.internalTrafficPolicy ?? "Cluster",
+    externalTrafficPolicy: spec.externalTrafficPolicy || "Cluster",
+    internalTrafficPolicy: spec.internalTrafficPolicy || "Cluster",
     healthCheckNodePort: spec.healthCheckNodePort ?? 0,
-    loadBalancerClass,
-    loadBalancerAddresses: ingress.flatMap(({ ip, ipMode }) => {
-      const address = ip === undefined ? undefined : canonicalAddress(ip);
-      return address === undefined ? [] : [{ address, ipMode: ipMode ?? "VIP", fromPool }];
-    }),
-    proxyName: own(object.metadata.labels, PROXY_NAME_LABEL) ?? "",
+    loadBalancerClass: spec.loadBalancerClass ?? "",
+    isForeign: own(labels, PROXY_NAME_LABEL) !== undefined || own(labels, HEADLESS_LABEL) !== undefined,
+    unserved: (Object.keys(ASKS_FOR) as UnservedField[]).filter((field) => ASKS_FOR[field](object)),
   };
 }
 
@@ -98,8 +141,8 @@ export interface RefusedAddress {
 
 /** Why `address` may not be an endpoint, or undefined. `isFrontend` tells the addresses that Services answer on. */
 export function refusal(address: Address, isFrontend: (address: Address) => boolean): string | undefined {
-  const why = unusableReason(address);
-  if (why !== undefined) return `may not be ${why === "unspecified" ? "unspecified" : `a ${why} address`}`;
+  const found = endpointAddress(address);
+  if (typeof found !== "string") return found.why;
   return isFrontend(address) ? "may not be the address of a Service" : undefined;
 }
 
@@ -130,7 +173,7 @@ export function normaliseEndpointSlice(
   for (const [i, endpoint] of (object.endpoints ?? []).entries()) {
     const addresses: Address[] = [];
     for (const [j, text] of endpoint.addresses.entries()) {
-      const address = canonicalAddress(text);
+      const address = storedAddress(text);
       if (address === undefined) continue;
       const why = refusal(address, isFrontend);
       if (why === undefined) addresses.push(address);
@@ -152,7 +195,7 @@ export function normaliseEndpointSlice(
   const ports = (object.ports ?? []).flatMap((port): EndpointPort[] =>
     port.port === undefined || port.port === null
       ? []
-      : [{ name: port.name ?? "", protocol: port.protocol ?? "TCP", port: port.port }],
+      : [{ name: port.name ?? "", protocol: port.protocol || "TCP", port: port.port }],
   );
   const family: Family = object.addressType;
   return { slice: { namespace, name: object.metadata.name, service, family, ports, endpoints }, refused };
@@ -161,13 +204,15 @@ export function normaliseEndpointSlice(
 export function normaliseNode(object: NodeObject): Node {
   const conditions = object.status?.conditions ?? [];
   const holds = (type: string): boolean => conditions.some((one) => one.type === type && one.status === "True");
+  const addresses = (wanted: string): readonly Address[] =>
+    storedList((object.status?.addresses ?? []).flatMap(({ type, address }) => (type === wanted ? [address] : [])));
   const spec = object.spec ?? {};
   return {
     name: object.metadata.name,
     labels: object.metadata.labels ?? {},
-    internalAddresses: canonicalList(
-      (object.status?.addresses ?? []).filter((one) => one.type === "InternalIP").map((one) => one.address),
-    ),
+    internalAddresses: addresses("InternalIP"),
+    externalAddresses: addresses("ExternalIP"),
+    kubeletPort: object.status?.daemonEndpoints?.kubeletEndpoint?.Port ?? 0,
     podCIDRs:
       spec.podCIDRs !== undefined && spec.podCIDRs.length > 0 ? spec.podCIDRs : spec.podCIDR ? [spec.podCIDR] : [],
     ready: holds("Ready"),
@@ -183,7 +228,7 @@ export function normaliseNode(object: NodeObject): Node {
 /** Its addresses as they stand in the status: canonical, without repeats. */
 export function podAddresses(pod: PodObject): readonly Address[] {
   const several = (pod.status?.podIPs ?? []).map((one) => one.ip);
-  return [...new Set(canonicalList(several.length > 0 ? several : pod.status?.podIP ? [pod.status.podIP] : []))];
+  return [...new Set(storedList(several.length > 0 ? several : pod.status?.podIP ? [pod.status.podIP] : []))];
 }
 
 /** It ended for good: Succeeded or Failed. */
@@ -235,7 +280,7 @@ export function normaliseHostPorts(pod: PodObject): readonly HostPort[] {
           node,
           hostAddress: hostIP === undefined || unusableReason(hostIP) === "unspecified" ? "" : hostIP,
           hostPort: port.hostPort,
-          protocol: port.protocol ?? "TCP",
+          protocol: port.protocol || "TCP",
           podAddress,
           podPort: port.containerPort,
         });
@@ -273,7 +318,7 @@ export function normaliseL2Advertisement(object: L2AdvertisementObject): L2Adver
   };
 }
 
-/** What an object is to the model: its event and what was left out of it. Undefined for kinds and objects that the model never sees. */
+/** What an object that our own allocator has seen is to the model: its event and what was left out of it. Undefined for kinds and objects that the model never sees. */
 export function normaliseObject(
   object: KubernetesObject,
   isFrontend?: (address: Address) => boolean,
@@ -282,7 +327,14 @@ export function normaliseObject(
   const none: readonly RefusedAddress[] = [];
   switch (object.kind) {
     case "Service":
-      return { event: { kind: "Service", key, object: normaliseService(object as ServiceObject) }, refused: none };
+      return {
+        event: {
+          kind: "Service",
+          key,
+          object: normaliseService(object as ServiceObject, grantsByAllocator(object as ServiceObject)),
+        },
+        refused: none,
+      };
     case "EndpointSlice": {
       const { slice, refused } = normaliseEndpointSlice(object as EndpointSliceObject, isFrontend);
       return slice === undefined ? undefined : { event: { kind: "EndpointSlice", key, object: slice }, refused };

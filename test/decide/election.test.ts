@@ -33,13 +33,12 @@ const WEST = { matchLabels: { zone: "west" }, matchExpressions: [] };
 type Policy = Service["externalTrafficPolicy"];
 
 function balanced(name: string, address: string, externalTrafficPolicy: Policy = "Cluster"): Service {
-  const { ports: _, ...rest } = service({ name });
-  return {
-    ...service(rest),
+  return service({
+    name,
     type: "LoadBalancer",
     externalTrafficPolicy,
     loadBalancerAddresses: [{ address, ipMode: "VIP", fromPool: true }],
-  };
+  });
 }
 
 const poolEvent = (object: AddressPool | undefined, name = "pool"): ObjectEvent => ({

@@ -62,9 +62,7 @@ const DEFAULTS = {
 
 function ask(node_: Node, given: Question) {
   const { policy, fromPool, advertisements, pools, endpoints } = { ...DEFAULTS, ...given };
-  const { ports: _, ...rest } = service();
   const asked = service({
-    ...rest,
     type: "LoadBalancer",
     externalTrafficPolicy: policy,
     loadBalancerAddresses: [{ address: ADDRESS, ipMode: "VIP", fromPool }],

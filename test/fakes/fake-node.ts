@@ -52,7 +52,17 @@ export interface FakeNodeOptions {
   readonly bypassesSockets?: () => boolean;
 }
 
-const ROOM: Capacity = { frontends: 8192, rows: 8192, slots: 16384, backends: 8192, services: 8192, serviceRanges: 8 };
+const ROOM: Capacity = {
+  frontends: 8192,
+  rows: 8192,
+  slots: 16384,
+  backends: 8192,
+  services: 8192,
+  serviceRanges: 8,
+  addresses: 8192,
+  devices: 256,
+  announced: 256,
+};
 
 export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
   const { network = NETWORK, before, capacity = ROOM } = options;

@@ -3,6 +3,7 @@ import { type Address, familyOf } from "../../src/lib/address.ts";
 import type {
   Endpoint,
   EndpointSlice,
+  GrantedAddress,
   HostPort,
   Node,
   ObjectEvent,
@@ -16,15 +17,22 @@ function split(name: string): { namespace: string; name: string } {
   return slash < 0 ? { namespace: "default", name } : { namespace: name.slice(0, slash), name: name.slice(slash + 1) };
 }
 
+export interface ServiceFields extends Partial<Omit<Service, "ports" | "namespace" | "grants">> {
+  readonly ports?: readonly Partial<ServicePort>[];
+  readonly age?: number;
+  readonly loadBalancerAddresses?: readonly (Omit<GrantedAddress, "by"> & { readonly fromPool: boolean })[];
+}
+
 /** A ClusterIP Service "web" at 10.96.0.10, TCP port 80 to 8080. `name` may be "namespace/name". */
-export function service(
-  given: Partial<Omit<Service, "ports" | "namespace">> & { readonly ports?: readonly Partial<ServicePort>[] } = {},
-): Service {
-  const { name = "web", ports = [{}], ...rest } = given;
+export function service(given: ServiceFields = {}): Service {
+  const { name = "web", ports = [{}], age = 1, loadBalancerAddresses = [], ...rest } = given;
   return {
     ...split(name),
     labels: {},
-    age: 1,
+    grants: {
+      age,
+      addresses: loadBalancerAddresses.map(({ fromPool, ...one }) => ({ ...one, by: fromPool ? "pool" : "status" })),
+    },
     type: "ClusterIP",
     clusterIPs: ["10.96.0.10"],
     headless: false,
@@ -34,8 +42,8 @@ export function service(
     internalTrafficPolicy: "Cluster",
     healthCheckNodePort: 0,
     loadBalancerClass: "",
-    loadBalancerAddresses: [],
-    proxyName: "",
+    isForeign: false,
+    unserved: [],
     ...rest,
   };
 }
@@ -83,6 +91,8 @@ export function node(number: number, given: Partial<Node> = {}): Node {
     name: `node${number}`,
     labels: {},
     internalAddresses: [`192.168.122.${10 + number}`, `fd00:192:168:122::${10 + number}`],
+    externalAddresses: [],
+    kubeletPort: 10250,
     podCIDRs: [`10.244.${number}.0/24`, `fd00:10:244:${number}::/64`],
     ready: true,
     networkUnavailable: false,

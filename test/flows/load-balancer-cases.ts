@@ -1,6 +1,5 @@
 // LoadBalancer addresses: ours and others', both policies, ports nobody defined, addresses that collide.
-import type { LoadBalancerAddress } from "../../src/model/objects.ts";
-import { ending, endpoint, hostPort, service, slice } from "./builders.ts";
+import { ending, endpoint, hostPort, type ServiceFields, service, slice } from "./builders.ts";
 import {
   type FlowCase,
   HERE,
@@ -22,6 +21,8 @@ import {
 const VIP = "192.168.122.111";
 const VIP_6 = "fd00:192:168:122::111";
 const STATUS = "203.0.113.9";
+
+type LoadBalancerAddress = NonNullable<ServiceFields["loadBalancerAddresses"]>[number];
 
 const vip = (address: string, given: Partial<LoadBalancerAddress> = {}): LoadBalancerAddress => ({
   address,

@@ -41,6 +41,10 @@ function refused(what: string, address: string): FlowCase {
           name: "other",
           type: "LoadBalancer",
           clusterIPs: ["10.96.0.77"],
+          ports: [
+            { name: "a", port: 80 },
+            { name: "b", port: 8080 },
+          ],
           loadBalancerAddresses: [{ address: "192.168.122.111", ipMode: "VIP", fromPool: true }],
         }),
       ],
@@ -130,7 +134,25 @@ export const ENDPOINT_CASES: readonly FlowCase[] = [
   refused("an IPv6 multicast address", "ff02::1"),
   refused("the Service's own cluster address", VIP),
   refused("another Service's cluster address", "10.96.0.77"),
-  refused("another Service's LoadBalancer address", "192.168.122.111"),
+  refused("another Service's LoadBalancer address and port", "192.168.122.111"),
+  {
+    name: "an endpoint at a LoadBalancer address, on a port that no Service answers at, is used",
+    given: {
+      services: [
+        service(),
+        service({
+          name: "other",
+          type: "LoadBalancer",
+          clusterIPs: ["10.96.0.77"],
+          loadBalancerAddresses: [{ address: "192.168.122.111", ipMode: "VIP", fromPool: false }],
+        }),
+      ],
+      slices: [slice({ endpoints: [endpoint("192.168.122.111", "")] })],
+    },
+    from: POD,
+    to: tcp(VIP, 80),
+    expect: { kept: ["192.168.122.111:8080"] },
+  },
   {
     name: "a host port whose pod has a Service's address is not served",
     given: { services, hostPorts: [hostPort({ podAddress: VIP })] },
@@ -225,16 +247,59 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
     expect: drop,
   },
   {
-    name: "a Service of another proxy is skipped",
-    given: { services: [service({ proxyName: "other" })], slices: [slice({ endpoints: [endpoint(HERE)] })] },
+    name: "a Service of another proxy is left to that one",
+    given: { services: [service({ isForeign: true })], slices: [slice({ endpoints: [endpoint(HERE)] })] },
     from: POD,
     to: tcp(VIP, 80),
-    expect: drop,
+    expect: pass,
+  },
+  {
+    name: "a port that nobody defined is left to another proxy too",
+    given: { services: [service({ isForeign: true })] },
+    from: OUTSIDE,
+    to: tcp(VIP, 81),
+    expect: pass,
+  },
+  {
+    name: "a process of the node reaches another proxy's Service as it would without us",
+    given: { services: [service({ isForeign: true, clusterIPs: [VIP, VIP_6] })] },
+    from: HOST,
+    to: udp(VIP, 53),
+    expect: pass,
+  },
+  {
+    name: "another proxy's cluster address is no LoadBalancer address of ours",
+    given: {
+      services: [
+        service({ isForeign: true }),
+        service({
+          name: "lb",
+          type: "LoadBalancer",
+          clusterIPs: ["10.96.0.77"],
+          loadBalancerAddresses: [{ address: VIP, ipMode: "VIP", fromPool: true }],
+        }),
+      ],
+      slices: [slice({ service: "lb", endpoints: [endpoint(HERE)] })],
+    },
+    from: POD,
+    to: tcp(VIP, 80),
+    expect: pass,
+  },
+  {
+    name: "a cluster address that a device of the node has is left to that one",
+    given: {
+      services,
+      slices: [slice({ endpoints: [endpoint(HERE)] })],
+      networks: [{ address: VIP, length: 32 }],
+    },
+    from: POD,
+    to: tcp(VIP, 80),
+    expect: pass,
   },
   {
     name: "the node port of another proxy's Service is not served",
     given: {
-      services: [service({ proxyName: "other", type: "NodePort", ports: [{ nodePort: 30080 }] })],
+      services: [service({ isForeign: true, type: "NodePort", ports: [{ nodePort: 30080 }] })],
       slices: [slice({ endpoints: [endpoint(HERE)] })],
     },
     from: OUTSIDE,

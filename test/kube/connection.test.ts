@@ -57,6 +57,31 @@ describe("the order of servers", () => {
     ]);
   });
 
+  it.each([
+    ["--apiserver", { apiServer: "https://10.96.0.1:443" }],
+    ["--apiserver by IPv6", { apiServer: "https://[fd00:10:96::1]" }],
+    ["--apiserver by its name in the cluster", { apiServer: "https://kubernetes.default.svc.cluster.local" }],
+    ["the pod's environment", { env: IN_POD }],
+  ])("has the endpoints in place of a ClusterIP once both are known: %s", async (_, options) => {
+    const connection = connect(options);
+    const origins = async () => (await connection.access()).servers.map(({ url }) => url.origin);
+    const [given] = await origins();
+    connection.remember([], ["10.96.0.1", "fd00:10:96::1"]);
+    expect(await origins()).toEqual([given]);
+    connection.remember(["https://10.0.0.1:6443"], ["10.96.0.1", "fd00:10:96::1"]);
+    expect(await origins()).toEqual(["https://10.0.0.1:6443"]);
+  });
+
+  it("keeps a ClusterIP behind endpoints of another run, which may be stale, and one behind a proxy", async () => {
+    connect({ apiServer: SERVER }).remember(["https://10.0.0.1:6443"]);
+    const again = await connect({ env: IN_POD }).access();
+    expect(again.servers.map(({ url }) => url.origin)).toEqual(["https://10.0.0.1:6443", "https://10.96.0.1"]);
+    const proxied = { server: "https://10.96.0.1", "proxy-url": "http://10.0.0.7:3128" };
+    const connection = connect({ kubeconfig: writeKubeconfig(dir, { cluster: proxied }) });
+    connection.remember(["https://10.0.0.1:6443"], ["10.96.0.1"]);
+    expect((await connection.access()).servers[0]?.url.origin).toBe("https://10.96.0.1");
+  });
+
   it("names a server once", async () => {
     const kubeconfig = writeKubeconfig(dir, { cluster: { server: `${SERVER}/` } });
     const { servers } = await connect({ apiServer: SERVER, kubeconfig }).access();

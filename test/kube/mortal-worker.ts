@@ -15,6 +15,8 @@ function node(name: string): Node {
     name,
     labels: {},
     internalAddresses: [],
+    externalAddresses: [],
+    kubeletPort: 0,
     podCIDRs: [],
     ready: true,
     networkUnavailable: false,

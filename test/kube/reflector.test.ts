@@ -642,6 +642,16 @@ describe("a new list", () => {
     expect(setup.reflector.problem()?.message).toContain("would take away 70 of 80 endpoints");
   });
 
+  it("of Nodes that is empty is held, and applied when a second one is empty too", async () => {
+    const setup = await start({ resource: "nodes" });
+    const nodes = ["node1", "node2"].map((name) => ({ metadata: { name, resourceVersion: "1" } }));
+    await relist(setup, nodes, []);
+    expect(setup.reflector.problem()?.message).toContain("would take away 2 of 2 Nodes");
+    expect(setup.present()).toEqual(["node1", "node2"]);
+    await listed(setup, [], 120);
+    expect(setup.present()).toEqual([]);
+  });
+
   it("is applied as it is when lists are trusted", async () => {
     const setup = await start({ trustLists: true });
     await relist(setup, many(100), []);

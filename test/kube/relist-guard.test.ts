@@ -44,13 +44,22 @@ describe("a full list", () => {
       expected: "hold",
     },
   ])("$name", ({ loss, held, expected }) => {
-    expect(judgeList(loss, held)).toBe(expected);
+    expect(judgeList("Service", loss, held)).toBe(expected);
+  });
+
+  it.each([
+    { name: "that takes the only one away is held", lost: 1, before: 1, expected: "hold" },
+    { name: "that takes one of two away is applied", lost: 1, before: 2, expected: "apply" },
+    { name: "that takes two of three away is held", lost: 2, before: 3, expected: "hold" },
+    { name: "that takes none away is applied", lost: 0, before: 0, expected: "apply" },
+  ])("of Nodes $name", ({ lost, before, expected }) => {
+    expect(judgeList("Node", losing(lost, before), undefined)).toBe(expected);
   });
 
   it("is judged by frontends, not by objects", () => {
     const loss: Loss = { before: 200, lost: new Map([["default/large", 150]]) };
     expect(lostTotal(loss)).toBe(150);
-    expect(judgeList(loss, undefined)).toBe("hold");
-    expect(judgeList(loss, { before: 200, lost: new Map([["default/large", 20]]) })).toBe("hold");
+    expect(judgeList("Service", loss, undefined)).toBe("hold");
+    expect(judgeList("Service", loss, { before: 200, lost: new Map([["default/large", 20]]) })).toBe("hold");
   });
 });

@@ -1,10 +1,8 @@
 // EndpointSlices in columns: the same as through wire/normalise.ts, refused by field, and the same after crossing threads.
 import { describe, expect, it } from "vitest";
-import { endpointAddress, plainAddress } from "../../src/kube/endpoint-address.ts";
 import type { Change } from "../../src/kube/row.ts";
 import { createUnpacker, packChanges } from "../../src/kube/rows.ts";
 import { takeSlice } from "../../src/kube/slice-row.ts";
-import { addressBytes, canonicalAddress, readAddress, unusableReason } from "../../src/lib/address.ts";
 import type { EndpointSliceObject } from "../../src/wire/kubernetes.ts";
 import { normaliseEndpointSlice } from "../../src/wire/normalise.ts";
 import { type Json, type SliceFields, slice } from "./objects.ts";
@@ -146,6 +144,23 @@ describe("a slice", () => {
 });
 
 describe("changes in one message", () => {
+  it("share lists of ports with those before, of which the least used are forgotten", () => {
+    const unpacker = createUnpacker();
+    const portsOf = (name: string): unknown => {
+      const top = { ports: [{ name, port: 80 }] };
+      const [event] = unpacker.unpack(packChanges([change(slice("a", { top }))]));
+      return event?.kind === "EndpointSlice" && event.object?.ports;
+    };
+    const often = portsOf("often");
+    const seldom = portsOf("seldom");
+    for (let i = 0; i < 2_000; i++) {
+      portsOf(`p${i}`);
+      expect(portsOf("often")).toBe(often);
+    }
+    expect(portsOf("seldom")).not.toBe(seldom);
+    expect(unpacker.portLists()).toBeLessThanOrEqual(1_000);
+  });
+
   it("keep their order for each object, those that go included", () => {
     const first = change(slice("a"));
     const gone = { ...first, content: undefined };
@@ -167,87 +182,5 @@ describe("changes in one message", () => {
       "EndpointSlice default/b db 1",
       "EndpointSlice default/a web 2",
     ]);
-  });
-});
-
-describe("an endpoint's address", () => {
-  const random = (() => {
-    let state = 12345;
-    return (below: number): number => {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      return Math.floor((state / 2 ** 32) * below);
-    };
-  })();
-  const edges = [
-    ...["0.0.0.0", "1.2.3.4", "01.2.3.4", "1.2.3", "1.2.3.4.5", "1.2.3.256", "1..2.3", "1.2.3.", ".1.2.3", "127.0.0.1"],
-    ...[
-      "169.253.1.1",
-      "169.254.1.1",
-      "223.255.255.255",
-      "224.0.0.1",
-      "255.255.255.255",
-      " 1.2.3.4",
-      "1.2.3.4 ",
-      "1.2.3.0x4",
-    ],
-    ...[
-      "",
-      "::",
-      "::1",
-      "::2",
-      "fd00::1",
-      "FD00::1",
-      "fd00:0::1",
-      "fd00::1::2",
-      "fe80::1",
-      "febf::1",
-      "fec0::1",
-      "ff02::1",
-    ],
-    ...[
-      "2001:db8::1%eth0",
-      "::ffff:1.2.3.4",
-      "::ffff:102:304",
-      "2001:db8:0:0:1::1",
-      "2001:db8:0:1:1:1:1:1",
-      "1:2:3:4:5:6:7:8",
-    ],
-    ...[
-      "1:2:3:4:5:6:7:8:9",
-      "1:2:3:4:5:6:7",
-      "g::1",
-      "2001:db8::zz",
-      "12345::1",
-      "2001::",
-      ":1",
-      "1:",
-      "x".repeat(500),
-    ],
-  ];
-  const drawn = Array.from({ length: 2000 }, (_, i) => {
-    const bytes = addressBytes("::");
-    if (i % 2 === 0) {
-      bytes[10] = 0xff;
-      bytes[11] = 0xff;
-      for (let at = 12; at < 16; at++) bytes[at] = random(256);
-    } else for (let at = 0; at < 16; at++) bytes[at] = random(3) === 0 ? 0 : random(256);
-    return readAddress(bytes);
-  });
-
-  it("that is taken at once is one that lib/address.ts would take unchanged", () => {
-    const wrong = [...edges, ...drawn].filter(
-      (text) =>
-        plainAddress(text) !== undefined && !(canonicalAddress(text) === text && unusableReason(text) === undefined),
-    );
-    expect(wrong).toEqual([]);
-  });
-
-  it("is taken at once in nearly every case", () => {
-    const usable = drawn.filter((text) => endpointAddress(text).use === "used");
-    const slow = usable.filter((text) => plainAddress(text) === undefined);
-    expect(usable.length).toBeGreaterThan(1500);
-    expect(slow.length / usable.length).toBeLessThan(0.25);
-    for (const text of ["10.244.1.5", "192.168.1.1", "1.0.0.1", "fd00:10:244:1::5", "2001:db8::1"])
-      expect(plainAddress(text)).toBe(text);
   });
 });

@@ -1,6 +1,8 @@
 // Services, Nodes and ServiceCIDRs from the API: what is taken, what is refused by which field, what counts as another content.
 import { describe, expect, it } from "vitest";
 import { takeObject } from "../../src/kube/take-object.ts";
+import type { ServiceObject } from "../../src/wire/kubernetes.ts";
+import { grantsByAllocator } from "../../src/wire/normalise.ts";
 import { type Json, service } from "./objects.ts";
 
 const NODE: Json = {
@@ -19,6 +21,11 @@ const NODE: Json = {
 function fieldsRefused(kind: "Service" | "Node" | "ServiceCIDR", object: unknown): readonly string[] {
   const taken = takeObject(kind, object);
   return taken.outcome === "refused" ? taken.complaints.map(({ field }) => field) : [];
+}
+
+function content(kind: "Service" | "Node", object: unknown): unknown {
+  const taken = takeObject(kind, object);
+  return taken.outcome === "taken" ? taken.change.content : taken;
 }
 
 describe("an object of the API", () => {
@@ -72,6 +79,72 @@ describe("an object of the API", () => {
     expect(takeObject("Node", object)).toMatchObject({ outcome: "taken", change: { content: { goingAway } } });
   });
 
+  it("grants what the API server vouches for alone: nobody writes himself older, or an address from a pool", () => {
+    const object = {
+      metadata: {
+        name: "a",
+        namespace: "b",
+        creationTimestamp: "2026-01-01T00:00:00Z",
+        annotations: { "millrace.io/age": "0", "metallb.io/ip-allocated-from-pool": "mine" },
+      },
+      spec: { type: "LoadBalancer", clusterIP: "10.96.0.20", ports: [{ port: 80 }] },
+      status: { loadBalancer: { ingress: [{ ip: "192.0.2.1", ipMode: "Proxy" }, { hostname: "lb.example.org" }] } },
+    };
+    expect(content("Service", object)).toMatchObject({
+      grants: { age: Date.UTC(2026, 0, 1), addresses: [{ address: "192.0.2.1", ipMode: "Proxy", by: "status" }] },
+    });
+    // The same object from our own allocator.
+    expect(grantsByAllocator(object as unknown as ServiceObject)).toEqual({
+      age: 0,
+      addresses: [{ address: "192.0.2.1", ipMode: "Proxy", by: "pool" }],
+    });
+  });
+
+  it.each(["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"])(
+    "with the label %s is another proxy's, and no frontend of ours",
+    (label) => {
+      const object = { ...service("a"), metadata: { name: "a", namespace: "b", labels: { [label]: "" } } };
+      expect(takeObject("Service", object)).toMatchObject({ size: 0, change: { content: { isForeign: true } } });
+    },
+  );
+
+  it("may hold addresses as an API server let them in long ago", () => {
+    const object = service("a", { spec: { clusterIP: "10.96.011.012", clusterIPs: ["10.96.011.012"] } });
+    expect(content("Service", object)).toMatchObject({ clusterIPs: ["10.96.11.12"] });
+    const addresses = [{ type: "InternalIP", address: "10.099.000.001" }];
+    expect(content("Node", { ...NODE, status: { addresses } })).toMatchObject({ internalAddresses: ["10.99.0.1"] });
+  });
+
+  it("that is a Node tells both kinds of addresses, its kubelet's port, and whether it is about to go", () => {
+    const status = {
+      addresses: [
+        { type: "ExternalIP", address: "203.0.113.9" },
+        { type: "InternalIP", address: "192.168.122.11" },
+        { type: "ExternalIP", address: "not-yet" },
+        { type: "InternalDNS", address: "node1.example.org" },
+      ],
+      daemonEndpoints: { kubeletEndpoint: { Port: 10250 } },
+    };
+    const taken = takeObject("Node", { ...NODE, status });
+    expect(taken).toMatchObject({
+      size: 1,
+      change: {
+        content: {
+          internalAddresses: ["192.168.122.11"],
+          externalAddresses: ["203.0.113.9"],
+          kubeletPort: 10250,
+          goingAway: false,
+        },
+      },
+      complaints: [{ field: "status.addresses[2].address" }],
+    });
+    const taints = (key: string): Json => ({ ...NODE, spec: { taints: [{ key, effect: "NoSchedule" }] } });
+    expect(content("Node", taints("ToBeDeletedByClusterAutoscaler"))).toMatchObject({ goingAway: true });
+    expect(content("Node", taints("node.kubernetes.io/unschedulable"))).toMatchObject({ goingAway: false });
+    const metadata = { name: "node1", deletionTimestamp: "2026-11-28T10:00:00Z" };
+    expect(content("Node", { ...NODE, metadata })).toMatchObject({ goingAway: true });
+  });
+
   it("ServiceCIDR gives its prefixes", () => {
     const object = { metadata: { name: "kubernetes" }, spec: { cidrs: ["10.96.0.0/16", "fd00:10:96::/112"] } };
     expect(takeObject("ServiceCIDR", object)).toMatchObject({
@@ -97,6 +170,9 @@ describe("an object of the API", () => {
     ["spec", "Service", { metadata: { name: "a", namespace: "b" } }],
     ["spec.type", "Service", service("a", { spec: { type: "Mesh" } })],
     ["spec.clusterIPs[0]", "Service", service("a", { spec: { clusterIPs: [1] } })],
+    ["spec.clusterIPs[0]", "Service", service("a", { spec: { clusterIPs: ["10.96.0.300"] } })],
+    ["spec.clusterIP", "Service", service("a", { spec: { clusterIP: "ten" } })],
+    ["spec.loadBalancerSourceRanges", "Service", service("a", { spec: { loadBalancerSourceRanges: "10.0.0.0/8" } })],
     ["spec.ports", "Service", service("a", { spec: { ports: { port: 1 } } })],
     ["spec.ports[0].port", "Service", service("a", { spec: { ports: [{ name: "http" }] } })],
     ["spec.ports[0].port", "Service", service("a", { spec: { ports: [{ port: 65536 }] } })],
@@ -108,6 +184,17 @@ describe("an object of the API", () => {
       { ...service("a"), status: { loadBalancer: { ingress: [{ ip: 7 }] } } },
     ],
     ["status.addresses[0].address", "Node", { ...NODE, status: { addresses: [{ type: "InternalIP" }] } }],
+    [
+      "status.loadBalancer.ingress[0].ip",
+      "Service",
+      { ...service("a"), status: { loadBalancer: { ingress: [{ ip: "lb.example.org" }] } } },
+    ],
+    ["spec.taints[0].key", "Node", { ...NODE, spec: { taints: [{}] } }],
+    [
+      "status.daemonEndpoints.kubeletEndpoint.Port",
+      "Node",
+      { ...NODE, status: { daemonEndpoints: { kubeletEndpoint: { Port: -1 } } } },
+    ],
     ["status.conditions", "Node", { ...NODE, status: { conditions: "Ready" } }],
     ["spec.podCIDRs[0]", "Node", { ...NODE, spec: { podCIDRs: [{}] } }],
     ["spec.taints", "Node", { ...NODE, spec: { taints: "none" } }],

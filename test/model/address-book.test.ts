@@ -68,7 +68,7 @@ describe("a model that is told of this node's networks", () => {
     model.setNetworks([prefix("10.96.0.10/32")]);
     feed({ services: [service()] });
     expect([reasons(), maps.dump().includes("frontend 10.96.0.10")]).toEqual([
-      ["frontend-refused Service default/web"],
+      ["left-to-device Service default/web"],
       false,
     ]);
     model.setNetworks([]);

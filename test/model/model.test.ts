@@ -183,7 +183,6 @@ describe("what gets nothing", () => {
   test.each([
     { name: "headless", given: { clusterIPs: [], headless: true } },
     { name: "ExternalName", given: { type: "ExternalName", clusterIPs: [], externalName: "example.org" } as const },
-    { name: "another proxy's", given: { proxyName: "other" } },
     { name: "not yet allocated", given: { clusterIPs: [], type: "NodePort", ports: [{ nodePort: 30080 }] } as const },
   ])("a Service that is $name", ({ given }) => {
     const { feed, maps, reasons } = bench({ nodes: [] });

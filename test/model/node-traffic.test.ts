@@ -38,6 +38,8 @@ interface World {
   readonly nodes: Map<string, Node>;
   hostPorts: readonly HostPort[];
   networks: readonly Prefix[];
+  /** What node1 named last. */
+  own: readonly Address[];
 }
 
 const some = <T>(random: Random, from: readonly T[], probability: number): T[] =>
@@ -78,6 +80,8 @@ function step(random: Random, world: World): ObjectEvent[] {
         : node(Number(key.at(-1)), { internalAddresses: some(random, ADDRESSES, 0.25) });
       if (object === undefined) world.nodes.delete(key);
       else world.nodes.set(key, object);
+      if (key === "node1" && object !== undefined && object.internalAddresses.length > 0)
+        world.own = object.internalAddresses;
       return [{ kind: "Node", key, object }];
     }
     case 1: {
@@ -126,14 +130,15 @@ function step(random: Random, world: World): ObjectEvent[] {
 
 /** Somebody asked for this port there: as node port or host port of node1, or as LoadBalancer address to the very port. */
 function isAskedFor(world: World, address: Address, port: number, protocol: RowProtocol): boolean {
-  const isOwn = world.nodes.get("node1")?.internalAddresses.includes(address) === true;
-  const isPeer = !isOwn && [...world.nodes.values()].some((one) => one.internalAddresses.includes(address));
-  for (const { type, ports, loadBalancerAddresses } of world.services.values()) {
+  const named = world.nodes.get("node1")?.internalAddresses ?? [];
+  const isOthers = [...world.nodes].some(([key, one]) => key !== "node1" && one.internalAddresses.includes(address));
+  const isOwn = named.length > 0 ? named.includes(address) : world.own.includes(address) && !isOthers;
+  const isPeer = !isOwn && isOthers;
+  for (const { type, ports, grants } of world.services.values()) {
     const has = (number: "port" | "nodePort"): boolean =>
       ports.some((one) => one.protocol === protocol && one[number] === port);
     if (isOwn && type !== "ClusterIP" && has("nodePort")) return true;
-    if (type === "LoadBalancer" && has("port") && loadBalancerAddresses.some((one) => one.address === address))
-      return true;
+    if (type === "LoadBalancer" && has("port") && grants.addresses.some((one) => one.address === address)) return true;
   }
   return world.hostPorts.some(
     (one) =>
@@ -190,7 +195,7 @@ test(`between addresses of nodes everything goes as without us (MILLRACE_SEED=${
           { address: "fd00:10:96::", length: 112 },
         ],
       });
-      const world: World = { services: new Map(), nodes: new Map(), hostPorts: [], networks: [] };
+      const world: World = { services: new Map(), nodes: new Map(), hostPorts: [], networks: [], own: [] };
       for (let i = 0; i < STEPS; i++) {
         model.update(step(random, world));
         model.setNetworks(world.networks);

@@ -253,7 +253,6 @@ const REFUSED = [
   "255.255.255.255",
   "0.0.0.0",
   "10.96.8.8",
-  "192.0.2.1",
   "::1",
   "fe80::1",
   "ff02::1",
@@ -268,18 +267,7 @@ test.each(REFUSED)(
     const { objects, notices } = await (await cluster({ serviceClusterIpRange: DUAL_STACK })).reconcile([
       document(bare, "s.yaml"),
       document(service("taken", { clusterIP: "10.96.8.8" }), "s.yaml", 1),
-      document(
-        {
-          apiVersion: "metallb.io/v1beta1",
-          kind: "IPAddressPool",
-          metadata: { name: "p", namespace: "metallb-system" },
-          spec: { addresses: ["192.0.2.1-192.0.2.1"] },
-        },
-        "s.yaml",
-        2,
-      ),
-      document(service("lb", { type: "LoadBalancer" }), "s.yaml", 3),
-      document(service("sliced", { selector: undefined }), "s.yaml", 4),
+      document(service("sliced", { selector: undefined }), "s.yaml", 2),
       document(
         endpoints("bare", [{ addresses: [{ ip: good }, { ip: address }], ports: [{ name: "http", port: 80 }] }]),
         "e.yaml",

@@ -108,8 +108,8 @@ test("seeds 13 and 14 together give the address that is asked for, from the pool
   const { seen, source } = await run({
     paths: [join(EXAMPLES, "13-lb-pool.yaml"), join(EXAMPLES, "14-loadbalancer.yaml")],
   });
-  expect(seen.objects.get("Service default/nginxlb").loadBalancerAddresses).toEqual([
-    { address: "192.168.122.111", ipMode: "VIP", fromPool: true },
+  expect(seen.objects.get("Service default/nginxlb").grants.addresses).toEqual([
+    { address: "192.168.122.111", ipMode: "VIP", by: "pool" },
   ]);
   expect(source.notices()).toEqual([]);
 });
@@ -118,7 +118,7 @@ test("seed 04 without a pool says no-pool and has its node port and cluster addr
   const { seen, source } = await run({ paths: [join(EXAMPLES, "04-rc-exposed.yaml")] });
   expect(source.notices()).toMatchObject([{ object: "Service default/my-second-service", reason: "no-pool" }]);
   const lb = seen.objects.get("Service default/my-second-service");
-  expect(lb.loadBalancerAddresses).toEqual([]);
+  expect(lb.grants.addresses).toEqual([]);
   expect(lb.clusterIPs).toHaveLength(1);
   expect(lb.ports[0].nodePort).toBeGreaterThanOrEqual(30000);
 });

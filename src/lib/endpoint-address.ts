@@ -1,11 +1,11 @@
-// Addresses of endpoints, checked at a hundred thousand a fraction of a second: the common case by hand, the rest by lib/.
-import { type Address, canonicalAddress, readAddress, unusableReason, writeAddress } from "../lib/address.ts";
+// Addresses of endpoints as they stand in objects, checked at a hundred thousand a fraction of a second: the common case by hand.
+import { type Address, readAddress, storedAddress, unusableReason, writeAddress } from "./address.ts";
 
 const DOT = 46;
 const ZERO = 48;
 
 /**
- * Whether the text is a canonical IPv4 address that any endpoint may have. False says nothing: then lib/address.ts decides.
+ * Whether the text is a canonical IPv4 address that any endpoint may have. False says nothing: then address.ts decides.
  * First octets 0, 127, 169 and from 224 on, which hold the special ranges, are never plain.
  */
 function isPlainIPv4(text: string): boolean {
@@ -42,21 +42,17 @@ function isPlainIPv6(text: string): boolean {
   return first !== 0 && first !== 0xfe && first !== 0xff && readAddress(scratch) === text;
 }
 
-export type EndpointAddress =
-  | { readonly use: "used"; readonly address: Address }
-  | { readonly use: "refused"; readonly address: Address; readonly why: string }
-  | { readonly use: "malformed" };
-
-/** The text itself when it is canonical and any endpoint may have it, else undefined: it needs a second look. */
-export function plainAddress(text: string): Address | undefined {
-  return isPlainIPv4(text) || isPlainIPv6(text) ? text : undefined;
+export interface UnusableAddress {
+  /** Why no endpoint may have it. */
+  readonly why: string;
 }
 
-/** What any text is as an endpoint's address. */
-export function endpointAddress(text: string): EndpointAddress {
-  const address = canonicalAddress(text);
-  if (address === undefined) return { use: "malformed" };
+/** What any text is as an endpoint's address: the canonical address, or why there is none to be used. */
+export function endpointAddress(text: string): Address | UnusableAddress {
+  if (isPlainIPv4(text) || isPlainIPv6(text)) return text;
+  const address = storedAddress(text);
+  if (address === undefined) return { why: "must be a valid IP address" };
   const why = unusableReason(address);
-  if (why === undefined) return { use: "used", address };
-  return { use: "refused", address, why: `may not be ${why === "unspecified" ? "unspecified" : `a ${why} address`}` };
+  if (why === undefined) return address;
+  return { why: `may not be ${why === "unspecified" ? "unspecified" : `a ${why} address`}` };
 }
