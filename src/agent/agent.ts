@@ -25,7 +25,7 @@ import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
 import { checkMachine, machineNotice, noticesAtStart, releaseMemory } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
-import { type Network, readNetwork, watchNetwork } from "./network.ts";
+import { type Network, type NetworkWatch, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
@@ -133,6 +133,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     const { problem } = tunnelOfRoutes(network.network());
     return problem === "" ? [] : [machineNotice("Routes", "encapsulation", problem)];
   };
+  let watch: NetworkWatch | undefined;
+  const watchNotices = (): Notice[] => {
+    const problem = watch?.problem() ?? "";
+    return problem === "" ? [] : [machineNotice("Network", "watch-lost", problem)];
+  };
   const state: AgentState = {
     startedMs: Date.now(),
     hz: readHz(dataplane),
@@ -147,6 +152,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       ...(forward.problem === "" ? [] : [machineNotice("Firewall FORWARD", "forward-policy", forward.problem)]),
       ...(ipsec === "" ? [] : [machineNotice("IPsec policies", "ipsec-bypassed", ipsec)]),
       ...tunnelNotices(),
+      ...watchNotices(),
     ],
     degraded: degradedFeatures(),
   };
@@ -325,7 +331,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const view = createAgentView({ options, state, syncs, model, source, dataplane, network, announcer, attachments });
   servers = await wiring.serve(view);
 
-  const watch = watchNetwork(() => {
+  watch = watchNetwork(() => {
     readNetwork()
       .then(async (fresh) => {
         if (signal.aborted) return;

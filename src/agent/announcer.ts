@@ -4,7 +4,6 @@
 //   renewed  every second by this process, while it is sound
 //   stale    3 s later: still answered, but given up when another MAC claims the address
 //   silent   60 s later: no answer
-import { execFile } from "node:child_process";
 import type { Dataplane } from "../datapath/dataplane.ts";
 import {
   ANNOUNCED_KEY,
@@ -17,7 +16,7 @@ import {
 import { announcementFrames, solicitedNodeGroup } from "../l2/frames.ts";
 import { type Address, familyOf } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
-import { clockBoottimeNs } from "../libbpf/mod.ts";
+import { clockBoottimeNs, joinGroup, leaveGroup } from "../libbpf/mod.ts";
 import type { Notice } from "../model/objects.ts";
 
 /** An address that this node ought to announce on a device. */
@@ -90,28 +89,22 @@ export function createAnnouncer(dataplane: Dataplane, log: Log): Announcer {
     }
   }
 
-  function group(claim: Pick<Claim, "address" | "device">, verb: "add" | "del"): void {
+  function group(claim: Pick<Claim, "address" | "ifindex">, change: typeof joinGroup): void {
     if (familyOf(claim.address) !== "IPv6") return;
-    const args = ["-6", "addr", verb, `${solicitedNodeGroup(claim.address)}/128`, "dev", claim.device];
-    execFile("ip", verb === "add" ? [...args, "autojoin"] : args, (error, _stdout, stderr) => {
-      if (
-        error !== null &&
-        !stderr.includes("File exists") &&
-        !stderr.includes("Cannot assign") &&
-        !stderr.includes("Cannot find device")
-      ) {
-        log.warn(
-          { address: claim.address, device: claim.device, reason: stderr.trim() },
-          "could not change the solicited-node group",
-        );
-      }
-    });
+    try {
+      change(claim.ifindex, solicitedNodeGroup(claim.address));
+    } catch (error) {
+      log.warn(
+        { address: claim.address, device: claim.ifindex, err: error },
+        "could not change the solicited-node group",
+      );
+    }
   }
 
   function speak(claim: Claim): void {
     const record: Spoken = { ...claim, timers: [] };
     spoken.set(keyText(claim), record);
-    group(claim, "add");
+    group(claim, joinGroup);
     write(claim);
     record.timers = REPEAT_MS.map((delay) => setTimeout(() => send(claim), delay));
     record.timers.push(setInterval(() => send(claim), REFRESH_MS));
@@ -124,7 +117,7 @@ export function createAnnouncer(dataplane: Dataplane, log: Log): Announcer {
     silence(record);
     spoken.delete(text);
     announced.delete(keyBytes(record.address, record.ifindex));
-    group(record, "del");
+    group(record, leaveGroup);
     log.info({ address: record.address, device: record.device }, "withdrawn");
   }
 
@@ -137,8 +130,7 @@ export function createAnnouncer(dataplane: Dataplane, log: Log): Announcer {
         const { address, ifindex } = readAnnouncedKey(key);
         if (wanted.has(keyText({ address, ifindex }))) continue;
         announced.delete(key);
-        // ip(8) takes the number of a device so, whatever its name.
-        group({ address, device: `if${ifindex}` }, "del");
+        group({ address, ifindex }, leaveGroup);
       }
       for (const [text, claim] of wanted) if (!spoken.has(text)) speak(claim);
     },
