@@ -4,6 +4,7 @@ import { createAttachments } from "../datapath/attach.ts";
 import { readHz } from "../datapath/flow-table.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { defaultRouteAddresses, needsL3 } from "../decide/device-roles.ts";
+import type { Network } from "../decide/network.ts";
 import { parsePrefix } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { run } from "../lib/exec.ts";
@@ -18,10 +19,10 @@ import { degradedFeatures } from "./degraded.ts";
 import { checkFirewall, type FirewallAnswer } from "./firewall.ts";
 import { createDevicesEffect, createSettingsWriter, createSocketsEffect, settingsOf } from "./kernel-effects.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
-import { checkMachine, effectNotices, noticesAtStart, releaseMemory } from "./machine.ts";
+import { checkMachine, effectNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createMaps } from "./maps.ts";
-import { type Network, readNetwork, watchNetwork } from "./network.ts";
+import { type NetworkWatch, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
@@ -112,6 +113,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const hz = readHz(dataplane);
   let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
   let firewall: Promise<FirewallAnswer> | undefined = begun.firewall;
+  let watch: NetworkWatch | undefined;
 
   model.adopt(dataplane.readState());
   const reconciler = createReconciler({
@@ -174,11 +176,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       ...announcer.notices(),
       ...startNotices,
       ...sysctls.notices(),
+      ...watchNotices(watch?.problem() ?? ""),
       ...reconciler.desired().notices,
       ...effectNotices(reconciler.statuses()),
     ],
   });
-  let watch: ReturnType<typeof watchNetwork> | undefined;
   try {
     servers = await wiring.serve(view);
     watch = watchNetwork(() => reconciler.lookAt("network"), log);

@@ -1,6 +1,5 @@
 // Does what the announcer's state machine says: writes rows of `announced`, sends frames, joins groups. The kernel program
 // answers requests; here nothing is received. What the kernel refuses is a notice, and is tried again.
-import { execFile } from "node:child_process";
 import type { Dataplane } from "../datapath/dataplane.ts";
 import {
   ANNOUNCED_KEY,
@@ -20,7 +19,7 @@ import {
 } from "../l2/announcer-machine.ts";
 import { createSolicitedGroups, type GroupChange } from "../l2/solicited-groups.ts";
 import type { Log } from "../lib/log.ts";
-import { clockBoottimeNs } from "../libbpf/mod.ts";
+import { clockBoottimeNs, joinGroup, leaveGroup } from "../libbpf/mod.ts";
 import type { Notice } from "../model/objects.ts";
 
 export type { Claim } from "../l2/announcer-machine.ts";
@@ -43,7 +42,6 @@ const STALE_NS = 3n * SECOND_NS;
 const SILENT_NS = 60n * SECOND_NS;
 /** Between two parts of the frames that are due at once. */
 const PART_MS = 5;
-const GROUPS_LIMIT_MS = 10_000;
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
@@ -63,7 +61,7 @@ function contextOf(ifindex: number): Uint8Array {
 export function createAnnouncer(
   dataplane: Pick<Dataplane, "map" | "program">,
   log: Log,
-  changeGroups: typeof changeGroupsByIp = changeGroupsByIp,
+  changeGroups: typeof changeGroupsByNetlink = changeGroupsByNetlink,
 ): Announcer {
   const announced = dataplane.map("announced");
   const machine = createAnnouncerMachine(announced.maxEntries);
@@ -159,39 +157,15 @@ export function createAnnouncer(
   };
 }
 
-/** What ip(8) says when there is nothing to do. */
-const DONE_ALREADY = /already assigned|File exists|address not found|Cannot assign/;
-const NO_DEVICE = /Unable to find the interface|Cannot find device/;
-
-/** By one process, which goes on after what it refuses and names that by its line. A device is called by its number, whatever its name. */
-export function changeGroupsByIp(changes: readonly GroupChange[]): Promise<readonly string[]> {
-  const lines = changes.map(({ verb, group, ifindex }) =>
-    verb === "join" ? `addr add ${group}/128 dev if${ifindex} autojoin` : `addr del ${group}/128 dev if${ifindex}`,
-  );
-  return new Promise((resolve) => {
-    const child = execFile(
-      "ip",
-      ["-6", "-force", "-batch", "-"],
-      { timeout: GROUPS_LIMIT_MS, killSignal: "SIGKILL", maxBuffer: 16 << 20 },
-      (error, _stdout, stderr) => {
-        // Status 1: some lines were refused.
-        if (error !== null && error.code !== 1) return resolve(changes.map(() => messageOf(error)));
-        const reasons = new Map<number, string>();
-        let said = "";
-        for (const line of stderr.split("\n")) {
-          const failed = /^Command failed -:(\d+)/.exec(line);
-          if (failed === null) said = line;
-          else reasons.set(Number(failed[1]) - 1, said);
-        }
-        resolve(
-          changes.map(({ verb }, i) => {
-            const reason = reasons.get(i) ?? "";
-            return DONE_ALREADY.test(reason) || (verb === "leave" && NO_DEVICE.test(reason)) ? "" : reason;
-          }),
-        );
-      },
-    );
-    child.stdin?.on("error", () => {});
-    child.stdin?.end(`${lines.join("\n")}\n`);
+/** Netlink answers at once. For each change "" or why it was refused. */
+async function changeGroupsByNetlink(changes: readonly GroupChange[]): Promise<readonly string[]> {
+  return changes.map(({ verb, group, ifindex }) => {
+    try {
+      if (verb === "join") joinGroup(ifindex, group);
+      else leaveGroup(ifindex, group);
+      return "";
+    } catch (error) {
+      return messageOf(error);
+    }
   });
 }

@@ -1,6 +1,5 @@
 // `millrace cleanup`: takes everything out of the kernel that an agent left there. Names and allocations in the state directory
 // stay, so that a start afterwards gives the same addresses.
-import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { removeClsactAttachments } from "../datapath/attach.ts";
@@ -8,7 +7,7 @@ import { readAnnouncedKey } from "../datapath/layout.gen.ts";
 import { lockPinDir, removePins, removeSavedLayouts } from "../datapath/load.ts";
 import { solicitedNodeGroup } from "../l2/frames.ts";
 import { familyOf } from "../lib/address.ts";
-import { openPinnedMap } from "../libbpf/mod.ts";
+import { leaveGroup, openPinnedMap } from "../libbpf/mod.ts";
 import { removeForwardRules } from "./forward-rules.ts";
 import { readNetwork } from "./network.ts";
 import { releasePorts } from "./reserved-ports.ts";
@@ -30,12 +29,11 @@ function leaveGroups(pinDir: string, devices: ReadonlyMap<number, string>): stri
       const { address, ifindex } = readAnnouncedKey(key);
       const device = devices.get(ifindex);
       if (device === undefined || familyOf(address) !== "IPv6") continue;
-      const group = `${solicitedNodeGroup(address)}/128`;
+      const group = solicitedNodeGroup(address);
       try {
-        execFileSync("ip", ["-6", "addr", "del", group, "dev", device], { stdio: "ignore" });
-        removed.push(`group ${group} on ${device}`);
+        if (leaveGroup(ifindex, group)) removed.push(`group ${group} on ${device}`);
       } catch {
-        // It was left before, or never joined.
+        // The rest can be removed all the same.
       }
     }
     map.close();

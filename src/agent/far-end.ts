@@ -1,9 +1,8 @@
-// Whether the other end of a veth hands over frames with whole checksums, wherever that end is. Asks iproute2 and ethtool there;
-// changes nothing.
+// Whether the other end of a veth hands over frames with whole checksums, wherever that end is. Asks ethtool there; changes nothing.
 import { execFileSync } from "node:child_process";
 import { readdirSync, statSync } from "node:fs";
-import { netnsId } from "../libbpf/mod.ts";
-import type { Device } from "./network.ts";
+import type { Device } from "../decide/network.ts";
+import { deviceNameIn, netnsId } from "../libbpf/mod.ts";
 
 /** partial: frames may leave it whose checksum is for a later device to complete. */
 export type Checksums = "whole" | "partial" | "unknown";
@@ -13,6 +12,8 @@ export interface FarEndWorld {
   /** Paths of files that stand for network namespaces, each namespace once. */
   namespaces(): Iterable<string>;
   numberOf(path: string): number | undefined;
+  /** Name of a device in the namespace of this number; undefined when it is not there. */
+  deviceName(netns: number, ifindex: number): string | undefined;
   /** Throws when it cannot be run there. */
   run(namespace: string, command: string, ...args: string[]): string;
 }
@@ -28,20 +29,15 @@ export function farEndChecksums(
     const namespace = farEnd.netns === undefined ? "" : namespaceOf(farEnd.netns, world);
     if (namespace === undefined) return "unknown";
     const name =
-      namespace === ""
+      farEnd.netns === undefined
         ? devices.find(({ ifindex }) => ifindex === farEnd.ifindex)?.name
-        : nameIn(world.run(namespace, "ip", "-json", "link", "show"), farEnd.ifindex);
+        : world.deviceName(farEnd.netns, farEnd.ifindex);
     if (name === undefined) return "unknown";
     const said = /^tx-checksumming:\s*(on|off)\b/m.exec(world.run(namespace, "ethtool", "-k", name))?.[1];
     return said === undefined ? "unknown" : said === "off" ? "whole" : "partial";
   } catch {
     return "unknown";
   }
-}
-
-function nameIn(json: string, ifindex: number): string | undefined {
-  const links = JSON.parse(json) as readonly { readonly ifindex?: number; readonly ifname?: string }[];
-  return links.find((link) => link.ifindex === ifindex)?.ifname;
 }
 
 function namespaceOf(number: number, world: FarEndWorld): string | undefined {
@@ -75,6 +71,7 @@ const MACHINE: FarEndWorld = {
     }
   },
   numberOf: netnsId,
+  deviceName: deviceNameIn,
   run(namespace, command, ...args) {
     const [file, ...rest] = namespace === "" ? [command, ...args] : ["nsenter", `--net=${namespace}`, command, ...args];
     return execFileSync(file as string, rest, {

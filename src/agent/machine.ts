@@ -67,6 +67,11 @@ export function effectNotices(effects: readonly EffectState[]): Notice[] {
   ];
 }
 
+/** `problem`: why changes of the network are not seen at once, "" when they are. */
+export function watchNotices(problem: string): Notice[] {
+  return problem === "" ? [] : [machineNotice("Network", "watch-lost", problem)];
+}
+
 /** What only the start needed. */
 export function releaseMemory(): void {
   releaseFreeMemory();

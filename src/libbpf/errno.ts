@@ -30,6 +30,10 @@ export const ENODEV = os.constants.errno.ENODEV;
 export const EINVAL = os.constants.errno.EINVAL;
 export const ENOSPC = os.constants.errno.ENOSPC;
 export const ENOLINK = os.constants.errno.ENOLINK;
+export const ENOBUFS = os.constants.errno.ENOBUFS;
+export const EADDRNOTAVAIL = os.constants.errno.EADDRNOTAVAIL;
+export const EAFNOSUPPORT = os.constants.errno.EAFNOSUPPORT;
+export const EPROTONOSUPPORT = os.constants.errno.EPROTONOSUPPORT;
 export const EOPNOTSUPP = os.constants.errno.EOPNOTSUPP;
 
 /** "ENOENT" for 2; "errno 4711" when it has no name. */

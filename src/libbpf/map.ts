@@ -1,11 +1,12 @@
 // One BPF map by its descriptor: single and batch operations, iteration, memory-mapped arrays. Keys and values are raw
 // bytes as the kernel has them; whoever knows the struct encodes them.
-import fs from "node:fs";
 import { Failure, KernelError } from "../lib/errors.ts";
-import { MAP_TYPES, MapFlag, type MapType, nameOf } from "./constants.ts";
-import { closeDescriptor, duplicateDescriptor, fixedText, infoOf, openPinned, pinDescriptor } from "./descriptor.ts";
+import { MAP_TYPES, MapFlag, type MapType } from "./constants.ts";
+import { closeDescriptor, duplicateDescriptor, openPinned, pinDescriptor } from "./descriptor.ts";
 import { EINVAL, ENOENT, ENOSPC, ENOTSUPP, EOPNOTSUPP, errnoName, kernelError } from "./errno.ts";
-import { detach, lastErrno, memoryAt, native, PAGE_SIZE, type Pointer } from "./native.ts";
+import { type MapInfo, mapInfo, possibleCpus, roundUp8 } from "./map-info.ts";
+import { type Mapping, mapMemory, unmapMemory } from "./map-memory.ts";
+import { native } from "./native.ts";
 import { isWithout, requireNotOverridden } from "./without.ts";
 
 /** A batch that stopped early: the first `done` rows were handled, the one after them was refused. */
@@ -26,19 +27,6 @@ export interface Rows {
   readonly count: number;
 }
 
-export interface MapInfo {
-  readonly id: number;
-  readonly type: MapType | `unknown-${number}`;
-  readonly keySize: number;
-  readonly valueSize: number;
-  readonly maxEntries: number;
-  readonly flags: number;
-  /** At most 15 bytes: the kernel keeps no more. */
-  readonly name: string;
-  /** Bytes of kernel memory that the map takes (the kernel's own estimate), 0 when it does not say. */
-  readonly memoryBytes: number;
-}
-
 export interface MapSpec {
   readonly type: MapType;
   /** The kernel keeps the first 15 bytes. */
@@ -53,25 +41,6 @@ export interface MapSpec {
 }
 
 const DEFAULT_CHUNK = 4096;
-const PROT_READ = 1;
-const PROT_WRITE = 2;
-const MAP_SHARED = 1;
-
-let cpus: number | undefined;
-
-/** Number of CPUs that could ever come up: a per-CPU value has one part for each. */
-export function possibleCpus(): number {
-  if (cpus === undefined) {
-    const last = /(\d+)\s*$/.exec(fs.readFileSync("/sys/devices/system/cpu/possible", "utf8"));
-    cpus = last === null ? 1 : Number(last[1]) + 1;
-  }
-  return cpus;
-}
-
-export function roundUp8(size: number): number {
-  return (size + 7) & ~7;
-}
-
 /** A map whose descriptor is open. Made by openPinnedMap, createMap, or owned by a BpfObject. */
 export class BpfMap implements Disposable {
   readonly name: string;
@@ -88,9 +57,7 @@ export class BpfMap implements Disposable {
   readonly #ownsFd: boolean;
   readonly #count = new Uint32Array(1);
   #fd: number;
-  #mapped:
-    | { readonly pointer: Pointer; readonly length: number; readonly buffer: ArrayBuffer; readonly writable: boolean }
-    | undefined;
+  #mapped: (Mapping & { readonly writable: boolean }) | undefined;
 
   /** Takes `fd` over when `ownsFd`; else someone else closes it, and closes this first. */
   constructor(fd: number, options: { readonly name?: string; readonly ownsFd: boolean }) {
@@ -424,8 +391,7 @@ export class BpfMap implements Disposable {
   close(): void {
     if (this.#fd < 0) return;
     if (this.#mapped !== undefined) {
-      detach(this.#mapped.buffer);
-      native().munmap(this.#mapped.pointer, this.#mapped.length);
+      unmapMemory(this.#mapped);
       this.#mapped = undefined;
     }
     if (this.#ownsFd) closeDescriptor(this.#fd);
@@ -440,40 +406,6 @@ export class BpfMap implements Disposable {
 /** errnos by which kernels say that a map type has no batch operation; EINVAL is that of kernels before 5.6. */
 function isUnsupported(errno: number): boolean {
   return errno === ENOTSUPP || errno === EOPNOTSUPP || errno === EINVAL;
-}
-
-/** Maps `bytes` of a descriptor from `offset` on. The caller detaches the buffer and unmaps `length` bytes at `pointer`. */
-export function mapMemory(
-  fd: number,
-  bytes: number,
-  offset: number,
-  writable: boolean,
-  subject: string,
-): { readonly pointer: Pointer; readonly length: number; readonly buffer: ArrayBuffer } {
-  const length = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
-  const pointer = native().mmap(null, length, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, offset);
-  const errno = lastErrno();
-  if (BigInt.asIntN(64, BigInt(pointer)) === -1n) throw kernelError("map the memory of", subject, errno);
-  return { pointer, length, buffer: memoryAt(pointer, bytes) };
-}
-
-function mapInfo(fd: number, subject: string): MapInfo {
-  const info = infoOf(fd, 88, subject);
-  return {
-    type: nameOf(MAP_TYPES, info.getUint32(0, true)),
-    id: info.getUint32(4, true),
-    keySize: info.getUint32(8, true),
-    valueSize: info.getUint32(12, true),
-    maxEntries: info.getUint32(16, true),
-    flags: info.getUint32(20, true),
-    name: fixedText(info, 24, 16),
-    memoryBytes: memoryOf(fd),
-  };
-}
-
-function memoryOf(fd: number): number {
-  const found = /^memlock:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"));
-  return found === null ? 0 : Number(found[1]);
 }
 
 function adoptMap(fd: number, name: string | undefined): BpfMap {

@@ -24,17 +24,24 @@ export {
   BatchError,
   BpfMap,
   createMap,
-  type MapInfo,
   type MapSpec,
   openPinnedMap,
-  possibleCpus,
   type Rows,
 } from "./map.ts";
+export { type MapInfo, possibleCpus } from "./map-info.ts";
+export type { NetlinkListener } from "./netlink.ts";
 export { netnsCookie } from "./netns-cookie.ts";
-export { netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
+export { deviceNameIn, joinGroup, leaveGroup, netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
 export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
 export { BpfProgram, openPinnedProgram, openProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
+export {
+  type AddressRecord,
+  type LinkRecord,
+  listenToNetwork,
+  type NetworkRecords,
+  readNetworkRecords,
+} from "./rtnetlink.ts";
 export { countRuns, type RunStatistics, runStatistics } from "./run-statistics.ts";
 export { type ProgramFunction, parseStatistics, type VerifierStatistics } from "./statistics.ts";
 export {
@@ -50,6 +57,8 @@ export {
   pollReadable,
   releaseFreeMemory,
   releaseProgramPages,
+  takeWakeup,
   type Wakeup,
 } from "./system.ts";
 export { FEATURES, type FeatureName } from "./without.ts";
+export { type OutputPolicy, outputPolicies } from "./xfrm.ts";

@@ -59,6 +59,9 @@ function bind() {
     socket: c<(family: number, type: number, protocol: number) => number>(
       "int socket(int family, int type, int protocol)",
     ),
+    bind: c<(fd: number, address: Uint8Array, length: number) => number>(
+      "int bind(int fd, const void *address, unsigned int length)",
+    ),
     connect: c<(fd: number, address: Uint8Array, length: number) => number>(
       "int connect(int fd, const void *address, unsigned int length)",
     ),
@@ -67,6 +70,9 @@ function bind() {
     ),
     recv: c<(fd: number, buffer: Bytes, length: number, flags: number) => number>(
       "int64_t recv(int fd, void *buffer, size_t length, int flags)",
+    ),
+    setsockopt: c<(fd: number, level: number, name: number, value: Bytes, length: number) => number>(
+      "int setsockopt(int fd, int level, int name, const void *value, unsigned int length)",
     ),
     getsockopt: c<(fd: number, level: number, name: number, value: Bytes, length: Bytes) => number>(
       "int getsockopt(int fd, int level, int name, void *value, void *length)",

@@ -1,27 +1,98 @@
-// Questions to the kernel by netlink: a request, its answers, and the attributes in them. The socket is of the calling thread's
-// network namespace. Knows nothing of what is asked.
-import { kernelError } from "./errno.ts";
+// Questions to the kernel by netlink: a request, its answers, the attributes in them, and a socket that hears of changes. Sockets are
+// of the calling thread's network namespace. Headers are in host order. Knows nothing of what is asked.
+import { EAGAIN, EINTR, ENOBUFS, kernelError } from "./errno.ts";
 import { lastErrno, native } from "./native.ts";
 
 export const NETLINK_ROUTE = 0;
+export const NETLINK_XFRM = 6;
 export const NETLINK_GENERIC = 16;
 
-export const NLM_F_ECHO = 8;
+export const NLM_F_ECHO = 0x8;
+export const NLM_F_EXCL = 0x200;
+export const NLM_F_CREATE = 0x400;
+const NLM_F_REQUEST = 0x1;
+const NLM_F_ACK = 0x4;
+const NLM_F_DUMP_INTR = 0x10;
+const NLM_F_DUMP = 0x300;
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
-const NLM_F_REQUEST_ACK = 1 | 4;
+const SOL_NETLINK = 270;
+const NETLINK_ADD_MEMBERSHIP = 1;
+const NETLINK_GET_STRICT_CHK = 12;
+const MSG_PEEK = 0x2;
+const MSG_TRUNC = 0x20;
+const MSG_DONTWAIT = 0x40;
 const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
 const HEADER = 16;
+const NOTHING = new Uint8Array(0);
+/** A dump that changed under each of so many readings is given up. */
+const MOST_READINGS = 20;
+
+interface Message {
+  readonly type: number;
+  readonly flags: number;
+  /** What follows struct nlmsghdr. */
+  readonly payload: DataView;
+}
 
 export interface NetlinkAnswer {
   /** Positive; 0 when the kernel did what it was asked. */
   readonly errno: number;
-  /** Type and payload (behind struct nlmsghdr) of each message before the acknowledgement. */
-  readonly messages: readonly { readonly type: number; readonly payload: DataView }[];
+  /** The messages before the acknowledgement. */
+  readonly messages: readonly Message[];
 }
 
 const aligned = (length: number): number => (length + 3) & ~3;
+
+function open(protocol: number, subject: string): number {
+  const socket = native().socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol);
+  if (socket < 0) throw kernelError("ask for", subject, lastErrno());
+  return socket;
+}
+
+/** Returns the kernel's errno, 0 when it took the option. */
+function setOption(socket: number, name: number, value: number): number {
+  return native().setsockopt(socket, SOL_NETLINK, name, new Uint32Array([value]), 4) < 0 ? lastErrno() : 0;
+}
+
+function send(socket: number, type: number, flags: number, payload: Uint8Array, subject: string): void {
+  const request = new Uint8Array(HEADER + payload.length);
+  const view = new DataView(request.buffer);
+  view.setUint32(0, request.length, true);
+  view.setUint16(4, type, true);
+  view.setUint16(6, NLM_F_REQUEST | flags, true);
+  view.setUint32(8, 1, true);
+  request.set(payload, HEADER);
+  if (native().send(socket, request, request.length, 0) < 0) throw kernelError("ask for", subject, lastErrno());
+}
+
+/** The next datagram, in `buffer` when that is large enough, else in one of its own. */
+function receive(socket: number, buffer: Uint8Array, subject: string): Uint8Array {
+  let room = buffer;
+  for (let flags = MSG_PEEK | MSG_TRUNC; ; ) {
+    const length = native().recv(socket, room, flags === 0 ? room.length : 0, flags);
+    if (length < 0) {
+      const errno = lastErrno();
+      if (errno !== EINTR) throw kernelError("ask for", subject, errno);
+    } else if (flags === 0) return room.subarray(0, length);
+    else {
+      if (length > room.length) room = new Uint8Array(length);
+      flags = 0;
+    }
+  }
+}
+
+function* messagesIn(datagram: Uint8Array): Generator<Message> {
+  const all = new DataView(datagram.buffer, datagram.byteOffset, datagram.length);
+  for (let at = 0; at + HEADER <= all.byteLength; ) {
+    const size = Math.max(HEADER, Math.min(all.getUint32(at, true), all.byteLength - at));
+    const payload = new DataView(all.buffer, all.byteOffset + at + HEADER, size - HEADER);
+    yield { type: all.getUint16(at + 4, true), flags: all.getUint16(at + 6, true), payload };
+    at += aligned(size);
+  }
+}
 
 /** Asks one question and waits for its acknowledgement. Throws KernelError when there is no talking to the kernel. */
 export function askNetlink(
@@ -31,34 +102,105 @@ export function askNetlink(
   subject: string,
   flags = 0,
 ): NetlinkAnswer {
-  const calls = native();
-  const socket = calls.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol);
-  if (socket < 0) throw kernelError("ask for", subject, lastErrno());
+  const socket = open(protocol, subject);
   try {
-    const request = new Uint8Array(HEADER + payload.length);
-    const view = new DataView(request.buffer);
-    view.setUint32(0, request.length, true);
-    view.setUint16(4, type, true);
-    view.setUint16(6, NLM_F_REQUEST_ACK | flags, true);
-    view.setUint32(8, 1, true);
-    request.set(payload, HEADER);
-    if (calls.send(socket, request, request.length, 0) < 0) throw kernelError("ask for", subject, lastErrno());
-    const messages: { type: number; payload: DataView }[] = [];
+    send(socket, type, NLM_F_ACK | flags, payload, subject);
+    const messages: Message[] = [];
     for (;;) {
-      const answer = new Uint8Array(8192);
-      const length = calls.recv(socket, answer, answer.length, 0);
-      if (length < 0) throw kernelError("ask for", subject, lastErrno());
-      const all = new DataView(answer.buffer);
-      for (let at = 0; at + HEADER <= length; ) {
-        const size = Math.max(HEADER, Math.min(all.getUint32(at, true), length - at));
-        const found = all.getUint16(at + 4, true);
-        if (found === NLMSG_ERROR) return { errno: -all.getInt32(at + HEADER, true), messages };
-        messages.push({ type: found, payload: new DataView(answer.buffer, at + HEADER, size - HEADER) });
-        at += aligned(size);
+      for (const message of messagesIn(receive(socket, NOTHING, subject))) {
+        if (message.type === NLMSG_ERROR) return { errno: -message.payload.getInt32(0, true), messages };
+        messages.push(message);
       }
     }
   } finally {
-    calls.close(socket);
+    native().close(socket);
+  }
+}
+
+/** A socket for questions that are answered by many messages. */
+export class NetlinkDump implements Disposable {
+  readonly #socket: number;
+  readonly #buffer = new Uint8Array(64 << 10);
+
+  /** The kernel is told to heed what a question says (NETLINK_GET_STRICT_CHK, Linux 4.20). Throws KernelError. */
+  constructor(protocol: number, subject: string) {
+    this.#socket = open(protocol, subject);
+    setOption(this.#socket, NETLINK_GET_STRICT_CHK, 1);
+  }
+
+  /**
+   * What `read` makes of each answer's payload, which is its only while it runs; undefined ones are left out. Asks anew when the kernel
+   * says that things changed meanwhile. Throws KernelError; an errno of `none` means that there are no answers.
+   */
+  ask<T>(
+    question: { readonly type: number; readonly payload: Uint8Array; readonly subject: string },
+    read: (payload: DataView) => T | undefined,
+    none: readonly number[] = [],
+  ): T[] {
+    const { type, payload, subject } = question;
+    for (let reading = 0; reading < MOST_READINGS; reading++) {
+      send(this.#socket, type, NLM_F_DUMP, payload, subject);
+      const found: T[] = [];
+      const { errno, whole } = this.#answers(subject, (answer) => {
+        const one = read(answer);
+        if (one !== undefined) found.push(one);
+      });
+      if (none.includes(errno)) return [];
+      if (errno !== 0) throw kernelError("ask for", subject, errno);
+      if (whole) return found;
+    }
+    throw kernelError("ask for", subject, EAGAIN, `it changed during each of ${MOST_READINGS} readings`);
+  }
+
+  #answers(subject: string, each: (payload: DataView) => void): { readonly errno: number; readonly whole: boolean } {
+    let whole = true;
+    for (;;) {
+      for (const { type, flags, payload } of messagesIn(receive(this.#socket, this.#buffer, subject))) {
+        if ((flags & NLM_F_DUMP_INTR) !== 0) whole = false;
+        if (type === NLMSG_ERROR || type === NLMSG_DONE) {
+          return { errno: payload.byteLength < 4 ? 0 : -payload.getInt32(0, true), whole };
+        }
+        each(payload);
+      }
+    }
+  }
+
+  [Symbol.dispose](): void {
+    native().close(this.#socket);
+  }
+}
+
+/** A socket that is readable when something was said to one of its multicast groups. What was said is not told. */
+export class NetlinkListener implements Disposable {
+  readonly fd: number;
+  readonly #subject: string;
+
+  /** Throws KernelError. */
+  constructor(protocol: number, groups: readonly number[], subject: string) {
+    this.#subject = subject;
+    this.fd = open(protocol, subject);
+    // Nothing is said to a socket without a port, which the kernel chooses for a struct sockaddr_nl that names none.
+    const address = Uint8Array.from([AF_NETLINK, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    if (native().bind(this.fd, address, address.length) < 0) throw kernelError("listen to", subject, lastErrno());
+    for (const group of groups) {
+      const errno = setOption(this.fd, NETLINK_ADD_MEMBERSHIP, group);
+      if (errno !== 0) throw kernelError("listen to", subject, errno);
+    }
+  }
+
+  /** Takes all that was said. What was lost because it was too much (ENOBUFS) was said, too. Throws KernelError. */
+  drain(): void {
+    const start = new Uint8Array(HEADER);
+    for (;;) {
+      if (native().recv(this.fd, start, start.length, MSG_DONTWAIT) >= 0) continue;
+      const errno = lastErrno();
+      if (errno === EAGAIN) return;
+      if (errno !== EINTR && errno !== ENOBUFS) throw kernelError("listen to", this.#subject, errno);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    native().close(this.fd);
   }
 }
 
@@ -92,6 +234,12 @@ export function findAttribute(payload: DataView, at: number, type: number): Data
   return undefined;
 }
 
+/** The number in an attribute of four bytes; undefined when there is none. */
+export function findU32(payload: DataView, at: number, type: number): number | undefined {
+  const found = findAttribute(payload, at, type);
+  return found === undefined || found.byteLength < 4 ? undefined : found.getUint32(0, true);
+}
+
 export function textOf(value: DataView): string {
-  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("latin1").replace(/\0.*$/s, "");
+  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("utf8").replace(/\0.*$/s, "");
 }

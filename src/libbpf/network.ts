@@ -1,8 +1,19 @@
-// What rtnetlink and generic netlink know of devices and namespaces that iproute2 does not tell: which XDP actions a device has, and
-// by which number this namespace calls another one. Changes nothing.
+// Single questions about devices and namespaces: which XDP actions a device has, by which number this namespace calls another one, what
+// a device there is called; and the multicast groups that a device listens to for us.
 import { closeSync, openSync } from "node:fs";
-import { kernelError } from "./errno.ts";
-import { askNetlink, attribute, attributeU32, findAttribute, NETLINK_GENERIC, NETLINK_ROUTE } from "./netlink.ts";
+import { type Address, addressBytes, familyOf } from "../lib/address.ts";
+import { EADDRNOTAVAIL, EEXIST, ENODEV, kernelError } from "./errno.ts";
+import {
+  askNetlink,
+  attribute,
+  attributeU32,
+  findAttribute,
+  NETLINK_GENERIC,
+  NETLINK_ROUTE,
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  textOf,
+} from "./netlink.ts";
 import { isWithout } from "./without.ts";
 
 /** enum netdev_xdp_act: frames redirected to the device by XDP are sent (the driver's ndo_xdp_xmit works now). */
@@ -72,4 +83,59 @@ export function netnsId(path: string): number | undefined {
   } finally {
     closeSync(fd);
   }
+}
+
+const RTM_GETLINK = 18;
+const IFINFOMSG = 16;
+const IFLA_IFNAME = 3;
+const IFLA_TARGET_NETNSID = 46;
+
+/** Name of a device in the namespace that this one calls by this number (`link-netnsid`); undefined when there is none such. */
+export function deviceNameIn(netns: number, ifindex: number): string | undefined {
+  const question = new Uint8Array([...new Uint8Array(IFINFOMSG), ...attributeU32(IFLA_TARGET_NETNSID, netns)]);
+  new DataView(question.buffer).setInt32(4, ifindex, true);
+  const subject = `device ${ifindex} of namespace ${netns}`;
+  const { errno, messages } = askNetlink(NETLINK_ROUTE, RTM_GETLINK, question, subject);
+  const name = errno === 0 && messages[0] ? findAttribute(messages[0].payload, IFINFOMSG, IFLA_IFNAME) : undefined;
+  return name && textOf(name);
+}
+
+const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
+const AF_INET6 = 10;
+const IFADDRMSG = 8;
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+const IFA_FLAGS = 8;
+const IFA_F_MCAUTOJOIN = 0x400;
+
+function changeGroup(type: number, ifindex: number, group: Address, flags: number, fine: readonly number[]): boolean {
+  const bytes = addressBytes(group);
+  if (familyOf(group) !== "IPv6" || bytes[0] !== 0xff) {
+    throw new RangeError(`Cannot change a group as 'group' must be an IPv6 multicast address: it is ${group}`);
+  }
+  const question = new Uint8Array([
+    ...[AF_INET6, 128, 0, 0, 0, 0, 0, 0],
+    ...attribute(IFA_LOCAL, bytes),
+    ...attribute(IFA_ADDRESS, bytes),
+    ...attributeU32(IFA_FLAGS, IFA_F_MCAUTOJOIN),
+  ]);
+  new DataView(question.buffer).setUint32(IFADDRMSG - 4, ifindex, true);
+  const subject = `the group ${group} on device ${ifindex}`;
+  const { errno } = askNetlink(NETLINK_ROUTE, type, question, subject, flags);
+  if (errno !== 0 && !fine.includes(errno)) throw kernelError("change", subject, errno);
+  return errno === 0;
+}
+
+/**
+ * Has a device listen to an IPv6 multicast group until leaveGroup, whatever becomes of this process: an address that joins it
+ * (`autojoin`). False when it did already. Throws KernelError.
+ */
+export function joinGroup(ifindex: number, group: Address): boolean {
+  return changeGroup(RTM_NEWADDR, ifindex, group, NLM_F_CREATE | NLM_F_EXCL, [EEXIST]);
+}
+
+/** False when there is nothing to leave, or no such device. Throws KernelError. */
+export function leaveGroup(ifindex: number, group: Address): boolean {
+  return changeGroup(RTM_DELADDR, ifindex, group, 0, [EADDRNOTAVAIL, ENODEV]);
 }

@@ -2,19 +2,14 @@
 // owns it polls, usually a worker that waits on several descriptors at once (pollReadable in system.ts).
 import { Failure } from "../lib/errors.ts";
 import { closeDescriptor, duplicateDescriptor } from "./descriptor.ts";
-import { BpfMap, mapMemory } from "./map.ts";
-import { detach, native, PAGE_SIZE, type Pointer } from "./native.ts";
+import { BpfMap } from "./map.ts";
+import { type Mapping, mapMemory, unmapMemory } from "./map-memory.ts";
+import { PAGE_SIZE } from "./native.ts";
 import { pollReadable } from "./system.ts";
 
 const BUSY = 0x80000000;
 const DISCARDED = 0x40000000;
 const HEADER = 8;
-
-interface Mapping {
-  readonly pointer: Pointer;
-  readonly length: number;
-  readonly buffer: ArrayBuffer;
-}
 
 /** Called once per record with bytes that are the callee's. What it throws ends the poll; the record counts as read. */
 export type RecordCallback = (record: Uint8Array) => void;
@@ -39,7 +34,7 @@ export class RingBuffer implements Disposable {
       // The data pages follow the producer's page, twice, so that a record at the end is in one piece.
       this.#producer = mapMemory(fd, PAGE_SIZE + 2 * size, PAGE_SIZE, false, "the ring buffer");
     } catch (error) {
-      unmap(this.#consumer);
+      unmapMemory(this.#consumer);
       throw error;
     }
     this.#consumerPosition = new BigUint64Array(this.#consumer.buffer, 0, 1);
@@ -105,8 +100,8 @@ export class RingBuffer implements Disposable {
 
   close(): void {
     if (this.#fd < 0) return;
-    unmap(this.#consumer);
-    unmap(this.#producer);
+    unmapMemory(this.#consumer);
+    unmapMemory(this.#producer);
     closeDescriptor(this.#fd);
     this.#fd = -1;
   }
@@ -114,9 +109,4 @@ export class RingBuffer implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-function unmap(mapping: Mapping): void {
-  detach(mapping.buffer);
-  native().munmap(mapping.pointer, mapping.length);
 }

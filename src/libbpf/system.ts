@@ -173,7 +173,7 @@ export function pollReadable(fds: readonly number[], timeoutMs: number): number[
   return fds.filter((_, i) => (records[i * 2 + 1] as number) >>> 16 !== 0);
 }
 
-/** A descriptor by which one thread ends another's pollReadable: readable from wake() on. */
+/** A descriptor by which one thread ends another's pollReadable: readable from wake() on, until takeWakeup. */
 export interface Wakeup extends Disposable {
   readonly fd: number;
   wake(): void;
@@ -200,4 +200,9 @@ export function createWakeup(): Wakeup {
     close,
     [Symbol.dispose]: close,
   };
+}
+
+/** Makes the descriptor of a Wakeup unreadable again, for the thread that waits for several of them. */
+export function takeWakeup(fd: number): void {
+  native().read(fd, new BigUint64Array(1), 8);
 }

@@ -1,7 +1,7 @@
 // Holds the agent's claims: what is kept for each Service is always what computing everything anew would give.
 import { expect, test } from "vitest";
 import { createClaims } from "../../src/agent/claims.ts";
-import type { Network } from "../../src/agent/network.ts";
+import type { Network } from "../../src/decide/network.ts";
 import type { Claim } from "../../src/l2/announcer-machine.ts";
 import { createModel } from "../../src/model/model.ts";
 import type { AddressPool, L2Advertisement, ObjectEvent, Service } from "../../src/model/objects.ts";

@@ -3,10 +3,11 @@
 import fs from "node:fs";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
-import { type Device, type Network, readNetwork } from "../../../src/agent/network.ts";
+import { readNetwork } from "../../../src/agent/network.ts";
 import { createNodeNetwork, type NodeNetwork } from "../../../src/agent/node-network.ts";
 import { type Attachments, createAttachments, type TcPrograms } from "../../../src/datapath/attach.ts";
 import { type DesiredDevices, decide } from "../../../src/decide/decide.ts";
+import type { Device, Network } from "../../../src/decide/network.ts";
 import { NO_ADDRESSES } from "../../../src/decide/node-addresses.ts";
 import {
   attachTcx,

@@ -1,0 +1,289 @@
+// What rtnetlink tells of the devices, addresses, routes, rules and next hops of the calling thread's network namespace, and who tells
+// that they changed. Numbers are of linux/rtnetlink.h, if_link.h, if_addr.h, fib_rules.h and nexthop.h. Changes nothing.
+import { type Address, readAddress } from "../lib/address.ts";
+import { EAFNOSUPPORT, ENOENT, EOPNOTSUPP } from "./errno.ts";
+import {
+  attributeU32,
+  findAttribute,
+  findU32,
+  NETLINK_ROUTE,
+  NetlinkDump,
+  NetlinkListener,
+  textOf,
+} from "./netlink.ts";
+
+export interface LinkRecord {
+  readonly ifindex: number;
+  readonly name: string;
+  /** ARPHRD_… of linux/if_arp.h. */
+  readonly type: number;
+  /** IFF_… of linux/if.h. */
+  readonly flags: number;
+  readonly mtu: number;
+  /** As long as the link type's addresses are; empty where there is none. */
+  readonly address: Uint8Array;
+  /** ifindex of the device that this one lies on, of a veth's other end; 0 when none. */
+  readonly lower: number;
+  /** The number of the namespace that `lower` is in, undefined: it is in this one. */
+  readonly lowerNetns: number | undefined;
+  /** ifindex of what it is enslaved to, 0 when none. */
+  readonly master: number;
+  /** "veth", "bridge" …; "" for a physical device. */
+  readonly kind: string;
+}
+
+export interface AddressRecord {
+  readonly ifindex: number;
+  readonly address: Address;
+  readonly length: number;
+  /** IFA_F_… of linux/if_addr.h. */
+  readonly flags: number;
+  /** RT_SCOPE_…: 0 is global. */
+  readonly scope: number;
+}
+
+export interface NextHop {
+  readonly ifindex: number;
+  readonly viaGateway: boolean;
+  /** LWTUNNEL_ENCAP_… of linux/lwtunnel.h, 0 when none. */
+  readonly encapsulation: number;
+}
+
+export interface RouteRecord {
+  readonly address: Address;
+  readonly length: number;
+  /** RTN_…: 1 is unicast. */
+  readonly type: number;
+  readonly source: Address | undefined;
+  readonly metric: number;
+  readonly hops: readonly NextHop[];
+}
+
+export interface NetworkRecords {
+  readonly links: readonly LinkRecord[];
+  /** IPv4 before IPv6. */
+  readonly addresses: readonly AddressRecord[];
+  /** Of the main table, IPv4 before IPv6. */
+  readonly routes: readonly RouteRecord[];
+  /** Bits of the source that the rules of both families ask for; 0: they ask for none. */
+  readonly ruleSourceLengths: readonly number[];
+}
+
+const RTM_GETLINK = 18;
+const RTM_GETADDR = 22;
+const RTM_GETROUTE = 26;
+const RTM_GETRULE = 34;
+const RTM_GETNEXTHOP = 106;
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+
+const IFINFOMSG = 16;
+const IFLA_ADDRESS = 1;
+const IFLA_IFNAME = 3;
+const IFLA_MTU = 4;
+const IFLA_LINK = 5;
+const IFLA_MASTER = 10;
+const IFLA_LINKINFO = 18;
+const IFLA_INFO_KIND = 1;
+const IFLA_EXT_MASK = 29;
+const RTEXT_FILTER_SKIP_STATS = 1 << 3;
+const IFLA_LINK_NETNSID = 37;
+
+const IFADDRMSG = 8;
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+const IFA_FLAGS = 8;
+
+const RTMSG = 12;
+const RT_TABLE_MAIN = 254;
+const RTA_DST = 1;
+const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RTA_PRIORITY = 6;
+const RTA_PREFSRC = 7;
+const RTA_MULTIPATH = 9;
+const RTA_TABLE = 15;
+const RTA_VIA = 18;
+const RTA_ENCAP_TYPE = 21;
+const RTA_NH_ID = 30;
+/** struct rtnexthop. */
+const RTNEXTHOP = 8;
+
+const FIB_RULE_HDR = 12;
+
+const NHMSG = 8;
+const NHA_ID = 1;
+const NHA_GROUP = 2;
+const NHA_OIF = 5;
+const NHA_GATEWAY = 6;
+const NHA_ENCAP_TYPE = 7;
+/** struct nexthop_grp. */
+const NEXTHOP_GRP = 8;
+
+const bytesOf = (value: DataView): Uint8Array => new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+
+/** undefined for what is no address of this family, an IPv4-mapped one included. */
+function addressOf(family: number, value: DataView | undefined): Address | undefined {
+  if (value === undefined || value.byteLength < (family === AF_INET ? 4 : 16)) return undefined;
+  const bytes = bytesOf(value);
+  if (family === AF_INET) return bytes.subarray(0, 4).join(".");
+  const address = readAddress(bytes);
+  return family === AF_INET6 && address.includes(":") ? address : undefined;
+}
+
+function linkOf(payload: DataView): LinkRecord | undefined {
+  const name = findAttribute(payload, IFINFOMSG, IFLA_IFNAME);
+  if (name === undefined) return undefined;
+  const address = findAttribute(payload, IFINFOMSG, IFLA_ADDRESS);
+  const info = findAttribute(payload, IFINFOMSG, IFLA_LINKINFO);
+  const kind = info && findAttribute(info, 0, IFLA_INFO_KIND);
+  return {
+    ifindex: payload.getInt32(4, true),
+    name: textOf(name),
+    type: payload.getUint16(2, true),
+    flags: payload.getUint32(8, true),
+    mtu: findU32(payload, IFINFOMSG, IFLA_MTU) ?? 0,
+    address: address === undefined ? new Uint8Array(0) : bytesOf(address).slice(),
+    lower: findU32(payload, IFINFOMSG, IFLA_LINK) ?? 0,
+    lowerNetns: findAttribute(payload, IFINFOMSG, IFLA_LINK_NETNSID)?.getInt32(0, true),
+    master: findU32(payload, IFINFOMSG, IFLA_MASTER) ?? 0,
+    kind: kind === undefined ? "" : textOf(kind),
+  };
+}
+
+function interfaceAddressOf(payload: DataView): AddressRecord | undefined {
+  const local = findAttribute(payload, IFADDRMSG, IFA_LOCAL) ?? findAttribute(payload, IFADDRMSG, IFA_ADDRESS);
+  const address = addressOf(payload.getUint8(0), local);
+  if (address === undefined) return undefined;
+  return {
+    ifindex: payload.getUint32(4, true),
+    address,
+    length: payload.getUint8(1),
+    flags: findU32(payload, IFADDRMSG, IFA_FLAGS) ?? payload.getUint8(2),
+    scope: payload.getUint8(3),
+  };
+}
+
+/** A next hop's attributes, of a route or of one of its ways. */
+function hopOf(attributes: DataView, at: number, ifindex: number): NextHop {
+  const has = (type: number): boolean => findAttribute(attributes, at, type) !== undefined;
+  return {
+    ifindex,
+    viaGateway: has(RTA_GATEWAY) || has(RTA_VIA),
+    encapsulation: findAttribute(attributes, at, RTA_ENCAP_TYPE)?.getUint16(0, true) ?? 0,
+  };
+}
+
+function hopsOf(payload: DataView): NextHop[] {
+  const ways = findAttribute(payload, RTMSG, RTA_MULTIPATH);
+  const ifindex = findU32(payload, RTMSG, RTA_OIF);
+  if (ways === undefined) return ifindex === undefined ? [] : [hopOf(payload, RTMSG, ifindex)];
+  const hops: NextHop[] = [];
+  for (let at = 0; at + RTNEXTHOP <= ways.byteLength; ) {
+    const length = ways.getUint16(at, true);
+    if (length < RTNEXTHOP || at + length > ways.byteLength) break;
+    const way = new DataView(ways.buffer, ways.byteOffset + at, length);
+    hops.push(hopOf(way, RTNEXTHOP, way.getInt32(4, true)));
+    at += (length + 3) & ~3;
+  }
+  return hops;
+}
+
+interface UnresolvedRoute extends RouteRecord {
+  /** Of a next hop object, 0 when none. */
+  readonly nextHop: number;
+}
+
+function routeOf(family: number, payload: DataView): UnresolvedRoute | undefined {
+  // A kernel without this family answers with all others'; one that heeds no question, with all tables.
+  if (payload.getUint8(0) !== family) return undefined;
+  if ((findU32(payload, RTMSG, RTA_TABLE) ?? payload.getUint8(4)) !== RT_TABLE_MAIN) return undefined;
+  const to = findAttribute(payload, RTMSG, RTA_DST);
+  const address = to === undefined ? (family === AF_INET ? "0.0.0.0" : "::") : addressOf(family, to);
+  if (address === undefined) return undefined;
+  return {
+    address,
+    length: payload.getUint8(1),
+    type: payload.getUint8(7),
+    source: addressOf(family, findAttribute(payload, RTMSG, RTA_PREFSRC)),
+    metric: findU32(payload, RTMSG, RTA_PRIORITY) ?? 0,
+    hops: hopsOf(payload),
+    nextHop: findU32(payload, RTMSG, RTA_NH_ID) ?? 0,
+  };
+}
+
+interface NextHopObject {
+  readonly id: number;
+  readonly hop: NextHop | undefined;
+  readonly members: readonly number[];
+}
+
+function nextHopOf(payload: DataView): NextHopObject | undefined {
+  const id = findU32(payload, NHMSG, NHA_ID);
+  if (id === undefined) return undefined;
+  const group = findAttribute(payload, NHMSG, NHA_GROUP);
+  const members: number[] = [];
+  for (let at = 0; group !== undefined && at + NEXTHOP_GRP <= group.byteLength; at += NEXTHOP_GRP) {
+    members.push(group.getUint32(at, true));
+  }
+  const ifindex = findU32(payload, NHMSG, NHA_OIF);
+  const hop =
+    ifindex === undefined
+      ? undefined
+      : {
+          ifindex,
+          viaGateway: findAttribute(payload, NHMSG, NHA_GATEWAY) !== undefined,
+          encapsulation: findAttribute(payload, NHMSG, NHA_ENCAP_TYPE)?.getUint16(0, true) ?? 0,
+        };
+  return { id, hop, members };
+}
+
+function question(type: number, header: number, subject: string, ...rest: Uint8Array[]) {
+  return { type, payload: new Uint8Array(Buffer.concat([new Uint8Array(header), ...rest])), subject };
+}
+
+function readRoutes(dump: NetlinkDump): RouteRecord[] {
+  const read = (family: number): UnresolvedRoute[] => {
+    const asked = question(RTM_GETROUTE, RTMSG, "routes");
+    asked.payload[0] = family;
+    asked.payload[4] = RT_TABLE_MAIN;
+    // ENOENT: no route was ever in that table.
+    return dump.ask(asked, (payload) => routeOf(family, payload), [ENOENT, EOPNOTSUPP, EAFNOSUPPORT]);
+  };
+  const routes = [...read(AF_INET), ...read(AF_INET6)];
+  // Kernels tell the ways of a next hop object with the route, unless net.ipv4.nexthop_compat_mode is off.
+  if (!routes.some(({ nextHop, hops }) => nextHop !== 0 && hops.length === 0)) return routes;
+  const objects = dump.ask(question(RTM_GETNEXTHOP, NHMSG, "next hops"), nextHopOf, [EOPNOTSUPP]);
+  const byId = new Map(objects.map((object) => [object.id, object]));
+  const resolved = (id: number): NextHop[] => {
+    const object = byId.get(id);
+    const ids = object === undefined || object.members.length === 0 ? [id] : object.members;
+    return ids.flatMap((one) => byId.get(one)?.hop ?? []);
+  };
+  return routes.map((route) => (route.hops.length > 0 ? route : { ...route, hops: resolved(route.nextHop) }));
+}
+
+/** Reads everything once. Throws KernelError. */
+export function readNetworkRecords(): NetworkRecords {
+  using dump = new NetlinkDump(NETLINK_ROUTE, "the network");
+  const mask = attributeU32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  return {
+    links: dump.ask(question(RTM_GETLINK, IFINFOMSG, "devices", mask), linkOf),
+    addresses: dump.ask(question(RTM_GETADDR, IFADDRMSG, "addresses"), interfaceAddressOf),
+    routes: readRoutes(dump),
+    ruleSourceLengths: dump.ask(
+      question(RTM_GETRULE, FIB_RULE_HDR, "rules"),
+      (payload) => ([AF_INET, AF_INET6].includes(payload.getUint8(0)) ? payload.getUint8(2) : undefined),
+      [EOPNOTSUPP, EAFNOSUPPORT],
+    ),
+  };
+}
+
+/** RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV6_RULE, _NEXTHOP. */
+const GROUPS = [1, 5, 7, 8, 9, 11, 19, 32];
+
+/** Readable when something of what readNetworkRecords reads changed. The caller disposes of it. Throws KernelError. */
+export function listenToNetwork(): NetlinkListener {
+  return new NetlinkListener(NETLINK_ROUTE, GROUPS, "changes of the network");
+}
