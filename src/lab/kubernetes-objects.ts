@@ -9,25 +9,9 @@ function time(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 19)}Z`;
 }
 
-export type PodView = Pick<
-  LabPod,
-  | "origin"
-  | "labels"
-  | "annotations"
-  | "addresses"
-  | "phase"
-  | "ready"
-  | "restarts"
-  | "startedMs"
-  | "readySinceMs"
-  | "deletedMs"
-  | "over"
-  | "listening"
-> & { readonly node: Pick<LabNode, "name" | "addresses"> | undefined };
-
 /** The Pod object. `owner` is the workload that made it, undefined for a bare Pod. */
 export function podObject(
-  pod: PodView,
+  pod: LabPod,
   owner: Pick<Workload, "apiVersion" | "kind" | "name" | "uid"> | undefined,
 ): PodObject {
   const { origin, node } = pod;
@@ -90,8 +74,6 @@ export function podObject(
   };
 }
 
-export type NodeView = Pick<LabNode, "name" | "addresses" | "prefixes" | "createdMs" | "up" | "changedMs">;
-
 /** Labels that every node of a lab has. */
 export function standardNodeLabels(name: string): Record<string, string> {
   return {
@@ -102,7 +84,7 @@ export function standardNodeLabels(name: string): Record<string, string> {
 }
 
 /** The Node object. `manifest` is a Node of this name that was applied: it adds labels, annotations and conditions. */
-export function nodeObject(node: NodeView, manifest: KubernetesObject | undefined): NodeObject {
+export function nodeObject(node: LabNode, manifest: KubernetesObject | undefined): NodeObject {
   const given = manifest as NodeObject | undefined;
   const ready = { type: "Ready", status: node.up ? "True" : "False", lastTransitionTime: time(node.changedMs) };
   const others = (given?.status?.conditions ?? []).filter((condition) => condition.type !== "Ready");
