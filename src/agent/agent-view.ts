@@ -183,6 +183,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       // It went while the ones before it were read.
       if (service === undefined) continue;
       const { totals, ids } = portsOf(key);
+      const elected = claims.announcerOf(key);
       const addresses = service.loadBalancerAddresses.map(({ address }) => address);
       yield {
         namespace: service.namespace,
@@ -204,7 +205,8 @@ export function createAgentView(parts: ViewParts): AgentView {
           };
         }),
         ageMs: service.age > 1e11 ? Math.max(0, Date.now() - service.age) : 0,
-        announcer: claims.announcerOf(key),
+        announcer: elected.node,
+        unannounced: elected.reason,
         ...totals,
       };
     }
