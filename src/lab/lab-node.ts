@@ -30,6 +30,7 @@ export interface AgentSettings {
   readonly ipv6: boolean;
 }
 
+/** What a node needs of the lab around it. */
 export interface NodeSurroundings {
   readonly paths: LabPaths;
   readonly network: LabNetwork;
