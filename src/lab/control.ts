@@ -36,16 +36,16 @@ export async function runControl(config: LabConfig): Promise<void> {
 }
 
 function ordersOf(lab: Lab): ReadonlyMap<string, Order> {
+  const isText = (value: unknown): value is string => typeof value === "string";
   const text = (body: Readonly<Record<string, unknown>>, field: string): string => {
     const value = body[field];
-    if (typeof value !== "string") throw cannot("usage", "take the order by", field, "it must be a text");
-    return value;
+    if (isText(value)) return value;
+    throw cannot("usage", "take the order by", field, "it must be a text");
   };
   const texts = (body: Readonly<Record<string, unknown>>, field: string): string[] => {
     const value = body[field];
-    if (!Array.isArray(value) || !value.every((one) => typeof one === "string"))
-      throw cannot("usage", "take the order by", field, "it must be a list of texts");
-    return value;
+    if (Array.isArray(value) && value.every(isText)) return value;
+    throw cannot("usage", "take the order by", field, "it must be a list of texts");
   };
   return new Map<string, Order>([
     ["up", (body, progress) => lab.up(texts(body, "files"), progress)],

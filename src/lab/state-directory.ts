@@ -25,7 +25,6 @@ export class StateDirectory {
   /** Digests of the contents this directory had, with their turn: an agent that reports one has seen everything up to it. */
   readonly #turns = new Map<string, number>();
   #turn = 0;
-  #digest = "";
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -55,17 +54,12 @@ export class StateDirectory {
   }
 
   #remember(): void {
-    this.#digest = digestOf([...this.#files].map(([name, content]) => ({ name, content })));
-    this.#turns.set(this.#digest, ++this.#turn);
+    this.#turns.set(digestOf([...this.#files].map(([name, content]) => ({ name, content }))), ++this.#turn);
     for (const [digest, turn] of this.#turns) if (turn < this.#turn - 5000) this.#turns.delete(digest);
   }
 
   get turn(): number {
     return this.#turn;
-  }
-
-  get digest(): string {
-    return this.#digest;
   }
 
   /** Which write a digest stands for; 0 when none of ours. */
