@@ -171,6 +171,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       const { totals, ids } = portsOf(key);
       const { age, addresses: granted } = service.grants;
       const addresses = granted.map(({ address }) => address);
+      const elected = reconciler.announcerOf(key);
       yield {
         namespace: service.namespace,
         name: service.name,
@@ -191,7 +192,8 @@ export function createAgentView(parts: ViewParts): AgentView {
           };
         }),
         ageMs: age > 1e11 ? Math.max(0, Date.now() - age) : 0,
-        announcer: reconciler.announcerOf(key),
+        announcer: elected.node,
+        unannounced: elected.reason,
         ...totals,
       };
     }

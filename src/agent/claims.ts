@@ -3,6 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { type DeviceRole, deviceForAddress } from "../decide/device-roles.ts";
 import { createElection, type ElectionModel, type Outcome, pooledAddresses } from "../decide/election.ts";
+import type { Ineligible } from "../decide/eligibility.ts";
 import type { Device, Network, Route } from "../decide/network.ts";
 import type { Claim } from "../l2/announcer-machine.ts";
 import type { Address } from "../lib/address.ts";
@@ -15,8 +16,11 @@ export interface Claims {
   noteNetwork(): void;
   /** As the model and the network are now. The same array as long as nothing in it changed. */
   current(): readonly Claim[];
-  /** The node that announces the Service's first address that one announces, "" when none does. */
-  announcerOf(service: ObjectKey): string;
+  /**
+   * The node that announces the Service's first address that one announces. "" when none does, and why then; "" too when it has no
+   * address of ours.
+   */
+  announcerOf(service: ObjectKey): { readonly node: string; readonly reason: Ineligible | "" };
 }
 
 /** What of the network decides where an address belongs. */
@@ -92,11 +96,13 @@ export function createClaims(
     },
     announcerOf(service) {
       settle();
-      for (const address of pooledAddresses(model.services().get(service))) {
-        const node = election.outcome(address)?.node ?? "";
-        if (node !== "") return node;
-      }
-      return "";
+      const addresses = pooledAddresses(model.services().get(service));
+      const nodes = addresses.map((address) => election.outcome(address)?.node ?? "");
+      const node = nodes.find((name) => name !== "") ?? "";
+      return {
+        node,
+        reason: node === "" && addresses[0] !== undefined ? (election.whyNobody(addresses[0]) ?? "") : "",
+      };
     },
   };
 }

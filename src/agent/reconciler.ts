@@ -16,9 +16,10 @@ import { believedEvents, type NodeAddresses, nodeAddresses, rememberedNode } fro
 import type { Log } from "../lib/log.ts";
 import type { Model } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
-import type { Node, ObjectEvent, ObjectKey } from "../model/objects.ts";
+import type { Node, ObjectEvent } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Claim } from "./announcer.ts";
+import type { Claims } from "./claims.ts";
 import { createEffect, type Effect, type EffectStatus } from "./effect.ts";
 import type { Maps } from "./maps.ts";
 import type { WantedDevices } from "./node-network.ts";
@@ -49,12 +50,7 @@ export interface ReconcilerParts {
   /** Made with what it is to call when all is in force. */
   readonly maps: (inForce: () => void, digest: () => string) => Maps;
   readonly effects: Effects;
-  readonly claims: (network: { network(): Network; roles(): ReadonlyMap<number, DeviceRole> }) => {
-    note(events: readonly ObjectEvent[]): void;
-    noteNetwork(): void;
-    current(): readonly Claim[];
-    announcerOf(service: ObjectKey): string;
-  };
+  readonly claims: (network: { network(): Network; roles(): ReadonlyMap<number, DeviceRole> }) => Claims;
   /** The first reading. */
   readonly network: Network;
   readonly remembered: NodeAddresses | undefined;
@@ -80,8 +76,7 @@ export interface Reconciler {
   /** Decides and hands out at once. */
   turn(): void;
   desired(): Desired;
-  /** The node that announces the Service's first address that one announces, "" when none does. */
-  announcerOf(service: ObjectKey): string;
+  readonly announcerOf: Claims["announcerOf"];
   readonly maps: Maps;
   statuses(): readonly EffectStatus[];
   /** Whether the last attempt of this effect went well. */

@@ -87,8 +87,8 @@ export function createElection(model: ElectionModel): Election {
     const next = pooledAddresses(service);
     const local = service?.externalTrafficPolicy === "Local";
     for (const address of addressesOf.get(key) ?? []) {
-      const contest = contests.get(address)!;
       if (next.includes(address)) continue;
+      const contest = contests.get(address)!;
       contest.sharers.delete(key);
       due.add(contest);
     }
@@ -138,10 +138,11 @@ export function createElection(model: ElectionModel): Election {
       [...electorates.values()].filter((electorate) => {
         const old = electorate.candidates.get(name);
         const next = node === undefined ? undefined : candidateOf(node, electorate);
+        if (sameCandidate(old, next)) return false;
         if (next === undefined) electorate.candidates.delete(name);
         else electorate.candidates.set(name, next);
         electorate.list = undefined;
-        return !sameCandidate(old, next);
+        return true;
       }),
     );
     const sameAddresses = before?.internalAddresses.join() === node?.internalAddresses.join();
@@ -205,19 +206,15 @@ export function createElection(model: ElectionModel): Election {
     }
     contest.places = places;
     contest.isOpen = votes.size === 0 && locals.length < sharers.size;
-    decide(
-      contest,
-      typeof electorate === "string" ? undefined : bestOf(standing(contest, electorate, votes), contest.hash),
-    );
-  }
-
-  function standing({ isOpen }: Contest, electorate: Electorate, votes: ReadonlyMap<Candidate, number>): CandidateList {
-    if (isOpen) {
+    if (typeof electorate === "string") decide(contest, undefined);
+    else if (contest.isOpen) {
       electorate.list ??= listOf([...electorate.candidates.values()]);
-      return electorate.list;
+      decide(contest, bestOf(electorate.list, contest.hash));
+    } else {
+      const most = Math.max(...votes.values());
+      const best = [...votes].filter(([, count]) => count === most).map(([candidate]) => candidate);
+      decide(contest, bestOf(listOf(best), contest.hash));
     }
-    const most = Math.max(...votes.values());
-    return listOf([...votes].filter(([, count]) => count === most).map(([candidate]) => candidate));
   }
 
   /** Pools or advertisements are others. */

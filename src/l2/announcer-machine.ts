@@ -96,6 +96,8 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
   }
 
   const strangers = (rows: readonly KernelRow[]): KernelRow[] => rows.filter((row) => !spoken.has(placeText(row)));
+  const conflictsIn = (rows: readonly KernelRow[]): ReadonlySet<string> =>
+    new Set(rows.filter(({ conflict }) => conflict).map(placeText));
   const speaks = (one: Spoken): boolean => one.inForce && one.isSound;
 
   return {
@@ -106,13 +108,15 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
         .sort((a, b) => Number(held.has(b.text)) - Number(held.has(a.text)) || (a.text < b.text ? -1 : 1));
       const chosen = new Map(sorted.slice(0, capacity).map(({ claim, text }) => [text, claim]));
       left = sorted.slice(capacity).map(({ claim }) => claim);
+      const conflicts = conflictsIn(rows);
       for (const text of spoken.keys()) if (!chosen.has(text)) spoken.delete(text);
       const write: Claim[] = [];
       for (const [text, claim] of chosen) {
         const known = spoken.get(text);
         if (known === undefined) {
           spoken.set(text, begin(claim, nowMs));
-          write.push(claim);
+          // Whether one that was given up is taken back, the self-check says.
+          if (!conflicts.has(text)) write.push(claim);
           continue;
         }
         const before = known.claim;
@@ -122,13 +126,16 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
       return { remove: strangers(rows), write, regained: [] };
     },
     tick(rows, isSound, nowMs) {
-      const conflicts = new Set(rows.filter(({ conflict }) => conflict).map(placeText));
+      const conflicts = conflictsIn(rows);
       const write: Claim[] = [];
       const regained: Claim[] = [];
       for (const [text, one] of spoken) {
         const was = one.isSound;
         one.isSound = isSound(one.claim);
-        if (conflicts.has(text)) one.conflict = one.isSound ? "taken back" : "given up";
+        if (conflicts.has(text)) {
+          one.conflict = one.isSound ? "taken back" : "given up";
+          one.inForce = false;
+        }
         if (!one.isSound) continue;
         if (!was) regained.push(one.claim);
         if (!was || conflicts.has(text)) restart(one, nowMs);

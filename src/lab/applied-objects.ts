@@ -1,5 +1,6 @@
-// What was applied to a lab: the objects, the workloads among them, and what is wrong in their files. Pods are made of it
-// elsewhere.
+// What was applied to a lab, as an API server would keep it: objects by kind, namespace and name with a uid that stays while they
+// do, the workloads among them, and what is wrong in their files. Pods are made of it elsewhere.
+import { randomUUID } from "node:crypto";
 import type { Notice } from "../model/objects.ts";
 import {
   createCatalogue,
@@ -8,9 +9,12 @@ import {
   objectTitle,
   readManifests,
 } from "../standalone/mod.ts";
-import { AppliedManifests, type AppliedObject } from "./applied-manifests.ts";
 import { are, cannot, labNotice } from "./refusals.ts";
 import { isWorkloadKind, parseWorkload, WORKLOAD_KINDS, type Workload } from "./workloads.ts";
+
+interface AppliedObject extends ManifestObject {
+  readonly uid: string;
+}
 
 /** What `apply` and the like return: how many objects, and everything wrong with them. */
 export interface ChangeResult {
@@ -32,15 +36,12 @@ const SHORT: Readonly<Record<string, string>> = {
 };
 
 export class AppliedObjects {
-  readonly #manifests: AppliedManifests;
+  /** In the order in which they were first applied. */
+  readonly #objects = new Map<string, AppliedObject>();
   readonly #workloads = new Map<string, Workload>();
   /** Every workload there was, by uid: its pods outlive it. */
   readonly #owners = new Map<string, Workload>();
   readonly #notices = new Map<string, readonly Notice[]>();
-
-  constructor(directory: string) {
-    this.#manifests = new AppliedManifests(directory);
-  }
 
   /** `isNode`: the lab has a node of this name. */
   async put(files: readonly string[], isNode: (name: string) => boolean): Promise<ChangeResult> {
@@ -65,8 +66,7 @@ export class AppliedObjects {
         const message = `${identity} is no node of this lab: join it first; its labels count from then on`;
         notices.push(labNotice({ object: identity, file, field: "metadata.name" }, "unknown-node", message));
       }
-      const applied = this.#manifests.put(document);
-      if (!content.skipped.has(identity)) this.#track(identity, applied);
+      this.#enter(document, !content.skipped.has(identity));
       objects.push(identity);
     }
     this.#forgetNotices(files, documents);
@@ -83,8 +83,14 @@ export class AppliedObjects {
     for (const file of [...files, ...documents.map((document) => document.file)]) this.#notices.delete(file);
   }
 
-  #track(identity: string, applied: AppliedObject): void {
-    if (!isWorkloadKind(applied.object.kind)) return;
+  /** Adds or replaces; the uid of an object that was there stays. */
+  #enter(document: ManifestObject, isServed: boolean): void {
+    const { object } = document;
+    const identity = objectTitle(object);
+    const uid = this.#objects.get(identity)?.uid ?? object.metadata.uid ?? randomUUID();
+    const applied = { ...document, object: { ...object, metadata: { ...object.metadata, uid } }, uid };
+    this.#objects.set(identity, applied);
+    if (!isServed || !isWorkloadKind(object.kind)) return;
     const workload = parseWorkload(applied, applied.uid);
     if (Array.isArray(workload)) return;
     this.#workloads.set(identity, workload);
@@ -103,14 +109,14 @@ export class AppliedObjects {
     const pods = new Set<string>();
     for (const document of [...content.workloads.values(), ...content.objects.values(), ...content.skipped.values()]) {
       const object = objectTitle(document.object);
-      const applied = this.#manifests.get(object);
+      const applied = this.#objects.get(object);
       if (applied === undefined) {
         notices.push(labNotice({ object, file: document.file }, "not-found", `${object} was not there`));
         continue;
       }
       uids.add(applied.uid);
       if (applied.object.kind === "Pod") pods.add(object.slice("Pod ".length));
-      this.#manifests.remove(object);
+      this.#objects.delete(object);
       this.#workloads.delete(object);
       objects.push(object);
     }
@@ -125,7 +131,7 @@ export class AppliedObjects {
     const kind =
       WORKLOAD_KINDS.find((one) => one.toLowerCase() === wanted.replace(/s$/, "")) ?? SHORT[wanted] ?? kindText;
     const identity = `${kind} ${rest.length === 1 ? `default/${rest[0]}` : rest.join("/")}`;
-    const applied = this.#manifests.get(identity);
+    const applied = this.#objects.get(identity);
     if (applied === undefined || !SCALABLE.includes(kind)) {
       const there = [...this.#workloads.keys()].filter((known) => SCALABLE.includes(known.split(" ")[0]!));
       const names = there.map((one) => one.toLowerCase().replace(" ", "/"));
@@ -135,15 +141,15 @@ export class AppliedObjects {
       throw cannot("usage", "scale", target, "the number of pods must be 0 to 1000");
     const { object } = applied;
     const changed = { ...object, spec: { ...(object["spec"] as object), replicas } };
-    this.#track(identity, this.#manifests.put({ ...applied, object: changed }));
+    this.#enter({ ...applied, object: changed }, true);
     return this.#workloads.get(identity)!;
   }
 
   /** A bare pod that its adopter ended is not to come back from its manifest. */
   forgetPod(key: string, owner: string): void {
-    const manifest = this.#manifests.get(`Pod ${key}`);
+    const manifest = this.#objects.get(`Pod ${key}`);
     if (manifest === undefined || owner === manifest.uid) return;
-    this.#manifests.remove(`Pod ${key}`);
+    this.#objects.delete(`Pod ${key}`);
     this.#workloads.delete(`Pod ${key}`);
   }
 
@@ -160,16 +166,16 @@ export class AppliedObjects {
 
   /** "" when it came from none. */
   fileOf(identity: string): string {
-    return this.#manifests.get(identity)?.file ?? "";
+    return this.#objects.get(identity)?.file ?? "";
   }
 
   nodeManifest(name: string): KubernetesObject | undefined {
-    return this.#manifests.get(`Node ${name}`)?.object;
+    return this.#objects.get(`Node ${name}`)?.object;
   }
 
   /** All but Nodes and Pods, which the lab has of its own. */
   others(): ManifestObject[] {
-    return this.#manifests.all().filter(({ object }) => object.kind !== "Node" && object.kind !== "Pod");
+    return [...this.#objects.values()].filter(({ object }) => object.kind !== "Node" && object.kind !== "Pod");
   }
 
   notices(): Notice[] {

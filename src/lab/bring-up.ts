@@ -12,60 +12,42 @@ import { cannot } from "./refusals.ts";
 import { spawnControl } from "./spawn-control.ts";
 import { tearDown } from "./teardown.ts";
 
-export interface LabWishes {
-  readonly lab: string;
-  /** @default 3 */
-  readonly nodes?: number;
-  /** @default "bridge" */
-  readonly cni?: Cni;
-  readonly ipv6?: boolean;
-  readonly netfilter?: boolean;
-  readonly bridgeNetfilter?: boolean;
-  /** @default true */
-  readonly txOffload?: boolean;
-  /** @default "auto" */
-  readonly sockets?: string;
-  /** @default "auto" */
-  readonly xdp?: string;
-  readonly without?: string;
-  readonly agentFlags?: readonly string[];
-  /** @default true */
-  readonly agents?: boolean;
-  /** @default "named" */
-  readonly devices?: "named" | "auto";
-  readonly dist?: string;
-}
+const DEFAULTS = {
+  nodes: 3,
+  cni: "bridge" as Cni,
+  ipv6: false,
+  netfilter: false,
+  bridgeNetfilter: false,
+  txOffload: true,
+  sockets: "auto",
+  xdp: "auto",
+  without: "",
+  agentFlags: [] as readonly string[],
+  agents: true,
+  devices: "named" as "named" | "auto",
+  dist: "",
+};
+
+export type LabWishes = Readonly<{ lab: string } & Partial<typeof DEFAULTS>>;
 
 /** @throws usage for a wrong name or number of nodes, machine when something it needs was not built */
 export function labConfig(wishes: LabWishes): LabConfig {
-  const nodes = wishes.nodes ?? 3;
-  const ipv6 = wishes.ipv6 ?? false;
-  const xdp = wishes.xdp ?? "auto";
+  const { lab, nodes, cni, ipv6, netfilter, bridgeNetfilter, txOffload, agents, dist, ...agent } = {
+    ...DEFAULTS,
+    ...wishes,
+  };
+  const { sockets, xdp, without, agentFlags: flags, devices } = agent;
   lanAddresses("node", nodes, ipv6);
   const passObject = xdp === "on" ? xdpPassObject() : "";
   if (passObject !== "" && !existsSync(passObject))
     throw cannot("machine", "use --xdp on with", passObject, "it is missing, run `make bpf`");
+  const rules = { netfilter, bridgeNetfilter, txOffload };
   return {
-    network: {
-      lab: checkedLabName(wishes.lab),
-      cni: wishes.cni ?? "bridge",
-      ipv6,
-      netfilter: wishes.netfilter ?? false,
-      bridgeNetfilter: wishes.bridgeNetfilter ?? false,
-      txOffload: wishes.txOffload ?? true,
-      xdpPassObject: passObject,
-    },
+    network: { lab: checkedLabName(lab), cni, ipv6, ...rules, xdpPassObject: passObject },
     nodes,
-    agent: {
-      sockets: wishes.sockets ?? "auto",
-      xdp,
-      without: wishes.without ?? "",
-      flags: wishes.agentFlags ?? [],
-      devices: wishes.devices ?? "named",
-      ipv6,
-    },
-    agents: wishes.agents ?? true,
-    dist: wishes.dist ?? "",
+    agent: { sockets, xdp, without, flags, devices, ipv6 },
+    agents,
+    dist,
   };
 }
 

@@ -5,7 +5,7 @@ import type { EndpointSliceObject, KubernetesObject, PodObject } from "../standa
 import { uplinkMac } from "./addressing.ts";
 import type { CheckedCluster } from "./checked-cluster.ts";
 import type { LabSession } from "./lab-session.ts";
-import { CheckFailure } from "./seed-story.ts";
+import { CheckFailure, demoPod } from "./seed-story.ts";
 
 /** Those that example 11 names: pods at addresses of their own choice, and a host on the internet. */
 const FIXED_PODS = [
@@ -50,12 +50,9 @@ export function checkedLab(session: LabSession): CheckedCluster {
       return slices.filter(({ metadata }) => metadata.labels?.["kubernetes.io/service-name"] === service);
     },
     async handMadeBackends() {
-      const pods = FIXED_PODS.map(({ name, address, nodeName }) => ({
-        apiVersion: "v1",
-        kind: "Pod",
-        metadata: { name, annotations: { "millrace.io/pod-ip": address } },
-        spec: { nodeName, containers: [{ name: "web", image: "demo" }] },
-      }));
+      const pods = FIXED_PODS.map(({ name, address, nodeName }) =>
+        demoPod(name, nodeName, { annotations: { "millrace.io/pod-ip": address } }),
+      );
       await apply(pods);
       const { hosts } = await session.status();
       if (!hosts.some(({ name }) => name === OUTSIDE_HOST.name))

@@ -4,28 +4,22 @@ import { type Command, Option } from "commander";
 import { Failure } from "../lib/errors.ts";
 import type { Notice } from "../model/objects.ts";
 import type { ChangeResult } from "./applied-objects.ts";
+import type { LabWishes } from "./bring-up.ts";
+import type { DemoOptions } from "./demo.ts";
 import type { LabConfig } from "./lab.ts";
 import type { LabStatus } from "./lab-status.ts";
+import type { Cni } from "./network.ts";
 
 interface Named {
   readonly name: string;
 }
 
-interface UpFlags extends Named {
+interface UpFlags extends Named, Omit<LabWishes, "lab" | "nodes" | "txOffload" | "bridgeNetfilter" | "agentFlags"> {
   readonly nodes: string;
-  readonly cni: "bridge" | "ptp" | "vxlan";
-  readonly ipv6?: boolean;
   readonly filename: readonly string[];
-  readonly netfilter?: boolean;
   readonly bridgeNf?: boolean;
   readonly txOffload: string;
-  readonly sockets: string;
-  readonly xdp: string;
-  readonly without: string;
   readonly agentFlag: readonly string[];
-  readonly agents: boolean;
-  readonly devices: "named" | "auto";
-  readonly dist: string;
   readonly keep?: boolean;
 }
 
@@ -71,17 +65,13 @@ export function registerLabCommands(program: Command): void {
     .description("show every example on three nodes, then leave the lab up until Ctrl-C")
     .option("--once", "take the lab down after the examples; exit status 0 when all are ok")
     .option("--name <NAME>", "name of the lab", "demo")
-    .addOption(
-      new Option("--cni <CNI>", "how pods are connected").choices(["bridge", "ptp", "vxlan"]).default("bridge"),
-    )
+    .addOption(option("--cni <CNI>", "how pods are connected", "bridge", CNIS))
     .option("--ipv6", "IPv4 and IPv6")
-    .action(async (flags: { once?: boolean; name: string; cni: "bridge" | "ptp" | "vxlan"; ipv6?: boolean }) => {
+    .action(async ({ once = false, name, cni, ipv6 = false }: Named & Partial<DemoOptions> & { cni: Cni }) => {
       requireRoot("run the demo");
       const { runDemo } = await import("./demo.ts");
       // What it interrupted may still hold the event loop: the exit is not left to it.
-      process.exit(
-        await runDemo({ once: flags.once ?? false, lab: flags.name, cni: flags.cni, ipv6: flags.ipv6 ?? false }),
-      );
+      process.exit(await runDemo({ once, lab: name, cni, ipv6 }));
     });
   registerHidden(lab);
 }
@@ -108,37 +98,19 @@ function withFiles(command: Command): Command {
 function registerUp(lab: Command): void {
   withFiles(subcommand(lab, "up", "build a lab and apply manifests; returns when they are in force on every node"))
     .option("--nodes <N>", "how many nodes", "3")
-    .addOption(
-      new Option("--cni <CNI>", "how pods are connected").choices(["bridge", "ptp", "vxlan"]).default("bridge"),
-    )
+    .addOption(option("--cni <CNI>", "how pods are connected", "bridge", CNIS))
     .option("--ipv6", "IPv4 and IPv6")
-    .addOption(
-      new Option("--netfilter", "conntrack, masquerade, INVALID dropped, strict rp_filter on the nodes").hideHelp(),
-    )
-    .addOption(new Option("--bridge-nf", "bridged packets pass netfilter").hideHelp())
-    .addOption(
-      new Option("--tx-offload <STATE>", "checksum offload behind the programs")
-        .choices(["on", "off"])
-        .default("on")
-        .hideHelp(),
-    )
-    .addOption(
-      new Option("--sockets <MODE>", "of the agents").choices(["all", "host-only", "auto"]).default("auto").hideHelp(),
-    )
-    .addOption(new Option("--xdp <MODE>", "of the agents").choices(["auto", "on", "off"]).default("auto").hideHelp())
-    .addOption(new Option("--without <FEATURES>", "MILLRACE_WITHOUT of the agents").default("").hideHelp())
-    .addOption(
-      new Option("--agent-flag <FLAG>", "one more flag for the agents").argParser(collect).default([]).hideHelp(),
-    )
-    .addOption(new Option("--no-agents", "nodes without agents").hideHelp())
-    .addOption(
-      new Option("--devices <MODE>", "uplinks named to the agents, or found by them")
-        .choices(["named", "auto"])
-        .default("named")
-        .hideHelp(),
-    )
-    .addOption(new Option("--dist <DIR>", "the agents' build").default("").hideHelp())
-    .addOption(new Option("--keep", "leave a lab that failed to come up").hideHelp())
+    .addOption(hidden("--netfilter", "conntrack, masquerade, INVALID dropped, strict rp_filter on the nodes"))
+    .addOption(hidden("--bridge-nf", "bridged packets pass netfilter"))
+    .addOption(hidden("--tx-offload <STATE>", "checksum offload behind the programs", "on", ["on", "off"]))
+    .addOption(hidden("--sockets <MODE>", "of the agents", "auto", ["all", "host-only", "auto"]))
+    .addOption(hidden("--xdp <MODE>", "of the agents", "auto", ["auto", "on", "off"]))
+    .addOption(hidden("--without <FEATURES>", "MILLRACE_WITHOUT of the agents", ""))
+    .addOption(hidden("--agent-flag <FLAG>", "one more flag for the agents").argParser(collect).default([]))
+    .addOption(hidden("--no-agents", "nodes without agents"))
+    .addOption(hidden("--devices <MODE>", "uplinks named to the agents, or found by them", "named", ["named", "auto"]))
+    .addOption(hidden("--dist <DIR>", "the agents' build", ""))
+    .addOption(hidden("--keep", "leave a lab that failed to come up"))
     .action(async (paths: string[], flags: UpFlags) => {
       requireRoot("build a lab");
       const { bringUp } = await import("./bring-up.ts");
@@ -155,35 +127,31 @@ function registerUp(lab: Command): void {
 
 async function configOf(flags: UpFlags): Promise<LabConfig> {
   const { labConfig } = await import("./bring-up.ts");
-  return labConfig({
-    lab: flags.name,
-    nodes: wholeNumber("--nodes", flags.nodes),
-    cni: flags.cni,
-    ipv6: flags.ipv6 ?? false,
-    netfilter: flags.netfilter ?? false,
-    bridgeNetfilter: flags.bridgeNf ?? false,
-    txOffload: flags.txOffload === "on",
-    sockets: flags.sockets,
-    xdp: flags.xdp,
-    without: flags.without,
-    agentFlags: flags.agentFlag,
-    agents: flags.agents,
-    devices: flags.devices,
-    dist: flags.dist === "" ? "" : resolve(flags.dist),
-  });
+  const nodes = wholeNumber("--nodes", flags.nodes);
+  const names = { lab: flags.name, agentFlags: flags.agentFlag, bridgeNetfilter: flags.bridgeNf ?? false };
+  return labConfig({ ...flags, ...names, nodes, txOffload: flags.txOffload === "on", dist: buildAt(flags.dist ?? "") });
 }
 
+const CNIS = ["bridge", "ptp", "vxlan"];
+
+function option(flags: string, text: string, fallback?: string, choices?: readonly string[]): Option {
+  const made = new Option(flags, text);
+  if (choices !== undefined) made.choices(choices);
+  return fallback === undefined ? made : made.default(fallback);
+}
+
+const hidden = (...given: Parameters<typeof option>): Option => option(...given).hideHelp();
+
+const buildAt = (dist: string): string => (dist === "" ? "" : resolve(dist));
+
 function registerManifestCommands(lab: Command): void {
-  withFiles(subcommand(lab, "apply", "apply manifests; returns when they are in force on every node")).action(
-    async (paths: string[], { name, filename }: Named & { filename: readonly string[] }) => {
-      finish(await give<ChangeResult>(name, "apply", { files: files(filename, paths, "apply") }), "applied");
-    },
-  );
-  withFiles(subcommand(lab, "delete", "take away what manifests define; returns when it is gone on every node")).action(
-    async (paths: string[], { name, filename }: Named & { filename: readonly string[] }) => {
-      finish(await give<ChangeResult>(name, "delete", { files: files(filename, paths, "delete") }), "deleted");
-    },
-  );
+  const change = (verb: "apply" | "delete", done: string, text: string) =>
+    withFiles(subcommand(lab, verb, text)).action(
+      async (paths: string[], { name, filename }: Named & { filename: readonly string[] }) =>
+        finish(await give<ChangeResult>(name, verb, { files: files(filename, paths, verb) }), done),
+    );
+  change("apply", "applied", "apply manifests; returns when they are in force on every node");
+  change("delete", "deleted", "take away what manifests define; returns when it is gone on every node");
   subcommand(lab, "scale", "set the number of pods of a workload; returns when they serve")
     .argument("<KIND/NAME>", "such as deployment/web, or KIND/NAMESPACE/NAME")
     .argument("<N>", "how many")
@@ -196,19 +164,18 @@ function registerPodCommands(lab: Command): void {
   subcommand(lab, "ready", "make a pod ready or unready")
     .argument("<POD>", "NAME or NAMESPACE/NAME")
     .argument("<STATE>", "true or false")
-    .action(async (target: string, state: string, { name }: Named) => {
-      if (state !== "true" && state !== "false")
-        throw new Failure("usage", state, `STATE must be true or false: current value is '${state}'`);
-      await give(name, "ready", { target, ready: state === "true" });
-    });
+    .action((target: string, state: string, { name }: Named) =>
+      give(name, "ready", { target, ready: oneOf(state, "true", "false") === "true" }),
+    );
   subcommand(lab, "kill", "SIGKILL a pod's server (it comes back), a whole node, or with `agent NODE` a node's agent")
     .usage("[options] POD | NODE | agent NODE")
     .argument("<TARGET>", "pod, node, or the word agent")
     .argument("[NODE]", "whose agent")
-    .action(async (target: string, node: string | undefined, { name }: Named) => {
-      if (node === undefined) await give(name, "kill", { target });
-      else await give(name, "kill-agent", { target: agentOf("kill", target, node) });
-    });
+    .action((target: string, node: string | undefined, { name }: Named) =>
+      node === undefined
+        ? give(name, "kill", { target })
+        : give(name, "kill-agent", { target: agentOf("kill", target, node) }),
+    );
 }
 
 function registerNodeCommands(lab: Command): void {
@@ -216,46 +183,37 @@ function registerNodeCommands(lab: Command): void {
     .usage("[options] NODE | agent NODE")
     .argument("<TARGET>", "node, or the word agent")
     .argument("[NODE]", "whose agent")
-    .addOption(new Option("--dist <DIR>", "the agent's build").default("").hideHelp())
-    .action(async (target: string, node: string | undefined, { name, dist }: Named & { dist: string }) => {
-      if (node === undefined) await give(name, "start", { target });
-      else
-        await give(name, "start-agent", {
-          target: agentOf("start", target, node),
-          dist: dist === "" ? "" : resolve(dist),
-        });
-    });
+    .addOption(hidden("--dist <DIR>", "the agent's build", ""))
+    .action((target: string, node: string | undefined, { name, dist }: Named & { dist: string }) =>
+      node === undefined
+        ? give(name, "start", { target })
+        : give(name, "start-agent", { target: agentOf("start", target, node), dist: buildAt(dist) }),
+    );
   subcommand(lab, "join", "add a node")
     .argument("<NODE>", "such as node4")
-    .action(async (target: string, { name }: Named) => {
-      await give(name, "join", { target });
-    });
+    .action((target: string, { name }: Named) => give(name, "join", { target }));
   subcommand(lab, "link", "take a node's link to the LAN down, or up again")
     .argument("<NODE>")
     .argument("<STATE>", "down or up")
-    .action(async (target: string, state: string, { name }: Named) => {
-      if (state !== "up" && state !== "down")
-        throw new Failure("usage", state, `STATE must be down or up: current value is '${state}'`);
-      await give(name, "link", { target, state });
-    });
+    .action((target: string, state: string, { name }: Named) =>
+      give(name, "link", { target, state: oneOf(state, "down", "up") }),
+    );
 }
 
 function registerLanCommands(lab: Command): void {
   subcommand(lab, "split", "part the LAN: nothing passes between the two sides; whoever is named on neither sees both")
     .argument("<A,B>", "nodes, clients or hosts of one side")
     .argument("<C>", "of the other")
-    .action(async (left: string, right: string, { name }: Named) => {
-      await give(name, "split", { left: left.split(",").filter(Boolean), right: right.split(",").filter(Boolean) });
-    });
-  subcommand(lab, "heal", "undo split").action(async ({ name }: Named) => {
-    await give(name, "heal", {});
-  });
+    .action((left: string, right: string, { name }: Named) =>
+      give(name, "split", { left: left.split(",").filter(Boolean), right: right.split(",").filter(Boolean) }),
+    );
+  subcommand(lab, "heal", "undo split").action(({ name }: Named) => give(name, "heal", {}));
   subcommand(lab, "host", "add a host outside the cluster that answers on port 80 as pods do")
     .argument("<NAME>")
     .requiredOption("--address <A>", "its address, anywhere")
-    .action(async (target: string, { name, address }: Named & { address: string }) => {
-      await give(name, "host", { target, address });
-    });
+    .action((target: string, { name, address }: Named & { address: string }) =>
+      give(name, "host", { target, address }),
+    );
 }
 
 function registerHidden(lab: Command): void {
@@ -302,6 +260,14 @@ function files(flags: readonly string[], operands: readonly string[], needed = "
   if (all.length === 0 && needed !== "")
     throw new Failure("usage", "-f", `could not ${needed} nothing: name manifests with -f PATH`);
   return all;
+}
+
+/** @throws usage */
+function oneOf<Word extends string>(state: string, ...words: readonly [Word, Word]): Word {
+  const found = words.find((word) => word === state);
+  if (found === undefined)
+    throw new Failure("usage", state, `STATE must be ${words.join(" or ")}: current value is '${state}'`);
+  return found;
 }
 
 async function give<Result>(name: string, command: string, body: Readonly<Record<string, unknown>>): Promise<Result> {

@@ -1,6 +1,7 @@
 // Gives orders to a lab's control process. Says what to do when there is none.
+import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { request } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import { Failure, type FailureCode } from "../lib/errors.ts";
 import { type LabPaths, labPaths } from "./lab-paths.ts";
 import { cannot } from "./refusals.ts";
@@ -13,42 +14,37 @@ export async function order<Result>(
   progress: (text: string) => void = () => {},
 ): Promise<Result> {
   const paths = labPaths(name);
-  let answer: { result: Result } | undefined;
-  await new Promise<void>((resolve, reject) => {
-    const call = request(
-      {
-        socketPath: paths.controlSocket,
-        path: `/v1/${command}`,
-        method: "POST",
-        headers: { host: "localhost", "content-type": "application/json" },
-      },
-      (response) => {
-        let rest = "";
-        response.setEncoding("utf8");
-        response.on("data", (text: string) => {
-          rest += text;
-          for (let end = rest.indexOf("\n"); end >= 0; end = rest.indexOf("\n")) {
-            const line = JSON.parse(rest.slice(0, end)) as {
-              progress?: string;
-              result?: Result;
-              error?: { code: FailureCode; subject: string; message: string };
-            };
-            rest = rest.slice(end + 1);
-            if (line.error !== undefined) reject(new Failure(line.error.code, line.error.subject, line.error.message));
-            else if (line.progress !== undefined) progress(line.progress);
-            else answer = { result: line.result as Result };
-          }
-        });
-        response.on("error", (cause) => reject(unreachable(paths, cause)));
-        response.on("end", resolve);
-        response.on("close", resolve);
-      },
-    );
-    call.on("error", (cause) => reject(unreachable(paths, cause)));
-    call.end(JSON.stringify(body));
-  });
+  const headers = { host: "localhost", "content-type": "application/json" };
+  const call = request({ socketPath: paths.controlSocket, path: `/v1/${command}`, method: "POST", headers });
+  // Whoever waits below hears of it; nobody waits for one that comes later.
+  call.on("error", () => {});
+  call.end(JSON.stringify(body));
+  let answer: { readonly result: Result } | undefined;
+  const take = (text: string): void => {
+    const line = JSON.parse(text) as Line<Result>;
+    if (line.error !== undefined) throw new Failure(line.error.code, line.error.subject, line.error.message);
+    if (line.progress !== undefined) progress(line.progress);
+    else answer = { result: line.result as Result };
+  };
+  try {
+    const [response] = (await once(call, "response")) as [IncomingMessage];
+    let rest = "";
+    for await (const part of response.setEncoding("utf8")) {
+      const lines = (rest + part).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) take(line);
+    }
+  } catch (error) {
+    throw error instanceof Failure ? error : unreachable(paths, error);
+  }
   if (answer === undefined) throw unreachable(paths, undefined);
   return answer.result;
+}
+
+interface Line<Result> {
+  readonly progress?: string;
+  readonly result?: Result;
+  readonly error?: { readonly code: FailureCode; readonly subject: string; readonly message: string };
 }
 
 function unreachable({ name, runDir, controlLog }: LabPaths, cause: unknown): Failure {

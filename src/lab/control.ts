@@ -7,6 +7,7 @@ import { createLog } from "../lib/log.ts";
 import { objectTitle } from "../standalone/mod.ts";
 import { Lab, type LabConfig, type Progress } from "./lab.ts";
 import { labPaths } from "./lab-paths.ts";
+import { cannot } from "./refusals.ts";
 import { createServiceSide } from "./service-side.ts";
 
 type Order = (body: Readonly<Record<string, unknown>>, progress: Progress) => Promise<unknown>;
@@ -35,17 +36,16 @@ export async function runControl(config: LabConfig): Promise<void> {
 }
 
 function ordersOf(lab: Lab): ReadonlyMap<string, Order> {
+  const isText = (value: unknown): value is string => typeof value === "string";
   const text = (body: Readonly<Record<string, unknown>>, field: string): string => {
     const value = body[field];
-    if (typeof value !== "string")
-      throw new Failure("usage", field, `could not take the order: ${field} must be a text`);
-    return value;
+    if (isText(value)) return value;
+    throw cannot("usage", "take the order by", field, "it must be a text");
   };
   const texts = (body: Readonly<Record<string, unknown>>, field: string): string[] => {
     const value = body[field];
-    if (!Array.isArray(value) || !value.every((one) => typeof one === "string"))
-      throw new Failure("usage", field, `could not take the order: ${field} must be a list of texts`);
-    return value;
+    if (Array.isArray(value) && value.every(isText)) return value;
+    throw cannot("usage", "take the order by", field, "it must be a list of texts");
   };
   return new Map<string, Order>([
     ["up", (body, progress) => lab.up(texts(body, "files"), progress)],
@@ -80,25 +80,15 @@ async function answer(
   try {
     const order = orders.get((request.url ?? "").replace(/^\/v1\//, ""));
     if (request.method !== "POST" || order === undefined)
-      throw new Failure(
-        "usage",
-        request.url ?? "",
-        `could not take the order ${request.url}: there is none of this name`,
-      );
+      throw cannot("usage", "take the order", request.url ?? "", "there is none of this name");
     const parts: Buffer[] = [];
     for await (const part of request) parts.push(part as Buffer);
     const body = JSON.parse(Buffer.concat(parts).toString() || "{}") as Record<string, unknown>;
     const result = await order(body, (progress) => say({ progress }));
     say({ result: result ?? null });
   } catch (error) {
-    const failure =
-      error instanceof Failure
-        ? error
-        : new Failure(
-            "internal",
-            "lab",
-            `internal error in the lab's control process: ${(error as Error).stack ?? String(error)}`,
-          );
+    const said = `internal error in the lab's control process: ${(error as Error).stack ?? String(error)}`;
+    const failure = error instanceof Failure ? error : new Failure("internal", "lab", said);
     say({ error: { code: failure.code, subject: failure.subject, message: failure.message } });
   }
   response.end();

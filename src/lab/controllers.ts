@@ -74,9 +74,7 @@ export function planPods(
         owner = adopter.uid;
       }
     }
-    const list = byOwner.get(owner);
-    if (list === undefined) byOwner.set(owner, [pod]);
-    else list.push(pod);
+    byOwner.set(owner, [...(byOwner.get(owner) ?? []), pod]);
   }
   const context: Context = {
     actions,
@@ -122,12 +120,13 @@ function isActive(pod: PodFacts): boolean {
   return !pod.terminating && !isOver(pod);
 }
 
-function create(
-  context: Context,
-  workload: Workload,
-  name: string,
-  extra: { labels?: Record<string, string>; node?: string; hostname?: string } = {},
-): void {
+interface Extra {
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly node?: string;
+  readonly hostname?: string;
+}
+
+function create(context: Context, workload: Workload, name: string, extra: Extra = {}): void {
   context.actions.push({
     act: "create",
     workload,
@@ -140,6 +139,19 @@ function create(
 
 function end(context: Context, pods: readonly PodFacts[]): void {
   for (const pod of pods) context.actions.push({ act: "delete", key: pod.key });
+}
+
+/** Those that ended by themselves. */
+function endOver(context: Context, owned: readonly PodFacts[]): void {
+  end(
+    context,
+    owned.filter((pod) => isOver(pod) && !pod.terminating),
+  );
+}
+
+/** So many of a workload's, under names of their own. */
+function createSome(context: Context, workload: Workload, many: number, prefix: string, extra?: Extra): void {
+  for (let i = 0; i < many; i++) create(context, workload, context.freshName(workload.namespace, prefix), extra);
 }
 
 /** Pods in the order in which they may be spared: without a node, not ready, where most of them are, the newest. */
@@ -166,31 +178,20 @@ function planBarePod(workload: Workload, owned: readonly PodFacts[], context: Co
   // A pod's spec cannot change: another spec is another pod.
   if (existing.revision !== template.revision) end(context, [existing]);
   else if (JSON.stringify(existing.labels) !== JSON.stringify(template.labels)) {
-    context.actions.push({
-      act: "relabel",
-      key: existing.key,
-      labels: template.labels,
-      annotations: template.annotations,
-    });
+    const { labels, annotations } = template;
+    context.actions.push({ act: "relabel", key: existing.key, labels, annotations });
   }
 }
 
 function planReplicas(workload: Workload, owned: readonly PodFacts[], context: Context): void {
-  end(
-    context,
-    owned.filter((pod) => isOver(pod) && !pod.terminating),
-  );
+  endOver(context, owned);
   const active = owned.filter(isActive);
-  for (let i = active.length; i < workload.replicas; i++)
-    create(context, workload, context.freshName(workload.namespace, `${workload.name}-`));
+  createSome(context, workload, workload.replicas - active.length, `${workload.name}-`);
   end(context, leastNeeded(active).slice(0, Math.max(0, active.length - workload.replicas)));
 }
 
 function planDeployment(workload: Workload, owned: readonly PodFacts[], context: Context): void {
-  end(
-    context,
-    owned.filter((pod) => isOver(pod) && !pod.terminating),
-  );
+  endOver(context, owned);
   const active = owned.filter(isActive);
   const current = active.filter((pod) => pod.revision === workload.template.revision);
   const old = active.filter((pod) => pod.revision !== workload.template.revision);
@@ -210,14 +211,7 @@ function planDeployment(workload: Workload, owned: readonly PodFacts[], context:
   } else if (workload.recreate && owned.some((pod) => pod.terminating && pod.revision !== workload.template.revision))
     return;
   const labels = { "pod-template-hash": workload.template.revision };
-  for (let i = 0; i < room; i++) {
-    create(
-      context,
-      workload,
-      context.freshName(workload.namespace, `${workload.name}-${workload.template.revision}-`),
-      { labels },
-    );
-  }
+  createSome(context, workload, room, `${workload.name}-${workload.template.revision}-`, { labels });
   end(context, leastNeeded(current).slice(0, Math.max(0, current.length - replicas)));
 }
 
@@ -273,7 +267,7 @@ function planDaemonSet(workload: Workload, owned: readonly PodFacts[], context: 
   for (const node of wanted) {
     if (seen.has(node.name) || owned.some((pod) => pod.node === node.name && pod.terminating)) continue;
     const labels = { "controller-revision-hash": template.revision };
-    create(context, workload, context.freshName(workload.namespace, `${workload.name}-`), { node: node.name, labels });
+    createSome(context, workload, 1, `${workload.name}-`, { node: node.name, labels });
   }
   // A new template: one node after the other, the next when the last is ready again.
   const outdated = owned.filter((pod) => isActive(pod) && pod.revision !== template.revision);
@@ -298,8 +292,7 @@ function planJob(workload: Workload, owned: readonly PodFacts[], context: Contex
     "batch.kubernetes.io/controller-uid": workload.uid,
     "controller-uid": workload.uid,
   };
-  for (let i = active.length; i < wanted; i++)
-    create(context, workload, context.freshName(workload.namespace, `${workload.name}-`), { labels });
+  createSome(context, workload, wanted - active.length, `${workload.name}-`, { labels });
   end(context, leastNeeded(active).slice(0, Math.max(0, active.length - wanted)));
 }
 

@@ -5,6 +5,7 @@ import { delimiter, join } from "node:path";
 import { Failure } from "../lib/errors.ts";
 import { order } from "./control-client.ts";
 import type { ExecTarget } from "./lab.ts";
+import { cannot } from "./refusals.ts";
 import { inNamespace } from "./shell.ts";
 
 /** Never returns. @throws not_found when there is no such target or program */
@@ -14,24 +15,19 @@ export async function execTarget(lab: string, target: string, command: readonly 
   // The names of the machine's /sys stay visible in nodes: only pods need a mount namespace, for their resolv.conf.
   const [enter = "", ...within] = inNamespace(place.netns, [program, ...command.slice(1)], place.ownResolver);
   const script = 'echo $$ > "$0/cgroup.procs" || exit 126; exec "$@"';
-  const environment = Object.fromEntries(
-    Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
-  );
+  const environment = process.env as Record<string, string>;
   process.execve!("/bin/sh", ["sh", "-c", script, place.cgroup, findProgram(enter), ...within], environment);
   throw new Failure("internal", target, `could not become ${program}`);
 }
 
 function findProgram(name: string): string {
-  const candidates = name.includes("/")
-    ? [name]
-    : (process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin")
-        .split(delimiter)
-        .map((directory) => join(directory, name));
+  const path = process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin";
+  const candidates = name.includes("/") ? [name] : path.split(delimiter).map((directory) => join(directory, name));
   for (const candidate of candidates) {
     try {
       accessSync(candidate, constants.X_OK);
       return candidate;
     } catch {}
   }
-  throw new Failure("not_found", name, `could not run ${name}: there is no such program on this machine`);
+  throw cannot("not_found", "run", name, "there is no such program on this machine");
 }

@@ -9,27 +9,12 @@ function time(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 19)}Z`;
 }
 
-export type PodView = Pick<
-  LabPod,
-  | "origin"
-  | "labels"
-  | "annotations"
-  | "addresses"
-  | "phase"
-  | "ready"
-  | "restarts"
-  | "startedMs"
-  | "readySinceMs"
-  | "deletedMs"
-  | "over"
-  | "listening"
-> & { readonly node: Pick<LabNode, "name" | "addresses"> | undefined };
+function reference({ apiVersion, kind, name, uid }: Workload) {
+  return { apiVersion, kind, name, uid, controller: true };
+}
 
 /** The Pod object. `owner` is the workload that made it, undefined for a bare Pod. */
-export function podObject(
-  pod: PodView,
-  owner: Pick<Workload, "apiVersion" | "kind" | "name" | "uid"> | undefined,
-): PodObject {
+export function podObject(pod: LabPod, owner: Workload | undefined): PodObject {
   const { origin, node } = pod;
   const ready = pod.ready ? "True" : "False";
   const reason = pod.over ? { reason: "PodCompleted" } : {};
@@ -37,20 +22,19 @@ export function podObject(
   const { template } = origin;
   const spec: PodObject["spec"] = {
     ...(template.spec as PodObject["spec"]),
-    ...(node === undefined ? {} : { nodeName: node.name }),
-    ...(origin.hostname === ""
-      ? {}
-      : { hostname: origin.hostname, ...(origin.subdomain === "" ? {} : { subdomain: origin.subdomain }) }),
+    ...(node && { nodeName: node.name }),
+    ...(origin.hostname !== "" && { hostname: origin.hostname }),
+    ...(origin.hostname !== "" && origin.subdomain !== "" && { subdomain: origin.subdomain }),
   };
   // As the API server defaults it for pods on the host network.
   if (template.hostNetwork) {
-    spec.containers = spec.containers.map((container) => ({
-      ...container,
-      ...(container.ports === undefined
-        ? {}
-        : { ports: container.ports.map((port) => ({ ...port, hostPort: port.containerPort })) }),
+    spec.containers = spec.containers.map(({ ports, ...rest }) => ({
+      ...rest,
+      ...(ports && { ports: ports.map((port) => ({ ...port, hostPort: port.containerPort })) }),
     }));
   }
+  const podIPs = pod.addresses.map((ip) => ({ ip }));
+  const startTime = time(pod.startedMs);
   return {
     apiVersion: "v1",
     kind: "Pod",
@@ -60,15 +44,9 @@ export function podObject(
       uid: origin.uid,
       creationTimestamp: time(origin.createdMs),
       labels: { ...pod.labels },
-      ...(Object.keys(pod.annotations).length === 0 ? {} : { annotations: { ...pod.annotations } }),
-      ...(pod.deletedMs === 0 ? {} : { deletionTimestamp: time(pod.deletedMs), deletionGracePeriodSeconds: 2 }),
-      ...(owner === undefined
-        ? {}
-        : {
-            ownerReferences: [
-              { apiVersion: owner.apiVersion, kind: owner.kind, name: owner.name, uid: owner.uid, controller: true },
-            ],
-          }),
+      ...(Object.keys(pod.annotations).length > 0 && { annotations: { ...pod.annotations } }),
+      ...(pod.deletedMs !== 0 && { deletionTimestamp: time(pod.deletedMs), deletionGracePeriodSeconds: 2 }),
+      ...(owner && { ownerReferences: [reference(owner)] }),
     },
     spec,
     status: {
@@ -78,19 +56,11 @@ export function podObject(
         condition("ContainersReady", pod.over ? "False" : pod.listening ? "True" : "False"),
         condition("Ready", pod.over ? "False" : ready),
       ],
-      ...(node === undefined ? {} : { hostIP: node.addresses[0] ?? "", hostIPs: node.addresses.map((ip) => ({ ip })) }),
-      ...(pod.startedMs === 0 || pod.addresses.length === 0
-        ? {}
-        : {
-            podIP: pod.addresses[0] ?? "",
-            podIPs: pod.addresses.map((ip) => ({ ip })),
-            startTime: time(pod.startedMs),
-          }),
+      ...(node && { hostIP: node.addresses[0] ?? "", hostIPs: node.addresses.map((ip) => ({ ip })) }),
+      ...(pod.startedMs !== 0 && pod.addresses[0] !== undefined && { podIP: pod.addresses[0], podIPs, startTime }),
     },
   };
 }
-
-export type NodeView = Pick<LabNode, "name" | "addresses" | "prefixes" | "createdMs" | "up" | "changedMs">;
 
 /** Labels that every node of a lab has. */
 export function standardNodeLabels(name: string): Record<string, string> {
@@ -102,7 +72,7 @@ export function standardNodeLabels(name: string): Record<string, string> {
 }
 
 /** The Node object. `manifest` is a Node of this name that was applied: it adds labels, annotations and conditions. */
-export function nodeObject(node: NodeView, manifest: KubernetesObject | undefined): NodeObject {
+export function nodeObject(node: LabNode, manifest: KubernetesObject | undefined): NodeObject {
   const given = manifest as NodeObject | undefined;
   const ready = { type: "Ready", status: node.up ? "True" : "False", lastTransitionTime: time(node.changedMs) };
   const others = (given?.status?.conditions ?? []).filter((condition) => condition.type !== "Ready");
@@ -114,7 +84,7 @@ export function nodeObject(node: NodeView, manifest: KubernetesObject | undefine
       uid: `lab-${node.name}`,
       creationTimestamp: time(node.createdMs),
       labels: { ...standardNodeLabels(node.name), ...given?.metadata.labels },
-      ...(given?.metadata.annotations === undefined ? {} : { annotations: given.metadata.annotations }),
+      ...(given?.metadata.annotations && { annotations: given.metadata.annotations }),
     },
     spec: { ...given?.spec, podCIDR: node.prefixes[0] ?? "", podCIDRs: [...node.prefixes] },
     status: {

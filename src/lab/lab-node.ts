@@ -1,9 +1,11 @@
 // One node of a lab: a namespace on the LAN, and the agent that runs in it. Knows whether node, link and agent are up;
 // decides nothing.
 import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, readFileSync } from "node:fs";
-import { request } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import type { AgentStatus } from "../agent/view.ts";
 import type { Address } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
@@ -28,6 +30,7 @@ export interface AgentSettings {
   readonly ipv6: boolean;
 }
 
+/** What a node needs of the lab around it. */
 export interface NodeSurroundings {
   readonly paths: LabPaths;
   readonly network: LabNetwork;
@@ -176,23 +179,13 @@ export class LabNode {
 }
 
 /** One GET over a unix socket. */
-export function getJson(socketPath: string, path: string, timeoutMs: number): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const call = request({ socketPath, path, timeout: timeoutMs, headers: { host: "localhost" } }, (response) => {
-      const parts: Buffer[] = [];
-      response.on("data", (part: Buffer) => parts.push(part));
-      response.on("error", reject);
-      response.on("end", () => {
-        try {
-          if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`);
-          resolve(JSON.parse(Buffer.concat(parts).toString()));
-        } catch (error) {
-          reject(error as Error);
-        }
-      });
-    });
-    call.on("timeout", () => call.destroy(new Error("timeout")));
-    call.on("error", reject);
-    call.end();
-  });
+export async function getJson(socketPath: string, path: string, timeoutMs: number): Promise<unknown> {
+  const call = request({ socketPath, path, signal: AbortSignal.timeout(timeoutMs), headers: { host: "localhost" } });
+  // Whoever waits below hears of it; nobody waits for one that comes later.
+  call.on("error", () => {});
+  call.end();
+  const [response] = (await once(call, "response")) as [IncomingMessage];
+  const body = await text(response);
+  if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`);
+  return JSON.parse(body);
 }

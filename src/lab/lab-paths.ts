@@ -11,8 +11,6 @@ export interface LabPaths {
   readonly runDir: string;
   readonly controlSocket: string;
   readonly controlLog: string;
-  /** Manifests as they were applied, one object a file. */
-  readonly appliedDir: string;
   /** Kubernetes objects that the agents read. */
   readonly stateDir: string;
   /** What the allocator keeps. */
@@ -35,7 +33,6 @@ export function labPaths(name: string): LabPaths {
     runDir,
     controlSocket: join(runDir, "control.sock"),
     controlLog: join(runDir, "control.log"),
-    appliedDir: join(runDir, "applied"),
     stateDir: join(runDir, "state"),
     allocatorDir: join(runDir, "allocator"),
     cgroup: join(cgroupRoot(), `millrace-lab-${checked}`),

@@ -4,12 +4,11 @@ import type { ChildProcess } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
-import type { Log } from "../lib/log.ts";
 import { DNS_ADDRESS } from "./addressing.ts";
 import { inCgroup, killCgroup, makeCgroup, removeCgroup } from "./cgroups.ts";
-import type { LabNode } from "./lab-node.ts";
-import { type LabPaths, namespaceName, podCgroupName } from "./lab-paths.ts";
-import { addPod, type LabNetwork, type PodAttachment, removePod } from "./network.ts";
+import type { LabNode, NodeSurroundings } from "./lab-node.ts";
+import { namespaceName, podCgroupName } from "./lab-paths.ts";
+import { addPod, type PodAttachment, removePod } from "./network.ts";
 import { podServerCommand } from "./programs.ts";
 import { cannot } from "./refusals.ts";
 import { changeNetwork, inNamespace, spawnLogged } from "./shell.ts";
@@ -36,13 +35,9 @@ export interface PodOrigin {
 }
 
 /** What a pod needs of the lab around it. */
-export interface PodSurroundings {
-  readonly paths: LabPaths;
-  readonly network: LabNetwork;
-  readonly log: Log;
+export interface PodSurroundings extends Omit<NodeSurroundings, "agent"> {
   /** Numbers of all nodes, for host routes. */
   nodeNumbers(): readonly number[];
-  changed(): void;
   /** The pod's server said something that somebody may wait for; no object changes by it. */
   heard(): void;
 }

@@ -65,7 +65,7 @@ export class Lab {
     mkdirSync(join(paths.runDir, "pods"), { recursive: true, mode: 0o700 });
     this.#loop = new Loop(() => this.#reconcile(), { name: paths.name, controlLog: paths.controlLog, log });
     const changed = () => this.#loop.changed();
-    this.#applied = new AppliedObjects(paths.appliedDir);
+    this.#applied = new AppliedObjects();
     this.#state = new StateDirectory(paths.stateDir);
     this.#nodes = new LabNodes({ paths, network, agent, log, changed }, this.#applied);
     const nodeNumbers = () => this.#nodes.numbers();

@@ -3,7 +3,7 @@ import { LAN_PREFIX } from "./addressing.ts";
 import type { LoadBalancing } from "./checked-cluster.ts";
 import { NGINX, nginxAnswers, nginxAnswersOnNodePort, OUTSIDE } from "./nginx-checks.ts";
 import type { Group } from "./seed-group.ts";
-import { clientOn, expect } from "./seed-story.ts";
+import { clientOn, demoService, expect } from "./seed-story.ts";
 
 export const replicationController: Group = {
   seeds: ["03-replication-controller", "04-rc-exposed", "13-lb-pool"],
@@ -22,12 +22,9 @@ export const replicationController: Group = {
       await story.expectNotice("Service default/my-second-service", /^no-pool\b/);
       await story.allAnswer({ from: story.insiders, to: story.clusterIPs(service), port: 80, pods: names });
       for (const node of story.nodes) {
-        await story.allAnswer({
-          from: [...OUTSIDE, clientOn(node)],
-          to: await story.nodeAddresses(node),
-          port: story.nodePort(service),
-          pods: names,
-        });
+        const to = await story.nodeAddresses(node);
+        const port = story.nodePort(service);
+        await story.allAnswer({ from: [...OUTSIDE, clientOn(node)], to, port, pods: names });
       }
     });
     if (story.cluster.loadBalancing !== undefined) {
@@ -36,10 +33,8 @@ export const replicationController: Group = {
         const names = await story.pods({ app: "nginx" }, 2);
         const service = await story.cluster.service("my-second-service");
         const addresses = story.loadBalancerAddresses(service);
-        expect(
-          addresses.length > 0 && addresses.every(isFromPool),
-          `my-second-service has the address '${addresses.join(", ")}', which is not of the pool`,
-        );
+        const areOurs = addresses.length > 0 && addresses.every(isFromPool);
+        expect(areOurs, `my-second-service has the address '${addresses.join(", ")}', which is not of the pool`);
         await story.allAnswer({ from: [...OUTSIDE, ...story.insiders], to: addresses, port: 80, pods: names });
       });
     }
@@ -57,15 +52,11 @@ export const loadBalancer: Group = {
   async run(story, check) {
     const { cluster } = story;
     const { loadBalancing } = cluster;
-    const own = { selector: NGINX, ports: [{ name: "http", port: 80, targetPort: 80 }], type: "LoadBalancer" };
-    const free = { apiVersion: "v1", kind: "Service", metadata: { name: "demo-lb-free" }, spec: own };
-    const foreign = {
-      apiVersion: "v1",
-      kind: "Service",
-      metadata: { name: "demo-lb-foreign" },
-      spec: { ...own, loadBalancerIP: "192.168.200.1" },
-    };
-    const extra = [free, foreign];
+    const type = "LoadBalancer";
+    const extra = [
+      demoService("demo-lb-free", NGINX, { type }),
+      demoService("demo-lb-foreign", NGINX, { type, loadBalancerIP: "192.168.200.1" }),
+    ];
     const address = "192.168.122.111";
     await check("14-loadbalancer", "node port and ClusterIP answer", async () => {
       await story.apply("05-deployment", "10-nodeport-30001", "13-lb-pool", "14-loadbalancer");
@@ -91,10 +82,8 @@ export const loadBalancer: Group = {
       await check("13-lb-pool", "free addresses come from the pool, others are not given", async () => {
         await story.applyObjects(extra);
         const addresses = story.loadBalancerAddresses(await cluster.service("demo-lb-free"));
-        expect(
-          addresses.length === 1 && addresses.every(isFromPool) && addresses[0] !== address,
-          `demo-lb-free has the address '${addresses.join(", ")}'`,
-        );
+        const isFree = addresses.length === 1 && addresses.every(isFromPool) && addresses[0] !== address;
+        expect(isFree, `demo-lb-free has the address '${addresses.join(", ")}'`);
         await oneHolder(loadBalancing, addresses[0]!);
         await story.allAnswer({ from: OUTSIDE, to: addresses, port: 80, pods: await story.pods(NGINX, 3) });
         const refused = story.loadBalancerAddresses(await cluster.service("demo-lb-foreign"));
@@ -109,8 +98,5 @@ export const loadBalancer: Group = {
 
 async function oneHolder(loadBalancing: LoadBalancing, address: string): Promise<void> {
   const holders = await loadBalancing.holders("client1", address);
-  expect(
-    holders.length === 1,
-    `ARP for ${address} is answered by ${holders.length === 0 ? "nobody" : holders.join(", ")}`,
-  );
+  expect(holders.length === 1, `ARP for ${address} is answered by ${holders.join(", ") || "nobody"}`);
 }

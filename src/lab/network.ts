@@ -67,6 +67,23 @@ function addressAdd(address: Address, length: number, device: string): string {
   return `addr add ${address}/${length} dev ${device}${familyOf(address) === "IPv6" ? " nodad" : ""}`;
 }
 
+/** With the prefix of the network that it is in: the LAN's, or a node's pods'. */
+function memberAdd(address: Address, device: string): string {
+  return addressAdd(address, familyOf(address) === "IPv4" ? 24 : 64, device);
+}
+
+function hostAdd(address: Address, device: string): string {
+  return addressAdd(address, hostLength(address), device);
+}
+
+function hostRoute(verb: "add" | "replace" | "del", address: Address, rest: string): string {
+  return route(verb, `${address}/${hostLength(address)}`, rest);
+}
+
+function defaultRoute(gateway: Address): string {
+  return route("add", familyOf(gateway) === "IPv4" ? "default" : "::/0", `via ${gateway} dev eth0`);
+}
+
 function sysctlsFor(network: LabNetwork, forwarding: boolean): Record<string, number> {
   const ipv6: Record<string, number> = network.ipv6
     ? {
@@ -99,9 +116,7 @@ export function addLan(script: NetworkScript, network: LabNetwork): void {
     .ip(namespace, [
       "link set lo up",
       "link add lan0 type bridge mcast_snooping 0",
-      ...lanGateways(network.ipv6).map((address) =>
-        addressAdd(address, familyOf(address) === "IPv4" ? 24 : 64, "lan0"),
-      ),
+      ...lanGateways(network.ipv6).map((address) => memberAdd(address, "lan0")),
       "link set lan0 up",
     ]);
 }
@@ -123,13 +138,9 @@ function addMember(
     ])
     .ip(namespace, [
       "link set lo up",
-      ...lanAddresses(kind, number, network.ipv6).map((address) =>
-        addressAdd(address, familyOf(address) === "IPv4" ? 24 : 64, "eth0"),
-      ),
+      ...lanAddresses(kind, number, network.ipv6).map((address) => memberAdd(address, "eth0")),
       "link set eth0 up",
-      ...lanGateways(network.ipv6).map((gateway) =>
-        route("add", familyOf(gateway) === "IPv4" ? "default" : "::/0", `via ${gateway} dev eth0`),
-      ),
+      ...lanGateways(network.ipv6).map(defaultRoute),
     ]);
 }
 
@@ -153,9 +164,7 @@ export function addNode(script: NetworkScript, network: LabNetwork, node: number
     const mtu = network.cni === "vxlan" ? ` mtu ${VXLAN_MTU}` : "";
     script.ip(namespace, [
       `link add cni0${mtu} address 02:4d:52:0c:00:${node.toString(16).padStart(2, "0")} type bridge`,
-      ...podGateways(node, network.ipv6).map((gateway) =>
-        addressAdd(gateway, familyOf(gateway) === "IPv4" ? 24 : 64, "cni0"),
-      ),
+      ...podGateways(node, network.ipv6).map((gateway) => memberAdd(gateway, "cni0")),
       "link set cni0 up",
     ]);
   }
@@ -163,7 +172,7 @@ export function addNode(script: NetworkScript, network: LabNetwork, node: number
     const [local] = lanAddresses("node", node, false);
     script.ip(namespace, [
       `link add ${VXLAN_DEVICE} address ${overlayMac(node)} mtu ${VXLAN_MTU} type vxlan id 1 local ${local} dev eth0 dstport 8472 nolearning`,
-      ...overlayAddresses(node, network.ipv6).map((address) => addressAdd(address, hostLength(address), VXLAN_DEVICE)),
+      ...overlayAddresses(node, network.ipv6).map((address) => hostAdd(address, VXLAN_DEVICE)),
       `link set ${VXLAN_DEVICE} up`,
     ]);
   }
@@ -178,12 +187,9 @@ export function addNode(script: NetworkScript, network: LabNetwork, node: number
     // A wire carries whole checksums; a frame that XDP redirects no longer says that its own is not.
     script.ethtool(lanNamespace(network), [`-K node${node} tx off`]);
   }
-  const prefixes = podPrefixes(node, network.ipv6);
   const lanSide = lanAddresses("node", node, network.ipv6);
-  script.ip(
-    lanNamespace(network),
-    prefixes.map((prefix, i) => route("replace", prefix, `via ${lanSide[i]}`)),
-  );
+  const routes = podPrefixes(node, network.ipv6).map((prefix, i) => route("replace", prefix, `via ${lanSide[i]}`));
+  script.ip(lanNamespace(network), routes);
   for (const other of others) {
     addPeer(script, network, node, other);
     addPeer(script, network, other, node);
@@ -197,17 +203,12 @@ function addPeer(script: NetworkScript, network: LabNetwork, from: number, to: n
     script.bridge(namespace, [
       `fdb append ${overlayMac(to)} dev ${VXLAN_DEVICE} dst ${lanAddresses("node", to, false)[0]}`,
     ]);
-    script.ip(
-      namespace,
-      overlayAddresses(to, network.ipv6).map(
-        (address) => `neigh replace ${address} lladdr ${overlayMac(to)} dev ${VXLAN_DEVICE} nud permanent`,
-      ),
-    );
+    const end = `lladdr ${overlayMac(to)} dev ${VXLAN_DEVICE} nud permanent`;
+    const lines = overlayAddresses(to, network.ipv6).map((address) => `neigh replace ${address} ${end}`);
+    script.ip(namespace, lines);
   }
-  script.ip(
-    namespace,
-    podPrefixes(to, network.ipv6).map((prefix, i) => route("replace", prefix, nextHop(network, to, i))),
-  );
+  const routes = podPrefixes(to, network.ipv6).map((prefix, i) => route("replace", prefix, nextHop(network, to, i)));
+  script.ip(namespace, routes);
 }
 
 /** How another node's pods are reached, by family (0: IPv4, 1: IPv6). */
@@ -249,8 +250,8 @@ export function addHost(script: NetworkScript, network: LabNetwork, host: number
     return;
   }
   const via = lanAddresses("host", host, true)[familyOf(address) === "IPv4" ? 0 : 1];
-  script.ip(namespace, [addressAdd(address, hostLength(address), "lo")]);
-  script.ip(lanNamespace(network), [route("replace", `${address}/${hostLength(address)}`, `via ${via}`)]);
+  script.ip(namespace, [hostAdd(address, "lo")]);
+  script.ip(lanNamespace(network), [hostRoute("replace", address, `via ${via}`)]);
 }
 
 /** A pod's namespace, its link to its node, its addresses and routes; with a fixed address the host routes on `nodes` and on the LAN. */
@@ -265,23 +266,18 @@ export function addPod(script: NetworkScript, network: LabNetwork, pod: PodAttac
   const onLink = network.cni !== "ptp" && !pod.fixed;
   const hostSide = [`link add ${device} ${mtu}type veth peer name eth0 ${mtu}netns ${namespace}`];
   if (onLink) hostSide.push(`link set ${device} master cni0 up`);
-  else
-    hostSide.push(
-      ...gateways.map((gateway) => addressAdd(gateway, hostLength(gateway), device)),
-      `link set ${device} up`,
-    );
-  if (!onLink)
-    hostSide.push(
-      ...pod.addresses.map((address) => route("replace", `${address}/${hostLength(address)}`, `dev ${device}`)),
-    );
+  else {
+    hostSide.push(...gateways.map((gateway) => hostAdd(gateway, device)), `link set ${device} up`);
+    hostSide.push(...pod.addresses.map((address) => hostRoute("replace", address, `dev ${device}`)));
+  }
   script.ip(node, hostSide);
   if (network.ipv6) script.sysctl(namespace, sysctlsFor(network, false));
   const podSide = ["link set lo up", "link set eth0 up"];
   pod.addresses.forEach((address, i) => {
     const gateway = gateways[i]!;
-    podSide.push(addressAdd(address, onLink ? (i === 0 ? 24 : 64) : hostLength(address), "eth0"));
-    if (!onLink) podSide.push(route("add", `${gateway}/${hostLength(gateway)}`, "dev eth0"));
-    podSide.push(route("add", i === 0 ? "default" : "::/0", `via ${gateway} dev eth0`));
+    if (onLink) podSide.push(memberAdd(address, "eth0"));
+    else podSide.push(hostAdd(address, "eth0"), hostRoute("add", gateway, "dev eth0"));
+    podSide.push(defaultRoute(gateway));
   });
   script.ip(namespace, podSide);
   if (!network.txOffload) script.ethtool(node, [`-K ${device} tx off`]);
@@ -297,18 +293,12 @@ export function addFixedRoutes(
 ): void {
   for (const other of nodes) {
     if (other === pod.node) continue;
-    script.ip(
-      nodeNamespace(network, other),
-      pod.addresses.map((address, i) =>
-        route("replace", `${address}/${hostLength(address)}`, nextHop(network, pod.node, i)),
-      ),
-    );
+    const lines = pod.addresses.map((address, i) => hostRoute("replace", address, nextHop(network, pod.node, i)));
+    script.ip(nodeNamespace(network, other), lines);
   }
   const lanSide = lanAddresses("node", pod.node, network.ipv6);
-  script.ip(
-    lanNamespace(network),
-    pod.addresses.map((address, i) => route("replace", `${address}/${hostLength(address)}`, `via ${lanSide[i]}`)),
-  );
+  const lines = pod.addresses.map((address, i) => hostRoute("replace", address, `via ${lanSide[i]}`));
+  script.ip(lanNamespace(network), lines);
 }
 
 /** Takes a pod's network away. What is gone already is passed over. */
@@ -320,7 +310,7 @@ export function removePod(
 ): void {
   const gone = { force: true };
   if (pod.fixed) {
-    const lines = pod.addresses.map((address) => route("del", `${address}/${hostLength(address)}`, ""));
+    const lines = pod.addresses.map((address) => hostRoute("del", address, ""));
     for (const other of nodes) if (other !== pod.node) script.ip(nodeNamespace(network, other), lines, gone);
     script.ip(lanNamespace(network), lines, gone);
   }

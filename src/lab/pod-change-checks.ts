@@ -2,7 +2,7 @@
 import type { KubernetesObject } from "../standalone/mod.ts";
 import { UNREADY_FILE } from "./checked-cluster.ts";
 import { NGINX } from "./nginx-checks.ts";
-import { clientOn, eventually, expect, type SeedStory } from "./seed-story.ts";
+import { clientOn, demoService, eventually, expect, type SeedStory } from "./seed-story.ts";
 
 /** Not longer than the cluster takes for anything. */
 async function inTime({ cluster }: SeedStory, what: string, act: () => Promise<void>): Promise<void> {
@@ -16,31 +16,13 @@ const MOODY = { app: "demo-moody" };
 
 /** Pods that say whether they are ready: those of the examples do not. */
 function moodyObjects(story: SeedStory): readonly KubernetesObject[] {
-  const readinessProbe = {
-    exec: { command: ["sh", "-c", `! test -e ${UNREADY_FILE}`] },
-    periodSeconds: 1,
-    failureThreshold: 1,
-  };
-  const deployment = {
-    apiVersion: "apps/v1",
-    kind: "Deployment",
-    metadata: { name: "demo-moody" },
-    spec: {
-      replicas: 3,
-      selector: { matchLabels: MOODY },
-      template: {
-        metadata: { labels: MOODY },
-        spec: { containers: [{ name: "web", image: "demo", readinessProbe }] },
-      },
-    },
-  };
-  const service = {
-    apiVersion: "v1",
-    kind: "Service",
-    metadata: { name: "demo-moody" },
-    spec: { selector: MOODY, ports: [{ port: 80 }] },
-  };
-  return [deployment, story.inFamilies(service)];
+  const exec = { command: ["sh", "-c", `! test -e ${UNREADY_FILE}`] };
+  const readinessProbe = { exec, periodSeconds: 1, failureThreshold: 1 };
+  const containers = [{ name: "web", image: "demo", readinessProbe }];
+  const template = { metadata: { labels: MOODY }, spec: { containers } };
+  const spec = { replicas: 3, selector: { matchLabels: MOODY }, template };
+  const deployment = { apiVersion: "apps/v1", kind: "Deployment", metadata: { name: "demo-moody" }, spec };
+  return [deployment, story.inFamilies(demoService("demo-moody", MOODY))];
 }
 
 export async function turnsUnready(story: SeedStory): Promise<void> {
@@ -65,10 +47,8 @@ export async function dieAndReturn(story: SeedStory): Promise<void> {
     story.allAnswer({ from: story.insiders, to, port: 80, pods: await story.pods(NGINX, 3) });
   await inTime(story, "a pod's death", () => cluster.kill(names[1]!));
   const { answers } = await cluster.probe(clientOn("node1"), { via: "tcp", host: to[0]!, port: 80, count: 20 });
-  expect(
-    answers.every((answer) => answer.error === ""),
-    `after a pod's death: ${answers.find((answer) => answer.error !== "")?.error}`,
-  );
+  const failed = answers.find((answer) => answer.error !== "");
+  expect(failed === undefined, `after a pod's death: ${failed?.error}`);
   await eventually(5000, allAnswer);
   await cluster.scale("deployment/nginx-deployment", 0);
   await story.allRefused(story.insiders, to, 80);

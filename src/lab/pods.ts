@@ -15,11 +15,10 @@ import { millraceCommand } from "./programs.ts";
 import { are, cannot, labNotice } from "./refusals.ts";
 import { type NodeFacts, schedule } from "./scheduler.ts";
 import { DNS_POD_KEY, dnsPod, isSystemPod } from "./service-side.ts";
-import { hostPortsOf, POD_IP_ANNOTATION, type Workload } from "./workloads.ts";
+import { hostPortsOf, nameLetters, POD_IP_ANNOTATION, type Workload } from "./workloads.ts";
 
 /** A pod whose server ended so often is reported, not waited for. */
 const PATIENCE_RESTARTS = 3;
-const SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789";
 
 export class LabPods {
   readonly #pods = new Map<string, LabPod>();
@@ -261,6 +260,4 @@ function isExcused(pod: LabPod): boolean {
   return !pod.node.up || !pod.allowedReady || pod.restarts >= PATIENCE_RESTARTS;
 }
 
-function randomSuffix(): string {
-  return [...randomBytes(5)].map((byte) => SUFFIX_LETTERS[byte % SUFFIX_LETTERS.length]).join("");
-}
+const randomSuffix = (): string => nameLetters(randomBytes(5));

@@ -28,14 +28,8 @@ export interface SeedRun {
 }
 
 const GROUPS: readonly Group[] = [
-  pods,
-  hostPorts,
-  replicationController,
-  services,
-  loadBalancer,
-  jobs,
-  daemonSet,
-  hostNetwork,
+  ...[pods, hostPorts, replicationController, services],
+  ...[loadBalancer, jobs, daemonSet, hostNetwork],
 ];
 
 /**

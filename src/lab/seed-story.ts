@@ -51,19 +51,8 @@ export class SeedStory {
   }
 
   #clientObjects(): readonly KubernetesObject[] {
-    const pods = this.nodes.map((node) => ({
-      apiVersion: "v1",
-      kind: "Pod",
-      metadata: { name: clientOn(node), labels: CLIENT_LABELS },
-      spec: { nodeName: node, containers: [{ name: "client", image: "demo" }] },
-    }));
-    const service = {
-      apiVersion: "v1",
-      kind: "Service",
-      metadata: { name: "demo-clients" },
-      spec: { selector: CLIENT_LABELS, ports: [{ port: 80 }] },
-    };
-    return [...pods, this.inFamilies(service)];
+    const pods = this.nodes.map((nodeName) => demoPod(clientOn(nodeName), nodeName, { labels: CLIENT_LABELS }));
+    return [...pods, this.inFamilies(demoService("demo-clients", CLIENT_LABELS))];
   }
 
   get clients(): readonly string[] {
@@ -86,10 +75,8 @@ export class SeedStory {
    */
   async example(name: string): Promise<readonly KubernetesObject[]> {
     const { documents, notices } = await readManifests([join(this.#examples, `${name}.yaml`)]);
-    expect(
-      documents.length > 0,
-      `${name}.yaml could not be read: ${notices.map((notice) => notice.message).join("; ")}`,
-    );
+    const said = notices.map(({ message }) => message).join("; ");
+    expect(documents.length > 0, `${name}.yaml could not be read: ${said}`);
     const objects = documents.map((document) => document.object as KubernetesObject);
     return objects
       .filter((object) => this.cluster.takes(object))
@@ -183,6 +170,12 @@ export class SeedStory {
     });
   }
 
+  /** Each of the pods at its own addresses. */
+  async eachAnswers(from: readonly string[], pods: readonly PodObject[]): Promise<void> {
+    for (const pod of pods)
+      await this.allAnswer({ from, to: this.podAddresses(pod), port: 80, pods: [pod.metadata.name] });
+  }
+
   #ask(from: string, to: string, { port, pods, via = "tcp" }: Question): Promise<Probe> {
     // With three pods and random choice, one stays unheard in 40 turns once in ten million times.
     return this.cluster.probe(from, { via, host: to, port, count: 40, until: pods, untilError: true, timeoutMs: 3000 });
@@ -212,25 +205,18 @@ export class SeedStory {
     const expected = [...addresses].sort().join(", ");
     await each(from, (source) =>
       eventually(this.cluster.namesInForceMs, async () => {
-        const resolved = (await this.#lookup(source, name)).join(", ");
+        const resolved = (await this.lookup(source, name)).join(", ");
         expect(resolved === expected, `${name} resolves to ${resolved} from ${source}, not to ${expected}`);
       }),
     );
   }
 
-  /** What the system's resolver makes of a name there, sorted. */
-  async #lookup(from: string, name: string): Promise<readonly string[]> {
-    const { answers } = await this.cluster.probe(from, { via: "lookup", host: name });
+  /** What the system's resolver makes of a name there, or which names it is another of; sorted. */
+  async lookup(from: string, name: string, via: "lookup" | "cname" = "lookup"): Promise<readonly string[]> {
+    const { answers } = await this.cluster.probe(from, { via, host: name });
     const [answer] = answers;
-    expect(answer?.error === "", `${name} does not resolve from ${from}: ${answer?.error}`);
+    expect(answer?.error === "", `${via} of ${name} from ${from}: ${answer?.error}`);
     return answer.text.split(",").sort();
-  }
-
-  async cname(from: string, name: string): Promise<readonly string[]> {
-    const { answers } = await this.cluster.probe(from, { via: "cname", host: name });
-    const [answer] = answers;
-    expect(answer?.error === "", `${name} has no CNAME from ${from}: ${answer?.error}`);
-    return answer.text.split(",");
   }
 
   /** No agent has a backend of this Service. */
@@ -251,10 +237,8 @@ export class SeedStory {
     if (notices === undefined) return;
     const own = notices.filter((notice) => notice.object === object);
     const said = own.map((notice) => `${notice.reason}: ${notice.message}`);
-    expect(
-      said.some((text) => reason.test(text)),
-      `no notice of ${object} says ${reason.source}${said.length > 0 ? `, but: ${said.join("; ")}` : ""}`,
-    );
+    const isSaid = said.some((text) => reason.test(text));
+    expect(isSaid, `no notice of ${object} says ${reason.source}, but: ${said.join("; ") || "nothing"}`);
   }
 }
 
@@ -270,6 +254,17 @@ export function isReady({ status }: PodObject): boolean {
 export function ownerOf({ metadata }: PodObject): string {
   const [owner] = (metadata.ownerReferences ?? []) as { kind: string; name: string }[];
   return owner === undefined ? "" : `${owner.kind}/${owner.name}`;
+}
+
+/** A Service of the checks' own: port 80 of the pods with these labels. */
+export function demoService(name: string, selector: object, more: object = {}): KubernetesObject {
+  const spec = { selector, ports: [{ port: 80 }], ...more };
+  return { apiVersion: "v1", kind: "Service", metadata: { name }, spec };
+}
+
+export function demoPod(name: string, nodeName: string, metadata: object): KubernetesObject {
+  const spec = { nodeName, containers: [{ name: "web", image: "demo" }] };
+  return { apiVersion: "v1", kind: "Pod", metadata: { name, ...metadata }, spec };
 }
 
 export function clientOn(node: string): string {

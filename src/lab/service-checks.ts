@@ -49,14 +49,7 @@ export const services: Group = {
       const found = await story.podsWith(NGINX);
       const addresses = found.flatMap((pod) => story.podAddresses(pod));
       await story.allResolve(story.clients, "nginx-service", addresses);
-      for (const pod of found) {
-        await story.allAnswer({
-          from: story.clients,
-          to: story.podAddresses(pod),
-          port: 80,
-          pods: [pod.metadata.name],
-        });
-      }
+      await story.eachAnswers(story.clients, found);
     });
     await check("09-nodeport-auto", "a free node port answers on every node", async () => {
       await story.apply("05-deployment", "09-nodeport-auto");
@@ -73,18 +66,15 @@ export const services: Group = {
     await check("12-external-name", "the name is a CNAME and leads to nginx-service", async () => {
       await story.apply("05-deployment", "10-nodeport-30001", "12-external-name");
       await story.notInMaps("default/service-external-name");
+      const name = "service-external-name.default.svc.cluster.local";
       await eventually(story.cluster.namesInForceMs, async () => {
-        const names = await story.cname(clientOn("node1"), "service-external-name.default.svc.cluster.local");
+        const names = await story.lookup(clientOn("node1"), name, "cname");
         expect(names.join() === "nginx-service.default.svc.cluster.local", `the CNAME is ${names.join(", ")}`);
       });
       const service = await story.cluster.service("nginx-service");
       await story.allResolve(story.clients, "service-external-name", story.clusterIPs(service));
-      await story.allAnswer({
-        from: story.clients,
-        to: ["service-external-name"],
-        port: 80,
-        pods: await story.pods(NGINX, 3),
-      });
+      const pods = await story.pods(NGINX, 3);
+      await story.allAnswer({ from: story.clients, to: ["service-external-name"], port: 80, pods });
     });
     await story.delete("12-external-name", "11-no-selector", "10-nodeport-30001", "05-deployment");
   },
@@ -104,12 +94,9 @@ async function outOfRange(story: SeedStory): Promise<void> {
   const spec = service!["spec"] as { ports: object[] };
   const changed = { ...service!, spec: { ...spec, ports: spec.ports.map((port) => ({ ...port, nodePort: 29999 })) } };
   const said = await story.cluster.apply([changed]);
-  const words =
-    "Invalid value: 29999: provided port is not in the valid range. The range of valid ports is 30000-32767";
-  expect(
-    said.some((text) => text.includes(words)),
-    `29999 is not refused in the API server's words, but: ${said.join("; ") || "not at all"}`,
-  );
+  const words = "29999: provided port is not in the valid range. The range of valid ports is 30000-32767";
+  const isSaid = said.some((text) => text.includes(`Invalid value: ${words}`));
+  expect(isSaid, `29999 is not refused in the API server's words, but: ${said.join("; ") || "not at all"}`);
   // The Service that was there goes on.
   await nginxAnswersOnNodePort(story, 30001, 3);
   await story.allRefused(OUTSIDE, await story.nodeAddresses("node1"), 29999);

@@ -6,6 +6,7 @@ import {
   createCluster,
   type KubernetesObject,
   type ManifestObject,
+  objectTitle,
   type RawDocument,
 } from "../standalone/mod.ts";
 import { type PodTemplate, parseWorkload } from "./workloads.ts";
@@ -18,38 +19,21 @@ const DNS_LABELS = { "k8s-app": "kube-dns" };
 
 export const DNS_POD_KEY = `${DNS_NAMESPACE}/${DNS_NAME}`;
 
-const DNS_POD: KubernetesObject = {
-  apiVersion: "v1",
-  kind: "Pod",
-  metadata: { name: DNS_NAME, namespace: DNS_NAMESPACE, labels: DNS_LABELS },
-  spec: {
-    nodeName: "node1",
-    containers: [
-      {
-        name: "dns",
-        ports: [
-          { name: "dns", containerPort: 53, protocol: "UDP" },
-          { name: "dns-tcp", containerPort: 53, protocol: "TCP" },
-        ],
-      },
-    ],
-  },
-};
+const metadata = { name: DNS_NAME, namespace: DNS_NAMESPACE, labels: DNS_LABELS };
+const DNS_PORTS = [
+  { name: "dns", protocol: "UDP" },
+  { name: "dns-tcp", protocol: "TCP" },
+];
+
+function dnsPodObject(): KubernetesObject {
+  const ports = DNS_PORTS.map((port) => ({ ...port, containerPort: 53 }));
+  return { apiVersion: "v1", kind: "Pod", metadata, spec: { nodeName: "node1", containers: [{ name: "dns", ports }] } };
+}
 
 function dnsService(ipv6: boolean): KubernetesObject {
-  return {
-    apiVersion: "v1",
-    kind: "Service",
-    metadata: { name: DNS_NAME, namespace: DNS_NAMESPACE, labels: DNS_LABELS },
-    spec: {
-      selector: DNS_LABELS,
-      ipFamilyPolicy: ipv6 ? "PreferDualStack" : "SingleStack",
-      ports: [
-        { name: "dns", port: 53, protocol: "UDP", targetPort: "dns" },
-        { name: "dns-tcp", port: 53, protocol: "TCP", targetPort: "dns-tcp" },
-      ],
-    },
-  };
+  const ports = DNS_PORTS.map((port) => ({ ...port, port: 53, targetPort: port.name }));
+  const ipFamilyPolicy = ipv6 ? "PreferDualStack" : "SingleStack";
+  return { apiVersion: "v1", kind: "Service", metadata, spec: { selector: DNS_LABELS, ipFamilyPolicy, ports } };
 }
 
 /** The lab's own pods are not counted when pods are placed. */
@@ -59,7 +43,7 @@ export function isSystemPod(key: string): boolean {
 
 /** Namespace, name and template of the pod that the cluster's DNS server runs in. */
 export function dnsPod(): { readonly namespace: string; readonly name: string; readonly template: PodTemplate } {
-  const workload = parseWorkload({ file: "", index: 0, object: DNS_POD }, DNS_NAME);
+  const workload = parseWorkload({ file: "", index: 0, object: dnsPodObject() }, DNS_NAME);
   if (Array.isArray(workload)) throw new Error(workload.map((notice) => notice.message).join("; "));
   return { namespace: DNS_NAMESPACE, name: DNS_NAME, template: workload.template };
 }
@@ -83,10 +67,7 @@ export async function createServiceSide(directory: string, ipv6: boolean): Promi
   const ownService = dnsService(ipv6);
   return {
     async reconcile(applied, live) {
-      const isDefined = applied.some(
-        ({ object }) =>
-          object.kind === "Service" && `${object.metadata.namespace}/${object.metadata.name}` === DNS_POD_KEY,
-      );
+      const isDefined = applied.some(({ object }) => objectTitle(object) === `Service ${DNS_POD_KEY}`);
       const own = isDefined ? live : [ownService, ...live];
       const documents: RawDocument[] = [...applied, ...own.map((object, index) => ({ file: "", index, object }))];
       const { objects, notices } = await cluster.reconcile(documents);

@@ -1,9 +1,23 @@
 // The directory from which a lab's agents learn everything: one Kubernetes object per file, each change by rename. The
 // order of writing is the order of the objects given, removals last.
-import { mkdirSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { digestOf, type KubernetesObject, objectTitle } from "../standalone/mod.ts";
-import { fileNameOf, replaceFile } from "./applied-manifests.ts";
+
+/** A file name for an identity: readable as far as file names go, and no two identities share one. */
+export function fileNameOf(identity: string): string {
+  const lower = identity.toLowerCase();
+  const readable = lower.replace(/[^a-z0-9.-]+/g, "_").slice(0, 120);
+  return `${readable}-${createHash("sha256").update(identity).digest("hex").slice(0, 8)}.json`;
+}
+
+/** Writes a file so that readers see the old or the new content, whole. */
+export function replaceFile(directory: string, name: string, content: string): void {
+  const temporary = join(directory, `.${name}.new`);
+  writeFileSync(temporary, content);
+  renameSync(temporary, join(directory, name));
+}
 
 export class StateDirectory {
   readonly #directory: string;
@@ -11,7 +25,6 @@ export class StateDirectory {
   /** Digests of the contents this directory had, with their turn: an agent that reports one has seen everything up to it. */
   readonly #turns = new Map<string, number>();
   #turn = 0;
-  #digest = "";
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -19,8 +32,8 @@ export class StateDirectory {
     this.#remember();
   }
 
-  /** Makes the directory hold exactly these objects. true when anything changed. */
-  write(objects: readonly KubernetesObject[]): boolean {
+  /** Makes the directory hold exactly these objects. */
+  write(objects: readonly KubernetesObject[]): void {
     const wanted = new Map(
       objects.map((object) => [fileNameOf(objectTitle(object)), `${JSON.stringify(object, undefined, 2)}\n`]),
     );
@@ -38,21 +51,15 @@ export class StateDirectory {
       changed = true;
     }
     if (changed) this.#remember();
-    return changed;
   }
 
   #remember(): void {
-    this.#digest = digestOf([...this.#files].map(([name, content]) => ({ name, content })));
-    this.#turns.set(this.#digest, ++this.#turn);
+    this.#turns.set(digestOf([...this.#files].map(([name, content]) => ({ name, content }))), ++this.#turn);
     for (const [digest, turn] of this.#turns) if (turn < this.#turn - 5000) this.#turns.delete(digest);
   }
 
   get turn(): number {
     return this.#turn;
-  }
-
-  get digest(): string {
-    return this.#digest;
   }
 
   /** Which write a digest stands for; 0 when none of ours. */

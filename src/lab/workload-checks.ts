@@ -1,19 +1,14 @@
 // Jobs, whose pods end; DaemonSets, on every node; and pods on their node's own network.
 import { OUTSIDE } from "./nginx-checks.ts";
 import type { Group } from "./seed-group.ts";
-import { clientOn, eventually, expect, isReady, ownerOf } from "./seed-story.ts";
+import { clientOn, demoService, eventually, expect, isReady, ownerOf } from "./seed-story.ts";
 
 export const jobs: Group = {
   seeds: ["15-job"],
   async run(story, check) {
     const { cluster } = story;
     const labels = { image: "ubuntu", test: "dpkg" };
-    const service = story.inFamilies({
-      apiVersion: "v1",
-      kind: "Service",
-      metadata: { name: "demo-jobs" },
-      spec: { selector: labels, ports: [{ port: 80 }] },
-    });
+    const service = story.inFamilies(demoService("demo-jobs", labels));
     const wanted = (await story.example("15-job")).map(({ metadata }) => `Job/${metadata.name}`);
     await check("15-job", "Jobs run, and a pod that ended serves nothing", async () => {
       await story.applyObjects([service]);
@@ -36,10 +31,8 @@ export const jobs: Group = {
       const left = (await cluster.slices("demo-jobs")).flatMap(({ endpoints }) => endpoints ?? []);
       const serving = left.filter(({ conditions }) => conditions?.ready !== false || conditions.serving !== false);
       expect(serving.length === 0, `${serving.length} endpoints of the slices of demo-jobs still serve`);
-      expect(
-        cluster.endedPodsStay || left.length === 0,
-        `${left.length} endpoints are left in the slices of demo-jobs`,
-      );
+      const isGone = cluster.endedPodsStay || left.length === 0;
+      expect(isGone, `${left.length} endpoints are left in the slices of demo-jobs`);
     });
     await story.delete("15-job");
     await cluster.delete([service]);
@@ -56,10 +49,7 @@ export const daemonSet: Group = {
         const here = own.filter(({ spec }) => spec.nodeName === name);
         expect(here.length === 1, `${name} has ${here.length} pods of node-web`);
       }
-      for (const pod of own) {
-        const to = story.podAddresses(pod);
-        await story.allAnswer({ from: story.clients, to, port: 80, pods: [pod.metadata.name] });
-      }
+      await story.eachAnswers(story.clients, own);
     };
     await check("16-daemonset", "one pod on every node", async () => {
       await story.apply("16-daemonset");
@@ -81,13 +71,8 @@ export const hostNetwork: Group = {
     const { cluster } = story;
     await check(seed, "reached at its node's address", async () => {
       await story.apply(seed);
-      const node = await story.nodeOf("host-web");
-      await story.allAnswer({
-        from: [...OUTSIDE, ...story.insiders],
-        to: await story.nodeAddresses(node),
-        port: 8081,
-        pods: ["host-web"],
-      });
+      const to = await story.nodeAddresses(await story.nodeOf("host-web"));
+      await story.allAnswer({ from: [...OUTSIDE, ...story.insiders], to, port: 8081, pods: ["host-web"] });
     });
     await check(seed, "reached through its Service", async () => {
       const to = story.clusterIPs(await cluster.service("host-web"));
@@ -100,13 +85,9 @@ export const hostNetwork: Group = {
     await check(seed, "its declared port makes no host-port frontend", async () => {
       const node = await story.nodeOf("host-web");
       for (const one of story.nodes) {
-        const backends = (await cluster.agentBackends(one)).filter(
-          (backend) => backend.backendPort === 8081 && backend.service !== "default/host-web",
-        );
-        expect(
-          backends.length === 0,
-          `${one} has a host-port frontend for 8081: ${backends.map((backend) => backend.service).join(", ")}`,
-        );
+        const there = (await cluster.agentBackends(one)).filter(({ backendPort }) => backendPort === 8081);
+        const others = there.map((backend) => backend.service).filter((key) => key !== "default/host-web");
+        expect(others.length === 0, `${one} has a host-port frontend for 8081: ${others.join(", ")}`);
         if (one !== node) await story.allRefused(OUTSIDE, await story.nodeAddresses(one), 8081);
       }
     });

@@ -6,6 +6,7 @@ import { checkPodSpec } from "../standalone/validate-node-pod.ts";
 import { type Checks, createChecks, type FieldError } from "../wire/field-checks.ts";
 import { type ContainerPort, type ManifestObject, objectTitle, type PodObject } from "../wire/kubernetes.ts";
 import { checkLabels, checkSelector, matchesSelector } from "../wire/label-selector.ts";
+import { labNotice } from "./refusals.ts";
 
 export const WORKLOAD_KINDS = [
   "Pod",
@@ -76,13 +77,12 @@ export function parseWorkload(document: ManifestObject, uid: string): Workload |
   const strategy = checks.record("spec.strategy", spec["strategy"]) ?? {};
   const rolling = checks.record("spec.strategy.rollingUpdate", strategy["rollingUpdate"]) ?? {};
   const maxSurge = share(checks, "spec.strategy.rollingUpdate.maxSurge", rolling["maxSurge"], replicas, "up");
-  const maxUnavailable = share(
-    checks,
-    "spec.strategy.rollingUpdate.maxUnavailable",
-    rolling["maxUnavailable"],
-    replicas,
-    "down",
-  );
+  const unavailable = rolling["maxUnavailable"];
+  const maxUnavailable = share(checks, "spec.strategy.rollingUpdate.maxUnavailable", unavailable, replicas, "down");
+  const management = checks.oneOf("spec.podManagementPolicy", spec["podManagementPolicy"], [
+    "OrderedReady",
+    "Parallel",
+  ]);
   const workload: Workload = {
     kind,
     namespace: object.metadata.namespace ?? "default",
@@ -99,23 +99,15 @@ export function parseWorkload(document: ManifestObject, uid: string): Workload |
     maxSurge,
     maxUnavailable: maxSurge === 0 && maxUnavailable === 0 ? 1 : maxUnavailable,
     recreate: checks.oneOf("spec.strategy.type", strategy["type"], ["Recreate", "RollingUpdate"]) === "Recreate",
-    parallel:
-      checks.oneOf("spec.podManagementPolicy", spec["podManagementPolicy"], ["OrderedReady", "Parallel"]) ===
-      "Parallel",
+    parallel: management === "Parallel",
     serviceName: checks.string("spec.serviceName", spec["serviceName"]) ?? "",
   };
   return checks.errors.length === 0 ? workload : checks.errors.map((error) => notice(document, error));
 }
 
 function notice(document: ManifestObject, error: FieldError): Notice {
-  return {
-    object: objectTitle(document.object),
-    file: document.file,
-    field: error.field,
-    reason: error.reason,
-    message: error.message,
-    severity: "error",
-  };
+  const { reason, message, field } = error;
+  return labNotice({ object: objectTitle(document.object), file: document.file, field }, reason, message, "error");
 }
 
 function count(checks: Checks, field: string, value: unknown, absent: number): number {
@@ -175,11 +167,15 @@ function parseTemplate(checks: Checks, holder: Readonly<Record<string, unknown>>
   };
 }
 
-const REVISION_LETTERS = "bcdfghjklmnpqrstvwxz2456789";
+const NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789";
+
+/** Bytes as the random part of a name is written. */
+export function nameLetters(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => NAME_LETTERS[byte % NAME_LETTERS.length]).join("");
+}
 
 function revisionOf(content: unknown): string {
-  const digest = createHash("sha256").update(canonicalJson(content)).digest();
-  return [...digest.subarray(0, 10)].map((byte) => REVISION_LETTERS[byte % REVISION_LETTERS.length]).join("");
+  return nameLetters(createHash("sha256").update(canonicalJson(content)).digest().subarray(0, 10));
 }
 
 function canonicalJson(value: unknown): string {

@@ -155,7 +155,10 @@ test("a claim follows its device: another MAC, another name, gone and back", () 
     }),
   ).toEqual([]);
   expect(setDevices(() => kept)).toHaveLength(1);
-  expect(claims.announcerOf("default/a")).toBe("node1");
+  expect(claims.announcerOf("default/a")).toEqual({ node: "node1", reason: "" });
+  feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }));
+  expect(claims.announcerOf("default/a")).toEqual({ node: "", reason: "excluded" });
+  expect(claims.announcerOf("default/unknown")).toEqual({ node: "", reason: "" });
 });
 
 test.each([1000, 5000])("a network event with %i nodes and 500 addresses costs next to nothing", (count) => {

@@ -53,6 +53,7 @@ export function serviceView(over: Partial<ServiceView> = {}): ServiceView {
     ports: [{ name: "http", protocol: "TCP", port: 80, nodePort: 0, serviceId: 1, backends: 2 }],
     ageMs: 90_000,
     announcer: "",
+    unannounced: "",
     connections: 5,
     packets: 50,
     bytes: 500,

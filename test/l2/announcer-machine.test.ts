@@ -197,6 +197,15 @@ describe("another MAC that claimed the address meanwhile", () => {
     expect(reasons()).toEqual([]);
   });
 
+  test("while no agent ran keeps the address until the self-check was asked", () => {
+    const { set, pass, hear, written, reasons } = bench();
+    hear(A);
+    set(claim());
+    expect([written(), reasons()]).toEqual([[], []]);
+    pass(1_000);
+    expect([written(), reasons()]).toEqual([[`${A}%2`], ["address-in-use"]]);
+  });
+
   test.each(["carrier is down", "programs are off", "the last apply failed", "the loop is late"])(
     "is left the address while the self-check fails (%s), and has to give it back after",
     () => {
@@ -210,6 +219,7 @@ describe("another MAC that claimed the address meanwhile", () => {
       pass(5_000);
       expect([written(), sent(), rows.get(`${A}%2`)?.conflict]).toEqual([[], [], true]);
       expect(machine.notices()[0]?.message).toMatch(/left to it until this node is sound again$/);
+      expect(machine.claims()).toEqual([]);
       world.isSound = () => true;
       pass(1_000);
       expect([written(), sent()]).toEqual([[`${A}%2`], [`16000 ${A} eth0 mac 1`]]);
