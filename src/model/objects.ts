@@ -29,6 +29,8 @@ export interface Service {
   readonly namespace: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** As in the manifest; the model does not use it, people are shown it. Absent: somebody else makes its endpoints. */
+  readonly selector?: Readonly<Record<string, string>>;
   /**
    * When it was first seen, in milliseconds since the epoch, with fractions that tell the order of those seen at once: the
    * smaller number is older. 0 when unknown. Ties: namespace/name.

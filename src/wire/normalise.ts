@@ -65,6 +65,7 @@ export function normaliseService(object: ServiceObject): Service {
     namespace: object.metadata.namespace ?? "default",
     name: object.metadata.name,
     labels: object.metadata.labels ?? {},
+    ...selectorOf(spec.selector),
     age: ageOf(object),
     type,
     clusterIPs: clusterIPsOf(object),
@@ -87,6 +88,13 @@ export function normaliseService(object: ServiceObject): Service {
     }),
     proxyName: own(object.metadata.labels, PROXY_NAME_LABEL) ?? "",
   };
+}
+
+/** Nothing for a selector without pairs: it selects no pod. */
+function selectorOf(selector: unknown): Pick<Service, "selector"> {
+  const pairs = Object.entries(typeof selector === "object" ? (selector ?? {}) : {});
+  const texts = pairs.filter((pair): pair is [string, string] => typeof pair[1] === "string");
+  return texts.length === 0 ? {} : { selector: Object.fromEntries(texts) };
 }
 
 /** A refused endpoint address: which field, and why. */
