@@ -26,6 +26,7 @@ static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 	live = flow_find(&p->tuple, f, &table, p->stranger);
 	if (!live)
 		return UNDECIDED;
+	p->service = f->service;
 	if (opens_anew(p, f, table)) {
 		flow_forget(&p->tuple, f, table);
 		return UNDECIDED;
@@ -126,6 +127,7 @@ __noinline int stage_source_route(ctx_t *ctx, __u32 link)
 		return VERDICT_TOO_BIG;
 	if (!route_found(result))
 		return UNDECIDED;
+	p->service = x->flow.service;
 	if (p->piece == PIECE_FIRST)
 		fragment_remember(p);
 	if (!rewrite_tuple(ctx, p, &x->flow.write, 1))
@@ -277,4 +279,18 @@ static __always_inline enum verdict lb_reply(ctx_t *ctx, struct scratch *x, enum
 	if (verdict == VERDICT_REFUSE && x->packet.tuple.proto == IPPROTO_TCP)
 		return refuse_tcp(ctx, hook, link);
 	return reply_icmp(ctx, hook, verdict == VERDICT_TOO_BIG ? x->fib.mtu_result : 0, link);
+}
+
+/* Counts what was refused or dropped for the Service that it was on its way to. A global function, for the stack's sake. */
+__noinline int count_refused(__u32 hook, __u32 verdict)
+{
+	struct scratch *x = scratch_get();
+
+	if (!x)
+		return 0;
+	x->refusal.service = x->packet.service;
+	x->refusal.hook = (__u8)hook;
+	x->refusal.verdict = (__u8)verdict;
+	count_refusal(&x->refusal);
+	return 0;
 }

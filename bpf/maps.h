@@ -170,6 +170,14 @@ struct {
 	__type(value, struct service_counters);
 } service_stats SEC(".maps");
 
+/* Nothing is here for what was never refused. When it is full, `verdicts` alone counts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct refusal_key);
+	__type(value, __u64);
+} service_refusals SEC(".maps");
+
 static __always_inline const struct settings *settings_get(void)
 {
 	__u32 zero = 0;

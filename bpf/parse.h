@@ -91,7 +91,8 @@ struct pkt {
 	__u8 piece;	  /* enum piece */
 	__u8 options;	  /* IPv4 options: their length in bytes */
 	__u8 source_route; /* IPv6: a routing header with segments left */
-	__u8 pad[5];
+	__u8 pad;
+	__u32 service; /* whose frontend it asked, or whose flow it is of; 0 when that is nobody's */
 };
 
 /* Fills the ports and, for TCP, flags, numbers and the header's length; returns false when the header is cut. */

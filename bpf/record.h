@@ -44,3 +44,17 @@ static __always_inline void count_service(__u32 service, __u32 bytes, bool opene
 	if (opened)
 		counters->connections++;
 }
+
+/* `key` names a Service: 0 is none. Atomic, as a packet program may interrupt a socket program in between. */
+static __always_inline void count_refusal(const struct refusal_key *key)
+{
+	__u64 first = 1, *count;
+
+	if (!key->service || !config_records)
+		return;
+	count = bpf_map_lookup_elem(&service_refusals, key);
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	else
+		bpf_map_update_elem(&service_refusals, key, &first, BPF_ANY);
+}

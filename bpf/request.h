@@ -124,6 +124,7 @@ static __always_inline enum verdict stage_retired(ctx_t *ctx, struct pkt *p)
 	window = *(volatile __u64 *)&row->window[WINDOW_CLUSTER];
 	if (!(window >> 32))
 		return VERDICT_NEXT;
+	p->service = row->service;
 	/* Of a Service that went the row may be left, with nothing behind it. */
 	if (select_backend(row, window, tuple_hash(&p->tuple), &opening->choice))
 		return VERDICT_NEXT;
@@ -278,6 +279,7 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	case FRONTEND_FOUND:
 		break;
 	}
+	p->service = row->service;
 	/* To a client outside it is as if no Service had it. */
 	if (outside && row->kind == KIND_CLUSTER_IP && s && (s->flags & SETTING_CLUSTER_IPS_INSIDE))
 		return address_in_service_range(&p->tuple.destination) ? DROP_FREE_SERVICE_ADDRESS : VERDICT_NEXT;

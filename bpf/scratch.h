@@ -44,6 +44,7 @@ struct scratch {
 	__u32 replies;
 	__u32 sizes;
 	__u32 pad2;
+	struct refusal_key refusal;
 };
 
 struct {

@@ -119,8 +119,9 @@ static __always_inline bool remember_frontend(__u64 cookie, const struct target 
 	return true;
 }
 
-/* The live window for `target`. UNCHANGED: it is not ours, or packets are dropped later by name. */
-static __always_inline enum outcome find_window(ctx_t *ctx, const struct target *target, struct row **row, __u64 *window)
+/* The live window for `target`. UNCHANGED: it is not ours, or packets are dropped later by name. REFUSED: `choice` has the Service. */
+static __always_inline enum outcome find_window(ctx_t *ctx, const struct target *target, struct row **row, __u64 *window,
+						struct choice *choice)
 {
 	const struct settings *s = settings_get();
 	bool host, loopback = is_own(&target->address);
@@ -149,6 +150,7 @@ static __always_inline enum outcome find_window(ctx_t *ctx, const struct target 
 	*window = frontend_window(*row, false);
 	if (*window >> 32)
 		return POINTED;
+	choice->service = (*row)->service;
 	return (__u32)*window == EMPTY_DROP ? UNCHANGED : REFUSED;
 }
 
@@ -160,7 +162,7 @@ static __always_inline enum outcome decide_connect(ctx_t *ctx, const struct targ
 	enum outcome outcome;
 	__u64 window = 0;
 
-	outcome = find_window(ctx, target, &row, &window);
+	outcome = find_window(ctx, target, &row, &window, choice);
 	if (outcome != POINTED || !row) {
 		struct socket_peer_key key;
 
@@ -188,7 +190,7 @@ static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target 
 	enum outcome outcome;
 	__u64 window = 0;
 
-	outcome = find_window(ctx, target, &row, &window);
+	outcome = find_window(ctx, target, &row, &window, choice);
 	if (outcome != POINTED || !row)
 		return outcome;
 	peer_key(&choice_key, cookie, &target->address, target->port, target->proto, PEER_CHOICE);
@@ -245,11 +247,13 @@ static __always_inline void point_at(ctx_t *ctx, const struct address *address, 
 }
 
 /* ECONNREFUSED. Below 5.18 a TCP socket is pointed at a port nobody can listen on, and anything else gets EPERM. */
-static __always_inline int reject(ctx_t *ctx, enum hook hook, const bool v6)
+static __always_inline int reject(ctx_t *ctx, enum hook hook, __u32 service, const bool v6)
 {
 	struct address loopback = { .half = { 0, 0x0100000000000000ULL } };
+	struct refusal_key refusal = { .service = service, .hook = (__u8)hook, .verdict = VERDICT_REFUSE };
 
 	count_verdict(hook, VERDICT_REFUSE);
+	count_refusal(&refusal);
 	if (config_set_retval) {
 		bpf_set_retval(-ECONNREFUSED);
 		return REJECT;
@@ -268,7 +272,7 @@ static __always_inline int carry_out(ctx_t *ctx, enum hook hook, enum outcome ou
 {
 	switch (outcome) {
 	case REFUSED:
-		return reject(ctx, hook, v6);
+		return reject(ctx, hook, choice->service, v6);
 	case POINTED:
 		point_at(ctx, &choice->address, choice->port, v6);
 		count_verdict(hook, VERDICT_CONNECT);

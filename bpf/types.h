@@ -314,6 +314,14 @@ struct service_counters {
 	__u64 socket_connections; /* counted by socket programs: they are interrupted by packet programs */
 };
 
+/* Key of `service_refusals`: what was refused or dropped on its way to this Service. */
+struct refusal_key {
+	__u32 service;
+	__u8 hook;    /* enum hook */
+	__u8 verdict; /* VERDICT_REFUSE, or one of the drops */
+	__u16 pad;
+};
+
 enum hook {
 	HOOK_NONE = 0,
 	HOOK_UPLINK_INGRESS = 1,

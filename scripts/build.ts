@@ -44,15 +44,23 @@ const startedModules: Plugin = {
 };
 
 /**
- * An import statement asks a module for all its exports, and asking node:http for WebSocket loads undici: megabytes and a tenth of
- * a second for each thread, for nothing. Taken as an object, it gives only what is used.
+ * An import statement asks a module for all its exports. Asking node:http for WebSocket loads undici: megabytes and a tenth of
+ * a second for each thread, for nothing. Taken as an object, a module gives only what is used, and is loaded only then where it
+ * was required as a whole (commander and node:child_process).
  */
-const lazyHttp: Plugin = {
-  name: "lazy-http",
+const lazyBuiltins: Plugin = {
+  name: "lazy-builtins",
   setup(context) {
-    context.onResolve({ filter: /^(node:)?http$/ }, () => ({ path: "node:http", namespace: "builtin" }));
+    context.onResolve({ filter: /^(node:)?(http|fs|util|child_process|timers\/promises|os|path)$/ }, ({ path }) => ({
+      path: path.startsWith("node:") ? path : `node:${path}`,
+      namespace: "builtin",
+    }));
     context.onLoad({ filter: /.*/, namespace: "builtin" }, ({ path }) => ({
-      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+      contents: `const load = () => process.getBuiltinModule(${JSON.stringify(path)});
+        module.exports = new Proxy({}, {
+          get: (_, name) => load()[name],
+          ownKeys: () => Reflect.ownKeys(load()),
+        });`,
     }));
   },
 };
@@ -131,7 +139,7 @@ async function main(): Promise<void> {
     chunkNames: "chunk-[hash]",
     legalComments: "external",
     logLevel: "warning",
-    plugins: [startedModules, lazyHttp],
+    plugins: [startedModules, lazyBuiltins],
   });
   for (const object of await readdir(join(root, "build/bpf"))) {
     if (object.endsWith(".bpf.o")) await copyFile(join(root, "build/bpf", object), join(staging, "bpf", object));

@@ -47,7 +47,9 @@ export function metricsPage(): string {
   return `# Metrics
 
 Generated from the metrics by \`make docs\`. Served at \`/metrics\` on \`--metrics-bind-address\` (default 127.0.0.1:10249),
-made from the kernel's own counters at each scrape. No label holds a client's address.
+made from the kernel's own counters at each scrape. No label holds a client's address. A Service port has four series, and more once
+something was refused or dropped: at the most ports there can be (16,384) a scrape of one node has about 65,000 lines. Where that is
+too much, let the scraper leave \`millrace_service_.*\` out (\`metric_relabel_configs\`, action drop).
 
 | metric | type | labels | meaning |
 |---|---|---|---|

@@ -124,6 +124,7 @@ describe("architecture.md", () => {
       ARRAY: "mapped array",
       LRU_HASH: "LRU hash",
       PERCPU_ARRAY: "per-CPU array",
+      PERCPU_HASH: "per-CPU hash",
     };
     const wrong = [...read("bpf/maps.h").matchAll(/BPF_MAP_TYPE_(\w+)\);[\s\S]*?^\} (\w+) SEC/gm)].filter(
       ([, type, name]) => {

@@ -1,28 +1,37 @@
 // The agent's answers about itself: status, Services, backends, flows and counters, made from the model and the maps when they
 // are asked for. Changes nothing.
 import type { Dataplane } from "../datapath/dataplane.ts";
-import { type FlowRecord, listFlows } from "../datapath/flow-table.ts";
-import { FINGERPRINT, HOOK_VALUES, VERDICT_VALUES } from "../datapath/layout.gen.ts";
+import { FINGERPRINT, VERDICT_VALUES } from "../datapath/layout.gen.ts";
+import { canRefuse, HOOKS, VERDICTS } from "../datapath/verdict-words.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
 import type { Model } from "../model/model.ts";
-import { type Notice, type ObjectKey, PENDING_REASONS } from "../model/objects.ts";
+import { type Notice, type ObjectKey, PENDING_REASONS, type Service } from "../model/objects.ts";
+import type { ServicePortView } from "../model/service-port-view.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
+import { type PortEndpoint, portEndpoints } from "./endpoint-view.ts";
+import { flowViews } from "./flow-view.ts";
 import type { AgentOptions } from "./options.ts";
 import type { Reconciler } from "./reconciler.ts";
-import { createTotalsReader, type ServiceTotals, serviceCounters } from "./service-counters.ts";
+import {
+  createTotalsReader,
+  dropViews,
+  readRefusals,
+  type ServiceTotals,
+  serviceCounters,
+} from "./service-counters.ts";
 import type { SyncStats } from "./sync-stats.ts";
-import type {
-  AgentCounters,
-  AgentStatus,
-  AgentView,
-  BackendView,
-  FlowFilter,
-  FlowView,
-  HealthView,
-  ServiceView,
-  VerdictCount,
+import {
+  type AgentCounters,
+  type AgentStatus,
+  type AgentView,
+  type BackendView,
+  countNotices,
+  type DropView,
+  type HealthView,
+  type ServiceView,
+  type VerdictCount,
 } from "./view.ts";
 
 export interface ViewParts {
@@ -45,39 +54,30 @@ export interface ViewParts {
   readonly notices: () => readonly Notice[];
 }
 
-const VERDICT_NAMES = Object.entries(VERDICT_VALUES)
-  .filter(([name]) => name !== "VERDICT_MAX")
-  .map(([name, value]) => ({ name: name.replace(/^VERDICT_/, "").toLowerCase(), value }));
-const HOOK_NAMES = Object.entries(HOOK_VALUES)
-  .filter(([name]) => name !== "HOOK_NONE" && name !== "HOOK_MAX")
-  .map(([name, value]) => ({ name: name.replace(/^HOOK_/, "").toLowerCase(), value }));
-
 const uint32 = (value: number): Uint8Array => {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, value, true);
   return bytes;
 };
 
-/** Counters by verdict and hook, without those that are zero. */
+/** Counters by verdict and hook: those that counted, and refusals and drops that may yet. */
 export function readVerdicts(dataplane: Dataplane): VerdictCount[] {
   const counts: VerdictCount[] = [];
   const map = dataplane.map("verdicts");
   const cpus = possibleCpus();
   const bytes = new Uint8Array(map.valueBytes);
   const view = new DataView(bytes.buffer);
-  for (const hook of HOOK_NAMES) {
-    for (const verdict of VERDICT_NAMES) {
+  for (const hook of HOOKS) {
+    for (const verdict of VERDICTS) {
       if (!map.lookupInto(uint32(hook.value * VERDICT_VALUES.VERDICT_MAX + verdict.value), bytes)) continue;
       let packets = 0;
       for (let cpu = 0; cpu < cpus; cpu++) packets += Number(view.getBigUint64(cpu * 8, true));
-      if (packets > 0) counts.push({ hook: hook.name, verdict: verdict.name, packets });
+      if (packets > 0 || canRefuse(hook.name, verdict.name))
+        counts.push({ hook: hook.name, verdict: verdict.name, packets });
     }
   }
   return counts;
 }
-
-const hostAndPort = (address: string, port: number): string =>
-  address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 
 export function createAgentView(parts: ViewParts): AgentView {
   const { options, reconciler, syncs, model, source, dataplane, announcer, attachments, notices } = parts;
@@ -158,39 +158,57 @@ export function createAgentView(parts: ViewParts): AgentView {
     return { totals, ids };
   }
 
-  function* services(): Iterable<ServiceView> {
+  /** Tells the endpoints of this node, as of now. */
+  function localTest(): (endpoint: Pick<PortEndpoint, "address" | "node">) => boolean {
+    const { list } = reconciler.desired().devices;
+    const own = new Set(list.flatMap(({ device }) => device.addresses.map(({ address }) => address)));
+    return ({ address, node }) => node === options.nodeName || own.has(address);
+  }
+
+  const sortedKeys = (): ObjectKey[] => [...model.services().keys()].sort();
+
+  function pendingReasons(): ReadonlyMap<string, string> {
     const pending = new Map<string, string>();
     for (const notice of source.notices()) {
       if (notice.field.startsWith("status.loadBalancer") || LB_REASONS.has(notice.reason))
         pending.set(notice.object, notice.reason);
     }
-    for (const key of [...model.services().keys()].sort()) {
+    return pending;
+  }
+
+  const isPending = ({ type, grants }: Service): boolean => type === "LoadBalancer" && grants.addresses.length === 0;
+
+  function* services(wanted: Parameters<AgentView["services"]>[0] = () => true): Iterable<ServiceView> {
+    const reasons = pendingReasons();
+    const isLocal = localTest();
+    for (const key of sortedKeys()) {
       const service = model.services().get(key);
       // It went while the ones before it were read.
-      if (service === undefined) continue;
+      if (service === undefined || !wanted(key, service.labels)) continue;
       const { totals, ids } = portsOf(key);
       const { age, addresses: granted } = service.grants;
-      const addresses = granted.map(({ address }) => address);
       const elected = reconciler.announcerOf(key);
+      const slices = model.slicesOf(key);
+      const ports = service.ports.map((port) => {
+        const found = ids.get(`${port.name}/${port.protocol}/${port.port}`);
+        const backends = found?.backends ?? 0;
+        const { endpoints, ready, why } = portEndpoints(service, port, slices, backends, isLocal);
+        return { ...port, serviceId: found?.serviceId ?? 0, backends, ready, all: endpoints.length, why };
+      });
+      const pending = isPending(service) ? (reasons.get(`Service ${key}`) ?? "pending") : "";
       yield {
         namespace: service.namespace,
         name: service.name,
         type: service.type,
         clusterIPs: service.headless ? ["None"] : service.clusterIPs,
-        externalIPs: service.type === "ExternalName" ? [service.externalName] : addresses,
-        pending:
-          service.type === "LoadBalancer" && addresses.length === 0 ? (pending.get(`Service ${key}`) ?? "pending") : "",
-        ports: service.ports.map((port) => {
-          const found = ids.get(`${port.name}/${port.protocol}/${port.port}`);
-          return {
-            name: port.name,
-            protocol: port.protocol,
-            port: port.port,
-            nodePort: port.nodePort,
-            serviceId: found?.serviceId ?? 0,
-            backends: found?.backends ?? 0,
-          };
-        }),
+        externalIPs: service.type === "ExternalName" ? [service.externalName] : granted.map(({ address }) => address),
+        pending,
+        ports,
+        labels: service.labels,
+        selector: service.selector ?? {},
+        externalTrafficPolicy: service.externalTrafficPolicy,
+        internalTrafficPolicy: service.internalTrafficPolicy,
+        why: whyOf(ports, pending),
         ageMs: age > 1e11 ? Math.max(0, Date.now() - age) : 0,
         announcer: elected.node,
         unannounced: elected.reason,
@@ -199,64 +217,50 @@ export function createAgentView(parts: ViewParts): AgentView {
     }
   }
 
-  function* backends(): Iterable<BackendView> {
-    for (const view of model.servicePorts()) {
-      for (const backend of view.backends) {
-        yield {
-          service: view.service,
-          port: view.portName === "" ? String(view.port) : view.portName,
-          protocol: view.protocol,
-          serviceId: view.serviceId,
-          index: backend.index,
-          generation: backend.generation,
-          address: backend.address,
-          backendPort: backend.port,
-          node: backend.node,
-          local: backend.local,
-          state: backend.state,
+  function* backends(all = false): Iterable<BackendView> {
+    const isLocal = localTest();
+    for (const key of sortedKeys()) {
+      const service = model.services().get(key);
+      const views = [...model.servicePortsOf(key)];
+      for (const port of service?.ports ?? []) {
+        const of = views.filter(
+          (view) => view.portName === port.name && view.protocol === port.protocol && view.port === port.port,
+        );
+        const rows = of.flatMap(backendRows).sort(byPlace);
+        yield* rows;
+        if (!all || service === undefined) continue;
+        const { endpoints, why } = portEndpoints(service, port, model.slicesOf(key), rows.length, isLocal);
+        const inUse = new Set(rows.map(({ address, backendPort }) => `${address} ${backendPort}`));
+        const blank = {
+          service: key,
+          port: port.name === "" ? String(port.port) : port.name,
+          protocol: port.protocol,
+          serviceId: of[0]?.serviceId ?? 0,
+          index: -1,
+          generation: 0,
         };
+        for (const endpoint of endpoints) {
+          if (inUse.has(`${endpoint.address} ${endpoint.port}`)) continue;
+          const { address, port: backendPort, node, condition } = endpoint;
+          const [state, reason] = UNUSED[condition];
+          yield { ...blank, address, backendPort, node, local: isLocal(endpoint), state, why: reason };
+        }
+        if (rows.length === 0 && endpoints.length === 0 && why !== "")
+          yield { ...blank, address: "", backendPort: 0, node: "", local: false, state: "none", why };
       }
     }
+    for (const view of model.servicePorts()) if (view.kind === "host-port") yield* backendRows(view);
   }
 
-  function* flows({ address, service, limit }: FlowFilter): Iterable<FlowView | undefined> {
-    const names = new Map<number, string>();
-    const nameOf = (id: number): string => {
-      const known = names.get(id);
-      if (known !== undefined) return known;
-      const view = model.serviceById(id);
-      const name =
-        view === undefined ? `#${id}` : `${view.service}:${view.portName === "" ? view.port : view.portName}`;
-      names.set(id, name);
-      return name;
-    };
-    const isWanted = ({ client, frontend, backend, serviceId }: FlowRecord): boolean => {
-      if (address !== undefined && ![client, frontend, backend].some((end) => end.address === address)) return false;
-      const name = nameOf(serviceId);
-      return service === undefined || name === service || name.startsWith(`${service}:`);
-    };
-    const endText = (end: FlowRecord["client"]): string => hostAndPort(end.address, end.port);
-    for (const flow of listFlows(dataplane, parts.hz, limit, isWanted)) {
-      yield flow && {
-        protocol: flow.protocol,
-        client: endText(flow.client),
-        frontend: endText(flow.frontend),
-        backend: endText(flow.backend),
-        sourceTranslation: flow.source === undefined ? "" : endText(flow.source),
-        service: nameOf(flow.serviceId),
-        state: flow.state,
-        idleMs: flow.idleMs,
-        table: flow.table,
-      };
-    }
+  function drops(): Iterable<DropView> {
+    return dropViews(readVerdicts(dataplane), readRefusals(dataplane.map("service_refusals")), model.serviceById);
   }
 
   function counters(): AgentCounters {
-    const reasons = new Map<string, number>();
-    for (const { reason } of notices()) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
     return {
       verdicts: readVerdicts(dataplane),
-      notices: [...reasons].map(([reason, count]) => ({ reason, count })),
+      notices: countNotices(notices()),
+      pendingLoadBalancers: [...model.services().values()].filter(isPending).length,
       applies: { ...state.applies, lastDurationSeconds: state.lastApply.durationMs / 1000 },
       syncs: syncs.stats,
       api: source.api?.(),
@@ -271,10 +275,51 @@ export function createAgentView(parts: ViewParts): AgentView {
     health,
     services,
     backends,
-    flows,
+    serviceNames: () => model.services().keys(),
+    flows: (filter) => flowViews({ dataplane, model, hz: parts.hz }, filter),
+    drops,
     counters,
-    serviceCounters: () => serviceCounters(model.servicePorts(), totalsOf),
+    serviceCounters: () =>
+      serviceCounters(model.servicePorts(), totalsOf, readRefusals(dataplane.map("service_refusals"))),
   };
+}
+
+const UNUSED: Readonly<Record<PortEndpoint["condition"], readonly [BackendView["state"], string]>> = {
+  ready: ["unused", "ready, but it may be no backend: millrace status says why"],
+  terminating: ["unused", "terminating, and there are ready ones"],
+  gone: ["gone", "terminating, and it serves no more"],
+  "not-ready": ["not-ready", "its pod is not ready"],
+};
+
+function backendRows(view: ServicePortView): BackendView[] {
+  return view.backends.map((backend) => ({
+    service: view.service,
+    port: view.portName === "" ? String(view.port) : view.portName,
+    protocol: view.protocol,
+    serviceId: view.serviceId,
+    index: backend.index,
+    generation: backend.generation,
+    address: backend.address,
+    backendPort: backend.port,
+    node: backend.node,
+    local: backend.local,
+    state: backend.state,
+    why: backend.state === "terminating" ? "terminating, and there is no ready one" : "",
+  }));
+}
+
+function byPlace(a: BackendView, b: BackendView): number {
+  return a.address < b.address ? -1 : a.address > b.address ? 1 : a.backendPort - b.backendPort;
+}
+
+/** Once what all ports have in common, else by port. */
+function whyOf(ports: ServiceView["ports"], pending: string): string {
+  const whys = new Set(ports.map(({ why }) => why));
+  const words =
+    whys.size === 1
+      ? [...whys]
+      : ports.filter(({ why }) => why !== "").map(({ name, port, why }) => `${name === "" ? port : name}: ${why}`);
+  return [...words, ...(pending === "" ? [] : [`no LoadBalancer address: ${pending}`])].filter(Boolean).join("; ");
 }
 
 /** What the allocator says of a LoadBalancer Service that it left without an address. */

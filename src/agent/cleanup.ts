@@ -1,16 +1,18 @@
-// `millrace cleanup`: takes everything out of the kernel that an agent left there. Names and allocations in the state directory
-// stay, so that a start afterwards gives the same addresses.
-import { existsSync, readdirSync, rmSync } from "node:fs";
+// `millrace cleanup`: takes everything out of the kernel that an agent left there, and says what stays: names and allocations in the
+// state directory, so that a start afterwards gives the same addresses, and what only a state directory that is not here could undo.
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { removeClsactAttachments } from "../datapath/attach.ts";
-import { readAnnouncedKey } from "../datapath/layout.gen.ts";
+import { FINGERPRINT, readAnnouncedKey, readSettings } from "../datapath/layout.gen.ts";
 import { lockPinDir, removePins, removeSavedLayouts } from "../datapath/load.ts";
+import { MAPS_PREFIX } from "../datapath/saved-layouts.ts";
 import { solicitedNodeGroup } from "../l2/frames.ts";
 import { familyOf } from "../lib/address.ts";
+import { Failure } from "../lib/errors.ts";
 import { leaveGroup, openPinnedMap } from "../libbpf/mod.ts";
 import { removeForwardRules } from "./forward-rules.ts";
 import { readNetwork } from "./network.ts";
-import { releasePorts } from "./reserved-ports.ts";
+import { formatPorts, type PortRange, parsePorts, releasePorts, subtractPorts } from "./reserved-ports.ts";
 
 export interface CleanupPlaces {
   readonly pinDir: string;
@@ -41,11 +43,19 @@ function leaveGroups(pinDir: string, devices: ReadonlyMap<number, string>): stri
   return removed;
 }
 
+export interface CleanupResult {
+  readonly removed: readonly string[];
+  /** What was left on purpose, or for want of knowledge: sentences that say what to do about it. */
+  readonly left: readonly string[];
+}
+
 /** Removes links, programs, maps, our clsact qdiscs, group memberships and the reserved ports. Throws Failure "conflict" while an agent runs. */
-export async function cleanup(places: CleanupPlaces): Promise<string[]> {
-  using _lock = lockPinDir(places.pinDir);
+export async function cleanup(places: CleanupPlaces): Promise<CleanupResult> {
+  using _lock = lockFor(places.pinDir);
   const { devices } = await readNetwork();
   const removed: string[] = [];
+  const left: string[] = [];
+  const snat = snatPorts(places.pinDir);
   if (existsSync(places.pinDir)) {
     removed.push(...leaveGroups(places.pinDir, new Map(devices.map(({ ifindex, name }) => [ifindex, name]))));
     removed.push(...removePins(places.pinDir));
@@ -56,7 +66,49 @@ export async function cleanup(places: CleanupPlaces): Promise<string[]> {
   rmSync(join(places.stateDir, "clsact-qdiscs.json"), { force: true });
   if (existsSync(places.stateDir) && releasePorts(places.stateDir))
     removed.push("ports reserved in net.ipv4.ip_local_reserved_ports");
+  else left.push(...portsLeft(snat, readFileSync(RESERVED_PORTS, "utf8"), places.stateDir));
   removed.push(...(await removeForwardRules()));
   removeSavedLayouts(places.stateDir);
-  return removed;
+  left.push(...filesLeft(places.stateDir));
+  return { removed, left };
+}
+
+/** @throws Failure "conflict" with the words of this command */
+function lockFor(pinDir: string): Disposable {
+  try {
+    return lockPinDir(pinDir);
+  } catch (cause) {
+    if (!(cause instanceof Failure) || cause.code !== "conflict") throw cause;
+    throw new Failure("conflict", pinDir, `could not clean up: an agent uses ${pinDir}; stop it first`, { cause });
+  }
+}
+
+const RESERVED_PORTS = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/** The ports that an agent with these pins wanted reserved, undefined when none of this layout is pinned. */
+function snatPorts(pinDir: string): PortRange | undefined {
+  const path = join(pinDir, MAPS_PREFIX + FINGERPRINT, "settings");
+  if (!existsSync(path)) return undefined;
+  using map = openPinnedMap(path, "settings");
+  const { snatFirst, snatCount } = readSettings(new Uint8Array(map.mmap(false)));
+  return snatCount === 0 ? undefined : { first: snatFirst, last: snatFirst + snatCount - 1 };
+}
+
+/** Reserved ports of which no record tells who reserved them: they are not ours to give up, and not to be passed over. */
+export function portsLeft(snat: PortRange | undefined, reserved: string, stateDir: string): string[] {
+  const ranges = parsePorts(reserved);
+  if (snat === undefined || !ranges.some(({ first, last }) => first <= snat.first && last >= snat.last)) return [];
+  const rest = formatPorts(subtractPorts(ranges, snat));
+  return [
+    `ports ${formatPorts([snat])} in net.ipv4.ip_local_reserved_ports: ${stateDir} has no record that Millrace reserved them; name the agent's --state-dir, or: sysctl -w net.ipv4.ip_local_reserved_ports=${rest === "" ? "''" : rest}`,
+  ];
+}
+
+function filesLeft(stateDir: string): string[] {
+  const files = existsSync(stateDir) ? readdirSync(stateDir).sort() : [];
+  return files.length === 0
+    ? []
+    : [
+        `${files.join(", ")} in ${stateDir}: a later start gives the same addresses by them; rm -r ${stateDir} forgets them`,
+      ];
 }

@@ -32,7 +32,7 @@ export function parsePorts(text: string): PortRange[] {
     });
 }
 
-const formatPorts = (ranges: readonly PortRange[]): string =>
+export const formatPorts = (ranges: readonly PortRange[]): string =>
   ranges.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`)).join(",");
 
 const contains = (ranges: readonly PortRange[], { first, last }: PortRange): boolean =>

@@ -1,7 +1,8 @@
 // What the agent can tell about itself: the answers of the API, the CLI and the metrics, all made from the same records.
 // Plain JSON: no bigint, no typed array; counters are numbers; times are milliseconds since the epoch or durations in ms.
 import type { Health } from "../decide/health.ts";
-import type { Notice } from "../model/objects.ts";
+import type { Prefix } from "../lib/address.ts";
+import type { Notice, ObjectKey } from "../model/objects.ts";
 import type { ApiStats } from "../model/source.ts";
 import type { EffectStatus } from "./effect.ts";
 import type { SyncStats } from "./sync-stats.ts";
@@ -75,9 +76,23 @@ export interface ServiceView {
     readonly protocol: string;
     readonly port: number;
     readonly nodePort: number;
+    readonly targetPort: number | string;
     readonly serviceId: number;
+    /** In the kernel's maps. */
     readonly backends: number;
+    /** Of the Service's slices: ready ones, and all there are. */
+    readonly ready: number;
+    readonly all: number;
+    /** Why clients are not served, all or some of them; "" when they are. */
+    readonly why: string;
   }[];
+  readonly labels: Readonly<Record<string, string>>;
+  /** Empty: somebody else makes its endpoints. */
+  readonly selector: Readonly<Record<string, string>>;
+  readonly externalTrafficPolicy: string;
+  readonly internalTrafficPolicy: string;
+  /** What is wrong with its ports and addresses, "" when nothing is. */
+  readonly why: string;
   readonly ageMs: number;
   /** Node that announces its LoadBalancer address as this node computes it, "" when none. */
   readonly announcer: string;
@@ -94,17 +109,24 @@ export interface BackendView {
   readonly port: string;
   readonly protocol: string;
   readonly serviceId: number;
+  /** Place in the kernel's map; -1: it is not there. */
   readonly index: number;
   readonly generation: number;
+  /** "" in a row that says why there is no backend. */
   readonly address: string;
   readonly backendPort: number;
   readonly node: string;
   readonly local: boolean;
-  readonly state: "ready" | "serving" | "terminating" | "retired";
+  /** "terminating": it serves still, in want of a ready one. "gone", "not-ready", "unused": no backend, and `why`. */
+  readonly state: "ready" | "serving" | "terminating" | "not-ready" | "gone" | "unused" | "none";
+  readonly why: string;
 }
 
 export interface FlowView {
+  /** "socket": a socket was pointed at the backend, and its packets are nobody's business here. */
+  readonly path: "packet" | "socket";
   readonly protocol: string;
+  /** ADDRESS:PORT, or "socket " and its cookie. */
   readonly client: string;
   readonly frontend: string;
   readonly backend: string;
@@ -112,8 +134,21 @@ export interface FlowView {
   readonly sourceTranslation: string;
   readonly service: string;
   readonly state: string;
-  readonly idleMs: number;
-  readonly table: "openings" | "tcp_flows" | "udp_flows";
+  /** Absent of a socket, which is not watched. */
+  readonly idleMs?: number;
+  readonly table: "openings" | "tcp_flows" | "udp_flows" | "socket_peers";
+}
+
+/** What was refused or dropped at a hook: for a Service port, or with "" for `service` for none of them. */
+export interface DropView {
+  readonly service: string;
+  /** Name or number, "" without a Service. */
+  readonly port: string;
+  readonly protocol: string;
+  readonly hook: string;
+  readonly verdict: string;
+  readonly packets: number;
+  readonly meaning: string;
 }
 
 export interface VerdictCount {
@@ -122,10 +157,30 @@ export interface VerdictCount {
   readonly packets: number;
 }
 
+export interface NoticeCount {
+  readonly reason: string;
+  readonly severity: Notice["severity"];
+  readonly count: number;
+}
+
+/** Of notices, and of counts of others. */
+export function countNotices(
+  notices: readonly (Pick<Notice, "reason" | "severity"> & { readonly count?: number })[],
+): NoticeCount[] {
+  const counts = new Map<string, NoticeCount>();
+  for (const { reason, severity, count = 1 } of notices) {
+    const key = `${reason} ${severity}`;
+    counts.set(key, { reason, severity, count: (counts.get(key)?.count ?? 0) + count });
+  }
+  return [...counts.values()];
+}
+
 /** Counters for /metrics. No client address, no unbounded label. */
 export interface AgentCounters {
   readonly verdicts: readonly VerdictCount[];
-  readonly notices: readonly { readonly reason: string; readonly count: number }[];
+  readonly notices: readonly NoticeCount[];
+  /** LoadBalancer Services without an address. */
+  readonly pendingLoadBalancers: number;
   readonly applies: {
     readonly total: number;
     readonly failed: number;
@@ -155,12 +210,29 @@ export interface ServiceCounters {
   readonly connections: number;
   readonly packets: number;
   readonly bytes: number;
+  /** Given to the kernel. */
+  readonly backends: number;
+  /** Refusals and drops by verdict, from the first one on. */
+  readonly refusals: Readonly<Record<string, number>>;
 }
 
 export interface FlowFilter {
-  /** Exact client, frontend or backend address. */
-  readonly address?: string;
-  readonly service?: string;
+  readonly services?: readonly ObjectKey[];
+  readonly namespace?: string;
+  /** Client, frontend or backend address. */
+  readonly address?: Prefix;
+  readonly client?: Prefix;
+  readonly backend?: Prefix;
+  /** Of client, frontend or backend. */
+  readonly port?: number;
+  readonly state?: string;
+  readonly protocol?: string;
+  readonly path?: FlowView["path"];
+  /** "namespace/name" of a pod that is an endpoint. */
+  readonly pod?: ObjectKey;
+  /** Name of the Node that the backend is on. */
+  readonly backendNode?: string;
+  /** 0: all. */
   readonly limit: number;
 }
 
@@ -170,11 +242,18 @@ export interface AgentView {
   /** From memory: it may be asked by anybody, as often as they like. */
   health(): HealthView;
   /** Each is computed when it is taken, so that a reader may pause between two. In order of namespace and name. */
-  services(): Iterable<ServiceView>;
-  /** Likewise, by service id and slot. */
-  backends(): Iterable<BackendView>;
-  /** Likewise, in no order; undefined: none yet, but a reader may pause. */
-  flows(filter: FlowFilter): Iterable<FlowView | undefined>;
+  services(wanted?: (service: ObjectKey, labels: Readonly<Record<string, string>>) => boolean): Iterable<ServiceView>;
+  /** Names of all Services, to tell whether there is one. */
+  serviceNames(): Iterable<ObjectKey>;
+  /**
+   * Likewise, by Service, port and address; those of host ports last. `all`: also endpoints that are no backends, and a row for each port
+   * that has none.
+   */
+  backends(all?: boolean): Iterable<BackendView>;
+  /** Likewise, the newest first; undefined: none yet, but a reader may pause. Returns how many there are, beyond the limit too. */
+  flows(filter: FlowFilter): Iterable<FlowView | undefined, number | undefined>;
+  /** Likewise, by Service, hook and verdict; nothing that never happened. */
+  drops(): Iterable<DropView>;
   counters(): AgentCounters;
   /**
    * Of all Service ports. Each step reads one row of a map, and other work may be done between two: what changes meanwhile is

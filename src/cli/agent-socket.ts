@@ -34,6 +34,14 @@ export function chooseSocket({ socket, name, node }: AgentChoice): string {
   return labSocketPath(name, chosen);
 }
 
+/** What to do when no agent answers at the chosen socket; undefined: as anywhere. */
+export function nobodyThere({ name, node }: AgentChoice): string | undefined {
+  if (name === undefined) return undefined;
+  const of = name === "lab" ? "" : ` --name ${name}`;
+  const start = (what: string): string => `millrace lab start ${what}${node ?? "NODE"}${of}`;
+  return `a node that was killed comes back by ${start("")}, its agent alone by ${start("agent ")}`;
+}
+
 /** Where the chosen agent pins, whether it runs or not. @throws as chooseSocket */
 export function chooseLabPinDir(name: string, node: string | undefined): string {
   const directory = labPinDirectory(name);

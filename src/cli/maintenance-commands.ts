@@ -23,12 +23,12 @@ export function registerMaintenanceCommands(program: Command): void {
     const places = await readPlaces(values, process.env);
     requireRoot("clean up");
     const { cleanup: removeAll } = await import("../agent/cleanup.ts");
-    const removed = await removeAll(places);
-    if (values.output === "json") process.stdout.write(`${JSON.stringify({ removed }, null, 2)}\n`);
-    else
-      process.stdout.write(
-        removed.length === 0 ? "nothing to remove\n" : removed.map((what) => `removed ${what}\n`).join(""),
-      );
+    const { removed, left } = await removeAll(places);
+    if (values.output === "json") return void process.stdout.write(`${JSON.stringify({ removed, left }, null, 2)}\n`);
+    process.stdout.write(
+      removed.length === 0 ? "nothing to remove\n" : removed.map((what) => `removed ${what}\n`).join(""),
+    );
+    process.stderr.write(left.map((what) => `left ${what}\n`).join(""));
   });
 
   program

@@ -4,9 +4,14 @@ import { Command, CommanderError } from "commander";
 import type { AgentOptions } from "../agent/options.ts";
 import type { AgentView } from "../agent/view.ts";
 import { FAILURES, Failure } from "../lib/errors.ts";
+import { didYouMean } from "../lib/suggest.ts";
+import { VERSION } from "../lib/version.ts";
 import type { ObjectKey } from "../model/objects.ts";
 import { registerBypassCommand } from "./bypass-command.ts";
+import { COMPLETE, registerCompletion } from "./completion.ts";
+import { examplesText } from "./examples.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
+import { endOnBrokenOutput } from "./output.ts";
 import { registerQueryCommands } from "./query-commands.ts";
 import { registerRunCommand } from "./run-command.ts";
 
@@ -34,24 +39,59 @@ MILLRACE_LOG=debug shows more on standard error.`;
 export async function createProgram(wiring: Wiring, withLab: boolean): Promise<Command> {
   const program = new Command("millrace")
     .description(DESCRIPTION)
+    .version(`millrace ${VERSION}`, "-V, --version", "print the version")
     .addHelpText("after", EPILOGUE)
-    .helpCommand("help [COMMAND]", "show the help of a command")
+    .helpCommand(false)
     .configureHelp({ helpWidth: 100 })
     // Before subcommands are made: they inherit both.
-    .exitOverride()
-    .showHelpAfterError("See millrace --help.");
+    .exitOverride();
   registerRunCommand(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
   registerMaintenanceCommands(program);
+  registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
+  registerHelp(program);
+  finishCommand(program, program.name());
   return program;
+}
+
+/** Each command's own help is what its errors point to, and ends with examples. */
+function finishCommand(command: Command, path: string): void {
+  command.showHelpAfterError(`See ${path} --help.`);
+  const examples = examplesText(path);
+  if (examples !== "") command.addHelpText("after", examples);
+  for (const sub of command.commands) finishCommand(sub, `${path} ${sub.name()}`);
+}
+
+function registerHelp(program: Command): void {
+  program
+    .command("help")
+    .description("show the help of a command")
+    .argument("[COMMAND...]", "such as lab up")
+    .action((words: string[]) => {
+      let command = program;
+      for (const word of words) {
+        const known = command.commands.filter((one) => one.name() !== COMPLETE);
+        const found = known.find((one) => one.name() === word);
+        if (found === undefined) {
+          const hint = didYouMean(
+            word,
+            known.map((one) => one.name()),
+          );
+          return command.error(`error: unknown command '${word}'${hint}`, { code: "commander.unknownCommand" });
+        }
+        command = found;
+      }
+      command.outputHelp();
+    });
 }
 
 /** Runs one command line and sets the process's exit status. Never throws. */
 export async function runProgram(args: readonly string[], wiring: Wiring): Promise<void> {
-  process.stdout.on("error", endQuietlyOnClosedPipe);
+  process.stdout.off("error", endOnBrokenOutput).on("error", endOnBrokenOutput);
   try {
+    checkLogLevel();
     const program = await createProgram(wiring, wantsLab(args));
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
@@ -59,16 +99,26 @@ export async function runProgram(args: readonly string[], wiring: Wiring): Promi
   }
 }
 
-/** The lab's commands are loaded for themselves, and where all commands are listed. */
-function wantsLab(args: readonly string[]): boolean {
-  const first = args.find((arg) => !arg.startsWith("-"));
-  return first === undefined || first === "lab" || first === "help";
+const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+
+/** @throws Failure "usage" */
+function checkLogLevel(): void {
+  const level = process.env["MILLRACE_LOG"];
+  if (level === "") delete process.env["MILLRACE_LOG"];
+  else if (level !== undefined && !LEVELS.includes(level))
+    throw new Failure(
+      "usage",
+      "MILLRACE_LOG",
+      `MILLRACE_LOG must be ${LEVELS.slice(0, -1).join(", ")} or ${LEVELS.at(-1)}: current value is '${level}'`,
+    );
 }
 
-/** `millrace flows | head`: the reader has seen enough. */
-function endQuietlyOnClosedPipe(error: NodeJS.ErrnoException): void {
-  if (error.code === "EPIPE") process.exit(0);
-  throw error;
+/** Commands that need not know the lab's; those are loaded for all else: for themselves, and where all commands are listed. */
+const WITHOUT_LAB = ["run", "status", "services", "backends", "flows", "drops", "bypass", "cleanup", "version"];
+
+function wantsLab(args: readonly string[]): boolean {
+  const first = args.find((arg) => !arg.startsWith("-"));
+  return first === undefined ? !args.some((arg) => /^(?:-V|--version)$/.test(arg)) : !WITHOUT_LAB.includes(first);
 }
 
 /** Writes one sentence and returns the exit status. */

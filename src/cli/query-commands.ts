@@ -1,71 +1,178 @@
-// `status`, `services`, `backends`, `flows`: what an agent answers, as tables or as JSON.
+// `status`, `services`, `backends`, `flows`, `drops`: what an agent answers, with kubectl's flags.
 import { type Command, Option } from "commander";
+import type { AgentStatus } from "../agent/view.ts";
+import { Failure } from "../lib/errors.ts";
 import { type AgentChoice, addAgentOptions } from "./agent-socket.ts";
+import { FORMATS, type Format } from "./output.ts";
+import type { ListQuery } from "./queries.ts";
 
 interface Choice extends AgentChoice {
-  readonly output: "table" | "wide" | "json";
+  readonly output: Format;
+  readonly watch?: boolean;
+  readonly color: string;
 }
 
-/** A command that asks one path of the API and prints the answer. */
-interface Query<T, C extends Choice> {
-  readonly path: string;
-  query(choice: C): Readonly<Record<string, string | undefined>>;
-  render(answer: T, choice: C): string;
+interface ListChoice extends Choice {
+  readonly namespace?: string;
+  readonly allNamespaces?: boolean;
+  readonly service?: string;
+  readonly selector?: string;
 }
+
+interface FlowChoice extends ListChoice {
+  readonly address?: string;
+  readonly client?: string;
+  readonly backend?: string;
+  readonly port?: string;
+  readonly state?: string;
+  readonly protocol?: string;
+  readonly path?: string;
+  readonly pod?: string;
+  readonly backendNode?: string;
+  readonly limit: string;
+}
+
+type Parameters_ = Readonly<Record<string, string | undefined>>;
 
 export function registerQueryCommands(program: Command): void {
-  answer(
-    agentCommand(program, "status", "health of an agent, what it attached, how full its maps are, what is wrong"),
-    async () => ({ path: "/api/v1/status", query: () => ({}), render: (await import("./render.ts")).renderStatus }),
-  );
-  answer<never, Choice & { namespace?: string }>(
-    agentCommand(program, "services", "Services, with columns as kubectl's", true).option(
-      "-n, --namespace <NAMESPACE>",
-      "only those of this namespace",
+  agentCommand(program, "status", "health of an agent, what is wrong, what it attached, how full its maps are")
+    .option("--check", "exit status 1 when a notice is an error, or the agent is not healthy")
+    .action(runStatus);
+  listCommand(program, "services", "Services, how many of their endpoints are ready, and why not")
+    .option("-l, --selector <LABELS>", "only those whose labels match, as app=web,tier!=db,env in (a,b),!old")
+    .action(
+      list(
+        async ({ namespace }: ListChoice) => (await import("./queries.ts")).servicesQuery(namespace !== undefined),
+        ({ selector }) => ({ selector }),
+      ),
+    );
+  listCommand(program, "backends", "endpoints behind each Service port, and why one is no backend", true).action(
+    list(
+      async () => (await import("./queries.ts")).BACKENDS,
+      () => ({ all: "true" }),
     ),
-    async () => ({ path: "/api/v1/services", query: () => ({}), render: (await import("./render.ts")).renderServices }),
   );
-  answer<never, Choice & { service?: string }>(
-    agentCommand(program, "backends", "backends behind each Service port, as they are in the kernel's maps").option(
-      "--service <SERVICE>",
-      "only those of NAME or NAMESPACE/NAME",
-    ),
-    async () => ({
-      path: "/api/v1/backends",
-      query: ({ service }) => ({ service }),
-      render: (await import("./render.ts")).renderBackends,
-    }),
-  );
-  answer<never, Choice & { service?: string; address?: string; limit: string }>(
-    agentCommand(program, "flows", "translated connections and conversations")
-      .option("--address <ADDRESS>", "only those whose client, frontend or backend has this address")
-      .option("--service <SERVICE>", "only those of NAME or NAMESPACE/NAME")
-      .option("--limit <N>", "at most so many, up to 10000", "1000"),
-    async () => ({
-      path: "/api/v1/flows",
-      query: ({ service, address, limit }) => ({ service, address, limit }),
-      render: (await import("./render.ts")).renderFlows,
-    }),
-  );
+  listCommand(program, "flows", "translated connections and conversations, the newest first", true)
+    .option("--address <ADDRESS>", "only those whose client, frontend or backend has it; a network too, as 10.0.0.0/8")
+    .option("--client <ADDRESS>", "only those of this client or network")
+    .option("--backend <ADDRESS>", "only those to this backend or network")
+    .option("--port <PORT>", "only those whose client, frontend or backend has this port")
+    .option("--pod <POD>", "only those of NAME or NAMESPACE/NAME, where the source of objects tells of pods")
+    .option("--backend-node <NODE>", "only those whose backend is on this Node")
+    .option("--state <STATE>", "only those in this state, as established or syn-sent")
+    .option("--protocol <PROTOCOL>", "tcp or udp")
+    .option("--path <PATH>", "packet: translated packet by packet; socket: at the socket, once")
+    .option("--limit <N>", "at most so many, up to 10000; 0: all", "1000")
+    .addHelpText(
+      "after",
+      "\nA socket is not watched: its row stays when it is closed, until the place is needed. Its client is its cookie.",
+    )
+    .action(
+      list(
+        async () => (await import("./queries.ts")).FLOWS,
+        (choice: FlowChoice) => ({
+          address: choice.address,
+          client: choice.client,
+          backend: choice.backend,
+          port: choice.port,
+          state: choice.state,
+          protocol: choice.protocol,
+          path: choice.path,
+          pod: choice.pod,
+          "backend-node": choice.backendNode,
+          limit: choice.limit,
+        }),
+      ),
+    );
+  listCommand(program, "drops", "what was refused or dropped, for which Service, at which hook and why", true)
+    .addHelpText("after", "\nCounts are of all CPUs since the maps were made; with -w also how many come in a second.")
+    .action(
+      list(
+        async () => (await import("./queries.ts")).DROPS,
+        () => ({}),
+      ),
+    );
 }
 
-function agentCommand(program: Command, name: string, description: string, wide = false): Command {
-  const choices = wide ? ["table", "wide", "json"] : ["table", "json"];
-  const output = new Option("-o, --output <FORMAT>", choices.join(", ")).choices(choices).default("table");
-  return addAgentOptions(program.command(name).description(description)).addOption(output);
+function agentCommand(program: Command, name: string, description: string): Command {
+  return addAgentOptions(program.command(name).description(description))
+    .addOption(new Option("-o, --output <FORMAT>", FORMATS.join(", ")).choices(FORMATS).default("table"))
+    .option("-w, --watch", "go on, and show what changes")
+    .addOption(
+      new Option("--color <WHEN>", "auto, always, never").choices(["auto", "always", "never"]).default("auto"),
+    );
 }
 
-/** `load` brings the rendering in when the command runs, not before. */
-function answer<T, C extends Choice>(command: Command, load: () => Promise<Query<T, C>>): void {
-  command.action(async (choice: C) => {
-    const [{ askAgent }, { chooseSocket }, { path, query, render }] = await Promise.all([
+function listCommand(program: Command, name: string, description: string, ofServices = false): Command {
+  const command = agentCommand(program, name, description)
+    .argument("[SERVICE...]", "only of these: NAME, NAMESPACE/NAME or svc/NAME")
+    .option("-n, --namespace <NAMESPACE>", "only of Services of this namespace; that of a NAME")
+    .option("-A, --all-namespaces", "of all namespaces, which is the default");
+  return ofServices ? command.option("--service <SERVICE>", "the same as SERVICE") : command;
+}
+
+/** "svc/web", "shop/web" and "web" as "namespace/name". @throws Failure "usage" */
+function serviceKey(text: string, namespace: string | undefined): string {
+  const name = text.replace(/^(?:svc|services?)\/(?=[^/]+(?:\/[^/]+)?$)/, "");
+  if (!name.includes("/")) return `${namespace ?? "default"}/${name}`;
+  if (namespace !== undefined && !name.startsWith(`${namespace}/`))
+    throw new Failure("usage", text, `could not use ${text}: it is not of --namespace ${namespace}`);
+  return name;
+}
+
+function commonParameters(names: readonly string[], choice: ListChoice): Parameters_ {
+  const { namespace, allNamespaces, service } = choice;
+  if (namespace !== undefined && allNamespaces === true)
+    throw new Failure("usage", "-A", "could not use --all-namespaces: it excludes --namespace");
+  const wanted = [...names, ...(service === undefined ? [] : [service])];
+  if (wanted.length === 0) return { namespace };
+  return { service: wanted.map((name) => serviceKey(name, namespace)).join(",") };
+}
+
+/** The action of a command that asks for records; `load` brings the columns in when it runs, not before. */
+function list<T, C extends ListChoice>(
+  load: (choice: C) => Promise<ListQuery<T>>,
+  own: (choice: C) => Parameters_,
+): (names: string[], choice: C) => Promise<void> {
+  return async (names, choice) => {
+    const [{ askList }, { chooseSocket, nobodyThere }, output, query] = await Promise.all([
       import("./api-client.ts"),
       import("./agent-socket.ts"),
-      load(),
+      import("./output.ts"),
+      load(choice),
     ]);
-    const given = Object.entries(query(choice)).filter((entry): entry is [string, string] => entry[1] !== undefined);
-    const search = given.length === 0 ? "" : `?${new URLSearchParams(given)}`;
-    const reply = await askAgent<T>(chooseSocket(choice), `${path}${search}`);
-    process.stdout.write(render(reply, choice));
-  });
+    const parameters = { ...commonParameters(names, choice), ...own(choice) };
+    const given = Object.entries(parameters).filter((entry): entry is [string, string] => entry[1] !== undefined);
+    const path = given.length === 0 ? query.path : `${query.path}?${new URLSearchParams(given)}`;
+    const socket = chooseSocket(choice);
+    const ask = () => askList<T>(socket, path, nobodyThere(choice));
+    const style = { wide: choice.output === "wide", colour: output.showsColour(choice.color) };
+    if (choice.watch === true) return output.watchList(query, async () => (await ask()).records, choice.output, style);
+    const { records, matched } = await ask();
+    const isTable = choice.output === "table" || choice.output === "wide";
+    if (isTable && records.length === 0) process.stderr.write("nothing found\n");
+    else process.stdout.write(await output.listText(query, records, choice.output, style.colour));
+    if (isTable && matched > records.length)
+      process.stderr.write(`${records.length} of ${matched}; --limit 0 shows all\n`);
+  };
+}
+
+async function runStatus(choice: Choice & { readonly check?: boolean }): Promise<void> {
+  const [{ askAgent }, { chooseSocket, nobodyThere }, output, { isInTrouble, statusText }] = await Promise.all([
+    import("./api-client.ts"),
+    import("./agent-socket.ts"),
+    import("./output.ts"),
+    import("./status-text.ts"),
+  ]);
+  const socket = chooseSocket(choice);
+  const colour = output.showsColour(choice.color);
+  const answer = async (): Promise<string> => {
+    const status = await askAgent<AgentStatus>(socket, "/api/v1/status", nobodyThere(choice));
+    if (choice.check === true) process.exitCode = isInTrouble(status) ? 1 : 0;
+    if (choice.output === "json" || choice.output === "yaml") return output.structured(status, choice.output);
+    if (choice.output === "name") return `node/${status.node}\n`;
+    return statusText(status, { colour, width: Math.min(process.stdout.columns ?? 80, 120) });
+  };
+  if (choice.watch === true) await output.watchText(answer);
+  process.stdout.write(await answer());
 }

@@ -15,6 +15,7 @@ import {
   FRONTEND_KIND_VALUES,
   ROW,
   readFrontend,
+  readRefusalKey,
   readRow,
   readSettings,
   SETTINGS,
@@ -139,10 +140,22 @@ export function createDataplane(
 
   /** Service ids up to this one may have been counted for another Service: all of them, unless the maps are new. */
   let lastCounted = options.areNew ? 0 : serviceStats.maxEntries;
+  /** Service ids whose refusals are another Service's, or nobody's any more. */
+  const recounted = new Set<number>();
   const countAnew = (serviceId: number): void => {
-    if (serviceId <= lastCounted) serviceStats.update(index32(serviceId), noCounters);
-    else lastCounted = serviceId;
+    if (serviceId > lastCounted) lastCounted = serviceId;
+    else {
+      serviceStats.update(index32(serviceId), noCounters);
+      recounted.add(serviceId);
+    }
   };
+  /** Refusals are few, and not found by their service id alone. */
+  function forgetRefusals(): void {
+    if (recounted.size === 0) return;
+    const refusals = map("service_refusals");
+    for (const [key] of [...refusals.entries()]) if (recounted.has(readRefusalKey(key).service)) refusals.delete(key);
+    recounted.clear();
+  }
   const rowService = (index: number): number => rows.view.getUint32(rows.at(index) + ROW.service, true);
 
   function putRow(index: number, row: Row): void {
@@ -265,7 +278,9 @@ export function createDataplane(
         backendRows.free(operation.index);
         return;
       case "free-row": {
-        rowsOfService.delete(rowService(operation.index), operation.index);
+        const service = rowService(operation.index);
+        rowsOfService.delete(service, operation.index);
+        if (!rowsOfService.has(service)) recounted.add(service);
         rows.view.setUint32(rows.at(operation.index) + ROW.kind, FRONTEND_KIND_VALUES.KIND_NONE, true);
         return;
       }
@@ -284,6 +299,7 @@ export function createDataplane(
     applying++;
     try {
       await applyAll(operations, inForce);
+      forgetRefusals();
     } finally {
       applying--;
     }

@@ -6,8 +6,13 @@ import {
   FLOW_PATH_VALUES,
   FLOW_STATE_VALUES,
   type Flow,
+  PEER_KIND_VALUES,
   readFlow,
+  readSocketPeer,
+  readSocketPeerKey,
   readTuple,
+  SOCKET_PEER,
+  SOCKET_PEER_KEY,
   TUPLE,
   type Tuple,
 } from "./layout.gen.ts";
@@ -16,17 +21,36 @@ import { protocolName, viewOf } from "./row-codec.ts";
 export type FlowTableName = "tcp_flows" | "udp_flows" | "openings";
 const TABLES: readonly FlowTableName[] = ["tcp_flows", "udp_flows", "openings"];
 
+export interface FlowEnd {
+  readonly address: Address;
+  readonly port: number;
+}
+
 export interface FlowRecord {
   readonly table: FlowTableName;
   readonly protocol: "TCP" | "UDP";
-  readonly client: { readonly address: Address; readonly port: number };
-  readonly frontend: { readonly address: Address; readonly port: number };
-  readonly backend: { readonly address: Address; readonly port: number };
+  readonly client: FlowEnd;
+  readonly frontend: FlowEnd;
+  readonly backend: FlowEnd;
   /** What the backend sees as source, when it is not the client. */
-  readonly source: { readonly address: Address; readonly port: number } | undefined;
+  readonly source: FlowEnd | undefined;
   readonly serviceId: number;
   readonly state: string;
   readonly idleMs: number;
+}
+
+/** A backend that a socket was pointed at. Nothing tells when the socket is closed: the entry stays until its place is needed. */
+export interface SocketRecord {
+  readonly table: "socket_peers";
+  readonly protocol: "TCP" | "UDP";
+  /** Unknown: the kernel gives the socket its own address later. */
+  readonly client: undefined;
+  readonly cookie: bigint;
+  readonly frontend: FlowEnd;
+  readonly backend: FlowEnd;
+  readonly serviceId: number;
+  /** "retired": its backend left the Service since. */
+  readonly state: "pointed" | "retired";
 }
 
 /** A reset after which both sides went on was none. */
@@ -152,5 +176,28 @@ export function* listFlows(
       }
       yield undefined;
     }
+  }
+}
+
+/** What sockets were pointed at, read as it is taken; undefined where others may have their turn. */
+export function* listSocketPeers(dataplane: Dataplane): Generator<SocketRecord | undefined> {
+  for (const { keys, values, count } of dataplane.map("socket_peers").batches(LISTING_STEP)) {
+    for (let i = 0; i < count; i++) {
+      const key = readSocketPeerKey(keys, i * SOCKET_PEER_KEY.size);
+      const protocol = protocolName(key.proto);
+      if (protocol === undefined || key.kind !== PEER_KIND_VALUES.PEER_FRONTEND) continue;
+      const peer = readSocketPeer(values, i * SOCKET_PEER.size);
+      yield {
+        table: "socket_peers",
+        protocol,
+        client: undefined,
+        cookie: key.cookie,
+        frontend: { address: peer.address, port: peer.port },
+        backend: { address: key.address, port: key.port },
+        serviceId: peer.service,
+        state: dataplane.isBackendAlive(peer.backend, peer.generation) ? "pointed" : "retired",
+      };
+    }
+    yield undefined;
   }
 }

@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "8e24baabdd66ae92";
+export const FINGERPRINT = "3c3e08b8bc5ac85e";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -582,6 +582,37 @@ export function writeNextHop(bytes: Uint8Array, at: number, value: NextHop): voi
   bytes.set(value.sourceMac.subarray(0, 6), at + 16);
   view.setUint8(at + 22, value.flags);
   view.setUint8(at + 23, value.valid);
+}
+
+/** struct refusal_key, 8 bytes. */
+export interface RefusalKey {
+  readonly service: number;
+  readonly hook: number;
+  readonly verdict: number;
+}
+
+export const REFUSAL_KEY = {
+  size: 8,
+  service: 0,
+  hook: 4,
+  verdict: 5,
+} as const;
+
+export function readRefusalKey(bytes: Uint8Array, at = 0): RefusalKey {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    service: view.getUint32(at, true),
+    hook: view.getUint8(at + 4),
+    verdict: view.getUint8(at + 5),
+  };
+}
+
+export function writeRefusalKey(bytes: Uint8Array, at: number, value: RefusalKey): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 8);
+  view.setUint32(at, value.service, true);
+  view.setUint8(at + 4, value.hook);
+  view.setUint8(at + 5, value.verdict);
 }
 
 /** struct retired_backend, 16 bytes. */
@@ -1430,6 +1461,36 @@ export const LAYOUT: Layout = {
         }
       ]
     },
+    "refusal_key": {
+      "name": "refusal_key",
+      "size": 8,
+      "fields": [
+        {
+          "name": "service",
+          "offset": 0,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "hook",
+          "offset": 4,
+          "size": 1,
+          "kind": "u8"
+        },
+        {
+          "name": "verdict",
+          "offset": 5,
+          "size": 1,
+          "kind": "u8"
+        },
+        {
+          "name": "pad",
+          "offset": 6,
+          "size": 2,
+          "kind": "u16"
+        }
+      ]
+    },
     "retired_backend": {
       "name": "retired_backend",
       "size": 16,
@@ -2077,6 +2138,15 @@ export const LAYOUT: Layout = {
       "value": "service_range",
       "keySize": 4,
       "valueSize": 40
+    },
+    "service_refusals": {
+      "name": "service_refusals",
+      "type": "percpu_hash",
+      "flags": 0,
+      "key": "refusal_key",
+      "value": "u64",
+      "keySize": 8,
+      "valueSize": 8
     },
     "service_stats": {
       "name": "service_stats",

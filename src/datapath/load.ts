@@ -112,6 +112,7 @@ function sizesOf(options: LoadOptions): Readonly<Record<string, number>> {
     openings: mapSizes.openings,
     addresses: mapSizes.frontends,
     service_stats: mapSizes.services,
+    service_refusals: mapSizes.services,
     verdicts: HOOK_VALUES.HOOK_MAX * VERDICT_VALUES.VERDICT_MAX,
   };
 }

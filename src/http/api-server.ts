@@ -1,14 +1,16 @@
-// /api/v1: what `millrace status`, `services`, `backends` and `flows` show, as JSON. On a unix socket; over TCP only by
+// /api/v1: what `millrace status`, `services`, `backends`, `flows` and `drops` show, as JSON. On a unix socket; over TCP only by
 // flag, and then only for requests that name this machine (a browser's page under a rebound name does not). Reads only.
 import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { AgentView, BackendView, FlowFilter } from "../agent/view.ts";
-import { canonicalAddress, unusableReason } from "../lib/address.ts";
+import type { AgentView, FlowFilter } from "../agent/view.ts";
+import { canonicalAddress, familyOf, type Prefix, parsePrefix, unusableReason } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { didYouMean } from "../lib/suggest.ts";
 import type { Notice } from "../model/objects.ts";
 import { createApp } from "./app.ts";
 import { type HttpServer, listening } from "./health-server.ts";
+import { parseLabelQuery } from "./label-query.ts";
 import { closeServer } from "./listener.ts";
 import { createTimeSlices } from "./time-slices.ts";
 import { listenOnUnixSocket } from "./unix-socket.ts";
@@ -83,83 +85,203 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
     return view.status();
   });
   app.get("/api/v1/services", async (request, reply) => {
-    readQuery(request, []);
-    return sendArray(reply, view.services());
+    const { service, namespace, selector } = readQuery(request, ["service", "namespace", "selector"]);
+    const isWanted = serviceTest(view, { service, namespace });
+    const matches = selector === undefined ? () => true : parseLabelQuery(selector);
+    return sendArray(
+      reply,
+      view.services((key, labels) => isWanted(key) && matches(labels)),
+    );
   });
   app.get("/api/v1/backends", async (request, reply) => {
-    const { service } = readQuery(request, ["service"]);
-    const wanted = service === undefined ? undefined : serviceKey(service);
-    return sendArray(reply, backendsOf(view, wanted));
+    const query = readQuery(request, ["service", "namespace", "all"]);
+    const isWanted = serviceTest(view, query);
+    const all = oneOf("all", query.all, ["true", "false"]) === "true";
+    return sendArray(reply, only(view.backends(all), isWanted));
   });
-  app.get("/api/v1/flows", async (request, reply) => sendArray(reply, view.flows(flowFilter(request))));
+  app.get("/api/v1/drops", async (request, reply) => {
+    const query = readQuery(request, ["service", "namespace"]);
+    const isWanted = serviceTest(view, query);
+    const isAny = query.service === undefined && query.namespace === undefined;
+    return sendArray(
+      reply,
+      only(view.drops(), (key) => (key === "" ? isAny : isWanted(key))),
+    );
+  });
+  app.get("/api/v1/flows", async (request, reply) => {
+    const filter = flowFilter(request);
+    serviceTest(view, { service: filter.services?.join(",") });
+    let matched = 0;
+    reply.trailer("millrace-matched", async () => String(matched));
+    return sendArray(reply, view.flows(filter), (count) => {
+      matched = count ?? 0;
+    });
+  });
 }
 
-function* backendsOf(view: AgentView, service: string | undefined): Iterable<BackendView | undefined> {
-  for (const backend of view.backends()) {
-    yield service === undefined || backend.service === service ? backend : undefined;
+/** What is left out still is a place to pause. */
+function* only<T extends { readonly service: string }>(
+  items: Iterable<T>,
+  isWanted: (service: string) => boolean,
+): Iterable<T | undefined> {
+  for (const item of items) yield isWanted(item.service) ? item : undefined;
+}
+
+interface ServiceQuery {
+  readonly service?: string | undefined;
+  readonly namespace?: string | undefined;
+}
+
+/** @throws Failure "not_found" for a Service or a namespace with Services that is not there, with the nearest that is */
+function serviceTest(view: AgentView, { service, namespace }: ServiceQuery): (key: string) => boolean {
+  const wanted = service === undefined ? undefined : new Set(serviceKeys(service));
+  if (wanted !== undefined || namespace !== undefined) {
+    const known = new Set(view.serviceNames());
+    for (const key of wanted ?? []) {
+      if (known.has(key)) continue;
+      throw new Failure("not_found", key, `could not find Service ${key}: there is none${nearestService(key, known)}`);
+    }
+    const namespaces = new Set([...known].map((key) => key.split("/", 1)[0]!));
+    if (namespace !== undefined && !namespaces.has(namespace)) {
+      const reason = `no Service is in it${didYouMean(namespace, namespaces)}`;
+      throw new Failure("not_found", namespace, `could not find namespace ${namespace}: ${reason}`);
+    }
   }
+  return (key) => (wanted?.has(key) ?? true) && (namespace === undefined || key.startsWith(`${namespace}/`));
+}
+
+/** One of the same name elsewhere comes before one that is spelt nearly so. */
+function nearestService(key: string, known: ReadonlySet<string>): string {
+  const name = key.slice(key.indexOf("/"));
+  const elsewhere = [...known].find((one) => one.endsWith(name));
+  return elsewhere === undefined ? didYouMean(key, known) : `; did you mean ${elsewhere}?`;
 }
 
 /** The query's parameters, each at most once and of those that the path knows. @throws Failure "usage" */
-function readQuery(request: FastifyRequest, known: readonly string[]): Partial<Record<string, string>> {
+function readQuery<K extends string>(request: FastifyRequest, known: readonly K[]): Partial<Record<K, string>> {
   const query = request.query as Record<string, string | string[]>;
   const values: Record<string, string> = {};
   for (const [name, value] of Object.entries(query)) {
-    if (!known.includes(name))
+    if (!known.some((one) => one === name))
       throw new Failure("usage", name, `could not use the parameter '${name}': it is unknown here`);
     if (typeof value !== "string")
       throw new Failure("usage", name, `could not use the parameter '${name}': it is given twice`);
     values[name] = value;
   }
-  return values;
+  return values as Partial<Record<K, string>>;
 }
 
+function wrong(name: string, wanted: string, value: string | undefined): Failure {
+  return new Failure("usage", name, `${name} must be ${wanted}: current value is '${value}'`);
+}
+
+function oneOf<T extends string>(name: string, value: string | undefined, choices: readonly T[]): T | undefined {
+  const found = choices.find((choice) => choice === value);
+  if (found === undefined && value !== undefined) throw wrong(name, choices.join(" or "), value);
+  return found;
+}
+
+function wholeNumber(name: string, value: string | undefined, most: number): number | undefined {
+  if (value === undefined) return undefined;
+  const number = /^\d{1,6}$/.test(value) ? Number(value) : -1;
+  if (number < 0 || number > most) throw wrong(name, `a whole number from 0 to ${most}`, value);
+  return number;
+}
+
+/** An address is a prefix of its whole length. */
+function prefixOf(name: string, value: string | undefined): Prefix | undefined {
+  if (value === undefined) return undefined;
+  const address = canonicalAddress(value);
+  const prefix =
+    address === undefined ? parsePrefix(value) : { address, length: familyOf(address) === "IPv4" ? 32 : 128 };
+  if (prefix === undefined) throw wrong(name, "an IPv4 or IPv6 address, or a network as 10.0.0.0/8", value);
+  return prefix;
+}
+
+const FLOW_STATES = [
+  "syn-sent",
+  "unanswered",
+  "answered",
+  "established",
+  "midstream",
+  "closing",
+  "closed",
+  "reset",
+  "pointed",
+  "retired",
+];
+
 function flowFilter(request: FastifyRequest): FlowFilter {
-  const { address, service, limit } = readQuery(request, ["address", "service", "limit"]);
-  const most = limit === undefined ? DEFAULT_FLOWS : /^\d{1,6}$/.test(limit) ? Number(limit) : 0;
-  if (most < 1 || most > MAX_FLOWS) {
-    throw new Failure(
-      "usage",
-      "limit",
-      `limit must be a whole number from 1 to ${MAX_FLOWS}: current value is '${limit}'`,
-    );
-  }
-  const canonical = address === undefined ? undefined : canonicalAddress(address);
-  if (address !== undefined && canonical === undefined) {
-    throw new Failure("usage", "address", `address must be an IPv4 or IPv6 address: current value is '${address}'`);
-  }
+  const query = readQuery(request, [
+    "service",
+    "namespace",
+    "address",
+    "client",
+    "backend",
+    "port",
+    "state",
+    "protocol",
+    "path",
+    "pod",
+    "backend-node",
+    "limit",
+  ]);
+  const { service, namespace, pod } = query;
+  const given = {
+    services: service === undefined ? undefined : serviceKeys(service),
+    namespace,
+    address: prefixOf("address", query.address),
+    client: prefixOf("client", query.client),
+    backend: prefixOf("backend", query.backend),
+    port: wholeNumber("port", query.port, 65_535),
+    state: oneOf("state", query.state, FLOW_STATES),
+    protocol: oneOf("protocol", query.protocol?.toUpperCase(), ["TCP", "UDP"]),
+    path: oneOf("path", query.path, ["packet", "socket"] as const),
+    pod: pod === undefined || pod.includes("/") ? pod : `${namespace ?? "default"}/${pod}`,
+    backendNode: query["backend-node"],
+  };
+  const set = Object.entries(given).filter(([, value]) => value !== undefined);
   return {
-    limit: most,
-    ...(canonical === undefined ? {} : { address: canonical }),
-    ...(service === undefined ? {} : { service: serviceKey(service) }),
+    ...(Object.fromEntries(set) as Partial<FlowFilter>),
+    limit: wholeNumber("limit", query.limit, MAX_FLOWS) ?? DEFAULT_FLOWS,
   };
 }
 
-/** "namespace/name"; a bare name is one of the namespace "default". @throws Failure "usage" */
-function serviceKey(text: string): string {
-  if (!/^([a-z0-9][-a-z0-9]*\/)?[a-z0-9][-a-z0-9.]*$/.test(text) || text.length > 317) {
-    throw new Failure("usage", "service", `service must be NAME or NAMESPACE/NAME: current value is '${text}'`);
-  }
-  return text.includes("/") ? text : `default/${text}`;
+/** "namespace/name", several with commas between; a bare name is one of the namespace "default". @throws Failure "usage" */
+function serviceKeys(text: string): string[] {
+  return text.split(",").map((one) => {
+    if (!/^([a-z0-9][-a-z0-9]*\/)?[a-z0-9][-a-z0-9.]*$/.test(one) || one.length > 317)
+      throw wrong("service", "NAME or NAMESPACE/NAME", one);
+    return one.includes("/") ? one : `default/${one}`;
+  });
 }
 
 /**
  * Streams a JSON array in slices of time, so that a hundred thousand backends never hold the loop up. An undefined item is none,
  * and a place to pause.
  */
-function sendArray(reply: FastifyReply, items: Iterable<unknown>): FastifyReply {
+function sendArray<R>(
+  reply: FastifyReply,
+  items: Iterable<unknown, R>,
+  ended: (returned: R) => void = () => {},
+): FastifyReply {
   const iterator = items[Symbol.iterator]();
   // What goes wrong before there is anything to send still has a status of its own.
   const first = iterator.next();
-  return reply.type("application/json; charset=utf-8").send(Readable.from(arrayText(iterator, first)));
+  return reply.type("application/json; charset=utf-8").send(Readable.from(arrayText(iterator, first, ended)));
 }
 
-async function* arrayText(items: Iterator<unknown>, first: IteratorResult<unknown>): AsyncGenerator<string> {
+async function* arrayText<R>(
+  items: Iterator<unknown, R>,
+  first: IteratorResult<unknown, R>,
+  ended: (returned: R) => void,
+): AsyncGenerator<string> {
   const slices = createTimeSlices();
   let text = "[";
   let separator = "";
   try {
-    for (let item = first; item.done !== true; item = items.next()) {
+    let item = first;
+    for (; item.done !== true; item = items.next()) {
       if (item.value !== undefined) {
         text += separator + JSON.stringify(item.value);
         separator = ",";
@@ -169,6 +291,7 @@ async function* arrayText(items: Iterator<unknown>, first: IteratorResult<unknow
       text = "";
       await slices.next();
     }
+    ended(item.value);
   } finally {
     items.return?.();
   }

@@ -1,7 +1,7 @@
 // All HTTP servers of an agent as one thing that starts and ends with it. Trouble of a listener appears among the
 // agent's own notices: on the log, in `status`, in the metrics.
 import type { AgentOptions } from "../agent/options.ts";
-import type { AgentCounters, AgentView } from "../agent/view.ts";
+import { type AgentView, countNotices } from "../agent/view.ts";
 import { createLog } from "../lib/log.ts";
 import type { Notice } from "../model/objects.ts";
 import { createApiServer } from "./api-server.ts";
@@ -63,24 +63,14 @@ export async function createServers(options: AgentOptions, agent: AgentView): Pr
 /** The agent's view with the listeners' notices among its own. */
 export function withNotices(view: AgentView, notices: () => readonly Notice[]): AgentView {
   return {
-    health: () => view.health(),
-    services: () => view.services(),
-    backends: () => view.backends(),
-    flows: (filter) => view.flows(filter),
-    serviceCounters: () => view.serviceCounters(),
+    ...view,
     status() {
       const status = view.status();
       return { ...status, notices: [...status.notices, ...notices()] };
     },
     counters() {
       const counters = view.counters();
-      return { ...counters, notices: countNotices(counters.notices, notices()) };
+      return { ...counters, notices: countNotices([...counters.notices, ...notices()]) };
     },
   };
-}
-
-function countNotices(known: AgentCounters["notices"], more: readonly Notice[]): AgentCounters["notices"] {
-  const counts = new Map(known.map(({ reason, count }) => [reason, count]));
-  for (const { reason } of more) counts.set(reason, (counts.get(reason) ?? 0) + 1);
-  return [...counts].map(([reason, count]) => ({ reason, count }));
 }

@@ -6,41 +6,79 @@ import { createTimeSlices } from "./time-slices.ts";
 /** Characters that are handed on at once: some hundred lines. */
 const PIECE_LENGTH = 32 * 1024;
 
-type Count = "connections" | "packets" | "bytes";
+interface Counts {
+  connections: number;
+  packets: number;
+  bytes: number;
+  backends: number;
+  /** By verdict. */
+  readonly refusals: Record<string, number>;
+}
 
 interface ServiceMetric extends MetricDescription {
-  readonly count: Count;
+  /** Of one series of labels: values, with what each adds to the labels. */
+  read(counts: Counts): readonly (readonly [added: string, value: number])[];
 }
 
-function serviceMetric(count: Count, help: string): ServiceMetric {
-  const labels = ["namespace", "service", "port", "protocol"];
-  return { name: `millrace_service_${count}_total`, type: "counter", labels, help, count };
+const LABELS = ["namespace", "service", "port", "protocol"];
+
+function ofPort(suffix: string, count: Exclude<keyof Counts, "refusals">, help: string): ServiceMetric {
+  const type = suffix.endsWith("_total") ? "counter" : "gauge";
+  return { name: `millrace_service_${suffix}`, type, labels: LABELS, help, read: (counts) => [["", counts[count]]] };
 }
+
+const REFUSE = "refuse";
 
 export const SERVICE_METRICS: readonly ServiceMetric[] = [
-  serviceMetric("connections", "Connections and conversations that were given a backend, by Service port."),
-  serviceMetric(
+  ofPort(
+    "connections_total",
+    "connections",
+    "Connections and conversations that were given a backend, by Service port.",
+  ),
+  ofPort(
+    "packets_total",
     "packets",
     "Packets translated, by Service port; what is translated at the socket is not counted here.",
   ),
-  serviceMetric("bytes", "Bytes of the packets translated, by Service port."),
+  ofPort("bytes_total", "bytes", "Bytes of the packets translated, by Service port."),
+  ofPort("backends", "backends", "Backends that the kernel was given, by Service port."),
+  {
+    name: "millrace_service_refused_total",
+    type: "counter",
+    labels: LABELS,
+    help: "Requests that were refused on their way to a Service port, as it has no endpoint; from the first one on.",
+    read: ({ refusals }) => (refusals[REFUSE] === undefined ? [] : [["", refusals[REFUSE]]]),
+  },
+  {
+    name: "millrace_service_dropped_total",
+    type: "counter",
+    labels: [...LABELS, "reason"],
+    help: "Packets that were dropped on their way to a Service port, by verdict; from the first one on.",
+    read: ({ refusals }) =>
+      Object.entries(refusals)
+        .filter(([verdict]) => verdict !== REFUSE)
+        .map(([verdict, count]) => [`,reason="${verdict.replace(/^drop_/, "")}"`, count]),
+  },
 ];
 
 /** Counts by the text of their labels. */
-export type ServiceSeries = ReadonlyMap<string, Readonly<Record<Count, number>>>;
+export type ServiceSeries = ReadonlyMap<string, Counts>;
 
 /** Reads all of `counters`, which may ask the kernel at each step. The two families of a dual-stack port are one series. */
 export async function readServiceSeries(counters: Iterable<ServiceCounters>): Promise<ServiceSeries> {
-  const series = new Map<string, Record<Count, number>>();
+  const series = new Map<string, Counts>();
   const slices = createTimeSlices();
-  for (const { namespace, name, port, protocol, connections, packets, bytes } of counters) {
+  for (const { namespace, name, port, protocol, connections, packets, bytes, backends, refusals } of counters) {
     const labels = labelText({ namespace, service: name, port, protocol });
     const known = series.get(labels);
-    if (known === undefined) series.set(labels, { connections, packets, bytes });
+    if (known === undefined) series.set(labels, { connections, packets, bytes, backends, refusals: { ...refusals } });
     else {
       known.connections += connections;
       known.packets += packets;
       known.bytes += bytes;
+      known.backends += backends;
+      for (const [verdict, count] of Object.entries(refusals))
+        known.refusals[verdict] = (known.refusals[verdict] ?? 0) + count;
     }
     if (slices.isOver()) await slices.next();
   }
@@ -54,7 +92,8 @@ export async function* serviceText(series: ServiceSeries): AsyncGenerator<string
   for (const metric of SERVICE_METRICS) {
     text += metricHeader(metric);
     for (const [labels, counts] of series) {
-      text += numberLine(metric.name, labels, counts[metric.count]);
+      for (const [added, value] of metric.read(counts))
+        text += numberLine(metric.name, added === "" ? labels : `${labels.slice(0, -1)}${added}}`, value);
       if (text.length < PIECE_LENGTH) continue;
       yield text;
       text = "";

@@ -223,3 +223,8 @@ export function unusableReason(address: Address): "loopback" | "link-local" | "m
       return undefined;
   }
 }
+
+/** 10.0.0.1:80, [fd00::1]:80 */
+export function hostAndPort(address: Address, port: number): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}

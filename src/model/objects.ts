@@ -55,6 +55,8 @@ export interface Service {
   readonly namespace: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** As in the manifest; the model does not use it, people are shown it. Absent: somebody else makes its endpoints. */
+  readonly selector?: Readonly<Record<string, string>>;
   readonly grants: Grants;
   readonly type: "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
   /** As the API server, or our allocator, allotted them. Empty when headless, ExternalName or not yet allocated. */

@@ -111,6 +111,7 @@ export function normaliseService(object: ServiceObject, grants: Grants = grantsB
     namespace: object.metadata.namespace ?? "default",
     name: object.metadata.name,
     labels: labels ?? {},
+    ...selectorOf(spec.selector),
     grants,
     type,
     clusterIPs: clusterIPsOf(object),
@@ -130,6 +131,13 @@ export function normaliseService(object: ServiceObject, grants: Grants = grantsB
     isForeign: own(labels, PROXY_NAME_LABEL) !== undefined || own(labels, HEADLESS_LABEL) !== undefined,
     unserved: (Object.keys(ASKS_FOR) as UnservedField[]).filter((field) => ASKS_FOR[field](object)),
   };
+}
+
+/** Nothing for a selector without pairs: it selects no pod. */
+function selectorOf(selector: unknown): Pick<Service, "selector"> {
+  const pairs = Object.entries(typeof selector === "object" ? (selector ?? {}) : {});
+  const texts = pairs.filter((pair): pair is [string, string] => typeof pair[1] === "string");
+  return texts.length === 0 ? {} : { selector: Object.fromEntries(texts) };
 }
 
 /** A refused endpoint address: which field, and why. */

@@ -1,6 +1,19 @@
 import { describe, expect, it } from "vitest";
-import { type CountedPort, createTotalsReader, serviceCounters } from "../../src/agent/service-counters.ts";
-import { SERVICE_COUNTERS, writeServiceCounters } from "../../src/datapath/layout.gen.ts";
+import {
+  type CountedPort,
+  createTotalsReader,
+  dropViews,
+  readRefusals,
+  serviceCounters,
+} from "../../src/agent/service-counters.ts";
+import {
+  HOOK_VALUES,
+  REFUSAL_KEY,
+  SERVICE_COUNTERS,
+  VERDICT_VALUES,
+  writeRefusalKey,
+  writeServiceCounters,
+} from "../../src/datapath/layout.gen.ts";
 
 const CPUS = 3;
 
@@ -32,6 +45,7 @@ const port = (over: Partial<CountedPort> = {}): CountedPort => ({
   portName: "http",
   port: 80,
   protocol: "TCP",
+  backendCount: 0,
   ...over,
 });
 const none = () => ({ connections: 0, packets: 0, bytes: 0 });
@@ -71,7 +85,9 @@ describe("the counters of all Service ports", () => {
       port({ serviceId: 2, service: "kube-system/dns", portName: "", port: 53, protocol: "UDP" }),
       port({ serviceId: 3, kind: "host-port", service: "default/pod" }),
     ];
-    expect([...serviceCounters(ports, none)].map((one) => [one.namespace, one.name, one.port, one.protocol])).toEqual([
+    expect(
+      [...serviceCounters(ports, none, new Map())].map((one) => [one.namespace, one.name, one.port, one.protocol]),
+    ).toEqual([
       ["default", "web", "http", "TCP"],
       ["kube-system", "dns", "53", "UDP"],
     ]);
@@ -80,10 +96,11 @@ describe("the counters of all Service ports", () => {
   it("are read one by one, and once when a Service comes back under its id meanwhile", () => {
     const groups = new Map([1, 2, 3].map((serviceId) => [serviceId, port({ serviceId })]));
     const read: number[] = [];
-    const reading = serviceCounters(groups.values(), (serviceId) => {
+    const counted = (serviceId: number) => {
       read.push(serviceId);
       return none();
-    });
+    };
+    const reading = serviceCounters(groups.values(), counted, new Map());
     reading.next();
     expect(read).toEqual([1]);
     groups.delete(1);
@@ -91,5 +108,63 @@ describe("the counters of all Service ports", () => {
     groups.delete(3);
     expect([...reading]).toHaveLength(1);
     expect(read).toEqual([1, 2]);
+  });
+});
+
+describe("refusals and drops", () => {
+  /** A per-CPU hash with these rows: service id, hook, verdict, count by CPU. */
+  function refusalsMap(rows: readonly (readonly [number, number, number, readonly number[]])[]) {
+    return {
+      *entries(): Generator<[Uint8Array, Uint8Array]> {
+        for (const [service, hook, verdict, counts] of rows) {
+          const key = new Uint8Array(REFUSAL_KEY.size);
+          writeRefusalKey(key, 0, { service, hook, verdict });
+          yield [key, new Uint8Array(BigUint64Array.from(counts, BigInt).buffer)];
+        }
+      },
+    };
+  }
+  const { HOOK_UPLINK_INGRESS, HOOK_CONNECT } = HOOK_VALUES;
+  const { VERDICT_REFUSE, DROP_NO_LOCAL_BACKEND } = VERDICT_VALUES;
+  const refusals = readRefusals(
+    refusalsMap([
+      [1, HOOK_UPLINK_INGRESS, VERDICT_REFUSE, [1, 2, 0]],
+      [1, HOOK_CONNECT, VERDICT_REFUSE, [5, 0, 0]],
+      [2, HOOK_UPLINK_INGRESS, DROP_NO_LOCAL_BACKEND, [0, 0, 7]],
+      [9, HOOK_UPLINK_INGRESS, VERDICT_REFUSE, [100, 0, 0]],
+    ]),
+  );
+
+  it("are of a Service port by verdict, over hooks and CPUs, and nothing before the first", () => {
+    const ports = [port(), port({ serviceId: 2, service: "shop/db" }), port({ serviceId: 3, service: "shop/idle" })];
+    expect([...serviceCounters(ports, none, refusals)].map(({ name, refusals: of }) => [name, of])).toEqual([
+      ["web", { refuse: 8 }],
+      ["db", { drop_no_local_backend: 7 }],
+      ["idle", {}],
+    ]);
+  });
+
+  it("are told by Service, hook and verdict, and what is left of a hook's count is of no Service", () => {
+    const verdicts = [
+      { hook: "connect", verdict: "refuse", packets: 6 },
+      { hook: "uplink_ingress", verdict: "refuse", packets: 3 },
+      { hook: "uplink_ingress", verdict: "drop_no_local_backend", packets: 7 },
+      { hook: "uplink_ingress", verdict: "drop_no_route", packets: 0 },
+      { hook: "uplink_ingress", verdict: "pass", packets: 99 },
+    ];
+    const ports = new Map([
+      [1, port()],
+      [2, port({ serviceId: 2, service: "shop/db", portName: "", port: 53, protocol: "UDP" })],
+    ]);
+    const views = dropViews(verdicts, refusals, (id) => ports.get(id));
+    expect(
+      views.map((one) => [one.service, one.port, one.protocol, one.hook, one.verdict, one.packets].join(" ")),
+    ).toEqual([
+      "   connect refuse 1",
+      "default/web http TCP connect refuse 5",
+      "default/web http TCP uplink_ingress refuse 3",
+      "shop/db 53 UDP uplink_ingress drop_no_local_backend 7",
+    ]);
+    expect(views.every(({ meaning }) => meaning.length > 10)).toBe(true);
   });
 });

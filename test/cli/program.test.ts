@@ -2,14 +2,18 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import type { Command } from "commander";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import { cliPage } from "../../scripts/docs.ts";
-import { chooseSocket } from "../../src/cli/agent-socket.ts";
-import { reportError, runProgram } from "../../src/cli/program.ts";
+import type { FlowView } from "../../src/agent/view.ts";
+import { chooseSocket, nobodyThere } from "../../src/cli/agent-socket.ts";
+import { candidates } from "../../src/cli/completion.ts";
+import { EXAMPLES } from "../../src/cli/examples.ts";
+import { createProgram, reportError, runProgram } from "../../src/cli/program.ts";
 import { createApiServer } from "../../src/http/api-server.ts";
 import { FAILURES, Failure, type FailureCode } from "../../src/lib/errors.ts";
 import { labSocketPath } from "../../src/lib/paths.ts";
-import { agentView, serviceView, silentLog } from "../http/view-fixture.ts";
+import { agentStatus, agentView, flowView, serviceView, silentLog } from "../http/view-fixture.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "millrace-cli-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -56,7 +60,14 @@ async function agent(socketPath: string, view = agentView()): Promise<string> {
 describe("a command line", () => {
   it.each([
     [["services"], "NAMESPACE   NAME"],
+    [["services", "svc/web", "-o", "name"], "service/default/web\n"],
+    [["services", "-A", "-l", "app=web"], "NAMESPACE   NAME"],
+    [["services", "-n", "default", "web"], "NAME   TYPE"],
     [["backends"], "SERVICE       PORT"],
+    [["backends", "--service", "web"], "10.244.1.5:8080"],
+    [["drops", "default/web"], "drop_no_local_backend"],
+    [["status", "-o", "name"], "node/node1\n"],
+    [["status", "-o", "yaml"], "node: node1\n"],
     [["flows", "--limit", "5"], "PROTOCOL   CLIENT"],
     [["status"], "Node:     node1"],
     [["services", "-o", "json"], '"namespace": "default"'],
@@ -69,11 +80,76 @@ describe("a command line", () => {
 
   it("hands the agent's refusal on, with its exit status", async () => {
     const socket = await agent(join(directory, "api.sock"));
-    const { err, status } = await millrace("flows", "--limit", "0", "--socket", socket);
+    const { err, status } = await millrace("flows", "--limit", "-1", "--socket", socket);
     expect([err, status]).toEqual([
-      "millrace: limit must be a whole number from 1 to 10000: current value is '0'\n",
+      "millrace: limit must be a whole number from 0 to 10000: current value is '-1'\n",
       2,
     ]);
+  });
+
+  it.each([
+    ["services", "nope"],
+    ["backends", "--service", "nope"],
+    ["flows", "-n", "default", "nope"],
+    ["drops", "svc/nope"],
+  ])("%s %s says that there is no such Service, with status 1", async (...args) => {
+    const socket = await agent(
+      join(directory, "api.sock"),
+      agentView({ serviceNames: () => ["default/web", "shop/nope"] }),
+    );
+    const { out, err, status } = await millrace(...args, "--socket", socket);
+    expect([out, err, status]).toEqual([
+      "",
+      "millrace: could not find Service default/nope: there is none; did you mean shop/nope?\n",
+      1,
+    ]);
+  });
+
+  it("passes names and filters on to the agent", async () => {
+    const asked: unknown[] = [];
+    const view = agentView({
+      serviceNames: () => ["shop/web", "shop/db"],
+      flows: (filter) => {
+        asked.push(filter);
+        return [flowView()];
+      },
+    });
+    const socket = await agent(join(directory, "api.sock"), view);
+    const flags = ["--client", "10.0.0.0/8", "--backend-node", "node2", "--state", "reset", "--limit", "0"];
+    await millrace("flows", "-n", "shop", "web", "svc/shop/db", ...flags, "--socket", socket);
+    expect(asked).toEqual([
+      {
+        services: ["shop/web", "shop/db"],
+        client: { address: "10.0.0.0", length: 8 },
+        backendNode: "node2",
+        state: "reset",
+        limit: 0,
+      },
+    ]);
+  });
+
+  it("says beside a table what it cut, and when there is nothing", async () => {
+    function* flows(): Generator<FlowView, number> {
+      yield flowView();
+      return 11;
+    }
+    const socket = await agent(join(directory, "api.sock"), agentView({ flows, drops: () => [] }));
+    expect((await millrace("flows", "--limit", "1", "--socket", socket)).err).toBe("1 of 11; --limit 0 shows all\n");
+    expect(await millrace("drops", "--socket", socket)).toMatchObject({ out: "", err: "nothing found\n", status: 0 });
+    expect((await millrace("drops", "-o", "json", "--socket", socket)).out).toBe("[]\n");
+  });
+
+  it("status --check ends with 1 while an error stands", async () => {
+    const notice = { object: "Node", file: "", field: "", reason: "x", message: "m", severity: "error" } as const;
+    const good = await agent(join(directory, "good.sock"));
+    const bad = await agent(
+      join(directory, "bad.sock"),
+      agentView({ status: () => agentStatus({ notices: [notice] }) }),
+    );
+    expect((await millrace("status", "--check", "--socket", good)).status).toBe(0);
+    const { out, status } = await millrace("status", "--check", "--socket", bad);
+    expect([out.split("\n")[1], status]).toEqual(["Notices:  1 error", 1]);
+    expect((await millrace("status", "--socket", bad)).status).toBe(0);
   });
 
   it("says in one sentence that no agent answers", async () => {
@@ -84,8 +160,14 @@ describe("a command line", () => {
 
   it.each([
     [["nonsense"], "unknown command 'nonsense'"],
+    [["statu"], "(Did you mean status?)\nSee millrace --help."],
+    [["help", "nope"], "unknown command 'nope'"],
+    [["help", "flwos"], "unknown command 'flwos'; did you mean flows?"],
     [["services", "-o", "xml"], "argument 'xml' is invalid"],
-    [["status", "--colour"], "unknown option '--colour'"],
+    [["services", "-A", "-n", "shop"], "could not use --all-namespaces: it excludes --namespace"],
+    [["services", "-n", "shop", "default/web"], "could not use default/web: it is not of --namespace shop"],
+    [["status", "--colour"], "(Did you mean --color?)\nSee millrace status --help."],
+    [["completion", "tcsh"], "Allowed choices are bash, zsh, fish."],
     [["run", "--service-node-port-range", "x", "--manifests", "/m"], "--service-node-port-range must be first-last"],
     [["run", "--manifests", "/m", "--apiserver", "https://h"], "could not use --manifests together with --apiserver"],
     [["run", "--apiserver", "h:6443"], "--apiserver must be https://HOST:PORT"],
@@ -126,6 +208,26 @@ describe("a command line", () => {
     expect(JSON.parse(version.out)).toMatchObject({ version: "0.1.0" });
   });
 
+  it.each(["--version", "-V"])("%s prints the version", async (flag) => {
+    expect(await millrace(flag)).toEqual({ out: "millrace 0.1.0\n", err: "", status: 0 });
+  });
+
+  it("help COMMAND is its --help", async () => {
+    expect(await millrace("help", "flows")).toEqual(await millrace("flows", "--help"));
+  });
+
+  it("refuses a log level that there is not, and takes an empty one for none", async () => {
+    vi.stubEnv("MILLRACE_LOG", "verbose");
+    const { err, status } = await millrace("version");
+    expect([err, status]).toEqual([
+      "millrace: MILLRACE_LOG must be trace, debug, info, warn, error, fatal or silent: current value is 'verbose'\n",
+      2,
+    ]);
+    vi.stubEnv("MILLRACE_LOG", "");
+    expect((await millrace("version")).status).toBe(0);
+    vi.unstubAllEnvs();
+  });
+
   it("loads the lab only for the lab and for help", async () => {
     wiring.registerLabCommands.mockClear();
     await millrace("version");
@@ -163,6 +265,12 @@ describe("an agent of a lab", () => {
     expect(() => chooseSocket({ name: lab, node: "node3" })).toThrow("it has node2, node10");
   });
 
+  it("that is down is started by a line that can be typed", async () => {
+    expect(nobodyThere({ name: "lab", node: "node3" })).toContain("by millrace lab start node3, its agent alone by");
+    expect(nobodyThere({ name: "x", node: "node3" })).toMatch(/millrace lab start agent node3 --name x$/);
+    expect(nobodyThere({})).toBeUndefined();
+  });
+
   it("is not found when the lab is not up", () => {
     expect(() => chooseSocket({ name: lab })).toThrow(expect.objectContaining({ code: "not_found" }));
     mkdirSync(resolve(node("node1"), ".."), { recursive: true });
@@ -185,5 +293,62 @@ describe("an error", () => {
     reportError(error);
     vi.unstubAllEnvs();
     expect(write.mock.calls.flat().join("")).toMatch(/at .*program\.test\.ts[\s\S]*caused by Error: inner/);
+  });
+});
+
+describe("what a shell completes", () => {
+  it.each([
+    [["st"], ["status"]],
+    [
+      ["lab", "s"],
+      ["scale", "start", "split", "status"],
+    ],
+    [["services", "--out"], ["--output"]],
+    [
+      ["services", "-o", ""],
+      ["table", "wide", "json", "yaml", "name"],
+    ],
+    [["services", "-o", "y"], ["yaml"]],
+    [["flows", "--socket", "/s", "--st"], ["--state"]],
+    [
+      ["bypass", ""],
+      ["on", "off"],
+    ],
+    [["completion", "z"], ["zsh"]],
+    [["__c"], []],
+  ])("after %j is %j", async (words, expected) => {
+    const { registerLabCommands } = await import("../../src/lab/commands.ts");
+    expect(candidates(await createProgram({ ...wiring, registerLabCommands }, true), words)).toEqual(expected);
+  });
+
+  it.each(["bash", "zsh", "fish"])("is asked for by a script for %s", async (shell) => {
+    expect((await millrace("completion", shell)).out).toContain("__complete -- ");
+  });
+});
+
+describe("the help of every command", () => {
+  it("ends with examples, whose flags there are", async () => {
+    const { registerLabCommands } = await import("../../src/lab/commands.ts");
+    const program = await createProgram({ ...wiring, registerLabCommands }, true);
+    const seen: string[] = [];
+    const walk = (command: Command, path: string): void => {
+      seen.push(path);
+      for (const [line] of EXAMPLES[path] ?? []) {
+        const flags = [...line.split(" -- ")[0]!.matchAll(/ (--?[a-z][-a-z0-9]*)/gi)].map((match) => match[1]);
+        const known = command.options.flatMap(({ long, short }) => [long, short]);
+        if (!["millrace", "millrace lab"].includes(path))
+          expect(
+            flags.filter((flag) => !known.includes(flag)),
+            line,
+          ).toEqual([]);
+      }
+      const subs = command.createHelp().visibleCommands(command);
+      // commander's own, under each command that has others.
+      for (const sub of subs.filter((one) => command === program || one.name() !== "help"))
+        walk(sub, `${path} ${sub.name()}`);
+    };
+    walk(program, "millrace");
+    expect(seen.filter((path) => (EXAMPLES[path] ?? []).length === 0)).toEqual([]);
+    expect(Object.keys(EXAMPLES).filter((path) => !seen.includes(path))).toEqual([]);
   });
 });

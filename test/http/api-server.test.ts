@@ -4,11 +4,11 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { FlowFilter, FlowView } from "../../src/agent/view.ts";
-import { askAgent } from "../../src/cli/api-client.ts";
+import type { AgentView, FlowFilter, FlowView } from "../../src/agent/view.ts";
+import { askAgent, askList } from "../../src/cli/api-client.ts";
 import { createApiServer, namesThisMachine } from "../../src/http/api-server.ts";
 import { Failure } from "../../src/lib/errors.ts";
-import { agentView, backendView, flowView, silentLog } from "./view-fixture.ts";
+import { agentView, backendView, dropView, flowView, silentLog } from "./view-fixture.ts";
 
 let directory: string;
 const open: { close(): Promise<void> }[] = [];
@@ -33,6 +33,7 @@ describe("the API", () => {
     ["/api/v1/services", [{ namespace: "default", name: "web" }]],
     ["/api/v1/backends", [{ service: "default/web", address: "10.244.1.5" }]],
     ["/api/v1/flows", [{ client: "192.168.122.51:40000" }]],
+    ["/api/v1/drops", [{ service: "default/web", verdict: "drop_no_local_backend" }]],
   ])("answers %s", async (path, expected) => {
     const response = await apiServer().app.inject(path);
     expect(response.statusCode).toBe(200);
@@ -52,11 +53,18 @@ describe("the API", () => {
       "/api/v1/flows?limit=10001",
       400,
       "usage",
-      "limit must be a whole number from 1 to 10000: current value is '10001'",
+      "limit must be a whole number from 0 to 10000: current value is '10001'",
     ],
-    ["/api/v1/flows?limit=0", 400, "usage", "limit"],
+    ["/api/v1/flows?limit=-1", 400, "usage", "limit"],
     ["/api/v1/flows?limit=ten", 400, "usage", "'ten'"],
-    ["/api/v1/flows?address=nowhere", 400, "usage", "address must be an IPv4 or IPv6 address"],
+    ["/api/v1/flows?port=65536", 400, "usage", "port must be a whole number from 0 to 65535"],
+    ["/api/v1/flows?address=nowhere", 400, "usage", "address must be an IPv4 or IPv6 address, or a network"],
+    ["/api/v1/flows?client=10.0.0.0/33", 400, "usage", "client must be an IPv4 or IPv6 address, or a network"],
+    ["/api/v1/flows?state=dead", 400, "usage", "state must be syn-sent or"],
+    ["/api/v1/flows?protocol=icmp", 400, "usage", "protocol must be TCP or UDP: current value is 'ICMP'"],
+    ["/api/v1/flows?path=xdp", 400, "usage", "path must be packet or socket"],
+    ["/api/v1/services?selector=a%20b", 400, "usage", "selector must be a label selector"],
+    ["/api/v1/backends?all=yes", 400, "usage", "all must be true or false"],
     ["/api/v1/flows?service=../x", 400, "usage", "service must be"],
     ["/api/v1/flows?limit=1&limit=2", 400, "usage", "given twice"],
     ["/api/v1/flows?color=red", 400, "usage", "'color'"],
@@ -70,9 +78,84 @@ describe("the API", () => {
   it("hands the filter of flows on in canonical form", async () => {
     const flows = vi.fn((_: FlowFilter) => [flowView()]);
     const { app } = apiServer(agentView({ flows }));
-    await app.inject("/api/v1/flows?address=FD00:0:0::5&service=web&limit=3");
+    const query =
+      "address=FD00:0:0::5&client=10.1.2.3/8&port=80&protocol=tcp&path=packet&pod=web-1&service=web&limit=3";
+    await app.inject(`/api/v1/flows?${query}`);
     await app.inject("/api/v1/flows");
-    expect(flows.mock.calls).toEqual([[{ address: "fd00::5", service: "default/web", limit: 3 }], [{ limit: 1000 }]]);
+    expect(flows.mock.calls).toEqual([
+      [
+        {
+          services: ["default/web"],
+          address: { address: "fd00::5", length: 128 },
+          client: { address: "10.0.0.0", length: 8 },
+          port: 80,
+          protocol: "TCP",
+          path: "packet",
+          pod: "default/web-1",
+          limit: 3,
+        },
+      ],
+      [{ limit: 1000 }],
+    ]);
+  });
+
+  it("tells behind the flows how many there are, those over the limit too", async () => {
+    function* flows(): Generator<FlowView, number> {
+      yield flowView();
+      return 11;
+    }
+    const server = apiServer(agentView({ flows }));
+    await server.listen();
+    expect(await askList(server.socketPath, "/api/v1/flows?limit=1")).toEqual({ records: [flowView()], matched: 11 });
+    expect(await askList(server.socketPath, "/api/v1/services")).toMatchObject({ matched: 1 });
+  });
+
+  it.each([
+    ["services", "service=nope", "could not find Service default/nope: there is none"],
+    ["services", "service=wbe", "there is none; did you mean default/web?"],
+    ["backends", "service=db", "there is none; did you mean shop/db?"],
+    ["flows", "service=shop/web", "there is none; did you mean default/web?"],
+    ["drops", "service=web,shop/d", "could not find Service shop/d: there is none; did you mean shop/db?"],
+    ["services", "namespace=shpo", "could not find namespace shpo: no Service is in it; did you mean shop?"],
+  ])("answers %s?%s with 404: %s", async (path, query, message) => {
+    const serviceNames = () => ["default/web", "shop/db"];
+    const response = await apiServer(agentView({ serviceNames })).app.inject(`/api/v1/${path}?${query}`);
+    expect([response.statusCode, response.json().code]).toEqual([404, "not_found"]);
+    expect(response.json().message).toContain(message);
+  });
+
+  it("asks the agent only for the Services that are wanted", async () => {
+    const asked: string[] = [];
+    const services: AgentView["services"] = (wanted) => {
+      const known = [
+        ["default/web", { app: "web" }],
+        ["shop/web", { app: "web" }],
+        ["shop/db", { app: "db" }],
+      ] as const;
+      asked.push(
+        known
+          .filter(([key, labels]) => wanted?.(key, labels))
+          .map(([key]) => key)
+          .join(" "),
+      );
+      return [];
+    };
+    const { app } = apiServer(agentView({ services, serviceNames: () => ["default/web", "shop/web", "shop/db"] }));
+    for (const query of [
+      "",
+      "namespace=shop",
+      "selector=app%3Dweb",
+      "namespace=shop&selector=app!%3Dweb",
+      "service=web,shop/db",
+    ])
+      await app.inject(`/api/v1/services?${query}`);
+    expect(asked).toEqual([
+      "default/web shop/web shop/db",
+      "shop/web shop/db",
+      "default/web shop/web",
+      "shop/db",
+      "default/web shop/db",
+    ]);
   });
 
   it("names a Failure by its code, and keeps the text of a defect to the log", async () => {
@@ -142,7 +225,18 @@ describe("what is filtered", () => {
     const backends = [backendView({ service: "default/a" }), backendView({ service: "default/web" })];
     const { app } = apiServer(agentView({ backends: () => backends }));
     expect((await app.inject("/api/v1/backends?service=web")).json()).toEqual([backends[1]]);
-    expect((await app.inject("/api/v1/backends?service=none")).body).toBe("[]\n");
+    const all = vi.fn((_?: boolean) => backends);
+    await apiServer(agentView({ backends: all })).app.inject("/api/v1/backends?all=true");
+    expect(all).toHaveBeenCalledWith(true);
+  });
+
+  it("leaves out drops of other Services, and those of none", async () => {
+    const drops = [dropView(), dropView({ service: "" }), dropView({ service: "shop/db" })];
+    const view = agentView({ drops: () => drops, serviceNames: () => ["default/web", "shop/db"] });
+    const ask = async (query: string) => (await apiServer(view).app.inject(`/api/v1/drops${query}`)).json();
+    expect(await ask("")).toEqual(drops);
+    expect(await ask("?service=web")).toEqual([drops[0]]);
+    expect(await ask("?namespace=shop")).toEqual([drops[2]]);
   });
 });
 

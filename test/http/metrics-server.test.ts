@@ -34,7 +34,9 @@ describe("/metrics", () => {
     'millrace_map_capacity{map="frontends"} 100',
     'millrace_map_memory_bytes{map="frontends"} 20480',
     "millrace_announced_addresses 1",
-    'millrace_notices{reason="no-pool"} 1',
+    'millrace_notices{reason="no-pool",severity="warning"} 1',
+    "millrace_load_balancers_pending 1",
+    'millrace_service_backends{namespace="default",service="web",port="http",protocol="TCP"} 2',
     "# TYPE kubeproxy_sync_proxy_rules_duration_seconds histogram",
     'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.25"} 2',
     'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="1"} 3',
@@ -106,15 +108,18 @@ describe("/metrics", () => {
   it("adds the families of a dual-stack port", async () => {
     const services = [
       serviceCounters(),
-      serviceCounters({ name: "db" }),
-      serviceCounters({ connections: 2, bytes: 1 }),
+      serviceCounters({ name: "db", refusals: { refuse: 9 } }),
+      serviceCounters({ connections: 2, bytes: 1, refusals: { refuse: 3, drop_no_route: 4 } }),
     ];
     const { body } = await metricsServer(agentView({ serviceCounters: () => services })).app.inject("/metrics");
     const lines = body.split("\n").filter((line) => /^millrace_service_.*"web"/.test(line));
-    expect(lines.map((line) => line.replace(/\{.*\}/, ""))).toEqual([
-      "millrace_service_connections_total 7",
-      "millrace_service_packets_total 100",
-      "millrace_service_bytes_total 501",
+    expect(lines.map((line) => line.replace(/\{.*protocol="TCP"(?:,|(?=\}))/, "{"))).toEqual([
+      "millrace_service_connections_total{} 7",
+      "millrace_service_packets_total{} 100",
+      "millrace_service_bytes_total{} 501",
+      "millrace_service_backends{} 4",
+      "millrace_service_refused_total{} 3",
+      'millrace_service_dropped_total{reason="no_route"} 4',
     ]);
   });
 
@@ -166,13 +171,22 @@ describe("the metrics", () => {
   });
 
   it("carry the labels that they say, and no other", async () => {
-    const { app } = metricsServer(agentView({ counters: () => agentCounters({ api: apiStats() }) }));
+    const services = [serviceCounters({ refusals: { refuse: 1, drop_no_route: 1 } })];
+    const counters = () => agentCounters({ api: apiStats() });
+    const { app } = metricsServer(agentView({ counters, serviceCounters: () => services }));
     const { body } = await app.inject("/metrics");
     for (const { name, type, labels } of METRICS) {
       const line = new RegExp(`^${name}${type === "histogram" ? "_count" : ""}(?:\\{(.*)\\})? `, "m").exec(body);
       expect(line, name).not.toBeNull();
       expect([...(line?.[1] ?? "").matchAll(/(\w+)="/g)].map((match) => match[1])).toEqual(labels);
     }
+  });
+
+  it("of the process have no name of a counter that is a gauge", () => {
+    const names = createMetricsRegistry()
+      .processMetrics()
+      .map(({ name }) => name);
+    expect(names.filter((name) => name.startsWith("nodejs_active"))).toEqual([]);
   });
 
   it("are all documented, and docs/metrics.md names no other", () => {

@@ -5,6 +5,7 @@ import type {
   AgentStatus,
   AgentView,
   BackendView,
+  DropView,
   FlowView,
   HealthView,
   ServiceCounters,
@@ -42,6 +43,11 @@ export function healthView(over: Partial<HealthView> = {}): HealthView {
   return { healthy: true, reasons: [], nodeEligible: true, lastApplyMs: 1_700_000_060_000, ...over };
 }
 
+export function servicePort(over: Partial<ServiceView["ports"][number]> = {}): ServiceView["ports"][number] {
+  const counts = { serviceId: 1, backends: 2, ready: 2, all: 2 };
+  return { name: "http", protocol: "TCP", port: 80, nodePort: 0, targetPort: 8080, ...counts, why: "", ...over };
+}
+
 export function serviceView(over: Partial<ServiceView> = {}): ServiceView {
   return {
     namespace: "default",
@@ -50,7 +56,12 @@ export function serviceView(over: Partial<ServiceView> = {}): ServiceView {
     clusterIPs: ["10.96.0.7"],
     externalIPs: [],
     pending: "",
-    ports: [{ name: "http", protocol: "TCP", port: 80, nodePort: 0, serviceId: 1, backends: 2 }],
+    ports: [servicePort()],
+    labels: { app: "web" },
+    selector: { app: "web" },
+    externalTrafficPolicy: "Cluster",
+    internalTrafficPolicy: "Cluster",
+    why: "",
     ageMs: 90_000,
     announcer: "",
     unannounced: "",
@@ -74,12 +85,14 @@ export function backendView(over: Partial<BackendView> = {}): BackendView {
     node: "node1",
     local: true,
     state: "ready",
+    why: "",
     ...over,
   };
 }
 
 export function flowView(over: Partial<FlowView> = {}): FlowView {
   return {
+    path: "packet",
     protocol: "TCP",
     client: "192.168.122.51:40000",
     frontend: "10.96.0.7:80",
@@ -93,6 +106,19 @@ export function flowView(over: Partial<FlowView> = {}): FlowView {
   };
 }
 
+export function dropView(over: Partial<DropView> = {}): DropView {
+  return {
+    service: "default/web",
+    port: "http",
+    protocol: "TCP",
+    hook: "uplink_ingress",
+    verdict: "drop_no_local_backend",
+    packets: 3,
+    meaning: "policy Local",
+    ...over,
+  };
+}
+
 export function serviceCounters(over: Partial<ServiceCounters> = {}): ServiceCounters {
   return {
     namespace: "default",
@@ -102,6 +128,8 @@ export function serviceCounters(over: Partial<ServiceCounters> = {}): ServiceCou
     connections: 5,
     packets: 50,
     bytes: 500,
+    backends: 2,
+    refusals: {},
     ...over,
   };
 }
@@ -152,7 +180,8 @@ export function apiStats(over: Partial<ApiStats> = {}): ApiStats {
 export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters {
   return {
     verdicts: [{ hook: "tc_ingress", verdict: "drop_no_backend", packets: 11 }],
-    notices: [{ reason: "no-pool", count: 1 }],
+    notices: [{ reason: "no-pool", severity: "warning", count: 1 }],
+    pendingLoadBalancers: 1,
     applies: { total: 9, failed: 1, operations: 70, lastDurationSeconds: 0.00125 },
     syncs: syncStats(),
     api: undefined,
@@ -168,6 +197,8 @@ export function agentView(over: Partial<AgentView> = {}): AgentView {
     status: () => agentStatus(),
     health: () => healthView(),
     services: () => [serviceView()],
+    serviceNames: () => ["default/web"],
+    drops: () => [dropView()],
     backends: () => [backendView()],
     flows: () => [flowView()],
     counters: () => agentCounters(),

@@ -58,7 +58,7 @@ const LINES: Readonly<Record<Kind, Readonly<Record<string, Line>>>> = {
     "spec.ports[].protocol": served("UDP"),
     "spec.ports[].targetPort": served(8081),
     "spec.publishNotReadyAddresses": elsewhere(SLICED, true),
-    "spec.selector": elsewhere(SLICED, { app: "other" }),
+    "spec.selector": served({ app: "other" }),
     "spec.sessionAffinity": noticed("ClientIP"),
     "spec.sessionAffinityConfig.clientIP.timeoutSeconds": elsewhere("it counts only with spec.sessionAffinity", 60),
     "spec.trafficDistribution": noticed("PreferSameZone"),

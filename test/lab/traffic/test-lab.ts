@@ -209,7 +209,7 @@ export class TestLab {
   status = (node: string): Promise<AgentStatus> => this.ask(node, "status");
   services = (node: string): Promise<ServiceView[]> => this.ask(node, "services");
   backends = (node: string): Promise<BackendView[]> => this.ask(node, "backends");
-  flows = (node: string): Promise<FlowView[]> => this.ask(node, "flows");
+  flows = (node: string): Promise<FlowView[]> => this.ask(node, "flows?path=packet");
 
   /** Kills the agents with SIGKILL. */
   async killAgents(nodes: readonly string[]): Promise<void> {
