@@ -1,9 +1,9 @@
 // What the allocator keeps between runs: who was first seen when, and what each Service holds. Plain JSON with a version.
+import type { PoolHolding } from "../allocate/pools.ts";
+import type { ServiceHolding } from "../allocate/service-ledger.ts";
 import { Failure } from "../lib/errors.ts";
 import type { KubernetesObject } from "../wire/kubernetes.ts";
-import type { PoolHolding } from "./pools.ts";
 import type { Work } from "./portions.ts";
-import type { ServiceHolding } from "./service-ledger.ts";
 
 export interface FirstSeen {
   /** Milliseconds since the epoch, no two alike: among objects seen at once, fractions tell their order. */

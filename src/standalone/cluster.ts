@@ -3,7 +3,12 @@
 // It works by what changed: a Service that nothing happened to is not looked at again.
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { assignPoolAddresses, type PoolHolding, type PoolOutcome, usablePools } from "../allocate/pools.ts";
+import { parseServiceRanges } from "../allocate/service-addresses.ts";
+import type * as ledgers from "../allocate/service-ledger.ts";
+import { allocateServices, type RefusedService, type ServiceHolding } from "../allocate/service-ledger.ts";
 import { type Address, type AddressRange, canonicalAddress, parseRange, rangeContains } from "../lib/address.ts";
+import type { Range } from "../lib/range.ts";
 import { readStateText, writeStateFile } from "../lib/state-store.ts";
 import type { Notice } from "../model/objects.ts";
 import {
@@ -33,19 +38,15 @@ import {
 } from "./cluster-state.ts";
 import { DNS_MANIFEST_FILE, type DnsAddress, dnsManifests } from "./dns-service.ts";
 import { fullService, nodeObject } from "./full-objects.ts";
-import type { PortRange } from "./node-ports.ts";
-import { assignPoolAddresses, type PoolHolding, type PoolOutcome, usablePools } from "./pools.ts";
 import { inPortions, sorted, type Work } from "./portions.ts";
 import { sameJson } from "./same-json.ts";
-import { parseClusterIpRanges } from "./service-addresses.ts";
-import { type AllocatedService, allocateServices, type RefusedService, type ServiceHolding } from "./service-ledger.ts";
 import { createSliceControllers, type ServiceSlices } from "./slice-controllers.ts";
 
 export interface ClusterOptions {
   /** Directory of allocations.json; made when absent. */
   readonly stateDir: string;
   readonly serviceClusterIpRange: readonly string[];
-  readonly serviceNodePortRange: PortRange;
+  readonly serviceNodePortRange: Range;
   /** Made when no manifest has a Node of this name. */
   readonly ownNode?: { readonly name: string; readonly addresses: readonly Address[] } | undefined;
   /** Where the DNS server listens: it becomes Service kube-system/kube-dns and its slices, unless the manifests define that Service. */
@@ -77,6 +78,7 @@ export interface Cluster {
   setOwnNode(node: { readonly name: string; readonly addresses: readonly Address[] } | undefined): void;
 }
 
+type AllocatedService = ledgers.AllocatedService<ServiceObject>;
 const NO_ADDRESSES: readonly Address[] = [];
 const ZONE_LABEL = "topology.kubernetes.io/zone";
 
@@ -108,7 +110,7 @@ function createTally(): Tally {
 
 /** Reads the state. Throws a Failure when it cannot be read or the ranges are wrong. */
 export async function createCluster(options: ClusterOptions): Promise<Cluster> {
-  const ranges = parseClusterIpRanges(options.serviceClusterIpRange);
+  const ranges = parseServiceRanges(options.serviceClusterIpRange);
   const { stateDir, serviceNodePortRange: nodePortRange, now = Date.now } = options;
   const path = join(stateDir, "allocations.json");
   const catalogue = createCatalogue({ workloads: options.workloads ?? "noticed" });
@@ -340,27 +342,10 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
 
   /** Returns the Services of which something may be another. */
   function* allocate(): Work<Set<string>> {
-    const common = { accepted, ranges, nodePortRange };
-    const unlessChanged = (owner: string | undefined): string | undefined =>
-      owner === undefined || changedServices.has(owner) ? undefined : owner;
-    // While nobody is refused anything, those that did not change keep what they hold, whatever the others ask for.
-    if (!isFirst && refusedServices.length === 0) {
-      const held = new Map<string, KeptService>();
-      for (const key of changedServices) if (kept.has(key)) held.set(key, kept.get(key)!);
-      const ledger = yield* allocateServices({
-        ...common,
-        held,
-        services: manifestsOf(yield* byAge(changedServices)),
-        othersAddress: (address) => unlessChanged(addressOwner.get(address)),
-        othersPort: (port) => unlessChanged(portOwner.get(port)),
-      });
-      if (ledger.refused.length === 0) {
-        yield* settle(ledger.services, changedServices);
-        return changedServices;
-      }
-    }
-    const ledger = yield* allocateServices({
-      ...common,
+    const ledger = allocateServices({
+      accepted,
+      ranges,
+      nodePortRange,
       held: kept,
       services: manifestsOf(yield* byAge(services.keys())),
     });
@@ -435,7 +420,7 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
       else if (ingress.length > 0 && pool !== undefined) held.set(key, { addresses: ingress, pool });
     }
     const before = outcomes;
-    outcomes = yield* assignPoolAddresses({
+    outcomes = assignPoolAddresses({
       pools: usable,
       clients: clients.map(({ key, source, ipFamilies, ipFamilyPolicy }) => ({
         key,

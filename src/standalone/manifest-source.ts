@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
 import { createLog, type Log } from "../lib/log.ts";
+import type { Range } from "../lib/range.ts";
 import { readStateFile, writeStateFile } from "../lib/state-store.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import type { Deliver, Source } from "../model/source.ts";
@@ -12,7 +13,6 @@ import { createCatalogue } from "./catalogue.ts";
 import { type Cluster, createCluster } from "./cluster.ts";
 import type { DnsAddress } from "./dns-service.ts";
 import { createManifestReader, type ManifestReader } from "./manifest-reader.ts";
-import type { PortRange } from "./node-ports.ts";
 import { inPortions, type Work } from "./portions.ts";
 import { sameJson } from "./same-json.ts";
 
@@ -22,7 +22,7 @@ export interface ManifestSourceOptions {
   readonly readOnly: boolean;
   readonly stateDir: string;
   readonly serviceClusterIpRange: readonly string[];
-  readonly serviceNodePortRange: PortRange;
+  readonly serviceNodePortRange: Range;
   /** Made when no manifest has a Node of this name; not when read-only. */
   readonly ownNode?: { readonly name: string; readonly addresses: readonly Address[] } | undefined;
   readonly dns?: DnsAddress | undefined;

@@ -14,7 +14,6 @@ export {
   type RawDocument,
   type ServiceObject,
 } from "../wire/kubernetes.ts";
-export { matchesLabels, matchesSelector, parseLabelSelector } from "../wire/label-selector.ts";
 export { normaliseObject } from "../wire/normalise.ts";
 export { type Catalogue, type CatalogueContent, createCatalogue } from "./catalogue.ts";
 export { type Cluster, type ClusterOptions, createCluster, type Reconciled } from "./cluster.ts";

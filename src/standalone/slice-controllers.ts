@@ -1,6 +1,7 @@
 // The endpoint controller and the mirroring controller: for one Service at a time all EndpointSlices that it has, from
 // Pods, from Endpoints and as people wrote them. Knows which Services a changed Pod or address concerns; gives nothing out.
 import type { Address, Family } from "../lib/address.ts";
+import { matchesLabels } from "../model/label-selector.ts";
 import type { Notice } from "../model/objects.ts";
 import {
   type EndpointSliceObject,
@@ -15,7 +16,6 @@ import {
   SERVICE_NAME_LABEL,
   type ServiceObject,
 } from "../wire/kubernetes.ts";
-import { matchesLabels } from "../wire/label-selector.ts";
 import { podAddresses, refusal, refusedNotice } from "../wire/normalise.ts";
 import { type RefusedPod, slicesOfPods } from "./endpoint-slices.ts";
 import { isExemptFromMirroring, mirrorEndpoints } from "./mirroring.ts";
