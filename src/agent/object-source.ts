@@ -31,7 +31,13 @@ async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<
   const dns =
     readOnly || ownNode.addresses.length === 0
       ? undefined
-      : await createDnsServer({ addresses: ownNode.addresses, port: 0, clusterDomain, log: createLog("dns") });
+      : await createDnsServer({
+          addresses: ownNode.addresses,
+          port: 0,
+          clusterDomain,
+          onlyCluster: true,
+          log: createLog("dns"),
+        });
   const source = createManifestSource({
     paths: options.manifests,
     readOnly,
