@@ -400,7 +400,6 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       chooseSockets();
       claims.note(events);
       model.update(events);
-      objects.delivered(events);
       syncs.queued(synced ? events : withoutTriggers(events), Date.now());
       if (events.some(({ kind }) => kind === "Node")) nodesChanged = true;
       if (!isSynced) return;

@@ -38,8 +38,11 @@ export interface LedgerInput<S extends ServiceRequest> {
   /** In the order in which they were first seen. */
   readonly services: ReadonlyMap<string, S>;
   readonly held: ReadonlyMap<string, ServiceHolding>;
-  /** Versions that were in force, for Services whose change may be refused. */
-  readonly accepted: ReadonlyMap<string, S>;
+  /**
+   * What was in force, in whole what this function gave: a Service whose change is refused stays at that, and one that says the
+   * same is not looked at again.
+   */
+  readonly before: ReadonlyMap<string, Pick<AllocatedService<S>, "source"> & Partial<AllocatedService<S>>>;
   readonly ranges: readonly ServiceRange[];
   readonly nodePortRange: Range;
 }
@@ -134,7 +137,7 @@ export function allocateServices<S extends ServiceRequest>(input: LedgerInput<S>
 }
 
 function allocateOnce<S extends ServiceRequest>(
-  { services, held, accepted, ranges, nodePortRange }: LedgerInput<S>,
+  { services, held, before: inForce, ranges, nodePortRange }: LedgerInput<S>,
   goesBack: ReadonlyMap<string, RefusedField>,
 ): Ledger<S> & { readonly again: { readonly key: string; readonly error: RefusedField } | undefined } {
   const addressOwner = new Map<Address, string>();
@@ -146,9 +149,15 @@ function allocateOnce<S extends ServiceRequest>(
     if (first !== undefined) addressOwner.set(first, KUBERNETES_SERVICE);
     if (dns !== undefined) addressOwner.set(dns, DNS_SERVICE);
   }
+  const settled = new Map<string, AllocatedService<S>>();
+  for (const [key, one] of inForce) {
+    if (one.holding === undefined || goesBack.has(key) || one.source !== services.get(key)) continue;
+    claimAll(key, one.holding);
+    settled.set(key, (one.replaced ? { ...one, replaced: false } : one) as AllocatedService<S>);
+  }
   const current = new Map<string, ServiceHolding>();
   for (const [key, holding] of held) {
-    if (!services.has(key)) continue;
+    if (!services.has(key) || settled.has(key)) continue;
     // What lies outside the ranges now (they may have been changed) is not held any longer.
     const clusterIPs = holding.clusterIPs.filter(
       (ip) => ip === "None" || clusterIpProblem(ip, ranges, addressTaken(key)) === undefined,
@@ -253,7 +262,7 @@ function allocateOnce<S extends ServiceRequest>(
   // Fixed values. Who is refused now may be served once another, later in the row, has let go of what it held.
   const claims = new Map<string, { readonly source: S; readonly claim: Claim }>();
   const errors = new Map<string, RefusedField>();
-  let waiting = [...services].filter(([key]) => !goesBack.has(key));
+  let waiting = [...services].filter(([key]) => !settled.has(key) && !goesBack.has(key));
   for (let progress = true; progress && waiting.length > 0; ) {
     progress = false;
     const still: typeof waiting = [];
@@ -274,7 +283,7 @@ function allocateOnce<S extends ServiceRequest>(
   }
   const refused: RefusedService[] = [];
   for (const [key, error] of [...errors, ...goesBack]) {
-    const before = accepted.get(key);
+    const before = inForce.get(key)?.source;
     const result = before === undefined || !current.has(key) ? undefined : attempt(key, before);
     const kept = before !== undefined && result !== undefined && "claim" in result;
     if (kept) {
@@ -287,12 +296,14 @@ function allocateOnce<S extends ServiceRequest>(
   // Free values, in the order of age.
   const allocated = new Map<string, AllocatedService<S>>();
   for (const key of services.keys()) {
+    const stays = settled.get(key);
+    if (stays !== undefined) allocated.set(key, stays);
     const entry = claims.get(key);
     if (entry === undefined) continue;
     const { source, claim } = entry;
     const problem = fill(key, source, claim);
     if (problem !== undefined) {
-      if (accepted.has(key) && current.has(key) && !goesBack.has(key))
+      if (inForce.has(key) && current.has(key) && !goesBack.has(key))
         return { services: allocated, refused, again: { key, error: problem } };
       releaseAll(key, holdingOf(source, claim));
       refused.push({ key, error: problem, kept: false });

@@ -3,7 +3,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type ManifestObject, objectTitle } from "../standalone/mod.ts";
+import { type ManifestObject, objectTitle } from "../wire/kubernetes.ts";
 
 export interface AppliedObject extends ManifestObject {
   readonly uid: string;

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import type { BackendView, ServiceView } from "../agent/view.ts";
 import type { Address } from "../lib/address.ts";
 import type { Notice } from "../model/objects.ts";
-import type { EndpointSliceObject, KubernetesObject, PodObject, ServiceObject } from "../standalone/mod.ts";
+import type { EndpointSliceObject, KubernetesObject, PodObject, ServiceObject } from "../wire/kubernetes.ts";
 import { uplinkMac } from "./addressing.ts";
 import type { CheckedCluster, CheckedNode, HandMadeBackends, LoadBalancing, Probe } from "./checked-cluster.ts";
 import type { LabSession } from "./lab-session.ts";

@@ -2,7 +2,8 @@
 // order of writing is the order of the objects given, removals last.
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { digestOf, type KubernetesObject, objectTitle } from "../standalone/mod.ts";
+import { digestOf } from "../standalone/manifest-reader.ts";
+import { type KubernetesObject, objectTitle } from "../wire/kubernetes.ts";
 import { fileNameOf, replaceFile } from "./applied-manifests.ts";
 
 export class StateDirectory {

@@ -5,10 +5,10 @@ import { setImmediate as yieldToLoop } from "node:timers/promises";
 import packet from "dns-packet";
 import { expect, onTestFinished, test } from "vitest";
 import type { ObjectEvent } from "../../src/model/objects.ts";
+import { createDnsServer, type DnsServer } from "../../src/standalone/dns.ts";
 import { createDnsClients } from "../../src/standalone/dns-clients.ts";
 import { replyTo } from "../../src/standalone/dns-message.ts";
 import { createDnsRecords } from "../../src/standalone/dns-records.ts";
-import { createDnsServer, type DnsServer } from "../../src/standalone/mod.ts";
 import { normaliseEndpointSlice, normaliseService } from "../../src/wire/normalise.ts";
 import { type Any, service, slice } from "./build.ts";
 
