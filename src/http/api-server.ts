@@ -6,11 +6,11 @@ import type { AgentView, BackendView, FlowFilter } from "../agent/view.ts";
 import { canonicalAddress, unusableReason } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { createPortions } from "../lib/portions.ts";
 import type { Notice } from "../model/objects.ts";
 import { createApp } from "./app.ts";
 import { type HttpServer, listening } from "./health-server.ts";
 import { closeServer } from "./listener.ts";
-import { createTimeSlices } from "./time-slices.ts";
 import { listenOnUnixSocket } from "./unix-socket.ts";
 
 export const MAX_FLOWS = 10_000;
@@ -155,7 +155,7 @@ function sendArray(reply: FastifyReply, items: Iterable<unknown>): FastifyReply 
 }
 
 async function* arrayText(items: Iterator<unknown>, first: IteratorResult<unknown>): AsyncGenerator<string> {
-  const slices = createTimeSlices();
+  const portions = createPortions();
   let text = "[";
   let separator = "";
   try {
@@ -164,10 +164,10 @@ async function* arrayText(items: Iterator<unknown>, first: IteratorResult<unknow
         text += separator + JSON.stringify(item.value);
         separator = ",";
       }
-      if (!slices.isOver()) continue;
+      if (!portions.isOver()) continue;
       yield text;
       text = "";
-      await slices.next();
+      await portions.next();
     }
   } finally {
     items.return?.();
