@@ -127,6 +127,7 @@ function isHeadless({ spec }: ServiceRequest): boolean {
 
 /** Services in force with all they hold, and those refused. */
 export function allocateServices<S extends ServiceRequest>(input: LedgerInput<S>): Ledger<S> {
+  if (isSettled(input)) return { services: input.before, refused: [] };
   // A Service whose free values could not be had goes back to the version before; everything is decided again without its change.
   const goesBack = new Map<string, RefusedField>();
   for (;;) {
@@ -134,6 +135,19 @@ export function allocateServices<S extends ServiceRequest>(input: LedgerInput<S>
     if (outcome.again === undefined) return outcome;
     goesBack.set(outcome.again.key, outcome.again.error);
   }
+}
+
+/** Nobody asks for anything else than what was given. */
+function isSettled<S extends ServiceRequest>(
+  input: LedgerInput<S>,
+): input is LedgerInput<S> & { readonly before: Ledger<S>["services"] } {
+  const { services, before } = input;
+  if (services.size !== before.size) return false;
+  for (const [key, source] of services) {
+    const one = before.get(key);
+    if (one?.holding === undefined || one.source !== source || one.replaced === true) return false;
+  }
+  return true;
 }
 
 function allocateOnce<S extends ServiceRequest>(

@@ -34,8 +34,9 @@ export function createManifestSource(
   let deliver: Deliver = () => {};
   let thread: Worker | undefined;
   let { ownNode } = options;
-  /** What was delivered by kind and key: a new thread does not know what the one before it told. */
-  const known = new Map<string, ObjectEvent>();
+  /** What was delivered by kind and key, and by the how-manieth thread: a new one does not know what the one before it told. */
+  const known = new Map<string, { readonly gone: ObjectEvent; readonly threads: number }>();
+  let threads = 0;
   let state: Omit<Told, "events"> | undefined;
   let bypassing: ReadonlySet<string> = new Set();
   let lost: Notice | undefined;
@@ -59,21 +60,25 @@ export function createManifestSource(
     logged = now;
   }
 
+  function note(event: ObjectEvent): void {
+    const id = `${event.kind} ${event.key}`;
+    if (event.object === undefined) known.delete(id);
+    else known.set(id, { gone: { kind: event.kind, key: event.key, object: undefined }, threads });
+  }
+
   function take(events: ObjectEvent[], told: Omit<Told, "events">, isFirst: boolean): void {
-    const idOf = ({ kind, key }: ObjectEvent): string => `${kind} ${key}`;
-    if (isFirst) {
-      const still = new Set(events.map(idOf));
-      for (const [id, event] of known) if (!still.has(id)) events.push({ ...event, object: undefined } as ObjectEvent);
-    }
-    for (const event of events) {
-      if (event.object === undefined) known.delete(idOf(event));
-      else known.set(idOf(event), { kind: event.kind, key: event.key, object: undefined });
-    }
-    const isNew = state === undefined || events.length > 0 || told.digest !== state.digest;
+    if (isFirst && threads > 1)
+      for (const one of known.values()) {
+        if (one.threads === threads) continue;
+        events.push(one.gone);
+        note(one.gone);
+      }
+    const before = state;
+    const isNew = before === undefined || events.length > 0 || told.digest !== before.digest;
     state = told;
     bypassing = new Set(told.bypassing);
     lost = undefined;
-    logNew();
+    if (told.notices !== before?.notices) logNew();
     if (!isNew) return;
     lastEventMs = Date.now();
     deliver(events, told.digest, true);
@@ -91,6 +96,7 @@ export function createManifestSource(
   function launch(): Promise<void> {
     const started = new Worker(url, { workerData: { ...options, ownNode }, resourceLimits: LIMITS, execArgv: [] });
     thread = started;
+    threads++;
     let gathered: ObjectEvent[] = [];
     let isFirst = true;
     return new Promise((resolve, reject) => {
@@ -109,10 +115,12 @@ export function createManifestSource(
         switch (message.type) {
           case "events":
             for (const event of message.events) gathered.push(event);
+            message.events.forEach(note);
             break;
           case "told": {
-            const { events, ...told } = message.told;
+            const { events, ...told } = { notices: state?.notices ?? [], ...message.told };
             for (const event of events) gathered.push(event);
+            events.forEach(note);
             const all = gathered;
             gathered = [];
             take(all, told, isFirst);

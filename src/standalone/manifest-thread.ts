@@ -9,7 +9,8 @@ import { createManifestWork, type ManifestWorkOptions, type Told } from "./manif
 export type FromThread =
   /** A part of what is told next, to be answered by "next". */
   | { readonly type: "events"; readonly events: readonly ObjectEvent[] }
-  | { readonly type: "told"; readonly told: Told }
+  /** Notices are left out while they are those of last time. */
+  | { readonly type: "told"; readonly told: Omit<Told, "notices"> & Partial<Pick<Told, "notices">> }
   | { readonly type: "warning"; readonly fields: object; readonly message: string }
   | { readonly type: "failed"; readonly code: FailureCode; readonly subject: string; readonly message: string };
 
@@ -21,6 +22,7 @@ function run(port: NonNullable<typeof parentPort>): void {
   const post = (message: FromThread): void => port.postMessage(message);
   let wake = (): void => {};
   let stopping = false;
+  let toldNotices: Told["notices"] | undefined;
   const next = (): Promise<void> =>
     new Promise((resolve) => {
       wake = resolve;
@@ -33,7 +35,9 @@ function run(port: NonNullable<typeof parentPort>): void {
       post({ type: "events", events: told.events.slice(at, at + PORTION) });
       await next();
     }
-    post({ type: "told", told: { ...told, events: told.events.slice(at) } });
+    const { notices, ...rest } = { ...told, events: told.events.slice(at) };
+    post({ type: "told", told: notices === toldNotices ? rest : { ...rest, notices } });
+    toldNotices = notices;
     await next();
   }
 

@@ -37,6 +37,7 @@ export interface Told {
   readonly events: readonly ObjectEvent[];
   /** See SourceStatus. */
   readonly digest: string;
+  /** The very list that was told last while it says the same. */
   readonly notices: readonly Notice[];
   /** Nodes with a Pod whose packets bypass sockets. */
   readonly bypassing: readonly string[];
@@ -146,10 +147,11 @@ export function createManifestWork(
     if (stopped) return;
     const events = eventsOf(changed);
     dns?.update(events);
+    const all = [...from.notices(), ...notices, ...[...leftOut.values()].flat()];
     last = {
       events,
       digest,
-      notices: [...from.notices(), ...notices, ...[...leftOut.values()].flat()],
+      notices: sameJson(last.notices, all) ? last.notices : all,
       bypassing: [...new Set(bypassing.values())],
     };
     await tell(last);

@@ -154,15 +154,16 @@ export function createSliceMaker(): SliceMaker {
       before = made;
       frontendsBefore = frontends;
       zonesBefore = zonesText;
-      if (writtenTitles.size === 0) return made;
       // Somebody may have written down what was generated elsewhere, under the same name.
-      return new Map(
-        [...made].map(([key, one]) => {
-          const isTwice = ([title, slice]: TitledSlice): boolean =>
-            one.generated.get(slice.metadata.name) === slice && writtenTitles.has(title);
-          return [key, one.slices.some(isTwice) ? { ...one, slices: one.slices.filter((all) => !isTwice(all)) } : one];
-        }),
-      );
+      let result: Map<string, ServiceSlices> = made;
+      for (const [key, one] of made) {
+        const isTwice = ([title, slice]: TitledSlice): boolean =>
+          one.generated.get(slice.metadata.name) === slice && writtenTitles.has(title);
+        if (one.generated.size === 0 || !one.slices.some(isTwice)) continue;
+        if (result === made) result = new Map(made);
+        result.set(key, { ...one, slices: one.slices.filter((all) => !isTwice(all)) });
+      }
+      return result;
     },
   };
 }
