@@ -37,15 +37,9 @@ export interface ManifestReader {
   stop(): Promise<void>;
 }
 
-interface FileStamp {
-  readonly size: number;
-  readonly mtimeMs: number;
-  readonly ctimeMs: number;
-  readonly ino: number;
-}
-
 interface FileState {
-  stamp: FileStamp;
+  /** Size, times and inode when it was last looked at; "" when it is to be looked at again. */
+  stamp: string;
   /** Hash of the content that was last looked at, good or not. */
   contentHash: string;
   documents: readonly RawDocument[];
@@ -157,7 +151,7 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
     return { object: file, file, field: "", reason, message: `${file}: ${message}`, severity };
   }
 
-  function enter(file: string, stamp: FileStamp): FileState {
+  function enter(file: string, stamp: string): FileState {
     const documents = (lastGood.get(file) ?? []).map((object: unknown, index: number) => ({ file, index, object }));
     const empty = { contentHash: "", good: false, text: "", notice: undefined, look: 0, emptied: false };
     const state: FileState = { ...empty, stamp, documents };
@@ -171,28 +165,23 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
     return files.delete(file);
   }
 
-  function settle(state: FileState, file: string, result: ParseResult, text: string, isJson: boolean): void {
-    const kept = state.documents.length > 0 ? "; its last good content stays in force" : "";
-    if ("problem" in result) {
-      state.good = false;
-      state.notice = fileNotice(file, "malformed", `malformed ${isJson ? "JSON" : "YAML"}: ${result.problem}${kept}`);
-      return;
-    }
-    if (!isJson && isCutOff(text, state.text, result.objects.length, state.documents.length)) {
-      state.good = false;
-      state.notice = fileNotice(file, "malformed", `it was cut off in the middle${kept}`);
-      return;
-    }
-    state.good = true;
-    state.notice = undefined;
-    state.text = isJson || text.length > MAX_TEXT_KEPT ? "" : text;
-    state.documents = result.objects.map((object, index) => ({ file, index, object }));
-  }
-
   function refuse(state: FileState, file: string, reason: string, problem: string): void {
     state.good = false;
     const kept = state.documents.length > 0 ? "; its last good content stays in force" : "";
     state.notice = fileNotice(file, reason, `${problem}${kept}`);
+  }
+
+  function settle(state: FileState, file: string, result: ParseResult, text: string, isJson: boolean): void {
+    if ("problem" in result) {
+      refuse(state, file, "malformed", `malformed ${isJson ? "JSON" : "YAML"}: ${result.problem}`);
+    } else if (!isJson && isCutOff(text, state.text, result.objects.length, state.documents.length)) {
+      refuse(state, file, "malformed", "it was cut off in the middle");
+    } else {
+      state.good = true;
+      state.notice = undefined;
+      state.text = isJson || text.length > MAX_TEXT_KEPT ? "" : text;
+      state.documents = result.objects.map((object, index) => ({ file, index, object }));
+    }
   }
 
   // Looks at one file; true when something changed. A large one is parsed in the background and reports by itself.
@@ -200,17 +189,8 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
     let state = files.get(file);
     try {
       const info = await stat(file);
-      const stamp = { size: info.size, mtimeMs: info.mtimeMs, ctimeMs: info.ctimeMs, ino: info.ino };
-      const seen = state?.stamp;
-      if (
-        seen !== undefined &&
-        seen.size === stamp.size &&
-        seen.mtimeMs === stamp.mtimeMs &&
-        seen.ctimeMs === stamp.ctimeMs &&
-        seen.ino === stamp.ino
-      ) {
-        return false;
-      }
+      const stamp = `${info.size} ${info.mtimeMs} ${info.ctimeMs} ${info.ino}`;
+      if (state?.stamp === stamp) return false;
       state ??= enter(file, stamp);
       state.stamp = stamp;
       const turn = ++state.look;
@@ -222,19 +202,15 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
       const content = info.size > MAX_FILE_BYTES ? undefined : await readLimited(file);
       if (content === undefined) {
         state.contentHash = `too-large:${info.size}`;
-        refuse(
-          state,
-          file,
-          "too-large",
-          `it has ${info.size} bytes, more than the ${MAX_FILE_BYTES} that a manifest may have`,
-        );
+        const most = `more than the ${MAX_FILE_BYTES} that a manifest may have`;
+        refuse(state, file, "too-large", `it has ${info.size} bytes, ${most}`);
         return true;
       }
       const contentHash = hashContent(content);
       if (contentHash === state.contentHash) return false;
       if (content.length === 0 && state.documents.length > 0 && !state.emptied) {
         state.emptied = true;
-        state.stamp = { ...stamp, mtimeMs: -1 };
+        state.stamp = "";
         setTimeout(() => {
           dirty.add(file);
           request(false);
@@ -245,18 +221,15 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
       const current = state;
       const text = content.toString("utf8").replace(/^\uFEFF/, "");
       const isJson = file.endsWith(".json");
-      if (content.length < threadBytes) {
-        const result = parseManifest(text, isJson);
+      const isDone = (result: ParseResult): boolean => {
         if (stopped || current.look !== turn || files.get(file) !== current) return false;
         current.contentHash = contentHash;
         settle(current, file, result, text, isJson);
         return true;
-      }
+      };
+      if (content.length < threadBytes) return isDone(parseManifest(text, isJson));
       const parse = parser.parse(text, isJson).then((result) => {
-        if (stopped || current.look !== turn || files.get(file) !== current) return;
-        current.contentHash = contentHash;
-        settle(current, file, result, text, isJson);
-        if (started) changed();
+        if (isDone(result) && started) changed();
       });
       slow.add(parse);
       void parse.finally(() => slow.delete(parse));
@@ -265,10 +238,10 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
       const { code, message } = error as NodeJS.ErrnoException;
       if (code === "ENOENT") return leave(file);
       if (state === undefined) {
-        state = enter(file, { size: -1, mtimeMs: -1, ctimeMs: -1, ino: -1 });
+        state = enter(file, "");
         state.contentHash = "unreadable";
       }
-      state.stamp = { ...state.stamp, mtimeMs: -1 };
+      state.stamp = "";
       const first = state.notice?.reason !== "unreadable";
       refuse(state, file, "unreadable", `it could not be read: ${code ?? message}`);
       return first;
