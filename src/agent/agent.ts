@@ -185,10 +185,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     servers = await wiring.serve(view);
     watch = watchNetwork(() => reconciler.lookAt("network"), log);
     periodic.start();
-    mailbox.open((events, digest, isSynced) => {
-      reconciler.take(events, digest, isSynced);
-      objects.delivered(events);
-    });
+    mailbox.open(reconciler.take);
     await Promise.race([started.then(() => finished.promise), finished.promise]);
   } finally {
     timers.stop();

@@ -9,10 +9,11 @@ import { MAPS_PREFIX } from "../datapath/saved-layouts.ts";
 import { solicitedNodeGroup } from "../l2/frames.ts";
 import { familyOf } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
+import { type Range, subtractRange } from "../lib/range.ts";
 import { leaveGroup, openPinnedMap } from "../libbpf/mod.ts";
 import { removeForwardRules } from "./forward-rules.ts";
 import { readNetwork } from "./network.ts";
-import { formatPorts, type PortRange, parsePorts, releasePorts, subtractPorts } from "./reserved-ports.ts";
+import { formatPorts, parsePorts, releasePorts } from "./reserved-ports.ts";
 
 export interface CleanupPlaces {
   readonly pinDir: string;
@@ -86,7 +87,7 @@ function lockFor(pinDir: string): Disposable {
 const RESERVED_PORTS = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /** The ports that an agent with these pins wanted reserved, undefined when none of this layout is pinned. */
-function snatPorts(pinDir: string): PortRange | undefined {
+function snatPorts(pinDir: string): Range | undefined {
   const path = join(pinDir, MAPS_PREFIX + FINGERPRINT, "settings");
   if (!existsSync(path)) return undefined;
   using map = openPinnedMap(path, "settings");
@@ -95,10 +96,10 @@ function snatPorts(pinDir: string): PortRange | undefined {
 }
 
 /** Reserved ports of which no record tells who reserved them: they are not ours to give up, and not to be passed over. */
-export function portsLeft(snat: PortRange | undefined, reserved: string, stateDir: string): string[] {
+export function portsLeft(snat: Range | undefined, reserved: string, stateDir: string): string[] {
   const ranges = parsePorts(reserved);
   if (snat === undefined || !ranges.some(({ first, last }) => first <= snat.first && last >= snat.last)) return [];
-  const rest = formatPorts(subtractPorts(ranges, snat));
+  const rest = formatPorts(subtractRange(ranges, snat));
   return [
     `ports ${formatPorts([snat])} in net.ipv4.ip_local_reserved_ports: ${stateDir} has no record that Millrace reserved them; name the agent's --state-dir, or: sysctl -w net.ipv4.ip_local_reserved_ports=${rest === "" ? "''" : rest}`,
   ];

@@ -2,7 +2,6 @@
 // controller and DNS server, or the Kubernetes API. Only the one in use is loaded: each brings libraries of its own.
 import type { Address } from "../lib/address.ts";
 import { createLog } from "../lib/log.ts";
-import type { ObjectEvent } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 
@@ -16,8 +15,6 @@ export interface ObjectSource {
   readonly source: Source;
   /** The machine's addresses changed. */
   setOwnNode(node: OwnNode): void;
-  /** What was delivered, for those who serve it too (DNS). */
-  delivered(events: readonly ObjectEvent[]): void;
   stop(): Promise<void>;
 }
 
@@ -26,37 +23,23 @@ export async function createObjectSource(options: AgentOptions, ownNode: OwnNode
 }
 
 async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<ObjectSource> {
-  const { createDnsServer, createManifestSource } = await import("../standalone/mod.ts");
-  const { clusterDomain, readOnly, stateDir, serviceNodePortRange } = options;
-  const dns =
-    readOnly || ownNode.addresses.length === 0
-      ? undefined
-      : await createDnsServer({ addresses: ownNode.addresses, port: 0, clusterDomain, log: createLog("dns") });
+  const { createManifestSource } = await import("../standalone/manifest-source.ts");
+  const { manifests, clusterDomain, nodeName, readOnly, stateDir, serviceNodePortRange } = options;
   const source = createManifestSource({
-    paths: options.manifests,
+    paths: manifests,
     readOnly,
     stateDir,
     serviceClusterIpRange: clusterRangesOf(options),
     serviceNodePortRange,
     ownNode,
-    dns: dns === undefined ? undefined : { addresses: dns.addresses, port: dns.port, nodeName: options.nodeName },
+    dns: ownNode.addresses.length === 0 ? undefined : { addresses: ownNode.addresses, clusterDomain, nodeName },
     log: createLog("manifests"),
   });
-  return {
-    source,
-    setOwnNode: (node) => {
-      if (!readOnly) source.setOwnNode(node);
-    },
-    delivered: (events) => dns?.update(events),
-    async stop() {
-      await source.stop();
-      await dns?.stop();
-    },
-  };
+  return { source, setOwnNode: source.setOwnNode, stop: source.stop };
 }
 
 async function kubernetesSource(options: AgentOptions): Promise<ObjectSource> {
-  const { createKubernetesSource } = await import("../kube/mod.ts");
+  const { createKubernetesSource } = await import("../kube/kubernetes-source.ts");
   const { kubeconfig, apiServer, stateDir, trustLists } = options;
   const source = createKubernetesSource({
     ...(kubeconfig === "" ? {} : { kubeconfig }),
@@ -65,5 +48,5 @@ async function kubernetesSource(options: AgentOptions): Promise<ObjectSource> {
     trustLists,
     log: createLog("kubernetes"),
   });
-  return { source, setOwnNode: () => {}, delivered: () => {}, stop: () => source.stop() };
+  return { source, setOwnNode: () => {}, stop: () => source.stop() };
 }

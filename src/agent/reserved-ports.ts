@@ -3,15 +3,11 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../lib/errors.ts";
+import { type Range, subtractRange } from "../lib/range.ts";
 import { recall, remember } from "../lib/state-store.ts";
 
 const SYSCTL = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 const FILE = "reserved-ports.json";
-
-export interface PortRange {
-  readonly first: number;
-  readonly last: number;
-}
 
 interface Saved {
   /** What the sysctl held before us. */
@@ -21,7 +17,7 @@ interface Saved {
 }
 
 /** Ranges of the sysctl's text ("1-2,5"). */
-export function parsePorts(text: string): PortRange[] {
+export function parsePorts(text: string): Range[] {
   return text
     .trim()
     .split(",")
@@ -32,22 +28,11 @@ export function parsePorts(text: string): PortRange[] {
     });
 }
 
-export const formatPorts = (ranges: readonly PortRange[]): string =>
+export const formatPorts = (ranges: readonly Range[]): string =>
   ranges.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`)).join(",");
 
-const contains = (ranges: readonly PortRange[], { first, last }: PortRange): boolean =>
+const contains = (ranges: readonly Range[], { first, last }: Range): boolean =>
   ranges.some((range) => range.first <= first && range.last >= last);
-
-/** Ranges without the ports of `taken`. */
-export function subtractPorts(ranges: readonly PortRange[], taken: PortRange): PortRange[] {
-  return ranges.flatMap((range) => {
-    if (range.last < taken.first || range.first > taken.last) return [range];
-    return [
-      ...(range.first < taken.first ? [{ first: range.first, last: taken.first - 1 }] : []),
-      ...(range.last > taken.last ? [{ first: taken.last + 1, last: range.last }] : []),
-    ];
-  });
-}
 
 /** What was saved; undefined when nothing was, or it is damaged: then nothing of ours can be told from what others reserved. */
 function readSaved(path: string): Saved | undefined {
@@ -57,7 +42,7 @@ function readSaved(path: string): Saved | undefined {
 }
 
 /** Adds `range`. Throws Failure "machine" when the sysctl cannot be written. */
-export function reservePorts(range: PortRange, stateDir: string, sysctl: string = SYSCTL): void {
+export function reservePorts(range: Range, stateDir: string, sysctl: string = SYSCTL): void {
   const before = readFileSync(sysctl, "utf8").trim();
   const ranges = parsePorts(before);
   if (contains(ranges, range)) return;
@@ -88,11 +73,11 @@ export function releasePorts(stateDir: string, sysctl: string = SYSCTL): boolean
   const before = parsePorts(saved.before);
   let left = parsePorts(readFileSync(sysctl, "utf8"));
   for (const added of parsePorts(saved.added)) {
-    left = subtractPorts(left, added);
+    left = subtractRange(left, added);
     // Ports of ours that somebody had reserved before us are theirs.
     for (const range of before) {
       if (range.last < added.first || range.first > added.last || contains(left, range)) continue;
-      left = [...subtractPorts(left, range), range];
+      left = [...subtractRange(left, range), range];
     }
   }
   writeFileSync(sysctl, left.length === 0 ? "\n" : formatPorts(left.sort((a, b) => a.first - b.first)));

@@ -2,9 +2,10 @@
 // that is off is told.
 import { readFileSync } from "node:fs";
 import type { DesiredDevices } from "../decide/decide.ts";
+import type { Range } from "../lib/range.ts";
 import type { Notice } from "../model/objects.ts";
 import { machineNotice } from "./machine.ts";
-import { type PortRange, reservePorts } from "./reserved-ports.ts";
+import { reservePorts } from "./reserved-ports.ts";
 
 export interface Sysctls {
   /** @throws Failure "machine" when the ports cannot be reserved */
@@ -13,7 +14,7 @@ export interface Sysctls {
 }
 
 export interface SysctlsOptions {
-  readonly ports: PortRange;
+  readonly ports: Range;
   readonly stateDir: string;
   /** Directory of sysctls. */
   readonly root?: string;

@@ -1,5 +1,6 @@
 // The sweep: takes finished and idle flows out of the tables, clears what only they needed, and says what is to be refused while a
 // table is full. A table that fills gives up its idlest flows before anything is refused. Everything goes in slices.
+import { inPortions } from "../lib/portions.ts";
 import { type BpfMap, hasFeature, possibleCpus } from "../libbpf/mod.ts";
 import type { Dataplane } from "./dataplane.ts";
 import {
@@ -57,10 +58,6 @@ const { PATH_OUTSIDE_LOCAL, PATH_OUTSIDE_REMOTE, PATH_POD, PATH_HAIRPIN, PATH_PO
 const CLIENT_PATHS: ReadonlySet<number> = new Set([PATH_OUTSIDE_LOCAL, PATH_OUTSIDE_REMOTE, PATH_POD, PATH_HAIRPIN]);
 
 const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-async function inSlices(slices: Generator<void>): Promise<void> {
-  for (const _ of slices) await pause();
-}
 
 /** What of one sweep every table needs. Times are in jiffies. */
 interface Sweep {
@@ -275,7 +272,7 @@ export async function sweepFlows(
   const marks = hasFeature("batch") ? createFlowMarks(dataplane.metBackends, began, hz) : undefined;
   const rebuild =
     marks !== undefined && dataplane.near.isStale() && !dataplane.isApplying() ? dataplane.near.rebuild() : undefined;
-  if (rebuild !== undefined) await inSlices(dataplane.nearAddresses(rebuild.needs));
+  if (rebuild !== undefined) await inPortions(dataplane.nearAddresses(rebuild.needs));
   const sweep: Sweep = { dataplane, now, hz, timeouts, marks, near: rebuild?.needs };
 
   const looksCloser = earlier === undefined || earlier.nextMs < SWEEP_MS;
@@ -300,9 +297,9 @@ export async function sweepFlows(
     uses.set(table, { room, found: swept.left, left: entries[table] });
   }
   await sweepRetired(sweep);
-  if (marks !== undefined) await inSlices(marks.clear());
+  if (marks !== undefined) await inPortions(marks.clear());
   if (rebuild !== undefined) {
-    await inSlices(dataplane.nearRows(rebuild.needs));
+    await inPortions(dataplane.nearRows(rebuild.needs));
     rebuild.finish();
   }
 

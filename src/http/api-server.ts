@@ -6,13 +6,13 @@ import type { AgentView, FlowFilter } from "../agent/view.ts";
 import { canonicalAddress, familyOf, type Prefix, parsePrefix, unusableReason } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
+import { createPortions } from "../lib/portions.ts";
 import { didYouMean } from "../lib/suggest.ts";
 import type { Notice } from "../model/objects.ts";
 import { createApp } from "./app.ts";
 import { type HttpServer, listening } from "./health-server.ts";
 import { parseLabelQuery } from "./label-query.ts";
 import { closeServer } from "./listener.ts";
-import { createTimeSlices } from "./time-slices.ts";
 import { listenOnUnixSocket } from "./unix-socket.ts";
 
 export const MAX_FLOWS = 10_000;
@@ -276,7 +276,7 @@ async function* arrayText<R>(
   first: IteratorResult<unknown, R>,
   ended: (returned: R) => void,
 ): AsyncGenerator<string> {
-  const slices = createTimeSlices();
+  const portions = createPortions();
   let text = "[";
   let separator = "";
   try {
@@ -286,10 +286,10 @@ async function* arrayText<R>(
         text += separator + JSON.stringify(item.value);
         separator = ",";
       }
-      if (!slices.isOver()) continue;
+      if (!portions.isOver()) continue;
       yield text;
       text = "";
-      await slices.next();
+      await portions.next();
     }
     ended(item.value);
   } finally {

@@ -1,7 +1,7 @@
 // Metrics with a series for each Service port: tens of thousands of lines, read and written in slices of the event loop.
 import type { ServiceCounters } from "../agent/view.ts";
+import { createPortions } from "../lib/portions.ts";
 import { labelText, type MetricDescription, metricHeader, numberLine } from "./exposition.ts";
-import { createTimeSlices } from "./time-slices.ts";
 
 /** Characters that are handed on at once: some hundred lines. */
 const PIECE_LENGTH = 32 * 1024;
@@ -67,7 +67,7 @@ export type ServiceSeries = ReadonlyMap<string, Counts>;
 /** Reads all of `counters`, which may ask the kernel at each step. The two families of a dual-stack port are one series. */
 export async function readServiceSeries(counters: Iterable<ServiceCounters>): Promise<ServiceSeries> {
   const series = new Map<string, Counts>();
-  const slices = createTimeSlices();
+  const portions = createPortions();
   for (const { namespace, name, port, protocol, connections, packets, bytes, backends, refusals } of counters) {
     const labels = labelText({ namespace, service: name, port, protocol });
     const known = series.get(labels);
@@ -80,14 +80,14 @@ export async function readServiceSeries(counters: Iterable<ServiceCounters>): Pr
       for (const [verdict, count] of Object.entries(refusals))
         known.refusals[verdict] = (known.refusals[verdict] ?? 0) + count;
     }
-    if (slices.isOver()) await slices.next();
+    if (portions.isOver()) await portions.next();
   }
   return series;
 }
 
 /** The text of SERVICE_METRICS in pieces, with turns of the event loop between them. */
 export async function* serviceText(series: ServiceSeries): AsyncGenerator<string> {
-  const slices = createTimeSlices();
+  const portions = createPortions();
   let text = "";
   for (const metric of SERVICE_METRICS) {
     text += metricHeader(metric);
@@ -97,7 +97,7 @@ export async function* serviceText(series: ServiceSeries): AsyncGenerator<string
       if (text.length < PIECE_LENGTH) continue;
       yield text;
       text = "";
-      if (slices.isOver()) await slices.next();
+      if (portions.isOver()) await portions.next();
     }
   }
   yield text;

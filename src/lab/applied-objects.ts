@@ -2,13 +2,9 @@
 // do, the workloads among them, and what is wrong in their files. Pods are made of it elsewhere.
 import { randomUUID } from "node:crypto";
 import type { Notice } from "../model/objects.ts";
-import {
-  createCatalogue,
-  type KubernetesObject,
-  type ManifestObject,
-  objectTitle,
-  readManifests,
-} from "../standalone/mod.ts";
+import { createCatalogue } from "../standalone/catalogue.ts";
+import { readManifests } from "../standalone/manifest-reader.ts";
+import { type KubernetesObject, type ManifestObject, objectTitle } from "../wire/kubernetes.ts";
 import { are, cannot, labNotice } from "./refusals.ts";
 import { isWorkloadKind, parseWorkload, WORKLOAD_KINDS, type Workload } from "./workloads.ts";
 

@@ -3,7 +3,7 @@
 import type { BackendView, ServiceView } from "../agent/view.ts";
 import type { Address } from "../lib/address.ts";
 import type { Notice } from "../model/objects.ts";
-import type { EndpointSliceObject, KubernetesObject, PodObject, ServiceObject } from "../standalone/mod.ts";
+import type { EndpointSliceObject, KubernetesObject, PodObject, ServiceObject } from "../wire/kubernetes.ts";
 import type { ProbeAnswer, ProbeOrder } from "./probe.ts";
 
 export interface Probe {

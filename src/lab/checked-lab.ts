@@ -1,7 +1,7 @@
 // A lab as the checks of the examples see it.
 import { spawn } from "node:child_process";
 import type { Address } from "../lib/address.ts";
-import type { EndpointSliceObject, KubernetesObject, PodObject } from "../standalone/mod.ts";
+import type { EndpointSliceObject, KubernetesObject, PodObject } from "../wire/kubernetes.ts";
 import { uplinkMac } from "./addressing.ts";
 import type { CheckedCluster } from "./checked-cluster.ts";
 import type { LabSession } from "./lab-session.ts";

@@ -4,7 +4,7 @@ import { chmodSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { Failure } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
-import { objectTitle } from "../standalone/mod.ts";
+import { objectTitle } from "../wire/kubernetes.ts";
 import { Lab, type LabConfig, type Progress } from "./lab.ts";
 import { labPaths } from "./lab-paths.ts";
 import { cannot } from "./refusals.ts";

@@ -1,6 +1,6 @@
 // What the workload controllers would do now: given workloads, pods and nodes, which pods to make and which to end. As
 // Kubernetes' own controllers decide it, by owner's uid and never by label alone. Pure: called again after every change.
-import { matchesSelector } from "../wire/label-selector.ts";
+import { matchesSelector } from "../model/label-selector.ts";
 import { compareNames, matchesNode } from "./scheduler.ts";
 import type { Workload } from "./workloads.ts";
 

@@ -3,7 +3,8 @@
 import { writeSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { createLog } from "../lib/log.ts";
-import { createDnsServer, createManifestSource } from "../standalone/mod.ts";
+import { createDnsServer } from "../standalone/dns.ts";
+import { createManifestSource } from "../standalone/manifest-source.ts";
 import { CLUSTER_RANGES } from "./service-side.ts";
 
 const DNS_PORT = 53;

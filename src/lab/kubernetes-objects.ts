@@ -1,6 +1,6 @@
 // The Pod and Node objects of a lab, as the kubelet and the scheduler would leave them. Pure: facts in, objects out.
 import { familyOf } from "../lib/address.ts";
-import type { KubernetesObject, NodeObject, PodObject } from "../standalone/mod.ts";
+import type { KubernetesObject, NodeObject, PodObject } from "../wire/kubernetes.ts";
 import type { LabNode } from "./lab-node.ts";
 import type { LabPod } from "./lab-pod.ts";
 import type { Workload } from "./workloads.ts";

@@ -7,7 +7,7 @@ import type { BackendView, ServiceView } from "../agent/view.ts";
 import { Failure } from "../lib/errors.ts";
 import { patience } from "../lib/patience.ts";
 import type { Notice } from "../model/objects.ts";
-import type { KubernetesObject, ServiceObject } from "../standalone/mod.ts";
+import type { KubernetesObject, ServiceObject } from "../wire/kubernetes.ts";
 import type { ChangeResult } from "./applied-objects.ts";
 import { inCgroup } from "./cgroups.ts";
 import type { Probe } from "./checked-cluster.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { canonicalAddress } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
 import type { Notice } from "../model/objects.ts";
-import type { KubernetesObject } from "../standalone/mod.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
 import { AppliedObjects, type ChangeResult } from "./applied-objects.ts";
 import type { AgentSettings, LabNode } from "./lab-node.ts";
 import type { LabPaths } from "./lab-paths.ts";

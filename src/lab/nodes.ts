@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { patience } from "../lib/patience.ts";
 import type { Notice } from "../model/objects.ts";
-import type { KubernetesObject, NodeObject } from "../standalone/mod.ts";
+import type { KubernetesObject, NodeObject } from "../wire/kubernetes.ts";
 import type { AppliedObjects } from "./applied-objects.ts";
 import type { NodeLabels } from "./controllers.ts";
 import { nodeObject, standardNodeLabels } from "./kubernetes-objects.ts";

@@ -1,5 +1,5 @@
 // Pods that turn unready, die, or are taken away, behind a Service that goes on.
-import type { KubernetesObject } from "../standalone/mod.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
 import { UNREADY_FILE } from "./checked-cluster.ts";
 import { NGINX } from "./nginx-checks.ts";
 import { clientOn, demoService, eventually, expect, type SeedStory } from "./seed-story.ts";

@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
 import type { Notice } from "../model/objects.ts";
-import type { PodObject } from "../standalone/mod.ts";
+import type { PodObject } from "../wire/kubernetes.ts";
 import { fixedPodAddresses, nextPodAddress, podAddresses } from "./addressing.ts";
 import type { AppliedObjects } from "./applied-objects.ts";
 import { type PodAction, type PodFacts, planPods, workloadPending } from "./controllers.ts";

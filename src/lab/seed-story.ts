@@ -3,7 +3,8 @@
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Address, familyOf } from "../lib/address.ts";
-import { type KubernetesObject, type PodObject, readManifests, type ServiceObject } from "../standalone/mod.ts";
+import { readManifests } from "../standalone/manifest-reader.ts";
+import type { KubernetesObject, PodObject, ServiceObject } from "../wire/kubernetes.ts";
 import type { CheckedCluster, Probe } from "./checked-cluster.ts";
 
 export class CheckFailure extends Error {

@@ -1,6 +1,6 @@
 // One Deployment behind Services of each other type, made and made anew under one name.
 import { familyOf } from "../lib/address.ts";
-import type { KubernetesObject } from "../standalone/mod.ts";
+import type { KubernetesObject } from "../wire/kubernetes.ts";
 import { NGINX, nginxAnswers, nginxAnswersOnNodePort, OUTSIDE } from "./nginx-checks.ts";
 import { dieAndReturn, turnsUnready } from "./pod-change-checks.ts";
 import type { Group } from "./seed-group.ts";

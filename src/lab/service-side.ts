@@ -1,14 +1,8 @@
 // The part of the control plane that standalone is: addresses, ports, LoadBalancer addresses and EndpointSlices for what a
 // lab runs. The lab adds its DNS server, as an ordinary Service over an ordinary Pod.
 import type { Notice } from "../model/objects.ts";
-import {
-  type Cluster,
-  createCluster,
-  type KubernetesObject,
-  type ManifestObject,
-  objectTitle,
-  type RawDocument,
-} from "../standalone/mod.ts";
+import { type Cluster, createCluster } from "../standalone/cluster.ts";
+import { type KubernetesObject, type ManifestObject, objectTitle, type RawDocument } from "../wire/kubernetes.ts";
 import { type PodTemplate, parseWorkload } from "./workloads.ts";
 
 export const CLUSTER_RANGES = { IPv4: "10.96.0.0/12", IPv6: "fd00:10:96::/112" } as const;

@@ -3,7 +3,8 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { digestOf, type KubernetesObject, objectTitle } from "../standalone/mod.ts";
+import { digestOf } from "../standalone/manifest-reader.ts";
+import { type KubernetesObject, objectTitle } from "../wire/kubernetes.ts";
 
 /** A file name for an identity: readable as far as file names go, and no two identities share one. */
 export function fileNameOf(identity: string): string {

@@ -1,11 +1,12 @@
 // From a workload's manifest to what its controller needs: how many pods, of which template. One shape for Pod,
 // ReplicationController, ReplicaSet, Deployment, StatefulSet, DaemonSet and Job. Checks what the lab uses. Pure.
 import { createHash } from "node:crypto";
+import { matchesSelector } from "../model/label-selector.ts";
 import type { LabelSelector, Notice } from "../model/objects.ts";
 import { checkPodSpec } from "../standalone/validate-node-pod.ts";
 import { type Checks, createChecks, type FieldError } from "../wire/field-checks.ts";
 import { type ContainerPort, type ManifestObject, objectTitle, type PodObject } from "../wire/kubernetes.ts";
-import { checkLabels, checkSelector, matchesSelector } from "../wire/label-selector.ts";
+import { checkLabels, checkSelector } from "../wire/label-selector.ts";
 import { labNotice } from "./refusals.ts";
 
 export const WORKLOAD_KINDS = [

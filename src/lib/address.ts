@@ -1,6 +1,7 @@
 // IPv4 and IPv6 addresses and prefixes as canonical text and as the 16 bytes that the maps hold
 // (network order, IPv4 as ::ffff:a.b.c.d). Never resolves names, never reads a device.
 import ipaddr from "ipaddr.js";
+import type { Range } from "./range.ts";
 
 /** Canonical text of an address: dotted decimal, or RFC 5952. Two equal addresses have equal text. */
 export type Address = string;
@@ -144,10 +145,8 @@ export function addressFromBigInt(value: bigint, family: Family): Address {
 }
 
 /** First and last address of a prefix or of a range, both included. */
-export interface AddressRange {
+export interface AddressRange extends Range<bigint> {
   readonly family: Family;
-  readonly first: bigint;
-  readonly last: bigint;
 }
 
 /** A range from `a.b.c.d/len` (host bits are ignored) or `first-last`; undefined when the text is neither. */

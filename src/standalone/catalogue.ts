@@ -5,12 +5,11 @@ import type { FieldError } from "../wire/field-checks.ts";
 import { type KubernetesObject, type ManifestObject, objectTitle, type RawDocument } from "../wire/kubernetes.ts";
 import { isMetalLbWorkload, type KindUse } from "./kinds.ts";
 import { validateMetadata } from "./metadata.ts";
-import { atOnce, type Work } from "./portions.ts";
 import { sameJson } from "./same-json.ts";
 import { validateObject } from "./validate.ts";
 
 export interface CatalogueContent {
-  /** Kinds that are used, by "Kind namespace/name"; of a catalogue's first update in the order of files and documents. */
+  /** Kinds that are used, by "Kind namespace/name". One that did not change is the same object as last time. */
   readonly objects: ReadonlyMap<string, ManifestObject>;
   /** Deployments and the like, checked as far as their metadata goes. */
   readonly workloads: ReadonlyMap<string, ManifestObject>;
@@ -19,27 +18,8 @@ export interface CatalogueContent {
   readonly notices: readonly Notice[];
 }
 
-export interface InForce {
-  readonly document: ManifestObject;
-  readonly use: KindUse;
-}
-
-/** The version before, and the one from now on; undefined where there is none. */
-export interface CatalogueChange {
-  readonly before: InForce | undefined;
-  readonly after: InForce | undefined;
-}
-
 export interface Catalogue {
-  /**
-   * Takes in all documents there are now, and says what became of it: by "Kind namespace/name", new objects in the order of
-   * their documents. Costs little for documents that are the same objects as last time.
-   */
-  take(documents: readonly RawDocument[]): Work<ReadonlyMap<string, CatalogueChange>>;
-  /** By "Kind namespace/name". */
-  inForce(): ReadonlyMap<string, InForce>;
-  notices(): readonly Notice[];
-  /** `take` at once, and everything there is then. */
+  /** Everything in force, given all documents there are now. Documents that were seen before are not checked again. */
   update(documents: readonly RawDocument[]): CatalogueContent;
 }
 
@@ -57,23 +37,17 @@ interface Checked {
   readonly errors: readonly FieldError[];
 }
 
+interface Entry {
+  readonly document: RawDocument;
+  readonly checked: Checked;
+}
+
 interface Told extends FieldError {
   readonly severity: Notice["severity"];
 }
 
-interface Entry {
-  readonly document: RawDocument;
-  readonly checked: Checked;
-  /** Its place among all documents. */
-  order: number;
-  /** The object that stood here before the document's very name or kind became unreadable; else "". */
-  readonly standsFor: string;
-  told: readonly Told[];
-}
-
 // Somebody's directory of wrong files must not grow the answers of the API without bound.
 const MAX_NOTICES_PER_FILE = 100;
-const NOTHING_TOLD: readonly Told[] = [];
 
 function check(raw: unknown): Checked {
   const { object, info, title, errors } = validateMetadata(raw);
@@ -84,67 +58,66 @@ function check(raw: unknown): Checked {
   return { title, use, object, key, errors: use === "used" ? validateObject(object) : [] };
 }
 
+function wrong({ checked: { title, errors }, document }: Entry, kept: boolean): readonly Told[] {
+  const where = title === "" ? `document ${document.index + 1} of ${document.file}: ` : "";
+  const tail = kept ? "; its last good version stays in force" : "";
+  return errors.map((error) => ({ ...error, message: `${where}${error.message}${tail}`, severity: "error" }));
+}
+
+function toNotices(told: ReadonlyMap<Entry, readonly Told[]>, entries: readonly Entry[]): readonly Notice[] {
+  const found: Notice[] = [];
+  const counts = new Map<string, number>();
+  for (const entry of told.size === 0 ? [] : entries) {
+    const { file } = entry.document;
+    for (const { field, reason, message, severity } of told.get(entry) ?? []) {
+      const count = (counts.get(file) ?? 0) + 1;
+      counts.set(file, count);
+      if (count > MAX_NOTICES_PER_FILE) break;
+      const object = entry.checked.title === "" ? file : entry.checked.title;
+      const more = "there are more notices about this file than are shown";
+      found.push(
+        count === MAX_NOTICES_PER_FILE
+          ? { object: file, file, field: "", reason: "more-notices", message: more, severity: "warning" }
+          : { object, file, field, reason, message, severity },
+      );
+    }
+  }
+  return found;
+}
+
 export function createCatalogue(options: CatalogueOptions): Catalogue {
-  const checkedBefore = new WeakMap<object, Checked>();
-  const current = new Map<string, InForce>();
-  const definitions = new Map<string, Entry[]>();
-  /** Keys that are defined more than once. */
-  const contested = new Set<string>();
-  const standIns = new Map<string, Set<Entry>>();
-  let entries: readonly Entry[] = [];
-  let notices: readonly Notice[] = [];
+  const seen = new WeakMap<RawDocument, Entry>();
+  /** The object that stood where the very name or kind of a document is unreadable now. */
+  const standsFor = new WeakMap<RawDocument, string>();
+  let entriesBefore: readonly Entry[] = [];
+  let current: Readonly<Record<KindUse, ReadonlyMap<string, ManifestObject>>> = {
+    used: new Map(),
+    workload: new Map(),
+    skipped: new Map(),
+  };
 
-  function checked(raw: unknown): Checked {
-    if (typeof raw !== "object" || raw === null) return check(raw);
-    let found = checkedBefore.get(raw);
-    if (found === undefined) {
-      found = check(raw);
-      checkedBefore.set(raw, found);
-    }
+  function useBefore(key: string): KindUse | undefined {
+    return (["used", "workload", "skipped"] as const).find((use) => current[use].has(key));
+  }
+
+  function entryOf(document: RawDocument): Entry {
+    const known = seen.get(document);
+    if (known !== undefined) return known;
+    const entry = { document, checked: check(document.object) };
+    seen.set(document, entry);
+    return entry;
+  }
+
+  function stoodThere(document: RawDocument): string {
+    const known = standsFor.get(document);
+    if (known !== undefined) return known;
+    const before = entriesBefore.find(
+      (one) => one.document.file === document.file && one.document.index === document.index,
+    );
+    const key = before === undefined ? "" : before.checked.key || (standsFor.get(before.document) ?? "");
+    const found = useBefore(key) === undefined ? "" : key;
+    standsFor.set(document, found);
     return found;
-  }
-
-  function placeOf({ file, index }: RawDocument): string {
-    return `${file}\0${index}`;
-  }
-
-  function enter(entry: Entry, affected: Set<string>): void {
-    const { key } = entry.checked;
-    if (key !== "") {
-      const others = definitions.get(key);
-      if (others === undefined) definitions.set(key, [entry]);
-      else {
-        others.push(entry);
-        contested.add(key);
-      }
-      affected.add(key);
-    } else if (entry.standsFor === "") entry.told = wrong(entry, false);
-    else {
-      standIns.set(entry.standsFor, (standIns.get(entry.standsFor) ?? new Set()).add(entry));
-      affected.add(entry.standsFor);
-    }
-  }
-
-  function leave(entry: Entry, affected: Set<string>): void {
-    const { key } = entry.checked;
-    if (key !== "") {
-      const left = (definitions.get(key) ?? []).filter((one) => one !== entry);
-      if (left.length === 0) definitions.delete(key);
-      else definitions.set(key, left);
-      if (left.length < 2) contested.delete(key);
-      affected.add(key);
-    } else if (entry.standsFor !== "") {
-      const left = standIns.get(entry.standsFor);
-      left?.delete(entry);
-      if (left?.size === 0) standIns.delete(entry.standsFor);
-      affected.add(entry.standsFor);
-    }
-  }
-
-  function wrong({ checked: { title, errors }, document }: Entry, kept: boolean): readonly Told[] {
-    const where = title === "" ? `document ${document.index + 1} of ${document.file}: ` : "";
-    const tail = kept ? "; its last good version stays in force" : "";
-    return errors.map((error) => ({ ...error, message: `${where}${error.message}${tail}`, severity: "error" }));
   }
 
   function right({ use, object }: Checked): readonly Told[] {
@@ -156,125 +129,64 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
       const message = `${object?.kind} has no use here and is skipped`;
       return [{ field: "", reason: "unused-kind", message, severity: "info" }];
     }
-    return NOTHING_TOLD;
-  }
-
-  /** What is in force under `key` from now on. Entries are told what is wrong with them on the way. */
-  function resolve(key: string): InForce | undefined {
-    const before = current.get(key);
-    const defined = definitions.get(key);
-    if (defined === undefined) {
-      const places = standIns.get(key);
-      for (const entry of places ?? []) entry.told = wrong(entry, before !== undefined);
-      return places === undefined ? undefined : before;
-    }
-    for (const entry of standIns.get(key) ?? []) entry.told = wrong(entry, false);
-    if (defined.length > 1) defined.sort((a, b) => a.order - b.order);
-    const [first, ...others] = defined as [Entry, ...Entry[]];
-    for (const entry of others) {
-      const message = `metadata.name: Duplicate value: ${key} is defined in ${first.document.file} already, which counts`;
-      entry.told = [{ field: "metadata.name", reason: "duplicate-object", message, severity: "error" }];
-    }
-    const { errors, object, use } = first.checked;
-    if (errors.length > 0 || object === undefined || use === undefined) {
-      first.told = wrong(first, before !== undefined);
-      return before;
-    }
-    first.told = right(first.checked);
-    const { file, index } = first.document;
-    // A file that was written again holds other objects that mostly say the same.
-    const same = before?.use === use && sameJson(before.document.object, object);
-    if (same && before.document.file === file) return before;
-    return { document: { file, index, object: same ? before.document.object : object }, use };
-  }
-
-  function* tell(): Work<readonly Notice[]> {
-    const found: Notice[] = [];
-    const counts = new Map<string, number>();
-    for (const { document, checked, told, order } of entries) {
-      if (order % 256 === 0) yield;
-      for (const { field, reason, message, severity } of told) {
-        const { file } = document;
-        const count = (counts.get(file) ?? 0) + 1;
-        counts.set(file, count);
-        if (count > MAX_NOTICES_PER_FILE) break;
-        const object = checked.title === "" ? file : checked.title;
-        const more = "there are more notices about this file than are shown";
-        found.push(
-          count === MAX_NOTICES_PER_FILE
-            ? { object: file, file, field: "", reason: "more-notices", message: more, severity: "warning" }
-            : { object, file, field, reason, message, severity },
-        );
-      }
-    }
-    return found;
-  }
-
-  function* take(documents: readonly RawDocument[]): Work<ReadonlyMap<string, CatalogueChange>> {
-    const changes = new Map<string, CatalogueChange>();
-    const least = Math.min(entries.length, documents.length);
-    let head = 0;
-    while (head < least && entries[head]!.document === documents[head]) head++;
-    let tail = 0;
-    while (tail < least - head && entries.at(-1 - tail)!.document === documents.at(-1 - tail)) tail++;
-    if (head + tail === entries.length && head + tail === documents.length) return changes;
-
-    const gone = new Map<RawDocument, Entry>();
-    const wasAt = new Map<string, Entry>();
-    for (const entry of entries.slice(head, entries.length - tail)) {
-      gone.set(entry.document, entry);
-      wasAt.set(placeOf(entry.document), entry);
-      yield;
-    }
-    const window: Entry[] = [];
-    const affected = new Set<string>();
-    for (const document of documents.slice(head, documents.length - tail)) {
-      yield;
-      const kept = gone.get(document);
-      if (kept !== undefined) {
-        gone.delete(document);
-        window.push(kept);
-        continue;
-      }
-      const found = checked(document.object);
-      const before = found.key === "" ? wasAt.get(placeOf(document)) : undefined;
-      const stoodFor = before === undefined ? "" : before.checked.key || before.standsFor;
-      const standsFor = current.has(stoodFor) ? stoodFor : "";
-      const entry: Entry = { document, checked: found, order: 0, standsFor, told: NOTHING_TOLD };
-      window.push(entry);
-      enter(entry, affected);
-    }
-    for (const entry of gone.values()) {
-      leave(entry, affected);
-      yield;
-    }
-    const all = entries.slice(0, head);
-    for (const entry of window) all.push(entry);
-    for (const entry of entries.slice(entries.length - tail)) all.push(entry);
-    for (let order = head; order < all.length; order++) all[order]!.order = order;
-    entries = all;
-    for (const key of contested) affected.add(key);
-    for (const key of affected) {
-      const before = current.get(key);
-      const after = resolve(key);
-      if (after === undefined) current.delete(key);
-      else current.set(key, after);
-      if (after !== before) changes.set(key, { before, after });
-      yield;
-    }
-    notices = yield* tell();
-    return changes;
+    return [];
   }
 
   return {
-    take,
-    inForce: () => current,
-    notices: () => notices,
     update(documents) {
-      atOnce(take(documents));
-      const by = (use: KindUse): ReadonlyMap<string, ManifestObject> =>
-        new Map([...current].filter(([, one]) => one.use === use).map(([key, one]) => [key, one.document]));
-      return { objects: by("used"), workloads: by("workload"), skipped: by("skipped"), notices };
+      const entries = documents.map(entryOf);
+      const told = new Map<Entry, readonly Told[]>();
+      const tell = (entry: Entry, what: readonly Told[]): void => void (what.length > 0 && told.set(entry, what));
+      const now: Record<KindUse, Map<string, ManifestObject>> = {
+        used: new Map(),
+        workload: new Map(),
+        skipped: new Map(),
+      };
+      /** Keys of wrong objects, and of those that are not used. */
+      const others = new Map<string, RawDocument>();
+      const keep = (key: string): boolean => {
+        const use = useBefore(key);
+        if (use !== undefined) now[use].set(key, current[use].get(key)!);
+        return use !== undefined;
+      };
+      const unreadable: Entry[] = [];
+      for (const entry of entries) {
+        const { key, errors, object, use } = entry.checked;
+        if (key === "") {
+          unreadable.push(entry);
+          continue;
+        }
+        const first = now.used.get(key) ?? (others.size === 0 ? undefined : others.get(key));
+        if (first !== undefined) {
+          const message = `metadata.name: Duplicate value: ${key} is defined in ${first.file} already, which counts`;
+          tell(entry, [{ field: "metadata.name", reason: "duplicate-object", message, severity: "error" }]);
+          continue;
+        }
+        if (errors.length > 0 || object === undefined || use === undefined) {
+          others.set(key, entry.document);
+          tell(entry, wrong(entry, keep(key)));
+          continue;
+        }
+        if (use !== "used") {
+          others.set(key, entry.document);
+          tell(entry, right(entry.checked));
+        }
+        // A file that was written again holds other objects that mostly say the same.
+        const before = current[use].get(key);
+        const same = before !== undefined && sameJson(before.object, object);
+        const { file, index } = entry.document;
+        const stays = same && before.file === file;
+        now[use].set(key, stays ? before : { file, index, object: same ? before.object : object });
+      }
+      for (const entry of unreadable) {
+        const key = stoodThere(entry.document);
+        const isDefined = now.used.has(key) || others.has(key);
+        tell(entry, wrong(entry, key !== "" && !isDefined && keep(key)));
+      }
+      const notices = toNotices(told, entries);
+      current = now;
+      entriesBefore = entries;
+      return { objects: now.used, workloads: now.workload, skipped: now.skipped, notices };
     },
   };
 }

@@ -1,14 +1,16 @@
 // The one allocator and endpoint controller: manifests in, Kubernetes objects in full out (Services with their addresses,
-// ports and status, EndpointSlices, Nodes, Pods). What it gave out it keeps in the state directory, before it takes effect.
-// It works by what changed: a Service that nothing happened to is not looked at again.
-import { randomUUID } from "node:crypto";
+// ports and status, EndpointSlices, Nodes, Pods). Each time from everything there is. What it gave out it keeps in the state
+// directory, before it takes effect.
 import { join } from "node:path";
-import { type Address, type AddressRange, canonicalAddress, parseRange, rangeContains } from "../lib/address.ts";
+import type { PoolOutcome } from "../allocate/pools.ts";
+import { parseServiceRanges } from "../allocate/service-addresses.ts";
+import { type AllocatedService, allocateServices, type Ledger, type LedgerInput } from "../allocate/service-ledger.ts";
+import type { Address } from "../lib/address.ts";
+import type { Range } from "../lib/range.ts";
 import { readStateText, writeStateFile } from "../lib/state-store.ts";
 import type { Notice } from "../model/objects.ts";
 import {
   type AddressPoolObject,
-  AGE_ANNOTATION,
   type EndpointSliceObject,
   type KubernetesObject,
   type ManifestObject,
@@ -16,38 +18,33 @@ import {
   objectKey,
   objectTitle,
   own,
-  POOL_ANNOTATION,
   type PodObject,
   type RawDocument,
+  SERVICE_NAME_LABEL,
   type ServiceObject,
 } from "../wire/kubernetes.ts";
-import { clusterIPsOf, normaliseAddressPool, podAddresses, refusedNotice } from "../wire/normalise.ts";
-import { type CatalogueOptions, createCatalogue, type InForce } from "./catalogue.ts";
-import {
-  creationTime,
-  type FirstSeen,
-  type KeptService,
-  nextAge,
-  stateFromJson,
-  stateToJson,
-} from "./cluster-state.ts";
+import { clusterIPsOf, podAddresses, refusedNotice } from "../wire/normalise.ts";
+import { type Ages, createAges } from "./ages.ts";
+import { balance } from "./balancer.ts";
+import { type CatalogueContent, type CatalogueOptions, createCatalogue } from "./catalogue.ts";
+import { type ClusterState, type FirstSeen, type KeptService, stateFromJson, stateToJson } from "./cluster-state.ts";
 import { DNS_MANIFEST_FILE, type DnsAddress, dnsManifests } from "./dns-service.ts";
 import { fullService, nodeObject } from "./full-objects.ts";
-import type { PortRange } from "./node-ports.ts";
-import { assignPoolAddresses, type PoolHolding, type PoolOutcome, usablePools } from "./pools.ts";
-import { inPortions, sorted, type Work } from "./portions.ts";
 import { sameJson } from "./same-json.ts";
-import { parseClusterIpRanges } from "./service-addresses.ts";
-import { type AllocatedService, allocateServices, type RefusedService, type ServiceHolding } from "./service-ledger.ts";
-import { createSliceControllers, type ServiceSlices } from "./slice-controllers.ts";
+import { createSliceMaker, type KnownPod, type ServiceSlices, type WrittenSlice } from "./service-slices.ts";
+
+export interface OwnNode {
+  readonly name: string;
+  readonly addresses: readonly Address[];
+}
 
 export interface ClusterOptions {
   /** Directory of allocations.json; made when absent. */
   readonly stateDir: string;
   readonly serviceClusterIpRange: readonly string[];
-  readonly serviceNodePortRange: PortRange;
+  readonly serviceNodePortRange: Range;
   /** Made when no manifest has a Node of this name. */
-  readonly ownNode?: { readonly name: string; readonly addresses: readonly Address[] } | undefined;
+  readonly ownNode?: OwnNode | undefined;
   /** Where the DNS server listens: it becomes Service kube-system/kube-dns and its slices, unless the manifests define that Service. */
   readonly dns?: DnsAddress | undefined;
   /** @default "noticed" */
@@ -74,528 +71,301 @@ export interface Cluster {
   reconcile(documents: readonly RawDocument[]): Promise<Reconciled>;
   /** The address and port of the DNS server may become known, or change, later. Takes effect with the next `reconcile`. */
   setDns(dns: DnsAddress | undefined): void;
-  setOwnNode(node: { readonly name: string; readonly addresses: readonly Address[] } | undefined): void;
+  setOwnNode(node: OwnNode | undefined): void;
 }
 
-const NO_ADDRESSES: readonly Address[] = [];
 const ZONE_LABEL = "topology.kubernetes.io/zone";
 
-/** Addresses that several may have at once. */
-interface Tally {
-  has(address: Address): boolean;
-  /** Returns whether that changed `has`. */
-  add(address: Address): boolean;
-  remove(address: Address): boolean;
+type ServiceDocument = ManifestObject & { readonly object: ServiceObject };
+type PoolDocument = ManifestObject & { readonly object: AddressPoolObject };
+
+/** What the manifests say, by kind. */
+interface Said {
+  /** By "namespace/name", oldest first. */
+  readonly services: ReadonlyMap<string, ServiceItem>;
+  readonly pools: readonly PoolDocument[];
+  readonly nodes: readonly NodeObject[];
+  readonly pods: readonly KnownPod[];
+  readonly endpoints: ReadonlyMap<string, ManifestObject>;
+  readonly written: readonly WrittenSlice[];
+  /** What is given out as it is, with age and uid, by title. */
+  readonly asTheyAre: ReadonlyMap<string, KubernetesObject>;
 }
 
-function createTally(): Tally {
-  const counts = new Map<Address, number>();
-  return {
-    has: (address) => counts.has(address),
-    add(address) {
-      const count = counts.get(address) ?? 0;
-      counts.set(address, count + 1);
-      return count === 0;
-    },
-    remove(address) {
-      const count = counts.get(address) ?? 0;
-      if (count > 1) counts.set(address, count - 1);
-      else counts.delete(address);
-      return count === 1;
-    },
+/** A document with what follows from it alone. */
+interface Item {
+  readonly title: string;
+  readonly seen: FirstSeen;
+  readonly document: ManifestObject;
+  readonly key: string;
+  readonly full: KubernetesObject;
+  readonly pod: KnownPod | undefined;
+  readonly slice: WrittenSlice | undefined;
+}
+
+type ServiceItem = Item & { readonly document: ServiceDocument; readonly full: ServiceObject };
+
+const items = new WeakMap<ManifestObject, Item>();
+
+function itemOf(title: string, document: ManifestObject, ages: Ages): Item {
+  const seen = ages.recall(title);
+  const known = items.get(document);
+  if (known?.seen === seen) return known;
+  const { object, file } = document;
+  const key = objectKey(object);
+  const full = ages.stamp(title, object);
+  const service = own(object.metadata.labels, SERVICE_NAME_LABEL);
+  const sliceKey = service === undefined ? title : `${object.metadata.namespace}/${service}`;
+  const item: Item = {
+    title,
+    seen,
+    document,
+    key,
+    full,
+    pod: object.kind === "Pod" ? { object: full as PodObject, file, age: seen.age } : undefined,
+    slice:
+      object.kind === "EndpointSlice"
+        ? { title, key: sliceKey, document, full: full as EndpointSliceObject }
+        : undefined,
   };
+  items.set(document, item);
+  return item;
+}
+
+function sortOut(content: CatalogueContent, ages: Ages): Said {
+  const services: ServiceItem[] = [];
+  const pools: PoolDocument[] = [];
+  const nodes: NodeObject[] = [];
+  const pods: KnownPod[] = [];
+  const endpoints = new Map<string, ManifestObject>();
+  const written: WrittenSlice[] = [];
+  const asTheyAre = new Map<string, KubernetesObject>();
+  for (const [title, document] of content.objects) {
+    const item = itemOf(title, document, ages);
+    const { kind } = document.object;
+    if (kind === "Service") services.push(item as ServiceItem);
+    else if (kind === "Endpoints") endpoints.set(item.key, document);
+    else if (item.slice !== undefined) written.push(item.slice);
+    else {
+      asTheyAre.set(title, item.full);
+      if (item.pod !== undefined) pods.push(item.pod);
+      else if (kind === "Node") nodes.push(item.full as NodeObject);
+      else if (kind === "IPAddressPool") pools.push(document as PoolDocument);
+    }
+  }
+  services.sort((a, b) => a.seen.age - b.seen.age);
+  const byKey = new Map(services.map((one) => [one.key, one]));
+  return { services: byKey, pools, nodes, pods, endpoints, written, asTheyAre };
+}
+
+function refusedNotices({ refused }: Ledger<ServiceObject>, services: Said["services"]): readonly Notice[] {
+  return refused.flatMap(({ key, error, kept }) => {
+    const document = services.get(key)?.document;
+    if (document === undefined) return [];
+    const message = `${error.message}${kept ? "; its last good version stays in force" : ""}`;
+    return [
+      { object: objectTitle(document.object), file: document.file, ...error, message, severity: "error" as const },
+    ];
+  });
+}
+
+function sliceNotices(all: Iterable<ServiceSlices>): readonly Notice[] {
+  const notices: Notice[] = [];
+  const ofSlices: Notice[] = [];
+  const pods = new Set<string>();
+  for (const made of all) {
+    ofSlices.push(...made.notices);
+    for (const { pod, address, why, file } of made.refusedPods) {
+      const id = `${objectKey(pod)} ${address}`;
+      if (!pods.has(id)) notices.push(refusedNotice(pod, file, { field: "status.podIPs", address, why }));
+      pods.add(id);
+    }
+  }
+  return [...notices, ...ofSlices.sort((a, b) => (a.object < b.object ? -1 : a.object > b.object ? 1 : 0))];
+}
+
+/** The state with what Services hold now; the very object that there was where nothing is another. */
+function keep(
+  before: ReadonlyMap<string, KeptService>,
+  ledgerBefore: LedgerInput<ServiceObject>["before"],
+  { services: ledger }: Ledger<ServiceObject>,
+  outcomes: ReadonlyMap<string, PoolOutcome>,
+  services: Said["services"],
+): ReadonlyMap<string, KeptService> {
+  let same = before.size === ledger.size;
+  const now = new Map<string, KeptService>();
+  for (const [key, one] of ledger) {
+    const { holding, source } = one;
+    const outcome = outcomes.get(key);
+    const balancer = outcome !== undefined && "assigned" in outcome ? outcome.assigned : undefined;
+    const lastGood = services.get(key)?.document.object === source ? undefined : source;
+    const next: KeptService = { ...holding, balancer, lastGood };
+    const old = before.get(key);
+    const untouched = one === ledgerBefore.get(key) && balancer === undefined && old?.balancer === undefined;
+    const stays = old !== undefined && (untouched || sameJson(old, next));
+    same &&= stays;
+    now.set(key, stays ? old : next);
+  }
+  return same ? before : now;
+}
+
+/** ClusterIPs alone: of a LoadBalancer address single ports may be an endpoint's, which the model tells. */
+function frontendsOf(services: Iterable<ServiceObject>): ReadonlySet<Address> {
+  return new Set([...services].flatMap((service) => clusterIPsOf(service)));
 }
 
 /** Reads the state. Throws a Failure when it cannot be read or the ranges are wrong. */
 export async function createCluster(options: ClusterOptions): Promise<Cluster> {
-  const ranges = parseClusterIpRanges(options.serviceClusterIpRange);
+  const ranges = parseServiceRanges(options.serviceClusterIpRange);
   const { stateDir, serviceNodePortRange: nodePortRange, now = Date.now } = options;
   const path = join(stateDir, "allocations.json");
   const catalogue = createCatalogue({ workloads: options.workloads ?? "noticed" });
-  let { dns } = options;
-  let wantedNode = options.ownNode;
+  const slices = createSliceMaker();
+  let { dns, ownNode } = options;
+  let state: ClusterState = stateFromJson(await readStateText(path), path);
+  let allocated: LedgerInput<ServiceObject>["before"] = new Map(
+    [...state.services].flatMap(([key, { lastGood }]) =>
+      lastGood === undefined ? [] : [[key, { source: lastGood as ServiceObject }]],
+    ),
+  );
+  let given: ReadonlyMap<string, KubernetesObject> = new Map();
 
-  // What is kept, and whether the file says so yet.
-  const restored = await inPortions(stateFromJson(await readStateText(path), path));
-  const firstSeen = new Map(restored.firstSeen);
-  const kept = new Map(restored.services);
-  let lastAge = restored.lastAge;
-  let unwritten = false;
-  let isFirst = true;
+  const remembered = new Map<string, { readonly text: string; readonly value: unknown }>();
+  /** What `make` made of the same before: the same objects again. */
+  function once<T>(name: string, of: unknown, make: () => T): T {
+    const text = JSON.stringify(of);
+    const found = remembered.get(name);
+    if (found?.text === text) return found.value as T;
+    const value = make();
+    remembered.set(name, { text, value });
+    return value;
+  }
 
-  // What the manifests say.
-  const services = new Map<string, ManifestObject & { readonly object: ServiceObject }>();
-  const nodes = new Map<string, NodeObject>();
-  const pools = new Map<string, ManifestObject & { readonly object: AddressPoolObject }>();
-  const namespaces = new Map<string, KubernetesObject>();
-  const workloads = new Map<string, ManifestObject>();
-  let ownNode: ClusterOptions["ownNode"];
-
-  // What became of it.
-  const allocated = new Map<string, AllocatedService>();
-  const accepted = new Map<string, ServiceObject>();
-  for (const [key, { lastGood }] of kept) if (lastGood !== undefined) accepted.set(key, lastGood as ServiceObject);
-  const addressOwner = new Map<Address, string>();
-  const portOwner = new Map<number, string>();
-  let refusedServices: readonly RefusedService[] = [];
-  let outcomes: ReadonlyMap<string, PoolOutcome> = new Map();
-  let poolNotices: readonly Notice[] = [];
-  let poolRanges: readonly AddressRange[] = [];
-  const nodeAddresses = createTally();
-  const frontends = createTally();
-  const stamped = new WeakMap<KubernetesObject, { readonly seen: FirstSeen; readonly object: KubernetesObject }>();
-  const controllers = createSliceControllers({
-    zoneOf: (name) => own(nodes.get(name)?.metadata.labels, ZONE_LABEL) ?? "",
-    isFrontend: frontends.has,
-  });
-  const slicesOf = new Map<string, ServiceSlices>();
-  const sliceOwner = new Map<string, string>();
-  /** Services whose slices have something to be told. */
-  const telling = new Set<string>();
-
-  // What is given out, by title, and what of it nobody was told yet.
-  const givenServices = new Map<string, ServiceObject>();
-  const givenSlices = new Map<string, EndpointSliceObject>();
-  const givenOthers = new Map<string, KubernetesObject>();
-  let untold = new Map<string, KubernetesObject | undefined>();
-
-  // Work of one pass.
-  let changedServices = new Set<string>();
-  let changedFrontends = new Set<Address>();
-  let mustBalance = false;
-
-  let dnsDocuments: readonly RawDocument[] = [];
-  let dnsText = "null";
-  function withDns(documents: readonly RawDocument[]): readonly RawDocument[] {
-    const text = JSON.stringify(dns ?? null);
-    if (text !== dnsText) {
-      dnsText = text;
-      const families = ranges.map((one) => one.family);
-      const objects = dns === undefined ? [] : dnsManifests(dns, families);
-      dnsDocuments = objects.map((object, index) => ({ file: DNS_MANIFEST_FILE, index, object }));
-    }
-    if (dnsDocuments.length === 0) return documents;
-    const defined = documents.some(({ object }) => {
+  function dnsDocuments(documents: readonly RawDocument[]): readonly RawDocument[] {
+    const made = dns;
+    if (made === undefined) return [];
+    const isDefined = documents.some(({ object }) => {
       const one = object as { kind?: unknown; metadata?: { name?: unknown; namespace?: unknown } } | null;
       return one?.kind === "Service" && one.metadata?.namespace === "kube-system" && one.metadata.name === "kube-dns";
     });
-    return defined ? documents : [...documents, ...dnsDocuments];
+    if (isDefined) return [];
+    const families = ranges.map((one) => one.family);
+    return once("dns", made, () =>
+      dnsManifests(made, families).map((object, index) => ({ file: DNS_MANIFEST_FILE, index, object })),
+    );
   }
 
-  // --- who is how old ---------------------------------------------------------------------------------------------------
-  function renew(title: string): FirstSeen {
-    lastAge = nextAge(lastAge, now());
-    const fresh = { age: lastAge, uid: randomUUID() };
-    firstSeen.set(title, fresh);
-    unwritten = true;
-    return fresh;
-  }
-
-  function recall(title: string): FirstSeen {
-    return firstSeen.get(title) ?? renew(title);
-  }
-
-  function forget(title: string): void {
-    if (firstSeen.delete(title)) unwritten = true;
-  }
-
-  /** With uid, creation time and age; what the manifest says of the first two stays. */
-  function stamp<T extends KubernetesObject>(object: T): T {
-    const seen = recall(objectTitle(object));
-    const done = stamped.get(object);
-    if (done?.seen === seen) return done.object as T;
-    const { age, uid } = seen;
-    const { metadata } = object;
-    const full = {
-      ...object,
-      metadata: {
-        ...metadata,
-        uid: metadata.uid || uid,
-        creationTimestamp: metadata.creationTimestamp || creationTime(age),
-        annotations: { ...metadata.annotations, [AGE_ANNOTATION]: String(age) },
-      },
-    };
-    stamped.set(object, { seen, object: full });
+  const fullBefore = new WeakMap<
+    ServiceObject,
+    { one: AllocatedService<ServiceObject>; outcome: PoolOutcome | undefined; full: ServiceObject }
+  >();
+  function complete(
+    one: AllocatedService<ServiceObject>,
+    stamped: ServiceObject,
+    outcome: PoolOutcome | undefined,
+  ): ServiceObject {
+    const before = fullBefore.get(stamped);
+    if (before !== undefined && sameJson(before.one, one) && sameJson(before.outcome, outcome)) return before.full;
+    const full = fullService(one, stamped, outcome);
+    fullBefore.set(stamped, { one, outcome, full });
     return full;
-  }
-
-  // --- what is given out ------------------------------------------------------------------------------------------------
-  /** Returns whether it says something else than before. */
-  function give<T extends KubernetesObject>(to: Map<string, T>, title: string, object: T | undefined): boolean {
-    if (sameJson(to.get(title), object)) return false;
-    if (object === undefined) to.delete(title);
-    else to.set(title, object);
-    untold.set(title, object);
-    return true;
-  }
-
-  // --- manifests --------------------------------------------------------------------------------------------------------
-  /** An address that is no Service's to have is somebody's now, or nobody's any longer. */
-  function noteForeign(address: Address): void {
-    if (!mustBalance && poolRanges.some((range) => rangeContains(range, address))) mustBalance = true;
-  }
-
-  function moveNodeAddresses(before: readonly Address[], after: readonly Address[]): void {
-    const changed = [...after.filter(nodeAddresses.add), ...before.filter(nodeAddresses.remove)];
-    for (const text of changed) {
-      const address = canonicalAddress(text);
-      if (address !== undefined) noteForeign(address);
-    }
-  }
-
-  function addressesOf(node: NodeObject | undefined): readonly Address[] {
-    return (node?.status?.addresses ?? []).map((one) => one.address);
-  }
-
-  function setPod(title: string, was: PodObject | undefined, is: PodObject | undefined, file: string): void {
-    const changed = new Set(was === undefined ? NO_ADDRESSES : podAddresses(was));
-    for (const address of is === undefined ? NO_ADDRESSES : podAddresses(is))
-      if (!changed.delete(address)) changed.add(address);
-    controllers.setPod(title, is === undefined ? undefined : { object: is, file, age: recall(title).age });
-    for (const address of changed) noteForeign(address);
-  }
-
-  function* setNode(name: string, is: NodeObject | undefined): Work<void> {
-    const was = nodes.get(name);
-    moveNodeAddresses(addressesOf(was), addressesOf(is));
-    if (is === undefined) nodes.delete(name);
-    else nodes.set(name, is);
-    if (own(was?.metadata.labels, ZONE_LABEL) !== own(is?.metadata.labels, ZONE_LABEL))
-      yield* controllers.markNode(name);
-  }
-
-  function* takeObject(title: string, before: InForce | undefined, after: InForce | undefined): Work<void> {
-    const was = before?.use === "used" ? before.document : undefined;
-    const is = after?.use === "used" ? after.document : undefined;
-    const some = (after ?? before)?.document.object;
-    if (some === undefined) return;
-    const key = objectKey(some);
-    if (is !== undefined) recall(title);
-    else if (was !== undefined) forget(title);
-    if (some.kind === "Service") {
-      if (is === undefined) services.delete(key);
-      else services.set(key, is as ManifestObject & { readonly object: ServiceObject });
-      changedServices.add(key);
-    } else if (some.kind === "Endpoints") controllers.setEndpoints(key, is);
-    else if (some.kind === "EndpointSlice") {
-      const full = is === undefined ? undefined : stamp(is.object as EndpointSliceObject);
-      controllers.setWritten(title, is === undefined || full === undefined ? undefined : { document: is, full });
-    } else if (some.kind === "Namespace") {
-      if (after === undefined) namespaces.delete(key);
-      else namespaces.set(key, after.document.object);
-      if (poolRanges.length > 0) mustBalance = true;
-    } else if (after?.use === "workload") workloads.set(title, after.document);
-    else if (before?.use === "workload") workloads.delete(title);
-    else if (was !== undefined || is !== undefined) {
-      const full = is === undefined ? undefined : stamp(is.object);
-      give(givenOthers, title, full);
-      if (some.kind === "Pod")
-        setPod(title, was?.object as PodObject | undefined, full as PodObject | undefined, is?.file ?? "");
-      else if (some.kind === "Node") yield* setNode(key, is?.object as NodeObject | undefined);
-      else if (some.kind === "IPAddressPool") {
-        if (is === undefined) pools.delete(key);
-        else pools.set(key, is as ManifestObject & { readonly object: AddressPoolObject });
-        mustBalance = true;
-      }
-    }
-  }
-
-  function takeOwnNode(): void {
-    const before = ownNode;
-    ownNode = wantedNode;
-    if (!sameJson(before, ownNode)) moveNodeAddresses(before?.addresses ?? [], ownNode?.addresses ?? []);
-    if (before !== undefined && before.name !== ownNode?.name && !nodes.has(before.name)) {
-      forget(`Node ${before.name}`);
-      give(givenOthers, `Node ${before.name}`, undefined);
-    }
-    if (ownNode === undefined || nodes.has(ownNode.name)) return;
-    give(givenOthers, `Node ${ownNode.name}`, stamp(nodeObject(ownNode.name, ownNode.addresses)));
-  }
-
-  // --- cluster addresses and node ports ---------------------------------------------------------------------------------
-  function* byAge(keys: Iterable<string>): Work<readonly string[]> {
-    const aged: { readonly key: string; readonly age: number }[] = [];
-    for (const key of keys) {
-      if (services.has(key)) aged.push({ key, age: recall(`Service ${key}`).age });
-      yield;
-    }
-    return (yield* sorted(aged, (a, b) => a.age - b.age)).map((one) => one.key);
-  }
-
-  function claim(key: string, { clusterIPs, nodePorts, healthCheckNodePort }: ServiceHolding): void {
-    for (const ip of clusterIPs) if (ip !== "None") addressOwner.set(ip, key);
-    for (const { nodePort } of nodePorts) portOwner.set(nodePort, key);
-    if (healthCheckNodePort !== 0) portOwner.set(healthCheckNodePort, key);
-  }
-
-  function release(key: string, { clusterIPs, nodePorts, healthCheckNodePort }: ServiceHolding): void {
-    for (const ip of clusterIPs) if (addressOwner.get(ip) === key) addressOwner.delete(ip);
-    for (const { nodePort } of nodePorts) if (portOwner.get(nodePort) === key) portOwner.delete(nodePort);
-    if (portOwner.get(healthCheckNodePort) === key) portOwner.delete(healthCheckNodePort);
-  }
-
-  function manifestsOf(keys: readonly string[]): ReadonlyMap<string, ServiceObject> {
-    return new Map(keys.flatMap((key) => (services.has(key) ? [[key, services.get(key)!.object] as const] : [])));
-  }
-
-  /** Returns the Services of which something may be another. */
-  function* allocate(): Work<Set<string>> {
-    const common = { accepted, ranges, nodePortRange };
-    const unlessChanged = (owner: string | undefined): string | undefined =>
-      owner === undefined || changedServices.has(owner) ? undefined : owner;
-    // While nobody is refused anything, those that did not change keep what they hold, whatever the others ask for.
-    if (!isFirst && refusedServices.length === 0) {
-      const held = new Map<string, KeptService>();
-      for (const key of changedServices) if (kept.has(key)) held.set(key, kept.get(key)!);
-      const ledger = yield* allocateServices({
-        ...common,
-        held,
-        services: manifestsOf(yield* byAge(changedServices)),
-        othersAddress: (address) => unlessChanged(addressOwner.get(address)),
-        othersPort: (port) => unlessChanged(portOwner.get(port)),
-      });
-      if (ledger.refused.length === 0) {
-        yield* settle(ledger.services, changedServices);
-        return changedServices;
-      }
-    }
-    const ledger = yield* allocateServices({
-      ...common,
-      held: kept,
-      services: manifestsOf(yield* byAge(services.keys())),
-    });
-    refusedServices = ledger.refused;
-    const others = new Set(changedServices);
-    for (const key of new Set([...allocated.keys(), ...ledger.services.keys()])) {
-      yield;
-      const [was, is] = [allocated.get(key), ledger.services.get(key)];
-      const same =
-        was?.source === is?.source &&
-        sameJson(was?.holding, is?.holding) &&
-        sameJson(was?.ipFamilies, is?.ipFamilies) &&
-        was?.ipFamilyPolicy === is?.ipFamilyPolicy;
-      if (!same) others.add(key);
-    }
-    yield* settle(ledger.services, others);
-    return others;
-  }
-
-  function* settle(ledger: ReadonlyMap<string, AllocatedService>, keys: ReadonlySet<string>): Work<void> {
-    for (const key of keys) {
-      yield;
-      const before = allocated.get(key);
-      if (before === undefined) continue;
-      release(key, before.holding);
-      if (before.source.spec.type === "LoadBalancer") mustBalance = true;
-    }
-    for (const key of keys) {
-      yield;
-      const one = ledger.get(key);
-      if (one === undefined) {
-        allocated.delete(key);
-        accepted.delete(key);
-        continue;
-      }
-      allocated.set(key, one);
-      accepted.set(key, one.source);
-      claim(key, one.holding);
-      if (one.replaced) renew(`Service ${key}`);
-      if (one.source.spec.type === "LoadBalancer") mustBalance = true;
-      for (const ip of one.holding.clusterIPs) if (ip !== "None") noteForeign(ip);
-    }
-  }
-
-  // --- LoadBalancer addresses -------------------------------------------------------------------------------------------
-  /** Returns the Services whose outcome is another. */
-  function* balance(): Work<Set<string>> {
-    const notices: Notice[] = [];
-    const { usable, overlapping } = usablePools([...pools.values()].map((one) => normaliseAddressPool(one.object)));
-    poolRanges = usable.flatMap((pool) => pool.ranges.flatMap((text) => parseRange(text) ?? []));
-    for (const { pool, with: other, range } of overlapping) {
-      const field = `spec.addresses[${range}]`;
-      const message = `${field}: Invalid value: "${pool.ranges[range]}": overlaps with the IPAddressPool ${other}; this pool is not used`;
-      const object = `IPAddressPool ${pool.namespace}/${pool.name}`;
-      const file = pools.get(`${pool.namespace}/${pool.name}`)?.file ?? "";
-      notices.push({ object, file, field, reason: "pool-overlap", message, severity: "error" });
-    }
-    const asking: string[] = [];
-    for (const { key, source } of allocated.values()) {
-      if (source.spec.type === "LoadBalancer") asking.push(key);
-      yield;
-    }
-    const clients = (yield* byAge(asking)).flatMap((key) => allocated.get(key) ?? []);
-    const held = new Map<string, PoolHolding>();
-    for (const { key, source } of clients) {
-      yield;
-      const before = kept.get(key)?.balancer;
-      // A manifest taken from a running cluster carries the address that it had there: it is kept where that can be.
-      const ingress = (source.status?.loadBalancer?.ingress ?? []).flatMap((one) => one.ip ?? []);
-      const pool = own(source.metadata.annotations, POOL_ANNOTATION);
-      if (before !== undefined) held.set(key, before);
-      else if (ingress.length > 0 && pool !== undefined) held.set(key, { addresses: ingress, pool });
-    }
-    const before = outcomes;
-    outcomes = yield* assignPoolAddresses({
-      pools: usable,
-      clients: clients.map(({ key, source, ipFamilies, ipFamilyPolicy }) => ({
-        key,
-        service: source,
-        families: ipFamilies,
-        needsAllFamilies: ipFamilyPolicy === "RequireDualStack",
-      })),
-      held,
-      namespaceLabels: (name) => ({
-        ...namespaces.get(name)?.metadata.labels,
-        "kubernetes.io/metadata.name": name,
-      }),
-      isForeign: (address) => nodeAddresses.has(address) || controllers.hasPodAt(address) || addressOwner.has(address),
-    });
-    const others = new Set<string>();
-    for (const key of before.keys()) if (!outcomes.has(key)) others.add(key);
-    for (const [key, outcome] of outcomes) {
-      yield;
-      if (!sameJson(before.get(key), outcome)) others.add(key);
-      if ("assigned" in outcome) continue;
-      const { refused: reason, field, message } = outcome;
-      const severity = reason === "wrong-class" ? "info" : reason === "invalid-request" ? "error" : "warning";
-      notices.push({ object: `Service ${key}`, file: services.get(key)?.file ?? "", field, reason, message, severity });
-    }
-    poolNotices = notices;
-    return others;
-  }
-
-  // --- what Services and slices are in full -----------------------------------------------------------------------------
-  /** Of its LoadBalancer addresses single ports may be an endpoint's: the model tells. */
-  function frontendsOf(service: ServiceObject | undefined): readonly Address[] {
-    return service === undefined ? NO_ADDRESSES : clusterIPsOf(service);
-  }
-
-  function keep(key: string, one: AllocatedService | undefined): void {
-    if (one === undefined) {
-      if (kept.delete(key)) unwritten = true;
-      return;
-    }
-    const outcome = outcomes.get(key);
-    const balancer = outcome !== undefined && "assigned" in outcome ? outcome.assigned : undefined;
-    const lastGood = services.get(key)?.object === one.source ? undefined : one.source;
-    const next: KeptService = { ...one.holding, balancer, lastGood };
-    if (sameJson(kept.get(key), next)) return;
-    kept.set(key, next);
-    unwritten = true;
-  }
-
-  function complete(key: string): void {
-    const title = `Service ${key}`;
-    const one = allocated.get(key);
-    keep(key, one);
-    const before = givenServices.get(title);
-    const full = one === undefined ? undefined : fullService(one, stamp(one.source), outcomes.get(key));
-    if (!give(givenServices, title, full)) return;
-    for (const address of frontendsOf(full)) if (frontends.add(address)) changedFrontends.add(address);
-    for (const address of frontendsOf(before)) if (frontends.remove(address)) changedFrontends.add(address);
-    controllers.setService(key, full);
-  }
-
-  function makeSlices(key: string): void {
-    const before = slicesOf.get(key);
-    const made = controllers.make(key);
-    const titles = new Set<string>();
-    for (const slice of made.slices) {
-      const title = objectTitle(slice);
-      titles.add(title);
-      sliceOwner.set(title, key);
-      give(givenSlices, title, slice);
-    }
-    for (const slice of before?.slices ?? []) {
-      const title = objectTitle(slice);
-      // A slice that moved to another Service is that one's.
-      if (titles.has(title) || sliceOwner.get(title) !== key) continue;
-      sliceOwner.delete(title);
-      give(givenSlices, title, undefined);
-    }
-    const tells = made.refusedPods.length + made.notices.length > 0;
-    if (tells) telling.add(key);
-    else telling.delete(key);
-    if (tells || titles.size > 0) slicesOf.set(key, made);
-    else slicesOf.delete(key);
-  }
-
-  // --- one pass ---------------------------------------------------------------------------------------------------------
-  function* pass(documents: readonly RawDocument[]): Work<void> {
-    for (const [title, { before, after }] of yield* catalogue.take(documents)) {
-      yield* takeObject(title, before, after);
-      yield;
-    }
-    if (isFirst) {
-      const ownTitle = `Node ${wantedNode?.name ?? ""}`;
-      for (const title of firstSeen.keys()) {
-        if (catalogue.inForce().get(title)?.use !== "used" && title !== ownTitle) forget(title);
-        yield;
-      }
-      for (const key of kept.keys()) changedServices.add(key);
-    }
-    takeOwnNode();
-    const others = new Set(changedServices.size > 0 ? yield* allocate() : []);
-    changedServices = new Set();
-    if (mustBalance) for (const key of yield* balance()) others.add(key);
-    mustBalance = false;
-    for (const key of others) {
-      complete(key);
-      yield;
-    }
-    if (changedFrontends.size > 0 && !isFirst) yield* controllers.markAddresses(changedFrontends);
-    changedFrontends = new Set();
-    isFirst = false;
-    for (const key of controllers.takeMarked()) {
-      makeSlices(key);
-      yield;
-    }
-  }
-
-  function allNotices(): readonly Notice[] {
-    const notices = [...catalogue.notices()];
-    for (const { key, error, kept } of refusedServices) {
-      const document = services.get(key);
-      if (document === undefined) continue;
-      const { object, file } = document;
-      const message = `${error.message}${kept ? "; its last good version stays in force" : ""}`;
-      notices.push({ object: objectTitle(object), file, ...error, message, severity: "error" });
-    }
-    for (const one of poolNotices) notices.push(one);
-    const pods = new Set<string>();
-    for (const key of telling) {
-      for (const { pod, address, why, file } of slicesOf.get(key)?.refusedPods ?? []) {
-        const id = `${objectKey(pod)} ${address}`;
-        if (pods.has(id)) continue;
-        pods.add(id);
-        notices.push(refusedNotice(pod, file, { field: "status.podIPs", address, why }));
-      }
-    }
-    const ofSlices = [...telling].flatMap((key) => slicesOf.get(key)?.notices ?? []);
-    for (const one of ofSlices.sort((a, b) => (a.object < b.object ? -1 : a.object > b.object ? 1 : 0)))
-      notices.push(one);
-    return notices;
   }
 
   return {
     async reconcile(documents) {
-      await inPortions(pass(withDns(documents)));
-      if (unwritten) await writeStateFile(path, stateToJson({ lastAge, firstSeen, services: kept }));
-      unwritten = false;
-      const changed = untold;
-      untold = new Map();
+      const content = catalogue.update([...documents, ...dnsDocuments(documents)]);
+      const ages = createAges(state, now());
+      const said = sortOut(content, ages);
+      const isOwnMade = ownNode !== undefined && !said.nodes.some((one) => one.metadata.name === ownNode?.name);
+      const ownMade = isOwnMade
+        ? once("node", ownNode, () => nodeObject(ownNode!.name, ownNode!.addresses))
+        : undefined;
+
+      const ledger = allocateServices({
+        services: new Map([...said.services].map(([key, { document }]) => [key, document.object])),
+        held: state.services,
+        before: allocated,
+        ranges,
+        nodePortRange,
+      });
+      for (const [key, { replaced }] of ledger.services) if (replaced) ages.renew(`Service ${key}`);
+      const balanced = balance({
+        pools: said.pools,
+        services: said.services,
+        ledger: ledger.services,
+        kept: state.services,
+        ageOf: (key) => ages.recall(`Service ${key}`).age,
+        labelsOfNamespace: (name) => content.skipped.get(`Namespace ${name}`)?.object.metadata.labels,
+        others: function* () {
+          for (const { status } of said.nodes) for (const { address } of status?.addresses ?? []) yield address;
+          yield* ownNode?.addresses ?? [];
+          for (const { object } of said.pods) yield* podAddresses(object);
+        },
+      });
+      const full = new Map<string, ServiceObject>();
+      for (const [key, one] of ledger.services) {
+        const item = said.services.get(key);
+        const isCurrent = item !== undefined && item.document.object === one.source && !one.replaced;
+        const stamped = isCurrent ? item.full : ages.stamp(`Service ${key}`, one.source);
+        full.set(key, complete(one, stamped, balanced.outcomes.get(key)));
+      }
+      const zones = said.nodes.map((one): [string, string] => [
+        one.metadata.name,
+        own(one.metadata.labels, ZONE_LABEL) ?? "",
+      ]);
+      const made = slices.make({
+        services: full,
+        pods: said.pods,
+        endpoints: said.endpoints,
+        written: said.written,
+        zones: new Map(zones.filter(([, zone]) => zone !== "")),
+        frontends: frontendsOf(full.values()),
+      });
+
+      const changed = new Map<string, KubernetesObject | undefined>();
+      const next = new Map<string, KubernetesObject>();
+      const give = (title: string, object: KubernetesObject): void => {
+        const before = given.get(title);
+        const stays = before !== undefined && sameJson(before, object);
+        next.set(title, stays ? before : object);
+        if (!stays) changed.set(title, object);
+      };
+      for (const [key, one] of full) give(said.services.get(key)?.title ?? `Service ${key}`, one);
+      for (const { slices } of made.values()) for (const [title, slice] of slices) give(title, slice);
+      for (const [title, one] of said.asTheyAre) give(title, one);
+      const ownTitle = ownMade === undefined ? "" : objectTitle(ownMade);
+      if (ownMade !== undefined) give(ownTitle, ages.stamp(ownTitle, ownMade));
+      for (const title of given.keys()) if (!next.has(title)) changed.set(title, undefined);
+
+      const seen = ages.kept(
+        content.objects.size + (ownMade === undefined ? 0 : 1),
+        (title) => content.objects.has(title) || title === ownTitle,
+      );
+      const services = keep(state.services, allocated, ledger, balanced.outcomes, said.services);
+      if (seen !== undefined || services !== state.services) {
+        const written = { ...state, ...seen, services };
+        await writeStateFile(path, stateToJson(written));
+        state = written;
+      }
+      allocated = ledger.services;
+      given = next;
       return {
-        objects: [...givenServices.values(), ...givenSlices.values(), ...givenOthers.values()],
+        objects: [...next.values()],
         changed,
-        workloads: [...workloads.values()],
-        notices: allNotices(),
+        workloads: [...content.workloads.values()],
+        notices: [
+          ...content.notices,
+          ...refusedNotices(ledger, said.services),
+          ...balanced.notices,
+          ...sliceNotices(made.values()),
+        ],
       };
     },
     setDns(address) {
       dns = address;
     },
     setOwnNode(node) {
-      wantedNode = node;
+      ownNode = node;
     },
   };
 }

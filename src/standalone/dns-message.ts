@@ -1,7 +1,7 @@
 // One DNS message in, one message out or none: header checks, EDNS, truncation. The records come from dns-records.ts. It
 // never throws, whatever the bytes are.
 import packet from "dns-packet";
-import type { DnsRecord, DnsRecords } from "./dns-records.ts";
+import type { DnsAnswer, DnsRecord, DnsRecords } from "./dns-records.ts";
 
 const RCODES = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5 } as const;
 const HEADER_BYTES = 12;
@@ -14,6 +14,14 @@ const PLAIN_UDP_BYTES = 512;
 export const MAX_UDP_BYTES = 1232;
 const MAX_TCP_BYTES = 65_535;
 const BADVERS = 16;
+const OPTION_BYTES = 11;
+/** A record takes no less: a name of one label and one byte, ten bytes of fields, four of an address. */
+const LEAST_RECORD_BYTES = 17;
+
+const REFUSED: DnsAnswer = { rcode: "REFUSED", authoritative: false, answers: [], authorities: [], additionals: [] };
+
+/** What those are answered who may not ask. */
+export const NO_RECORDS: Pick<DnsRecords, "answer"> = { answer: () => REFUSED };
 
 interface Question {
   readonly name: string;
@@ -100,14 +108,10 @@ function buildReply(
   const isTransfer = question.type === "AXFR" || question.type === "IXFR";
   const badVersion = edns !== undefined && edns.version !== 0;
   const isRefused = !rightClass || isTransfer || !isWireName(question.name);
-  const none = {
-    rcode: isRefused ? ("REFUSED" as const) : ("NOERROR" as const),
-    authoritative: false,
-    answers: [],
-    authorities: [],
-    additionals: [],
-  };
-  const answer = isRefused || badVersion ? none : records.answer(question.name, question.type);
+  const none = { ...REFUSED, rcode: isRefused ? ("REFUSED" as const) : ("NOERROR" as const) };
+  // What cannot fit is not even made: one more than fits tells that the answer is cut.
+  const most = Math.ceil(limit / LEAST_RECORD_BYTES);
+  const answer = isRefused || badVersion ? none : records.answer(question.name, question.type, most);
 
   const ownerOf = (record: DnsRecord): DnsRecord =>
     record.name === question.name.toLowerCase().replace(/\.$/, "") ? { ...record, name: question.name } : record;
@@ -122,36 +126,32 @@ function buildReply(
     options: [],
   } as packet.OptAnswer;
 
-  const encode = (
-    answers: readonly DnsRecord[],
-    authorities: readonly DnsRecord[],
-    additionals: readonly DnsRecord[],
-    truncated: boolean,
-  ): Buffer => {
-    const reply = packet.encode({
-      type: "response",
-      id: message.readUInt16BE(0),
-      flags:
-        (message.readUInt16BE(2) & RD) | (answer.authoritative ? AA : 0) | (truncated ? TC : 0) | RCODES[answer.rcode],
-      questions: [question as packet.Question],
-      answers: answers.map(ownerOf).map(toWire),
-      authorities: authorities.map(toWire),
-      additionals: [...additionals.map(toWire), ...(edns === undefined ? [] : [option])],
-    });
-    bytes.copy(reply, HEADER_BYTES);
-    return reply;
+  const answers = answer.answers.map(ownerOf);
+  let left = limit - HEADER_BYTES - bytes.length - (edns === undefined ? 0 : OPTION_BYTES);
+  const fitting = (list: readonly DnsRecord[]): readonly packet.Answer[] => {
+    const taken: packet.Answer[] = [];
+    for (const one of list.map(toWire)) {
+      left -= packet.encodingLength({ answers: [one] }) - HEADER_BYTES;
+      if (left < 0) break;
+      taken.push(one);
+    }
+    return taken;
   };
-
-  const whole = encode(answer.answers, answer.authorities, answer.additionals, false);
-  if (whole.length <= limit) return whole;
+  const taken = fitting(answers);
+  const truncated = taken.length < answers.length;
+  const authorities = truncated ? [] : fitting(answer.authorities);
   // Additional records may be left out silently; answers may not.
-  const lean = encode(answer.answers, answer.authorities, [], false);
-  if (lean.length <= limit) return lean;
-  let fits = 0;
-  for (let beyond = answer.answers.length; fits < beyond; ) {
-    const middle = Math.ceil((fits + beyond) / 2);
-    if (encode(answer.answers.slice(0, middle), [], [], true).length <= limit) fits = middle;
-    else beyond = middle - 1;
-  }
-  return encode(answer.answers.slice(0, fits), [], [], true);
+  const additionals = truncated ? [] : fitting(answer.additionals);
+  const reply = packet.encode({
+    type: "response",
+    id: message.readUInt16BE(0),
+    flags:
+      (message.readUInt16BE(2) & RD) | (answer.authoritative ? AA : 0) | (truncated ? TC : 0) | RCODES[answer.rcode],
+    questions: [question as packet.Question],
+    answers: [...taken],
+    authorities: [...authorities],
+    additionals: [...additionals, ...(edns === undefined ? [] : [option])],
+  });
+  bytes.copy(reply, HEADER_BYTES);
+  return reply;
 }

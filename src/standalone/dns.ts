@@ -7,7 +7,8 @@ import { type Address, familyOf } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import type { ObjectEvent } from "../model/objects.ts";
-import { replyTo } from "./dns-message.ts";
+import { createDnsClients } from "./dns-clients.ts";
+import { NO_RECORDS, replyTo } from "./dns-message.ts";
 import { createDnsRecords } from "./dns-records.ts";
 
 export interface DnsServerOptions {
@@ -15,6 +16,10 @@ export interface DnsServerOptions {
   /** 0 takes a free port, the same for all addresses and both protocols. */
   readonly port: number;
   readonly clusterDomain: string;
+  /** Only nodes, pods and this machine are answered: see dns-clients.ts. @default false */
+  readonly onlyCluster?: boolean;
+  /** For tests: in place of that. */
+  readonly mayAsk?: (address: string) => boolean;
   readonly log?: Pick<Log, "warn"> | undefined;
   /** A connection without a query for so long is closed. @default 10000 */
   readonly idleMs?: number;
@@ -25,7 +30,7 @@ export interface DnsServer {
   readonly address: Address;
   readonly addresses: readonly Address[];
   readonly port: number;
-  /** Services and EndpointSlices count, other objects are ignored. Later questions are answered from them. */
+  /** Services, EndpointSlices and Nodes count, other objects are ignored. Later questions are answered from them. */
   update(events: readonly ObjectEvent[]): void;
   stop(): Promise<void>;
 }
@@ -43,9 +48,15 @@ export async function createDnsServer(options: DnsServerOptions): Promise<DnsSer
   if (address === undefined)
     throw new Failure("usage", "dns", "could not start the DNS server: it has no address to listen on");
   const records = createDnsRecords(clusterDomain);
+  const clients = createDnsClients({ listening: addresses, isEndpoint: records.isEndpoint });
+  const { mayAsk = options.onlyCluster === true ? clients.mayAsk : () => true } = options;
   const connections = new Set<Socket>();
 
   function onConnection(socket: Socket): void {
+    if (!mayAsk(socket.remoteAddress ?? "")) {
+      socket.destroy();
+      return;
+    }
     connections.add(socket);
     let buffered = Buffer.alloc(0);
     socket.setTimeout(idleMs, () => socket.destroy());
@@ -95,7 +106,7 @@ export async function createDnsServer(options: DnsServerOptions): Promise<DnsSer
       server.listen({ host: on, port: bound, exclusive: true, ipv6Only: isSix });
       await once(server, "listening");
       datagrams.on("message", (message, peer) => {
-        const reply = replyTo(message, records, "udp");
+        const reply = replyTo(message, mayAsk(peer.address) ? records : NO_RECORDS, "udp");
         if (reply !== undefined && peer.port !== 0) datagrams.send(reply, peer.port, peer.address, () => {});
       });
       datagrams.on("error", (error) => log?.warn({ address: on }, `DNS over UDP: ${error.message}`));
@@ -131,7 +142,10 @@ export async function createDnsServer(options: DnsServerOptions): Promise<DnsSer
         address,
         addresses,
         port,
-        update: records.update,
+        update(events) {
+          records.update(events);
+          clients.update(events);
+        },
         async stop() {
           for (const socket of connections) socket.destroy();
           await Promise.all(listeners.map(close));

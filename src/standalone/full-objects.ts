@@ -1,12 +1,12 @@
 // Objects in full, as an API server and its controllers would leave them. Pure: what was allocated is passed in.
+import type { PoolOutcome } from "../allocate/pools.ts";
+import type { AllocatedService } from "../allocate/service-ledger.ts";
 import type { Address } from "../lib/address.ts";
 import { type NodeObject, POOL_ANNOTATION, type ServiceObject } from "../wire/kubernetes.ts";
-import type { PoolOutcome } from "./pools.ts";
-import type { AllocatedService } from "./service-ledger.ts";
 
 /** The Service with all that it was given. `stamped` is its source with age and uid. */
 export function fullService(
-  one: AllocatedService,
+  one: AllocatedService<ServiceObject>,
   stamped: ServiceObject,
   outcome: PoolOutcome | undefined,
 ): ServiceObject {

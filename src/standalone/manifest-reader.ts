@@ -1,15 +1,13 @@
 // Directories and files of manifests to raw documents, again and again as the files change. The last good content of a
-// file that cannot be used stays in force. It reads, and checks no object.
+// file that cannot be used stays in force. It reads, and checks no object. A large directory keeps its thread busy.
 import { createHash } from "node:crypto";
 import { type FSWatcher, watch } from "node:fs";
 import { open, opendir, stat } from "node:fs/promises";
 import { basename, dirname, join, normalize } from "node:path";
-import { setImmediate as yieldToLoop } from "node:timers/promises";
 import type { Notice } from "../model/objects.ts";
 import type { RawDocument } from "../wire/kubernetes.ts";
 import { MAX_FILE_BYTES, type ParseResult, parseManifest } from "./manifest-parser.ts";
 import { createParserThread } from "./parse-in-worker.ts";
-import { atOnce, inPortions, sorted, type Work } from "./portions.ts";
 
 export interface ManifestReaderOptions {
   /** Directories (their own files, not those of sub-directories) and single files. */
@@ -31,8 +29,6 @@ export interface ManifestReader {
   start(changed: () => void): Promise<void>;
   /** Of all files by name; documents of unchanged files stay the same objects. */
   documents(): readonly RawDocument[];
-  /** The same, letting others have their turn; not while another such call goes on. */
-  gatherDocuments(): Promise<readonly RawDocument[]>;
   notices(): readonly Notice[];
   /** As `directoryDigest` would give it for what `documents` was read from. */
   digest(): string;
@@ -41,19 +37,11 @@ export interface ManifestReader {
   stop(): Promise<void>;
 }
 
-interface FileStamp {
-  readonly size: number;
-  readonly mtimeMs: number;
-  readonly ctimeMs: number;
-  readonly ino: number;
-}
-
 interface FileState {
-  stamp: FileStamp;
+  /** Size, times and inode when it was last looked at; "" when it is to be looked at again. */
+  stamp: string;
   /** Hash of the content that was last looked at, good or not. */
   contentHash: string;
-  /** What it adds to the digest. */
-  share: bigint;
   documents: readonly RawDocument[];
   good: boolean;
   /** The last good text, to recognise a file that was cut off: only for YAML, which may still parse then. */
@@ -67,10 +55,8 @@ interface FileState {
 
 const EXTENSION = /\.(ya?ml|json)$/;
 const MAX_TEXT_KEPT = 1024 * 1024;
-const BUDGET_MS = 10;
 const FILES_AT_ONCE = 32;
 const ENTRIES_AT_ONCE = 256;
-const FEW = 64;
 const EMPTY_GRACE_MS = 100;
 
 /** The digest of files given as (name, content): what `directoryDigest` gives for a directory that holds exactly these. */
@@ -83,22 +69,9 @@ function hashContent(content: string | Uint8Array): string {
   return size > MAX_FILE_BYTES ? `too-large:${size}` : createHash("sha256").update(content).digest("hex");
 }
 
-// A sum, so that one changed file among a hundred thousand costs one addition, and the order of files nothing.
-function shareOf(name: string, contentHash: string): bigint {
-  return BigInt(`0x${createHash("sha256").update(`${name}\0${contentHash}`).digest("hex")}`);
-}
-
-function digestOfSum(files: number, sum: bigint): string {
-  return createHash("sha256")
-    .update(`${files}\n${BigInt.asUintN(256, sum)}`)
-    .digest("hex");
-}
-
-function combine(entries: readonly (readonly [string, string])[]): string {
-  return digestOfSum(
-    entries.length,
-    entries.reduce((sum, [name, content]) => sum + shareOf(name, content), 0n),
-  );
+function combine(entries: readonly (readonly [name: string, contentHash: string])[]): string {
+  const lines = entries.map(([name, content]) => `${name}\0${content}\n`).sort();
+  return createHash("sha256").update(lines.join("")).digest("hex");
 }
 
 async function listFiles(path: string): Promise<{ files: string[]; ignored: string[] }> {
@@ -171,84 +144,44 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
   let scanning: Promise<void> | undefined;
   let stopped = false;
   let started = false;
-  /** The digest before it is hashed: the sum of all files' shares. */
-  let sum = 0n;
-  /** Files with a notice, or with documents that stand in for them. */
-  const unwell = new Set<string>();
-  /** Names in their order; some may be gone since. */
+  /** Names in their order; undefined when there are others now. */
   let order: readonly string[] | undefined;
-  const ordered = new Set<string>();
-  let added: string[] = [];
-  let parsing: Promise<unknown> = Promise.resolve();
-  let parsingSince = 0;
 
   function fileNotice(file: string, reason: string, message: string, severity: Notice["severity"] = "error"): Notice {
     return { object: file, file, field: "", reason, message: `${file}: ${message}`, severity };
   }
 
-  function setHash(state: FileState, file: string, contentHash: string): void {
-    sum -= state.share;
-    state.contentHash = contentHash;
-    state.share = shareOf(basename(file), contentHash);
-    sum += state.share;
-  }
-
-  function enter(file: string, stamp: FileStamp): FileState {
+  function enter(file: string, stamp: string): FileState {
     const documents = (lastGood.get(file) ?? []).map((object: unknown, index: number) => ({ file, index, object }));
-    const empty = { contentHash: "", share: 0n, good: false, text: "", notice: undefined, look: 0, emptied: false };
+    const empty = { contentHash: "", good: false, text: "", notice: undefined, look: 0, emptied: false };
     const state: FileState = { ...empty, stamp, documents };
     files.set(file, state);
-    setHash(state, file, "");
-    unwell.add(file);
-    if (!ordered.has(file)) added.push(file);
-    ordered.add(file);
+    order = undefined;
     return state;
   }
 
   function leave(file: string): boolean {
-    sum -= files.get(file)?.share ?? 0n;
-    unwell.delete(file);
+    order = undefined;
     return files.delete(file);
-  }
-
-  /** Many small files may come at once: they are parsed one after another, and others have their turn in between. */
-  function inTurn<T>(work: () => T): Promise<T> {
-    const result = parsing.then(async () => {
-      if (performance.now() - parsingSince > BUDGET_MS) {
-        await yieldToLoop();
-        parsingSince = performance.now();
-      }
-      return work();
-    });
-    parsing = result;
-    return result;
-  }
-
-  function settle(state: FileState, file: string, result: ParseResult, text: string, isJson: boolean): void {
-    const kept = state.documents.length > 0 ? "; its last good content stays in force" : "";
-    unwell.add(file);
-    if ("problem" in result) {
-      state.good = false;
-      state.notice = fileNotice(file, "malformed", `malformed ${isJson ? "JSON" : "YAML"}: ${result.problem}${kept}`);
-      return;
-    }
-    if (!isJson && isCutOff(text, state.text, result.objects.length, state.documents.length)) {
-      state.good = false;
-      state.notice = fileNotice(file, "malformed", `it was cut off in the middle${kept}`);
-      return;
-    }
-    state.good = true;
-    state.notice = undefined;
-    unwell.delete(file);
-    state.text = isJson || text.length > MAX_TEXT_KEPT ? "" : text;
-    state.documents = result.objects.map((object, index) => ({ file, index, object }));
   }
 
   function refuse(state: FileState, file: string, reason: string, problem: string): void {
     state.good = false;
-    unwell.add(file);
     const kept = state.documents.length > 0 ? "; its last good content stays in force" : "";
     state.notice = fileNotice(file, reason, `${problem}${kept}`);
+  }
+
+  function settle(state: FileState, file: string, result: ParseResult, text: string, isJson: boolean): void {
+    if ("problem" in result) {
+      refuse(state, file, "malformed", `malformed ${isJson ? "JSON" : "YAML"}: ${result.problem}`);
+    } else if (!isJson && isCutOff(text, state.text, result.objects.length, state.documents.length)) {
+      refuse(state, file, "malformed", "it was cut off in the middle");
+    } else {
+      state.good = true;
+      state.notice = undefined;
+      state.text = isJson || text.length > MAX_TEXT_KEPT ? "" : text;
+      state.documents = result.objects.map((object, index) => ({ file, index, object }));
+    }
   }
 
   // Looks at one file; true when something changed. A large one is parsed in the background and reports by itself.
@@ -256,41 +189,28 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
     let state = files.get(file);
     try {
       const info = await stat(file);
-      const stamp = { size: info.size, mtimeMs: info.mtimeMs, ctimeMs: info.ctimeMs, ino: info.ino };
-      const seen = state?.stamp;
-      if (
-        seen !== undefined &&
-        seen.size === stamp.size &&
-        seen.mtimeMs === stamp.mtimeMs &&
-        seen.ctimeMs === stamp.ctimeMs &&
-        seen.ino === stamp.ino
-      ) {
-        return false;
-      }
+      const stamp = `${info.size} ${info.mtimeMs} ${info.ctimeMs} ${info.ino}`;
+      if (state?.stamp === stamp) return false;
       state ??= enter(file, stamp);
       state.stamp = stamp;
       const turn = ++state.look;
       if (!info.isFile()) {
-        setHash(state, file, "no-file");
+        state.contentHash = "no-file";
         refuse(state, file, "unreadable", "it is no regular file");
         return true;
       }
       const content = info.size > MAX_FILE_BYTES ? undefined : await readLimited(file);
       if (content === undefined) {
-        setHash(state, file, `too-large:${info.size}`);
-        refuse(
-          state,
-          file,
-          "too-large",
-          `it has ${info.size} bytes, more than the ${MAX_FILE_BYTES} that a manifest may have`,
-        );
+        state.contentHash = `too-large:${info.size}`;
+        const most = `more than the ${MAX_FILE_BYTES} that a manifest may have`;
+        refuse(state, file, "too-large", `it has ${info.size} bytes, ${most}`);
         return true;
       }
       const contentHash = hashContent(content);
       if (contentHash === state.contentHash) return false;
       if (content.length === 0 && state.documents.length > 0 && !state.emptied) {
         state.emptied = true;
-        state.stamp = { ...stamp, mtimeMs: -1 };
+        state.stamp = "";
         setTimeout(() => {
           dirty.add(file);
           request(false);
@@ -301,18 +221,15 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
       const current = state;
       const text = content.toString("utf8").replace(/^\uFEFF/, "");
       const isJson = file.endsWith(".json");
-      if (content.length < threadBytes) {
-        const result = await inTurn(() => parseManifest(text, isJson));
+      const isDone = (result: ParseResult): boolean => {
         if (stopped || current.look !== turn || files.get(file) !== current) return false;
-        setHash(current, file, contentHash);
+        current.contentHash = contentHash;
         settle(current, file, result, text, isJson);
         return true;
-      }
+      };
+      if (content.length < threadBytes) return isDone(parseManifest(text, isJson));
       const parse = parser.parse(text, isJson).then((result) => {
-        if (stopped || current.look !== turn || files.get(file) !== current) return;
-        setHash(current, file, contentHash);
-        settle(current, file, result, text, isJson);
-        if (started) changed();
+        if (isDone(result) && started) changed();
       });
       slow.add(parse);
       void parse.finally(() => slow.delete(parse));
@@ -321,10 +238,10 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
       const { code, message } = error as NodeJS.ErrnoException;
       if (code === "ENOENT") return leave(file);
       if (state === undefined) {
-        state = enter(file, { size: -1, mtimeMs: -1, ctimeMs: -1, ino: -1 });
-        setHash(state, file, "unreadable");
+        state = enter(file, "");
+        state.contentHash = "unreadable";
       }
-      state.stamp = { ...state.stamp, mtimeMs: -1 };
+      state.stamp = "";
       const first = state.notice?.reason !== "unreadable";
       refuse(state, file, "unreadable", `it could not be read: ${code ?? message}`);
       return first;
@@ -333,14 +250,9 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
 
   async function lookAtAll(list: readonly string[]): Promise<boolean> {
     let any = false;
-    let since = performance.now();
     for (let i = 0; i < list.length && !stopped; i += FILES_AT_ONCE) {
       const results = await Promise.all(list.slice(i, i + FILES_AT_ONCE).map(look));
       any = results.includes(true) || any;
-      if (performance.now() - since > BUDGET_MS) {
-        await yieldToLoop();
-        since = performance.now();
-      }
     }
     return any;
   }
@@ -353,13 +265,8 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
         await watchPath(path);
         const found = await listFiles(path);
         const present = new Set(found.files);
-        let since = performance.now();
-        for (const file of files.keys()) {
+        for (const file of files.keys())
           if (!present.has(file) && file !== path && dirname(file) === path) any = leave(file) || any;
-          if (performance.now() - since < BUDGET_MS) continue;
-          await yieldToLoop();
-          since = performance.now();
-        }
         any = (await lookAtAll(found.files)) || any;
         for (const directory of found.ignored) {
           notices.push(fileNotice(directory, "ignored-directory", "sub-directories are not read", "info"));
@@ -439,38 +346,12 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
     }
   }
 
-  function* inOrder(): Work<readonly RawDocument[]> {
-    const compare = (a: string, b: string): number => {
-      const [left, right] = [basename(a), basename(b)];
-      return left < right ? -1 : left > right ? 1 : a < b ? -1 : a > b ? 1 : 0;
-    };
-    if (order === undefined || added.length > FEW || ordered.size > 2 * files.size + FEW) {
-      added = [];
-      ordered.clear();
-      for (const file of files.keys()) {
-        ordered.add(file);
-        if (ordered.size % FEW === 0) yield;
-      }
-      order = yield* sorted([...ordered], compare);
-    }
-    for (const file of added.splice(0)) {
-      let low = 0;
-      let high = order.length;
-      while (low < high) {
-        const middle = (low + high) >> 1;
-        if (compare(order[middle]!, file) < 0) low = middle + 1;
-        else high = middle;
-      }
-      order = order.toSpliced(low, 0, file);
-      yield;
-    }
-    const documents: RawDocument[] = [];
-    let count = 0;
-    for (const file of order) {
-      for (const one of files.get(file)?.documents ?? []) documents.push(one);
-      if (++count % 64 === 0) yield;
-    }
-    return documents;
+  function inOrder(): readonly string[] {
+    if (order !== undefined) return order;
+    const named = [...files.keys()].map((file) => ({ file, name: basename(file) }));
+    const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+    order = named.sort((a, b) => compare(a.name, b.name) || compare(a.file, b.file)).map((one) => one.file);
+    return order;
   }
 
   return {
@@ -482,25 +363,16 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
       while (slow.size > 0) await Promise.all(slow);
       started = true;
     },
-    documents: () => atOnce(inOrder()),
-    gatherDocuments: () => inPortions(inOrder()),
-    notices() {
-      const own = [...unwell].flatMap((file) => files.get(file)?.notice ?? []);
-      return [...[...pathNotices.values()].flat(), ...own];
-    },
-    digest: () => digestOfSum(files.size, sum),
-    lastGood() {
-      const found = new Map<string, readonly unknown[]>();
-      for (const file of unwell) {
-        const { good = true, documents = [] } = files.get(file) ?? {};
-        if (!good && documents.length > 0)
-          found.set(
-            file,
-            documents.map((one) => one.object),
-          );
-      }
-      return found;
-    },
+    documents: () => inOrder().flatMap((file) => files.get(file)?.documents ?? []),
+    notices: () => [...[...pathNotices.values()].flat(), ...inOrder().flatMap((file) => files.get(file)?.notice ?? [])],
+    digest: () => combine([...files].map(([file, { contentHash }]) => [basename(file), contentHash])),
+    lastGood: () =>
+      new Map(
+        inOrder().flatMap((file) => {
+          const { good = true, documents = [] } = files.get(file) ?? {};
+          return good || documents.length === 0 ? [] : [[file, documents.map((one) => one.object)]];
+        }),
+      ),
     async stop() {
       stopped = true;
       clearTimeout(timer);

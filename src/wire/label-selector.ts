@@ -1,7 +1,6 @@
-// Label selectors: from a manifest to the model's form, and whether labels match. No object is looked up here.
+// Labels and label selectors: from a manifest to the model's form. Whether they match is model/label-selector.ts's.
 import type { LabelSelector } from "../model/objects.ts";
 import { type Checks, createChecks, type FieldError } from "./field-checks.ts";
-import { own } from "./kubernetes.ts";
 import { labelKeyProblem, labelValueProblem } from "./names.ts";
 
 const OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"] as const;
@@ -60,30 +59,4 @@ export function parseLabelSelector(
   const checks = createChecks();
   const selector = checkSelector(checks, field, value);
   return { selector, errors: checks.errors };
-}
-
-/** Every pair of `wanted` is in `labels`; an empty `wanted` matches everything. */
-export function matchesLabels(
-  wanted: Readonly<Record<string, string>>,
-  labels: Readonly<Record<string, string>> | undefined,
-): boolean {
-  for (const key in wanted) if (own(labels, key) !== wanted[key]) return false;
-  return true;
-}
-
-/** As the API does it: NotIn and DoesNotExist also match labels without the key. */
-export function matchesSelector(
-  selector: LabelSelector,
-  labels: Readonly<Record<string, string>> | undefined,
-): boolean {
-  if (!matchesLabels(selector.matchLabels, labels)) return false;
-  for (const { key, operator, values } of selector.matchExpressions) {
-    const value = own(labels, key);
-    const isOne = value !== undefined && values.includes(value);
-    if (operator === "In" && !isOne) return false;
-    if (operator === "NotIn" && isOne) return false;
-    if (operator === "Exists" && value === undefined) return false;
-    if (operator === "DoesNotExist" && value !== undefined) return false;
-  }
-  return true;
 }

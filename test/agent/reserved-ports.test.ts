@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { parsePorts, releasePorts, reservePorts, subtractPorts } from "../../src/agent/reserved-ports.ts";
+import { parsePorts, releasePorts, reservePorts } from "../../src/agent/reserved-ports.ts";
+import { subtractRange } from "../../src/lib/range.ts";
 
 describe("reserved ports", () => {
   it.each([
@@ -26,7 +27,7 @@ describe("reserved ports", () => {
     ["over all of it", "5-8", "1-9", ""],
     ["the same", "49152-65535", "49152-65535", ""],
   ])("takes ports out that are %s", (_where, from, taken, left) => {
-    const text = subtractPorts(parsePorts(from), parsePorts(taken)[0]!)
+    const text = subtractRange(parsePorts(from), parsePorts(taken)[0]!)
       .map(({ first, last }) => `${first}-${last}`)
       .join(",");
     expect(text).toBe(left);

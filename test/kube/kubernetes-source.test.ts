@@ -3,7 +3,11 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { createKubernetesSource, type KubernetesSource, type KubernetesSourceOptions } from "../../src/kube/mod.ts";
+import {
+  createKubernetesSource,
+  type KubernetesSource,
+  type KubernetesSourceOptions,
+} from "../../src/kube/kubernetes-source.ts";
 import type { Notice, ObjectEvent } from "../../src/model/objects.ts";
 import { ClusterObjects } from "../fakes/api-server/cluster-objects.ts";
 import { FakeApiServer, type FakeApiServerOptions } from "../fakes/api-server/fake-api-server.ts";

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { labPaths } from "../../src/lab/lab-paths.ts";
 import type { LabStatus } from "../../src/lab/lab-status.ts";
 import { fileNameOf, replaceFile } from "../../src/lab/state-directory.ts";
-import { type KubernetesObject, objectTitle } from "../../src/standalone/mod.ts";
+import { type KubernetesObject, objectTitle } from "../../src/wire/kubernetes.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
 import { labName } from "./lab-fixture.ts";
 import type { Flow } from "./traffic/client.ts";

@@ -2,8 +2,8 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { pickFree, reservedOffset } from "../../src/standalone/allocation-range.ts";
-import type { Cluster } from "../../src/standalone/mod.ts";
+import { pickFree, reservedOffset } from "../../src/allocate/allocation-range.ts";
+import type { Cluster } from "../../src/standalone/cluster.ts";
 import { ageOf } from "../../src/wire/normalise.ts";
 import { type Any, cluster, DUAL_STACK, document, documents, find, service, temporaryDirectory } from "./build.ts";
 

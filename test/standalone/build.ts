@@ -4,13 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import type { ObjectEvent } from "../../src/model/objects.ts";
-import {
-  type Cluster,
-  type ClusterOptions,
-  createCluster,
-  type KubernetesObject,
-  type RawDocument,
-} from "../../src/standalone/mod.ts";
+import { type Cluster, type ClusterOptions, createCluster } from "../../src/standalone/cluster.ts";
+import type { KubernetesObject, RawDocument } from "../../src/wire/kubernetes.ts";
 
 type Fields = Record<string, unknown>;
 

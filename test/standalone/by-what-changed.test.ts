@@ -3,7 +3,8 @@
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { objectTitle, type RawDocument, type Reconciled } from "../../src/standalone/mod.ts";
+import type { Reconciled } from "../../src/standalone/cluster.ts";
+import { objectTitle, type RawDocument } from "../../src/wire/kubernetes.ts";
 import { type Any, cluster, endpoints, node, pod, pool, service, slice, temporaryDirectory } from "./build.ts";
 
 // xorshift, so that a failure can be run again from its seed.

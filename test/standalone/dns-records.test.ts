@@ -107,6 +107,11 @@ const QUESTIONS: { ask: string; rcode?: string; answers?: string[]; additionals?
   { ask: `inside.${N} A`, answers: [`inside.${N} CNAME web.${N}`, `web.${N} A 10.96.1.1`] },
   { ask: `inside.${N} CNAME`, answers: [`inside.${N} CNAME web.${N}`] },
   { ask: `outside.${N} A`, answers: [`outside.${N} CNAME www.example.com`] },
+  // Nothing is below an alias, whatever it points to: a search list would end there.
+  { ask: `web.outside.${N} A`, rcode: "NXDOMAIN" },
+  { ask: `web.inside.${N} A`, rcode: "NXDOMAIN" },
+  { ask: `_http._tcp.inside.${N} SRV`, rcode: "NXDOMAIN" },
+  { ask: `_http._tcp.web.outside.${N} SRV`, rcode: "NXDOMAIN" },
   { ask: `nowhere.${N} A`, rcode: "NXDOMAIN", answers: [`nowhere.${N} CNAME gone.${N}`] },
   { ask: "10-244-1-1.default.pod.cluster.local A", answers: ["10-244-1-1.default.pod.cluster.local A 10.244.1.1"] },
   { ask: "10-244-9-9.default.pod.cluster.local A", rcode: "NXDOMAIN" },
@@ -136,6 +141,24 @@ test.each(QUESTIONS)("$ask", ({ ask, rcode = "NOERROR", answers = [], additional
   const negative = rcode === "NXDOMAIN" || (rcode === "NOERROR" && answers.length === 0);
   expect(answer.authorities.map((one) => one.type)).toEqual(negative ? ["SOA"] : []);
   expect(answer.authoritative).toBe(rcode !== "REFUSED");
+});
+
+test("pods of one host name are all found under it, and their reverse name is the headless Service's only", () => {
+  const records = createDnsRecords("cluster.local");
+  const twins = ["10.244.5.1", "10.244.5.2"].map((one) => ({ addresses: [one], hostname: "twin" }));
+  records.update([
+    svc("family", { clusterIP: "None" }),
+    eps("family-1", "family", { ports: [{ name: "web", port: 80 }], endpoints: twins }),
+    svc("front", { clusterIP: "10.96.7.3" }),
+    eps("front-1", "front", { endpoints: twins }),
+  ]);
+  const ask = (name: string, type: string): string[] => records.answer(name, type).answers.map(text).sort();
+  for (const name of [`family.${N}`, `twin.family.${N}`])
+    expect(ask(name, "A")).toEqual([`${name} A 10.244.5.1`, `${name} A 10.244.5.2`]);
+  expect(ask(`_web._tcp.family.${N}`, "SRV")).toEqual([`_web._tcp.family.${N} SRV 0 100 80 twin.family.${N}`]);
+  for (const name of ["1.5.244.10.in-addr.arpa", "2.5.244.10.in-addr.arpa"])
+    expect(ask(name, "PTR")).toEqual([`${name} PTR twin.family.${N}`]);
+  expect(ask("3.7.96.10.in-addr.arpa", "PTR")).toEqual([`3.7.96.10.in-addr.arpa PTR front.${N}`]);
 });
 
 test("a chain of names that leads to itself ends", () => {

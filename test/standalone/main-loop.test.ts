@@ -3,7 +3,7 @@ import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { expect, onTestFinished, test } from "vitest";
-import { createManifestSource } from "../../src/standalone/mod.ts";
+import { createManifestSource } from "../../src/standalone/manifest-source.ts";
 import { type Any, collect, pod, service, slice, temporaryDirectory } from "./build.ts";
 
 // The goal is 20 ms; others use this machine too.

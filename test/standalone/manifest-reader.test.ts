@@ -9,7 +9,7 @@ import {
   directoryDigest,
   type ManifestReader,
   readManifests,
-} from "../../src/standalone/mod.ts";
+} from "../../src/standalone/manifest-reader.ts";
 import { createParserThread } from "../../src/standalone/parse-in-worker.ts";
 import { temporaryDirectory } from "./build.ts";
 

@@ -1,33 +1,68 @@
 // The whole way from files to the model's objects: allocating and read-only, the seeds, and what stays when things go wrong.
+
+import { Resolver } from "node:dns/promises";
 import { mkdir, readdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import type { Deliver } from "../../src/model/source.ts";
+import { directoryDigest, readManifests } from "../../src/standalone/manifest-reader.ts";
 import {
   createManifestSource,
-  directoryDigest,
   type ManifestSource,
   type ManifestSourceOptions,
-} from "../../src/standalone/mod.ts";
-import { type Any, collect, pod, service, slice, temporaryDirectory } from "./build.ts";
+} from "../../src/standalone/manifest-source.ts";
+import { createManifestWork, type Told } from "../../src/standalone/manifest-work.ts";
+import { type Any, cluster, collect, find, pod, service, slice, temporaryDirectory } from "./build.ts";
 
 const EXAMPLES = join(import.meta.dirname, "../../deploy/examples");
 const silent = { debug() {}, info() {}, warn() {}, error() {} } as Any;
 
 interface Running {
-  readonly source: ManifestSource;
+  readonly source: Pick<ManifestSource, "notices" | "status" | "bypassesSockets" | "stop">;
   readonly seen: ReturnType<typeof collect>;
   until(test: () => boolean): Promise<void>;
 }
 
-async function run(options: Partial<ManifestSourceOptions> & { paths: readonly string[] }): Promise<Running> {
-  const source = createManifestSource({
+type Given = Partial<ManifestSourceOptions> & { readonly paths: readonly string[] };
+
+async function defaults(options: Given): Promise<ManifestSourceOptions> {
+  return {
     readOnly: false,
     stateDir: options.readOnly === true ? "/nonexistent/never-written" : await temporaryDirectory(),
     serviceClusterIpRange: ["10.96.0.0/12"],
     serviceNodePortRange: { first: 30000, last: 32767 },
     log: silent,
     ...options,
-  });
+  };
+}
+
+/** The work in this thread, as a source: most cases are about what it does, and a thread takes its time to start. */
+function createUnthreaded(options: ManifestSourceOptions): ManifestSource {
+  let deliver: Deliver = () => {};
+  let last: Told | undefined;
+  const work = createManifestWork(
+    options,
+    async (told) => {
+      const isNew = last === undefined || told.events.length > 0 || told.digest !== last.digest;
+      last = told;
+      if (isNew) deliver(told.events, told.digest, true);
+    },
+    silent,
+  );
+  return {
+    start(onEvents) {
+      deliver = onEvents;
+      return work.start();
+    },
+    status: () => ({ kind: "manifests", synced: last !== undefined, lastEventMs: 0, digest: last?.digest ?? "" }),
+    notices: () => last?.notices ?? [],
+    bypassesSockets: (node) => last?.bypassing.includes(node) ?? false,
+    setOwnNode: work.setOwnNode,
+    stop: work.stop,
+  };
+}
+
+async function watched(source: ManifestSource): Promise<Running> {
   onTestFinished(() => source.stop());
   const seen = collect();
   let wake: () => void = () => {};
@@ -53,6 +88,10 @@ async function run(options: Partial<ManifestSourceOptions> & { paths: readonly s
       }),
   };
 }
+
+const run = async (options: Given): Promise<Running> => watched(createUnthreaded(await defaults(options)));
+const runThreaded = async (options: Given, url?: URL): Promise<Running> =>
+  watched(createManifestSource(await defaults(options), url));
 
 test("all seeds are read, each alone, without an error", async () => {
   const files = (await readdir(EXAMPLES)).sort();
@@ -141,7 +180,7 @@ test("seed 11 gives its three addresses, and none under a port name that does no
 test("a change tells only what changed, with the digest of the directory that it is of", async () => {
   const directory = await temporaryDirectory();
   for (const name of ["a", "b", "c"]) await writeFile(join(directory, `${name}.json`), JSON.stringify(service(name)));
-  const { source, seen, until } = await run({ paths: [directory] });
+  const { source, seen, until } = await runThreaded({ paths: [directory] });
   expect(source.status().digest).toBe(await directoryDigest([directory]));
   await writeFile(join(directory, "b.json"), JSON.stringify(service("b", { ports: [{ port: 81 }] })));
   await until(() => seen.batches.length > 1);
@@ -150,7 +189,6 @@ test("a change tells only what changed, with the digest of the directory that it
   await unlink(join(directory, "c.json"));
   await until(() => !seen.objects.has("Service default/c"));
   expect([...seen.objects.keys()].some((key) => key.includes("/c"))).toBe(false);
-  expect(source.kubernetesObjects().map((one) => one.metadata.name)).toEqual(expect.arrayContaining(["a", "b"]));
 });
 
 test("a wrong change is told by file, object and field, and what it would have changed stays", async () => {
@@ -197,13 +235,75 @@ test("a state directory that cannot be written is told; what was delivered stays
 });
 
 test("the DNS server's address may come later and change", async () => {
+  const one = await cluster();
+  await one.reconcile([]);
+  one.setDns({ addresses: ["192.168.122.11"], port: 5301 });
+  const { objects } = await one.reconcile([]);
+  expect(find(objects, "Service", "kube-dns").spec.clusterIP).toBe("10.96.0.10");
+  one.setDns({ addresses: ["192.168.122.11"], port: 5302 });
+  const { changed } = await one.reconcile([]);
+  expect([...changed.keys()]).toEqual(["Service kube-system/kube-dns", "EndpointSlice kube-system/kube-dns-ipv4"]);
+  expect(changed.get("EndpointSlice kube-system/kube-dns-ipv4")).toMatchObject({
+    ports: [{ port: 5302 }, { port: 5302 }],
+  });
+});
+
+test("a node whose address is another is told", async () => {
   const directory = await temporaryDirectory();
-  const { source, seen, until } = await run({ paths: [directory] });
-  source.setDns({ addresses: ["192.168.122.11"], port: 5301 });
-  await until(() => seen.objects.has("EndpointSlice kube-system/kube-dns-ipv4"));
-  expect(seen.objects.get("Service kube-system/kube-dns").clusterIPs).toEqual(["10.96.0.10"]);
-  source.setDns({ addresses: ["192.168.122.11"], port: 5302 });
-  await until(() => seen.objects.get("EndpointSlice kube-system/kube-dns-ipv4").ports[0].port === 5302);
+  const source = createManifestSource(
+    await defaults({ paths: [directory], ownNode: { name: "node1", addresses: ["192.168.122.11"] } }),
+  );
+  const { seen, until } = await watched(source);
+  expect(seen.objects.get("Node node1").internalAddresses).toEqual(["192.168.122.11"]);
+  source.setOwnNode({ name: "node1", addresses: ["192.168.122.77"] });
+  await until(() => seen.objects.get("Node node1").internalAddresses[0] === "192.168.122.77");
+});
+
+test("the DNS server listens before the first state is told, and answers from it", async () => {
+  const directory = await temporaryDirectory();
+  await writeFile(join(directory, "a.json"), JSON.stringify(service("web", { clusterIP: "10.96.7.7" })));
+  const dns = { addresses: ["127.0.0.1"], clusterDomain: "cluster.local", nodeName: "node1" };
+  const { seen } = await runThreaded({ paths: [directory], dns });
+  const [slice] = [...seen.objects].filter(([key]) => key.startsWith("EndpointSlice kube-system/"));
+  // Loopback is no endpoint, and its port is told all the same.
+  expect(slice?.[1]).toMatchObject({ endpoints: [] });
+  const resolver = new Resolver();
+  resolver.setServers([`127.0.0.1:${slice?.[1].ports[0].port}`]);
+  expect(await resolver.resolve4("web.default.svc.cluster.local")).toEqual(["10.96.7.7"]);
+});
+
+test("a state directory that is damaged, and a range that is none, are Failures as they would be on the main loop", async () => {
+  const [directory, stateDir] = [await temporaryDirectory(), await temporaryDirectory()];
+  await writeFile(join(stateDir, "allocations.json"), "half");
+  await expect(runThreaded({ paths: [directory], stateDir })).rejects.toMatchObject({
+    code: "machine",
+    message: expect.stringContaining("damaged"),
+  });
+  await expect(runThreaded({ paths: [directory], serviceClusterIpRange: ["x"] })).rejects.toMatchObject({
+    code: "usage",
+  });
+});
+
+test("a thread that ends is told and started anew; what went meanwhile is taken away, and addresses stay", async () => {
+  const [directory, stateDir] = [await temporaryDirectory(), await temporaryDirectory()];
+  for (const name of ["a", "b"]) await writeFile(join(directory, `${name}.json`), JSON.stringify(service(name)));
+  // It ends by itself once a file of that name is there, as a thread does that has no memory left.
+  const url = new URL(
+    `data:text/javascript,${encodeURIComponent(`
+    import { existsSync, rmSync } from "node:fs";
+    const mark = ${JSON.stringify(join(stateDir, "end"))};
+    setInterval(() => { if (existsSync(mark)) { rmSync(mark); process.exit(1); } }, 5).unref();
+    await import(${JSON.stringify(new URL("../../src/standalone/manifest-thread.ts", import.meta.url).href)});
+  `)}`,
+  );
+  const { source, seen, until } = await runThreaded({ paths: [directory], stateDir }, url);
+  const before = seen.objects.get("Service default/a").clusterIPs;
+  await writeFile(join(stateDir, "end"), "");
+  await until(() => source.notices().some((one) => one.reason === "thread-lost"));
+  await unlink(join(directory, "b.json"));
+  await until(() => !seen.objects.has("Service default/b"));
+  expect(seen.objects.get("Service default/a").clusterIPs).toEqual(before);
+  expect(source.notices()).toEqual([]);
 });
 
 test("what one allocates and writes out, another reads without allocating, and sees the same", async () => {
@@ -221,13 +321,12 @@ test("what one allocates and writes out, another reads without allocating, and s
   for (const file of ["13-lb-pool.yaml", "14-loadbalancer.yaml", "11-no-selector.yaml"])
     await writeFile(join(directory, file), await readFile(join(EXAMPLES, file)));
   await writeFile(join(directory, "web.json"), JSON.stringify(service("web", { type: "NodePort" })));
-  const writer = await run({
-    paths: [directory],
-    ownNode: { name: "node1", addresses: ["192.168.122.11"] },
-    dns: { addresses: ["192.168.122.11"], port: 53 },
-  });
-  for (const [i, object] of writer.source.kubernetesObjects().entries())
-    await writeFile(join(out, `${i}.json`), JSON.stringify(object));
+  const ownNode = { name: "node1", addresses: ["192.168.122.11"] };
+  const { documents } = await readManifests([directory]);
+  const stateDir = await temporaryDirectory();
+  const { objects } = await (await cluster({ ownNode, stateDir })).reconcile(documents);
+  for (const [i, object] of objects.entries()) await writeFile(join(out, `${i}.json`), JSON.stringify(object));
+  const writer = await run({ paths: [directory], ownNode, stateDir });
   const reader = await run({ paths: [out], readOnly: true });
   expect(reader.source.notices()).toEqual([]);
   expect(new Map([...reader.seen.objects].sort())).toEqual(new Map([...writer.seen.objects].sort()));
@@ -323,7 +422,7 @@ test("each notice is logged once, when it comes up", async () => {
   const lines: Any[] = [];
   const log = { ...silent, error: (fields: Any, message: string) => lines.push({ ...fields, message }) };
   await writeFile(join(directory, "a.json"), JSON.stringify(service("$(id)")));
-  const { until, seen } = await run({ paths: [directory], log });
+  const { until, seen } = await runThreaded({ paths: [directory], log });
   await writeFile(join(directory, "b.json"), JSON.stringify(service("b")));
   await until(() => seen.objects.has("Service default/b"));
   expect(lines).toMatchObject([

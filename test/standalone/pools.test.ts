@@ -333,3 +333,117 @@ test("a manifest that carries the address it had in a cluster keeps it", async (
   };
   expect(outcome(await (await cluster()).reconcile(documents(ten, taken)), "a")).toBe("192.168.122.117");
 });
+
+const three = [
+  pool("a-only-four", ["192.168.122.150-192.168.122.159"]),
+  pool("b-both", ["192.168.122.160-192.168.122.169", "fd00:5::160-fd00:5::169"]),
+  pool("c-only-six", ["fd00:5::170-fd00:5::179"]),
+];
+const PREFERENCES: { name: string; pools: Any[]; spec: Any; expected: string }[] = [
+  {
+    name: "preferred",
+    pools: three,
+    spec: { ipFamilyPolicy: "PreferDualStack" },
+    expected: "192.168.122.160,fd00:5::160",
+  },
+  {
+    name: "required",
+    pools: three,
+    spec: { ipFamilyPolicy: "RequireDualStack" },
+    expected: "192.168.122.160,fd00:5::160",
+  },
+  { name: "not asked for", pools: three, spec: { ipFamilyPolicy: "SingleStack" }, expected: "192.168.122.150" },
+  {
+    name: "preferred, IPv6 first",
+    pools: three,
+    spec: { ipFamilyPolicy: "PreferDualStack", ipFamilies: ["IPv6", "IPv4"] },
+    expected: "fd00:5::160,192.168.122.160",
+  },
+  {
+    name: "preferred, IPv6 first, but no pool has both",
+    pools: [three[0], three[2]],
+    spec: { ipFamilyPolicy: "PreferDualStack", ipFamilies: ["IPv6", "IPv4"] },
+    expected: "fd00:5::170",
+  },
+  {
+    name: "preferred, and a pool for this Service has one",
+    pools: [...three, pool("d", ["192.0.2.1/32"], { serviceAllocation: { namespaces: ["default"] } })],
+    spec: { ipFamilyPolicy: "PreferDualStack" },
+    expected: "192.0.2.1",
+  },
+];
+
+test.each(PREFERENCES)(
+  "two families are $name: the pool that can give most of them",
+  async ({ pools, spec, expected }) => {
+    const one = await cluster({ serviceClusterIpRange: DUAL_STACK });
+    expect(outcome(await one.reconcile(documents(...pools, lb("a", spec))), "a")).toBe(expected);
+  },
+);
+
+test("who got one family stays with it when a pool of both comes, and gets the second where its own pool has one", async () => {
+  const one = await cluster({ serviceClusterIpRange: DUAL_STACK });
+  const prefers = lb("a", { ipFamilyPolicy: "PreferDualStack" });
+  await one.reconcile(documents(three[0], prefers));
+  expect(outcome(await one.reconcile(documents(...three, prefers)), "a")).toBe("192.168.122.150");
+  const grown = pool("a-only-four", ["192.168.122.150-192.168.122.159", "fd00:6::/126"]);
+  expect(outcome(await one.reconcile(documents(grown, prefers)), "a")).toBe("192.168.122.150,fd00:6::");
+});
+
+const shares = (name: string, protocol: string, spec: Any = {}, key = "d"): Any =>
+  lb(
+    name,
+    { loadBalancerIP: "192.168.122.115", ports: [{ port: 53, protocol }], selector: { app: "dns" }, ...spec },
+    { "metallb.io/allow-shared-ip": key },
+  );
+const UDP = shares("older", "UDP");
+const TCP = shares("younger", "TCP");
+const LOCAL = { externalTrafficPolicy: "Local" };
+const both = [
+  { name: "u", port: 53, protocol: "UDP" },
+  { name: "t", port: 53, protocol: "TCP" },
+];
+const EDITS: { name: string; edited: "older" | "younger"; given: Any }[] = [
+  { name: "another policy", edited: "older", given: shares("older", "UDP", LOCAL) },
+  { name: "another policy", edited: "younger", given: shares("younger", "TCP", LOCAL) },
+  { name: "another key", edited: "older", given: shares("older", "UDP", {}, "other") },
+  { name: "another key", edited: "younger", given: shares("younger", "TCP", {}, "other") },
+  { name: "a port that the other serves", edited: "older", given: shares("older", "UDP", { ports: both }) },
+  { name: "a port that the other serves", edited: "younger", given: shares("younger", "TCP", { ports: both }) },
+];
+
+test.each(EDITS)(
+  "the $edited of two that share an address asks for $name: the other, untouched, keeps it, and both have it again later",
+  async ({ edited, given }) => {
+    const stateDir = await temporaryDirectory();
+    for (const restarts of [false, true]) {
+      let one = await cluster({ stateDir });
+      const before = await one.reconcile(documents(ten, UDP, TCP));
+      expect([outcome(before, "older"), outcome(before, "younger")]).toEqual(["192.168.122.115", "192.168.122.115"]);
+      if (restarts) one = await cluster({ stateDir });
+      const pair = edited === "older" ? [given, TCP] : [UDP, given];
+      const after = await one.reconcile(documents(ten, ...pair));
+      expect(outcome(after, edited === "older" ? "younger" : "older")).toBe("192.168.122.115");
+      expect(outcome(after, edited)).toBe("address-in-use");
+      const again = await one.reconcile(documents(ten, UDP, TCP));
+      expect([outcome(again, "older"), outcome(again, "younger")]).toEqual(["192.168.122.115", "192.168.122.115"]);
+    }
+  },
+);
+
+test("both follow to another policy one after the other, and share again", async () => {
+  const one = await cluster();
+  await one.reconcile(documents(ten, UDP, TCP));
+  await one.reconcile(documents(ten, shares("older", "UDP", LOCAL), TCP));
+  const result = await one.reconcile(documents(ten, shares("older", "UDP", LOCAL), shares("younger", "TCP", LOCAL)));
+  expect([outcome(result, "older"), outcome(result, "younger")]).toEqual(["192.168.122.115", "192.168.122.115"]);
+});
+
+test("a second family is not taken from who holds it", async () => {
+  const one = await cluster({ serviceClusterIpRange: DUAL_STACK });
+  const small = pool("p", ["192.0.2.0/30", "fd00:5::1/128"]);
+  const six = lb("younger", { ipFamilies: ["IPv6"] });
+  await one.reconcile(documents(small, lb("older"), six));
+  const result = await one.reconcile(documents(small, lb("older", { ipFamilyPolicy: "PreferDualStack" }), six));
+  expect([outcome(result, "older"), outcome(result, "younger")]).toEqual(["192.0.2.0", "fd00:5::1"]);
+});

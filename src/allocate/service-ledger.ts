@@ -1,13 +1,11 @@
 // Which Service holds which cluster address and node port. Given what there was and what the manifests ask for now, it says
 // what is in force: fixed values before free ones, nothing twice, a refused change leaves the version before it. Pure.
 import { type Address, canonicalAddress, type Family, familyOf } from "../lib/address.ts";
+import type { Range } from "../lib/range.ts";
 import type { Protocol } from "../model/objects.ts";
-import type { FieldError } from "../wire/field-checks.ts";
-import type { IpFamily, ServiceObject, ServicePortSpec } from "../wire/kubernetes.ts";
-import { isHeadless } from "../wire/normalise.ts";
-import { nodePortProblem, type PortRange, pickNodePort } from "./node-ports.ts";
-import type { Work } from "./portions.ts";
-import { addressAt, type ClusterIpRange, clusterIpProblem, pickClusterIp } from "./service-addresses.ts";
+import { nodePortProblem, pickNodePort } from "./node-ports.ts";
+import { addressAt, clusterIpProblem, pickClusterIp, type ServiceRange } from "./service-addresses.ts";
+import { protocolOf, type RefusedField, type ServiceRequest } from "./service-request.ts";
 
 /** What a Service holds; part of the state that is kept. */
 export interface ServiceHolding {
@@ -18,12 +16,12 @@ export interface ServiceHolding {
   readonly healthCheckNodePort: number;
 }
 
-export interface AllocatedService {
+export interface AllocatedService<S extends ServiceRequest = ServiceRequest> {
   readonly key: string;
   /** The version in force, as its manifest has it. */
-  readonly source: ServiceObject;
+  readonly source: S;
   readonly holding: ServiceHolding;
-  readonly ipFamilies: readonly IpFamily[];
+  readonly ipFamilies: readonly Family[];
   readonly ipFamilyPolicy: string;
   /** Its cluster address is another than before (or it became or was headless): it counts as another Service. */
   readonly replaced: boolean;
@@ -31,34 +29,39 @@ export interface AllocatedService {
 
 export interface RefusedService {
   readonly key: string;
-  readonly error: FieldError;
+  readonly error: RefusedField;
   /** The version before stays in force. */
   readonly kept: boolean;
 }
 
-export interface LedgerInput {
+export interface LedgerInput<S extends ServiceRequest> {
   /** In the order in which they were first seen. */
-  readonly services: ReadonlyMap<string, ServiceObject>;
+  readonly services: ReadonlyMap<string, S>;
   readonly held: ReadonlyMap<string, ServiceHolding>;
-  /** Versions that were in force, for Services whose change may be refused. */
-  readonly accepted: ReadonlyMap<string, ServiceObject>;
-  readonly ranges: readonly ClusterIpRange[];
-  readonly nodePortRange: PortRange;
-  /** Who has an address or a port among Services that are none of `services`: they keep it. */
-  readonly othersAddress?: (address: Address) => string | undefined;
-  readonly othersPort?: (port: number) => string | undefined;
+  /**
+   * What was in force, in whole what this function gave: a Service whose change is refused stays at that, and one that says the
+   * same is not looked at again.
+   */
+  readonly before: ReadonlyMap<string, Pick<AllocatedService<S>, "source"> & Partial<AllocatedService<S>>>;
+  readonly ranges: readonly ServiceRange[];
+  readonly nodePortRange: Range;
 }
 
-export const KUBERNETES_SERVICE = "default/kubernetes";
-export const DNS_SERVICE = "kube-system/kube-dns";
+export interface Ledger<S extends ServiceRequest> {
+  readonly services: ReadonlyMap<string, AllocatedService<S>>;
+  readonly refused: readonly RefusedService[];
+}
+
+const KUBERNETES_SERVICE = "default/kubernetes";
+const DNS_SERVICE = "kube-system/kube-dns";
 const NOTHING: ServiceHolding = { clusterIPs: [], nodePorts: [], healthCheckNodePort: 0 };
 
 interface Families {
-  readonly families: readonly IpFamily[];
+  readonly families: readonly Family[];
   readonly policy: string;
 }
 
-type Attempt = { readonly error: FieldError } | { readonly claim: Claim };
+type Attempt = { readonly error: RefusedField } | { readonly claim: Claim };
 
 /** What was decided for a Service so far; `undefined` entries are to be picked. */
 interface Claim {
@@ -69,21 +72,21 @@ interface Claim {
   healthPort: number;
 }
 
-function invalid(field: string, value: unknown, why: string, reason = "invalid"): { error: FieldError } {
+function invalid(field: string, value: unknown, why: string, reason = "invalid"): { error: RefusedField } {
   return { error: { field, reason, message: `${field}: Invalid value: ${JSON.stringify(value)}: ${why}` } };
 }
 
-function fixedAddresses(service: ServiceObject): readonly Address[] {
+function fixedAddresses(service: ServiceRequest): readonly Address[] {
   const { clusterIP, clusterIPs } = service.spec;
   const given = clusterIPs !== undefined && clusterIPs.length > 0 ? clusterIPs : clusterIP ? [clusterIP] : [];
   return given.flatMap((text) => canonicalAddress(text) ?? []);
 }
 
 function resolveFamilies(
-  service: ServiceObject,
+  service: ServiceRequest,
   held: ServiceHolding,
-  ranges: readonly ClusterIpRange[],
-): Families | { error: FieldError } {
+  ranges: readonly ServiceRange[],
+): Families | { error: RefusedField } {
   const { spec } = service;
   const configured = ranges.map((one) => one.family);
   const asked: Family[] = [...new Set([...(spec.ipFamilies ?? []), ...fixedAddresses(service).map(familyOf)])];
@@ -114,50 +117,61 @@ function resolveFamilies(
   return { families: families.slice(0, policy === "SingleStack" ? 1 : 2), policy };
 }
 
-function needsNodePorts(service: ServiceObject): boolean {
+function needsNodePorts(service: ServiceRequest): boolean {
   return service.spec.type === "NodePort" || service.spec.type === "LoadBalancer";
 }
 
-function protocolOf(port: ServicePortSpec): Protocol {
-  return port.protocol ?? "TCP";
+function isHeadless({ spec }: ServiceRequest): boolean {
+  return spec.clusterIP === "None" || spec.clusterIPs?.[0] === "None";
 }
 
 /** Services in force with all they hold, and those refused. */
-export function* allocateServices(input: LedgerInput): Work<{
-  readonly services: ReadonlyMap<string, AllocatedService>;
-  readonly refused: readonly RefusedService[];
-}> {
+export function allocateServices<S extends ServiceRequest>(input: LedgerInput<S>): Ledger<S> {
+  if (isSettled(input)) return { services: input.before, refused: [] };
   // A Service whose free values could not be had goes back to the version before; everything is decided again without its change.
-  const goesBack = new Map<string, FieldError>();
+  const goesBack = new Map<string, RefusedField>();
   for (;;) {
-    const outcome = yield* allocateOnce(input, goesBack);
+    const outcome = allocateOnce(input, goesBack);
     if (outcome.again === undefined) return outcome;
     goesBack.set(outcome.again.key, outcome.again.error);
   }
 }
 
-function* allocateOnce(
-  { services, held, accepted, ranges, nodePortRange, ...others }: LedgerInput,
-  goesBack: ReadonlyMap<string, FieldError>,
-): Work<{
-  services: ReadonlyMap<string, AllocatedService>;
-  refused: RefusedService[];
-  again: { key: string; error: FieldError } | undefined;
-}> {
+/** Nobody asks for anything else than what was given. */
+function isSettled<S extends ServiceRequest>(
+  input: LedgerInput<S>,
+): input is LedgerInput<S> & { readonly before: Ledger<S>["services"] } {
+  const { services, before } = input;
+  if (services.size !== before.size) return false;
+  for (const [key, source] of services) {
+    const one = before.get(key);
+    if (one?.holding === undefined || one.source !== source || one.replaced === true) return false;
+  }
+  return true;
+}
+
+function allocateOnce<S extends ServiceRequest>(
+  { services, held, before: inForce, ranges, nodePortRange }: LedgerInput<S>,
+  goesBack: ReadonlyMap<string, RefusedField>,
+): Ledger<S> & { readonly again: { readonly key: string; readonly error: RefusedField } | undefined } {
   const addressOwner = new Map<Address, string>();
   const portOwner = new Map<number, string>();
-  const ownerOf = (address: Address) => addressOwner.get(address) ?? others.othersAddress?.(address);
-  const ownerOfPort = (port: number) => portOwner.get(port) ?? others.othersPort?.(port);
-  const addressTaken = (key: string) => (address: Address) => (ownerOf(address) ?? key) !== key;
-  const portTaken = (key: string) => (port: number) => (ownerOfPort(port) ?? key) !== key;
+  const addressTaken = (key: string) => (address: Address) => (addressOwner.get(address) ?? key) !== key;
+  const portTaken = (key: string) => (port: number) => (portOwner.get(port) ?? key) !== key;
   for (const range of ranges) {
     const [first, dns] = [addressAt(range, 1), addressAt(range, 10)];
     if (first !== undefined) addressOwner.set(first, KUBERNETES_SERVICE);
     if (dns !== undefined) addressOwner.set(dns, DNS_SERVICE);
   }
+  const settled = new Map<string, AllocatedService<S>>();
+  for (const [key, one] of inForce) {
+    if (one.holding === undefined || goesBack.has(key) || one.source !== services.get(key)) continue;
+    claimAll(key, one.holding);
+    settled.set(key, (one.replaced ? { ...one, replaced: false } : one) as AllocatedService<S>);
+  }
   const current = new Map<string, ServiceHolding>();
   for (const [key, holding] of held) {
-    if (!services.has(key)) continue;
+    if (!services.has(key) || settled.has(key)) continue;
     // What lies outside the ranges now (they may have been changed) is not held any longer.
     const clusterIPs = holding.clusterIPs.filter(
       (ip) => ip === "None" || clusterIpProblem(ip, ranges, addressTaken(key)) === undefined,
@@ -168,7 +182,6 @@ function* allocateOnce(
     const kept = { clusterIPs, nodePorts, healthCheckNodePort };
     current.set(key, kept);
     claimAll(key, kept);
-    yield;
   }
 
   function claimAll(key: string, { clusterIPs, nodePorts, healthCheckNodePort }: ServiceHolding): void {
@@ -183,7 +196,7 @@ function* allocateOnce(
     if (portOwner.get(healthCheckNodePort) === key) portOwner.delete(healthCheckNodePort);
   }
 
-  function attempt(key: string, service: ServiceObject): Attempt {
+  function attempt(key: string, service: ServiceRequest): Attempt {
     const before = current.get(key) ?? NOTHING;
     const isExternalName = service.spec.type === "ExternalName";
     const families = isExternalName ? { families: [], policy: "" } : resolveFamilies(service, before, ranges);
@@ -248,7 +261,7 @@ function* allocateOnce(
     return offset === 0 || range === undefined ? undefined : addressAt(range, offset);
   }
 
-  function holdingOf(service: ServiceObject, claim: Claim): ServiceHolding {
+  function holdingOf(service: ServiceRequest, claim: Claim): ServiceHolding {
     const ports = service.spec.ports ?? [];
     return {
       clusterIPs: claim.clusterIPs.flatMap((ip) => ip ?? []),
@@ -261,14 +274,13 @@ function* allocateOnce(
   }
 
   // Fixed values. Who is refused now may be served once another, later in the row, has let go of what it held.
-  const claims = new Map<string, { readonly source: ServiceObject; readonly claim: Claim }>();
-  const errors = new Map<string, FieldError>();
-  let waiting = [...services].filter(([key]) => !goesBack.has(key));
+  const claims = new Map<string, { readonly source: S; readonly claim: Claim }>();
+  const errors = new Map<string, RefusedField>();
+  let waiting = [...services].filter(([key]) => !settled.has(key) && !goesBack.has(key));
   for (let progress = true; progress && waiting.length > 0; ) {
     progress = false;
     const still: typeof waiting = [];
     for (const [key, source] of waiting) {
-      yield;
       const result = attempt(key, source);
       if ("error" in result) {
         errors.set(key, result.error);
@@ -285,7 +297,7 @@ function* allocateOnce(
   }
   const refused: RefusedService[] = [];
   for (const [key, error] of [...errors, ...goesBack]) {
-    const before = accepted.get(key);
+    const before = inForce.get(key)?.source;
     const result = before === undefined || !current.has(key) ? undefined : attempt(key, before);
     const kept = before !== undefined && result !== undefined && "claim" in result;
     if (kept) {
@@ -293,19 +305,19 @@ function* allocateOnce(
       claimAll(key, holdingOf(before, result.claim));
     } else releaseAll(key, current.get(key) ?? NOTHING);
     refused.push({ key, error, kept });
-    yield;
   }
 
   // Free values, in the order of age.
-  const allocated = new Map<string, AllocatedService>();
+  const allocated = new Map<string, AllocatedService<S>>();
   for (const key of services.keys()) {
+    const stays = settled.get(key);
+    if (stays !== undefined) allocated.set(key, stays);
     const entry = claims.get(key);
     if (entry === undefined) continue;
-    yield;
     const { source, claim } = entry;
     const problem = fill(key, source, claim);
     if (problem !== undefined) {
-      if (accepted.has(key) && current.has(key) && !goesBack.has(key))
+      if (inForce.has(key) && current.has(key) && !goesBack.has(key))
         return { services: allocated, refused, again: { key, error: problem } };
       releaseAll(key, holdingOf(source, claim));
       refused.push({ key, error: problem, kept: false });
@@ -322,11 +334,11 @@ function* allocateOnce(
   }
   return { services: allocated, refused, again: undefined };
 
-  function fill(key: string, source: ServiceObject, claim: Claim): FieldError | undefined {
+  function fill(key: string, source: ServiceRequest, claim: Claim): RefusedField | undefined {
     for (const [i, family] of claim.families.families.entries()) {
       if (claim.clusterIPs[0] === "None" || claim.clusterIPs[i] !== undefined) continue;
       const range = ranges.find((one) => one.family === family);
-      const address = range === undefined ? undefined : pickClusterIp(range, key, (one) => ownerOf(one) !== undefined);
+      const address = range === undefined ? undefined : pickClusterIp(range, key, (one) => addressOwner.has(one));
       if (address === undefined) {
         return {
           field: "spec.clusterIPs",
@@ -348,11 +360,7 @@ function* allocateOnce(
       const picked =
         shared !== undefined && !used(shared)
           ? shared
-          : pickNodePort(
-              nodePortRange,
-              `${key} ${protocolOf(port)}/${port.port}`,
-              (one) => ownerOfPort(one) !== undefined,
-            );
+          : pickNodePort(nodePortRange, `${key} ${protocolOf(port)}/${port.port}`, (one) => portOwner.has(one));
       if (picked === undefined) {
         const field = `spec.ports[${i}].nodePort`;
         return { field, reason: "exhausted", message: `${field}: failed to allocate a nodePort: range is full` };
@@ -361,7 +369,7 @@ function* allocateOnce(
       claim.nodePorts[i] = picked;
     }
     if (claim.wantsHealthPort && claim.healthPort === 0) {
-      const picked = pickNodePort(nodePortRange, `${key} health`, (one) => ownerOfPort(one) !== undefined);
+      const picked = pickNodePort(nodePortRange, `${key} health`, (one) => portOwner.has(one));
       if (picked === undefined) {
         const field = "spec.healthCheckNodePort";
         return { field, reason: "exhausted", message: `${field}: failed to allocate a nodePort: range is full` };

@@ -11,14 +11,15 @@ import {
   rangeContains,
   unusableReason,
 } from "../lib/address.ts";
+import { matchesSelector } from "../model/label-selector.ts";
 import type { AddressPool, PendingReason } from "../model/objects.ts";
-import { own, type ServiceObject } from "../wire/kubernetes.ts";
-import { matchesSelector } from "../wire/label-selector.ts";
-import type { Work } from "./portions.ts";
+import { protocolOf, type ServiceRequest } from "./service-request.ts";
 
 export interface PoolHolding {
   readonly addresses: readonly Address[];
   readonly pool: string;
+  /** What the Service did with them when it got them: who changes that gives way to those who did not. Absent when unknown. */
+  readonly use?: string;
 }
 
 export type PoolOutcome =
@@ -27,7 +28,7 @@ export type PoolOutcome =
 
 export interface PoolClient {
   readonly key: string;
-  readonly service: ServiceObject;
+  readonly service: ServiceRequest;
   /** The families that its policy lets it have, first one first. */
   readonly families: readonly Family[];
   readonly needsAllFamilies: boolean;
@@ -47,10 +48,11 @@ interface Pool extends AddressPool {
   readonly parsed: readonly AddressRange[];
 }
 
+/** What counts when an address is shared. */
 interface Use {
   readonly sharingKey: string;
   readonly backendKey: string;
-  readonly ports: ReadonlySet<string>;
+  readonly ports: readonly string[];
 }
 
 // One look through a pool ends here, so that an IPv6 prefix does not take for ever.
@@ -59,13 +61,13 @@ const MAX_TRIED = 65_536;
 const PREFIXES = ["metallb.io", "metallb.universe.tf"];
 
 function annotation(
-  service: ServiceObject,
+  service: ServiceRequest,
   name: string,
 ): { readonly key: string; readonly value: string } | undefined {
   for (const prefix of PREFIXES) {
     const key = `${prefix}/${name}`;
-    const value = own(service.metadata.annotations, key);
-    if (value !== undefined) return { key, value };
+    const { annotations } = service.metadata;
+    if (annotations !== undefined && Object.hasOwn(annotations, key)) return { key, value: annotations[key] ?? "" };
   }
   return undefined;
 }
@@ -76,11 +78,17 @@ interface Request {
   readonly pool: { readonly key: string; readonly value: string } | undefined;
 }
 
+interface Entry {
+  readonly client: PoolClient;
+  readonly request: Request;
+  readonly use: Use;
+}
+
 function refuse(refused: PendingReason, field: string, message: string): PoolOutcome {
   return { refused, field, message: field === "" ? message : `${field}: ${message}` };
 }
 
-function requestOf(service: ServiceObject): Request | PoolOutcome {
+function requestOf(service: ServiceRequest): Request | PoolOutcome {
   const listed = annotation(service, "loadBalancerIPs");
   const single = service.spec.loadBalancerIP ?? "";
   const pool = annotation(service, "address-pool");
@@ -107,21 +115,20 @@ function requestOf(service: ServiceObject): Request | PoolOutcome {
   return { field, addresses, pool };
 }
 
-function useOf(service: ServiceObject): Use {
+function useOf(service: ServiceRequest): Use {
   const local = service.spec.externalTrafficPolicy === "Local";
   const selector = Object.entries(service.spec.selector ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   return {
     sharingKey: annotation(service, "allow-shared-ip")?.value ?? "",
     // With policy Local two Services may share an address only if the same pods stand behind both.
     backendKey: local ? `local ${JSON.stringify(selector)}` : "cluster",
-    ports: new Set((service.spec.ports ?? []).map((port) => `${port.protocol ?? "TCP"}/${port.port}`)),
+    ports: (service.spec.ports ?? []).map((port) => `${protocolOf(port)}/${port.port}`).sort(),
   };
 }
 
 function mayShare(a: Use, b: Use): boolean {
   if (a.sharingKey === "" || a.sharingKey !== b.sharingKey || a.backendKey !== b.backendKey) return false;
-  for (const port of a.ports) if (b.ports.has(port)) return false;
-  return true;
+  return !a.ports.some((port) => b.ports.includes(port));
 }
 
 /** Pools in the order of their names; one that overlaps an earlier one is told apart, and not used. */
@@ -149,7 +156,7 @@ export function usablePools(pools: readonly AddressPool[]): {
 }
 
 /** An outcome for every client. */
-export function* assignPoolAddresses(input: PoolInput): Work<ReadonlyMap<string, PoolOutcome>> {
+export function assignPoolAddresses(input: PoolInput): ReadonlyMap<string, PoolOutcome> {
   const pools = input.pools.map(
     (pool): Pool => ({ ...pool, parsed: pool.ranges.flatMap((text) => parseRange(text) ?? []) }),
   );
@@ -161,7 +168,7 @@ export function* assignPoolAddresses(input: PoolInput): Work<ReadonlyMap<string,
   const has = (pool: Pool, address: Address): boolean => pool.parsed.some((range) => rangeContains(range, address));
   const poolOf = (address: Address): Pool | undefined => pools.find((pool) => has(pool, address));
 
-  function allows(pool: Pool, service: ServiceObject): boolean {
+  function allows(pool: Pool, service: ServiceRequest): boolean {
     const namespace = service.metadata.namespace ?? "default";
     const byNamespace = pool.namespaces.length > 0 || pool.namespaceSelectors.length > 0;
     if (byNamespace) {
@@ -185,15 +192,25 @@ export function* assignPoolAddresses(input: PoolInput): Work<ReadonlyMap<string,
     return true;
   }
 
-  function take(key: string, use: Use, holding: PoolHolding): void {
-    for (const address of holding.addresses) {
+  function take({ client: { key }, use }: Entry, { addresses, pool }: PoolHolding): void {
+    for (const address of addresses) {
       const users = uses.get(address) ?? new Map<string, Use>();
       uses.set(address, users.set(key, use));
     }
-    outcomes.set(key, { assigned: holding });
+    outcomes.set(key, { assigned: { addresses, pool, use: JSON.stringify(use) } });
   }
 
-  /** Nobody who asks later can have it: what is given is not taken back while addresses are assigned. */
+  function release({ client: { key } }: Entry, { addresses }: PoolHolding): void {
+    for (const address of addresses) uses.get(address)?.delete(key);
+    closedUpTo.clear();
+  }
+
+  function settle(entry: Entry, outcome: PoolOutcome): void {
+    if ("assigned" in outcome) take(entry, outcome.assigned);
+    else outcomes.set(entry.client.key, outcome);
+  }
+
+  /** Nobody who asks later can have it, unless it is released. */
   function isClosed(pool: Pool, address: Address): boolean {
     if (pool.avoidBuggyIPs && isBuggy(address)) return true;
     if (input.isForeign(address) || unusableReason(address) !== undefined) return true;
@@ -228,9 +245,8 @@ export function* assignPoolAddresses(input: PoolInput): Work<ReadonlyMap<string,
   }
 
   // Those that say which address they want, and those that hold one, before those that take any.
-  function fixed(client: PoolClient, request: Request): PoolOutcome | undefined {
+  function fixed({ client, request, use }: Entry): PoolOutcome | undefined {
     const { service, key } = client;
-    const use = useOf(service);
     const [first] = request.addresses;
     const pool = first === undefined ? undefined : poolOf(first);
     if (first === undefined) return undefined;
@@ -272,27 +288,31 @@ export function* assignPoolAddresses(input: PoolInput): Work<ReadonlyMap<string,
     return { assigned: { addresses: request.addresses, pool: pool.name } };
   }
 
-  function kept(client: PoolClient, request: Request, holding: PoolHolding): PoolHolding | undefined {
+  /** What of a holding may stay. */
+  function kept({ client, request, use }: Entry, holding: PoolHolding): PoolHolding | undefined {
     const pool = pools.find((one) => one.name === holding.pool);
-    if (pool === undefined || !allows(pool, client.service) || holding.addresses.length === 0) return undefined;
+    if (pool === undefined || !allows(pool, client.service)) return undefined;
     if (request.pool !== undefined && request.pool.value !== pool.name) return undefined;
-    const use = useOf(client.service);
     const addresses = holding.addresses.filter((one) => client.families.includes(familyOf(one)));
     if (addresses.length === 0 || addresses.some((one) => !has(pool, one) || !isFree(one, use, client.key)))
       return undefined;
     if (pool.avoidBuggyIPs && addresses.some(isBuggy)) return undefined;
-    if (client.families.length === addresses.length) return { addresses, pool: pool.name };
-    // It was given one family, and may now have two.
-    const both = client.families.flatMap(
-      (family) => addresses.find((one) => familyOf(one) === family) ?? firstFree(pool, family, use, client.key) ?? [],
-    );
-    if (client.needsAllFamilies && both.length < client.families.length) return undefined;
-    return { addresses: both, pool: pool.name };
+    return { addresses, pool: pool.name };
   }
 
-  function free(client: PoolClient, request: Request): PoolOutcome {
-    const { service } = client;
-    const use = useOf(service);
+  /** It was given one family, and may now have two. */
+  function completed({ client, use }: Entry, holding: PoolHolding): PoolHolding {
+    const pool = pools.find((one) => one.name === holding.pool);
+    if (pool === undefined || holding.addresses.length === client.families.length) return holding;
+    const addresses = client.families.flatMap(
+      (family) =>
+        holding.addresses.find((one) => familyOf(one) === family) ?? firstFree(pool, family, use, client.key) ?? [],
+    );
+    return { ...holding, addresses };
+  }
+
+  function free({ client, request, use }: Entry): PoolOutcome {
+    const { service, families } = client;
     if (request.pool !== undefined) {
       const field = `metadata.annotations.${request.pool.key}`;
       const pool = pools.find((one) => one.name === request.pool?.value);
@@ -318,58 +338,73 @@ export function* assignPoolAddresses(input: PoolInput): Work<ReadonlyMap<string,
           (a.name < b.name ? -1 : 1),
       );
     if (order.length === 0) return refuse("no-pool", "", "no IPAddressPool gives addresses to this Service by itself");
-    for (const pool of order) {
-      const holding = fromPool(pool, client, use);
-      if (holding !== undefined) return { assigned: holding };
+    // Of pools that come equally first in that, the one that has the most of what the Service would like.
+    const worth = ({ addresses }: PoolHolding): number =>
+      addresses.length === families.length ? 3 : addresses.some((one) => familyOf(one) === families[0]) ? 2 : 1;
+    for (const isBound of [true, false]) {
+      let best: PoolHolding | undefined;
+      for (const pool of order.filter((one) => bound(one) === isBound)) {
+        const holding = fromPool(pool, client, use);
+        if (holding !== undefined && (best === undefined || worth(holding) > worth(best))) best = holding;
+        if (best !== undefined && worth(best) === 3) break;
+      }
+      if (best !== undefined) return { assigned: best };
     }
-    const families = order.some((pool) => pool.parsed.some((range) => client.families.includes(range.family)));
-    if (!families) return refuse("wrong-family", "", `no IPAddressPool has ${client.families.join(" and ")} addresses`);
+    if (!order.some((pool) => pool.parsed.some((range) => families.includes(range.family))))
+      return refuse("wrong-family", "", `no IPAddressPool has ${families.join(" and ")} addresses`);
     return refuse("pool-exhausted", "", `no free address is left in ${order.map((pool) => pool.name).join(", ")}`);
   }
 
-  const requests: { readonly client: PoolClient; readonly request: Request }[] = [];
+  const entries: Entry[] = [];
   for (const client of input.clients) {
     const name = client.service.spec.loadBalancerClass ?? "";
     const request =
       name !== ""
         ? refuse("wrong-class", "spec.loadBalancerClass", `${name} gives this Service its addresses, not Millrace`)
         : requestOf(client.service);
-    if ("addresses" in request) requests.push({ client, request });
+    if ("addresses" in request) entries.push({ client, request, use: useOf(client.service) });
     else outcomes.set(client.key, request);
   }
-  // What is held for the very address that is asked for, then holders of any, then new requests: nobody loses an address to a newcomer.
-  const waiting: typeof requests = [];
-  for (const entry of requests) {
-    yield;
-    const { client, request } = entry;
-    const before = input.held.get(client.key);
-    const same =
-      before !== undefined &&
-      request.addresses.length === before.addresses.length &&
-      request.addresses.every((one) => before.addresses.includes(one));
-    if (before !== undefined && same && request.addresses.length > 0) {
-      const outcome = fixed(client, request);
-      if (outcome !== undefined && "assigned" in outcome) take(client.key, useOf(client.service), outcome.assigned);
-      else waiting.push(entry);
-    } else if (before !== undefined && request.addresses.length === 0) {
-      const holding = kept(client, request, before);
-      if (holding === undefined) waiting.push(entry);
-      else take(client.key, useOf(client.service), holding);
-    } else waiting.push(entry);
+  // Nobody loses an address to a newcomer, nor to somebody who was edited: first come holders that use theirs as they did,
+  // then holders that use them otherwise now, then those that ask for an address, then those that take any.
+  const holders = entries.filter(({ client, request }) => {
+    const before = input.held.get(client.key)?.addresses ?? [];
+    const { addresses } = request;
+    return addresses.length === 0
+      ? before.length > 0
+      : addresses.length === before.length && addresses.every((one) => before.includes(one));
+  });
+  const isEdited = ({ client, use }: Entry): boolean =>
+    (input.held.get(client.key)?.use ?? JSON.stringify(use)) !== JSON.stringify(use);
+  const edited = new Set(holders.filter(isEdited));
+  const placed = new Map<Entry, PoolHolding>();
+  for (const entry of [...holders.filter((one) => !edited.has(one)), ...edited]) {
+    const outcome = fixed(entry);
+    const stays =
+      outcome === undefined
+        ? kept(entry, input.held.get(entry.client.key)!)
+        : "assigned" in outcome
+          ? outcome.assigned
+          : undefined;
+    if (stays === undefined) continue;
+    take(entry, stays);
+    placed.set(entry, stays);
   }
-  const late: typeof requests = [];
-  for (const entry of waiting) {
-    yield;
-    const outcome = fixed(entry.client, entry.request);
-    if (outcome === undefined) late.push(entry);
-    else if ("assigned" in outcome) take(entry.client.key, useOf(entry.client.service), outcome.assigned);
-    else outcomes.set(entry.client.key, outcome);
+  const late = new Set<Entry>();
+  for (const entry of entries) {
+    if (placed.has(entry)) continue;
+    const outcome = fixed(entry);
+    if (outcome === undefined) late.add(entry);
+    else settle(entry, outcome);
   }
-  for (const { client, request } of late) {
-    yield;
-    const outcome = free(client, request);
-    if ("assigned" in outcome) take(client.key, useOf(client.service), outcome.assigned);
-    else outcomes.set(client.key, outcome);
+  for (const [entry, holding] of placed) {
+    if (entry.request.addresses.length > 0) continue;
+    const whole = completed(entry, holding);
+    if (entry.client.needsAllFamilies && whole.addresses.length < entry.client.families.length) {
+      release(entry, holding);
+      late.add(entry);
+    } else take(entry, whole);
   }
+  for (const entry of entries) if (late.has(entry)) settle(entry, free(entry));
   return outcomes;
 }

@@ -1,16 +1,12 @@
 // Node ports as an API server gives them: which port is free, what is refused and in which words. Who holds what is the
 // ledger's (service-ledger.ts). A number belongs to one Service, whatever the protocol.
+import type { Range } from "../lib/range.ts";
 import { NODE_PORT_BAND, pickFree, reservedOffset } from "./allocation-range.ts";
-
-export interface PortRange {
-  readonly first: number;
-  readonly last: number;
-}
 
 /** Why a given port cannot be had, in the API server's words; undefined when it can. */
 export function nodePortProblem(
   port: number,
-  range: PortRange,
+  range: Range,
   isTaken: (port: number) => boolean,
 ): { readonly reason: string; readonly words: string } | undefined {
   if (port < range.first || port > range.last) {
@@ -21,7 +17,7 @@ export function nodePortProblem(
 }
 
 /** A free port of the range, from its upper part first; undefined when none is left. */
-export function pickNodePort(range: PortRange, seed: string, isTaken: (port: number) => boolean): number | undefined {
+export function pickNodePort(range: Range, seed: string, isTaken: (port: number) => boolean): number | undefined {
   const size = range.last - range.first + 1;
   const index = pickFree(size, reservedOffset(size, NODE_PORT_BAND), seed, (one) => isTaken(range.first + one));
   return index === undefined ? undefined : range.first + index;

@@ -1,3 +1,0 @@
-// What the Kubernetes API as a source offers to the agent.
-
-export { createKubernetesSource, type KubernetesSource, type KubernetesSourceOptions } from "./kubernetes-source.ts";

@@ -1,0 +1,66 @@
+// The thread in which manifests are read and allocated for: the main loop gets changes alone, in portions that it asks for one
+// by one, as taking them over is work for it too.
+import { parentPort, workerData } from "node:worker_threads";
+import { Failure, type FailureCode } from "../lib/errors.ts";
+import type { ObjectEvent } from "../model/objects.ts";
+import type { OwnNode } from "./cluster.ts";
+import { createManifestWork, type ManifestWorkOptions, type Told } from "./manifest-work.ts";
+
+export type FromThread =
+  /** A part of what is told next, to be answered by "next". */
+  | { readonly type: "events"; readonly events: readonly ObjectEvent[] }
+  /** Notices are left out while they are those of last time. */
+  | { readonly type: "told"; readonly told: Omit<Told, "notices"> & Partial<Pick<Told, "notices">> }
+  | { readonly type: "warning"; readonly fields: object; readonly message: string }
+  | { readonly type: "failed"; readonly code: FailureCode; readonly subject: string; readonly message: string };
+
+export type ToThread = "next" | "stop" | { readonly ownNode: OwnNode };
+
+const PORTION = 200;
+
+function run(port: NonNullable<typeof parentPort>): void {
+  const post = (message: FromThread): void => port.postMessage(message);
+  let wake = (): void => {};
+  let stopping = false;
+  let toldNotices: Told["notices"] | undefined;
+  const next = (): Promise<void> =>
+    new Promise((resolve) => {
+      wake = resolve;
+      if (stopping) resolve();
+    });
+
+  async function tell(told: Told): Promise<void> {
+    let at = 0;
+    for (; told.events.length - at > PORTION; at += PORTION) {
+      post({ type: "events", events: told.events.slice(at, at + PORTION) });
+      await next();
+    }
+    const { notices, ...rest } = { ...told, events: told.events.slice(at) };
+    post({ type: "told", told: notices === toldNotices ? rest : { ...rest, notices } });
+    toldNotices = notices;
+    await next();
+  }
+
+  const log = {
+    warn: (fields: object, message: string) => post({ type: "warning", fields, message }),
+  };
+  const work = createManifestWork(
+    workerData as ManifestWorkOptions,
+    tell,
+    log as Parameters<typeof createManifestWork>[2],
+  );
+  port.on("message", (message: ToThread) => {
+    if (message === "next") wake();
+    else if (message === "stop") {
+      stopping = true;
+      wake();
+      void work.stop().finally(() => process.exit(0));
+    } else work.setOwnNode(message.ownNode);
+  });
+  work.start().catch((error: Error) => {
+    const { code, subject } = error instanceof Failure ? error : { code: "internal" as const, subject: "manifests" };
+    post({ type: "failed", code, subject, message: error.message });
+  });
+}
+
+if (parentPort !== null) run(parentPort);
