@@ -11,6 +11,7 @@ import { type Notice, type ObjectKey, PENDING_REASONS, type Service } from "../m
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
 import { bypassNotices } from "./bypass-notice.ts";
+import { countNotices } from "./count-notices.ts";
 import type { NodeNetwork } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
 import { createTotalsReader, type ServiceTotals, serviceCounters } from "./service-counters.ts";
@@ -278,11 +279,9 @@ export function createAgentView(parts: ViewParts): AgentView {
   }
 
   function counters(): AgentCounters {
-    const reasons = new Map<string, number>();
-    for (const { reason } of allNotices()) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
     return {
       verdicts: readVerdicts(dataplane),
-      notices: [...reasons].map(([reason, count]) => ({ reason, count })),
+      notices: countNotices(allNotices()),
       applies: { ...state.applies, lastDurationSeconds: state.lastApply.durationMs / 1000 },
       syncs: syncs.stats,
       api: source.api?.(),
@@ -294,6 +293,7 @@ export function createAgentView(parts: ViewParts): AgentView {
 
   return {
     status,
+    notices: allNotices,
     services,
     backends,
     flows,

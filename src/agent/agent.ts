@@ -27,9 +27,11 @@ import { checkMachine, machineNotice, noticesAtStart, releaseMemory } from "./ma
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { type Network, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork, type NodeAddresses } from "./node-network.ts";
+import { createNoticeLog } from "./notice-log.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { ownCookie } from "./own-cookie.ts";
+import { readyFields } from "./ready-fields.ts";
 import { reservePorts } from "./reserved-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import type { AgentView } from "./view.ts";
@@ -99,10 +101,8 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     xdp: true,
   });
   const { dataplane } = loaded;
-  log.info(
-    { ms: Math.round(performance.now() - began), adopted: loaded.adopted, copiedFlows: loaded.copiedFlows },
-    "programs loaded",
-  );
+  const { adopted, copiedFlows } = loaded;
+  log.debug({ ms: Math.round(performance.now() - began), adopted, copiedFlows }, "programs loaded");
 
   const attachments = createAttachments({ pinDir: options.pinDir, stateDir: options.stateDir });
   const network = createNodeNetwork(dataplane, attachments, { named: options.devices, xdp: options.xdp }, log);
@@ -119,7 +119,6 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     options.cgroup,
     loaded.keptSizes.map((map) => ({ map, entries: dataplane.map(map).maxEntries })),
   );
-  for (const { message } of startNotices.filter(({ severity }) => severity === "error")) log.error(message);
   if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
   let forward = await ensureForwardRules(options.forwardMark);
   let ipsec = "";
@@ -202,7 +201,6 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     reservePorts(options.snatPortRange, options.stateDir);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    log.warn(error.message);
     startNotices.push(machineNotice(`Sysctl ${error.subject}`, "ports-not-reserved", error.message));
   }
 
@@ -289,7 +287,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       });
       state.applies.operations += operations.length;
       if (isLast) {
-        if (isFirst) setImmediate(releaseMemory);
+        if (isFirst) {
+          setImmediate(releaseMemory);
+          // performance.now() counts from the start of the process.
+          log.info(readyFields(view.status(), options, model.services().size, performance.now()), "ready");
+        }
         state.applies.total++;
         syncStart = performance.now();
         operationCount = 0;
@@ -322,6 +324,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     }, delayMs);
   }
 
+  const noticeLog = createNoticeLog(createLog("notices"));
   const view = createAgentView({ options, state, syncs, model, source, dataplane, network, announcer, attachments });
   servers = await wiring.serve(view);
 
@@ -347,6 +350,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
 
   let lastTick = performance.now();
   const renew = setInterval(() => {
+    noticeLog.note(view.notices());
     const now = performance.now();
     const alive = now - lastTick < LOOP_ALIVE_MS;
     lastTick = now;
@@ -425,6 +429,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     await servers.close();
     attachments.close();
     loaded.close();
+    if (signal.aborted) log.info("stopped; Services go on. `millrace cleanup` takes them out");
   }
 }
 

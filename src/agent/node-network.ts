@@ -19,6 +19,7 @@ import {
 } from "./device-roles.ts";
 import { farEndChecksums } from "./far-end.ts";
 import type { Device, Network } from "./network.ts";
+import { uplinkNotices } from "./uplink-notices.ts";
 
 export interface NodeAddresses {
   readonly own: readonly Address[];
@@ -171,7 +172,7 @@ export function createNodeNetwork(
       attachments.attachXdp(device.name, device.ifindex, dataplane.program("xdp_uplink"));
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      log.info({ device: device.name, reason }, "no XDP on this device");
+      log.debug({ device: device.name, reason }, "no XDP on this device: tc does its work");
       if (options.xdp !== "on") return;
       const message = `could not run XDP on ${device.name}, tc does its work: ${reason}`;
       failures.set(device.ifindex, noXdp(device, message));
@@ -293,6 +294,7 @@ export function createNodeNetwork(
       ...network.devices.flatMap((device) => (mayHaveXdp(device) ? (unfit.get(device.ifindex)?.notice ?? []) : [])),
       ...missing.values(),
       ...settings,
+      ...uplinkNotices(network, options.named, roles),
     ],
   };
 }

@@ -110,10 +110,16 @@ export interface VerdictCount {
   readonly packets: number;
 }
 
+export interface NoticeCount {
+  readonly reason: string;
+  readonly severity: Notice["severity"];
+  readonly count: number;
+}
+
 /** Counters for /metrics. No client address, no unbounded label. */
 export interface AgentCounters {
   readonly verdicts: readonly VerdictCount[];
-  readonly notices: readonly { readonly reason: string; readonly count: number }[];
+  readonly notices: readonly NoticeCount[];
   readonly applies: {
     readonly total: number;
     readonly failed: number;
@@ -155,6 +161,8 @@ export interface FlowFilter {
 /** What http/ serves. Every method answers from memory or maps; what may be long comes piece by piece. */
 export interface AgentView {
   status(): AgentStatus;
+  /** Those of `status`. */
+  notices(): readonly Notice[];
   /** Each is computed when it is taken, so that a reader may pause between two. In order of namespace and name. */
   services(): Iterable<ServiceView>;
   /** Likewise, by service id and slot. */

@@ -80,7 +80,8 @@ export function namesThisMachine(host: string | undefined, localAddress: string 
 function addRoutes(app: FastifyInstance, view: AgentView): void {
   app.get("/api/v1/status", async (request) => {
     readQuery(request, []);
-    return view.status();
+    const status = view.status();
+    return { ...status, notices: status.notices.map((notice) => ({ ...notice, see: seeAlso(notice) })) };
   });
   app.get("/api/v1/services", async (request, reply) => {
     readQuery(request, []);
@@ -93,6 +94,9 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
   });
   app.get("/api/v1/flows", async (request, reply) => sendArray(reply, view.flows(flowFilter(request))));
 }
+
+/** Where the documentation says what to do about it. */
+const seeAlso = ({ reason }: Notice): string => `docs/troubleshooting.md#${reason}`;
 
 function* backendsOf(view: AgentView, service: string | undefined): Iterable<BackendView | undefined> {
   for (const backend of view.backends()) {

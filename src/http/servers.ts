@@ -1,7 +1,10 @@
 // All HTTP servers of an agent as one thing that starts and ends with it. Trouble of a listener appears among the
 // agent's own notices: on the log, in `status`, in the metrics.
+
+import { countNotices } from "../agent/count-notices.ts";
+import { createNoticeLog } from "../agent/notice-log.ts";
 import type { AgentOptions } from "../agent/options.ts";
-import type { AgentCounters, AgentView } from "../agent/view.ts";
+import type { AgentView } from "../agent/view.ts";
 import { createLog } from "../lib/log.ts";
 import type { Notice } from "../model/objects.ts";
 import { createApiServer } from "./api-server.ts";
@@ -23,12 +26,11 @@ export async function createServers(options: AgentOptions, agent: AgentView): Pr
   const notices = () => [...troubles.values(), ...serviceHealth.notices()];
   const view = withNotices(agent, notices);
 
+  const noticeLog = createNoticeLog(log);
   const reporter = (name: string) => (notice: Notice | undefined) => {
     if (notice === undefined) troubles.delete(name);
-    else {
-      if (!troubles.has(name)) log.warn({ object: notice.object, reason: notice.reason }, notice.message);
-      troubles.set(name, notice);
-    }
+    else troubles.set(name, notice);
+    noticeLog.note([...troubles.values()]);
   };
   const api = createApiServer({
     view,
@@ -67,19 +69,14 @@ export function withNotices(view: AgentView, notices: () => readonly Notice[]): 
     backends: () => view.backends(),
     flows: (filter) => view.flows(filter),
     serviceCounters: () => view.serviceCounters(),
+    notices: () => [...view.notices(), ...notices()],
     status() {
       const status = view.status();
       return { ...status, notices: [...status.notices, ...notices()] };
     },
     counters() {
       const counters = view.counters();
-      return { ...counters, notices: countNotices(counters.notices, notices()) };
+      return { ...counters, notices: countNotices(notices(), counters.notices) };
     },
   };
-}
-
-function countNotices(known: AgentCounters["notices"], more: readonly Notice[]): AgentCounters["notices"] {
-  const counts = new Map(known.map(({ reason, count }) => [reason, count]));
-  for (const { reason } of more) counts.set(reason, (counts.get(reason) ?? 0) + 1);
-  return [...counts].map(([reason, count]) => ({ reason, count }));
 }

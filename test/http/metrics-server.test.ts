@@ -34,7 +34,7 @@ describe("/metrics", () => {
     'millrace_map_capacity{map="frontends"} 100',
     'millrace_map_memory_bytes{map="frontends"} 20480',
     "millrace_announced_addresses 1",
-    'millrace_notices{reason="no-pool"} 1',
+    'millrace_notices{reason="no-pool",severity="error"} 1',
     "# TYPE kubeproxy_sync_proxy_rules_duration_seconds histogram",
     'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.25"} 2',
     'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="1"} 3',
@@ -173,6 +173,14 @@ describe("the metrics", () => {
       expect(line, name).not.toBeNull();
       expect([...(line?.[1] ?? "").matchAll(/(\w+)="/g)].map((match) => match[1])).toEqual(labels);
     }
+  });
+
+  it("have names that fit their types", () => {
+    const names = createMetricsRegistry()
+      .processMetrics()
+      .map(({ name }) => name);
+    expect(names.filter((name) => name.startsWith("nodejs_active_"))).toEqual([]);
+    for (const { name, type } of METRICS) expect([name, name.endsWith("_total")]).toEqual([name, type === "counter"]);
   });
 
   it("are all documented, and docs/metrics.md names no other", () => {

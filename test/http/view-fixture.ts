@@ -145,7 +145,7 @@ export function apiStats(over: Partial<ApiStats> = {}): ApiStats {
 export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters {
   return {
     verdicts: [{ hook: "tc_ingress", verdict: "drop_no_backend", packets: 11 }],
-    notices: [{ reason: "no-pool", count: 1 }],
+    notices: [{ reason: "no-pool", severity: "error", count: 1 }],
     applies: { total: 9, failed: 1, operations: 70, lastDurationSeconds: 0.00125 },
     syncs: syncStats(),
     api: undefined,
@@ -159,6 +159,7 @@ export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters 
 export function agentView(over: Partial<AgentView> = {}): AgentView {
   return {
     status: () => agentStatus(),
+    notices: () => [],
     services: () => [serviceView()],
     backends: () => [backendView()],
     flows: () => [flowView()],
