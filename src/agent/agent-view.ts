@@ -11,20 +11,20 @@ import { type Notice, type ObjectKey, PENDING_REASONS, type Service } from "../m
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
 import { bypassNotices } from "./bypass-notice.ts";
-import { countNotices } from "./count-notices.ts";
 import type { NodeNetwork } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
 import { createTotalsReader, type ServiceTotals, serviceCounters } from "./service-counters.ts";
 import type { SyncStats } from "./sync-stats.ts";
-import type {
-  AgentCounters,
-  AgentStatus,
-  AgentView,
-  BackendView,
-  FlowFilter,
-  FlowView,
-  ServiceView,
-  VerdictCount,
+import {
+  type AgentCounters,
+  type AgentStatus,
+  type AgentView,
+  type BackendView,
+  countNotices,
+  type FlowFilter,
+  type FlowView,
+  type ServiceView,
+  type VerdictCount,
 } from "./view.ts";
 
 /** What the loop knows and the view shows. */

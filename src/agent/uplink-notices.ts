@@ -27,7 +27,7 @@ export function uplinkNotices(
   const notices = named
     .filter((name) => !network.devices.some((device) => device.name === name))
     .map((name) => {
-      const message = `no device is called ${name}${didYouMean(name, names)}; ${there}`;
+      const message = `no device is called ${name}; ${there}${didYouMean(name, names)}`;
       return error(`Device ${name}`, "--devices", "no-such-device", message);
     });
   if ([...roles.values()].includes("uplink")) return notices;

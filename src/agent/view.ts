@@ -116,6 +116,18 @@ export interface NoticeCount {
   readonly count: number;
 }
 
+/** Of notices, and of counts of others. */
+export function countNotices(
+  notices: readonly (Pick<Notice, "reason" | "severity"> & { readonly count?: number })[],
+): NoticeCount[] {
+  const counts = new Map<string, NoticeCount>();
+  for (const { reason, severity, count = 1 } of notices) {
+    const key = `${reason} ${severity}`;
+    counts.set(key, { reason, severity, count: (counts.get(key)?.count ?? 0) + count });
+  }
+  return [...counts.values()];
+}
+
 /** Counters for /metrics. No client address, no unbounded label. */
 export interface AgentCounters {
   readonly verdicts: readonly VerdictCount[];

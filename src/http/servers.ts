@@ -1,10 +1,9 @@
 // All HTTP servers of an agent as one thing that starts and ends with it. Trouble of a listener appears among the
 // agent's own notices: on the log, in `status`, in the metrics.
 
-import { countNotices } from "../agent/count-notices.ts";
 import { createNoticeLog } from "../agent/notice-log.ts";
 import type { AgentOptions } from "../agent/options.ts";
-import type { AgentView } from "../agent/view.ts";
+import { type AgentView, countNotices } from "../agent/view.ts";
 import { createLog } from "../lib/log.ts";
 import type { Notice } from "../model/objects.ts";
 import { createApiServer } from "./api-server.ts";
@@ -65,10 +64,7 @@ export async function createServers(options: AgentOptions, agent: AgentView): Pr
 /** The agent's view with the listeners' notices among its own. */
 export function withNotices(view: AgentView, notices: () => readonly Notice[]): AgentView {
   return {
-    services: () => view.services(),
-    backends: () => view.backends(),
-    flows: (filter) => view.flows(filter),
-    serviceCounters: () => view.serviceCounters(),
+    ...view,
     notices: () => [...view.notices(), ...notices()],
     status() {
       const status = view.status();
@@ -76,7 +72,7 @@ export function withNotices(view: AgentView, notices: () => readonly Notice[]): 
     },
     counters() {
       const counters = view.counters();
-      return { ...counters, notices: countNotices(notices(), counters.notices) };
+      return { ...counters, notices: countNotices([...counters.notices, ...notices()]) };
     },
   };
 }

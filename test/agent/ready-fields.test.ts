@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { countNotices } from "../../src/agent/count-notices.ts";
 import { readyFields } from "../../src/agent/ready-fields.ts";
+import { countNotices } from "../../src/agent/view.ts";
 import type { Notice } from "../../src/model/objects.ts";
 import { agentStatus } from "../http/view-fixture.ts";
 
@@ -44,7 +44,7 @@ describe("notices as a metric", () => {
 
   it("are counted by reason and severity, on top of what was counted", () => {
     const known = countNotices([notice("no-xdp", "warning"), notice("no-xdp", "error"), notice("no-xdp", "error")]);
-    expect(countNotices([notice("no-xdp", "error"), notice("port-taken", "warning")], known)).toEqual([
+    expect(countNotices([...known, notice("no-xdp", "error"), notice("port-taken", "warning")])).toEqual([
       { reason: "no-xdp", severity: "warning", count: 1 },
       { reason: "no-xdp", severity: "error", count: 3 },
       { reason: "port-taken", severity: "warning", count: 1 },

@@ -26,7 +26,7 @@ describe("notices about uplinks", () => {
     expect(found).toEqual([
       {
         what: "error no-such-device Device eth9",
-        message: "no device is called eth9 (did you mean eth0?); there are eth0",
+        message: "no device is called eth9; there are eth0; did you mean eth0?",
       },
     ]);
   });

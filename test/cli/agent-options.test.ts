@@ -230,9 +230,9 @@ describe("the configuration file", () => {
     [
       "an unknown key",
       "stateDir: /x\n",
-      "could not use the configuration m.yaml: unknown key 'stateDir' (did you mean state-dir?)",
+      "could not use the configuration m.yaml: unknown key 'stateDir'; did you mean state-dir?",
     ],
-    ["a key with a letter too few", "manifest: /m\n", "unknown key 'manifest' (did you mean manifests?)"],
+    ["a key with a letter too few", "manifest: /m\n", "unknown key 'manifest'; did you mean manifests?"],
     ["a list where one value belongs", "xdp: [on]\n", "xdp in m.yaml must be a single value"],
     ["a mapping as a value", "manifests: {a: b}\n", "manifests in m.yaml must be a text or a list of texts"],
     ["a key twice", "xdp: on\nxdp: off\n", "Map keys must be unique"],

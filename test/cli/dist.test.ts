@@ -32,7 +32,7 @@ const required = process.env["REQUIRE_KERNEL"] === "1";
 
 describe.skipIf(!built && !required)("dist/millrace", () => {
   it.each([
-    ["a key that is none", "manifest: /m\n", "unknown key 'manifest' (did you mean manifests?)"],
+    ["a key that is none", "manifest: /m\n", "unknown key 'manifest'; did you mean manifests?"],
     ["a wrong value", "xdp: maybe\n", "xdp in FILE must be auto, on or off: current value is 'maybe'"],
     ["what is no YAML", "xdp: [\n", "could not read the configuration FILE: "],
   ])("run --config refuses %s with status 2", (_what, text, message) => {

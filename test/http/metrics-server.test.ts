@@ -34,7 +34,7 @@ describe("/metrics", () => {
     'millrace_map_capacity{map="frontends"} 100',
     'millrace_map_memory_bytes{map="frontends"} 20480',
     "millrace_announced_addresses 1",
-    'millrace_notices{reason="no-pool",severity="error"} 1',
+    'millrace_notices{reason="no-pool",severity="warning"} 1',
     "# TYPE kubeproxy_sync_proxy_rules_duration_seconds histogram",
     'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.25"} 2',
     'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="1"} 3',

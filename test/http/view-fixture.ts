@@ -145,7 +145,7 @@ export function apiStats(over: Partial<ApiStats> = {}): ApiStats {
 export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters {
   return {
     verdicts: [{ hook: "tc_ingress", verdict: "drop_no_backend", packets: 11 }],
-    notices: [{ reason: "no-pool", severity: "error", count: 1 }],
+    notices: [{ reason: "no-pool", severity: "warning", count: 1 }],
     applies: { total: 9, failed: 1, operations: 70, lastDurationSeconds: 0.00125 },
     syncs: syncStats(),
     api: undefined,
