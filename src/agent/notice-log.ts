@@ -11,9 +11,9 @@ export interface NoticeLog {
 const BURST = 40;
 const LINE_MS = 1000;
 
-/** A message may change, as when it counts; the notice is the same. */
+/** The message may change, as when it counts, and line and column in the file as it is edited: the notice is the same. */
 function identity({ object, file, field, reason }: Notice): string {
-  return `${object}\0${file}\0${field}\0${reason}`;
+  return [object, file, field, reason].map((part) => part.replace(/:\d+:\d+$/, "")).join("\0");
 }
 
 /** `now` in milliseconds, for tests. */

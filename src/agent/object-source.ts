@@ -40,7 +40,6 @@ async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<
     serviceNodePortRange,
     ownNode,
     dns: dns === undefined ? undefined : { addresses: dns.addresses, port: dns.port, nodeName: options.nodeName },
-    log: createLog("manifests"),
   });
   return {
     source,

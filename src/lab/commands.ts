@@ -4,6 +4,7 @@ import { type Command, Option } from "commander";
 import { Failure } from "../lib/errors.ts";
 import type { Notice } from "../model/objects.ts";
 import type { ChangeResult, LabConfig, LabStatus } from "./lab.ts";
+import { manifestPath } from "./manifest-path.ts";
 
 interface Named {
   readonly name: string;
@@ -96,7 +97,7 @@ function withFiles(command: Command): Command {
   return command
     .option(
       "-f, --filename <PATH>",
-      "manifest file or directory; may be repeated, or several PATHs follow",
+      "manifest file or directory, - for standard input; may be repeated, or several PATHs follow",
       collect,
       [],
     )
@@ -296,7 +297,7 @@ function wholeNumber(what: string, text: string): number {
 }
 
 function files(flags: readonly string[], operands: readonly string[], needed = ""): string[] {
-  const all = [...flags, ...operands].map((path) => resolve(path));
+  const all = [...flags, ...operands].map(manifestPath);
   if (all.length === 0 && needed !== "")
     throw new Failure("usage", "-f", `could not ${needed} nothing: name manifests with -f PATH`);
   return all;

@@ -9,6 +9,7 @@ import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { patience } from "../lib/patience.ts";
 import type { Notice } from "../model/objects.ts";
+import { fileOfPlace } from "../standalone/field-places.ts";
 import { createCatalogue, type KubernetesObject, objectTitle, readManifests } from "../standalone/mod.ts";
 import { fixedPodAddresses, nextPodAddress, podAddresses } from "./addressing.ts";
 import { AppliedManifests, type AppliedObject } from "./applied-manifests.ts";
@@ -238,7 +239,7 @@ export class Lab {
     );
     const own = new Set([...files, ...(await this.#filesOf(result.objects))]);
     const late = [...this.#serviceNotices, ...this.#podNotices()].filter(
-      (notice) => changed.has(notice.object) || own.has(notice.file),
+      (notice) => changed.has(notice.object) || own.has(fileOfPlace(notice.file)),
     );
     return { objects: result.objects, notices: unique([...result.notices, ...late]) };
   }
@@ -288,8 +289,12 @@ export class Lab {
     }
     for (const file of new Set([...files, ...documents.map((document) => document.file)]))
       this.#fileNotices.delete(file);
-    for (const notice of notices)
-      this.#fileNotices.set(notice.file, [...(this.#fileNotices.get(notice.file) ?? []), notice]);
+    // What has no object here was never applied: it was said once, and there is nothing of it to mend.
+    const heldFiles = new Set(objects.map((identity) => this.#applied.get(identity)?.file));
+    for (const notice of notices) {
+      const file = fileOfPlace(notice.file);
+      if (heldFiles.has(file)) this.#fileNotices.set(file, [...(this.#fileNotices.get(file) ?? []), notice]);
+    }
     progress(`${objects.length} ${objects.length === 1 ? "object" : "objects"} applied`);
     this.#changed();
     return { objects, notices };

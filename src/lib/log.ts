@@ -54,7 +54,9 @@ export function logText(line: string, colour: boolean): string {
   const name = String(level).toUpperCase().padEnd(5);
   const code = COLOURS[String(level)];
   const shown = colour && code !== undefined ? `\u001b[${code}m${name}\u001b[0m` : name;
-  const values = Object.entries(rest).filter(([, value]) => value !== "");
+  // What the message says already is not said again.
+  const isTold = (value: unknown): boolean => typeof value === "string" && String(msg ?? "").includes(value);
+  const values = Object.entries(rest).filter(([, value]) => !isTold(value));
   const fields = values.map(([key, value]) => ` ${key}=${fieldText(value)}`).join("");
   const error = err === undefined ? "" : `: ${errorText(err)}`;
   // What foreign names hold must not move the cursor.

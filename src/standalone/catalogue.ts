@@ -2,12 +2,12 @@
 // became wrong keeps its last good version while its file still speaks of it. Allocates nothing.
 import type { Notice } from "../model/objects.ts";
 import type { FieldError } from "../wire/field-checks.ts";
-import { type KubernetesObject, type ManifestObject, objectTitle, type RawDocument } from "../wire/kubernetes.ts";
-import { isMetalLbWorkload, type KindUse } from "./kinds.ts";
-import { validateMetadata } from "./metadata.ts";
+import type { ManifestObject, RawDocument } from "../wire/kubernetes.ts";
+import { placeInFile } from "./field-places.ts";
+import type { KindUse } from "./kinds.ts";
 import { atOnce, type Work } from "./portions.ts";
 import { sameJson } from "./same-json.ts";
-import { validateObject } from "./validate.ts";
+import { type CheckedDocument, checkDocument } from "./validate.ts";
 
 export interface CatalogueContent {
   /** Kinds that are used, by "Kind namespace/name"; of a catalogue's first update in the order of files and documents. */
@@ -48,22 +48,13 @@ export interface CatalogueOptions {
   readonly workloads: "noticed" | "run";
 }
 
-interface Checked {
-  readonly title: string;
-  readonly use: KindUse | undefined;
-  readonly object: KubernetesObject | undefined;
-  /** The key could be told, whatever else is wrong; else "". */
-  readonly key: string;
-  readonly errors: readonly FieldError[];
-}
-
 interface Told extends FieldError {
   readonly severity: Notice["severity"];
 }
 
 interface Entry {
   readonly document: RawDocument;
-  readonly checked: Checked;
+  readonly checked: CheckedDocument;
   /** Its place among all documents. */
   order: number;
   /** The object that stood here before the document's very name or kind became unreadable; else "". */
@@ -75,17 +66,7 @@ interface Entry {
 const MAX_NOTICES_PER_FILE = 100;
 const NOTHING_TOLD: readonly Told[] = [];
 
-function check(raw: unknown): Checked {
-  const { object, info, title, errors } = validateMetadata(raw);
-  if (object === undefined || info === undefined) return { title, use: undefined, object: undefined, key: "", errors };
-  const key = objectTitle(object);
-  const namespace = object.metadata.namespace ?? "";
-  const use = info.use === "workload" && isMetalLbWorkload(object.kind, namespace) ? "skipped" : info.use;
-  return { title, use, object, key, errors: use === "used" ? validateObject(object) : [] };
-}
-
 export function createCatalogue(options: CatalogueOptions): Catalogue {
-  const checkedBefore = new WeakMap<object, Checked>();
   const current = new Map<string, InForce>();
   const definitions = new Map<string, Entry[]>();
   /** Keys that are defined more than once. */
@@ -93,16 +74,6 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
   const standIns = new Map<string, Set<Entry>>();
   let entries: readonly Entry[] = [];
   let notices: readonly Notice[] = [];
-
-  function checked(raw: unknown): Checked {
-    if (typeof raw !== "object" || raw === null) return check(raw);
-    let found = checkedBefore.get(raw);
-    if (found === undefined) {
-      found = check(raw);
-      checkedBefore.set(raw, found);
-    }
-    return found;
-  }
 
   function placeOf({ file, index }: RawDocument): string {
     return `${file}\0${index}`;
@@ -141,22 +112,29 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
     }
   }
 
-  function wrong({ checked: { title, errors }, document }: Entry, kept: boolean): readonly Told[] {
-    const where = title === "" ? `document ${document.index + 1} of ${document.file}: ` : "";
-    const tail = kept ? "; its last good version stays in force" : "";
-    return errors.map((error) => ({ ...error, message: `${where}${error.message}${tail}`, severity: "error" }));
+  function unknownTo({ unknown }: CheckedDocument): readonly Told[] {
+    return unknown.length === 0 ? NOTHING_TOLD : unknown.map((one) => ({ ...one, severity: "warning" }));
   }
 
-  function right({ use, object }: Checked): readonly Told[] {
+  function wrong({ checked, document }: Entry, kept: boolean): readonly Told[] {
+    const { title, errors } = checked;
+    const where = title === "" ? `document ${document.index + 1}: ` : "";
+    const tail = kept ? "; its last good version stays in force" : "";
+    const told = errors.map((one): Told => ({ ...one, message: `${where}${one.message}${tail}`, severity: "error" }));
+    return [...told, ...unknownTo(checked)];
+  }
+
+  function right(checked: CheckedDocument): readonly Told[] {
+    const { use, object } = checked;
     if (use === "workload" && options.workloads === "noticed") {
       const message = "accepted, but nothing is started here: Pods count with the status that they carry";
-      return [{ field: "", reason: "workload-not-run", message, severity: "info" }];
+      return [{ field: "", reason: "workload-not-run", message, severity: "info" }, ...unknownTo(checked)];
     }
     if (use === "skipped") {
       const message = `${object?.kind} has no use here and is skipped`;
       return [{ field: "", reason: "unused-kind", message, severity: "info" }];
     }
-    return NOTHING_TOLD;
+    return unknownTo(checked);
   }
 
   /** What is in force under `key` from now on. Entries are told what is wrong with them on the way. */
@@ -169,10 +147,13 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
       return places === undefined ? undefined : before;
     }
     for (const entry of standIns.get(key) ?? []) entry.told = wrong(entry, false);
-    if (defined.length > 1) defined.sort((a, b) => a.order - b.order);
+    // Who was there first stays, whatever its file is called; of those that are read at once the first by file name.
+    const holds = (entry: Entry): number => (entry.document.file === before?.document.file ? 0 : 1);
+    if (defined.length > 1) defined.sort((a, b) => holds(a) - holds(b) || a.order - b.order);
     const [first, ...others] = defined as [Entry, ...Entry[]];
     for (const entry of others) {
-      const message = `metadata.name: Duplicate value: ${key} is defined in ${first.document.file} already, which counts`;
+      const holder = placeInFile(first.document.file, first.document.object, "metadata.name");
+      const message = `metadata.name: Duplicate value: ${holder} has it, and that one counts`;
       entry.told = [{ field: "metadata.name", reason: "duplicate-object", message, severity: "error" }];
     }
     const { errors, object, use } = first.checked;
@@ -198,12 +179,13 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
         const count = (counts.get(file) ?? 0) + 1;
         counts.set(file, count);
         if (count > MAX_NOTICES_PER_FILE) break;
-        const object = checked.title === "" ? file : checked.title;
+        const place = placeInFile(file, document.object, field);
+        const object = checked.title === "" ? place : checked.title;
         const more = "there are more notices about this file than are shown";
         found.push(
           count === MAX_NOTICES_PER_FILE
             ? { object: file, file, field: "", reason: "more-notices", message: more, severity: "warning" }
-            : { object, file, field, reason, message, severity },
+            : { object, file: place, field, reason, message, severity },
         );
       }
     }
@@ -236,7 +218,7 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
         window.push(kept);
         continue;
       }
-      const found = checked(document.object);
+      const found = checkDocument(document.object);
       const before = found.key === "" ? wasAt.get(placeOf(document)) : undefined;
       const stoodFor = before === undefined ? "" : before.checked.key || before.standsFor;
       const standsFor = current.has(stoodFor) ? stoodFor : "";

@@ -7,6 +7,7 @@ import { basename, dirname, join, normalize } from "node:path";
 import { setImmediate as yieldToLoop } from "node:timers/promises";
 import type { Notice } from "../model/objects.ts";
 import type { RawDocument } from "../wire/kubernetes.ts";
+import { notePlaces } from "./field-places.ts";
 import { MAX_FILE_BYTES, type ParseResult, parseManifest } from "./manifest-parser.ts";
 import { createParserThread } from "./parse-in-worker.ts";
 import { atOnce, inPortions, sorted, type Work } from "./portions.ts";
@@ -101,16 +102,25 @@ function combine(entries: readonly (readonly [string, string])[]): string {
   );
 }
 
-async function listFiles(path: string): Promise<{ files: string[]; ignored: string[] }> {
-  if (!(await stat(path)).isDirectory()) return { files: [path], ignored: [] };
+interface Listed {
+  readonly files: string[];
+  readonly directories: string[];
+  /** Names of files that hold no manifests by their extension. */
+  readonly others: string[];
+}
+
+async function listFiles(path: string): Promise<Listed> {
+  if (!(await stat(path)).isDirectory()) return { files: [path], directories: [], others: [] };
   const files: string[] = [];
-  const ignored: string[] = [];
+  const directories: string[] = [];
+  const others: string[] = [];
   for await (const entry of await opendir(path, { bufferSize: ENTRIES_AT_ONCE })) {
     if (entry.name.startsWith(".")) continue;
-    if (entry.isDirectory()) ignored.push(join(path, entry.name));
+    if (entry.isDirectory()) directories.push(join(path, entry.name));
     else if (EXTENSION.test(entry.name)) files.push(join(path, entry.name));
+    else others.push(entry.name);
   }
-  return { files, ignored: ignored.sort() };
+  return { files, directories: directories.sort(), others: others.sort() };
 }
 
 async function readLimited(path: string): Promise<Buffer | undefined> {
@@ -183,7 +193,7 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
   let parsingSince = 0;
 
   function fileNotice(file: string, reason: string, message: string, severity: Notice["severity"] = "error"): Notice {
-    return { object: file, file, field: "", reason, message: `${file}: ${message}`, severity };
+    return { object: file, file, field: "", reason, message, severity };
   }
 
   function setHash(state: FileState, file: string, contentHash: string): void {
@@ -229,7 +239,8 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
     unwell.add(file);
     if ("problem" in result) {
       state.good = false;
-      state.notice = fileNotice(file, "malformed", `malformed ${isJson ? "JSON" : "YAML"}: ${result.problem}${kept}`);
+      const at = result.place === undefined ? file : `${file}:${result.place.join(":")}`;
+      state.notice = fileNotice(at, "malformed", `malformed ${isJson ? "JSON" : "YAML"}: ${result.problem}${kept}`);
       return;
     }
     if (!isJson && isCutOff(text, state.text, result.objects.length, state.documents.length)) {
@@ -240,8 +251,15 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
     state.good = true;
     state.notice = undefined;
     unwell.delete(file);
+    if (result.objects.length === 0) {
+      unwell.add(file);
+      state.notice = fileNotice(file, "empty-file", "it holds no object", "info");
+    }
     state.text = isJson || text.length > MAX_TEXT_KEPT ? "" : text;
-    state.documents = result.objects.map((object, index) => ({ file, index, object }));
+    state.documents = result.objects.map((object, index) => {
+      notePlaces(object, result.places.get(index));
+      return { file, index, object };
+    });
   }
 
   function refuse(state: FileState, file: string, reason: string, problem: string): void {
@@ -361,8 +379,13 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
           since = performance.now();
         }
         any = (await lookAtAll(found.files)) || any;
-        for (const directory of found.ignored) {
+        for (const directory of found.directories) {
           notices.push(fileNotice(directory, "ignored-directory", "sub-directories are not read", "info"));
+        }
+        if (found.others.length > 0) {
+          const names = `${found.others.slice(0, 5).join(", ")}${found.others.length > 5 ? " and more" : ""}`;
+          const message = `files that do not end in .yaml, .yml or .json are not read: ${names}`;
+          notices.push(fileNotice(path, "ignored-file", message, "info"));
         }
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;

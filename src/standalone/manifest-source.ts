@@ -2,7 +2,6 @@
 // allocator and endpoint controller. What it delivers is only what changed.
 import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
-import { createLog, type Log } from "../lib/log.ts";
 import { readStateFile, writeStateFile } from "../lib/state-store.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
 import type { Deliver, Source } from "../model/source.ts";
@@ -26,7 +25,6 @@ export interface ManifestSourceOptions {
   /** Made when no manifest has a Node of this name; not when read-only. */
   readonly ownNode?: { readonly name: string; readonly addresses: readonly Address[] } | undefined;
   readonly dns?: DnsAddress | undefined;
-  readonly log?: Log;
   /** For tests; see ManifestReaderOptions. */
   readonly rescanMs?: number;
 }
@@ -49,7 +47,7 @@ function bypassOn(object: KubernetesObject): string | undefined {
 }
 
 export function createManifestSource(options: ManifestSourceOptions): ManifestSource {
-  const { paths, readOnly, stateDir, log = createLog("manifests") } = options;
+  const { paths, readOnly, stateDir } = options;
   const catalogue = createCatalogue({ workloads: readOnly ? "run" : "noticed" });
   const lastGoodPath = join(stateDir, LAST_GOOD);
   let reader: ManifestReader | undefined;
@@ -64,7 +62,6 @@ export function createManifestSource(options: ManifestSourceOptions): ManifestSo
   const bypassingOn = new Map<string, number>();
   let objects: () => readonly KubernetesObject[] = () => [];
   let notices: readonly Notice[] = [];
-  let told = new Set<string>();
   let lastGoodText = "{}";
   let failure: Notice | undefined;
   let digest = "";
@@ -162,27 +159,11 @@ export function createManifestSource(options: ManifestSourceOptions): ManifestSo
     if (stopped) return;
     const events = await inPortions(eventsOf(now.changed));
     notices = [...from.notices(), ...now.notices, ...[...leftOut.values()].flat()];
-    await inPortions(logNew());
     if (synced && events.length === 0 && state === digest) return;
     digest = state;
     synced = true;
     lastEventMs = Date.now();
     deliver(events, digest, true);
-  }
-
-  function* logNew(): Work<void> {
-    const now = new Set<string>();
-    for (const notice of notices) {
-      yield;
-      const id = `${notice.file}\0${notice.object}\0${notice.message}`;
-      if (now.has(id)) continue;
-      now.add(id);
-      if (told.has(id)) continue;
-      const { object, file, field, reason, message, severity } = notice;
-      const level = severity === "warning" ? "warn" : severity;
-      log[level]({ object, file, field, reason }, message);
-    }
-    told = now;
   }
 
   async function run(from: ManifestReader): Promise<void> {
@@ -201,7 +182,6 @@ export function createManifestSource(options: ManifestSourceOptions): ManifestSo
           message,
           severity: "error",
         };
-        log.error({ reason: failure.reason }, message);
         clearTimeout(retry);
         retry = setTimeout(() => request(from), RETRY_MS);
         retry.unref();

@@ -47,6 +47,13 @@ describe("the log of notices", () => {
     expect(lines).toHaveLength(1);
   });
 
+  it("says nothing when only the line in the file is another", () => {
+    const { lines, noticeLog } = recorded();
+    noticeLog.note([notice({ file: "a.yaml:7:11" })]);
+    noticeLog.note([notice({ file: "a.yaml:9:11" })]);
+    expect(lines).toHaveLength(1);
+  });
+
   it("takes notices about other fields, files and reasons for others", () => {
     const { lines, noticeLog } = recorded();
     noticeLog.note([notice(), notice({ field: "f" }), notice({ file: "a.yaml" }), notice({ reason: "no-xdp" })]);

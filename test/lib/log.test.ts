@@ -17,6 +17,7 @@ describe("a line of the log as text", () => {
       { ms: 7, devices: ["eth0", "eth1"] },
       "2026-01-02T03:04:05.678Z WARN  agent: said ms=7 devices=eth0,eth1\n",
     ],
+    ["nothing twice", { object: "sai", field: "spec" }, "2026-01-02T03:04:05.678Z WARN  agent: said field=spec\n"],
     ["no empty field", { file: "" }, "2026-01-02T03:04:05.678Z WARN  agent: said\n"],
     [
       "quotes where a value has spaces",
