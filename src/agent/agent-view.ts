@@ -3,6 +3,7 @@
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { type FlowRecord, listFlows } from "../datapath/flow-table.ts";
 import { FINGERPRINT, HOOK_VALUES, VERDICT_VALUES } from "../datapath/layout.gen.ts";
+import { advertisementNotices } from "../l2/advertisement-notices.ts";
 import { announcerOf } from "../l2/eligibility.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
@@ -99,6 +100,7 @@ export function createAgentView(parts: ViewParts): AgentView {
     ...bypassNotices(dataplane.readBypass()),
     ...source.notices(),
     ...model.notices(),
+    ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
     ...network.notices(),
     ...announcer.notices(),
     ...state.notices(),
