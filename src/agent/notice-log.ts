@@ -11,9 +11,10 @@ export interface NoticeLog {
 const BURST = 40;
 const LINE_MS = 1000;
 
-/** The message may change, as when it counts, and line and column in the file as it is edited: the notice is the same. */
-function identity({ object, file, field, reason }: Notice): string {
-  return [object, file, field, reason].map((part) => part.replace(/:\d+:\d+$/, "")).join("\0");
+/** Numbers may change, as when it counts, and line and column in a file that is edited: the notice is the same. */
+function identity({ object, file, field, reason, message }: Notice): string {
+  const place = file.replace(/:\d+:\d+$/, "");
+  return [object.replace(file, place), place, field, reason, message.replace(/\d+/g, "#")].join("\0");
 }
 
 /** `now` in milliseconds, for tests. */

@@ -62,7 +62,6 @@ async function kubernetesSource(options: AgentOptions): Promise<ObjectSource> {
     ...(apiServer === "" ? {} : { apiServer }),
     stateDir,
     trustLists,
-    log: createLog("kubernetes"),
   });
   return { source, setOwnNode: () => {}, delivered: () => {}, stop: () => source.stop() };
 }

@@ -40,7 +40,7 @@ describe("the log of notices", () => {
     expect(lines[0]?.split(" ")[0]).toBe(severity === "warning" ? "warn" : severity);
   });
 
-  it("says nothing when only the words change", () => {
+  it("says nothing when only a number in it is another", () => {
     const { lines, noticeLog } = recorded();
     noticeLog.note([notice({ message: "3 of 5 fit" })]);
     noticeLog.note([notice({ message: "4 of 5 fit" })]);
