@@ -1,6 +1,6 @@
 // Writes what is generated of the documentation: docs/cli.md from the commands, docs/metrics.md from the metrics,
-// deploy/config-reference.yaml from the settings, docs/kernels.md from what `make kernels` measured last; and the list of the
-// API's fields. `make check` says when they are out of date.
+// deploy/config-reference.yaml from the settings, docs/kernels.md from what `make kernels` measured last, and the fields of
+// Kubernetes' objects. `make check` says when they are out of date.
 import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
@@ -9,6 +9,7 @@ import { environmentName, SETTINGS } from "../src/cli/settings.ts";
 import { createMetricsRegistry, METRICS } from "../src/http/metrics.ts";
 import { writeKernelsPage } from "../test/kernels/page.ts";
 import { writeApiFields } from "./api-fields.ts";
+import { writeKnownFields } from "./generate-fields.ts";
 
 /** The page of all commands: each one's --help, as it is printed; hidden ones are left out. */
 export async function cliPage(): Promise<string> {
@@ -92,4 +93,5 @@ if (import.meta.main) {
   writeFileSync(resolve(root, "docs/cli.md"), await cliPage());
   writeKernelsPage();
   writeApiFields();
+  writeKnownFields();
 }

@@ -82,6 +82,13 @@ describe("the sources", () => {
     expect(strangers.map(({ path, target }) => `${path} imports ${target}`)).toEqual([]);
   });
 
+  it("load packages by import statements: import() of a bundled CommonJS package gives its default export alone", () => {
+    const calls = files.flatMap(({ path, text }) =>
+      [...text.matchAll(/\bimport\("([^".][^"]*)"\)/g)].map(([call]) => `${path}: ${call}`),
+    );
+    expect(calls).toEqual([]);
+  });
+
   it("write nothing to the terminal outside cli and lab", () => {
     const writers = files.filter(
       ({ layer, text }) => !["cli", "lab"].includes(layer) && /\bprocess\.stdout\b/.test(text),

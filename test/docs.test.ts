@@ -271,6 +271,14 @@ describe("commands", () => {
     expect(lines).toEqual(expect.arrayContaining(["make demo", "make test", "dist/millrace run --manifests DIR"]));
   });
 
+  it("README.md: fits into 130 columns", () => {
+    expect(
+      page("README.md")
+        .split("\n")
+        .filter((line) => [...line].length > 130),
+    ).toEqual([]);
+  });
+
   it("README.md: a fresh machine needs exactly two", () => {
     const section = /^## On a fresh machine\n([\s\S]*?)^## /m.exec(page("README.md"))?.[1] ?? "";
     expect(fences(section, "sh").map((block) => block.trim())).toEqual(["make demo", "make test"]);
@@ -278,7 +286,7 @@ describe("commands", () => {
 
   it.each(written)("$path: flags exist", ({ text }) => {
     const ENGINE = ["--max-semi-space-size", "--no-parallel-scavenge", "--heap-growing-percent"];
-    const OTHERS = ["--pdeathsig", "--nodeport-addresses", "--cleanup", ...ENGINE]; // of setpriv, kube-proxy and Node
+    const OTHERS = ["--pdeathsig", "--nodeport-addresses", "--cleanup", "--net", ...ENGINE]; // of setpriv, kube-proxy, nsenter and Node
     const named = codeSpans(text).flatMap((span) => (isCommand(span) ? [] : (span.match(/--[a-z][a-z0-9-]*/g) ?? [])));
     expect(named.filter((flag) => !flags.has(flag) && !OTHERS.includes(flag))).toEqual([]);
   });

@@ -273,6 +273,7 @@ export function createAgentView(parts: ViewParts): AgentView {
   return {
     status,
     health,
+    notices,
     services,
     backends,
     serviceNames: () => model.services().keys(),

@@ -3,6 +3,7 @@
 import { createAttachments } from "../datapath/attach.ts";
 import { readHz } from "../datapath/flow-table.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
+import { advertisementNotices } from "../decide/advertisement-notices.ts";
 import { defaultRouteAddresses, needsL3 } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
 import { parsePrefix } from "../lib/address.ts";
@@ -24,9 +25,11 @@ import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createMaps } from "./maps.ts";
 import { type NetworkWatch, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork } from "./node-network.ts";
+import { createNoticeLog } from "./notice-log.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { createPeriodic } from "./periodic.ts";
+import { readyFields } from "./ready-fields.ts";
 import { createReconciler } from "./reconciler.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import { createSysctls } from "./sysctls.ts";
@@ -43,6 +46,8 @@ export interface AgentWiring {
     health(list: readonly HealthCheck[], healthy: boolean): void;
   }>;
 }
+
+const NOTICES_MS = 1_000;
 
 /** Runs until the signal aborts. What it attached and pinned stays: the datapath does not need it. */
 export async function runAgent(options: AgentOptions, wiring: AgentWiring): Promise<void> {
@@ -93,13 +98,12 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const hasL3 = needsL3(read);
   const loaded = await loadDataplaneAsync({ pinDir, stateDir, mapSizes, l3: hasL3, xdp: true });
   const { dataplane, adopted, copiedFlows } = loaded;
-  log.info({ ms: Math.round(performance.now() - began), adopted, copiedFlows }, "programs loaded");
+  log.debug({ ms: Math.round(performance.now() - began), adopted, copiedFlows }, "programs loaded");
 
   const startNotices = noticesAtStart(
     options.cgroup,
     loaded.keptSizes.map((map) => ({ map, entries: dataplane.map(map).maxEntries })),
   );
-  for (const { message } of startNotices.filter(({ severity }) => severity === "error")) log.error(message);
   if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
 
   const timers = createTimers((error) => log.error({ err: error }, "what is done now and then failed"));
@@ -113,6 +117,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const hz = readHz(dataplane);
   let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
   let firewall: Promise<FirewallAnswer> | undefined = begun.firewall;
+  const noticeLog = createNoticeLog(createLog("notices"));
   let watch: NetworkWatch | undefined;
 
   model.adopt(dataplane.readState());
@@ -125,7 +130,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     maps: (inForce, digest) =>
       createMaps({
         ...{ model, dataplane, syncs, digest, inForce, broken: finished.reject },
-        firstDone: () => setImmediate(releaseMemory),
+        firstDone: () =>
+          setImmediate(() => {
+            releaseMemory();
+            log.info(readyFields(view.status(), options, model.services().size, performance.now()), "ready");
+          }),
       }),
     effects: {
       sysctls: sysctls.apply,
@@ -172,6 +181,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       ...bypassNotices(dataplane.readBypass()),
       ...source.notices(),
       ...model.notices(),
+      ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
       ...network.notices(),
       ...announcer.notices(),
       ...startNotices,
@@ -185,6 +195,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     servers = await wiring.serve(view);
     watch = watchNetwork(() => reconciler.lookAt("network"), log);
     periodic.start();
+    timers.every(NOTICES_MS, () => noticeLog.note(view.notices()));
     mailbox.open(reconciler.take);
     await Promise.race([started.then(() => finished.promise), finished.promise]);
   } finally {
@@ -196,5 +207,6 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     await servers?.close();
     attachments.close();
     loaded.close();
+    if (signal.aborted) log.info("stopped; Services go on. `millrace cleanup` takes them out");
   }
 }

@@ -150,7 +150,7 @@ export function createNodeNetwork(
       attachments.attachXdp(device.name, device.ifindex, dataplane.program("xdp_uplink"));
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      log.info({ device: device.name, reason }, "no XDP on this device");
+      log.debug({ device: device.name, reason }, "no XDP on this device: tc does its work");
       if (options.xdp !== "on") return;
       const message = `could not run XDP on ${device.name}, tc does its work: ${reason}`;
       failures.set(device.ifindex, noXdp(device, message));

@@ -1,7 +1,6 @@
 // Which source the agent's objects come from: a directory of manifests, in which case this process also is allocator, endpoint
 // controller and DNS server, or the Kubernetes API. Only the one in use is loaded: each brings libraries of its own.
 import type { Address } from "../lib/address.ts";
-import { createLog } from "../lib/log.ts";
 import type { Source } from "../model/source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 
@@ -33,7 +32,6 @@ async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<
     serviceNodePortRange,
     ownNode,
     dns: ownNode.addresses.length === 0 ? undefined : { addresses: ownNode.addresses, clusterDomain, nodeName },
-    log: createLog("manifests"),
   });
   return { source, setOwnNode: source.setOwnNode, stop: source.stop };
 }
@@ -46,7 +44,6 @@ async function kubernetesSource(options: AgentOptions): Promise<ObjectSource> {
     ...(apiServer === "" ? {} : { apiServer }),
     stateDir,
     trustLists,
-    log: createLog("kubernetes"),
   });
   return { source, setOwnNode: () => {}, stop: () => source.stop() };
 }

@@ -1,6 +1,7 @@
 // The agent's configuration after flags, environment and file were merged: nothing optional, everything checked.
+import type { LogChoice } from "../lib/log.ts";
 
-export interface AgentOptions {
+export interface AgentOptions extends LogChoice {
   readonly nodeName: string;
   /** Directories of manifests, or single files; none: the objects come from the Kubernetes API. */
   readonly manifests: readonly string[];

@@ -241,6 +241,8 @@ export interface AgentView {
   status(): AgentStatus;
   /** From memory: it may be asked by anybody, as often as they like. */
   health(): HealthView;
+  /** Those of `status`. */
+  notices(): readonly Notice[];
   /** Each is computed when it is taken, so that a reader may pause between two. In order of namespace and name. */
   services(wanted?: (service: ObjectKey, labels: Readonly<Record<string, string>>) => boolean): Iterable<ServiceView>;
   /** Names of all Services, to tell whether there is one. */

@@ -1,13 +1,11 @@
 // Merges flags, environment, configuration file and defaults (in this order of precedence) into AgentOptions.
 // Everything wrong is a Failure of code "usage" that names the flag, the variable or the key, and its value.
-import { open } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import type { AgentOptions } from "../agent/options.ts";
 import { Failure } from "../lib/errors.ts";
 import { findCgroup2 } from "./cgroup2.ts";
 import { environmentName, type MachineDefaults, SETTINGS, type Setting, WrongValue } from "./settings.ts";
-
-const MAX_CONFIG_BYTES = 1 << 20;
 
 /** A value as text, and how to call the place it came from in a message. */
 interface Given {
@@ -25,8 +23,23 @@ export interface OptionSources {
 
 /** The agent's options from everything that was given. Asks the machine for its host name and cgroup2 mount. @throws Failure "usage" or "machine" */
 export async function readAgentOptions(sources: OptionSources): Promise<AgentOptions> {
-  const file = sources.configFile === "" ? {} : await readConfigFile(sources.configFile);
-  return mergeOptions(sources, file, { nodeName: hostname().toLowerCase(), cgroup: await findCgroup2() });
+  // What reads YAML is loaded only where there is some.
+  const file =
+    sources.configFile === "" ? {} : await (await import("./config-file.ts")).readConfigFile(sources.configFile);
+  const machine = { nodeName: hostname().toLowerCase(), cgroup: await findCgroup2() };
+  const options = mergeOptions(sources, file, machine);
+  for (const path of options.manifests) await refuseAbsent(path);
+  return options;
+}
+
+/** A directory may go and come back later, but one that is not there at the start is most likely misspelt. */
+async function refuseAbsent(path: string): Promise<void> {
+  const code = await stat(path).then(
+    () => "",
+    (error: NodeJS.ErrnoException) => error.code,
+  );
+  if (code !== "ENOENT" && code !== "ENOTDIR") return;
+  throw new Failure("usage", path, `could not read manifests from ${path}: there is no such file or directory`);
 }
 
 /** Where an agent with these flags and this environment leaves things. @throws Failure "usage" or "machine" */
@@ -109,7 +122,8 @@ function findGiven(
 
 function readSetting(setting: Setting, { text, from }: Given): Partial<AgentOptions> {
   if (setting.name === "cgroup" && text === "") {
-    const hint = "mount it (mount -t cgroup2 none /sys/fs/cgroup), or name a directory of it with --cgroup";
+    const hint =
+      "mount it (mount -t cgroup2 none /sys/fs/cgroup), or name a directory of it with --cgroup; `ip netns exec` hides it, and the bpffs: enter a namespace with nsenter --net=/run/netns/NAME";
     throw new Failure("machine", "cgroup2", `could not find a cgroup2 mount: ${hint}`);
   }
   try {
@@ -118,61 +132,4 @@ function readSetting(setting: Setting, { text, from }: Given): Partial<AgentOpti
     if (!(cause instanceof WrongValue)) throw cause;
     throw new Failure("usage", from, `${from} must be ${cause.message}: current value is '${text}'`, { cause });
   }
-}
-
-/** The keys and values of a configuration file, as flags would have them. @throws Failure "usage" */
-export async function readConfigFile(path: string): Promise<Record<string, string>> {
-  let text: string;
-  try {
-    text = await readLimited(path);
-  } catch (cause) {
-    const reason = cause instanceof Failure ? cause.message : (cause as NodeJS.ErrnoException).code;
-    throw new Failure("usage", path, `could not read the configuration ${path}: ${reason}`, { cause });
-  }
-  return parseConfig(text, path);
-}
-
-async function readLimited(path: string): Promise<string> {
-  await using file = await open(path, "r");
-  const { size } = await file.stat();
-  if (size > MAX_CONFIG_BYTES) throw new Failure("usage", path, `it is larger than ${MAX_CONFIG_BYTES} bytes`);
-  return file.readFile("utf8");
-}
-
-/** `readConfigFile` on text; `path` is for messages. @throws Failure "usage" */
-export async function parseConfig(text: string, path: string): Promise<Record<string, string>> {
-  const { parseDocument } = await import("yaml");
-  const document = parseDocument(text, { prettyErrors: true });
-  const [problem] = document.errors;
-  if (problem !== undefined) {
-    const reason = problem.message.split("\n", 1)[0]?.replace(/:$/, "");
-    throw new Failure("usage", path, `could not read the configuration ${path}: ${reason}`, { cause: problem });
-  }
-  let content: unknown;
-  try {
-    // No setting is worth an alias: refusing them all refuses alias bombs.
-    content = document.toJS({ maxAliasCount: 0 }) ?? {};
-  } catch (cause) {
-    throw new Failure("usage", path, `could not read the configuration ${path}: it uses aliases`, { cause });
-  }
-  if (typeof content !== "object" || Array.isArray(content)) {
-    throw new Failure("usage", path, `could not read the configuration ${path}: it must be a mapping of settings`);
-  }
-  const values: Record<string, string> = {};
-  for (const [key, value] of Object.entries(content as Record<string, unknown>)) {
-    const setting = SETTINGS.find((known) => known.name === key);
-    if (setting === undefined) {
-      throw new Failure("usage", `${path}: ${key}`, `could not use the configuration ${path}: unknown key '${key}'`);
-    }
-    values[key] = textOf(setting, value, path);
-  }
-  return values;
-}
-
-function textOf(setting: Setting, value: unknown, path: string): string {
-  if (setting.list && Array.isArray(value) && value.every((item) => typeof item === "string")) return value.join(",");
-  if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") return String(value);
-  const wanted = setting.list ? "a text or a list of texts" : "a single value";
-  const from = `${setting.name} in ${path}`;
-  throw new Failure("usage", from, `${from} must be ${wanted}: current value is '${JSON.stringify(value)}'`);
 }

@@ -33,7 +33,7 @@ const DESCRIPTION = "Service dataplane for Kubernetes: replaces kube-proxy, and 
 const EPILOGUE = `
 Exit status: 0 done; 1 not found, refused or full; 2 wrong usage; 3 the machine lacks something; 4 in conflict with
 another agent; 5 a kernel call failed; 6 no agent answers; 7 timeout; 70 a defect.
-MILLRACE_LOG=debug shows more on standard error.`;
+MILLRACE_LOG_LEVEL=debug shows more on standard error.`;
 
 /** All commands; those of the lab only when `withLab`. */
 export async function createProgram(wiring: Wiring, withLab: boolean): Promise<Command> {
@@ -128,7 +128,7 @@ export function reportError(error: unknown): number {
   const failure = error instanceof Failure ? error : undefined;
   const message = failure?.message ?? `internal error: ${error instanceof Error ? error.message : String(error)}`;
   process.stderr.write(`millrace: ${message}\n`);
-  if (process.env["MILLRACE_LOG"] === "debug" && error instanceof Error)
+  if (process.env["MILLRACE_LOG_LEVEL"] === "debug" && error instanceof Error)
     process.stderr.write(`${describeStack(error)}\n`);
   return FAILURES[failure?.code ?? "internal"].exit;
 }

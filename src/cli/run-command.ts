@@ -24,6 +24,8 @@ export function registerRunCommand(program: Command, wiring: Wiring): void {
       configFile: String(values["config"] ?? ""),
     });
     requireRoot("run the agent");
+    const { configureLog } = await import("../lib/log.ts");
+    configureLog(options);
     const { runAgent } = await import("../agent/agent.ts");
     await runAgent(options, { signal: wiring.stopSignal(), serve: (view) => wiring.createServers(options, view) });
   });

@@ -18,6 +18,7 @@ import {
 import { decideHealth, type EffectState, type Health } from "./health.ts";
 import type { Device, Network } from "./network.ts";
 import { type NodeAddresses, otherNodes } from "./node-addresses.ts";
+import { uplinkNotices } from "./uplink-notices.ts";
 
 /** Something that is read again and again. */
 export interface Input<T> {
@@ -157,7 +158,7 @@ export function decide(inputs: Inputs, believed: Believed): Desired {
       effects: believed.effects,
       nowMs,
     }),
-    notices: decideNotices(inputs),
+    notices: [...decideNotices(inputs), ...uplinkNotices(network.value, inputs.wishes.devices, devices.roles)],
   };
 }
 

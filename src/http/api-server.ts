@@ -82,7 +82,8 @@ export function namesThisMachine(host: string | undefined, localAddress: string 
 function addRoutes(app: FastifyInstance, view: AgentView): void {
   app.get("/api/v1/status", async (request) => {
     readQuery(request, []);
-    return view.status();
+    const status = view.status();
+    return { ...status, notices: status.notices.map((notice) => ({ ...notice, see: seeAlso(notice) })) };
   });
   app.get("/api/v1/services", async (request, reply) => {
     const { service, namespace, selector } = readQuery(request, ["service", "namespace", "selector"]);
@@ -118,6 +119,9 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
     });
   });
 }
+
+/** Where the documentation says what to do about it. */
+const seeAlso = ({ reason }: Notice): string => `docs/troubleshooting.md#${reason}`;
 
 /** What is left out still is a place to pause. */
 function* only<T extends { readonly service: string }>(

@@ -1,5 +1,7 @@
 // All HTTP servers of an agent as one thing that starts and ends with it. Trouble of a listener appears among the
 // agent's own notices: on the log, in `status`, in the metrics.
+
+import { createNoticeLog } from "../agent/notice-log.ts";
 import type { AgentOptions } from "../agent/options.ts";
 import { type AgentView, countNotices } from "../agent/view.ts";
 import { createLog } from "../lib/log.ts";
@@ -23,12 +25,11 @@ export async function createServers(options: AgentOptions, agent: AgentView): Pr
   const notices = () => [...troubles.values(), ...serviceHealth.notices()];
   const view = withNotices(agent, notices);
 
+  const noticeLog = createNoticeLog(log);
   const reporter = (name: string) => (notice: Notice | undefined) => {
     if (notice === undefined) troubles.delete(name);
-    else {
-      if (!troubles.has(name)) log.warn({ object: notice.object, reason: notice.reason }, notice.message);
-      troubles.set(name, notice);
-    }
+    else troubles.set(name, notice);
+    noticeLog.note([...troubles.values()]);
   };
   const api = createApiServer({
     view,
@@ -64,6 +65,7 @@ export async function createServers(options: AgentOptions, agent: AgentView): Pr
 export function withNotices(view: AgentView, notices: () => readonly Notice[]): AgentView {
   return {
     ...view,
+    notices: () => [...view.notices(), ...notices()],
     status() {
       const status = view.status();
       return { ...status, notices: [...status.notices, ...notices()] };

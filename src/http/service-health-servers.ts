@@ -1,6 +1,7 @@
 // The health check node ports of Services with externalTrafficPolicy Local: a load balancer outside asks each node
 // whether it has local endpoints. Answers as kube-proxy does: a node whose proxy is not healthy has none to offer.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createNoticeLog } from "../agent/notice-log.ts";
 import type { Log } from "../lib/log.ts";
 import type { Notice, ObjectKey } from "../model/objects.ts";
 import { createListener, type Listener } from "./listener.ts";
@@ -32,6 +33,7 @@ export function createServiceHealthServers(log: Log): ServiceHealthServers {
   const troubles = new Map<number, Notice>();
   const closing = new Set<Promise<void>>();
   let healthy = false;
+  const noticeLog = createNoticeLog(log);
 
   function open(health: ServiceHealth): void {
     const { port, service } = health;
@@ -51,10 +53,8 @@ export function createServiceHealthServers(log: Log): ServiceHealthServers {
       },
       onNotice(notice) {
         if (notice === undefined) troubles.delete(port);
-        else {
-          if (!troubles.has(port)) log.warn({ object: notice.object, reason: notice.reason }, notice.message);
-          troubles.set(port, notice);
-        }
+        else troubles.set(port, notice);
+        noticeLog.note([...troubles.values()]);
       },
     });
     entries.set(port, { health, listener });
@@ -67,7 +67,7 @@ export function createServiceHealthServers(log: Log): ServiceHealthServers {
 
   function shut(port: number, { listener }: Entry): void {
     entries.delete(port);
-    troubles.delete(port);
+    if (troubles.delete(port)) noticeLog.note([...troubles.values()]);
     const closed = listener.close().finally(() => closing.delete(closed));
     closing.add(closed);
   }

@@ -49,7 +49,3 @@ export function apiNotices(
     ...certificateNotices(expiresAt, nowMs),
   ];
 }
-
-export function isApiNotice({ object }: Notice): boolean {
-  return object === API;
-}

@@ -2,10 +2,8 @@
 // one after another, starts it anew when it is lost, and says what is wrong.
 import { Worker } from "node:worker_threads";
 import { Failure } from "../lib/errors.ts";
-import { createLog, type Log } from "../lib/log.ts";
 import type { Notice, ObjectEvent, ObjectKey } from "../model/objects.ts";
 import type { ApiStats, Deliver, Source } from "../model/source.ts";
-import { isApiNotice } from "./api-notices.ts";
 import { apiStatsOf } from "./api-stats.ts";
 import { createUnpacker } from "./rows.ts";
 import type { FromWorker, ThreadStats, ToWorker, WorkerOptions } from "./worker-messages.ts";
@@ -19,7 +17,6 @@ export interface KubernetesSourceOptions {
   readonly stateDir: string;
   /** Applies every full list as it is, also one that takes away most of what is served. */
   readonly trustLists: boolean;
-  readonly log?: Log;
 }
 
 export interface KubernetesSource extends Source {
@@ -66,12 +63,11 @@ function createLedger(): { note(event: ObjectEvent, thread: number): void; leftF
 }
 
 export function createKubernetesSource(options: KubernetesSourceOptions, url: URL = workerUrl()): KubernetesSource {
-  const { log = createLog("kubernetes"), ...settings } = options;
   const workerOptions: WorkerOptions = {
-    stateDir: settings.stateDir,
-    trustLists: settings.trustLists,
-    ...(settings.kubeconfig === undefined ? {} : { kubeconfig: settings.kubeconfig }),
-    ...(settings.apiServer === undefined ? {} : { apiServer: settings.apiServer }),
+    stateDir: options.stateDir,
+    trustLists: options.trustLists,
+    ...(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig }),
+    ...(options.apiServer === undefined ? {} : { apiServer: options.apiServer }),
   };
   const unpacker = createUnpacker();
   const ledger = createLedger();
@@ -102,26 +98,11 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
     });
   }
 
-  function logChanges(now: readonly Notice[]): void {
-    const id = ({ object, message }: Notice): string => `${object}\0${message}`;
-    const before = new Set(notices.map(id));
-    const after = new Set(now.map(id));
-    for (const notice of now) {
-      const { object, field, reason, message, severity } = notice;
-      if (before.has(id(notice))) continue;
-      log[severity === "warning" ? "warn" : severity]({ object, field, reason }, message);
-    }
-    for (const notice of notices) {
-      if (!after.has(id(notice)) && isApiNotice(notice)) log.info({ reason: notice.reason }, `over: ${notice.message}`);
-    }
-  }
-
   function onLost(reason: string): void {
     if (stopped) return;
     const seconds = restartMs / 1000;
     const message = `the thread that reads the Kubernetes API ended (${reason}): started anew in ${seconds} s`;
     lost = { object: "Kubernetes API", file: "", field: "", reason: "thread-lost", message, severity: "error" };
-    log.error({ reason: lost.reason }, message);
     restart = setTimeout(() => void launch().catch((error: Error) => onLost(error.message)), restartMs);
     restartMs = Math.min(restartMs * 2, LAST_RESTART_MS);
   }
@@ -167,7 +148,6 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
           case "status":
             stats = message.stats;
             if (message.notices === undefined) break;
-            logChanges(message.notices);
             notices = message.notices;
             break;
         }

@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type { Notice } from "../model/objects.ts";
 import { createCatalogue } from "../standalone/catalogue.ts";
+import { fileOfPlace } from "../standalone/field-places.ts";
 import { readManifests } from "../standalone/manifest-reader.ts";
 import { type KubernetesObject, type ManifestObject, objectTitle } from "../wire/kubernetes.ts";
 import { are, cannot, labNotice } from "./refusals.ts";
@@ -66,7 +67,12 @@ export class AppliedObjects {
       objects.push(identity);
     }
     this.#forgetNotices(files, documents);
-    for (const notice of notices) this.#notices.set(notice.file, [...(this.#notices.get(notice.file) ?? []), notice]);
+    // What has no object here was never applied: it was said once, and there is nothing of it to mend.
+    const held = new Set(objects.map((identity) => this.fileOf(identity)));
+    for (const notice of notices) {
+      const file = fileOfPlace(notice.file);
+      if (held.has(file)) this.#notices.set(file, [...(this.#notices.get(file) ?? []), notice]);
+    }
     return { objects, notices };
   }
 

@@ -8,6 +8,7 @@ import type { LabWishes } from "./bring-up.ts";
 import type { DemoOptions } from "./demo.ts";
 import type { LabConfig } from "./lab.ts";
 import type { LabStatus } from "./lab-status.ts";
+import { manifestPath } from "./manifest-path.ts";
 import type { Cni } from "./network.ts";
 
 interface Named {
@@ -88,7 +89,7 @@ function withFiles(command: Command): Command {
   return command
     .option(
       "-f, --filename <PATH>",
-      "manifest file or directory; may be repeated, or several PATHs follow",
+      "manifest file or directory, - for standard input; may be repeated, or several PATHs follow",
       collect,
       [],
     )
@@ -256,7 +257,7 @@ function wholeNumber(what: string, text: string): number {
 }
 
 function files(flags: readonly string[], operands: readonly string[], needed = ""): string[] {
-  const all = [...flags, ...operands].map((path) => resolve(path));
+  const all = [...flags, ...operands].map(manifestPath);
   if (all.length === 0 && needed !== "")
     throw new Failure("usage", "-f", `could not ${needed} nothing: name manifests with -f PATH`);
   return all;

@@ -1,4 +1,5 @@
 // `millrace lab demo`: every example on three nodes. Verdicts on standard output, one line each; all else on standard error.
+import { relative } from "node:path";
 import { bringUp, labConfig } from "./bring-up.ts";
 import { checkedLab } from "./checked-lab.ts";
 import { LabSession } from "./lab-session.ts";
@@ -18,6 +19,7 @@ export interface DemoOptions {
 
 /** Resolves with the exit status: 0 when every example is ok, 130 when it was interrupted before. Nothing is left behind, whatever happens. */
 export async function runDemo({ lab, cni, ipv6, once }: DemoOptions): Promise<number> {
+  const onTerminal = process.stdout.isTTY && !process.env["NO_COLOR"];
   const say = (text: string) => process.stderr.write(`${text}\n`);
   if (labExists(lab))
     throw cannot("conflict", "start lab", lab, `there is one already; \`millrace lab down --name ${lab}\` removes it`);
@@ -33,12 +35,13 @@ export async function runDemo({ lab, cni, ipv6, once }: DemoOptions): Promise<nu
       examples: examplesDirectory(),
       dualStack: ipv6,
       progress: (text) => say(`  ${text}`),
-      verdict: (verdict) => process.stdout.write(`${verdictLine(verdict)}\n`),
+      verdict: (verdict) => process.stdout.write(`${verdictLine(verdict, onTerminal)}\n`),
     });
     const failed = verdicts.filter((verdict) => verdict.failure !== "").length;
     status = failed === 0 ? 0 : 1;
     if (once) return;
-    say(failed === 0 ? "\nAll 17 examples work." : `\n${failed} of 17 examples failed.`);
+    const all = verdicts.length;
+    say(failed === 0 ? `\nAll ${all} examples work.` : `\n${failed} of ${all} examples failed.`);
     say(whatToTry(lab));
     // A signal's listener alone does not keep the process alive.
     const alive = setInterval(() => {}, 60_000);
@@ -56,16 +59,24 @@ export async function runDemo({ lab, cni, ipv6, once }: DemoOptions): Promise<nu
   return status;
 }
 
-function whatToTry(lab: string): string {
+/** Each line can be typed as it stands, from the directory that the demo was started in. */
+export function whatToTry(lab: string, program = launcher()): string {
   const name = ` --name ${lab}`;
   return `The lab stays up until Ctrl-C. Try, in another terminal:
-  millrace lab status${name}
-  millrace lab apply${name} -f deploy/examples/05-deployment.yaml -f deploy/examples/10-nodeport-30001.yaml
-  millrace lab exec${name} client1 -- curl -s http://192.168.122.11:30001/
-  millrace lab scale${name} deployment/nginx-deployment 5
-  millrace services${name}
-  millrace backends${name} --node node2
-  millrace lab kill${name} node3
-  millrace flows${name}
+  ${program} lab status${name}
+  ${program} lab apply${name} -f deploy/examples/05-deployment.yaml -f deploy/examples/10-nodeport-30001.yaml
+  ${program} lab exec${name} client1 -- curl -s http://192.168.122.11:30001/
+  ${program} lab scale${name} deployment/nginx-deployment 5
+  ${program} services${name}
+  ${program} backends${name} --node node2
+  ${program} lab kill${name} node3
+  ${program} flows${name}
 `;
+}
+
+/** How this very program is started from here. */
+function launcher(): string {
+  const module = process.argv[1] ?? "";
+  const path = relative(process.cwd(), module.endsWith(".mjs") ? module.replace(/\.mjs$/, "") : module);
+  return module.endsWith(".ts") ? `node ${path}` : path.includes("/") ? path : `./${path}`;
 }

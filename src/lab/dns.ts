@@ -23,7 +23,6 @@ export async function runLabDns(manifests: string, stateDir: string): Promise<vo
     stateDir,
     serviceClusterIpRange: Object.values(CLUSTER_RANGES),
     serviceNodePortRange: { first: 30000, last: 32767 },
-    log,
   });
   await source.start((events, digest) => {
     server.update(events);

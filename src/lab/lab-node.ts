@@ -170,7 +170,9 @@ export class LabNode {
   #lastWords(): string {
     try {
       const lines = readFileSync(this.agentLog, "utf8").trim().split("\n").slice(-40);
-      const telling = lines.findLast((line) => /^millrace: |^\s*(\w*Error|Failure)\b.*:|"level":[56]0/.test(line));
+      const telling = lines.findLast((line) =>
+        /^millrace: |^\s*(\w*Error|Failure)\b.*:|"level":"(error|fatal)"/.test(line),
+      );
       return `${(telling ?? lines.at(-1) ?? "it said nothing").trim().slice(0, 400)}; its log is ${this.agentLog}`;
     } catch {
       return "it has no log";

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { canonicalAddress } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
 import type { Notice } from "../model/objects.ts";
+import { fileOfPlace } from "../standalone/field-places.ts";
 import type { KubernetesObject } from "../wire/kubernetes.ts";
 import { AppliedObjects, type ChangeResult } from "./applied-objects.ts";
 import type { AgentSettings, LabNode } from "./lab-node.ts";
@@ -107,7 +108,7 @@ export class Lab {
     await this.#settle(() => this.#pods.pending(this.#applied.workloads(changed)), progress);
     const own = new Set([...files, ...objects.map((identity) => this.#applied.fileOf(identity))]);
     const late = [...this.#serviceNotices, ...this.#pods.notices()];
-    const ours = late.filter(({ object, file }) => changed.has(object) || (file !== "" && own.has(file)));
+    const ours = late.filter(({ object, file }) => changed.has(object) || (file !== "" && own.has(fileOfPlace(file))));
     return { objects, notices: unique([...notices, ...ours]) };
   }
 

@@ -76,7 +76,9 @@ export async function runSeeds(run: SeedRun): Promise<readonly SeedVerdict[]> {
   return SEEDS.map((seed) => verdicts.get(seed)!);
 }
 
-/** The line of a verdict. */
-export function verdictLine({ seed, failure }: SeedVerdict): string {
-  return failure === "" ? `seed ${seed}: ok` : `seed ${seed}: FAILED: ${failure}`;
+/** The line of a verdict; with a mark and colour for a terminal. */
+export function verdictLine({ seed, failure }: SeedVerdict, onTerminal: boolean): string {
+  const text = failure === "" ? `example ${seed}: ok` : `example ${seed}: FAILED: ${failure}`;
+  if (!onTerminal) return text;
+  return failure === "" ? `\u001b[32m✓\u001b[0m ${text}` : `\u001b[31m✗\u001b[0m ${text}`;
 }

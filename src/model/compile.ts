@@ -211,9 +211,14 @@ export function compileService(
         if (candidate.local && candidate.ready) localReady.add(candidate.address);
       }
       if (selected.unmatched) {
+        const { targetPort } = port;
+        const isNamed = typeof targetPort === "string";
         const wanted = name === "" ? "an unnamed port" : `a port "${name}"`;
-        const message = `no ${family} endpoint serves port ${port.port}: none has ${wanted} with protocol ${protocol}`;
-        tell("port-unmatched", `${field}.name`, message);
+        const reason = isNamed
+          ? `no pod that is selected has a ${protocol} container port named "${targetPort}"`
+          : `none has ${wanted} with protocol ${protocol}`;
+        const message = `no ${family} endpoint serves port ${port.port}: ${reason}`;
+        tell("port-unmatched", `${field}.${isNamed ? "targetPort" : "name"}`, message);
       }
       if (frontends.length === 0) continue;
       // Names are unique in a valid Service; in another one the number tells ports apart.

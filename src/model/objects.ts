@@ -204,7 +204,7 @@ export type ObjectEvent =
 export interface Notice {
   /** "Kind namespace/name", or a file path when there is no object. */
   readonly object: string;
-  /** Manifest file, "" when it came from elsewhere. */
+  /** Manifest file, with :LINE:COLUMN where they are known; "" when it came from elsewhere. */
   readonly file: string;
   /** Path of the field, "" when it is about the whole object. */
   readonly field: string;

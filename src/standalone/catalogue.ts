@@ -2,11 +2,11 @@
 // became wrong keeps its last good version while its file still speaks of it. Allocates nothing.
 import type { Notice } from "../model/objects.ts";
 import type { FieldError } from "../wire/field-checks.ts";
-import { type KubernetesObject, type ManifestObject, objectTitle, type RawDocument } from "../wire/kubernetes.ts";
-import { isMetalLbWorkload, type KindUse } from "./kinds.ts";
-import { validateMetadata } from "./metadata.ts";
+import type { ManifestObject, RawDocument } from "../wire/kubernetes.ts";
+import { placeInFile } from "./field-places.ts";
+import type { KindUse } from "./kinds.ts";
 import { sameJson } from "./same-json.ts";
-import { validateObject } from "./validate.ts";
+import { type CheckedDocument, checkDocument } from "./validate.ts";
 
 export interface CatalogueContent {
   /** Kinds that are used, by "Kind namespace/name". One that did not change is the same object as last time. */
@@ -28,18 +28,9 @@ export interface CatalogueOptions {
   readonly workloads: "noticed" | "run";
 }
 
-interface Checked {
-  readonly title: string;
-  readonly use: KindUse | undefined;
-  readonly object: KubernetesObject | undefined;
-  /** The key could be told, whatever else is wrong; else "". */
-  readonly key: string;
-  readonly errors: readonly FieldError[];
-}
-
 interface Entry {
   readonly document: RawDocument;
-  readonly checked: Checked;
+  readonly checked: CheckedDocument;
 }
 
 interface Told extends FieldError {
@@ -49,19 +40,17 @@ interface Told extends FieldError {
 // Somebody's directory of wrong files must not grow the answers of the API without bound.
 const MAX_NOTICES_PER_FILE = 100;
 
-function check(raw: unknown): Checked {
-  const { object, info, title, errors } = validateMetadata(raw);
-  if (object === undefined || info === undefined) return { title, use: undefined, object: undefined, key: "", errors };
-  const key = objectTitle(object);
-  const namespace = object.metadata.namespace ?? "";
-  const use = info.use === "workload" && isMetalLbWorkload(object.kind, namespace) ? "skipped" : info.use;
-  return { title, use, object, key, errors: use === "used" ? validateObject(object) : [] };
+function unknownTo({ unknown }: CheckedDocument): readonly Told[] {
+  return unknown.map((one) => ({ ...one, severity: "warning" }));
 }
 
-function wrong({ checked: { title, errors }, document }: Entry, kept: boolean): readonly Told[] {
-  const where = title === "" ? `document ${document.index + 1} of ${document.file}: ` : "";
+function wrong({ checked, document }: Entry, kept: boolean): readonly Told[] {
+  const where = checked.title === "" ? `document ${document.index + 1}: ` : "";
   const tail = kept ? "; its last good version stays in force" : "";
-  return errors.map((error) => ({ ...error, message: `${where}${error.message}${tail}`, severity: "error" }));
+  const told = checked.errors.map(
+    (one): Told => ({ ...one, message: `${where}${one.message}${tail}`, severity: "error" }),
+  );
+  return [...told, ...unknownTo(checked)];
 }
 
 function toNotices(told: ReadonlyMap<Entry, readonly Told[]>, entries: readonly Entry[]): readonly Notice[] {
@@ -73,12 +62,13 @@ function toNotices(told: ReadonlyMap<Entry, readonly Told[]>, entries: readonly 
       const count = (counts.get(file) ?? 0) + 1;
       counts.set(file, count);
       if (count > MAX_NOTICES_PER_FILE) break;
-      const object = entry.checked.title === "" ? file : entry.checked.title;
+      const place = placeInFile(file, entry.document.object, field);
+      const object = entry.checked.title === "" ? place : entry.checked.title;
       const more = "there are more notices about this file than are shown";
       found.push(
         count === MAX_NOTICES_PER_FILE
           ? { object: file, file, field: "", reason: "more-notices", message: more, severity: "warning" }
-          : { object, file, field, reason, message, severity },
+          : { object, file: place, field, reason, message, severity },
       );
     }
   }
@@ -103,7 +93,7 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
   function entryOf(document: RawDocument): Entry {
     const known = seen.get(document);
     if (known !== undefined) return known;
-    const entry = { document, checked: check(document.object) };
+    const entry = { document, checked: checkDocument(document.object) };
     seen.set(document, entry);
     return entry;
   }
@@ -120,16 +110,33 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
     return found;
   }
 
-  function right({ use, object }: Checked): readonly Told[] {
+  function right(checked: CheckedDocument): readonly Told[] {
+    const { use, object } = checked;
     if (use === "workload" && options.workloads === "noticed") {
       const message = "accepted, but nothing is started here: Pods count with the status that they carry";
-      return [{ field: "", reason: "workload-not-run", message, severity: "info" }];
+      return [{ field: "", reason: "workload-not-run", message, severity: "info" }, ...unknownTo(checked)];
     }
     if (use === "skipped") {
       const message = `${object?.kind} has no use here and is skipped`;
       return [{ field: "", reason: "unused-kind", message, severity: "info" }];
     }
-    return [];
+    return unknownTo(checked);
+  }
+
+  /** Who was there first stays, whatever its file is called; of those that are read at once the first by file name. */
+  function holdersOf(entries: readonly Entry[]): ReadonlyMap<string, Entry> {
+    const holders = new Map<string, Entry>();
+    for (const entry of entries) {
+      const { key } = entry.checked;
+      const other = key === "" ? entry : holders.get(key);
+      if (other === undefined) holders.set(key, entry);
+      else if (other !== entry) {
+        const use = useBefore(key);
+        const file = use && current[use].get(key)?.file;
+        if (entry.document.file === file && other.document.file !== file) holders.set(key, entry);
+      }
+    }
+    return holders;
   }
 
   return {
@@ -142,8 +149,7 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
         workload: new Map(),
         skipped: new Map(),
       };
-      /** Keys of wrong objects, and of those that are not used. */
-      const others = new Map<string, RawDocument>();
+      const holders = holdersOf(entries);
       const keep = (key: string): boolean => {
         const use = useBefore(key);
         if (use !== undefined) now[use].set(key, current[use].get(key)!);
@@ -156,21 +162,18 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
           unreadable.push(entry);
           continue;
         }
-        const first = now.used.get(key) ?? (others.size === 0 ? undefined : others.get(key));
-        if (first !== undefined) {
-          const message = `metadata.name: Duplicate value: ${key} is defined in ${first.file} already, which counts`;
+        const holder = holders.get(key);
+        if (holder !== undefined && holder !== entry) {
+          const { file, object } = holder.document;
+          const message = `metadata.name: Duplicate value: ${placeInFile(file, object, "metadata.name")} has it, and that one counts`;
           tell(entry, [{ field: "metadata.name", reason: "duplicate-object", message, severity: "error" }]);
           continue;
         }
         if (errors.length > 0 || object === undefined || use === undefined) {
-          others.set(key, entry.document);
           tell(entry, wrong(entry, keep(key)));
           continue;
         }
-        if (use !== "used") {
-          others.set(key, entry.document);
-          tell(entry, right(entry.checked));
-        }
+        tell(entry, right(entry.checked));
         // A file that was written again holds other objects that mostly say the same.
         const before = current[use].get(key);
         const same = before !== undefined && sameJson(before.object, object);
@@ -180,8 +183,7 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
       }
       for (const entry of unreadable) {
         const key = stoodThere(entry.document);
-        const isDefined = now.used.has(key) || others.has(key);
-        tell(entry, wrong(entry, key !== "" && !isDefined && keep(key)));
+        tell(entry, wrong(entry, key !== "" && !holders.has(key) && keep(key)));
       }
       const notices = toNotices(told, entries);
       current = now;

@@ -6,6 +6,7 @@ import { open, opendir, stat } from "node:fs/promises";
 import { basename, dirname, join, normalize } from "node:path";
 import type { Notice } from "../model/objects.ts";
 import type { RawDocument } from "../wire/kubernetes.ts";
+import { notePlaces } from "./field-places.ts";
 import { MAX_FILE_BYTES, type ParseResult, parseManifest } from "./manifest-parser.ts";
 import { createParserThread } from "./parse-in-worker.ts";
 
@@ -74,16 +75,25 @@ function combine(entries: readonly (readonly [name: string, contentHash: string]
   return createHash("sha256").update(lines.join("")).digest("hex");
 }
 
-async function listFiles(path: string): Promise<{ files: string[]; ignored: string[] }> {
-  if (!(await stat(path)).isDirectory()) return { files: [path], ignored: [] };
+interface Listed {
+  readonly files: string[];
+  readonly directories: string[];
+  /** Names of files that hold no manifests by their extension. */
+  readonly others: string[];
+}
+
+async function listFiles(path: string): Promise<Listed> {
+  if (!(await stat(path)).isDirectory()) return { files: [path], directories: [], others: [] };
   const files: string[] = [];
-  const ignored: string[] = [];
+  const directories: string[] = [];
+  const others: string[] = [];
   for await (const entry of await opendir(path, { bufferSize: ENTRIES_AT_ONCE })) {
     if (entry.name.startsWith(".")) continue;
-    if (entry.isDirectory()) ignored.push(join(path, entry.name));
+    if (entry.isDirectory()) directories.push(join(path, entry.name));
     else if (EXTENSION.test(entry.name)) files.push(join(path, entry.name));
+    else others.push(entry.name);
   }
-  return { files, ignored: ignored.sort() };
+  return { files, directories: directories.sort(), others: others.sort() };
 }
 
 async function readLimited(path: string): Promise<Buffer | undefined> {
@@ -148,7 +158,7 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
   let order: readonly string[] | undefined;
 
   function fileNotice(file: string, reason: string, message: string, severity: Notice["severity"] = "error"): Notice {
-    return { object: file, file, field: "", reason, message: `${file}: ${message}`, severity };
+    return { object: file, file, field: "", reason, message, severity };
   }
 
   function enter(file: string, stamp: string): FileState {
@@ -173,14 +183,19 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
 
   function settle(state: FileState, file: string, result: ParseResult, text: string, isJson: boolean): void {
     if ("problem" in result) {
-      refuse(state, file, "malformed", `malformed ${isJson ? "JSON" : "YAML"}: ${result.problem}`);
+      const at = result.place === undefined ? file : `${file}:${result.place.join(":")}`;
+      refuse(state, at, "malformed", `malformed ${isJson ? "JSON" : "YAML"}: ${result.problem}`);
     } else if (!isJson && isCutOff(text, state.text, result.objects.length, state.documents.length)) {
       refuse(state, file, "malformed", "it was cut off in the middle");
     } else {
       state.good = true;
-      state.notice = undefined;
+      state.notice =
+        result.objects.length === 0 ? fileNotice(file, "empty-file", "it holds no object", "info") : undefined;
       state.text = isJson || text.length > MAX_TEXT_KEPT ? "" : text;
-      state.documents = result.objects.map((object, index) => ({ file, index, object }));
+      state.documents = result.objects.map((object, index) => {
+        notePlaces(object, result.places.get(index));
+        return { file, index, object };
+      });
     }
   }
 
@@ -268,8 +283,13 @@ export function createManifestReader(options: ManifestReaderOptions): ManifestRe
         for (const file of files.keys())
           if (!present.has(file) && file !== path && dirname(file) === path) any = leave(file) || any;
         any = (await lookAtAll(found.files)) || any;
-        for (const directory of found.ignored) {
+        for (const directory of found.directories) {
           notices.push(fileNotice(directory, "ignored-directory", "sub-directories are not read", "info"));
+        }
+        if (found.others.length > 0) {
+          const names = `${found.others.slice(0, 5).join(", ")}${found.others.length > 5 ? " and more" : ""}`;
+          const message = `files that do not end in .yaml, .yml or .json are not read: ${names}`;
+          notices.push(fileNotice(path, "ignored-file", message, "info"));
         }
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;

@@ -40,24 +40,12 @@ export function createManifestSource(
   let state: Omit<Told, "events"> | undefined;
   let bypassing: ReadonlySet<string> = new Set();
   let lost: Notice | undefined;
-  let logged = new Set<string>();
   let lastEventMs = 0;
   let stopped = false;
   let restart: NodeJS.Timeout | undefined;
 
   function notices(): readonly Notice[] {
     return [...(lost === undefined ? [] : [lost]), ...(state?.notices ?? [])];
-  }
-
-  function logNew(): void {
-    const now = new Set<string>();
-    for (const { object, file, field, reason, message, severity } of notices()) {
-      const id = `${file}\0${object}\0${message}`;
-      if (!now.has(id) && !logged.has(id))
-        log[severity === "warning" ? "warn" : severity]({ object, file, field, reason }, message);
-      now.add(id);
-    }
-    logged = now;
   }
 
   function note(event: ObjectEvent): void {
@@ -78,7 +66,6 @@ export function createManifestSource(
     state = told;
     bypassing = new Set(told.bypassing);
     lost = undefined;
-    if (told.notices !== before?.notices) logNew();
     if (!isNew) return;
     lastEventMs = Date.now();
     deliver(events, told.digest, true);
@@ -88,7 +75,6 @@ export function createManifestSource(
     if (stopped) return;
     const message = `the thread that reads the manifests ended (${reason}): started anew in ${RESTART_MS / 1000} s`;
     lost = { object: "manifests", file: "", field: "", reason: "thread-lost", message, severity: "error" };
-    logNew();
     restart = setTimeout(() => void launch().catch((error: Error) => onLost(error.message)), RESTART_MS);
   }
 

@@ -17,6 +17,7 @@ parentPort?.on("message", (message: { text: string; isJson: boolean } | "next") 
     }
     parsed = result.objects;
     at = 0;
+    parentPort?.postMessage({ places: result.places });
   }
   const objects = parsed.slice(at, at + PORTION);
   at += objects.length;

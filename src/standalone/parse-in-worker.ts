@@ -1,6 +1,7 @@
 // Parses manifest files in a thread of their own, one after another, each within a time limit. A file that takes longer, or
 // more memory than the thread may have, costs the thread, not the process.
 import { Worker } from "node:worker_threads";
+import type { FieldPlaces } from "./field-places.ts";
 import type { ParseResult } from "./manifest-parser.ts";
 
 export interface ParserThread {
@@ -9,7 +10,10 @@ export interface ParserThread {
   stop(): Promise<void>;
 }
 
-type Reply = { readonly objects: readonly unknown[]; readonly more: boolean } | { readonly problem: string };
+type Reply =
+  | { readonly places: ReadonlyMap<number, FieldPlaces> }
+  | { readonly objects: readonly unknown[]; readonly more: boolean }
+  | Extract<ParseResult, { readonly problem: string }>;
 
 const IDLE_MS = 5_000;
 
@@ -45,6 +49,7 @@ export function createParserThread(limitMs: number, url: URL = workerUrl()): Par
     if (stopped) return { problem: "parsing was broken off" };
     const thread = running();
     const objects: unknown[] = [];
+    let places: ReadonlyMap<number, FieldPlaces> = new Map();
     const result = await new Promise<ParseResult>((resolve) => {
       const finish = (outcome: ParseResult, lost: boolean): void => {
         clearTimeout(timer);
@@ -57,9 +62,13 @@ export function createParserThread(limitMs: number, url: URL = workerUrl()): Par
           finish(reply, false);
           return;
         }
+        if ("places" in reply) {
+          places = reply.places;
+          return;
+        }
         for (const object of reply.objects) objects.push(object);
         if (reply.more) setImmediate(() => thread.postMessage("next"));
-        else finish({ objects }, false);
+        else finish({ objects, places }, false);
       };
       const onError = (error: Error & { code?: string }): void => {
         const memory = error.code === "ERR_WORKER_OUT_OF_MEMORY";

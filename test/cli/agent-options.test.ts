@@ -4,8 +4,9 @@ import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { configReference } from "../../scripts/docs.ts";
 import { clusterRangesOf } from "../../src/agent/options.ts";
-import { mergeOptions, parseConfig, readAgentOptions, readConfigFile } from "../../src/cli/agent-options.ts";
+import { mergeOptions, readAgentOptions } from "../../src/cli/agent-options.ts";
 import { cgroup2Mount } from "../../src/cli/cgroup2.ts";
+import { parseConfig, readConfigFile } from "../../src/cli/config-file.ts";
 import { environmentName, SETTINGS } from "../../src/cli/settings.ts";
 
 const machine = { nodeName: "node1", cgroup: "/sys/fs/cgroup" };
@@ -56,6 +57,8 @@ describe("the agent's options", () => {
       apiAddress: "",
       healthzBindAddress: "0.0.0.0:10256",
       metricsBindAddress: "127.0.0.1:10249",
+      logFormat: "auto",
+      logLevel: "info",
       mapSizes: {
         services: 16_384,
         frontends: 65_536,
@@ -181,7 +184,7 @@ describe("the agent's options", () => {
 
   it("need a cgroup2 mount, and say how to get one", () => {
     const given = { flags: { manifests: "/m" }, environment: {}, configFile: "" };
-    expect(() => mergeOptions(given, {}, { nodeName: "n", cgroup: "" })).toThrow(/mount -t cgroup2.*--cgroup/);
+    expect(() => mergeOptions(given, {}, { nodeName: "n", cgroup: "" })).toThrow(/mount -t cgroup2.*--cgroup.*nsenter/);
     expect(
       mergeOptions({ ...given, flags: { ...given.flags, cgroup: "/c" } }, {}, { nodeName: "n", cgroup: "" }).cgroup,
     ).toBe("/c");
@@ -189,11 +192,19 @@ describe("the agent's options", () => {
 
   it("take node name and cgroup from this machine", async () => {
     const options = await readAgentOptions({
-      flags: { manifests: "/m", cgroup: "/c" },
+      flags: { manifests: directory, cgroup: "/c" },
       environment: {},
       configFile: "",
     });
     expect(options.nodeName).toMatch(/^[a-z0-9.-]+$/);
+  });
+
+  it("refuse manifests at a path where nothing is", async () => {
+    const flags = { manifests: `${directory},${directory}/absent`, cgroup: "/c" };
+    await expect(readAgentOptions({ flags, environment: {}, configFile: "" })).rejects.toMatchObject({
+      code: "usage",
+      message: `could not read manifests from ${directory}/absent: there is no such file or directory`,
+    });
   });
 
   it("have each a setting with a help text and a variable of its own", () => {
@@ -207,16 +218,21 @@ describe("the agent's options", () => {
 describe("the configuration file", () => {
   it("has the flags' names as keys", async () => {
     const text = "manifests: [/a, /b]\nread-only: true\nmax-flows: 128\nxdp: off\nsockets: all\n";
-    const values = await parseConfig(text, "m.yaml");
+    const values = parseConfig(text, "m.yaml");
     expect(values).toEqual({ manifests: "/a,/b", "read-only": "true", "max-flows": "128", xdp: "off", sockets: "all" });
   });
 
   it("may be empty", async () => {
-    expect(await parseConfig("# nothing\n", "m.yaml")).toEqual({});
+    expect(parseConfig("# nothing\n", "m.yaml")).toEqual({});
   });
 
   it.each([
-    ["an unknown key", "stateDir: /x\n", "could not use the configuration m.yaml: unknown key 'stateDir'"],
+    [
+      "an unknown key",
+      "stateDir: /x\n",
+      "could not use the configuration m.yaml: unknown key 'stateDir'; did you mean state-dir?",
+    ],
+    ["a key with a letter too few", "manifest: /m\n", "unknown key 'manifest'; did you mean manifests?"],
     ["a list where one value belongs", "xdp: [on]\n", "xdp in m.yaml must be a single value"],
     ["a mapping as a value", "manifests: {a: b}\n", "manifests in m.yaml must be a text or a list of texts"],
     ["a key twice", "xdp: on\nxdp: off\n", "Map keys must be unique"],
@@ -224,11 +240,10 @@ describe("the configuration file", () => {
     ["broken YAML", "xdp: [\n", "could not read the configuration m.yaml"],
     ["aliases", "xdp: &a on\nsockets: *a\n", "it uses aliases"],
     ["two documents", "xdp: on\n---\nxdp: off\n", "could not read the configuration m.yaml"],
-  ])("is refused for %s", async (_, text, message) => {
-    await expect(parseConfig(text, "m.yaml")).rejects.toMatchObject({
-      code: "usage",
-      message: expect.stringContaining(message),
-    });
+  ])("is refused for %s", (_, text, message) => {
+    expect(() => parseConfig(text, "m.yaml")).toThrow(
+      expect.objectContaining({ code: "usage", message: expect.stringContaining(message) }),
+    );
   });
 
   it("is refused when it is absent or too large", async () => {

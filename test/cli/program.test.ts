@@ -284,12 +284,12 @@ describe("an error", () => {
     expect(reportError(new Failure(code, "x", "could not do x: because"))).toBe(FAILURES[code].exit);
   });
 
-  it("shows its stack and cause only under MILLRACE_LOG=debug", () => {
+  it("shows its stack and cause only under MILLRACE_LOG_LEVEL=debug", () => {
     const write = vi.spyOn(process.stderr, "write").mockReturnValue(true);
     const error = new Error("outer", { cause: new Error("inner") });
     expect(reportError(error)).toBe(70);
     expect(write.mock.calls.flat()).toEqual(["millrace: internal error: outer\n"]);
-    vi.stubEnv("MILLRACE_LOG", "debug");
+    vi.stubEnv("MILLRACE_LOG_LEVEL", "debug");
     reportError(error);
     vi.unstubAllEnvs();
     expect(write.mock.calls.flat().join("")).toMatch(/at .*program\.test\.ts[\s\S]*caused by Error: inner/);

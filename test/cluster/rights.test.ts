@@ -98,7 +98,9 @@ describe("an agent, its rights and its way to the API", () => {
     const { stdout } = await run(MILLRACE, ["status", "--socket", cluster.agentSocket(node)]);
     for (const message of messages) {
       expect(stdout).toContain(message);
-      expect(cluster.agent(node).log).toContain(JSON.stringify(message).slice(1, -1));
+      // The log is a second behind at most.
+      const logged = JSON.stringify(message).slice(1, -1);
+      await waitUntil(`the log to say ${message}`, async () => cluster.agent(node).log.includes(logged) || undefined);
     }
     return messages;
   }

@@ -8,7 +8,7 @@ import type { AgentView, FlowFilter, FlowView } from "../../src/agent/view.ts";
 import { askAgent, askList } from "../../src/cli/api-client.ts";
 import { createApiServer, namesThisMachine } from "../../src/http/api-server.ts";
 import { Failure } from "../../src/lib/errors.ts";
-import { agentView, backendView, dropView, flowView, silentLog } from "./view-fixture.ts";
+import { agentStatus, agentView, backendView, dropView, flowView, silentLog } from "./view-fixture.ts";
 
 let directory: string;
 const open: { close(): Promise<void> }[] = [];
@@ -28,6 +28,20 @@ function apiServer(view = agentView(), tcpAddress = "") {
 }
 
 describe("the API", () => {
+  it("says of each notice where to read on", async () => {
+    const notice = {
+      object: "Devices",
+      file: "",
+      field: "",
+      reason: "no-uplink",
+      message: "none",
+      severity: "error",
+    } as const;
+    const { app } = apiServer(agentView({ status: () => agentStatus({ notices: [notice] }) }));
+    const { notices } = (await app.inject("/api/v1/status")).json();
+    expect(notices).toEqual([{ ...notice, see: "docs/troubleshooting.md#no-uplink" }]);
+  });
+
   it.each([
     ["/api/v1/status", { node: "node1", healthy: true }],
     ["/api/v1/services", [{ namespace: "default", name: "web" }]],

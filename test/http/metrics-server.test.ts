@@ -182,11 +182,12 @@ describe("the metrics", () => {
     }
   });
 
-  it("of the process have no name of a counter that is a gauge", () => {
+  it("have names that fit their types", () => {
     const names = createMetricsRegistry()
       .processMetrics()
       .map(({ name }) => name);
-    expect(names.filter((name) => name.startsWith("nodejs_active"))).toEqual([]);
+    expect(names.filter((name) => name.startsWith("nodejs_active_"))).toEqual([]);
+    for (const { name, type } of METRICS) expect([name, name.endsWith("_total")]).toEqual([name, type === "counter"]);
   });
 
   it("are all documented, and docs/metrics.md names no other", () => {

@@ -196,6 +196,7 @@ export function agentView(over: Partial<AgentView> = {}): AgentView {
   return {
     status: () => agentStatus(),
     health: () => healthView(),
+    notices: () => [],
     services: () => [serviceView()],
     serviceNames: () => ["default/web"],
     drops: () => [dropView()],

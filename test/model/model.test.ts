@@ -154,6 +154,23 @@ describe("rows and windows", () => {
     }
   });
 
+  test("a named target port that no pod has is told by that name", () => {
+    const { feed, model } = bench();
+    const of = (targetPort: number | string) => {
+      feed({
+        services: [service({ ports: [{ name: "", port: 80, targetPort }] })],
+        slices: [slice({ ports: [{ name: "other", port: 8080 }], endpoints: [here] })],
+      });
+      return model.notices().map(({ field, message }) => `${field} ${message}`);
+    };
+    expect(of("htpp")).toEqual([
+      'spec.ports[0].targetPort no IPv4 endpoint serves port 80: no pod that is selected has a TCP container port named "htpp"',
+    ]);
+    expect(of(8080)).toEqual([
+      "spec.ports[0].name no IPv4 endpoint serves port 80: none has an unnamed port with protocol TCP",
+    ]);
+  });
+
   test("endpoints are deduplicated over slices: ready over serving over neither", () => {
     const { feed, dump } = bench();
     feed({

@@ -436,7 +436,7 @@ const TEXTS: { name: string; text: string; json?: true; problem?: RegExp; object
   { name: "a bracket that is never closed", text: "a: [1, 2", problem: /./ },
   { name: "the same key twice", text: "a: 1\na: 2", problem: /unique/ },
   { name: "an alias that nobody defined", text: "a: *b", problem: /./ },
-  { name: "half a JSON file", text: '{"kind":"Service","metad', json: true, problem: /JSON/ },
+  { name: "half a JSON file", text: '{"kind":"Service","metad', json: true, problem: /^Unterminated string$/ },
   {
     name: "an alias bomb",
     text: `a: &a [x,x,x,x,x,x,x,x,x]\n${"bcdefghi"
@@ -453,6 +453,6 @@ const TEXTS: { name: string; text: string; json?: true; problem?: RegExp; object
 
 test.each(TEXTS)("$name is read as it should be", ({ text, json, problem, objects }) => {
   const result = parseManifest(text, json === true);
-  if (problem === undefined) expect(result).toEqual({ objects });
+  if (problem === undefined) expect(result).toMatchObject({ objects });
   else expect("problem" in result ? result.problem : result).toMatch(problem);
 });

@@ -4,13 +4,12 @@ import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { expect, onTestFinished, test } from "vitest";
 import { createManifestSource } from "../../src/standalone/manifest-source.ts";
-import { type Any, collect, pod, service, slice, temporaryDirectory } from "./build.ts";
+import { collect, pod, service, slice, temporaryDirectory } from "./build.ts";
 
 // The goal is 20 ms; others use this machine too.
 const LONGEST_MS = 200;
 const SERVICES = 1_000;
 const SERVICES_OF_A_FILE = 10;
-const silent = { debug() {}, info() {}, warn() {}, error() {} } as Any;
 
 function address(i: number): string {
   return `10.200.${i >> 8}.${i & 255}`;
@@ -51,7 +50,6 @@ test.each([
       stateDir,
       serviceClusterIpRange: ["10.96.0.0/12"],
       serviceNodePortRange: { first: 30000, last: 32767 },
-      log: silent,
     });
     onTestFinished(() => source.stop());
     const delay = monitorEventLoopDelay({ resolution: 2 });

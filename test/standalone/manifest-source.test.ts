@@ -15,7 +15,6 @@ import { createManifestWork, type Told } from "../../src/standalone/manifest-wor
 import { type Any, cluster, collect, find, pod, service, slice, temporaryDirectory } from "./build.ts";
 
 const EXAMPLES = join(import.meta.dirname, "../../deploy/examples");
-const silent = { debug() {}, info() {}, warn() {}, error() {} } as Any;
 
 interface Running {
   readonly source: Pick<ManifestSource, "notices" | "status" | "bypassesSockets" | "stop">;
@@ -31,7 +30,6 @@ async function defaults(options: Given): Promise<ManifestSourceOptions> {
     stateDir: options.readOnly === true ? "/nonexistent/never-written" : await temporaryDirectory(),
     serviceClusterIpRange: ["10.96.0.0/12"],
     serviceNodePortRange: { first: 30000, last: 32767 },
-    log: silent,
     ...options,
   };
 }
@@ -47,7 +45,7 @@ function createUnthreaded(options: ManifestSourceOptions): ManifestSource {
       last = told;
       if (isNew) deliver(told.events, told.digest, true);
     },
-    silent,
+    { warn() {} } as unknown as Parameters<typeof createManifestWork>[2],
   );
   return {
     start(onEvents) {
@@ -198,7 +196,12 @@ test("a wrong change is told by file, object and field, and what it would have c
   await writeFile(join(directory, "a.json"), JSON.stringify(service("web", { ports: [{ port: "x" }] })));
   await until(() => source.notices().length > 0);
   expect(source.notices()).toMatchObject([
-    { object: "Service default/web", file: join(directory, "a.json"), field: "spec.ports[0].port", severity: "error" },
+    {
+      object: "Service default/web",
+      file: expect.stringMatching(/a\.json:1:\d+$/),
+      field: "spec.ports[0].port",
+      severity: "error",
+    },
   ]);
   expect(seen.objects.get("Service default/web").clusterIPs).toEqual(["10.96.7.7"]);
 });
@@ -215,7 +218,7 @@ test("a file that broke while nobody ran keeps its Services through a restart, a
   for (let restart = 0; restart < 2; restart++) {
     const next = await run({ paths: [directory], stateDir });
     expect(next.seen.objects.get("Service default/web").clusterIPs).toEqual([address]);
-    expect(next.source.notices()).toMatchObject([{ file, reason: "malformed" }]);
+    expect(next.source.notices()).toMatchObject([{ file: `${file}:1:8`, reason: "malformed" }]);
     await next.source.stop();
   }
 });
@@ -417,20 +420,45 @@ test("read-only, nothing is allocated and nothing is written", async () => {
   expect(seen.objects.get("EndpointSlice default/s").endpoints).toHaveLength(1);
 });
 
-test("each notice is logged once, when it comes up", async () => {
+test("the first object of a name stays, whatever the file of a later one is called", async () => {
   const directory = await temporaryDirectory();
-  const lines: Any[] = [];
-  const log = { ...silent, error: (fields: Any, message: string) => lines.push({ ...fields, message }) };
-  await writeFile(join(directory, "a.json"), JSON.stringify(service("$(id)")));
-  const { until, seen } = await runThreaded({ paths: [directory], log });
-  await writeFile(join(directory, "b.json"), JSON.stringify(service("b")));
-  await until(() => seen.objects.has("Service default/b"));
-  expect(lines).toMatchObject([
+  const web = service("web", { clusterIP: "10.96.7.7" });
+  await writeFile(join(directory, "web.json"), JSON.stringify(web));
+  const { source, seen, until } = await run({ paths: [directory] });
+  await writeFile(join(directory, "b2.json"), JSON.stringify(service("web", { clusterIP: "10.96.8.8" })));
+  await until(() => source.notices().length > 0);
+  expect(source.notices()).toMatchObject([
     {
-      file: join(directory, "a.json"),
-      object: "Service default/$(id)",
-      field: "metadata.name",
-      reason: "invalid-name",
+      object: "Service default/web",
+      file: join(directory, "b2.json"),
+      reason: "duplicate-object",
+      message: `metadata.name: Duplicate value: ${join(directory, "web.json")} has it, and that one counts`,
     },
   ]);
+  expect(seen.objects.get("Service default/web").clusterIPs).toEqual(["10.96.7.7"]);
+  // When the first goes, the other is the only one.
+  await unlink(join(directory, "web.json"));
+  await until(() => seen.objects.get("Service default/web").clusterIPs[0] === "10.96.8.8");
+  expect(source.notices()).toEqual([]);
+});
+
+test("a field that nobody has is a warning with its place, and the object counts", async () => {
+  const directory = await temporaryDirectory();
+  const path = join(directory, "web.yaml");
+  await writeFile(
+    path,
+    "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  ports:\n  - port: 80\n    targetPrt: 8080\n",
+  );
+  const { source, seen } = await run({ paths: [directory] });
+  expect(source.notices()).toMatchObject([
+    {
+      object: "Service default/web",
+      file: `${path}:7:5`,
+      field: "spec.ports[0].targetPrt",
+      reason: "unknown-field",
+      message: 'unknown field "spec.ports[0].targetPrt"; did you mean targetPort?',
+      severity: "warning",
+    },
+  ]);
+  expect(seen.objects.has("Service default/web")).toBe(true);
 });
