@@ -111,7 +111,6 @@ export function createAgentView(parts: ViewParts): AgentView {
       slots: usage.slots,
       backends: usage.backends,
       service_stats: usage.services,
-      addresses: usage.addresses,
       ...state.flowEntries,
     };
     return Object.entries(used).map(([name, count]) => {
