@@ -158,7 +158,10 @@ export function decide(inputs: Inputs, believed: Believed): Desired {
       effects: believed.effects,
       nowMs,
     }),
-    notices: [...decideNotices(inputs), ...uplinkNotices(network.value, inputs.wishes.devices, devices.roles)],
+    notices: [
+      ...decideNotices(inputs),
+      ...(network.complete ? uplinkNotices(network.value, inputs.wishes.devices, devices.roles) : []),
+    ],
   };
 }
 
@@ -266,13 +269,11 @@ const GOING_AWAY =
 
 /** About this machine; what effects have to say comes from them. */
 function decideNotices({ objects, network, firewall }: Inputs): Notice[] {
-  const found = [
-    ["Firewall FORWARD", "forward-policy", firewall.value.problem],
-    ["IPsec policies", "ipsec-bypassed", firewall.value.ipsec],
-    ["Routes", "encapsulation", tunnelOfRoutes(network.value).problem],
-    ["Node", "going-away", objects.value.goingAway ? GOING_AWAY : ""],
-  ] as const;
-  return found.flatMap(([object, reason, message]) =>
-    message === "" ? [] : { object, file: "", field: "", reason, message, severity: "warning" },
-  );
+  const found: Pick<Notice, "object" | "reason" | "message">[] = [
+    { object: "Firewall FORWARD", reason: "forward-policy", message: firewall.value.problem },
+    { object: "IPsec policies", reason: "ipsec-bypassed", message: firewall.value.ipsec },
+    { object: "Routes", reason: "encapsulation", message: tunnelOfRoutes(network.value).problem },
+    { object: "Node", reason: "going-away", message: objects.value.goingAway ? GOING_AWAY : "" },
+  ];
+  return found.flatMap((one) => (one.message === "" ? [] : { ...one, file: "", field: "", severity: "warning" }));
 }

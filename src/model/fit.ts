@@ -175,10 +175,11 @@ function partOfPresent(tables: Tables, old: Group, fitted: Fitted, withLocal: bo
 /** The run's endpoints in place; none when they would have to lie in another order. */
 function layRun(present: SlotLayout, run: Range, fitted: Fitted, withLocal: boolean): Placed {
   const kept = present.backends.slice(run.first - present.first, run.first - present.first + run.count);
-  const byIndex = new Map(fitted.indexes.map((index, i) => [index, fitted.layout.slots[i]!]));
-  const candidates = Array.from(kept, (index) => byIndex.get(index)!);
-  const layout = layOut(candidates, withLocal);
-  const indexes = layout.slots.map((one) => kept[candidates.indexOf(one)]!);
+  const stay = new Set(kept);
+  const indexOf = new Map<Candidate, number>();
+  for (const [i, index] of fitted.indexes.entries()) if (stay.has(index)) indexOf.set(fitted.layout.slots[i]!, index);
+  const layout = layOut([...indexOf.keys()], withLocal);
+  const indexes = layout.slots.map((one) => indexOf.get(one)!);
   const serves = run.count > 0 && servesAsIs(kept, indexes, layout);
   if (serves) return { layout, indexes, fresh: 0, first: run.first, kept, waiting: [] };
   const empty = layOut<Candidate>([], withLocal);

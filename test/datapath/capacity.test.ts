@@ -18,6 +18,7 @@ const REASONS: Readonly<Record<string, string>> = {
   near: FIXED,
   met_backends: FIXED,
   verdicts: FIXED,
+  service_refusals: "a Service port has few reasons, and what does not fit is counted by hook alone",
   crowded_clients: "a client in it has an eighth of a flow table: there are no more than eight for each",
 };
 
