@@ -105,7 +105,7 @@ function nodeObject(number: number): Node {
     ready: true,
     networkUnavailable: false,
     excludeFromLoadBalancers: false,
-    isLeaving: false,
+    goingAway: false,
   };
 }
 

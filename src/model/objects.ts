@@ -120,8 +120,8 @@ export interface Node {
   readonly ready: boolean;
   readonly networkUnavailable: boolean;
   readonly excludeFromLoadBalancers: boolean;
-  /** Its object is being deleted, or the autoscaler is about to remove the machine (KEP-3836). */
-  readonly isLeaving: boolean;
+  /** It is being deleted, or the cluster autoscaler is about to (KEP-3836): load balancers ought to drain it. */
+  readonly goingAway: boolean;
 }
 
 /** One host port of one pod, made from a Pod by the source. Pods on the host network never have one. */

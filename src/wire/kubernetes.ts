@@ -108,7 +108,7 @@ export interface PodObject extends KubernetesObject {
 
 export interface NodeObject extends KubernetesObject {
   kind: "Node";
-  spec?: { podCIDR?: string; podCIDRs?: string[]; taints?: { key: string }[]; [field: string]: unknown };
+  spec?: { podCIDR?: string; podCIDRs?: string[]; taints?: { key?: string }[]; [field: string]: unknown };
   status?: {
     addresses?: { type: string; address: string }[];
     conditions?: { type: string; status: string }[];

@@ -219,9 +219,9 @@ export function normaliseNode(object: NodeObject): Node {
     networkUnavailable: holds("NetworkUnavailable"),
     excludeFromLoadBalancers:
       own(object.metadata.labels, "node.kubernetes.io/exclude-from-external-load-balancers") !== undefined,
-    isLeaving:
+    goingAway:
       Boolean(object.metadata.deletionTimestamp) ||
-      (spec.taints ?? []).some(({ key }) => key === "ToBeDeletedByClusterAutoscaler"),
+      (spec.taints ?? []).some((taint) => taint?.key === "ToBeDeletedByClusterAutoscaler"),
   };
 }
 

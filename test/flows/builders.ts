@@ -97,7 +97,7 @@ export function node(number: number, given: Partial<Node> = {}): Node {
     ready: true,
     networkUnavailable: false,
     excludeFromLoadBalancers: false,
-    isLeaving: false,
+    goingAway: false,
     ...given,
   };
 }

@@ -21,7 +21,7 @@ function node(name: string): Node {
     ready: true,
     networkUnavailable: false,
     excludeFromLoadBalancers: false,
-    isLeaving: false,
+    goingAway: false,
   };
 }
 
