@@ -43,6 +43,7 @@ export interface AddressClaims {
   isClusterIP(address: Address): boolean;
   /** refuse: a port nobody defined is refused there. foreign: it is left to another proxy. */
   roleOf(address: Address): "refuse" | "foreign" | undefined;
+  claimants(address: Address): Iterable<OwnerKey>;
 }
 
 interface HeldAddress extends AddressClaim {
@@ -121,6 +122,7 @@ export function createAddressClaims(on: {
       if (held?.[0]?.isForeign === true) return "foreign";
       return held?.some((one) => one.refuse) === true ? "refuse" : undefined;
     },
+    claimants: (address) => (addresses.get(address) ?? []).map((held) => held.owner),
   };
 }
 
