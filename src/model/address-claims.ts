@@ -129,6 +129,7 @@ export function createAddressClaims(on: {
       if (held?.[0]?.isForeign === true) return "foreign";
       return held?.some((one) => one.refuse) === true ? "refuse" : undefined;
     },
+    claimants: (address) => (addresses.get(address) ?? []).map((held) => held.owner),
   };
 }
 
