@@ -67,7 +67,8 @@ export function startNetworkThread(
     const ending = createWakeup();
     const data: NetworkThreadData = { askFd: asking.fd, endFd: ending.fd };
     const worker = new Worker(url, { workerData: data, resourceLimits: LIMITS, execArgv: [] });
-    worker.unref();
+    // Before that it has no effect.
+    worker.once("online", () => worker.unref());
     end = ending.wake;
     // The process waits for its threads, and this one waits for a descriptor.
     process.on("exit", end);
