@@ -107,6 +107,8 @@ describeKernel("a watch of the network", () => {
   });
 
   const source = JSON.stringify(join(import.meta.dirname, "../../../src/agent/network-thread.ts"));
+  // As a bundle: threads strip no types.
+  const url = JSON.stringify(new URL("../../../src/agent/network-worker.ts", import.meta.url).href);
   it.each([
     ["by itself, when nothing else is to be done", ""],
     ["by a stop of the watch", "thread.stop();"],
@@ -116,7 +118,8 @@ describeKernel("a watch of the network", () => {
     const watching = `
       import { startNetworkThread } from ${source};
       const busy = setInterval(() => {}, 100_000);
-      const thread = startNetworkThread(() => thread.read().then(() => { clearInterval(busy); ${then} }), console);
+      const then = () => { clearInterval(busy); ${then} };
+      const thread = startNetworkThread(() => thread.read().then(then), console, new URL(${url}));
     `;
     const began = performance.now();
     // Where nothing changes that would wake the thread.
