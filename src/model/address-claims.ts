@@ -129,7 +129,6 @@ export function createAddressClaims(on: {
       if (held?.[0]?.isForeign === true) return "foreign";
       return held?.some((one) => one.refuse) === true ? "refuse" : undefined;
     },
-    claimants: (address) => (addresses.get(address) ?? []).map((held) => held.owner),
   };
 }
 
