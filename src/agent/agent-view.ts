@@ -212,8 +212,8 @@ export function createAgentView(parts: ViewParts): AgentView {
     }
   }
 
-  function* backends(): Iterable<BackendView> {
-    for (const view of model.servicePorts()) {
+  function* backends(service?: string): Iterable<BackendView> {
+    for (const view of service === undefined ? model.servicePorts() : model.servicePortsOf(service)) {
       for (const backend of view.backends) {
         yield {
           service: view.service,

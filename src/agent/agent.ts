@@ -10,6 +10,7 @@ import { run } from "../lib/exec.ts";
 import { createLog } from "../lib/log.ts";
 import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
+import type { Notice } from "../model/objects.ts";
 import { createAgentView } from "./agent-view.ts";
 import { createAnnouncer } from "./announcer.ts";
 import { BYPASS_TEXT, bypassNotices } from "./bypass-notice.ts";
@@ -87,6 +88,8 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const finished = Promise.withResolvers<void>();
   signal.addEventListener("abort", () => finished.resolve(), { once: true });
   if (signal.aborted) finished.resolve();
+  // It is awaited at the end: until then a rejection is nobody's.
+  finished.promise.catch(() => {});
 
   const began = performance.now();
   const hasL3 = needsL3(read);
@@ -115,11 +118,8 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
 
   model.adopt(dataplane.readState());
   const reconciler = createReconciler({
-    nodeName,
+    ...{ nodeName, model, source, syncs, adopted, timers, log },
     wishes: { devices, xdp, sockets, forwardMark },
-    model,
-    source,
-    syncs,
     maps: (inForce, digest) =>
       createMaps({
         ...{ model, dataplane, syncs, digest, inForce, broken: finished.reject },
@@ -151,35 +151,27 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     network: read,
     remembered: readKnownNodes(stateDir),
     settings: settingsOf(dataplane),
-    adopted,
-    timers,
-    log,
     broken: finished.reject,
   });
 
-  if (adopted) takeOver(loaded, attachments, reconciler);
-  else reconciler.turn();
+  /** All that is to be told now, but for what the HTTP servers add. */
+  const notices = (): Notice[] => [
+    ...bypassNotices(dataplane.readBypass()),
+    ...[source, model, network, announcer, sysctls].flatMap((one) => one.notices()),
+    ...startNotices,
+    ...reconciler.desired().notices,
+    ...effectNotices(reconciler.statuses()),
+  ];
 
   const periodic = createPeriodic({ dataplane, hz, network, announcer, reconciler, timers });
-  const view = createAgentView({
-    ...{ options, hz, reconciler, syncs, model, source, dataplane, announcer, attachments },
-    startedMs: Date.now(),
-    degraded: degradedFeatures(),
-    flowEntries: periodic.flowEntries,
-    notices: () => [
-      ...bypassNotices(dataplane.readBypass()),
-      ...source.notices(),
-      ...model.notices(),
-      ...network.notices(),
-      ...announcer.notices(),
-      ...startNotices,
-      ...sysctls.notices(),
-      ...reconciler.desired().notices,
-      ...effectNotices(reconciler.statuses()),
-    ],
-  });
   let watch: ReturnType<typeof watchNetwork> | undefined;
   try {
+    if (adopted) takeOver(loaded, attachments, reconciler);
+    const { flowEntries } = periodic;
+    const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures(), flowEntries, notices };
+    const view = createAgentView({
+      ...{ ...facts, options, reconciler, syncs, model, source, dataplane, announcer, attachments },
+    });
     servers = await wiring.serve(view);
     watch = watchNetwork(() => reconciler.lookAt("network"), log);
     periodic.start();

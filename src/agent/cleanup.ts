@@ -32,7 +32,7 @@ function leaveGroups(pinDir: string, devices: ReadonlyMap<number, string>): stri
       if (device === undefined || familyOf(address) !== "IPv6") continue;
       const group = `${solicitedNodeGroup(address)}/128`;
       try {
-        execFileSync("ip", ["-6", "addr", "del", group, "dev", device], { stdio: "ignore" });
+        execFileSync("ip", ["-6", "addr", "del", group, "dev", device], { stdio: "ignore", timeout: 5_000 });
         removed.push(`group ${group} on ${device}`);
       } catch {
         // It was left before, or never joined.

@@ -83,7 +83,7 @@ export interface Reconciler {
   statuses(): readonly EffectStatus[];
   /** Whether the last attempt of this effect went well. */
   works(name: keyof Effects | "maps"): boolean;
-  /** Resolves when nothing is under way. */
+  /** Resolves when nothing is under way but readings, which change nothing any more. */
   settled(): Promise<void>;
 }
 
@@ -293,7 +293,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
     statuses,
     works: (name) => doers[name].status().ok,
     async settled() {
-      for (const one of all) await one.settled();
+      for (const { settled } of [doers.maps, doers.devices, doers.memory]) await settled();
     },
   };
 }

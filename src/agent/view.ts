@@ -169,8 +169,8 @@ export interface AgentView {
   health(): HealthView;
   /** Each is computed when it is taken, so that a reader may pause between two. In order of namespace and name. */
   services(): Iterable<ServiceView>;
-  /** Likewise, by service id and slot. */
-  backends(): Iterable<BackendView>;
+  /** Likewise, by service id and slot; of one Service, "namespace/name", alone. */
+  backends(service?: string): Iterable<BackendView>;
   /** Likewise, in no order; undefined: none yet, but a reader may pause. */
   flows(filter: FlowFilter): Iterable<FlowView | undefined>;
   counters(): AgentCounters;

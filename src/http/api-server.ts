@@ -2,7 +2,7 @@
 // flag, and then only for requests that name this machine (a browser's page under a rebound name does not). Reads only.
 import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { AgentView, BackendView, FlowFilter } from "../agent/view.ts";
+import type { AgentView, FlowFilter } from "../agent/view.ts";
 import { canonicalAddress, unusableReason } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
@@ -88,16 +88,9 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
   });
   app.get("/api/v1/backends", async (request, reply) => {
     const { service } = readQuery(request, ["service"]);
-    const wanted = service === undefined ? undefined : serviceKey(service);
-    return sendArray(reply, backendsOf(view, wanted));
+    return sendArray(reply, view.backends(service === undefined ? undefined : serviceKey(service)));
   });
   app.get("/api/v1/flows", async (request, reply) => sendArray(reply, view.flows(flowFilter(request))));
-}
-
-function* backendsOf(view: AgentView, service: string | undefined): Iterable<BackendView | undefined> {
-  for (const backend of view.backends()) {
-    yield service === undefined || backend.service === service ? backend : undefined;
-  }
 }
 
 /** The query's parameters, each at most once and of those that the path knows. @throws Failure "usage" */

@@ -65,7 +65,7 @@ export function withNotices(view: AgentView, notices: () => readonly Notice[]): 
   return {
     health: () => view.health(),
     services: () => view.services(),
-    backends: () => view.backends(),
+    backends: (service) => view.backends(service),
     flows: (filter) => view.flows(filter),
     serviceCounters: () => view.serviceCounters(),
     status() {

@@ -124,6 +124,22 @@ Notices:
   });
 });
 
+describe("status while something cannot be brought about", () => {
+  it("says what, since when, when it is tried again and why", () => {
+    const failing = {
+      name: "announcer",
+      ok: false,
+      error: "E2BIG",
+      sinceMs: 1_700_000_080_000,
+      nextTryMs: 1_700_000_094_000,
+    };
+    const status = agentStatus({ effects: [...agentStatus().effects, failing] });
+    expect(renderStatus(status, { output: "table" }, 1_700_000_090_000)).toContain(
+      "Not in force:\n  WHAT        SINCE     NEXT-TRY   ERROR\n  announcer   10s ago   in 4s      E2BIG\n",
+    );
+  });
+});
+
 describe("status while bypass is on", () => {
   it("says so before anything else, and in JSON", () => {
     const status = agentStatus({ bypass: true, notices: bypassNotices(true) });

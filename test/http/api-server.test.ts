@@ -138,11 +138,11 @@ describe("what is filtered", () => {
     expect([response.statusCode, response.json().code]).toEqual([500, "kernel"]);
   });
 
-  it("leaves out backends of other Services", async () => {
-    const backends = [backendView({ service: "default/a" }), backendView({ service: "default/web" })];
-    const { app } = apiServer(agentView({ backends: () => backends }));
-    expect((await app.inject("/api/v1/backends?service=web")).json()).toEqual([backends[1]]);
-    expect((await app.inject("/api/v1/backends?service=none")).body).toBe("[]\n");
+  it("asks for the backends of one Service alone, by its whole name", async () => {
+    const asked = vi.fn((_service?: string) => [backendView()]);
+    const { app } = apiServer(agentView({ backends: asked }));
+    for (const query of ["?service=web", "?service=shop/web", ""]) await app.inject(`/api/v1/backends${query}`);
+    expect(asked.mock.calls).toEqual([["default/web"], ["shop/web"], [undefined]]);
   });
 });
 
