@@ -30,7 +30,7 @@ import { createPeriodic } from "./periodic.ts";
 import { createReconciler } from "./reconciler.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import { createSysctls } from "./sysctls.ts";
-import { takeOver } from "./take-over.ts";
+import { leaveOldLayouts, takeOver } from "./take-over.ts";
 import { createTimers } from "./timers.ts";
 import type { AgentView } from "./view.ts";
 
@@ -93,13 +93,16 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
 
   const began = performance.now();
   const hasL3 = needsL3(read);
-  const loaded = await loadDataplaneAsync({ pinDir, stateDir, mapSizes, l3: hasL3, xdp: true });
+  // In a cluster the state directory is a cache: what it does not know costs flows, not the start.
+  const leaveUnknown = options.manifests.length === 0;
+  const loaded = await loadDataplaneAsync({ pinDir, stateDir, mapSizes, l3: hasL3, xdp: true, leaveUnknown });
   const { dataplane, adopted, copiedFlows } = loaded;
   log.info({ ms: Math.round(performance.now() - began), adopted, copiedFlows }, "programs loaded");
 
   const startNotices = noticesAtStart(
     options.cgroup,
     loaded.keptSizes.map((map) => ({ map, entries: dataplane.map(map).maxEntries })),
+    loaded.leftBehind,
   );
   for (const { message } of startNotices.filter(({ severity }) => severity === "error")) log.error(message);
   if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
@@ -123,7 +126,10 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     maps: (inForce, digest) =>
       createMaps({
         ...{ model, dataplane, syncs, digest, inForce, broken: finished.reject },
-        firstDone: () => setImmediate(releaseMemory),
+        firstDone() {
+          if (!adopted) leaveOldLayouts(loaded, reconciler);
+          setImmediate(releaseMemory);
+        },
       }),
     effects: {
       sysctls: sysctls.apply,
