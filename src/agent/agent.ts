@@ -184,7 +184,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     mailbox.open((events, digest, isSynced) => {
       reconciler.take(events, digest, isSynced);
       objects.delivered(events);
-    });
+    }, finished.reject);
     await Promise.race([started.then(() => finished.promise), finished.promise]);
   } finally {
     timers.stop();

@@ -245,7 +245,7 @@ function decideSettings(
           : objects.complete
             ? "all"
             : settings.sockets,
-    uplink: uplink?.ifindex ?? (network.complete ? 0 : settings.uplink),
+    uplink: uplink?.ifindex ?? (network.complete && objects.complete ? 0 : settings.uplink),
     tunnel: network.complete ? tunnel : tunnel || settings.tunnel,
     sourceRoutes: routesBySource || (!network.complete && settings.sourceRoutes),
     forwardMark: firewall.value.marks
