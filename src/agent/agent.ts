@@ -5,8 +5,6 @@ import { readHz } from "../datapath/flow-table.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
 import { defaultRouteAddresses, needsL3 } from "../decide/device-roles.ts";
 import { parsePrefix } from "../lib/address.ts";
-import { Failure } from "../lib/errors.ts";
-import { run } from "../lib/exec.ts";
 import { createLog } from "../lib/log.ts";
 import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
@@ -16,8 +14,8 @@ import { createAnnouncer } from "./announcer.ts";
 import { BYPASS_TEXT, bypassNotices } from "./bypass-notice.ts";
 import { createClaims } from "./claims.ts";
 import { degradedFeatures } from "./degraded.ts";
-import { checkFirewall, type FirewallAnswer } from "./firewall.ts";
-import { createDevicesEffect, createSettingsWriter, createSocketsEffect, settingsOf } from "./kernel-effects.ts";
+import { createFirewallEffect } from "./firewall.ts";
+import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
 import { checkMachine, effectNotices, noticesAtStart, releaseMemory } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
@@ -27,7 +25,7 @@ import { createNodeNetwork } from "./node-network.ts";
 import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { createPeriodic } from "./periodic.ts";
-import { createReconciler } from "./reconciler.ts";
+import { createReconciler, type Reconciler } from "./reconciler.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import { createSysctls } from "./sysctls.ts";
 import { leaveOldLayouts, takeOver } from "./take-over.ts";
@@ -58,9 +56,8 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
     const started = objects.source.start(mailbox.deliver);
     // It is awaited when the programs are loaded, which goes on beside it.
     started.catch(() => {});
-    const ask: Asker = (command, args) => run(command, args, { signal: wiring.signal });
-    const firewall = checkFirewall(options.forwardMark, ask);
-    await runNode(options, wiring, { read, objects, mailbox, started, ask, firewall });
+    const firewall = createFirewallEffect(options.forwardMark, wiring.signal);
+    await runNode(options, wiring, { read, objects, mailbox, started, firewall });
   } catch (error) {
     // It may not have come so far as to stop them.
     await objects.stop();
@@ -68,15 +65,12 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
   }
 }
 
-type Asker = Parameters<typeof checkFirewall>[1];
-
 interface Begun {
   readonly read: Network;
   readonly objects: ObjectSource;
   readonly mailbox: Mailbox;
   readonly started: Promise<void>;
-  readonly ask: Asker;
-  readonly firewall: Promise<FirewallAnswer>;
+  readonly firewall: ReturnType<typeof createFirewallEffect>;
 }
 
 async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun): Promise<void> {
@@ -117,10 +111,13 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const syncs = createSyncRecorder();
   const hz = readHz(dataplane);
   let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
-  let firewall: Promise<FirewallAnswer> | undefined = begun.firewall;
 
+  const claims = createClaims(nodeName, model, {
+    network: () => reconciler.desired().devices.basis.network,
+    roles: () => reconciler.desired().devices.roles,
+  });
   model.adopt(dataplane.readState());
-  const reconciler = createReconciler({
+  const reconciler: Reconciler = createReconciler({
     ...{ nodeName, model, source, syncs, adopted, timers, log },
     wishes: { devices, xdp, sockets, forwardMark },
     maps: (inForce, digest) =>
@@ -133,18 +130,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       }),
     effects: {
       sysctls: sysctls.apply,
-      settings: createSettingsWriter(options, dataplane, hz, log),
-      devices: createDevicesEffect(network, loaded, hasL3),
-      sockets: createSocketsEffect(attachments, dataplane, options.cgroup),
+      ...createKernelEffects({ options, loaded, hasL3, network, attachments, hz, log }),
       announcer: (claims) => announcer.set(claims),
       healthPorts: (list, healthy) => servers?.health(list, healthy),
       memory: (addresses) => saveKnownNodes(stateDir, addresses),
-      async firewall(tell) {
-        const { facts, missing } = await (firewall ?? checkFirewall(forwardMark, begun.ask));
-        firewall = undefined;
-        tell(facts, missing === "");
-        if (missing !== "") throw new Failure("timeout", "firewall", missing);
-      },
+      firewall: begun.firewall,
       async network(tell) {
         const fresh = await readNetwork();
         // An answer that comes while the agent ends finds its maps closed.
@@ -153,7 +143,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         tell(fresh);
       },
     },
-    claims: (around) => createClaims(nodeName, model, around),
+    claims,
     network: read,
     remembered: readKnownNodes(stateDir),
     settings: settingsOf(dataplane),

@@ -10,7 +10,7 @@ import {
   type Input,
   type Wishes,
 } from "../decide/decide.ts";
-import { type DeviceRole, heldNetworks } from "../decide/device-roles.ts";
+import { heldNetworks } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
 import { believedEvents, type NodeAddresses, nodeAddresses, rememberedNode } from "../decide/node-addresses.ts";
 import type { Log } from "../lib/log.ts";
@@ -19,6 +19,7 @@ import type { HealthCheck } from "../model/model-interface.ts";
 import type { Node, ObjectEvent } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Claim } from "./announcer.ts";
+import type { Claims } from "./claims.ts";
 import { createEffect, type Effect, type EffectStatus } from "./effect.ts";
 import type { Maps } from "./maps.ts";
 import type { WantedDevices } from "./node-network.ts";
@@ -49,11 +50,8 @@ export interface ReconcilerParts {
   /** Made with what it is to call when all is in force. */
   readonly maps: (inForce: () => void, digest: () => string) => Maps;
   readonly effects: Effects;
-  readonly claims: (network: { network(): Network; roles(): ReadonlyMap<number, DeviceRole> }) => {
-    note(events: readonly ObjectEvent[]): void;
-    noteNetwork(): void;
-    current(): readonly Claim[];
-  };
+  /** Reads devices and roles of what was decided last. */
+  readonly claims: Pick<Claims, "note" | "noteNetwork" | "current">;
   /** The first reading. */
   readonly network: Network;
   readonly remembered: NodeAddresses | undefined;
@@ -95,7 +93,7 @@ const NO_FIREWALL: FirewallFacts = { marks: false, problem: "", ipsec: "" };
 const first = <T>(value: T, complete: boolean): Input<T> => ({ generation: 0, complete, value });
 
 export function createReconciler(parts: ReconcilerParts): Reconciler {
-  const { nodeName, model, source, syncs, effects, timers, log, remembered } = parts;
+  const { nodeName, model, source, syncs, claims, effects, timers, log, remembered } = parts;
 
   // --- inputs -----------------------------------------------------------------------------------------------------------
   let synced = false;
@@ -121,11 +119,6 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
     },
     () => digest,
   );
-  const claims = parts.claims({
-    network: () => network.value,
-    roles: () => desired?.devices.roles ?? new Map(),
-  });
-
   const common = { timers, log, onResult: () => poke() };
   const doers = {
     sysctls: createEffect({ name: "sysctls", apply: effects.sysctls, ...common }),
