@@ -1,5 +1,6 @@
 // Whether this machine can run an agent at all, and what is wrong with it.
 import type { EffectState } from "../decide/health.ts";
+import { machineNotice } from "../decide/machine-notice.ts";
 import { Failure } from "../lib/errors.ts";
 import { stateTroubles } from "../lib/state-store.ts";
 import { features, isCgroup2, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
@@ -27,10 +28,6 @@ export function checkMachine(options: AgentOptions): void {
       );
     }
   }
-}
-
-export function machineNotice(object: string, reason: string, message: string): Notice {
-  return { object, file: "", field: "", reason, message, severity: "warning" };
 }
 
 /** What was found once. `keptSizes`: pinned maps that are not of the size asked for; `leftBehind`: layouts of other builds. */

@@ -2,8 +2,8 @@
 // that is off is told.
 import { readFileSync } from "node:fs";
 import type { DesiredDevices } from "../decide/decide.ts";
+import { machineNotice } from "../decide/machine-notice.ts";
 import type { Notice } from "../model/objects.ts";
-import { machineNotice } from "./machine.ts";
 import { type PortRange, reservePorts } from "./reserved-ports.ts";
 
 export interface Sysctls {

@@ -16,6 +16,7 @@ import {
   type XdpOption,
 } from "./device-roles.ts";
 import { decideHealth, type EffectState, type Health } from "./health.ts";
+import { machineNotices } from "./machine-notice.ts";
 import type { Device, Network } from "./network.ts";
 import { type NodeAddresses, otherNodes } from "./node-addresses.ts";
 
@@ -157,7 +158,12 @@ export function decide(inputs: Inputs, believed: Believed): Desired {
       effects: believed.effects,
       nowMs,
     }),
-    notices: decideNotices(inputs),
+    notices: machineNotices({
+      forwarding: inputs.firewall.value.problem,
+      ipsec: inputs.firewall.value.ipsec,
+      tunnel: tunnelOfRoutes(network.value).problem,
+      goingAway: objects.value.goingAway,
+    }),
   };
 }
 
@@ -258,20 +264,4 @@ function decideSettings(
     udpFullUntil,
     crowdedUntil,
   };
-}
-
-const GOING_AWAY =
-  "this node is about to be removed: /healthz answers 503, so that load balancers lead clients elsewhere; what comes is served";
-
-/** About this machine; what effects have to say comes from them. */
-function decideNotices({ objects, network, firewall }: Inputs): Notice[] {
-  const found = [
-    ["Firewall FORWARD", "forward-policy", firewall.value.problem],
-    ["IPsec policies", "ipsec-bypassed", firewall.value.ipsec],
-    ["Routes", "encapsulation", tunnelOfRoutes(network.value).problem],
-    ["Node", "going-away", objects.value.goingAway ? GOING_AWAY : ""],
-  ] as const;
-  return found.flatMap(([object, reason, message]) =>
-    message === "" ? [] : { object, file: "", field: "", reason, message, severity: "warning" },
-  );
 }
