@@ -6,7 +6,7 @@ import type { AgentView, FlowFilter } from "../agent/view.ts";
 import { canonicalAddress, familyOf, type Prefix, parsePrefix, unusableReason } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { didYouMean } from "../lib/suggest.ts";
+import { didYouMean, nearest } from "../lib/suggest.ts";
 import type { Notice } from "../model/objects.ts";
 import { createApp } from "./app.ts";
 import { type HttpServer, listening } from "./health-server.ts";
@@ -152,9 +152,11 @@ function serviceTest(view: AgentView, { service, namespace }: ServiceQuery): (ke
 
 /** One of the same name elsewhere comes before one that is spelt nearly so. */
 function nearestService(key: string, known: ReadonlySet<string>): string {
-  const name = key.slice(key.indexOf("/"));
-  const elsewhere = [...known].find((one) => one.endsWith(name));
-  return elsewhere === undefined ? didYouMean(key, known) : `; did you mean ${elsewhere}?`;
+  const nameOf = (one: string): string => one.slice(one.indexOf("/") + 1);
+  const elsewhere = [...known].find((one) => nameOf(one) === nameOf(key));
+  const name = nearest(nameOf(key), [...known].map(nameOf));
+  const near = elsewhere ?? [...known].find((one) => nameOf(one) === name);
+  return near === undefined ? "" : `; did you mean ${near}?`;
 }
 
 /** The query's parameters, each at most once and of those that the path knows. @throws Failure "usage" */

@@ -111,17 +111,17 @@ describe("the API", () => {
   });
 
   it.each([
-    ["services", "service=nope", "could not find Service default/nope: there is none"],
-    ["services", "service=wbe", "there is none; did you mean default/web?"],
-    ["backends", "service=db", "there is none; did you mean shop/db?"],
-    ["flows", "service=shop/web", "there is none; did you mean default/web?"],
-    ["drops", "service=web,shop/d", "could not find Service shop/d: there is none; did you mean shop/db?"],
-    ["services", "namespace=shpo", "could not find namespace shpo: no Service is in it; did you mean shop?"],
+    ["services", "service=nope", /^could not find Service default\/nope: there is none$/],
+    ["services", "service=wbe", /there is none; did you mean default\/web\?$/],
+    ["backends", "service=db", /there is none; did you mean shop\/db\?$/],
+    ["flows", "service=shop/web", /there is none; did you mean default\/web\?$/],
+    ["drops", "service=web,shop/d", /^could not find Service shop\/d: there is none; did you mean shop\/db\?$/],
+    ["services", "namespace=shpo", /^could not find namespace shpo: no Service is in it; did you mean shop\?$/],
   ])("answers %s?%s with 404: %s", async (path, query, message) => {
     const serviceNames = () => ["default/web", "shop/db"];
     const response = await apiServer(agentView({ serviceNames })).app.inject(`/api/v1/${path}?${query}`);
     expect([response.statusCode, response.json().code]).toEqual([404, "not_found"]);
-    expect(response.json().message).toContain(message);
+    expect(response.json().message).toMatch(message);
   });
 
   it("asks the agent only for the Services that are wanted", async () => {
