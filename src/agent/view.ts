@@ -86,6 +86,8 @@ export interface ServiceView {
   readonly ageMs: number;
   /** Node that announces its LoadBalancer address as this node computes it, "" when none. */
   readonly announcer: string;
+  /** Why no node announces it, such as "not-advertised" or "no-local-endpoint"; "" when one does or it has no address from a pool. */
+  readonly unannounced: string;
   /** Totals over its ports. */
   readonly connections: number;
   readonly packets: number;

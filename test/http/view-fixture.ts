@@ -58,6 +58,7 @@ export function serviceView(over: Partial<ServiceView> = {}): ServiceView {
     why: "",
     ageMs: 90_000,
     announcer: "",
+    unannounced: "",
     connections: 5,
     packets: 50,
     bytes: 500,
