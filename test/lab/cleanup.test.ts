@@ -221,7 +221,9 @@ describeKernel("cleanup", () => {
     const refused = await machine.cleanup();
     expect(sentenceOf(refused)).toEqual({
       status: 4,
-      sentences: [expect.stringMatching(/^millrace: could not clean up: an agent uses .*; stop it first/)],
+      sentences: [
+        expect.stringMatching(/^millrace: could not clean up: an agent \(process \d+\) uses .*; stop it first/),
+      ],
     });
     expect(pinned(machine)).toEqual(held);
     expect(reserved()).not.toBe("");
