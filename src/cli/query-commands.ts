@@ -96,10 +96,12 @@ export function registerQueryCommands(program: Command): void {
 
 function agentCommand(program: Command, name: string, description: string): Command {
   return addAgentOptions(program.command(name).description(description))
-    .addOption(new Option("-o, --output <FORMAT>", FORMATS.join(", ")).choices(FORMATS).default("table"))
+    .addOption(new Option("-o, --output <FORMAT>", "how the answer is written").choices(FORMATS).default("table"))
     .option("-w, --watch", "go on, and show what changes")
     .addOption(
-      new Option("--color <WHEN>", "auto, always, never").choices(["auto", "always", "never"]).default("auto"),
+      new Option("--color <WHEN>", "auto: on a terminal, unless NO_COLOR is set")
+        .choices(["auto", "always", "never"])
+        .default("auto"),
     );
 }
 
