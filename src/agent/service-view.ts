@@ -63,13 +63,13 @@ export function createServiceViews({ nodeName, model, source, totalsOf, announce
   const isPending = ({ type, loadBalancerAddresses }: Service): boolean =>
     type === "LoadBalancer" && loadBalancerAddresses.length === 0;
 
-  function* services(wanted: Parameters<AgentView["services"]>[0] = () => true): Iterable<ServiceView> {
+  function* services(isWanted: Parameters<AgentView["services"]>[0] = () => true): Iterable<ServiceView> {
     const reasons = pendingReasons();
     const isLocal = localTest();
     for (const key of sortedKeys()) {
       const service = model.services().get(key);
       // It went while the ones before it were read.
-      if (service === undefined || !wanted(key, service.labels)) continue;
+      if (service === undefined || !isWanted(key, service.labels)) continue;
       const { totals, ids } = portsOf(key);
       const slices = model.slicesOf(key);
       const ports = service.ports.map((port) => {
@@ -104,9 +104,9 @@ export function createServiceViews({ nodeName, model, source, totalsOf, announce
     }
   }
 
-  function* backends(all = false): Iterable<BackendView> {
+  function* backends(isWanted = (_: ObjectKey): boolean => true, all = false): Iterable<BackendView> {
     const isLocal = localTest();
-    for (const key of sortedKeys()) {
+    for (const key of sortedKeys().filter(isWanted)) {
       const service = model.services().get(key);
       const views = [...model.servicePortsOf(key)];
       for (const port of service?.ports ?? []) {
@@ -136,7 +136,8 @@ export function createServiceViews({ nodeName, model, source, totalsOf, announce
           yield { ...blank, address: "", backendPort: 0, node: "", local: false, state: "none", why };
       }
     }
-    for (const view of model.servicePorts()) if (view.kind === "host-port") yield* backendRows(view);
+    for (const view of model.servicePorts())
+      if (view.kind === "host-port" && isWanted(view.service)) yield* backendRows(view);
   }
 
   return {

@@ -97,16 +97,14 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
     const query = readQuery(request, ["service", "namespace", "all"]);
     const isWanted = serviceTest(view, query);
     const all = oneOf("all", query.all, ["true", "false"]) === "true";
-    return sendArray(reply, only(view.backends(all), isWanted));
+    return sendArray(reply, view.backends(isWanted, all));
   });
   app.get("/api/v1/drops", async (request, reply) => {
     const query = readQuery(request, ["service", "namespace"]);
     const isWanted = serviceTest(view, query);
     const isAny = query.service === undefined && query.namespace === undefined;
-    return sendArray(
-      reply,
-      only(view.drops(), (key) => (key === "" ? isAny : isWanted(key))),
-    );
+    const drops = [...view.drops()].filter(({ service }) => (service === "" ? isAny : isWanted(service)));
+    return sendArray(reply, drops);
   });
   app.get("/api/v1/flows", async (request, reply) => {
     const filter = flowFilter(request);
@@ -117,14 +115,6 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
       matched = count ?? 0;
     });
   });
-}
-
-/** What is left out still is a place to pause. */
-function* only<T extends { readonly service: string }>(
-  items: Iterable<T>,
-  isWanted: (service: string) => boolean,
-): Iterable<T | undefined> {
-  for (const item of items) yield isWanted(item.service) ? item : undefined;
 }
 
 interface ServiceQuery {

@@ -102,8 +102,9 @@ describe("backends as they are shown", () => {
     slice({ service: "zoo", endpoints: [ending("10.244.1.8")] }),
   ];
   const shown = (all: boolean) =>
-    [...views({ services, slices }).backends(all)].map(({ service: of, address, index, local, state, why }) =>
-      [of, address, index < 0 ? "-" : "used", local ? "local" : "", state, why].join("|"),
+    [...views({ services, slices }).backends(undefined, all)].map(
+      ({ service: of, address, index, local, state, why }) =>
+        [of, address, index < 0 ? "-" : "used", local ? "local" : "", state, why].join("|"),
     );
 
   it("are by Service and address what the kernel was given", () => {
@@ -112,6 +113,11 @@ describe("backends as they are shown", () => {
       "default/web|10.244.2.5|used||ready|",
       "default/zoo|10.244.1.8|used|local|terminating|terminating, and there is no ready one",
     ]);
+  });
+
+  it("are those of the Services that are wanted", () => {
+    const found = [...views({ services, slices }).backends((key) => key === "default/zoo", true)];
+    expect(found.map(({ address }) => address)).toEqual(["10.244.1.8"]);
   });
 
   it("are beside those that are none, with the reason, and a row for a port that has no endpoint at all", () => {

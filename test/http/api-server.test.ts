@@ -221,13 +221,19 @@ describe("what is filtered", () => {
     expect([response.statusCode, response.json().code]).toEqual([500, "kernel"]);
   });
 
-  it("leaves out backends of other Services", async () => {
-    const backends = [backendView({ service: "default/a" }), backendView({ service: "default/web" })];
-    const { app } = apiServer(agentView({ backends: () => backends }));
-    expect((await app.inject("/api/v1/backends?service=web")).json()).toEqual([backends[1]]);
-    const all = vi.fn((_?: boolean) => backends);
-    await apiServer(agentView({ backends: all })).app.inject("/api/v1/backends?all=true");
-    expect(all).toHaveBeenCalledWith(true);
+  it("is filtered by the agent, which need not look at backends of other Services", async () => {
+    const asked: unknown[] = [];
+    const backends: AgentView["backends"] = (isWanted, all) => {
+      asked.push([["default/web", "shop/web"].filter((key) => isWanted?.(key)), all]);
+      return [];
+    };
+    const { app } = apiServer(agentView({ backends, serviceNames: () => ["default/web", "shop/web"] }));
+    for (const query of ["", "?service=web", "?namespace=shop&all=true"]) await app.inject(`/api/v1/backends${query}`);
+    expect(asked).toEqual([
+      [["default/web", "shop/web"], false],
+      [["default/web"], false],
+      [["shop/web"], true],
+    ]);
   });
 
   it("leaves out drops of other Services, and those of none", async () => {
