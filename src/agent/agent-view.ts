@@ -6,31 +6,22 @@ import { canRefuse, HOOKS, VERDICTS } from "../datapath/verdict-words.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
 import type { Model } from "../model/model.ts";
-import { type Notice, type ObjectKey, PENDING_REASONS, type Service } from "../model/objects.ts";
-import type { ServicePortView } from "../model/service-port-view.ts";
+import type { Notice } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
-import { type PortEndpoint, portEndpoints } from "./endpoint-view.ts";
 import { flowViews } from "./flow-view.ts";
 import type { AgentOptions } from "./options.ts";
 import type { Reconciler } from "./reconciler.ts";
-import {
-  createTotalsReader,
-  dropViews,
-  readRefusals,
-  type ServiceTotals,
-  serviceCounters,
-} from "./service-counters.ts";
+import { createTotalsReader, dropViews, readRefusals, serviceCounters } from "./service-counters.ts";
+import { createServiceViews } from "./service-view.ts";
 import type { SyncStats } from "./sync-stats.ts";
 import {
   type AgentCounters,
   type AgentStatus,
   type AgentView,
-  type BackendView,
   countNotices,
   type DropView,
   type HealthView,
-  type ServiceView,
   type VerdictCount,
 } from "./view.ts";
 
@@ -136,122 +127,12 @@ export function createAgentView(parts: ViewParts): AgentView {
     return { healthy, reasons, nodeEligible, lastApplyMs: state.lastApply.atMs };
   }
 
-  /** Both families of a port are one. */
-  function portsOf(key: ObjectKey): {
-    readonly totals: ServiceTotals;
-    readonly ids: ReadonlyMap<string, { serviceId: number; backends: number }>;
-  } {
-    const totals = { connections: 0, packets: 0, bytes: 0 };
-    const ids = new Map<string, { serviceId: number; backends: number }>();
-    for (const view of model.servicePortsOf(key)) {
-      const counted = totalsOf(view.serviceId);
-      totals.connections += counted.connections;
-      totals.packets += counted.packets;
-      totals.bytes += counted.bytes;
-      const name = `${view.portName}/${view.protocol}/${view.port}`;
-      const before = ids.get(name);
-      ids.set(name, {
-        serviceId: before?.serviceId ?? view.serviceId,
-        backends: (before?.backends ?? 0) + view.backendCount,
-      });
-    }
-    return { totals, ids };
-  }
-
-  /** Tells the endpoints of this node, as of now. */
-  function localTest(): (endpoint: Pick<PortEndpoint, "address" | "node">) => boolean {
-    const { list } = reconciler.desired().devices;
-    const own = new Set(list.flatMap(({ device }) => device.addresses.map(({ address }) => address)));
-    return ({ address, node }) => node === options.nodeName || own.has(address);
-  }
-
-  const sortedKeys = (): ObjectKey[] => [...model.services().keys()].sort();
-
-  function pendingReasons(): ReadonlyMap<string, string> {
-    const pending = new Map<string, string>();
-    for (const notice of source.notices()) {
-      if (notice.field.startsWith("status.loadBalancer") || LB_REASONS.has(notice.reason))
-        pending.set(notice.object, notice.reason);
-    }
-    return pending;
-  }
-
-  const isPending = ({ type, grants }: Service): boolean => type === "LoadBalancer" && grants.addresses.length === 0;
-
-  function* services(wanted: Parameters<AgentView["services"]>[0] = () => true): Iterable<ServiceView> {
-    const reasons = pendingReasons();
-    const isLocal = localTest();
-    for (const key of sortedKeys()) {
-      const service = model.services().get(key);
-      // It went while the ones before it were read.
-      if (service === undefined || !wanted(key, service.labels)) continue;
-      const { totals, ids } = portsOf(key);
-      const { age, addresses: granted } = service.grants;
-      const elected = reconciler.announcerOf(key);
-      const slices = model.slicesOf(key);
-      const ports = service.ports.map((port) => {
-        const found = ids.get(`${port.name}/${port.protocol}/${port.port}`);
-        const backends = found?.backends ?? 0;
-        const { endpoints, ready, why } = portEndpoints(service, port, slices, backends, isLocal);
-        return { ...port, serviceId: found?.serviceId ?? 0, backends, ready, all: endpoints.length, why };
-      });
-      const pending = isPending(service) ? (reasons.get(`Service ${key}`) ?? "pending") : "";
-      yield {
-        namespace: service.namespace,
-        name: service.name,
-        type: service.type,
-        clusterIPs: service.headless ? ["None"] : service.clusterIPs,
-        externalIPs: service.type === "ExternalName" ? [service.externalName] : granted.map(({ address }) => address),
-        pending,
-        ports,
-        labels: service.labels,
-        selector: service.selector ?? {},
-        externalTrafficPolicy: service.externalTrafficPolicy,
-        internalTrafficPolicy: service.internalTrafficPolicy,
-        why: whyOf(ports, pending),
-        ageMs: age > 1e11 ? Math.max(0, Date.now() - age) : 0,
-        announcer: elected.node,
-        unannounced: elected.reason,
-        ...totals,
-      };
-    }
-  }
-
-  function* backends(all = false, isWanted: (service: ObjectKey) => boolean = () => true): Iterable<BackendView> {
-    const isLocal = localTest();
-    for (const key of sortedKeys()) {
-      if (!isWanted(key)) continue;
-      const service = model.services().get(key);
-      const views = [...model.servicePortsOf(key)];
-      for (const port of service?.ports ?? []) {
-        const of = views.filter(
-          (view) => view.portName === port.name && view.protocol === port.protocol && view.port === port.port,
-        );
-        const rows = of.flatMap(backendRows).sort(byPlace);
-        yield* rows;
-        if (!all || service === undefined) continue;
-        const { endpoints, why } = portEndpoints(service, port, model.slicesOf(key), rows.length, isLocal);
-        const inUse = new Set(rows.map(({ address, backendPort }) => `${address} ${backendPort}`));
-        const blank = {
-          service: key,
-          port: port.name === "" ? String(port.port) : port.name,
-          protocol: port.protocol,
-          serviceId: of[0]?.serviceId ?? 0,
-          index: -1,
-          generation: 0,
-        };
-        for (const endpoint of endpoints) {
-          if (inUse.has(`${endpoint.address} ${endpoint.port}`)) continue;
-          const { address, port: backendPort, node, condition } = endpoint;
-          const [state, reason] = UNUSED[condition];
-          yield { ...blank, address, backendPort, node, local: isLocal(endpoint), state, why: reason };
-        }
-        if (rows.length === 0 && endpoints.length === 0 && why !== "")
-          yield { ...blank, address: "", backendPort: 0, node: "", local: false, state: "none", why };
-      }
-    }
-    for (const view of model.servicePorts()) if (view.kind === "host-port") yield* backendRows(view);
-  }
+  const views = createServiceViews({
+    ...{ nodeName: options.nodeName, model, source, totalsOf },
+    ownAddresses: () =>
+      reconciler.desired().devices.list.flatMap(({ device }) => device.addresses.map(({ address }) => address)),
+    announcerOf: reconciler.announcerOf,
+  });
 
   function drops(): Iterable<DropView> {
     return dropViews(readVerdicts(dataplane), readRefusals(dataplane.map("service_refusals")), model.serviceById);
@@ -261,7 +142,7 @@ export function createAgentView(parts: ViewParts): AgentView {
     return {
       verdicts: readVerdicts(dataplane),
       notices: countNotices(notices()),
-      pendingLoadBalancers: [...model.services().values()].filter(isPending).length,
+      pendingLoadBalancers: views.pendingLoadBalancers(),
       applies: { ...state.applies, lastDurationSeconds: state.lastApply.durationMs / 1000 },
       syncs: syncs.stats,
       api: source.api?.(),
@@ -275,8 +156,8 @@ export function createAgentView(parts: ViewParts): AgentView {
     status,
     health,
     notices,
-    services,
-    backends,
+    services: views.services,
+    backends: views.backends,
     serviceNames: () => model.services().keys(),
     flows: (filter) => flowViews({ dataplane, model, hz: parts.hz }, filter),
     drops,
@@ -285,44 +166,3 @@ export function createAgentView(parts: ViewParts): AgentView {
       serviceCounters(model.servicePorts(), totalsOf, readRefusals(dataplane.map("service_refusals"))),
   };
 }
-
-const UNUSED: Readonly<Record<PortEndpoint["condition"], readonly [BackendView["state"], string]>> = {
-  ready: ["unused", "ready, but it may be no backend: millrace status says why"],
-  terminating: ["unused", "terminating, and there are ready ones"],
-  gone: ["gone", "terminating, and it serves no more"],
-  "not-ready": ["not-ready", "its pod is not ready"],
-};
-
-function backendRows(view: ServicePortView): BackendView[] {
-  return view.backends.map((backend) => ({
-    service: view.service,
-    port: view.portName === "" ? String(view.port) : view.portName,
-    protocol: view.protocol,
-    serviceId: view.serviceId,
-    index: backend.index,
-    generation: backend.generation,
-    address: backend.address,
-    backendPort: backend.port,
-    node: backend.node,
-    local: backend.local,
-    state: backend.state,
-    why: backend.state === "terminating" ? "terminating, and there is no ready one" : "",
-  }));
-}
-
-function byPlace(a: BackendView, b: BackendView): number {
-  return a.address < b.address ? -1 : a.address > b.address ? 1 : a.backendPort - b.backendPort;
-}
-
-/** Once what all ports have in common, else by port. */
-function whyOf(ports: ServiceView["ports"], pending: string): string {
-  const whys = new Set(ports.map(({ why }) => why));
-  const words =
-    whys.size === 1
-      ? [...whys]
-      : ports.filter(({ why }) => why !== "").map(({ name, port, why }) => `${name === "" ? port : name}: ${why}`);
-  return [...words, ...(pending === "" ? [] : [`no LoadBalancer address: ${pending}`])].filter(Boolean).join("; ");
-}
-
-/** What the allocator says of a LoadBalancer Service that it left without an address. */
-const LB_REASONS: ReadonlySet<string> = new Set(PENDING_REASONS);

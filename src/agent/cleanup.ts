@@ -8,7 +8,6 @@ import { lockPinDir, removePins, removeSavedLayouts } from "../datapath/load.ts"
 import { MAPS_PREFIX } from "../datapath/saved-layouts.ts";
 import { solicitedNodeGroup } from "../l2/frames.ts";
 import { familyOf } from "../lib/address.ts";
-import { Failure } from "../lib/errors.ts";
 import { type Range, subtractRange } from "../lib/range.ts";
 import { leaveGroup, openPinnedMap } from "../libbpf/mod.ts";
 import { removeForwardRules } from "./forward-rules.ts";
@@ -52,7 +51,10 @@ export interface CleanupResult {
 
 /** Removes links, programs, maps, our clsact qdiscs, group memberships and the reserved ports. Throws Failure "conflict" while an agent runs. */
 export async function cleanup(places: CleanupPlaces): Promise<CleanupResult> {
-  using _lock = lockFor(places.pinDir);
+  using _lock = lockPinDir(
+    places.pinDir,
+    (holder) => `could not clean up: an agent${holder} uses ${places.pinDir}; stop it first`,
+  );
   const { devices } = await readNetwork();
   const removed: string[] = [];
   const left: string[] = [];
@@ -72,16 +74,6 @@ export async function cleanup(places: CleanupPlaces): Promise<CleanupResult> {
   removeSavedLayouts(places.stateDir);
   left.push(...filesLeft(places.stateDir));
   return { removed, left };
-}
-
-/** @throws Failure "conflict" with the words of this command */
-function lockFor(pinDir: string): Disposable {
-  try {
-    return lockPinDir(pinDir);
-  } catch (cause) {
-    if (!(cause instanceof Failure) || cause.code !== "conflict") throw cause;
-    throw new Failure("conflict", pinDir, `could not clean up: an agent uses ${pinDir}; stop it first`, { cause });
-  }
 }
 
 const RESERVED_PORTS = "/proc/sys/net/ipv4/ip_local_reserved_ports";

@@ -244,14 +244,14 @@ export interface AgentView {
   /** Those of `status`. */
   notices(): readonly Notice[];
   /** Each is computed when it is taken, so that a reader may pause between two. In order of namespace and name. */
-  services(wanted?: (service: ObjectKey, labels: Readonly<Record<string, string>>) => boolean): Iterable<ServiceView>;
+  services(isWanted?: (service: ObjectKey, labels: Readonly<Record<string, string>>) => boolean): Iterable<ServiceView>;
   /** Names of all Services, to tell whether there is one. */
   serviceNames(): Iterable<ObjectKey>;
   /**
-   * Likewise, by Service, port and address; those of host ports last. `all`: also endpoints that are no backends, and a row for each port
-   * that has none.
+   * Likewise, by Service, port and address; those of host ports last, under their pod. `all`: also endpoints that are no backends, and a
+   * row for each port that has none.
    */
-  backends(all?: boolean, wanted?: (service: ObjectKey) => boolean): Iterable<BackendView>;
+  backends(isWanted?: (service: ObjectKey) => boolean, all?: boolean): Iterable<BackendView>;
   /** Likewise, the newest first; undefined: none yet, but a reader may pause. Returns how many there are, beyond the limit too. */
   flows(filter: FlowFilter): Iterable<FlowView | undefined, number | undefined>;
   /** Likewise, by Service, hook and verdict; nothing that never happened. */

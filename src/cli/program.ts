@@ -91,26 +91,11 @@ function registerHelp(program: Command): void {
 export async function runProgram(args: readonly string[], wiring: Wiring): Promise<void> {
   process.stdout.off("error", endOnBrokenOutput).on("error", endOnBrokenOutput);
   try {
-    checkLogLevel();
     const program = await createProgram(wiring, wantsLab(args));
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
     process.exitCode = reportError(error);
   }
-}
-
-const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
-
-/** @throws Failure "usage" */
-function checkLogLevel(): void {
-  const level = process.env["MILLRACE_LOG"];
-  if (level === "") delete process.env["MILLRACE_LOG"];
-  else if (level !== undefined && !LEVELS.includes(level))
-    throw new Failure(
-      "usage",
-      "MILLRACE_LOG",
-      `MILLRACE_LOG must be ${LEVELS.slice(0, -1).join(", ")} or ${LEVELS.at(-1)}: current value is '${level}'`,
-    );
 }
 
 /** Commands that need not know the lab's; those are loaded for all else: for themselves, and where all commands are listed. */

@@ -96,10 +96,12 @@ export function registerQueryCommands(program: Command): void {
 
 function agentCommand(program: Command, name: string, description: string): Command {
   return addAgentOptions(program.command(name).description(description))
-    .addOption(new Option("-o, --output <FORMAT>", FORMATS.join(", ")).choices(FORMATS).default("table"))
+    .addOption(new Option("-o, --output <FORMAT>", "how the answer is written").choices(FORMATS).default("table"))
     .option("-w, --watch", "go on, and show what changes")
     .addOption(
-      new Option("--color <WHEN>", "auto, always, never").choices(["auto", "always", "never"]).default("auto"),
+      new Option("--color <WHEN>", "auto: on a terminal, unless NO_COLOR is set")
+        .choices(["auto", "always", "never"])
+        .default("auto"),
     );
 }
 
@@ -171,7 +173,9 @@ async function runStatus(choice: Choice & { readonly check?: boolean }): Promise
     if (choice.check === true) process.exitCode = isInTrouble(status) ? 1 : 0;
     if (choice.output === "json" || choice.output === "yaml") return output.structured(status, choice.output);
     if (choice.output === "name") return `node/${status.node}\n`;
-    return statusText(status, { colour, width: Math.min(process.stdout.columns ?? 80, 120) });
+    // What is searched or compared has a message in one line.
+    const width = process.stdout.isTTY ? Math.min(process.stdout.columns, 120) : Number.POSITIVE_INFINITY;
+    return statusText(status, { colour, width });
   };
   if (choice.watch === true) await output.watchText(answer);
   process.stdout.write(await answer());

@@ -30,9 +30,11 @@ function worstTone(notices: readonly Notice[]): Tone | undefined {
   return worst === undefined ? "good" : TONES[worst];
 }
 
-/** Two lines or more each: what it is about, then what it says. */
-function noticesText(notices: readonly Notice[], colour: boolean, width: number): string {
-  return SEVERITIES.flatMap((severity) => notices.filter((notice) => notice.severity === severity))
+/** Two lines or more each: what it is about, then what it says. `see`: where its reason is explained. */
+function noticesText(notices: readonly (Notice & { readonly see?: string })[], colour: boolean, width: number): string {
+  const pages = new Set(notices.flatMap(({ see }) => (see === undefined ? [] : [see.split("#", 1)[0]!])));
+  const explained = pages.size === 0 ? "" : `Each reason is explained in ${[...pages].join(", ")}.\n`;
+  const texts = SEVERITIES.flatMap((severity) => notices.filter((notice) => notice.severity === severity))
     .map((notice) => {
       const { severity, reason, file, object, message } = notice;
       const about = [reason, object === file ? "" : object, file].filter((text) => text !== "").map(printable);
@@ -41,6 +43,7 @@ function noticesText(notices: readonly Notice[], colour: boolean, width: number)
       return `${toned(severity.padEnd(9), TONES[severity], colour)}${about.join("  ")}\n${indent}${text}\n`;
     })
     .join("");
+  return texts + explained;
 }
 
 /** The message without the object and file that stand above it, behind its field. */

@@ -6,7 +6,7 @@
 //
 // Maps of another layout are left where they are until the links were switched. What is in them is copied over before; flows
 // that come meanwhile are caught up with, as often as asked.
-import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Failure } from "../lib/errors.ts";
@@ -89,19 +89,27 @@ export function preparePinDir(pinDir: string): void {
   mkdirSync(pinDir, { recursive: true, mode: 0o700 });
 }
 
-/** One agent at a time per pin directory. Throws Failure "conflict". */
-export function lockPinDir(pinDir: string): FileLock {
+/** One agent at a time per pin directory. Throws Failure "conflict": what `refusal` says, given " (process 123)" where that is known. */
+export function lockPinDir(
+  pinDir: string,
+  refusal = (holder: string): string =>
+    `could not start: another agent${holder} uses ${pinDir}; stop it, or give this one another --pin-dir`,
+): FileLock {
   const directory = "/run/millrace/locks";
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const lock = lockFile(join(directory, `${pinDir.replaceAll("/", "_")}.lock`));
-  if (lock === undefined) {
-    throw new Failure(
-      "conflict",
-      pinDir,
-      `could not start: another agent uses ${pinDir}; stop it, or give this one another --pin-dir`,
-    );
-  }
+  const path = join(directory, `${pinDir.replaceAll("/", "_")}.lock`);
+  const lock = lockFile(path);
+  if (lock === undefined) throw new Failure("conflict", pinDir, refusal(holderOf(path)));
   return lock;
+}
+
+/** proc_locks(5): "1: FLOCK ADVISORY WRITE 123 00:1a:5678 0 EOF". */
+function holderOf(path: string): string {
+  const { ino } = statSync(path);
+  const lines = readFileSync("/proc/locks", "utf8").split("\n");
+  const held = lines.find((line) => line.includes(" FLOCK ") && line.includes(`:${ino} `));
+  const pid = Number(held?.trim().split(/\s+/)[4]);
+  return pid > 0 ? ` (process ${pid})` : "";
 }
 
 function sizesOf(options: LoadOptions): Readonly<Record<string, number>> {

@@ -7,7 +7,7 @@ import { canonicalAddress, familyOf, type Prefix, parsePrefix, unusableReason } 
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { createPortions } from "../lib/portions.ts";
-import { didYouMean } from "../lib/suggest.ts";
+import { didYouMean, nearest } from "../lib/suggest.ts";
 import type { Notice } from "../model/objects.ts";
 import { createApp } from "./app.ts";
 import { type HttpServer, listening } from "./health-server.ts";
@@ -98,16 +98,14 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
     const query = readQuery(request, ["service", "namespace", "all"]);
     const isWanted = serviceTest(view, query);
     const all = oneOf("all", query.all, ["true", "false"]) === "true";
-    return sendArray(reply, only(view.backends(all, isWanted), isWanted));
+    return sendArray(reply, view.backends(isWanted, all));
   });
   app.get("/api/v1/drops", async (request, reply) => {
     const query = readQuery(request, ["service", "namespace"]);
     const isWanted = serviceTest(view, query);
     const isAny = query.service === undefined && query.namespace === undefined;
-    return sendArray(
-      reply,
-      only(view.drops(), (key) => (key === "" ? isAny : isWanted(key))),
-    );
+    const drops = [...view.drops()].filter(({ service }) => (service === "" ? isAny : isWanted(service)));
+    return sendArray(reply, drops);
   });
   app.get("/api/v1/flows", async (request, reply) => {
     const filter = flowFilter(request);
@@ -122,14 +120,6 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
 
 /** Where the documentation says what to do about it. */
 const seeAlso = ({ reason }: Notice): string => `docs/troubleshooting.md#${reason}`;
-
-/** What is left out still is a place to pause. */
-function* only<T extends { readonly service: string }>(
-  items: Iterable<T>,
-  isWanted: (service: string) => boolean,
-): Iterable<T | undefined> {
-  for (const item of items) yield isWanted(item.service) ? item : undefined;
-}
 
 interface ServiceQuery {
   readonly service?: string | undefined;
@@ -156,9 +146,11 @@ function serviceTest(view: AgentView, { service, namespace }: ServiceQuery): (ke
 
 /** One of the same name elsewhere comes before one that is spelt nearly so. */
 function nearestService(key: string, known: ReadonlySet<string>): string {
-  const name = key.slice(key.indexOf("/"));
-  const elsewhere = [...known].find((one) => one.endsWith(name));
-  return elsewhere === undefined ? didYouMean(key, known) : `; did you mean ${elsewhere}?`;
+  const nameOf = (one: string): string => one.slice(one.indexOf("/") + 1);
+  const elsewhere = [...known].find((one) => nameOf(one) === nameOf(key));
+  const name = nearest(nameOf(key), [...known].map(nameOf));
+  const near = elsewhere ?? [...known].find((one) => nameOf(one) === name);
+  return near === undefined ? "" : `; did you mean ${near}?`;
 }
 
 /** The query's parameters, each at most once and of those that the path knows. @throws Failure "usage" */

@@ -35,7 +35,7 @@ export function registerLabCommands(program: Command): void {
   subcommand(lab, "down", "remove the lab, also one that crashed").action(async ({ name }: Named) => {
     requireRoot("remove a lab");
     const { tearDown } = await import("./teardown.ts");
-    process.stderr.write((await tearDown(name)) ? `lab ${name} is removed\n` : `there is no lab ${name}\n`);
+    process.stderr.write((await tearDown(name)) ? `${labWords(name)} is removed\n` : `${labWords(name)} is not up\n`);
   });
   registerManifestCommands(lab);
   registerPodCommands(lab);
@@ -121,7 +121,7 @@ function registerUp(lab: Command): void {
       });
       report(result.notices);
       process.stderr.write(
-        `lab ${flags.name} is up; \`millrace lab status${flags.name === "lab" ? "" : ` --name ${flags.name}`}\` shows it\n`,
+        `${labWords(flags.name)} is up; \`millrace lab status${flags.name === "lab" ? "" : ` --name ${flags.name}`}\` shows it\n`,
       );
     });
 }
@@ -172,11 +172,11 @@ function registerPodCommands(lab: Command): void {
     .usage("[options] POD | NODE | agent NODE")
     .argument("<TARGET>", "pod, node, or the word agent")
     .argument("[NODE]", "whose agent")
-    .action((target: string, node: string | undefined, { name }: Named) =>
-      node === undefined
-        ? give(name, "kill", { target })
-        : give(name, "kill-agent", { target: agentOf("kill", target, node) }),
-    );
+    .action(async (target: string, node: string | undefined, { name }: Named) => {
+      if (node === undefined) await give(name, "kill", { target });
+      else await give(name, "kill-agent", { target: agentOf("kill", target, node) });
+      say(node === undefined ? `${target} was killed` : `the agent of ${node} was killed`);
+    });
 }
 
 function registerNodeCommands(lab: Command): void {
@@ -242,7 +242,7 @@ function execWords(rest: readonly string[], name: string): { lab: string; words:
   if (first.startsWith("--name=")) return execWords(rest.slice(1), first.slice("--name=".length));
   const words = first === "--" ? rest.slice(1) : rest;
   if (words.length === 0)
-    throw new Failure("usage", "CMD", "could not run nothing: say what, as in `millrace lab exec TARGET -- CMD`");
+    throw new Failure("usage", "CMD", "could not run a command: say which, as in `millrace lab exec TARGET -- CMD`");
   return { lab: name, words };
 }
 
@@ -259,7 +259,7 @@ function wholeNumber(what: string, text: string): number {
 function files(flags: readonly string[], operands: readonly string[], needed = ""): string[] {
   const all = [...flags, ...operands].map(manifestPath);
   if (all.length === 0 && needed !== "")
-    throw new Failure("usage", "-f", `could not ${needed} nothing: name manifests with -f PATH`);
+    throw new Failure("usage", "-f", `could not ${needed}: name manifests with -f PATH`);
   return all;
 }
 
@@ -293,6 +293,11 @@ function report(notices: readonly Notice[]): void {
     const file = notice.file === "" || notice.message.includes(notice.file) ? "" : ` (${notice.file})`;
     process.stderr.write(`${notice.severity} ${notice.reason}: ${about}${notice.message}${file}\n`);
   }
+}
+
+/** The lab that has no name of its own is called "lab". */
+function labWords(name: string): string {
+  return name === "lab" ? "the lab" : `lab ${name}`;
 }
 
 function requireRoot(what: string): void {

@@ -1,22 +1,21 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { patience } from "../../src/lib/patience.ts";
+import { bundle, dist } from "./bundle.ts";
 
-const dist = resolve(import.meta.dirname, "../../dist");
 const directory = mkdtempSync(join(tmpdir(), "millrace-dist-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-const built = existsSync(join(dist, "millrace"));
-const required = process.env["REQUIRE_KERNEL"] === "1";
+beforeAll(() => void bundle(), patience(120_000));
 
 function run(program: string, args: readonly string[], path: string) {
   return spawnSync(program, args, { encoding: "utf8", env: { PATH: path } });
 }
 
-// Without `make build` there is nothing to test; `make test` builds first.
-describe.skipIf(!built && !required)("the bundle in dist/", () => {
+describe("the bundle in dist/", () => {
   it("starts by its launcher, also through a link, with the project's own Node", () => {
     const link = join(directory, "millrace");
     symlinkSync(join(dist, "millrace"), link);
@@ -48,6 +47,17 @@ describe.skipIf(!built && !required)("the bundle in dist/", () => {
     const names = [...modules.matchAll(/\.\/([a-z-]+\.mjs)/g)].map((match) => match[1] ?? "");
     expect(names).toContain("millrace.mjs");
     expect(names.filter((name) => !existsSync(join(dist, name)))).toEqual([]);
+  });
+
+  it("keeps its modules compiled beside itself, and the agent does without", () => {
+    const copy = join(directory, "compiled");
+    cpSync(dist, copy, { recursive: true, filter: (path) => !path.endsWith(".cache") });
+    const path = `${resolve(process.execPath, "..")}:/usr/bin:/bin`;
+    const cache = join(copy, ".cache");
+    expect(run(join(copy, "millrace"), ["run", "--xdp", "x"], path).status).toBe(2);
+    expect(existsSync(cache)).toBe(false);
+    expect(run(join(copy, "millrace"), ["version"], path).status).toBe(0);
+    expect(readdirSync(cache, { recursive: true }).length).toBeGreaterThan(5);
   });
 
   it.each(["tc", "xdp", "sock"])("holds the object %s, without this machine's paths in it", (name) => {

@@ -147,6 +147,19 @@ warning  malformed  m/a1.yaml
     );
   });
 
+  it("have each message in one line where there is no terminal", () => {
+    const message = Array.from({ length: 60 }, (_, i) => `word${i}`).join(" ");
+    const wide = { colour: false, width: Number.POSITIVE_INFINITY };
+    expect(statusText(agentStatus({ notices: [notice({ message })] }), wide)).toContain(`         ${message}\n`);
+  });
+
+  it("end with where reasons are explained, when the agent says it", () => {
+    const see = { ...notice(), see: "docs/troubleshooting.md#no-pool" };
+    expect(statusText(agentStatus({ notices: [see] }), PLAIN)).toContain(
+      "         there is no pool\nEach reason is explained in docs/troubleshooting.md.\n\nDevices:",
+    );
+  });
+
   it("cannot move the cursor, and are red only with colour", () => {
     expect(shown(notice({ message: "a\u001b[31mb" }))).toContain("a?[31mb");
     const status = agentStatus({ notices: [notice({ severity: "error" })] });

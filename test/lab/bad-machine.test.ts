@@ -164,7 +164,9 @@ describeKernel("a machine that lacks something", () => {
     expect(await refusal({ flags: ["--api-socket", join(machine.directory, "other", "api.sock")] })).toEqual({
       status: CONFLICT,
       sentences: [
-        `millrace: could not start: another agent uses ${machine.pinDir}; stop it, or give this one another --pin-dir`,
+        expect.stringMatching(
+          `^millrace: could not start: another agent \\(process \\d+\\) uses ${machine.pinDir}; stop it, or give this one another --pin-dir$`,
+        ),
       ],
     });
     await first.healthy();

@@ -163,6 +163,21 @@ describeKernel("cleanup", () => {
     expect(reserved()).toBe("40000-40010,45000-45010");
   });
 
+  it("without the agent's state directory says which ports stay reserved, and what undoes that", async () => {
+    machine.net.sysctl("net.ipv4.ip_local_reserved_ports", "8080");
+    const agent = machine.start({ flags: ["--snat-port-range", "50000-54095"] });
+    await agent.healthy();
+    await agent.stop();
+    const places = machine.places.map((word, i, all) => (all[i - 1] === "--state-dir" ? `${word}-elsewhere` : word));
+    const { status, stderr } = await machine.millrace(["cleanup", ...places]);
+    expect([status, reserved()]).toEqual([0, "8080,50000-54095"]);
+    expect(stderr).toMatch(/^left ports 50000-54095 in .*: sysctl -w net\.ipv4\.ip_local_reserved_ports=8080$/m);
+    const { stderr: known } = await machine.cleanup();
+    expect(reserved()).toBe("8080");
+    expect(known).toMatch(/^left .* in .*: a later start gives the same addresses by them; rm -r /m);
+    expect(known).not.toContain("ports");
+  });
+
   it("takes away the clsact qdisc that the agent made, and of others' only our filters", async () => {
     const { net } = machine;
     // Somebody else's program: here one of ours that does nothing.
@@ -206,7 +221,9 @@ describeKernel("cleanup", () => {
     const refused = await machine.cleanup();
     expect(sentenceOf(refused)).toEqual({
       status: 4,
-      sentences: [expect.stringMatching(/^millrace: could not clean up: an agent uses .*; stop it first/)],
+      sentences: [
+        expect.stringMatching(/^millrace: could not clean up: an agent \(process \d+\) uses .*; stop it first/),
+      ],
     });
     expect(pinned(machine)).toEqual(held);
     expect(reserved()).not.toBe("");
