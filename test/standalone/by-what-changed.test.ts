@@ -3,7 +3,7 @@
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import type { Reconciled } from "../../src/standalone/cluster.ts";
+import type { Reconciled } from "../../src/standalone/control-plane.ts";
 import { objectTitle, type RawDocument } from "../../src/wire/kubernetes.ts";
 import { type Any, cluster, endpoints, node, pod, pool, service, slice, temporaryDirectory } from "./build.ts";
 
