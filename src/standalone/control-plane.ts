@@ -215,21 +215,19 @@ function keep(
   return same ? before : now;
 }
 
-/** What is in force by title, the very object that there was where it says the same, and what is another or gone. */
+/** What is another than before, or gone, by title. What says the same becomes the very object that there was. */
 function differences(
   before: ReadonlyMap<string, KubernetesObject>,
-  now: Iterable<readonly [title: string, object: KubernetesObject]>,
-): { readonly inForce: ReadonlyMap<string, KubernetesObject>; readonly changed: Reconciled["changed"] } {
-  const inForce = new Map<string, KubernetesObject>();
+  now: Map<string, KubernetesObject>,
+): Reconciled["changed"] {
   const changed = new Map<string, KubernetesObject | undefined>();
   for (const [title, object] of now) {
     const old = before.get(title);
-    const stays = old !== undefined && sameJson(old, object);
-    inForce.set(title, stays ? old : object);
-    if (!stays) changed.set(title, object);
+    if (old === undefined || !sameJson(old, object)) changed.set(title, object);
+    else if (old !== object) now.set(title, old);
   }
-  for (const title of before.keys()) if (!inForce.has(title)) changed.set(title, undefined);
-  return { inForce, changed };
+  for (const title of before.keys()) if (!now.has(title)) changed.set(title, undefined);
+  return changed;
 }
 
 function zonesOf(nodes: readonly NodeObject[]): ReadonlyMap<string, string> {
@@ -356,15 +354,13 @@ export async function createControlPlane(options: ControlPlaneOptions): Promise<
       });
 
       const ownTitle = ownMade === undefined ? "" : objectTitle(ownMade);
-      const { inForce, changed } = differences(
-        given,
-        (function* () {
-          for (const [key, one] of full) yield [said.services.get(key)?.title ?? `Service ${key}`, one] as const;
-          for (const one of made.values()) yield* one.slices;
-          yield* said.asTheyAre;
-          if (ownMade !== undefined) yield [ownTitle, ages.stamp(ownTitle, ownMade)] as const;
-        })(),
-      );
+      const inForce = new Map<string, KubernetesObject>();
+      for (const [key, one] of full) inForce.set(said.services.get(key)?.title ?? `Service ${key}`, one);
+      for (const { generated } of made.values()) for (const [title, slice] of generated) inForce.set(title, slice);
+      for (const { written } of made.values()) for (const [title, slice] of written) inForce.set(title, slice);
+      for (const [title, one] of said.asTheyAre) inForce.set(title, one);
+      if (ownMade !== undefined) inForce.set(ownTitle, ages.stamp(ownTitle, ownMade));
+      const changed = differences(given, inForce);
       const seen = ages.kept(
         content.objects.size + (ownMade === undefined ? 0 : 1),
         (title) => content.objects.has(title) || title === ownTitle,
