@@ -1,4 +1,4 @@
-// Working by what changed must come to what working anew comes to: a cluster that saw every change, and one that is made
+// What is remembered from one change to the next must not show: a control plane that saw every change, and one that is made
 // afresh from what the first left in its state directory, say the same after each of them.
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
