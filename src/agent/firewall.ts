@@ -3,8 +3,9 @@
 import type { FirewallFacts } from "../decide/decide.ts";
 import { Failure } from "../lib/errors.ts";
 import { run } from "../lib/exec.ts";
+import { type OutputPolicy, outputPolicies } from "../libbpf/mod.ts";
 import { type Ask, ensureForwardRules } from "./forward-rules.ts";
-import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
+import { ipsecProblem } from "./ipsec-policies.ts";
 
 export interface FirewallAnswer {
   readonly facts: FirewallFacts;
@@ -13,12 +14,20 @@ export interface FirewallAnswer {
 }
 
 /** Never rejects. */
-export async function checkFirewall(mark: number, ask: Ask): Promise<FirewallAnswer> {
+export async function checkFirewall(
+  mark: number,
+  ask: Ask,
+  readPolicies: () => readonly OutputPolicy[] = outputPolicies,
+): Promise<FirewallAnswer> {
   const { needed, problem, complete } = await ensureForwardRules(mark, ask);
-  return {
-    facts: { marks: needed, problem, ipsec: ipsecProblem(readIpsecPolicies()) },
-    missing: complete ? "" : problem,
-  };
+  let ipsec = "";
+  let missing = complete ? "" : problem;
+  try {
+    ipsec = ipsecProblem(readPolicies());
+  } catch (error) {
+    missing ||= error instanceof Error ? error.message : String(error);
+  }
+  return { facts: { marks: needed, problem, ipsec }, missing };
 }
 
 /** Asks for the first time at once, beside what the start does; the first call waits for that answer. */

@@ -1,7 +1,7 @@
 // IPsec output policies of this node. Packets that the programs redirect (client outside, backend elsewhere; a process of the
 // node past its sockets) never meet them: they would leave unencrypted, or in spite of a policy that blocks. Packets that go
 // through the stack are protected as ever.
-import { type OutputPolicy, outputPolicies } from "../libbpf/mod.ts";
+import type { OutputPolicy } from "../libbpf/mod.ts";
 
 /** One sentence about the policies that redirected packets bypass, "" when there are none. */
 export function ipsecProblem(policies: readonly OutputPolicy[]): string {
@@ -12,13 +12,4 @@ export function ipsecProblem(policies: readonly OutputPolicy[]): string {
     `IPsec output policies (${first.source} > ${first.destination}${more}) do not apply to packets that are forwarded to backends on other nodes: ` +
     "these leave unencrypted; use externalTrafficPolicy Local, or encrypt below IP"
   );
-}
-
-/** The output policies of this network namespace; none where the kernel does not tell. */
-export function readIpsecPolicies(): OutputPolicy[] {
-  try {
-    return outputPolicies();
-  } catch {
-    return [];
-  }
 }

@@ -1,7 +1,7 @@
 // The part of the control plane that standalone is: addresses, ports, LoadBalancer addresses and EndpointSlices for what a
 // lab runs. The lab adds its DNS server, as an ordinary Service over an ordinary Pod.
 import type { Notice } from "../model/objects.ts";
-import { type Cluster, createCluster } from "../standalone/cluster.ts";
+import { type ControlPlane, createControlPlane } from "../standalone/control-plane.ts";
 import { type KubernetesObject, type ManifestObject, objectTitle, type RawDocument } from "../wire/kubernetes.ts";
 import { type PodTemplate, parseWorkload } from "./workloads.ts";
 
@@ -52,7 +52,7 @@ export interface ServiceSide {
 
 /** Allocations are kept in `directory`. */
 export async function createServiceSide(directory: string, ipv6: boolean): Promise<ServiceSide> {
-  const cluster: Cluster = await createCluster({
+  const controlPlane: ControlPlane = await createControlPlane({
     stateDir: directory,
     serviceClusterIpRange: ipv6 ? [CLUSTER_RANGES.IPv4, CLUSTER_RANGES.IPv6] : [CLUSTER_RANGES.IPv4],
     serviceNodePortRange: { first: 30000, last: 32767 },
@@ -64,7 +64,7 @@ export async function createServiceSide(directory: string, ipv6: boolean): Promi
       const isDefined = applied.some(({ object }) => objectTitle(object) === `Service ${DNS_POD_KEY}`);
       const own = isDefined ? live : [ownService, ...live];
       const documents: RawDocument[] = [...applied, ...own.map((object, index) => ({ file: "", index, object }))];
-      const { objects, notices } = await cluster.reconcile(documents);
+      const { objects, notices } = await controlPlane.reconcile(documents);
       return { objects, notices };
     },
   };

@@ -1,7 +1,7 @@
 // Who is how old, and by which uid it is known: what an API server writes into an object when it first sees it.
 import { randomUUID } from "node:crypto";
 import { AGE_ANNOTATION, type KubernetesObject } from "../wire/kubernetes.ts";
-import type { ClusterState, FirstSeen } from "./cluster-state.ts";
+import type { AllocationState, FirstSeen } from "./allocation-state.ts";
 
 // A millisecond of today leaves twelve bits of a number for its fractions.
 const AGE_STEP_MS = 1 / 1024;
@@ -14,13 +14,13 @@ export interface Ages {
   /** With uid, creation time and age; what the manifest says of the first two stays. */
   stamp<T extends KubernetesObject>(title: string, object: T): T;
   /** What to keep when there are `count` objects; undefined when that is what was kept before. */
-  kept(count: number, exists: (title: string) => boolean): Pick<ClusterState, "lastAge" | "firstSeen"> | undefined;
+  kept(count: number, exists: (title: string) => boolean): Pick<AllocationState, "lastAge" | "firstSeen"> | undefined;
 }
 
 const stamped = new WeakMap<KubernetesObject, { readonly seen: FirstSeen; readonly object: KubernetesObject }>();
 
 /** Ages of one pass, over what was kept before. `now`: milliseconds since the epoch. */
-export function createAges(before: Pick<ClusterState, "lastAge" | "firstSeen">, now: number): Ages {
+export function createAges(before: Pick<AllocationState, "lastAge" | "firstSeen">, now: number): Ages {
   const fresh = new Map<string, FirstSeen>();
   let { lastAge } = before;
 

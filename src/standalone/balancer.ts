@@ -12,7 +12,7 @@ import {
   type ServiceObject,
 } from "../wire/kubernetes.ts";
 import { normaliseAddressPool } from "../wire/normalise.ts";
-import type { KeptService } from "./cluster-state.ts";
+import type { KeptService } from "./allocation-state.ts";
 
 export interface BalancerInput {
   readonly pools: readonly (ManifestObject & { readonly object: AddressPoolObject })[];

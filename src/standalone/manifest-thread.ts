@@ -3,7 +3,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { Failure, type FailureCode } from "../lib/errors.ts";
 import type { ObjectEvent } from "../model/objects.ts";
-import type { OwnNode } from "./cluster.ts";
+import type { OwnNode } from "./control-plane.ts";
 import { createManifestWork, type ManifestWorkOptions, type Told } from "./manifest-work.ts";
 
 export type FromThread =
@@ -16,7 +16,8 @@ export type FromThread =
 
 export type ToThread = "next" | "stop" | { readonly ownNode: OwnNode };
 
-const PORTION = 200;
+/** Objects and endpoints: some milliseconds of the main loop. */
+const PORTION = 1_000;
 
 function run(port: NonNullable<typeof parentPort>): void {
   const post = (message: FromThread): void => port.postMessage(message);
@@ -30,12 +31,18 @@ function run(port: NonNullable<typeof parentPort>): void {
     });
 
   async function tell(told: Told): Promise<void> {
-    let at = 0;
-    for (; told.events.length - at > PORTION; at += PORTION) {
-      post({ type: "events", events: told.events.slice(at, at + PORTION) });
+    let events: ObjectEvent[] = [];
+    let weight = 0;
+    for (const event of told.events) {
+      events.push(event);
+      weight += 1 + (event.kind === "EndpointSlice" ? (event.object?.endpoints.length ?? 0) : 0);
+      if (weight < PORTION) continue;
+      post({ type: "events", events });
       await next();
+      events = [];
+      weight = 0;
     }
-    const { notices, ...rest } = { ...told, events: told.events.slice(at) };
+    const { notices, ...rest } = { ...told, events };
     post({ type: "told", told: notices === toldNotices ? rest : { ...rest, notices } });
     toldNotices = notices;
     await next();

@@ -9,7 +9,7 @@ import type { Notice, ObjectEvent } from "../model/objects.ts";
 import type { KubernetesObject, ManifestObject, PodObject, RawDocument } from "../wire/kubernetes.ts";
 import { bypassesSockets, isFinished, normaliseObject, refusedNotice } from "../wire/normalise.ts";
 import { createCatalogue } from "./catalogue.ts";
-import { type Cluster, createCluster, type OwnNode } from "./cluster.ts";
+import { type ControlPlane, createControlPlane, type OwnNode } from "./control-plane.ts";
 import { createDnsServer, type DnsServer } from "./dns.ts";
 import { createManifestReader, type ManifestReader } from "./manifest-reader.ts";
 import { sameJson } from "./same-json.ts";
@@ -74,7 +74,7 @@ export function createManifestWork(
   const catalogue = createCatalogue({ workloads: "run" });
   const lastGoodPath = join(stateDir, "last-good.json");
   let lastGoodText = "{}";
-  let cluster: Cluster | undefined;
+  let controlPlane: ControlPlane | undefined;
   let dns: DnsServer | undefined;
   let reader: ManifestReader | undefined;
   /** Read-only: the documents in force, by title. */
@@ -142,8 +142,9 @@ export function createManifestWork(
   async function refresh(from: ManifestReader): Promise<void> {
     const digest = from.digest();
     const documents = from.documents();
-    if (cluster !== undefined) await keepLastGood(from);
-    const { changed, notices } = cluster === undefined ? takeAsWritten(documents) : await cluster.reconcile(documents);
+    if (controlPlane !== undefined) await keepLastGood(from);
+    const { changed, notices } =
+      controlPlane === undefined ? takeAsWritten(documents) : await controlPlane.reconcile(documents);
     if (stopped) return;
     const events = eventsOf(changed);
     dns?.update(events);
@@ -198,7 +199,13 @@ export function createManifestWork(
       }
       const found = dns && { addresses: dns.addresses, port: dns.port, nodeName: options.dns?.nodeName ?? "" };
       if (!readOnly)
-        cluster = await createCluster({ stateDir, serviceClusterIpRange, serviceNodePortRange, ownNode, dns: found });
+        controlPlane = await createControlPlane({
+          stateDir,
+          serviceClusterIpRange,
+          serviceNodePortRange,
+          ownNode,
+          dns: found,
+        });
       const created = createManifestReader({
         paths,
         lastGood: readOnly ? new Map() : readLastGood(),
@@ -214,7 +221,7 @@ export function createManifestWork(
       await running;
     },
     setOwnNode(node) {
-      cluster?.setOwnNode(node);
+      controlPlane?.setOwnNode(node);
       if (reader !== undefined) request(reader);
     },
     async stop() {

@@ -50,7 +50,9 @@ export interface SliceSources {
 }
 
 export interface ServiceSlices {
-  readonly slices: readonly TitledSlice[];
+  readonly generated: readonly TitledSlice[];
+  /** As people wrote them, or mirrored. One of the same title as a generated one counts. */
+  readonly written: readonly TitledSlice[];
   readonly refusedPods: readonly (RefusedPod & { readonly file: string })[];
   readonly notices: readonly Notice[];
 }
@@ -64,7 +66,6 @@ interface Named {
 interface Made extends ServiceSlices {
   readonly inputs: readonly unknown[];
   readonly addresses: readonly Address[];
-  readonly generated: ReadonlyMap<string, EndpointSliceObject>;
 }
 
 function selectorOf(service: ServiceObject | undefined): Readonly<Record<string, string>> | undefined {
@@ -122,11 +123,7 @@ export function createSliceMaker(): SliceMaker {
       const { services, endpoints, written, zones, frontends } = sources;
       const podsOf = podFinder(services.values(), sources.pods);
       const writtenOf = new Map<string, WrittenSlice[]>();
-      const writtenTitles = new Set<string>();
-      for (const one of written) {
-        add(writtenOf, one.key, one);
-        writtenTitles.add(one.title);
-      }
+      for (const one of written) add(writtenOf, one.key, one);
       const moved = new Set<Address>();
       for (const one of frontends) if (!frontendsBefore.has(one)) moved.add(one);
       for (const one of frontendsBefore) if (!frontends.has(one)) moved.add(one);
@@ -141,7 +138,7 @@ export function createSliceMaker(): SliceMaker {
           written: writtenOf.get(key) ?? [],
           endpoints: service === undefined ? undefined : endpoints.get(key),
         };
-        const inputs = inputsOf(parts);
+        const inputs = [service, parts.endpoints, ...parts.pods, ...parts.written];
         const old = before.get(key);
         const stays =
           old !== undefined &&
@@ -149,21 +146,12 @@ export function createSliceMaker(): SliceMaker {
           old.inputs.length === inputs.length &&
           old.inputs.every((one, i) => one === inputs[i]) &&
           (moved.size === 0 || !old.addresses.some((one) => moved.has(one)));
-        made.set(key, stays ? old : { ...makeSlices(parts, sources, old?.generated), inputs });
+        made.set(key, stays ? old : { ...makeSlices(parts, sources, old?.generated ?? []), inputs });
       }
       before = made;
       frontendsBefore = frontends;
       zonesBefore = zonesText;
-      // Somebody may have written down what was generated elsewhere, under the same name.
-      let result: Map<string, ServiceSlices> = made;
-      for (const [key, one] of made) {
-        const isTwice = ([title, slice]: TitledSlice): boolean =>
-          one.generated.get(slice.metadata.name) === slice && writtenTitles.has(title);
-        if (one.generated.size === 0 || !one.slices.some(isTwice)) continue;
-        if (result === made) result = new Map(made);
-        result.set(key, { ...one, slices: one.slices.filter((all) => !isTwice(all)) });
-      }
-      return result;
+      return made;
     },
   };
 }
@@ -175,14 +163,10 @@ interface Parts {
   readonly endpoints: ManifestObject | undefined;
 }
 
-function inputsOf({ service, pods, written, endpoints }: Parts): readonly unknown[] {
-  return [service, endpoints, ...pods, ...written];
-}
-
 function makeSlices(
   { service, pods, written, endpoints }: Parts,
   { zones, frontends }: SliceSources,
-  previous: ReadonlyMap<string, EndpointSliceObject> = new Map(),
+  previous: readonly TitledSlice[],
 ): Omit<Made, "inputs"> {
   const isFrontend = (address: Address): boolean => frontends.has(address);
   const notices: Notice[] = [];
@@ -195,7 +179,7 @@ function makeSlices(
           families: (service.spec.ipFamilies ?? []) as readonly Family[],
           zoneOf: (node) => zones.get(node) ?? "",
           isFrontend,
-          previous,
+          previous: new Map(previous.map(([, slice]) => [slice.metadata.name, slice])),
         });
   const named: Named[] = [];
   let hasOwn = false;
@@ -208,13 +192,13 @@ function makeSlices(
     named.push(...mirrored(endpoints, service, hasOwn, isFrontend, notices));
   if (service !== undefined && named.length > 0) noticeUnmatchedPorts(service, named, notices);
   return {
-    slices: [...fromPods.slices, ...named.map((one) => one.slice)].map((one) => [objectTitle(one), one]),
+    generated: fromPods.slices.map((one) => [objectTitle(one), one]),
+    written: named.map(({ slice }) => [objectTitle(slice), slice]),
     refusedPods: fromPods.refused.map((one) => ({
       ...one,
       file: pods.find((pod) => pod.object === one.pod)?.file ?? "",
     })),
     notices,
-    generated: new Map(fromPods.slices.map((one) => [one.metadata.name, one])),
     addresses: [
       ...pods.flatMap((pod) => podAddresses(pod.object)),
       ...written.flatMap(({ full }) => (full.endpoints ?? []).flatMap((one) => one.addresses)),

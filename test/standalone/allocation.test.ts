@@ -3,7 +3,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { pickFree, reservedOffset } from "../../src/allocate/allocation-range.ts";
-import type { Cluster } from "../../src/standalone/cluster.ts";
+import type { ControlPlane } from "../../src/standalone/control-plane.ts";
 import { ageOf } from "../../src/wire/normalise.ts";
 import { type Any, cluster, DUAL_STACK, document, documents, find, service, temporaryDirectory } from "./build.ts";
 
@@ -332,7 +332,7 @@ test("an age is the time of first sight, and those seen at once keep the order o
   const stateDir = await temporaryDirectory();
   let now = 1_800_000_000_000;
   const names = ["b", "c", "a"];
-  const agesOf = async (one: Cluster, given: string[]): Promise<number[]> => {
+  const agesOf = async (one: ControlPlane, given: string[]): Promise<number[]> => {
     const { objects } = await one.reconcile(documents(...given.map((name) => service(name))));
     return given.map((name) => ageOf(find(objects, "Service", name)));
   };

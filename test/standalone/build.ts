@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import type { ObjectEvent } from "../../src/model/objects.ts";
-import { type Cluster, type ClusterOptions, createCluster } from "../../src/standalone/cluster.ts";
+import { type ControlPlane, type ControlPlaneOptions, createControlPlane } from "../../src/standalone/control-plane.ts";
 import type { KubernetesObject, RawDocument } from "../../src/wire/kubernetes.ts";
 
 type Fields = Record<string, unknown>;
@@ -108,8 +108,8 @@ export async function temporaryDirectory(): Promise<string> {
   return directory;
 }
 
-export async function cluster(options: Partial<ClusterOptions> = {}): Promise<Cluster> {
-  return createCluster({
+export async function cluster(options: Partial<ControlPlaneOptions> = {}): Promise<ControlPlane> {
+  return createControlPlane({
     stateDir: options.stateDir ?? (await temporaryDirectory()),
     serviceClusterIpRange: ["10.96.0.0/12"],
     serviceNodePortRange: { first: 30000, last: 32767 },

@@ -1,9 +1,9 @@
-// Working by what changed must come to what working anew comes to: a cluster that saw every change, and one that is made
+// What is remembered from one change to the next must not show: a control plane that saw every change, and one that is made
 // afresh from what the first left in its state directory, say the same after each of them.
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import type { Reconciled } from "../../src/standalone/cluster.ts";
+import type { Reconciled } from "../../src/standalone/control-plane.ts";
 import { objectTitle, type RawDocument } from "../../src/wire/kubernetes.ts";
 import { type Any, cluster, endpoints, node, pod, pool, service, slice, temporaryDirectory } from "./build.ts";
 

@@ -25,9 +25,15 @@ import {
 } from "../wire/kubernetes.ts";
 import { clusterIPsOf, podAddresses, refusedNotice } from "../wire/normalise.ts";
 import { type Ages, createAges } from "./ages.ts";
+import {
+  type AllocationState,
+  type FirstSeen,
+  type KeptService,
+  stateFromJson,
+  stateToJson,
+} from "./allocation-state.ts";
 import { balance } from "./balancer.ts";
 import { type CatalogueContent, type CatalogueOptions, createCatalogue } from "./catalogue.ts";
-import { type ClusterState, type FirstSeen, type KeptService, stateFromJson, stateToJson } from "./cluster-state.ts";
 import { DNS_MANIFEST_FILE, type DnsAddress, dnsManifests } from "./dns-service.ts";
 import { fullService, nodeObject } from "./full-objects.ts";
 import { sameJson } from "./same-json.ts";
@@ -38,7 +44,7 @@ export interface OwnNode {
   readonly addresses: readonly Address[];
 }
 
-export interface ClusterOptions {
+export interface ControlPlaneOptions {
   /** Directory of allocations.json; made when absent. */
   readonly stateDir: string;
   readonly serviceClusterIpRange: readonly string[];
@@ -63,7 +69,7 @@ export interface Reconciled {
   readonly notices: readonly Notice[];
 }
 
-export interface Cluster {
+export interface ControlPlane {
   /**
    * Takes in all documents there are now. What it returns is on the disk already. One call at a time; rejects with a Failure
    * when the state could not be written, and then what was returned before stays in force.
@@ -209,20 +215,44 @@ function keep(
   return same ? before : now;
 }
 
+/** What is another than before, or gone, by title. What says the same becomes the very object that there was. */
+function differences(
+  before: ReadonlyMap<string, KubernetesObject>,
+  now: Map<string, KubernetesObject>,
+): Reconciled["changed"] {
+  const changed = new Map<string, KubernetesObject | undefined>();
+  for (const [title, object] of now) {
+    const old = before.get(title);
+    if (old === undefined || !sameJson(old, object)) changed.set(title, object);
+    else if (old !== object) now.set(title, old);
+  }
+  for (const title of before.keys()) if (!now.has(title)) changed.set(title, undefined);
+  return changed;
+}
+
+function zonesOf(nodes: readonly NodeObject[]): ReadonlyMap<string, string> {
+  return new Map(
+    nodes.flatMap(({ metadata: { name, labels } }) => {
+      const zone = own(labels, ZONE_LABEL) ?? "";
+      return zone === "" ? [] : [[name, zone]];
+    }),
+  );
+}
+
 /** ClusterIPs alone: of a LoadBalancer address single ports may be an endpoint's, which the model tells. */
 function frontendsOf(services: Iterable<ServiceObject>): ReadonlySet<Address> {
   return new Set([...services].flatMap((service) => clusterIPsOf(service)));
 }
 
 /** Reads the state. Throws a Failure when it cannot be read or the ranges are wrong. */
-export async function createCluster(options: ClusterOptions): Promise<Cluster> {
+export async function createControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
   const ranges = parseServiceRanges(options.serviceClusterIpRange);
   const { stateDir, serviceNodePortRange: nodePortRange, now = Date.now } = options;
   const path = join(stateDir, "allocations.json");
   const catalogue = createCatalogue({ workloads: options.workloads ?? "noticed" });
   const slices = createSliceMaker();
   let { dns, ownNode } = options;
-  let state: ClusterState = stateFromJson(await readStateText(path), path);
+  let state: AllocationState = stateFromJson(await readStateText(path), path);
   let allocated: LedgerInput<ServiceObject>["before"] = new Map(
     [...state.services].flatMap(([key, { lastGood }]) =>
       lastGood === undefined ? [] : [[key, { source: lastGood as ServiceObject }]],
@@ -309,34 +339,23 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
         const stamped = isCurrent ? item.full : ages.stamp(`Service ${key}`, one.source);
         full.set(key, complete(one, stamped, balanced.outcomes.get(key)));
       }
-      const zones = said.nodes.map((one): [string, string] => [
-        one.metadata.name,
-        own(one.metadata.labels, ZONE_LABEL) ?? "",
-      ]);
       const made = slices.make({
         services: full,
         pods: said.pods,
         endpoints: said.endpoints,
         written: said.written,
-        zones: new Map(zones.filter(([, zone]) => zone !== "")),
+        zones: zonesOf(said.nodes),
         frontends: frontendsOf(full.values()),
       });
 
-      const changed = new Map<string, KubernetesObject | undefined>();
-      const next = new Map<string, KubernetesObject>();
-      const give = (title: string, object: KubernetesObject): void => {
-        const before = given.get(title);
-        const stays = before !== undefined && sameJson(before, object);
-        next.set(title, stays ? before : object);
-        if (!stays) changed.set(title, object);
-      };
-      for (const [key, one] of full) give(said.services.get(key)?.title ?? `Service ${key}`, one);
-      for (const { slices } of made.values()) for (const [title, slice] of slices) give(title, slice);
-      for (const [title, one] of said.asTheyAre) give(title, one);
       const ownTitle = ownMade === undefined ? "" : objectTitle(ownMade);
-      if (ownMade !== undefined) give(ownTitle, ages.stamp(ownTitle, ownMade));
-      for (const title of given.keys()) if (!next.has(title)) changed.set(title, undefined);
-
+      const inForce = new Map<string, KubernetesObject>();
+      for (const [key, one] of full) inForce.set(said.services.get(key)?.title ?? `Service ${key}`, one);
+      for (const { generated } of made.values()) for (const [title, slice] of generated) inForce.set(title, slice);
+      for (const { written } of made.values()) for (const [title, slice] of written) inForce.set(title, slice);
+      for (const [title, one] of said.asTheyAre) inForce.set(title, one);
+      if (ownMade !== undefined) inForce.set(ownTitle, ages.stamp(ownTitle, ownMade));
+      const changed = differences(given, inForce);
       const seen = ages.kept(
         content.objects.size + (ownMade === undefined ? 0 : 1),
         (title) => content.objects.has(title) || title === ownTitle,
@@ -348,9 +367,9 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
         state = written;
       }
       allocated = ledger.services;
-      given = next;
+      given = inForce;
       return {
-        objects: [...next.values()],
+        objects: [...inForce.values()],
         changed,
         workloads: [...content.workloads.values()],
         notices: [

@@ -16,7 +16,7 @@ export interface KeptService extends ServiceHolding {
   readonly lastGood?: KubernetesObject | undefined;
 }
 
-export interface ClusterState {
+export interface AllocationState {
   /** The youngest age that was given; the clock may have been set back since. */
   readonly lastAge: number;
   /** By "Kind namespace/name". */
@@ -25,11 +25,11 @@ export interface ClusterState {
   readonly services: ReadonlyMap<string, KeptService>;
 }
 
-export const EMPTY_STATE: ClusterState = { lastAge: 0, firstSeen: new Map(), services: new Map() };
+export const EMPTY_STATE: AllocationState = { lastAge: 0, firstSeen: new Map(), services: new Map() };
 
 const VERSION = 2;
 /** The state as JSON, a line for each entry, so that a person can read it. */
-export function stateToJson({ lastAge, firstSeen, services }: ClusterState): string {
+export function stateToJson({ lastAge, firstSeen, services }: AllocationState): string {
   const lines = (entries: ReadonlyMap<string, unknown>): string =>
     [...entries].map(([key, value]) => `\n${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",");
   return `{"version":${VERSION},"lastAge":${lastAge},"firstSeen":{${lines(firstSeen)}\n},"services":{${lines(services)}\n}}\n`;
@@ -40,7 +40,7 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 /** The state of a file's text; `undefined` is the empty state. Throws a Failure when it is damaged or of another make. */
-export function stateFromJson(text: string | undefined, path: string): ClusterState {
+export function stateFromJson(text: string | undefined, path: string): AllocationState {
   if (text === undefined) return EMPTY_STATE;
   let root: unknown;
   try {
