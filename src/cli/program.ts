@@ -99,18 +99,15 @@ export async function runProgram(args: readonly string[], wiring: Wiring): Promi
   }
 }
 
-const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+const LEVELS = ["debug", "info", "warn", "error"];
 
 /** @throws Failure "usage" */
 function checkLogLevel(): void {
-  const level = process.env["MILLRACE_LOG"];
-  if (level === "") delete process.env["MILLRACE_LOG"];
-  else if (level !== undefined && !LEVELS.includes(level))
-    throw new Failure(
-      "usage",
-      "MILLRACE_LOG",
-      `MILLRACE_LOG must be ${LEVELS.slice(0, -1).join(", ")} or ${LEVELS.at(-1)}: current value is '${level}'`,
-    );
+  const level = process.env["MILLRACE_LOG_LEVEL"];
+  if (level === "") delete process.env["MILLRACE_LOG_LEVEL"];
+  if (level === undefined || level === "" || LEVELS.includes(level)) return;
+  const message = `MILLRACE_LOG_LEVEL must be ${LEVELS.slice(0, -1).join(", ")} or ${LEVELS.at(-1)}: current value is '${level}'`;
+  throw new Failure("usage", "MILLRACE_LOG_LEVEL", message);
 }
 
 /** Commands that need not know the lab's; those are loaded for all else: for themselves, and where all commands are listed. */

@@ -217,13 +217,13 @@ describe("a command line", () => {
   });
 
   it("refuses a log level that there is not, and takes an empty one for none", async () => {
-    vi.stubEnv("MILLRACE_LOG", "verbose");
+    vi.stubEnv("MILLRACE_LOG_LEVEL", "verbose");
     const { err, status } = await millrace("version");
     expect([err, status]).toEqual([
-      "millrace: MILLRACE_LOG must be trace, debug, info, warn, error, fatal or silent: current value is 'verbose'\n",
+      "millrace: MILLRACE_LOG_LEVEL must be debug, info, warn or error: current value is 'verbose'\n",
       2,
     ]);
-    vi.stubEnv("MILLRACE_LOG", "");
+    vi.stubEnv("MILLRACE_LOG_LEVEL", "");
     expect((await millrace("version")).status).toBe(0);
     vi.unstubAllEnvs();
   });
