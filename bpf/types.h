@@ -183,7 +183,7 @@ struct near_word {
 enum address_role {
 	ADDRESS_NODE = 1,
 	ADDRESS_REFUSE = 2,
-	ADDRESS_PEER = 4, /* another node's: never refused, and no free Service address */
+	ADDRESS_PEER = 4, /* another node's or another proxy's: never refused, and no free Service address */
 };
 
 enum range_kind {

@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import type { Network } from "../decide/network.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
-import { createWakeup } from "../libbpf/mod.ts";
+import { createWakeup, takeWakeup } from "../libbpf/mod.ts";
 
 export interface NetworkThreadData {
   /** Readable: read the network, once. */
@@ -43,6 +43,8 @@ function workerUrl(): URL {
   return new URL(import.meta.url.endsWith(".ts") ? "./network-worker.ts" : "./network-worker.js", import.meta.url);
 }
 
+const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 interface Question {
   resolve(network: Network | undefined): void;
   reject(error: Failure): void;
@@ -55,57 +57,62 @@ export function startNetworkThread(
   url: URL = workerUrl(),
   times: NetworkThreadTimes = TIMES,
 ): NetworkThread {
+  const asking = createWakeup();
+  const ending = createWakeup();
+  const data: NetworkThreadData = { askFd: asking.fd, endFd: ending.fd };
   let stopped = false;
   let problem = "";
   let restartMs = times.firstRestartMs;
   let timer: NodeJS.Timeout | undefined;
-  let end: (() => void) | undefined;
-  let ask: ((question: Question) => void) | undefined;
+  let running = false;
+  let question: Question | undefined;
+  let last: Network | undefined;
 
-  function start(): void {
-    const asking = createWakeup();
-    const ending = createWakeup();
-    const data: NetworkThreadData = { askFd: asking.fd, endFd: ending.fd };
-    const worker = new Worker(url, { workerData: data, resourceLimits: LIMITS, execArgv: [] });
-    worker.unref();
-    end = ending.wake;
-    // The process waits for its threads, and this one waits for a descriptor.
-    process.on("exit", end);
-    let question: Question | undefined;
-    let last: Network | undefined;
-    let reason = "it stopped";
-    ask = (asked) => {
-      if (question !== undefined) throw new Failure("internal", "network", "Cannot ask for the network twice at once");
-      question = asked;
-      asking.wake();
-    };
-    const answered = (): Question | undefined => {
-      const asked = question;
-      question = undefined;
-      return asked;
-    };
-    worker.on("message", (message: FromNetworkThread) => {
-      if (message.type === "changed") {
-        if (!stopped) changed();
-      } else if (message.type === "network") {
-        last = message.network ?? last;
-        answered()?.resolve(last);
-      } else answered()?.reject(new Failure("kernel", "network", message.reason));
-    });
-    worker.on("error", (error) => {
-      reason = error instanceof Error ? error.message : String(error);
-    });
-    worker.on("exit", () => {
+  function answered(): Question | undefined {
+    const asked = question;
+    question = undefined;
+    return asked;
+  }
+
+  function take(message: FromNetworkThread): void {
+    if (message.type === "changed") {
+      if (!stopped) changed();
+    } else if (message.type === "network") {
+      last = message.network ?? last;
+      answered()?.resolve(last);
+    } else answered()?.reject(new Failure("kernel", "network", message.reason));
+  }
+
+  function ended(reason: string): void {
+    running = false;
+    clearTimeout(timer);
+    // What this thread was asked is nothing for the next one.
+    takeWakeup(asking.fd);
+    answered()?.resolve(undefined);
+    if (stopped) {
       process.off("exit", ending.wake);
       asking.close();
       ending.close();
-      clearTimeout(timer);
-      ask = undefined;
-      end = undefined;
-      answered()?.resolve(undefined);
-      if (!stopped) startAgain(reason);
-    });
-    timer = setTimeout(sound, times.soundMs).unref();
+    } else startAgain(reason);
+  }
+
+  function start(): void {
+    let reason = "it stopped";
+    try {
+      const worker = new Worker(url, { workerData: data, resourceLimits: LIMITS, execArgv: [] });
+      running = true;
+      // Before that it has no effect.
+      worker.once("online", () => worker.unref());
+      worker.on("message", take);
+      worker.on("error", (error) => {
+        reason = textOf(error);
+      });
+      worker.on("exit", () => ended(reason));
+      timer = setTimeout(sound, times.soundMs).unref();
+    } catch (error) {
+      // No more threads may be made.
+      ended(textOf(error));
+    }
   }
 
   function sound(): void {
@@ -122,15 +129,25 @@ export function startNetworkThread(
     restartMs = Math.min(restartMs * 2, times.lastRestartMs);
   }
 
+  // The process waits for its threads, and this one waits for a descriptor.
+  process.on("exit", ending.wake);
   start();
   return {
-    read: () =>
-      ask === undefined ? Promise.resolve(undefined) : new Promise((resolve, reject) => ask?.({ resolve, reject })),
+    async read() {
+      if (!running) return undefined;
+      if (question !== undefined) throw new Failure("internal", "network", "Cannot ask for the network twice at once");
+      return new Promise((resolve, reject) => {
+        question = { resolve, reject };
+        asking.wake();
+      });
+    },
     problem: () => problem,
     stop() {
+      if (stopped) return;
       stopped = true;
       clearTimeout(timer);
-      end?.();
+      ending.wake();
+      if (!running) ended("");
     },
   };
 }

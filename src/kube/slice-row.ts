@@ -4,66 +4,27 @@
 import type { Address } from "../lib/address.ts";
 import { endpointAddress } from "../lib/endpoint-address.ts";
 import { READY, SERVING, TERMINATING } from "../model/endpoint-list.ts";
-import type { EndpointPort, ObjectKey, Protocol } from "../model/objects.ts";
-import { shown } from "../wire/field-checks.ts";
+import type { EndpointPort, ObjectKey } from "../model/objects.ts";
+import { type Checks, createChecks, shown } from "../wire/field-checks.ts";
 import { SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
 import { ContentHash } from "./content-hash.ts";
 import type { Complaint, Taken } from "./row.ts";
 
 const TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time";
-const PROTOCOLS: readonly unknown[] = ["TCP", "UDP", "SCTP"];
+const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const;
 /** Complaints about single addresses that are kept of one slice. */
 const MOST_COMPLAINTS = 10;
 
 type Loose = Readonly<Record<string, unknown>>;
 
-class WrongField extends Error {
-  readonly complaint: Complaint;
-
-  constructor(field: string, value: unknown, why: string) {
-    super(field);
-    const message =
-      value === undefined ? `${field}: Required value` : `${field}: Invalid value: ${shown(value)}: ${why}`;
-    this.complaint = { field, reason: "wrong-type", message };
-  }
-}
-
-function isAbsent(value: unknown): value is undefined | null {
-  return value === undefined || value === null;
-}
-
 function isObject(value: unknown): value is Loose {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function objectOr(field: string, value: unknown): Loose | undefined {
-  if (isAbsent(value)) return undefined;
-  if (isObject(value)) return value;
-  throw new WrongField(field, value, "must be an object");
-}
-
-function listOr(field: string, value: unknown): readonly unknown[] {
-  if (isAbsent(value)) return [];
-  if (Array.isArray(value)) return value;
-  throw new WrongField(field, value, "must be a list");
-}
-
-function textOr(field: string, value: unknown): string {
-  if (typeof value === "string") return value;
-  if (isAbsent(value)) return "";
-  throw new WrongField(field, value, "must be a string");
-}
-
-function flagOr(field: string, value: unknown, absent: boolean): boolean {
-  if (typeof value === "boolean") return value;
-  if (isAbsent(value)) return absent;
-  throw new WrongField(field, value, "must be true or false");
-}
-
-function nameOf(field: string, value: unknown): string {
-  const name = textOr(field, value);
-  if (name === "") throw new WrongField(field, undefined, "");
-  return name;
+function nameOf(checks: Checks, field: string, value: unknown): string {
+  const name = checks.string(field, value);
+  if (name === "" || value === undefined || value === null) checks.required(field);
+  return name ?? "";
 }
 
 /** "namespace/name" as far as it can be read, "" when it cannot. */
@@ -74,45 +35,41 @@ export function keyOf(object: unknown): ObjectKey {
   return typeof namespace === "string" && namespace !== "" ? `${namespace}/${name}` : name;
 }
 
-function portsOf(value: unknown): readonly EndpointPort[] {
+function portsOf(checks: Checks, value: unknown): readonly EndpointPort[] {
   const ports: EndpointPort[] = [];
-  for (const [i, one] of listOr("ports", value).entries()) {
-    const port = objectOr(`ports[${i}]`, one) ?? {};
-    const number = port["port"];
+  for (const [i, one] of (checks.list("ports", value) ?? []).entries()) {
+    const port = checks.record(`ports[${i}]`, one) ?? {};
+    const number = checks.integer(`ports[${i}].port`, port["port"]);
     // No number means every port: kube-proxy leaves such ports out.
-    if (isAbsent(number)) continue;
-    if (!Number.isInteger(number) || (number as number) < 1 || (number as number) > 65535) {
-      throw new WrongField(`ports[${i}].port`, number, "must be a port number");
-    }
-    const protocol = isAbsent(port["protocol"]) ? "TCP" : port["protocol"];
-    if (!PROTOCOLS.includes(protocol)) throw new WrongField(`ports[${i}].protocol`, protocol, "must be a protocol");
+    if (number === undefined) continue;
+    if (number < 1 || number > 65535) checks.invalid(`ports[${i}].port`, number, "must be a port number");
     ports.push({
-      name: textOr(`ports[${i}].name`, port["name"]),
-      protocol: protocol as Protocol,
-      port: number as number,
+      name: checks.string(`ports[${i}].name`, port["name"]) ?? "",
+      protocol: checks.oneOf(`ports[${i}].protocol`, port["protocol"], PROTOCOLS) ?? "TCP",
+      port: number,
     });
   }
   return ports;
 }
 
-function conditionsOf(i: number, value: unknown): number {
-  const conditions = objectOr(`endpoints[${i}].conditions`, value);
+function conditionsOf(checks: Checks, i: number, value: unknown): number {
+  const conditions = checks.record(`endpoints[${i}].conditions`, value);
   if (conditions === undefined) return READY | SERVING;
-  const ready = flagOr(`endpoints[${i}].conditions.ready`, conditions["ready"], true);
-  const serving = flagOr(`endpoints[${i}].conditions.serving`, conditions["serving"], ready);
-  const terminating = flagOr(`endpoints[${i}].conditions.terminating`, conditions["terminating"], false);
+  const ready = checks.boolean(`endpoints[${i}].conditions.ready`, conditions["ready"]) ?? true;
+  const serving = checks.boolean(`endpoints[${i}].conditions.serving`, conditions["serving"]) ?? ready;
+  const terminating = checks.boolean(`endpoints[${i}].conditions.terminating`, conditions["terminating"]) ?? false;
   return (ready ? READY : 0) | (serving ? SERVING : 0) | (terminating ? TERMINATING : 0);
 }
 
 /** The first address of an endpoint that can be used; an endpoint's addresses are interchangeable. */
-function addressOf(i: number, value: unknown, complaints: Complaint[]): Address | undefined {
-  const addresses = listOr(`endpoints[${i}].addresses`, value);
+function addressOf(checks: Checks, i: number, value: unknown, complaints: Complaint[]): Address | undefined {
+  const addresses = checks.list(`endpoints[${i}].addresses`, value) ?? [];
   for (let j = 0; j < addresses.length; j++) {
-    const text = addresses[j];
-    const found = typeof text === "string" ? endpointAddress(text) : undefined;
-    if (typeof found === "string") return found;
     const field = `endpoints[${i}].addresses[${j}]`;
-    if (found === undefined) throw new WrongField(field, text, "must be a string");
+    const text = checks.string(field, addresses[j]);
+    if (text === undefined) continue;
+    const found = endpointAddress(text);
+    if (typeof found === "string") return found;
     if (complaints.length >= MOST_COMPLAINTS) continue;
     const message = `${field}: Invalid value: ${shown(text)}: ${found.why}; this address is left out`;
     complaints.push({ field, reason: "endpoint-refused", message });
@@ -120,21 +77,22 @@ function addressOf(i: number, value: unknown, complaints: Complaint[]): Address 
   return undefined;
 }
 
-function take(object: Loose): Taken {
-  const metadata = objectOr("metadata", object["metadata"]) ?? {};
-  const name = nameOf("metadata.name", metadata["name"]);
-  const namespace = nameOf("metadata.namespace", metadata["namespace"]);
+function take(checks: Checks, object: Loose): Taken {
+  const metadata = checks.record("metadata", object["metadata"]) ?? {};
+  const name = nameOf(checks, "metadata.name", metadata["name"]);
+  const namespace = nameOf(checks, "metadata.namespace", metadata["namespace"]);
   const key = `${namespace}/${name}`;
-  const labels = objectOr("metadata.labels", metadata["labels"]) ?? {};
-  const service = textOr(`metadata.labels.${SERVICE_NAME_LABEL}`, labels[SERVICE_NAME_LABEL]);
-  const family = object["addressType"];
-  if (service === "" || family === "FQDN") return { outcome: "skipped", key };
-  if (family !== "IPv4" && family !== "IPv6") throw new WrongField("addressType", family, "must be IPv4 or IPv6");
+  const labels = checks.record("metadata.labels", metadata["labels"]) ?? {};
+  const service = checks.string(`metadata.labels.${SERVICE_NAME_LABEL}`, labels[SERVICE_NAME_LABEL]) ?? "";
+  const type = object["addressType"];
+  if (checks.errors.length === 0 && (service === "" || type === "FQDN")) return { outcome: "skipped", key };
+  const family = checks.oneOf("addressType", type, ["IPv4", "IPv6"]) ?? "IPv4";
+  if (!type) checks.required("addressType");
 
   const hash = new ContentHash();
   hash.text(service);
   hash.text(family);
-  const ports = portsOf(object["ports"]);
+  const ports = portsOf(checks, object["ports"]);
   for (const port of ports) {
     hash.text(port.name);
     hash.text(port.protocol);
@@ -144,14 +102,14 @@ function take(object: Loose): Taken {
   const addresses: Address[] = [];
   const conditions: number[] = [];
   const nodes: string[] = [];
-  const endpoints = listOr("endpoints", object["endpoints"]);
-  for (let i = 0; i < endpoints.length; i++) {
-    const endpoint = endpoints[i];
-    if (!isObject(endpoint)) throw new WrongField(`endpoints[${i}]`, endpoint, "must be an object");
-    const address = addressOf(i, endpoint["addresses"], complaints);
+  const endpoints = checks.list("endpoints", object["endpoints"]) ?? [];
+  for (let i = 0; i < endpoints.length && checks.errors.length === 0; i++) {
+    const endpoint = checks.record(`endpoints[${i}]`, endpoints[i]);
+    if (endpoint === undefined) continue;
+    const address = addressOf(checks, i, endpoint["addresses"], complaints);
     if (address === undefined) continue;
-    const bits = conditionsOf(i, endpoint["conditions"]);
-    const node = textOr(`endpoints[${i}].nodeName`, endpoint["nodeName"]);
+    const bits = conditionsOf(checks, i, endpoint["conditions"]);
+    const node = checks.string(`endpoints[${i}].nodeName`, endpoint["nodeName"]) ?? "";
     addresses.push(address);
     conditions.push(bits);
     nodes.push(node);
@@ -159,23 +117,13 @@ function take(object: Loose): Taken {
     hash.number(bits);
     hash.text(node);
   }
-  const annotations = objectOr("metadata.annotations", metadata["annotations"]);
+  const annotations = checks.record("metadata.annotations", metadata["annotations"]);
+  if (checks.errors.length > 0) return { outcome: "refused", key: keyOf(object), complaints: checks.errors };
   const triggerMs = Date.parse(String(annotations?.[TRIGGER_TIME] ?? ""));
+  const content = { service, family, ports, addresses, conditions, nodes };
   return {
     outcome: "taken",
-    change: {
-      kind: "EndpointSlice",
-      key,
-      content: {
-        service,
-        family,
-        ports,
-        addresses,
-        conditions,
-        nodes,
-      },
-      triggerMs: Number.isNaN(triggerMs) ? 0 : triggerMs,
-    },
+    change: { kind: "EndpointSlice", key, content, triggerMs: Number.isNaN(triggerMs) ? 0 : triggerMs },
     hash: hash.value(),
     size: addresses.length,
     complaints,
@@ -184,11 +132,8 @@ function take(object: Loose): Taken {
 
 /** One EndpointSlice, as parsed from JSON. Never throws for what a server may send. */
 export function takeSlice(object: unknown): Taken {
-  try {
-    if (!isObject(object)) throw new WrongField("", object, "must be an object");
-    return take(object);
-  } catch (error) {
-    if (!(error instanceof WrongField)) throw error;
-    return { outcome: "refused", key: keyOf(object), complaints: [error.complaint] };
-  }
+  const checks = createChecks();
+  if (isObject(object)) return take(checks, object);
+  checks.invalid("", object, "must be an object", "wrong-type");
+  return { outcome: "refused", key: "", complaints: checks.errors };
 }

@@ -39,7 +39,7 @@ function checkMetadata(checks: Checks, value: unknown, namespaced: boolean): voi
   }
   checkTexts(checks, "metadata.labels", metadata["labels"]);
   checkTexts(checks, "metadata.annotations", metadata["annotations"]);
-  for (const name of ["creationTimestamp", "deletionTimestamp"]) checks.string(`metadata.${name}`, metadata[name]);
+  checks.string("metadata.creationTimestamp", metadata["creationTimestamp"]);
 }
 
 function checkService(checks: Checks, object: Fields): void {
@@ -84,14 +84,16 @@ function checkNode(checks: Checks, object: Fields): void {
   const spec = checks.record("spec", object["spec"]);
   checks.string("spec.podCIDR", spec?.["podCIDR"]);
   checks.strings("spec.podCIDRs", spec?.["podCIDRs"]);
+  for (const [i, taint] of (checks.list("spec.taints", spec?.["taints"]) ?? []).entries()) {
+    checks.string(`spec.taints[${i}].key`, checks.record(`spec.taints[${i}]`, taint)?.["key"]);
+  }
   const status = checks.record("status", object["status"]);
-  for (const [field, list, names] of [
-    ["status.addresses", status?.["addresses"], ["type", "address"]],
-    ["status.conditions", status?.["conditions"], ["type", "status"]],
-    ["spec.taints", spec?.["taints"], ["key"]],
+  for (const [list, names] of [
+    ["addresses", ["type", "address"]],
+    ["conditions", ["type", "status"]],
   ] as const) {
-    for (const [i, one] of (checks.list(field, list) ?? []).entries()) {
-      const at = `${field}[${i}]`;
+    for (const [i, one] of (checks.list(`status.${list}`, status?.[list]) ?? []).entries()) {
+      const at = `status.${list}[${i}]`;
       const record = checks.record(at, one);
       for (const name of names) {
         if (checks.string(`${at}.${name}`, record?.[name]) === undefined) checks.required(`${at}.${name}`);

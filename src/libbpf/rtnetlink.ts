@@ -69,57 +69,23 @@ export interface NetworkRecords {
   readonly ruleSourceLengths: readonly number[];
 }
 
-const RTM_GETLINK = 18;
-const RTM_GETADDR = 22;
-const RTM_GETROUTE = 26;
-const RTM_GETRULE = 34;
-const RTM_GETNEXTHOP = 106;
-
+const RTM = { getLink: 18, getAddress: 22, getRoute: 26, getRule: 34, getNextHop: 106 };
 const AF_INET = 2;
 const AF_INET6 = 10;
-
-const IFINFOMSG = 16;
-const IFLA_ADDRESS = 1;
-const IFLA_IFNAME = 3;
-const IFLA_MTU = 4;
-const IFLA_LINK = 5;
-const IFLA_MASTER = 10;
-const IFLA_LINKINFO = 18;
-const IFLA_INFO_KIND = 1;
-const IFLA_EXT_MASK = 29;
-const RTEXT_FILTER_SKIP_STATS = 1 << 3;
-const IFLA_LINK_NETNSID = 37;
-
-const IFADDRMSG = 8;
-const IFA_ADDRESS = 1;
-const IFA_LOCAL = 2;
-const IFA_FLAGS = 8;
-
-const RTMSG = 12;
 const RT_TABLE_MAIN = 254;
-const RTA_DST = 1;
-const RTA_OIF = 4;
-const RTA_GATEWAY = 5;
-const RTA_PRIORITY = 6;
-const RTA_PREFSRC = 7;
-const RTA_MULTIPATH = 9;
-const RTA_TABLE = 15;
-const RTA_VIA = 18;
-const RTA_ENCAP_TYPE = 21;
-const RTA_NH_ID = 30;
-/** struct rtnexthop. */
-const RTNEXTHOP = 8;
+const RTEXT_FILTER_SKIP_STATS = 1 << 3;
+/** Bytes of struct rtnexthop, of struct nexthop_grp. */
+const WAY = 8;
+const MEMBER = 8;
 
-const FIB_RULE_HDR = 12;
-
-const NHMSG = 8;
-const NHA_ID = 1;
-const NHA_GROUP = 2;
-const NHA_OIF = 5;
-const NHA_GATEWAY = 6;
-const NHA_ENCAP_TYPE = 7;
-/** struct nexthop_grp. */
-const NEXTHOP_GRP = 8;
+// Of each message: the length of its header, behind which the attributes begin, and their numbers (IFLA_, IFA_, RTA_, NHA_).
+const LINK = { header: 16, address: 1, name: 3, mtu: 4, link: 5, master: 10, info: 18, mask: 29, netns: 37 };
+const LINK_INFO_KIND = 1;
+const ADDRESS = { header: 8, address: 1, local: 2, flags: 8 };
+// biome-ignore format: one line for each message
+const ROUTE = { header: 12, to: 1, device: 4, gateway: 5, metric: 6, source: 7, ways: 9, table: 15, via: 18, encapsulation: 21, nextHop: 30 };
+const RULE_HEADER = 12;
+const NEXT_HOP = { header: 8, id: 1, group: 2, device: 5, gateway: 6, encapsulation: 7 };
 
 const bytesOf = (value: DataView): Uint8Array => new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
 
@@ -133,34 +99,35 @@ function addressOf(family: number, value: DataView | undefined): Address | undef
 }
 
 function linkOf(payload: DataView): LinkRecord | undefined {
-  const name = findAttribute(payload, IFINFOMSG, IFLA_IFNAME);
+  const name = findAttribute(payload, LINK.header, LINK.name);
   if (name === undefined) return undefined;
-  const address = findAttribute(payload, IFINFOMSG, IFLA_ADDRESS);
-  const info = findAttribute(payload, IFINFOMSG, IFLA_LINKINFO);
-  const kind = info && findAttribute(info, 0, IFLA_INFO_KIND);
+  const address = findAttribute(payload, LINK.header, LINK.address);
+  const info = findAttribute(payload, LINK.header, LINK.info);
+  const kind = info && findAttribute(info, 0, LINK_INFO_KIND);
   return {
     ifindex: payload.getInt32(4, true),
     name: textOf(name),
     type: payload.getUint16(2, true),
     flags: payload.getUint32(8, true),
-    mtu: findU32(payload, IFINFOMSG, IFLA_MTU) ?? 0,
+    mtu: findU32(payload, LINK.header, LINK.mtu) ?? 0,
     address: address === undefined ? new Uint8Array(0) : bytesOf(address).slice(),
-    lower: findU32(payload, IFINFOMSG, IFLA_LINK) ?? 0,
-    lowerNetns: findAttribute(payload, IFINFOMSG, IFLA_LINK_NETNSID)?.getInt32(0, true),
-    master: findU32(payload, IFINFOMSG, IFLA_MASTER) ?? 0,
+    lower: findU32(payload, LINK.header, LINK.link) ?? 0,
+    lowerNetns: findAttribute(payload, LINK.header, LINK.netns)?.getInt32(0, true),
+    master: findU32(payload, LINK.header, LINK.master) ?? 0,
     kind: kind === undefined ? "" : textOf(kind),
   };
 }
 
 function interfaceAddressOf(payload: DataView): AddressRecord | undefined {
-  const local = findAttribute(payload, IFADDRMSG, IFA_LOCAL) ?? findAttribute(payload, IFADDRMSG, IFA_ADDRESS);
+  const local =
+    findAttribute(payload, ADDRESS.header, ADDRESS.local) ?? findAttribute(payload, ADDRESS.header, ADDRESS.address);
   const address = addressOf(payload.getUint8(0), local);
   if (address === undefined) return undefined;
   return {
     ifindex: payload.getUint32(4, true),
     address,
     length: payload.getUint8(1),
-    flags: findU32(payload, IFADDRMSG, IFA_FLAGS) ?? payload.getUint8(2),
+    flags: findU32(payload, ADDRESS.header, ADDRESS.flags) ?? payload.getUint8(2),
     scope: payload.getUint8(3),
   };
 }
@@ -170,21 +137,21 @@ function hopOf(attributes: DataView, at: number, ifindex: number): NextHop {
   const has = (type: number): boolean => findAttribute(attributes, at, type) !== undefined;
   return {
     ifindex,
-    viaGateway: has(RTA_GATEWAY) || has(RTA_VIA),
-    encapsulation: findAttribute(attributes, at, RTA_ENCAP_TYPE)?.getUint16(0, true) ?? 0,
+    viaGateway: has(ROUTE.gateway) || has(ROUTE.via),
+    encapsulation: findAttribute(attributes, at, ROUTE.encapsulation)?.getUint16(0, true) ?? 0,
   };
 }
 
 function hopsOf(payload: DataView): NextHop[] {
-  const ways = findAttribute(payload, RTMSG, RTA_MULTIPATH);
-  const ifindex = findU32(payload, RTMSG, RTA_OIF);
-  if (ways === undefined) return ifindex === undefined ? [] : [hopOf(payload, RTMSG, ifindex)];
+  const ways = findAttribute(payload, ROUTE.header, ROUTE.ways);
+  const ifindex = findU32(payload, ROUTE.header, ROUTE.device);
+  if (ways === undefined) return ifindex === undefined ? [] : [hopOf(payload, ROUTE.header, ifindex)];
   const hops: NextHop[] = [];
-  for (let at = 0; at + RTNEXTHOP <= ways.byteLength; ) {
+  for (let at = 0; at + WAY <= ways.byteLength; ) {
     const length = ways.getUint16(at, true);
-    if (length < RTNEXTHOP || at + length > ways.byteLength) break;
+    if (length < WAY || at + length > ways.byteLength) break;
     const way = new DataView(ways.buffer, ways.byteOffset + at, length);
-    hops.push(hopOf(way, RTNEXTHOP, way.getInt32(4, true)));
+    hops.push(hopOf(way, WAY, way.getInt32(4, true)));
     at += (length + 3) & ~3;
   }
   return hops;
@@ -198,18 +165,18 @@ interface UnresolvedRoute extends RouteRecord {
 function routeOf(family: number, payload: DataView): UnresolvedRoute | undefined {
   // A kernel without this family answers with all others'; one that heeds no question, with all tables.
   if (payload.getUint8(0) !== family) return undefined;
-  if ((findU32(payload, RTMSG, RTA_TABLE) ?? payload.getUint8(4)) !== RT_TABLE_MAIN) return undefined;
-  const to = findAttribute(payload, RTMSG, RTA_DST);
+  if ((findU32(payload, ROUTE.header, ROUTE.table) ?? payload.getUint8(4)) !== RT_TABLE_MAIN) return undefined;
+  const to = findAttribute(payload, ROUTE.header, ROUTE.to);
   const address = to === undefined ? (family === AF_INET ? "0.0.0.0" : "::") : addressOf(family, to);
   if (address === undefined) return undefined;
   return {
     address,
     length: payload.getUint8(1),
     type: payload.getUint8(7),
-    source: addressOf(family, findAttribute(payload, RTMSG, RTA_PREFSRC)),
-    metric: findU32(payload, RTMSG, RTA_PRIORITY) ?? 0,
+    source: addressOf(family, findAttribute(payload, ROUTE.header, ROUTE.source)),
+    metric: findU32(payload, ROUTE.header, ROUTE.metric) ?? 0,
     hops: hopsOf(payload),
-    nextHop: findU32(payload, RTMSG, RTA_NH_ID) ?? 0,
+    nextHop: findU32(payload, ROUTE.header, ROUTE.nextHop) ?? 0,
   };
 }
 
@@ -220,21 +187,21 @@ interface NextHopObject {
 }
 
 function nextHopOf(payload: DataView): NextHopObject | undefined {
-  const id = findU32(payload, NHMSG, NHA_ID);
+  const id = findU32(payload, NEXT_HOP.header, NEXT_HOP.id);
   if (id === undefined) return undefined;
-  const group = findAttribute(payload, NHMSG, NHA_GROUP);
+  const group = findAttribute(payload, NEXT_HOP.header, NEXT_HOP.group);
   const members: number[] = [];
-  for (let at = 0; group !== undefined && at + NEXTHOP_GRP <= group.byteLength; at += NEXTHOP_GRP) {
+  for (let at = 0; group !== undefined && at + MEMBER <= group.byteLength; at += MEMBER) {
     members.push(group.getUint32(at, true));
   }
-  const ifindex = findU32(payload, NHMSG, NHA_OIF);
+  const ifindex = findU32(payload, NEXT_HOP.header, NEXT_HOP.device);
   const hop =
     ifindex === undefined
       ? undefined
       : {
           ifindex,
-          viaGateway: findAttribute(payload, NHMSG, NHA_GATEWAY) !== undefined,
-          encapsulation: findAttribute(payload, NHMSG, NHA_ENCAP_TYPE)?.getUint16(0, true) ?? 0,
+          viaGateway: findAttribute(payload, NEXT_HOP.header, NEXT_HOP.gateway) !== undefined,
+          encapsulation: findAttribute(payload, NEXT_HOP.header, NEXT_HOP.encapsulation)?.getUint16(0, true) ?? 0,
         };
   return { id, hop, members };
 }
@@ -245,7 +212,7 @@ function question(type: number, header: number, subject: string, ...rest: Uint8A
 
 function readRoutes(dump: NetlinkDump): RouteRecord[] {
   const read = (family: number): UnresolvedRoute[] => {
-    const asked = question(RTM_GETROUTE, RTMSG, "routes");
+    const asked = question(RTM.getRoute, ROUTE.header, "routes");
     asked.payload[0] = family;
     asked.payload[4] = RT_TABLE_MAIN;
     // ENOENT: no route was ever in that table.
@@ -254,7 +221,7 @@ function readRoutes(dump: NetlinkDump): RouteRecord[] {
   const routes = [...read(AF_INET), ...read(AF_INET6)];
   // Kernels tell the ways of a next hop object with the route, unless net.ipv4.nexthop_compat_mode is off.
   if (!routes.some(({ nextHop, hops }) => nextHop !== 0 && hops.length === 0)) return routes;
-  const objects = dump.ask(question(RTM_GETNEXTHOP, NHMSG, "next hops"), nextHopOf, [EOPNOTSUPP]);
+  const objects = dump.ask(question(RTM.getNextHop, NEXT_HOP.header, "next hops"), nextHopOf, [EOPNOTSUPP]);
   const byId = new Map(objects.map((object) => [object.id, object]));
   const resolved = (id: number): NextHop[] => {
     const object = byId.get(id);
@@ -267,13 +234,13 @@ function readRoutes(dump: NetlinkDump): RouteRecord[] {
 /** Reads everything once. Throws KernelError. */
 export function readNetworkRecords(): NetworkRecords {
   using dump = new NetlinkDump(NETLINK_ROUTE, "the network");
-  const mask = attributeU32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  const mask = attributeU32(LINK.mask, RTEXT_FILTER_SKIP_STATS);
   return {
-    links: dump.ask(question(RTM_GETLINK, IFINFOMSG, "devices", mask), linkOf),
-    addresses: dump.ask(question(RTM_GETADDR, IFADDRMSG, "addresses"), interfaceAddressOf),
+    links: dump.ask(question(RTM.getLink, LINK.header, "devices", mask), linkOf),
+    addresses: dump.ask(question(RTM.getAddress, ADDRESS.header, "addresses"), interfaceAddressOf),
     routes: readRoutes(dump),
     ruleSourceLengths: dump.ask(
-      question(RTM_GETRULE, FIB_RULE_HDR, "rules"),
+      question(RTM.getRule, RULE_HEADER, "rules"),
       (payload) => ([AF_INET, AF_INET6].includes(payload.getUint8(0)) ? payload.getUint8(2) : undefined),
       [EOPNOTSUPP, EAFNOSUPPORT],
     ),

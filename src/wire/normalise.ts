@@ -143,7 +143,7 @@ function selectorOf(selector: unknown): Pick<Service, "selector"> {
 /** A refused endpoint address: which field, and why. */
 export interface RefusedAddress {
   readonly field: string;
-  readonly address: Address;
+  readonly address: string;
   readonly why: string;
 }
 
@@ -169,10 +169,10 @@ export function refusedNotice(object: KubernetesObject, file: string, { field, a
  * A slice for the model; undefined when it belongs to no Service or holds host names (addressType FQDN). Ports without
  * number and refused addresses are left out; an endpoint that loses all its addresses goes.
  */
-export function normaliseEndpointSlice(
-  object: EndpointSliceObject,
-  isFrontend: (address: Address) => boolean = () => false,
-): { readonly slice: EndpointSlice | undefined; readonly refused: readonly RefusedAddress[] } {
+export function normaliseEndpointSlice(object: EndpointSliceObject): {
+  readonly slice: EndpointSlice | undefined;
+  readonly refused: readonly RefusedAddress[];
+} {
   const service = own(object.metadata.labels, SERVICE_NAME_LABEL) ?? "";
   if (service === "" || object.addressType === "FQDN") return { slice: undefined, refused: [] };
   const namespace = object.metadata.namespace ?? "default";
@@ -181,11 +181,9 @@ export function normaliseEndpointSlice(
   for (const [i, endpoint] of (object.endpoints ?? []).entries()) {
     const addresses: Address[] = [];
     for (const [j, text] of endpoint.addresses.entries()) {
-      const address = storedAddress(text);
-      if (address === undefined) continue;
-      const why = refusal(address, isFrontend);
-      if (why === undefined) addresses.push(address);
-      else refused.push({ field: `endpoints[${i}].addresses[${j}]`, address, why });
+      const found = endpointAddress(text);
+      if (typeof found === "string") addresses.push(found);
+      else refused.push({ field: `endpoints[${i}].addresses[${j}]`, address: text, why: found.why });
     }
     if (addresses.length === 0) continue;
     const { ready, serving, terminating } = endpoint.conditions ?? {};
@@ -326,43 +324,34 @@ export function normaliseL2Advertisement(object: L2AdvertisementObject): L2Adver
   };
 }
 
-/** What an object that our own allocator has seen is to the model: its event and what was left out of it. Undefined for kinds and objects that the model never sees. */
+/**
+ * What an object that our own allocator has seen is to the model: its event and what was left out of it. Undefined for kinds and
+ * objects that the model never sees.
+ */
 export function normaliseObject(
   object: KubernetesObject,
-  isFrontend?: (address: Address) => boolean,
 ): { readonly event: ObjectEvent; readonly refused: readonly RefusedAddress[] } | undefined {
   const key = objectKey(object);
-  const none: readonly RefusedAddress[] = [];
+  const whole = (event: ObjectEvent): { event: ObjectEvent; refused: RefusedAddress[] } => ({ event, refused: [] });
   switch (object.kind) {
-    case "Service":
-      return {
-        event: {
-          kind: "Service",
-          key,
-          object: normaliseService(object as ServiceObject, grantsByAllocator(object as ServiceObject)),
-        },
-        refused: none,
-      };
+    case "Service": {
+      const service = object as ServiceObject;
+      return whole({ kind: "Service", key, object: normaliseService(service, grantsByAllocator(service)) });
+    }
     case "EndpointSlice": {
-      const { slice, refused } = normaliseEndpointSlice(object as EndpointSliceObject, isFrontend);
+      const { slice, refused } = normaliseEndpointSlice(object as EndpointSliceObject);
       return slice === undefined ? undefined : { event: { kind: "EndpointSlice", key, object: slice }, refused };
     }
     case "Node":
-      return { event: { kind: "Node", key, object: normaliseNode(object as NodeObject) }, refused: none };
+      return whole({ kind: "Node", key, object: normaliseNode(object as NodeObject) });
     case "Pod": {
       const ports = normaliseHostPorts(object as PodObject);
-      return ports.length === 0 ? undefined : { event: { kind: "HostPorts", key, object: ports }, refused: none };
+      return ports.length === 0 ? undefined : whole({ kind: "HostPorts", key, object: ports });
     }
     case "IPAddressPool":
-      return {
-        event: { kind: "AddressPool", key, object: normaliseAddressPool(object as AddressPoolObject) },
-        refused: none,
-      };
+      return whole({ kind: "AddressPool", key, object: normaliseAddressPool(object as AddressPoolObject) });
     case "L2Advertisement":
-      return {
-        event: { kind: "L2Advertisement", key, object: normaliseL2Advertisement(object as L2AdvertisementObject) },
-        refused: none,
-      };
+      return whole({ kind: "L2Advertisement", key, object: normaliseL2Advertisement(object as L2AdvertisementObject) });
     default:
       return undefined;
   }

@@ -128,7 +128,7 @@ describe("a slice", () => {
   ])("with a wrong %s is refused by that field", (field, object) => {
     const taken = takeSlice(object);
     expect(taken.outcome).toBe("refused");
-    expect(taken.outcome === "refused" && taken.complaints.map((one) => one.field)).toEqual([field]);
+    expect(taken.outcome === "refused" && taken.complaints[0]?.field).toBe(field);
   });
 
   it("has another hash for every difference that the model can see, and none else", () => {

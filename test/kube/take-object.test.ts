@@ -70,15 +70,6 @@ describe("an object of the API", () => {
     expect(hash({ ...NODE, spec: { podCIDRs: ["10.244.2.0/24"] } })).not.toBe(hash(NODE));
   });
 
-  it.each<[string, boolean, Json]>([
-    ["without taints", false, NODE],
-    ["cordoned", false, { ...NODE, spec: { taints: [{ key: "node.kubernetes.io/unschedulable" }] } }],
-    ["that the autoscaler removes", true, { ...NODE, spec: { taints: [{ key: "ToBeDeletedByClusterAutoscaler" }] } }],
-    ["being deleted", true, { ...NODE, metadata: { name: "a", deletionTimestamp: "2026-11-28T10:00:00Z" } }],
-  ])("Node %s is going away: %s", (_what, goingAway, object) => {
-    expect(takeObject("Node", object)).toMatchObject({ outcome: "taken", change: { content: { goingAway } } });
-  });
-
   it("grants what the API server vouches for alone: nobody writes himself older, or an address from a pool", () => {
     const object = {
       metadata: {
@@ -115,7 +106,7 @@ describe("an object of the API", () => {
     expect(content("Node", { ...NODE, status: { addresses } })).toMatchObject({ internalAddresses: ["10.99.0.1"] });
   });
 
-  it("that is a Node tells both kinds of addresses, its kubelet's port, and whether it is about to go", () => {
+  it("that is a Node tells both kinds of addresses and its kubelet's port", () => {
     const status = {
       addresses: [
         { type: "ExternalIP", address: "203.0.113.9" },
@@ -133,16 +124,19 @@ describe("an object of the API", () => {
           internalAddresses: ["192.168.122.11"],
           externalAddresses: ["203.0.113.9"],
           kubeletPort: 10250,
-          goingAway: false,
         },
       },
       complaints: [{ field: "status.addresses[2].address" }],
     });
-    const taints = (key: string): Json => ({ ...NODE, spec: { taints: [{ key, effect: "NoSchedule" }] } });
-    expect(content("Node", taints("ToBeDeletedByClusterAutoscaler"))).toMatchObject({ goingAway: true });
-    expect(content("Node", taints("node.kubernetes.io/unschedulable"))).toMatchObject({ goingAway: false });
-    const metadata = { name: "node1", deletionTimestamp: "2026-11-28T10:00:00Z" };
-    expect(content("Node", { ...NODE, metadata })).toMatchObject({ goingAway: true });
+  });
+
+  it.each<[string, boolean, Json]>([
+    ["without taints", false, NODE],
+    ["cordoned", false, { ...NODE, spec: { taints: [{ key: "node.kubernetes.io/unschedulable" }] } }],
+    ["that the autoscaler removes", true, { ...NODE, spec: { taints: [{ key: "ToBeDeletedByClusterAutoscaler" }] } }],
+    ["being deleted", true, { ...NODE, metadata: { name: "a", deletionTimestamp: "2026-11-28T10:00:00Z" } }],
+  ])("Node %s is going away: %s", (_what, goingAway, object) => {
+    expect(takeObject("Node", object)).toMatchObject({ outcome: "taken", change: { content: { goingAway } } });
   });
 
   it("ServiceCIDR gives its prefixes", () => {
@@ -189,7 +183,7 @@ describe("an object of the API", () => {
       "Service",
       { ...service("a"), status: { loadBalancer: { ingress: [{ ip: "lb.example.org" }] } } },
     ],
-    ["spec.taints[0].key", "Node", { ...NODE, spec: { taints: [{}] } }],
+    ["spec.taints", "Node", { ...NODE, spec: { taints: "none" } }],
     [
       "status.daemonEndpoints.kubeletEndpoint.Port",
       "Node",

@@ -106,19 +106,26 @@ describeKernel("a watch of the network", () => {
     });
   });
 
-  const watching = `
-    import { readNetwork, watchNetwork } from ${JSON.stringify(join(import.meta.dirname, "../../../src/agent/network.ts"))};
-    const watch = watchNetwork(async () => { await readNetwork(); then(); }, console);
-  `;
+  const source = JSON.stringify(join(import.meta.dirname, "../../../src/agent/network-thread.ts"));
+  // As a bundle: threads strip no types.
+  const url = JSON.stringify(new URL("../../../src/agent/network-worker.ts", import.meta.url).href);
   it.each([
-    ["by itself, when nothing else is to be done", "const then = () => watch.stop();"],
-    ["by process.exit", "const then = () => process.exit(0);"],
-    ["by what nobody catches", "const then = () => { throw new Error('out of luck'); };"],
+    ["by itself, when nothing else is to be done", ""],
+    ["by a stop of the watch", "thread.stop();"],
+    ["by process.exit", "process.exit(0);"],
+    ["by what nobody catches", "throw new Error('out of luck');"],
   ])("ends with its process at once: %s", async (_name, then) => {
+    const watching = `
+      import { startNetworkThread } from ${source};
+      const busy = setInterval(() => {}, 100_000);
+      const then = () => { clearInterval(busy); ${then} };
+      const thread = startNetworkThread(() => thread.read().then(then), console, new URL(${url}));
+    `;
     const began = performance.now();
-    const started = promisify(execFile)(process.execPath, ["--input-type=module", "-e", then + watching], {
-      timeout: patience(30_000),
-    });
+    // Where nothing changes that would wake the thread.
+    const started = namespace.inside(() =>
+      promisify(execFile)(process.execPath, ["--input-type=module", "-e", watching], { timeout: patience(30_000) }),
+    );
     const ended = await started.catch((error: { killed: boolean; stderr: string }) => error);
     expect("killed" in ended && ended.killed).toBe(false);
     // The thread turns every ten seconds by itself.

@@ -398,7 +398,10 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
         capacity: dataplane.capacity,
         serviceRanges: SERVICE_RANGES,
       });
-      model.adopt(dataplane.readState());
+      // A node that tells no address is what it was before a restart; here it is another one each time.
+      const state = dataplane.readState();
+      const addresses = new Map([...state.addresses].map(([one, roles]) => [one, { ...roles, node: false }]));
+      model.adopt({ ...state, addresses });
       model.update(eventsOf({ ...objects, nodes: objects.nodes ?? NODES }));
       model.setNetworks(objects.networks ?? []);
       await dataplane.apply(model.plan());
