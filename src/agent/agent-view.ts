@@ -217,9 +217,10 @@ export function createAgentView(parts: ViewParts): AgentView {
     }
   }
 
-  function* backends(all = false): Iterable<BackendView> {
+  function* backends(all = false, isWanted: (service: ObjectKey) => boolean = () => true): Iterable<BackendView> {
     const isLocal = localTest();
     for (const key of sortedKeys()) {
+      if (!isWanted(key)) continue;
       const service = model.services().get(key);
       const views = [...model.servicePortsOf(key)];
       for (const port of service?.ports ?? []) {

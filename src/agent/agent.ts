@@ -7,18 +7,17 @@ import { advertisementNotices } from "../decide/advertisement-notices.ts";
 import { defaultRouteAddresses, needsL3 } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
 import { parsePrefix } from "../lib/address.ts";
-import { Failure } from "../lib/errors.ts";
-import { run } from "../lib/exec.ts";
 import { createLog } from "../lib/log.ts";
 import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
+import type { Notice } from "../model/objects.ts";
 import { createAgentView } from "./agent-view.ts";
 import { createAnnouncer } from "./announcer.ts";
 import { BYPASS_TEXT, bypassNotices } from "./bypass-notice.ts";
 import { createClaims } from "./claims.ts";
 import { degradedFeatures } from "./degraded.ts";
-import { checkFirewall, type FirewallAnswer } from "./firewall.ts";
-import { createDevicesEffect, createSettingsWriter, createSocketsEffect, settingsOf } from "./kernel-effects.ts";
+import { createFirewallEffect } from "./firewall.ts";
+import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
 import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
 import { checkMachine, effectNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
@@ -30,10 +29,10 @@ import { createObjectSource, type ObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { createPeriodic } from "./periodic.ts";
 import { readyFields } from "./ready-fields.ts";
-import { createReconciler } from "./reconciler.ts";
+import { createReconciler, type Reconciler } from "./reconciler.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import { createSysctls } from "./sysctls.ts";
-import { takeOver } from "./take-over.ts";
+import { leaveOldLayouts, takeOver } from "./take-over.ts";
 import { createTimers } from "./timers.ts";
 import type { AgentView } from "./view.ts";
 
@@ -63,9 +62,8 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
     const started = objects.source.start(mailbox.deliver);
     // It is awaited when the programs are loaded, which goes on beside it.
     started.catch(() => {});
-    const ask: Asker = (command, args) => run(command, args, { signal: wiring.signal });
-    const firewall = checkFirewall(options.forwardMark, ask);
-    await runNode(options, wiring, { read, objects, mailbox, started, ask, firewall });
+    const firewall = createFirewallEffect(options.forwardMark, wiring.signal);
+    await runNode(options, wiring, { read, objects, mailbox, started, firewall });
   } catch (error) {
     // It may not have come so far as to stop them.
     await objects.stop();
@@ -73,15 +71,12 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
   }
 }
 
-type Asker = Parameters<typeof checkFirewall>[1];
-
 interface Begun {
   readonly read: Network;
   readonly objects: ObjectSource;
   readonly mailbox: Mailbox;
   readonly started: Promise<void>;
-  readonly ask: Asker;
-  readonly firewall: Promise<FirewallAnswer>;
+  readonly firewall: ReturnType<typeof createFirewallEffect>;
 }
 
 async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun): Promise<void> {
@@ -93,16 +88,21 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const finished = Promise.withResolvers<void>();
   signal.addEventListener("abort", () => finished.resolve(), { once: true });
   if (signal.aborted) finished.resolve();
+  // It is awaited at the end: until then a rejection is nobody's.
+  finished.promise.catch(() => {});
 
   const began = performance.now();
   const hasL3 = needsL3(read);
-  const loaded = await loadDataplaneAsync({ pinDir, stateDir, mapSizes, l3: hasL3, xdp: true });
+  // In a cluster the state directory is a cache: what it does not know costs flows, not the start.
+  const leaveUnknown = options.manifests.length === 0;
+  const loaded = await loadDataplaneAsync({ pinDir, stateDir, mapSizes, l3: hasL3, xdp: true, leaveUnknown });
   const { dataplane, adopted, copiedFlows } = loaded;
   log.debug({ ms: Math.round(performance.now() - began), adopted, copiedFlows }, "programs loaded");
 
   const startNotices = noticesAtStart(
     options.cgroup,
     loaded.keptSizes.map((map) => ({ map, entries: dataplane.map(map).maxEntries })),
+    loaded.leftBehind,
   );
   if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
 
@@ -115,41 +115,35 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const model = createModel({ nodeName, capacity: dataplane.capacity, serviceRanges });
   const syncs = createSyncRecorder();
   const hz = readHz(dataplane);
-  let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
-  let firewall: Promise<FirewallAnswer> | undefined = begun.firewall;
-  const noticeLog = createNoticeLog(createLog("notices"));
   let watch: NetworkWatch | undefined;
+  let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
 
+  const claims = createClaims(nodeName, model, {
+    network: () => reconciler.desired().devices.basis.network,
+    roles: () => reconciler.desired().devices.roles,
+  });
   model.adopt(dataplane.readState());
-  const reconciler = createReconciler({
-    nodeName,
+  const reconciler: Reconciler = createReconciler({
+    ...{ nodeName, model, source, syncs, adopted, timers, log },
     wishes: { devices, xdp, sockets, forwardMark },
-    model,
-    source,
-    syncs,
     maps: (inForce, digest) =>
       createMaps({
         ...{ model, dataplane, syncs, digest, inForce, broken: finished.reject },
-        firstDone: () =>
+        firstDone() {
+          if (!adopted) leaveOldLayouts(loaded, reconciler);
           setImmediate(() => {
             releaseMemory();
             log.info(readyFields(view.status(), options, model.services().size, performance.now()), "ready");
-          }),
+          });
+        },
       }),
     effects: {
       sysctls: sysctls.apply,
-      settings: createSettingsWriter(options, dataplane, hz, log),
-      devices: createDevicesEffect(network, loaded, hasL3),
-      sockets: createSocketsEffect(attachments, dataplane, options.cgroup),
+      ...createKernelEffects({ options, loaded, hasL3, network, attachments, hz, log }),
       announcer: (claims) => announcer.set(claims),
       healthPorts: (list, healthy) => servers?.health(list, healthy),
       memory: (addresses) => saveKnownNodes(stateDir, addresses),
-      async firewall(tell) {
-        const { facts, missing } = await (firewall ?? checkFirewall(forwardMark, begun.ask));
-        firewall = undefined;
-        tell(facts, missing === "");
-        if (missing !== "") throw new Failure("timeout", "firewall", missing);
-      },
+      firewall: begun.firewall,
       async network(tell) {
         const fresh = await readNetwork();
         // An answer that comes while the agent ends finds its maps closed.
@@ -158,45 +152,38 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         tell(fresh);
       },
     },
-    claims: (around) => createClaims(nodeName, model, around),
+    claims,
     network: read,
     remembered: readKnownNodes(stateDir),
     settings: settingsOf(dataplane),
-    adopted,
-    timers,
-    log,
     broken: finished.reject,
   });
 
-  if (adopted) takeOver(loaded, attachments, reconciler);
-  else reconciler.turn();
+  /** All that is to be told now, but for what the HTTP servers add. */
+  const notices = (): Notice[] => [
+    ...bypassNotices(dataplane.readBypass()),
+    ...[source, model, network, announcer, sysctls].flatMap((one) => one.notices()),
+    ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
+    ...startNotices,
+    ...watchNotices(watch?.problem() ?? ""),
+    ...reconciler.desired().notices,
+    ...effectNotices(reconciler.statuses()),
+  ];
 
   const periodic = createPeriodic({ dataplane, hz, network, announcer, reconciler, timers });
+  const { flowEntries } = periodic;
+  const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures(), flowEntries, notices };
   const view = createAgentView({
-    ...{ options, hz, reconciler, syncs, model, source, dataplane, announcer, attachments },
-    startedMs: Date.now(),
-    degraded: degradedFeatures(),
-    flowEntries: periodic.flowEntries,
-    notices: () => [
-      ...bypassNotices(dataplane.readBypass()),
-      ...source.notices(),
-      ...model.notices(),
-      ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
-      ...network.notices(),
-      ...announcer.notices(),
-      ...startNotices,
-      ...sysctls.notices(),
-      ...watchNotices(watch?.problem() ?? ""),
-      ...reconciler.desired().notices,
-      ...effectNotices(reconciler.statuses()),
-    ],
+    ...{ ...facts, options, reconciler, syncs, model, source, dataplane, announcer, attachments },
   });
+  const noticeLog = createNoticeLog(createLog("notices"));
   try {
+    if (adopted) takeOver(loaded, attachments, reconciler);
     servers = await wiring.serve(view);
     watch = watchNetwork(() => reconciler.lookAt("network"), log);
     periodic.start();
     timers.every(NOTICES_MS, () => noticeLog.note(view.notices()));
-    mailbox.open(reconciler.take);
+    mailbox.open(reconciler.take, finished.reject);
     await Promise.race([started.then(() => finished.promise), finished.promise]);
   } finally {
     timers.stop();

@@ -1,6 +1,8 @@
 // What stands in the way of translated packets on this machine, or lets them past its protection: asked now and then, with what is
 // ours to add added.
 import type { FirewallFacts } from "../decide/decide.ts";
+import { Failure } from "../lib/errors.ts";
+import { run } from "../lib/exec.ts";
 import { type Ask, ensureForwardRules } from "./forward-rules.ts";
 import { ipsecProblem, readIpsecPolicies } from "./ipsec-policies.ts";
 
@@ -16,5 +18,20 @@ export async function checkFirewall(mark: number, ask: Ask): Promise<FirewallAns
   return {
     facts: { marks: needed, problem, ipsec: ipsecProblem(readIpsecPolicies()) },
     missing: complete ? "" : problem,
+  };
+}
+
+/** Asks for the first time at once, beside what the start does; the first call waits for that answer. */
+export function createFirewallEffect(
+  mark: number,
+  signal: AbortSignal,
+): (tell: (facts: FirewallFacts, complete: boolean) => void) => Promise<void> {
+  const check = (): Promise<FirewallAnswer> => checkFirewall(mark, (command, args) => run(command, args, { signal }));
+  let asked: Promise<FirewallAnswer> | undefined = check();
+  return async (tell) => {
+    const { facts, missing } = await (asked ?? check());
+    asked = undefined;
+    tell(facts, missing === "");
+    if (missing !== "") throw new Failure("timeout", "firewall", missing);
   };
 }

@@ -6,9 +6,10 @@ import { SETTING_FLAG_VALUES, SOCKETS_MODE_VALUES } from "../datapath/layout.gen
 import type { Loaded } from "../datapath/load.ts";
 import type { DesiredSettings } from "../decide/decide.ts";
 import type { Log } from "../lib/log.ts";
-import type { NodeNetwork, WantedDevices } from "./node-network.ts";
+import type { NodeNetwork } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
 import { ownCookie } from "./own-cookie.ts";
+import type { Effects } from "./reconciler.ts";
 
 /** Programs that translate answers come before those that send. */
 const SOCKET_PROGRAMS = [
@@ -39,55 +40,50 @@ export function settingsOf(dataplane: Dataplane): DesiredSettings {
   };
 }
 
-export function createSettingsWriter(
-  options: AgentOptions,
-  dataplane: Dataplane,
-  hz: number,
-  log: Log,
-): (wanted: DesiredSettings) => void {
-  const nodeCookie = ownCookie(log);
+export interface KernelEffectsParts {
+  readonly options: AgentOptions;
+  readonly loaded: Pick<Loaded, "dataplane" | "loadL3">;
+  /** The programs for devices without a link header are loaded. */
+  readonly hasL3: boolean;
+  readonly network: Pick<NodeNetwork, "apply">;
+  readonly attachments: Attachments;
+  readonly hz: number;
+  readonly log: Log;
+}
+
+export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "settings" | "devices" | "sockets"> {
+  const { options, loaded, network, attachments, hz } = parts;
+  const { dataplane } = loaded;
+  const nodeCookie = ownCookie(parts.log);
   const { first, last } = options.snatPortRange;
-  return ({ sockets, uplink, tunnel, sourceRoutes, forwardMark, handover, ...deadlines }) =>
-    dataplane.writeSettings({
-      nodeCookie,
-      sockets: sockets === "host-only" ? SOCKETS_MODE_VALUES.SOCKETS_HOST_ONLY : SOCKETS_MODE_VALUES.SOCKETS_ALL,
-      hz,
-      snatFirst: first,
-      snatCount: last - first + 1,
-      udpTimeout: FLOW_TIMEOUTS.udpSeconds,
-      ...deadlines,
-      uplink,
-      forwardMark,
-      handover: handover ? 1 : 0,
-      tunnel,
-      replies: options.replyLimit,
-      flags:
-        (sourceRoutes ? SETTING_FLAG_VALUES.SETTING_SOURCE_ROUTES : 0) |
-        (options.externalClusterIPs ? 0 : SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE),
-    });
-}
-
-/** Programs for devices without a link header are loaded when the first of those comes: until then such a device alone is not served. */
-export function createDevicesEffect(
-  network: Pick<NodeNetwork, "apply">,
-  loaded: Pick<Loaded, "loadL3">,
-  hasL3: boolean,
-): (wanted: WantedDevices) => void | Promise<void> {
-  let ready = hasL3;
-  return (wanted) => {
-    network.apply(wanted);
-    if (ready || !wanted.devices.needsL3) return undefined;
-    return loaded.loadL3().then(() => {
-      ready = true;
+  let hasL3 = parts.hasL3;
+  return {
+    settings({ sockets, uplink, tunnel, sourceRoutes, forwardMark, handover, ...deadlines }) {
+      dataplane.writeSettings({
+        ...{ nodeCookie, hz, uplink, tunnel, forwardMark, replies: options.replyLimit },
+        ...deadlines,
+        sockets: sockets === "host-only" ? SOCKETS_MODE_VALUES.SOCKETS_HOST_ONLY : SOCKETS_MODE_VALUES.SOCKETS_ALL,
+        snatFirst: first,
+        snatCount: last - first + 1,
+        udpTimeout: FLOW_TIMEOUTS.udpSeconds,
+        handover: handover ? 1 : 0,
+        flags:
+          (sourceRoutes ? SETTING_FLAG_VALUES.SETTING_SOURCE_ROUTES : 0) |
+          (options.externalClusterIPs ? 0 : SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE),
+      });
+    },
+    devices(wanted) {
       network.apply(wanted);
-    });
+      if (hasL3 || !wanted.devices.needsL3) return undefined;
+      // Until they are loaded such a device alone is not served.
+      return loaded.loadL3().then(() => {
+        hasL3 = true;
+        network.apply(wanted);
+      });
+    },
+    sockets() {
+      const programs = SOCKET_PROGRAMS.map((name) => dataplane.program(`sock_${name}`));
+      attachments.attachSockets(options.cgroup, programs);
+    },
   };
-}
-
-export function createSocketsEffect(attachments: Attachments, dataplane: Dataplane, cgroup: string): () => void {
-  return () =>
-    attachments.attachSockets(
-      cgroup,
-      SOCKET_PROGRAMS.map((name) => dataplane.program(`sock_${name}`)),
-    );
 }

@@ -1,5 +1,6 @@
 // Whether this machine can run an agent at all, and what is wrong with it.
 import type { EffectState } from "../decide/health.ts";
+import { machineNotice } from "../decide/machine-notice.ts";
 import { Failure } from "../lib/errors.ts";
 import { stateTroubles } from "../lib/state-store.ts";
 import { features, isCgroup2, releaseFreeMemory, releaseProgramPages } from "../libbpf/mod.ts";
@@ -29,14 +30,11 @@ export function checkMachine(options: AgentOptions): void {
   }
 }
 
-export function machineNotice(object: string, reason: string, message: string): Notice {
-  return { object, file: "", field: "", reason, message, severity: "warning" };
-}
-
-/** What was found once. `keptSizes`: pinned maps that are not of the size asked for. */
+/** What was found once. `keptSizes`: pinned maps that are not of the size asked for; `leftBehind`: layouts of other builds. */
 export function noticesAtStart(
   cgroup: string,
   keptSizes: readonly { readonly map: string; readonly entries: number }[],
+  leftBehind: readonly string[],
 ): Notice[] {
   const notices = keptSizes.map(({ map, entries }) =>
     machineNotice(
@@ -45,6 +43,16 @@ export function noticesAtStart(
       `the pinned map ${map} keeps its size of ${entries} entries; 'millrace cleanup' and a start give it the new one`,
     ),
   );
+  for (const fingerprint of leftBehind) {
+    const why = `--state-dir does not describe the layout ${fingerprint} of the build before`;
+    notices.push(
+      machineNotice(
+        "Maps",
+        "flows-lost",
+        `connections that were translated have ended: ${why}; keep it over an upgrade`,
+      ),
+    );
+  }
   const notRoot = cgroupProblem(cgroup);
   if (notRoot !== "") notices.push(machineNotice(`Cgroup ${cgroup}`, "cgroup-not-root", notRoot));
   const realtime = realtimeProblem();

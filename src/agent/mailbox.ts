@@ -4,8 +4,8 @@ import type { Deliver } from "../model/source.ts";
 /** Keeps the order of batches. */
 export interface Mailbox {
   readonly deliver: Deliver;
-  /** From here on `take` gets them. What waited comes first, one batch in each turn of the event loop. */
-  open(take: Deliver): void;
+  /** From here on `take` gets them, `failed` what it throws. What waited comes first, one batch in each turn of the event loop. */
+  open(take: Deliver, failed: (error: unknown) => void): void;
 }
 
 export function createMailbox(): Mailbox {
@@ -22,8 +22,14 @@ export function createMailbox(): Mailbox {
       if (taker === undefined || waiting.length > 0) waiting.push(batch);
       else taker(...batch);
     },
-    open(take) {
-      taker = take;
+    open(take, failed) {
+      taker = (...batch) => {
+        try {
+          take(...batch);
+        } catch (error) {
+          failed(error);
+        }
+      };
       if (waiting.length > 0) setImmediate(next);
     },
   };

@@ -10,7 +10,7 @@ import {
   type Input,
   type Wishes,
 } from "../decide/decide.ts";
-import { type DeviceRole, heldNetworks } from "../decide/device-roles.ts";
+import { heldNetworks } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
 import { believedEvents, type NodeAddresses, nodeAddresses, rememberedNode } from "../decide/node-addresses.ts";
 import type { Log } from "../lib/log.ts";
@@ -50,7 +50,8 @@ export interface ReconcilerParts {
   /** Made with what it is to call when all is in force. */
   readonly maps: (inForce: () => void, digest: () => string) => Maps;
   readonly effects: Effects;
-  readonly claims: (network: { network(): Network; roles(): ReadonlyMap<number, DeviceRole> }) => Claims;
+  /** Reads devices and roles of what was decided last. */
+  readonly claims: Claims;
   /** The first reading. */
   readonly network: Network;
   readonly remembered: NodeAddresses | undefined;
@@ -81,7 +82,7 @@ export interface Reconciler {
   statuses(): readonly EffectStatus[];
   /** Whether the last attempt of this effect went well. */
   works(name: keyof Effects | "maps"): boolean;
-  /** Resolves when nothing is under way. */
+  /** Resolves when nothing is under way but readings, which change nothing any more. */
   settled(): Promise<void>;
 }
 
@@ -93,7 +94,7 @@ const NO_FIREWALL: FirewallFacts = { marks: false, problem: "", ipsec: "" };
 const first = <T>(value: T, complete: boolean): Input<T> => ({ generation: 0, complete, value });
 
 export function createReconciler(parts: ReconcilerParts): Reconciler {
-  const { nodeName, model, source, syncs, effects, timers, log, remembered } = parts;
+  const { nodeName, model, source, syncs, claims, effects, timers, log, remembered } = parts;
 
   // --- inputs -----------------------------------------------------------------------------------------------------------
   let synced = false;
@@ -119,11 +120,6 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
     },
     () => digest,
   );
-  const claims = parts.claims({
-    network: () => network.value,
-    roles: () => desired?.devices.roles ?? new Map(),
-  });
-
   const common = { timers, log, onResult: () => poke() };
   const doers = {
     sysctls: createEffect({ name: "sysctls", apply: effects.sysctls, ...common }),
@@ -292,7 +288,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
     statuses,
     works: (name) => doers[name].status().ok,
     async settled() {
-      for (const one of all) await one.settled();
+      for (const { settled } of [doers.maps, doers.devices, doers.memory]) await settled();
     },
   };
 }

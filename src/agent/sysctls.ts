@@ -2,9 +2,9 @@
 // that is off is told.
 import { readFileSync } from "node:fs";
 import type { DesiredDevices } from "../decide/decide.ts";
+import { machineNotice } from "../decide/machine-notice.ts";
 import type { Range } from "../lib/range.ts";
 import type { Notice } from "../model/objects.ts";
-import { machineNotice } from "./machine.ts";
 import { reservePorts } from "./reserved-ports.ts";
 
 export interface Sysctls {

@@ -17,6 +17,10 @@ export function takeOver(
   attachments.finishHandover();
   reconciler.setHandover(false);
   reconciler.turn();
-  // Programs that could not be replaced keep their maps: a later start takes those away.
+  leaveOldLayouts(loaded, reconciler);
+}
+
+/** Programs that could not be replaced keep their maps: a later start takes those away. */
+export function leaveOldLayouts(loaded: Pick<Loaded, "removeOldLayouts">, reconciler: Pick<Reconciler, "works">): void {
   if (reconciler.works("devices") && reconciler.works("sockets")) loaded.removeOldLayouts();
 }

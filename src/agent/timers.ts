@@ -11,16 +11,28 @@ export interface Timers {
   stop(): void;
 }
 
+/** What is thrown again and again is told once in so long. */
+const REPEAT_MS = 60_000;
+
 /** `failed` is told what a run threw or rejected with. */
 export function createTimers(failed: (error: unknown) => void): Timers {
   const waiting = new Set<NodeJS.Timeout>();
+  let told = { text: "", atMs: 0 };
   let stopped = false;
+
+  function tell(error: unknown): void {
+    const text = String(error);
+    const atMs = performance.now();
+    if (stopped || (text === told.text && atMs - told.atMs < REPEAT_MS)) return;
+    told = { text, atMs };
+    failed(error);
+  }
 
   async function guarded(run: () => void | Promise<void>): Promise<void> {
     try {
       await run();
     } catch (error) {
-      if (!stopped) failed(error);
+      tell(error);
     }
   }
 

@@ -251,7 +251,7 @@ export interface AgentView {
    * Likewise, by Service, port and address; those of host ports last. `all`: also endpoints that are no backends, and a row for each port
    * that has none.
    */
-  backends(all?: boolean): Iterable<BackendView>;
+  backends(all?: boolean, wanted?: (service: ObjectKey) => boolean): Iterable<BackendView>;
   /** Likewise, the newest first; undefined: none yet, but a reader may pause. Returns how many there are, beyond the limit too. */
   flows(filter: FlowFilter): Iterable<FlowView | undefined, number | undefined>;
   /** Likewise, by Service, hook and verdict; nothing that never happened. */

@@ -80,6 +80,18 @@ export function statusText(
     status.devices.map(({ name, ifindex, role, programs }) => [name, String(ifindex), role, orNone(programs)]),
   );
   section(
+    "Not in force",
+    ["WHAT", "SINCE", "NEXT-TRY", "ERROR"],
+    status.effects
+      .filter(({ ok }) => !ok)
+      .map(({ name, sinceMs, nextTryMs, error }) => [
+        name,
+        since(sinceMs, nowMs),
+        nextTryMs > nowMs ? `in ${age(nextTryMs - nowMs)}` : "now",
+        error,
+      ]),
+  );
+  section(
     "Announced addresses",
     ["ADDRESS", "DEVICE", "SERVICE"],
     status.announced.map(({ address, device, service }) => [address, device, service]),

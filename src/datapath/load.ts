@@ -30,7 +30,7 @@ import { createDataplane, type Dataplane } from "./dataplane.ts";
 import { FINGERPRINT, HOOK_VALUES, LAYOUT, VERDICT_VALUES } from "./layout.gen.ts";
 import { describeLayout, fingerprintOf } from "./layout.ts";
 import { OBJECTS, type ObjectName, objectPath, SHARED_ENUMS } from "./objects.ts";
-import { MAPS_PREFIX, readLayout, STAGING_PREFIX, saveLayout } from "./saved-layouts.ts";
+import { isLayoutKnown, MAPS_PREFIX, readLayout, STAGING_PREFIX, saveLayout } from "./saved-layouts.ts";
 
 export interface LoadOptions {
   readonly pinDir: string;
@@ -46,6 +46,8 @@ export interface LoadOptions {
   /** Programs for devices without a link header are loaded too. */
   readonly l3: boolean;
   readonly xdp: boolean;
+  /** Maps whose layout is not known are left behind, with their flows, instead of refused. */
+  readonly leaveUnknown?: boolean;
 }
 
 export interface Loaded {
@@ -56,6 +58,8 @@ export interface Loaded {
   readonly copiedFlows: number;
   /** Pinned maps whose size is not the one asked for: they keep theirs until `cleanup`. */
   readonly keptSizes: readonly string[];
+  /** Fingerprints of layouts that were left behind. */
+  readonly leftBehind: readonly string[];
   /** There are maps of another layout, whose programs are attached. */
   readonly replacesLayout: boolean;
   /** Copies what came to the maps of other layouts since the last time. Cheap: call it around whatever is switched. */
@@ -188,10 +192,16 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
     (name) => name.startsWith(MAPS_PREFIX) && name !== MAPS_PREFIX + FINGERPRINT,
   );
   // An upgrade that was cut short leaves two: the links tell nothing of which is live, and both hold flows.
-  const oldLayouts: readonly OldLayout[] = others.map((name) => ({
-    directory: join(options.pinDir, name),
-    layout: readLayout(options.stateDir, name.slice(MAPS_PREFIX.length), options.pinDir),
-  }));
+  const oldLayouts: OldLayout[] = [];
+  const leftBehind: string[] = [];
+  for (const name of others) {
+    const fingerprint = name.slice(MAPS_PREFIX.length);
+    if (options.leaveUnknown === true && !isLayoutKnown(options.stateDir, fingerprint)) leftBehind.push(fingerprint);
+    else {
+      const layout = readLayout(options.stateDir, fingerprint, options.pinDir);
+      oldLayouts.push({ directory: join(options.pinDir, name), layout });
+    }
+  }
   const adopted = existsSync(finalDirectory);
   const mapsDirectory = adopted ? finalDirectory : join(options.pinDir, STAGING_PREFIX + FINGERPRINT);
   mkdirSync(mapsDirectory, { recursive: true, mode: 0o700 });
@@ -293,11 +303,12 @@ function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded,
       adopted: adopted || oldLayouts.length > 0,
       copiedFlows,
       keptSizes,
+      leftBehind,
       replacesLayout: oldLayouts.length > 0,
       catchUp: copy.catchUp,
       removeOldLayouts() {
         copy.catchUp();
-        for (const { directory } of oldLayouts) removePins(directory);
+        for (const name of others) removePins(join(options.pinDir, name));
       },
       loadL3() {
         if (options.l3) return Promise.resolve();

@@ -37,6 +37,11 @@ export function saveLayout(stateDir: string): void {
   remember(layoutFile(stateDir, FINGERPRINT), saved);
 }
 
+/** Also when it is of a format that this build cannot read. */
+export function isLayoutKnown(stateDir: string, fingerprint: string): boolean {
+  return recallLayout(stateDir, fingerprint) !== undefined;
+}
+
 /** @throws Failure "conflict" when it is not known, or of a newer format */
 export function readLayout(stateDir: string, fingerprint: string, pinDir: string): Layout {
   const remedy = `run 'millrace cleanup --pin-dir ${pinDir}' to start anew`;

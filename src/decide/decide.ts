@@ -16,6 +16,7 @@ import {
   type XdpOption,
 } from "./device-roles.ts";
 import { decideHealth, type EffectState, type Health } from "./health.ts";
+import { machineNotices } from "./machine-notice.ts";
 import type { Device, Network } from "./network.ts";
 import { type NodeAddresses, otherNodes } from "./node-addresses.ts";
 import { uplinkNotices } from "./uplink-notices.ts";
@@ -159,7 +160,12 @@ export function decide(inputs: Inputs, believed: Believed): Desired {
       nowMs,
     }),
     notices: [
-      ...decideNotices(inputs),
+      ...machineNotices({
+        forwarding: inputs.firewall.value.problem,
+        ipsec: inputs.firewall.value.ipsec,
+        tunnel: tunnelOfRoutes(network.value).problem,
+        goingAway: objects.value.goingAway,
+      }),
       ...(network.complete ? uplinkNotices(network.value, inputs.wishes.devices, devices.roles) : []),
     ],
   };
@@ -249,7 +255,7 @@ function decideSettings(
           : objects.complete
             ? "all"
             : settings.sockets,
-    uplink: uplink?.ifindex ?? (network.complete ? 0 : settings.uplink),
+    uplink: uplink?.ifindex ?? (network.complete && objects.complete ? 0 : settings.uplink),
     tunnel: network.complete ? tunnel : tunnel || settings.tunnel,
     sourceRoutes: routesBySource || (!network.complete && settings.sourceRoutes),
     forwardMark: firewall.value.marks
@@ -262,18 +268,4 @@ function decideSettings(
     udpFullUntil,
     crowdedUntil,
   };
-}
-
-const GOING_AWAY =
-  "this node is about to be removed: /healthz answers 503, so that load balancers lead clients elsewhere; what comes is served";
-
-/** About this machine; what effects have to say comes from them. */
-function decideNotices({ objects, network, firewall }: Inputs): Notice[] {
-  const found: Pick<Notice, "object" | "reason" | "message">[] = [
-    { object: "Firewall FORWARD", reason: "forward-policy", message: firewall.value.problem },
-    { object: "IPsec policies", reason: "ipsec-bypassed", message: firewall.value.ipsec },
-    { object: "Routes", reason: "encapsulation", message: tunnelOfRoutes(network.value).problem },
-    { object: "Node", reason: "going-away", message: objects.value.goingAway ? GOING_AWAY : "" },
-  ];
-  return found.flatMap((one) => (one.message === "" ? [] : { ...one, file: "", field: "", severity: "warning" }));
 }

@@ -38,14 +38,6 @@ interface Candidate {
 interface Electorate {
   readonly covering: readonly L2Advertisement[];
   readonly candidates: Map<string, Candidate>;
-  /** All of them, until they change. */
-  list: CandidateList | undefined;
-}
-
-/** Candidates, and of each the two words of its hash and whether it is ready: close together, as all are looked at for each address. */
-interface CandidateList {
-  readonly candidates: readonly Candidate[];
-  readonly words: Int32Array;
 }
 
 /** Services that have one address, and who announces it. */
@@ -141,7 +133,6 @@ export function createElection(model: ElectionModel): Election {
         if (sameCandidate(old, next)) return false;
         if (next === undefined) electorate.candidates.delete(name);
         else electorate.candidates.set(name, next);
-        electorate.list = undefined;
         return true;
       }),
     );
@@ -154,7 +145,7 @@ export function createElection(model: ElectionModel): Election {
         const next = electorate.candidates.get(name);
         // A winner may be worse now: the others are asked again.
         if (winner?.name === name) due.add(contest);
-        else if (next !== undefined && (winner === undefined || bestOf(listOf([winner, next]), contest.hash) === next))
+        else if (next !== undefined && (winner === undefined || bestOf([winner, next], contest.hash) === next))
           decide(contest, next);
       }
     }
@@ -175,7 +166,7 @@ export function createElection(model: ElectionModel): Election {
     const key = covering.map(({ namespace, name }) => `${namespace}/${name}`).join();
     let electorate = electorates.get(key);
     if (electorate === undefined) {
-      electorate = { covering, candidates: new Map(), list: undefined };
+      electorate = { covering, candidates: new Map() };
       for (const node of nodes.values()) {
         const candidate = candidateOf(node, electorate);
         if (candidate !== undefined) electorate.candidates.set(node.name, candidate);
@@ -207,13 +198,11 @@ export function createElection(model: ElectionModel): Election {
     contest.places = places;
     contest.isOpen = votes.size === 0 && locals.length < sharers.size;
     if (typeof electorate === "string") decide(contest, undefined);
-    else if (contest.isOpen) {
-      electorate.list ??= listOf([...electorate.candidates.values()]);
-      decide(contest, bestOf(electorate.list, contest.hash));
-    } else {
+    else if (contest.isOpen) decide(contest, bestOf(electorate.candidates.values(), contest.hash));
+    else {
       const most = Math.max(...votes.values());
-      const best = [...votes].filter(([, count]) => count === most).map(([candidate]) => candidate);
-      decide(contest, bestOf(listOf(best), contest.hash));
+      const serving = [...votes].filter(([, count]) => count === most).map(([candidate]) => candidate);
+      decide(contest, bestOf(serving, contest.hash));
     }
   }
 
@@ -274,21 +263,14 @@ export function createElection(model: ElectionModel): Election {
   };
 }
 
-function listOf(candidates: readonly Candidate[]): CandidateList {
-  return {
-    candidates,
-    words: Int32Array.from(candidates.flatMap(({ hash, ready }) => [hash.high, hash.low, Number(ready)])),
-  };
-}
-
 /** A node that is not ready ranks behind all that are. Of equals the first by name. */
-function bestOf({ candidates, words }: CandidateList, address: Hash): Candidate | undefined {
+function bestOf(candidates: Iterable<Candidate>, address: Hash): Candidate | undefined {
   let best: Candidate | undefined;
   let highest = -1;
-  for (let i = 0; i < candidates.length; i++) {
-    const rank = score({ high: words[3 * i]!, low: words[3 * i + 1]! }, address) + words[3 * i + 2]! * 2 ** 52;
-    if (rank < highest || (rank === highest && candidates[i]!.name > best!.name)) continue;
-    best = candidates[i];
+  for (const candidate of candidates) {
+    const rank = score(candidate.hash, address) + (candidate.ready ? 2 ** 52 : 0);
+    if (rank < highest || (rank === highest && candidate.name > best!.name)) continue;
+    best = candidate;
     highest = rank;
   }
   return best;

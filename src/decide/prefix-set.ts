@@ -1,6 +1,6 @@
 // Whether a prefix shares an address with any of many. Asked in logarithmic time, as a cluster has thousands of nodes and a node
 // hundreds of routes.
-import { addressBytes, canonicalAddress, familyOf, type Prefix } from "../lib/address.ts";
+import { canonicalAddress, familyOf, type Prefix, writeAddress } from "../lib/address.ts";
 
 export interface PrefixSet {
   /** Prefixes that overlap lie in one another. */
@@ -12,20 +12,24 @@ interface Span {
   readonly last: string;
 }
 
-/** First and last address as texts that compare as the addresses of a family do. Host bits of the prefix do not count. */
-function spanOf({ address, length }: Prefix): Span {
-  const bytes = addressBytes(address);
-  const bits = length + (familyOf(address) === "IPv4" ? 96 : 0);
-  const first = bytes.map((byte, i) => byte & maskOf(bits, i));
-  const last = bytes.map((byte, i) => byte | (0xff & ~maskOf(bits, i)));
-  const family = familyOf(address);
-  return { first: family + String.fromCharCode(...first), last: family + String.fromCharCode(...last) };
-}
+const bytes = new Uint8Array(16);
+const view = new DataView(bytes.buffer);
 
-/** Of the byte at `index`, what belongs to the first `bits` bits. */
-function maskOf(bits: number, index: number): number {
-  const here = Math.min(8, Math.max(0, bits - 8 * index));
-  return (0xff << (8 - here)) & 0xff;
+/** First and last address as texts of 16 bits a character, which compare as the addresses of a family do. Host bits do not count. */
+function spanOf({ address, length }: Prefix): Span {
+  writeAddress(address, bytes);
+  const isIPv4 = familyOf(address) === "IPv4";
+  let first = isIPv4 ? "4" : "6";
+  let last = first;
+  let left = length;
+  for (let offset = isIPv4 ? 12 : 0; offset < 16; offset += 2) {
+    const host = 0xffff >> Math.min(16, Math.max(0, left));
+    const word = view.getUint16(offset);
+    first += String.fromCharCode(word & ~host);
+    last += String.fromCharCode(word | host);
+    left -= 16;
+  }
+  return { first, last };
 }
 
 /** A prefix in CIDR notation; undefined when the text is none. */

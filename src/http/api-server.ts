@@ -98,7 +98,7 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
     const query = readQuery(request, ["service", "namespace", "all"]);
     const isWanted = serviceTest(view, query);
     const all = oneOf("all", query.all, ["true", "false"]) === "true";
-    return sendArray(reply, only(view.backends(all), isWanted));
+    return sendArray(reply, only(view.backends(all, isWanted), isWanted));
   });
   app.get("/api/v1/drops", async (request, reply) => {
     const query = readQuery(request, ["service", "namespace"]);

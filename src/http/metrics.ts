@@ -33,7 +33,7 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     name: "millrace_healthy",
     type: "gauge",
     labels: [],
-    help: "1 when /healthz answers 200, else 0.",
+    help: "1 while what is asked of the agent comes into force, else 0: then /healthz answers 503, as it does while the node is going away.",
     read: (_, { healthy }) => one(healthy ? 1 : 0),
   },
   {

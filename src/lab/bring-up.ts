@@ -45,7 +45,7 @@ export function labConfig(wishes: LabWishes): LabConfig {
   return {
     network: { lab: checkedLabName(lab), cni, ipv6, ...rules, xdpPassObject: passObject },
     nodes,
-    agent: { sockets, xdp, without, flags, devices, ipv6 },
+    agent: { sockets, xdp, without, flags, devices },
     agents,
     dist,
   };

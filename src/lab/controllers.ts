@@ -252,11 +252,8 @@ function planStatefulSet(workload: Workload, owned: readonly PodFacts[], context
 function planDaemonSet(workload: Workload, owned: readonly PodFacts[], context: Context): void {
   const { template } = workload;
   const wanted = context.nodes
-    .filter(
-      (node) =>
-        (template.nodeName === "" || template.nodeName === node.name) &&
-        matchesNode(template.nodeSelector, node.labels),
-    )
+    .filter(({ name }) => template.nodeName === "" || template.nodeName === name)
+    .filter(({ labels }) => matchesNode(template.nodeSelector, labels))
     .toSorted((a, b) => compareNames(a.name, b.name));
   const seen = new Set<string>();
   for (const pod of owned) {
@@ -281,11 +278,8 @@ function planJob(workload: Workload, owned: readonly PodFacts[], context: Contex
   const succeeded = owned.filter((pod) => pod.phase === "Succeeded").length;
   const failed = owned.filter((pod) => pod.phase === "Failed").length;
   const active = owned.filter(isActive);
-  if (failed > workload.backoffLimit) {
-    end(context, active);
-    return;
-  }
-  const wanted = Math.min(workload.parallelism, Math.max(0, workload.replicas - succeeded));
+  const left = failed > workload.backoffLimit ? 0 : Math.max(0, workload.replicas - succeeded);
+  const wanted = Math.min(workload.parallelism, left);
   const labels = {
     "batch.kubernetes.io/job-name": workload.name,
     "job-name": workload.name,
@@ -308,10 +302,9 @@ export function workloadPending(
   const late = active.find((pod) => !pod.ready && !excused(pod));
   if (late !== undefined) return `${title}: pod ${late.name} is not ready${late.node === "" ? "" : ` on ${late.node}`}`;
   if (workload.kind === "Job") {
-    const started = active.length + owned.filter(isOver).length;
-    return started === 0 && workload.replicas > 0 && workload.parallelism > 0
-      ? `${title}: no pod was started`
-      : undefined;
+    const isStarted = active.length > 0 || owned.some(isOver);
+    const isWanted = workload.replicas > 0 && workload.parallelism > 0;
+    return isStarted || !isWanted ? undefined : `${title}: no pod was started`;
   }
   const wanted =
     workload.kind === "Pod"
@@ -321,11 +314,8 @@ export function workloadPending(
         : workload.replicas;
   if (workload.kind === "DaemonSet" && workload.template.nodeName !== "") return undefined;
   if (active.length !== wanted) return `${title}: ${active.length} of ${wanted} pods`;
-  const old = active.find(
-    (pod) =>
-      pod.revision !== workload.template.revision &&
-      workload.kind !== "ReplicaSet" &&
-      workload.kind !== "ReplicationController",
-  );
+  // These two leave pods of an earlier template as they are.
+  if (workload.kind === "ReplicaSet" || workload.kind === "ReplicationController") return undefined;
+  const old = active.find((pod) => pod.revision !== workload.template.revision);
   return old === undefined ? undefined : `${title}: pod ${old.name} is still of the earlier template`;
 }

@@ -27,7 +27,6 @@ export interface AgentSettings {
   readonly flags: readonly string[];
   /** "auto": the agent finds its uplinks itself. */
   readonly devices: "named" | "auto";
-  readonly ipv6: boolean;
 }
 
 /** What a node needs of the lab around it. */

@@ -14,7 +14,7 @@ import { cannot } from "./refusals.ts";
 import { changeNetwork, inNamespace, spawnLogged } from "./shell.ts";
 import { type PodTemplate, servedPorts } from "./workloads.ts";
 
-export const GRACE_MS = 2000;
+const GRACE_MS = 2000;
 const RESTART_MS = 1000;
 const JOB_MS = 3000;
 

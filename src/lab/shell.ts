@@ -125,16 +125,12 @@ export class NetworkScript {
   }
 
   get text(): string {
-    const parts = ["set -e"];
-    for (const { command, lines, mayFail } of this.#steps) {
-      const checked = mayFail ? `${command} 2>/dev/null || true` : command;
-      parts.push(
-        lines.length === 0
-          ? `${checked} </dev/null`
-          : `${mayFail ? `{ ${command}` : command} <<'END'${mayFail ? " 2>/dev/null" : ""}\n${lines.join("\n")}\nEND${mayFail ? "\n} || true" : ""}`,
-      );
-    }
-    return `${parts.join("\n")}\n`;
+    const steps = this.#steps.map(({ command, lines, mayFail }) => {
+      const passedOver = mayFail ? " 2>/dev/null || true" : "";
+      if (lines.length === 0) return `${command} </dev/null${passedOver}\n`;
+      return `${command} <<'END'${passedOver}\n${lines.join("\n")}\nEND\n`;
+    });
+    return `set -e\n${steps.join("")}`;
   }
 
   async run(subject: string): Promise<void> {

@@ -1,5 +1,7 @@
 import { expect, it } from "vitest";
-import { droppingChains } from "../../src/agent/forward-rules.ts";
+import { checkFirewall } from "../../src/agent/firewall.ts";
+import { droppingChains, ensureForwardRules } from "../../src/agent/forward-rules.ts";
+import type { Ran } from "../../src/lib/exec.ts";
 
 const chain = (family: string, table: string, name: string, more: object = {}) => ({
   chain: { family, table, name, handle: 1, ...more },
@@ -23,4 +25,53 @@ it("base chains of the forward hook that drop by default are found, and no other
   expect(droppingChains(text)).toEqual(["inet firewall forward", "ip filter FORWARD", "ip6 fw fwd"]);
   for (const other of ['{"nftables": []}', "", "table inet fw", "[]", "null"])
     expect(droppingChains(other)).toEqual([]);
+});
+
+/** A machine whose programs answer so; those that are not named are not there. */
+function machine(answers: Readonly<Record<string, string | "hangs">>) {
+  const asked: string[] = [];
+  const ask = async (command: string, args: readonly string[]): Promise<Ran> => {
+    const line = [command, ...args].join(" ");
+    asked.push(line);
+    const text = Object.entries(answers).find(([start]) => line.startsWith(start))?.[1];
+    if (text === "hangs") return { ok: false, text: `${command} did not end within 10 s`, timedOut: true };
+    return text === undefined ? { ok: false, text: "ENOENT", timedOut: false } : { ok: true, text, timedOut: false };
+  };
+  return { ask, asked };
+}
+
+const DROPS = "-P FORWARD DROP\n";
+
+it("rules are added once where the policy is DROP, and the mark is needed", async () => {
+  const { ask, asked } = machine({ "iptables --wait 5 -S": DROPS, "iptables --wait 5 -I": "" });
+  expect(await ensureForwardRules(0x1000, ask)).toEqual({ needed: true, problem: "", complete: true });
+  expect(asked.filter((line) => line.includes(" -I FORWARD "))).toHaveLength(2);
+  const there = machine({ "iptables --wait 5 -S": DROPS, "iptables --wait 5 -C": "" });
+  await ensureForwardRules(0x1000, there.ask);
+  expect(there.asked.some((line) => line.includes(" -I FORWARD "))).toBe(false);
+});
+
+it("nothing is asked where the operator wants no mark", async () => {
+  const { ask, asked } = machine({});
+  expect(await ensureForwardRules(0, ask)).toEqual({ needed: false, problem: "", complete: true });
+  expect(asked).toEqual([]);
+});
+
+it("who does not answer is told, and what the others said counts", async () => {
+  const { ask } = machine({
+    "iptables --wait 5 -S": DROPS,
+    "iptables --wait 5 -C": "",
+    nft: "hangs",
+    "ip -o xfrm": "",
+  });
+  expect(await checkFirewall(0x1000, ask)).toEqual({
+    facts: { marks: true, problem: "could not learn what is forwarded: nft did not end within 10 s", ipsec: "" },
+    missing: "could not learn what is forwarded: nft did not end within 10 s",
+  });
+});
+
+it("policies that could not be read are not taken for none", async () => {
+  const { ask } = machine({ "ip -o xfrm": "hangs" });
+  expect((await checkFirewall(0x1000, ask)).missing).toMatch(/IPsec policies/);
+  expect((await checkFirewall(0x1000, machine({}).ask)).missing).toBe("");
 });

@@ -7,7 +7,12 @@ test("batches come in their order, those that waited first, one in each turn", a
   mailbox.deliver([], "a", false);
   mailbox.deliver([], "b", false);
   const taken: string[] = [];
-  mailbox.open((_, digest) => taken.push(digest));
+  mailbox.open(
+    (_, digest) => taken.push(digest),
+    (error) => {
+      throw error;
+    },
+  );
   mailbox.deliver([], "c", true);
   expect(taken).toEqual([]);
   await new Promise(setImmediate);
@@ -16,4 +21,19 @@ test("batches come in their order, those that waited first, one in each turn", a
   expect(taken).toEqual(["a", "b", "c"]);
   mailbox.deliver([], "d", true);
   expect(taken).toEqual(["a", "b", "c", "d"]);
+});
+
+test("what a batch fails with is told, and reaches neither the source nor the event loop", async () => {
+  const mailbox = createMailbox();
+  mailbox.deliver([], "a", false);
+  const told: unknown[] = [];
+  mailbox.open(
+    (_, digest) => {
+      throw new Error(digest);
+    },
+    (error) => told.push((error as Error).message),
+  );
+  await new Promise(setImmediate);
+  mailbox.deliver([], "b", true);
+  expect(told).toEqual(["a", "b"]);
 });

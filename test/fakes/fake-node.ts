@@ -130,7 +130,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
     network: async () => network,
   } as Pick<FakeNode, "firewall" | "network">;
 
-  const reconciler = createReconciler({
+  const reconciler: Reconciler = createReconciler({
     nodeName: "node1",
     wishes: { devices: [], xdp: "off", sockets: "all", forwardMark: 0x1000, ...options.wishes },
     model,
@@ -194,7 +194,10 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
           if (!complete) throw new Failure("timeout", "firewall", "nobody answered");
         }),
     },
-    claims: (around) => createClaims("node1", model, around),
+    claims: createClaims("node1", model, {
+      network: () => reconciler.desired().devices.basis.network,
+      roles: () => reconciler.desired().devices.roles,
+    }),
     network,
     remembered: options.remembered,
     settings: SETTINGS,

@@ -189,21 +189,6 @@ describe("rows and windows", () => {
     );
   });
 
-  test("of equal endpoints in two slices the ready one counts, then the one on this node, whatever the order", () => {
-    const unknown = endpoint("10.244.1.2", "");
-    for (const [first, second] of [
-      [unknown, here],
-      [here, unknown],
-      [ending("10.244.1.2"), unknown],
-    ] as const) {
-      const { feed, dump } = bench();
-      const slices = [slice({ name: "web-1", endpoints: [first] }), slice({ name: "web-2", endpoints: [second] })];
-      feed({ services: [service(local)], slices });
-      const window = first === here || second === here ? "0[0]" : "drop";
-      expect(dump()).toContain(`frontend 0.0.0.0 TCP 30080 node-port service 1 row 1.1 ext ${window}`);
-    }
-  });
-
   test("an endpoint on this node's address is local whatever its nodeName says", () => {
     const { feed, dump } = bench();
     feed({ services: [service()], slices: [slice({ endpoints: [endpoint("192.168.122.11", "")] })] });
