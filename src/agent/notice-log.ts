@@ -40,7 +40,7 @@ export function createNoticeLog(log: Log, now: () => number = () => performance.
 
   function ended({ message, object, file, field, reason }: Notice): void {
     if (!mayTell()) untold.ended++;
-    else log.info({ reason, object, file, field }, `no longer so: ${message}`);
+    else log.info({ reason, object, file, field }, `over: ${message}`);
   }
 
   return {

@@ -91,11 +91,23 @@ function registerHelp(program: Command): void {
 export async function runProgram(args: readonly string[], wiring: Wiring): Promise<void> {
   process.stdout.off("error", endOnBrokenOutput).on("error", endOnBrokenOutput);
   try {
+    checkLogLevel();
     const program = await createProgram(wiring, wantsLab(args));
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
     process.exitCode = reportError(error);
   }
+}
+
+const LEVELS = ["debug", "info", "warn", "error"];
+
+/** @throws Failure "usage" */
+function checkLogLevel(): void {
+  const level = process.env["MILLRACE_LOG_LEVEL"];
+  if (level === "") delete process.env["MILLRACE_LOG_LEVEL"];
+  if (level === undefined || level === "" || LEVELS.includes(level)) return;
+  const message = `MILLRACE_LOG_LEVEL must be ${LEVELS.slice(0, -1).join(", ")} or ${LEVELS.at(-1)}: current value is '${level}'`;
+  throw new Failure("usage", "MILLRACE_LOG_LEVEL", message);
 }
 
 /** Commands that need not know the lab's; those are loaded for all else: for themselves, and where all commands are listed. */

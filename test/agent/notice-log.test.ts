@@ -31,7 +31,7 @@ describe("the log of notices", () => {
     expect(lines).toEqual(["error forwarding-off Device eth0: forwarding is off"]);
     noticeLog.note([]);
     noticeLog.note([]);
-    expect(lines.slice(1)).toEqual(["info forwarding-off Device eth0: no longer so: forwarding is off"]);
+    expect(lines.slice(1)).toEqual(["info forwarding-off Device eth0: over: forwarding is off"]);
   });
 
   it.each(["info", "warning", "error"] as const)("has the level of the severity %s", (severity) => {

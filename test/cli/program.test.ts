@@ -216,6 +216,18 @@ describe("a command line", () => {
     expect(await millrace("help", "flows")).toEqual(await millrace("flows", "--help"));
   });
 
+  it("refuses a log level that there is not, and takes an empty one for none", async () => {
+    vi.stubEnv("MILLRACE_LOG_LEVEL", "verbose");
+    const { err, status } = await millrace("version");
+    expect([err, status]).toEqual([
+      "millrace: MILLRACE_LOG_LEVEL must be debug, info, warn or error: current value is 'verbose'\n",
+      2,
+    ]);
+    vi.stubEnv("MILLRACE_LOG_LEVEL", "");
+    expect((await millrace("version")).status).toBe(0);
+    vi.unstubAllEnvs();
+  });
+
   it("loads the lab only for the lab and for help", async () => {
     wiring.registerLabCommands.mockClear();
     await millrace("version");

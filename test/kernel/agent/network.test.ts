@@ -1,10 +1,9 @@
 // The network as netlink tells it is the one that iproute2 tells; the groups and policies that netlink changes and tells, too.
 import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { readIpsecPolicies } from "../../../src/agent/ipsec-policies.ts";
 import { readNetwork } from "../../../src/agent/network.ts";
 import type { Network } from "../../../src/decide/network.ts";
-import { deviceNameIn, joinGroup, leaveGroup } from "../../../src/libbpf/mod.ts";
+import { deviceNameIn, joinGroup, leaveGroup, outputPolicies } from "../../../src/libbpf/mod.ts";
 import { createNamespace, type Namespace } from "../datapath/namespace.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { networkByIproute2 } from "./iproute2.ts";
@@ -178,14 +177,14 @@ describeKernel("a reading of the network", () => {
   });
 
   it("tells IPsec output policies as iproute2 does, none of input, none of a namespace without", async () => {
-    const policies = () => here.inside(readIpsecPolicies);
-    expect(await policies()).toEqual([]);
+    const policies = () => here.inside(outputPolicies);
+    expect(policies()).toEqual([]);
     const template = "tmpl src 192.0.2.1 dst 192.0.2.9 proto esp mode tunnel";
     if (!has(`xfrm policy add src 10.244.1.0/24 dst 10.244.2.0/24 dir out ${template}`)) return;
     here.ip(`xfrm policy add src 10.244.1.0/24 dst 10.244.2.0/24 dir in ${template}`);
     here.ip("xfrm policy add src fd00::/16 dst fd01::5/128 dir out action block");
     here.ip("xfrm policy add src 10.9.0.0/16 dst 10.7.0.0/16 dir out priority 7");
-    const found = await policies();
+    const found = policies();
     expect(found).toHaveLength(3);
     expect(found).toEqual(
       expect.arrayContaining([
