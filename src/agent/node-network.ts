@@ -68,7 +68,6 @@ export function createNodeNetwork(
     const what = checksums === "partial" ? "leaves checksums to be completed" : "cannot be asked about checksums";
     const message = `XDP is not used on ${device.name}, tc does its work: the far end of this veth ${what}, and XDP would forward frames with wrong ones; turn that off there (ethtool -K DEVICE tx off), or leave --xdp=auto`;
     const notice = checksums === "whole" ? undefined : noXdp(device, message);
-    if (notice !== undefined && notice.message !== known?.notice?.message) log.warn(message);
     unfit.set(device.ifindex, { askedMs: now, notice });
     return notice;
   }
@@ -185,7 +184,6 @@ export function createNodeNetwork(
         log.debug({ device: device.name, role: role ?? "none" }, role === undefined ? "detached" : "attached");
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
-        if (!failures.has(device.ifindex)) log.error({ device: device.name, err: error }, "could not attach");
         failures.set(device.ifindex, {
           object: `Device ${device.name}`,
           file: "",
