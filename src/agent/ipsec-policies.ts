@@ -17,7 +17,7 @@ export function ipsecProblem(policies: readonly OutputPolicy[]): string {
 /** The output policies of this network namespace; none where the kernel does not tell. */
 export async function readIpsecPolicies(): Promise<OutputPolicy[]> {
   try {
-    return outputPolicies();
+    return await outputPolicies();
   } catch {
     return [];
   }
