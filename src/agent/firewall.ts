@@ -17,13 +17,13 @@ export interface FirewallAnswer {
 export async function checkFirewall(
   mark: number,
   ask: Ask,
-  readPolicies: () => readonly OutputPolicy[] = outputPolicies,
+  readPolicies: () => Promise<readonly OutputPolicy[]> = outputPolicies,
 ): Promise<FirewallAnswer> {
   const { needed, problem, complete } = await ensureForwardRules(mark, ask);
   let ipsec = "";
   let missing = complete ? "" : problem;
   try {
-    ipsec = ipsecProblem(readPolicies());
+    ipsec = ipsecProblem(await readPolicies());
   } catch (error) {
     missing ||= error instanceof Error ? error.message : String(error);
   }

@@ -1,5 +1,4 @@
-// One reading of the network by rtnetlink, in the thread and network namespace that ask.
-
+// One reading of the network by rtnetlink, in the network namespace of whoever asks.
 import type { Device, Network, Route } from "../decide/network.ts";
 import { type AddressRecord, type LinkRecord, type NetworkRecords, readNetworkRecords } from "../libbpf/mod.ts";
 
@@ -77,9 +76,9 @@ function* routesOf(records: NetworkRecords, names: ReadonlyMap<number, string>):
   }
 }
 
-/** Throws KernelError. */
-export function readNetworkHere(): Network {
-  const records = readNetworkRecords();
+/** Rejects with KernelError. */
+export async function readNetworkOnce(): Promise<Network> {
+  const records = await readNetworkRecords();
   const names = new Map(records.links.map(({ ifindex, name }) => [ifindex, name]));
   const addresses = Map.groupBy(records.addresses, ({ ifindex }) => ifindex);
   return {

@@ -30,7 +30,7 @@ export interface NodeNetwork {
 }
 
 const UNSET = "::";
-/** What the far end of a veth does with checksums is asked again after so long: it takes two processes. */
+/** What the far end of a veth does with checksums is asked again after so long: it takes a process. */
 const FAR_END_MS = 10_000;
 
 export function createNodeNetwork(

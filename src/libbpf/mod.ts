@@ -55,9 +55,9 @@ export {
   membarrierGlobalAsync,
   mountBpffs,
   pollReadable,
+  pollReadableAsync,
   releaseFreeMemory,
   releaseProgramPages,
-  takeWakeup,
   type Wakeup,
 } from "./system.ts";
 export { FEATURES, type FeatureName } from "./without.ts";

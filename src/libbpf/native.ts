@@ -6,6 +6,10 @@ import { Failure } from "../lib/errors.ts";
 /** An address in this process. koffi gives null for NULL. */
 export type Pointer = bigint;
 type Bytes = Uint8Array | Uint32Array | Int32Array | BigUint64Array;
+/** A call that can also wait in a thread of libuv's; errno is not told then. The caller holds what it points to until it is done. */
+type Waiting<Arguments extends readonly unknown[]> = ((...args: Arguments) => number) & {
+  async: (...args: [...Arguments, done: (error: unknown, result: number) => void]) => void;
+};
 
 export const POINTER_SIZE = 8;
 /** Page size of every machine that this project supports; a ring buffer's and a mapped array's unit. */
@@ -44,7 +48,7 @@ function bind() {
     fcntl: c<(fd: number, command: number, argument: number) => number>(
       "int fcntl(int fd, int command, long argument)",
     ),
-    poll: c<(fds: Bytes, count: number, timeoutMs: number) => number>(
+    poll: c<Waiting<[fds: Bytes, count: number, timeoutMs: number]>>(
       "int poll(void *fds, unsigned long count, int timeout)",
     ),
     flock: c<(fd: number, operation: number) => number>("int flock(int fd, int operation)"),
@@ -65,10 +69,10 @@ function bind() {
     connect: c<(fd: number, address: Uint8Array, length: number) => number>(
       "int connect(int fd, const void *address, unsigned int length)",
     ),
-    send: c<(fd: number, buffer: Bytes, length: number, flags: number) => number>(
+    send: c<Waiting<[fd: number, buffer: Bytes, length: number, flags: number]>>(
       "int64_t send(int fd, const void *buffer, size_t length, int flags)",
     ),
-    recv: c<(fd: number, buffer: Bytes, length: number, flags: number) => number>(
+    recv: c<Waiting<[fd: number, buffer: Bytes, length: number, flags: number]>>(
       "int64_t recv(int fd, void *buffer, size_t length, int flags)",
     ),
     setsockopt: c<(fd: number, level: number, name: number, value: Bytes, length: number) => number>(
@@ -81,17 +85,9 @@ function bind() {
     sysBpf: c<(number: number, command: number, attributes: Bytes, size: number) => number>(
       "long syscall(long number, int command, void *attributes, unsigned int size)",
     ),
-    sysMembarrier: c<
-      ((number: number, command: number, flags: number, cpu: number) => number) & {
-        async: (
-          number: number,
-          command: number,
-          flags: number,
-          cpu: number,
-          done: (error: unknown, result: number) => void,
-        ) => void;
-      }
-    >("long syscall(long number, int command, unsigned int flags, int cpu)"),
+    sysMembarrier: c<Waiting<[number: number, command: number, flags: number, cpu: number]>>(
+      "long syscall(long number, int command, unsigned int flags, int cpu)",
+    ),
 
     // libbpf: objects
     setPrint: b<(print: Pointer | null) => unknown>("void *libbpf_set_print(void *print)"),
@@ -101,11 +97,7 @@ function bind() {
     objectOpenFile: b<(path: string, options: Bytes) => Handle | null>(
       "void *bpf_object__open_file(const char *path, const void *options)",
     ),
-    objectLoad: b<
-      ((object: Handle) => number) & {
-        async: (object: Handle, done: (error: unknown, result: number) => void) => void;
-      }
-    >("int bpf_object__load(void *object)"),
+    objectLoad: b<Waiting<[object: Handle]>>("int bpf_object__load(void *object)"),
     objectClose: b<(object: Handle) => void>("void bpf_object__close(void *object)"),
     objectBtf: b<(object: Handle) => Handle | null>("void *bpf_object__btf(void *object)"),
     objectNextMap: b<(object: Handle, map: Handle | null) => Handle | null>(
@@ -217,6 +209,13 @@ let bound: ReturnType<typeof bind> | undefined;
 export function native(): ReturnType<typeof bind> {
   bound ??= bind();
   return bound;
+}
+
+/** What a call returns that waits in a thread of libuv's: `waited((done) => native().poll.async(…, done))`. */
+export function waited(call: (done: (error: unknown, result: number) => void) => void): Promise<number> {
+  return new Promise((resolve, reject) => {
+    call((error, result) => (error === null || error === undefined ? resolve(result) : reject(error as Error)));
+  });
 }
 
 /** errno of the last libc call of this thread; read it before anything else is called. */

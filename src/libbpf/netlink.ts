@@ -1,7 +1,7 @@
 // Questions to the kernel by netlink: a request, its answers, the attributes in them, and a socket that hears of changes. Sockets are
 // of the calling thread's network namespace. Headers are in host order. Knows nothing of what is asked.
 import { EAGAIN, EINTR, ENOBUFS, kernelError } from "./errno.ts";
-import { lastErrno, native } from "./native.ts";
+import { lastErrno, native, waited } from "./native.ts";
 
 export const NETLINK_ROUTE = 0;
 export const NETLINK_XFRM = 6;
@@ -57,7 +57,7 @@ function setOption(socket: number, name: number, value: number): number {
   return native().setsockopt(socket, SOL_NETLINK, name, new Uint32Array([value]), 4) < 0 ? lastErrno() : 0;
 }
 
-function send(socket: number, type: number, flags: number, payload: Uint8Array, subject: string): void {
+function requestOf(type: number, flags: number, payload: Uint8Array): Uint8Array {
   const request = new Uint8Array(HEADER + payload.length);
   const view = new DataView(request.buffer);
   view.setUint32(0, request.length, true);
@@ -65,23 +65,34 @@ function send(socket: number, type: number, flags: number, payload: Uint8Array, 
   view.setUint16(6, NLM_F_REQUEST | flags, true);
   view.setUint32(8, 1, true);
   request.set(payload, HEADER);
-  if (native().send(socket, request, request.length, 0) < 0) throw kernelError("ask for", subject, lastErrno());
+  return request;
 }
 
-/** The next datagram, in `buffer` when that is large enough, else in one of its own. */
-function receive(socket: number, buffer: Uint8Array, subject: string): Uint8Array {
-  let room = buffer;
-  for (let flags = MSG_PEEK | MSG_TRUNC; ; ) {
-    const length = native().recv(socket, room, flags === 0 ? room.length : 0, flags);
-    if (length < 0) {
-      const errno = lastErrno();
-      if (errno !== EINTR) throw kernelError("ask for", subject, errno);
-    } else if (flags === 0) return room.subarray(0, length);
-    else {
-      if (length > room.length) room = new Uint8Array(length);
-      flags = 0;
-    }
+/** What a call returns, which is made again after a signal. */
+function repeat(subject: string, call: () => number): number {
+  for (;;) {
+    const result = call();
+    if (result >= 0) return result;
+    const errno = lastErrno();
+    if (errno !== EINTR) throw kernelError("ask for", subject, errno);
   }
+}
+
+function send(socket: number, request: Uint8Array, subject: string): void {
+  repeat(subject, () => native().send(socket, request, request.length, 0));
+}
+
+/** Waits for the next datagram, and returns `buffer` when it fits into that, else as many bytes as it needs. */
+function roomFor(socket: number, buffer: Uint8Array, subject: string): Uint8Array {
+  const length = repeat(subject, () => native().recv(socket, buffer, 0, MSG_PEEK | MSG_TRUNC));
+  return length > buffer.length ? new Uint8Array(length) : buffer;
+}
+
+function receive(socket: number, room: Uint8Array, subject: string): Uint8Array {
+  return room.subarray(
+    0,
+    repeat(subject, () => native().recv(socket, room, room.length, 0)),
+  );
 }
 
 function* messagesIn(datagram: Uint8Array): Generator<Message> {
@@ -104,10 +115,11 @@ export function askNetlink(
 ): NetlinkAnswer {
   const socket = open(protocol, subject);
   try {
-    send(socket, type, NLM_F_ACK | flags, payload, subject);
+    send(socket, requestOf(type, NLM_F_ACK | flags, payload), subject);
     const messages: Message[] = [];
     for (;;) {
-      for (const message of messagesIn(receive(socket, NOTHING, subject))) {
+      const answer = receive(socket, roomFor(socket, NOTHING, subject), subject);
+      for (const message of messagesIn(answer)) {
         if (message.type === NLMSG_ERROR) return { errno: -message.payload.getInt32(0, true), messages };
         messages.push(message);
       }
@@ -117,7 +129,16 @@ export function askNetlink(
   }
 }
 
-/** A socket for questions that are answered by many messages. */
+export interface DumpQuestion {
+  readonly type: number;
+  readonly payload: Uint8Array;
+  readonly subject: string;
+}
+
+/**
+ * A socket for questions that are answered by many messages. The kernel makes the answers, and waits for its locks, while it takes the
+ * question and gives the datagrams: that happens in a thread of libuv's.
+ */
 export class NetlinkDump implements Disposable {
   readonly #socket: number;
   readonly #buffer = new Uint8Array(64 << 10);
@@ -130,18 +151,20 @@ export class NetlinkDump implements Disposable {
 
   /**
    * What `read` makes of each answer's payload, which is its only while it runs; undefined ones are left out. Asks anew when the kernel
-   * says that things changed meanwhile. Throws KernelError; an errno of `none` means that there are no answers.
+   * says that things changed meanwhile. Rejects with KernelError; an errno of `none` means that there are no answers.
    */
-  ask<T>(
-    question: { readonly type: number; readonly payload: Uint8Array; readonly subject: string },
+  async ask<T>(
+    { type, payload, subject }: DumpQuestion,
     read: (payload: DataView) => T | undefined,
     none: readonly number[] = [],
-  ): T[] {
-    const { type, payload, subject } = question;
+  ): Promise<T[]> {
+    const request = requestOf(type, NLM_F_DUMP, payload);
     for (let reading = 0; reading < MOST_READINGS; reading++) {
-      send(this.#socket, type, NLM_F_DUMP, payload, subject);
+      const sent = await waited((done) => native().send.async(this.#socket, request, request.length, 0, done));
+      // Whatever the error is, asking at once tells it.
+      if (sent < 0) send(this.#socket, request, subject);
       const found: T[] = [];
-      const { errno, whole } = this.#answers(subject, (answer) => {
+      const { errno, whole } = await this.#answers(subject, (answer) => {
         const one = read(answer);
         if (one !== undefined) found.push(one);
       });
@@ -152,10 +175,14 @@ export class NetlinkDump implements Disposable {
     throw kernelError("ask for", subject, EAGAIN, `it changed during each of ${MOST_READINGS} readings`);
   }
 
-  #answers(subject: string, each: (payload: DataView) => void): { readonly errno: number; readonly whole: boolean } {
+  async #answers(subject: string, each: (payload: DataView) => void): Promise<{ errno: number; whole: boolean }> {
     let whole = true;
     for (;;) {
-      for (const { type, flags, payload } of messagesIn(receive(this.#socket, this.#buffer, subject))) {
+      // There is a datagram when the one before was taken, so this does not wait; to take it makes the next one.
+      const room = roomFor(this.#socket, this.#buffer, subject);
+      const length = await waited((done) => native().recv.async(this.#socket, room, room.length, 0, done));
+      const datagram = length < 0 ? receive(this.#socket, room, subject) : room.subarray(0, length);
+      for (const { type, flags, payload } of messagesIn(datagram)) {
         if ((flags & NLM_F_DUMP_INTR) !== 0) whole = false;
         if (type === NLMSG_ERROR || type === NLMSG_DONE) {
           return { errno: payload.byteLength < 4 ? 0 : -payload.getInt32(0, true), whole };

@@ -4,7 +4,7 @@ import { type Btf, parseBtf } from "./btf.ts";
 import { MAP_TYPES, nameOf } from "./constants.ts";
 import { kernelError } from "./errno.ts";
 import { BpfMap } from "./map.ts";
-import { addressOf, detach, lastErrno, memoryAt, native, type Pointer, withMessages } from "./native.ts";
+import { addressOf, detach, lastErrno, memoryAt, native, type Pointer, waited, withMessages } from "./native.ts";
 import { BpfProgram } from "./program.ts";
 import { LOG_STATISTICS, parseStatistics, type VerifierStatistics } from "./statistics.ts";
 
@@ -246,11 +246,7 @@ export class BpfObject implements Disposable {
    */
   async loadAsync(): Promise<void> {
     using logs = this.#prepareLoad(0);
-    const result = await new Promise<number>((resolve, reject) => {
-      native().objectLoad.async(this.#open(), (error, value) =>
-        error === null || error === undefined ? resolve(value) : reject(error as Error),
-      );
-    });
+    const result = await waited((done) => native().objectLoad.async(this.#open(), done));
     if (result < 0) throw logs.failure(result, "");
   }
 

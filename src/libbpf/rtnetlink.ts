@@ -4,6 +4,7 @@ import { type Address, readAddress } from "../lib/address.ts";
 import { EAFNOSUPPORT, ENOENT, EOPNOTSUPP } from "./errno.ts";
 import {
   attributeU32,
+  type DumpQuestion,
   findAttribute,
   findU32,
   NETLINK_ROUTE,
@@ -206,22 +207,22 @@ function nextHopOf(payload: DataView): NextHopObject | undefined {
   return { id, hop, members };
 }
 
-function question(type: number, header: number, subject: string, ...rest: Uint8Array[]) {
+function question(type: number, header: number, subject: string, ...rest: Uint8Array[]): DumpQuestion {
   return { type, payload: new Uint8Array(Buffer.concat([new Uint8Array(header), ...rest])), subject };
 }
 
-function readRoutes(dump: NetlinkDump): RouteRecord[] {
-  const read = (family: number): UnresolvedRoute[] => {
+async function readRoutes(dump: NetlinkDump): Promise<RouteRecord[]> {
+  const read = (family: number): Promise<UnresolvedRoute[]> => {
     const asked = question(RTM.getRoute, ROUTE.header, "routes");
     asked.payload[0] = family;
     asked.payload[4] = RT_TABLE_MAIN;
     // ENOENT: no route was ever in that table.
     return dump.ask(asked, (payload) => routeOf(family, payload), [ENOENT, EOPNOTSUPP, EAFNOSUPPORT]);
   };
-  const routes = [...read(AF_INET), ...read(AF_INET6)];
+  const routes = [...(await read(AF_INET)), ...(await read(AF_INET6))];
   // Kernels tell the ways of a next hop object with the route, unless net.ipv4.nexthop_compat_mode is off.
   if (!routes.some(({ nextHop, hops }) => nextHop !== 0 && hops.length === 0)) return routes;
-  const objects = dump.ask(question(RTM.getNextHop, NEXT_HOP.header, "next hops"), nextHopOf, [EOPNOTSUPP]);
+  const objects = await dump.ask(question(RTM.getNextHop, NEXT_HOP.header, "next hops"), nextHopOf, [EOPNOTSUPP]);
   const byId = new Map(objects.map((object) => [object.id, object]));
   const resolved = (id: number): NextHop[] => {
     const object = byId.get(id);
@@ -231,20 +232,19 @@ function readRoutes(dump: NetlinkDump): RouteRecord[] {
   return routes.map((route) => (route.hops.length > 0 ? route : { ...route, hops: resolved(route.nextHop) }));
 }
 
-/** Reads everything once. Throws KernelError. */
-export function readNetworkRecords(): NetworkRecords {
+/** Reads everything once. Rejects with KernelError. */
+export async function readNetworkRecords(): Promise<NetworkRecords> {
   using dump = new NetlinkDump(NETLINK_ROUTE, "the network");
   const mask = attributeU32(LINK.mask, RTEXT_FILTER_SKIP_STATS);
-  return {
-    links: dump.ask(question(RTM.getLink, LINK.header, "devices", mask), linkOf),
-    addresses: dump.ask(question(RTM.getAddress, ADDRESS.header, "addresses"), interfaceAddressOf),
-    routes: readRoutes(dump),
-    ruleSourceLengths: dump.ask(
-      question(RTM.getRule, RULE_HEADER, "rules"),
-      (payload) => ([AF_INET, AF_INET6].includes(payload.getUint8(0)) ? payload.getUint8(2) : undefined),
-      [EOPNOTSUPP, EAFNOSUPPORT],
-    ),
-  };
+  const links = await dump.ask(question(RTM.getLink, LINK.header, "devices", mask), linkOf);
+  const addresses = await dump.ask(question(RTM.getAddress, ADDRESS.header, "addresses"), interfaceAddressOf);
+  const routes = await readRoutes(dump);
+  const ruleSourceLengths = await dump.ask(
+    question(RTM.getRule, RULE_HEADER, "rules"),
+    (payload) => ([AF_INET, AF_INET6].includes(payload.getUint8(0)) ? payload.getUint8(2) : undefined),
+    [EOPNOTSUPP, EAFNOSUPPORT],
+  );
+  return { links, addresses, routes, ruleSourceLengths };
 }
 
 /** RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV6_RULE, _NEXTHOP. */

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import nodePath from "node:path";
 import { EAGAIN, EINTR, kernelError } from "./errno.ts";
 import { createMap } from "./map.ts";
-import { lastErrno, native } from "./native.ts";
+import { lastErrno, native, waited } from "./native.ts";
 import { isWithout } from "./without.ts";
 
 const SYS_MEMBARRIER = process.arch === "arm64" ? 283 : 324;
@@ -25,11 +25,7 @@ export function membarrierGlobal(): "membarrier" | "map-update" {
 /** Like membarrierGlobal, waiting in another thread. */
 export async function membarrierGlobalAsync(): Promise<"membarrier" | "map-update"> {
   if (isWithout("membarrier")) return graceByMapUpdate();
-  const result = await new Promise<number>((resolve, reject) => {
-    native().sysMembarrier.async(SYS_MEMBARRIER, MEMBARRIER_GLOBAL, 0, 0, (error, value) =>
-      error === null || error === undefined ? resolve(value) : reject(error as Error),
-    );
-  });
+  const result = await waited((done) => native().sysMembarrier.async(SYS_MEMBARRIER, MEMBARRIER_GLOBAL, 0, 0, done));
   return result === 0 ? "membarrier" : graceByMapUpdate();
 }
 
@@ -154,26 +150,38 @@ export function clockBoottimeNs(): bigint {
 
 const POLLIN = 1;
 
+/** Array of struct pollfd. */
+function pollRecords(fds: readonly number[]): Int32Array {
+  return Int32Array.from(fds.flatMap((fd) => [fd, POLLIN]));
+}
+
+const readable = (fds: readonly number[], records: Int32Array): number[] =>
+  fds.filter((_, i) => (records[i * 2 + 1] as number) >>> 16 !== 0);
+
 /**
  * Blocks this thread until one of the descriptors is readable (or closed by the other side, or broken), or `timeoutMs`
  * passed (-1: for ever). Returns those that are; empty on timeout or when a signal came.
  */
 export function pollReadable(fds: readonly number[], timeoutMs: number): number[] {
-  const records = new Int32Array(fds.length * 2);
-  fds.forEach((fd, i) => {
-    records[i * 2] = fd;
-    records[i * 2 + 1] = POLLIN;
-  });
+  const records = pollRecords(fds);
   const result = native().poll(records, fds.length, timeoutMs);
   if (result < 0) {
     const errno = lastErrno();
     if (errno === EINTR) return [];
     throw kernelError("wait for", "descriptors", errno);
   }
-  return fds.filter((_, i) => (records[i * 2 + 1] as number) >>> 16 !== 0);
+  return readable(fds, records);
 }
 
-/** A descriptor by which one thread ends another's pollReadable: readable from wake() on, until takeWakeup. */
+/** Like pollReadable, waiting in a thread of libuv's, which others want too, and without which the process does not end. */
+export async function pollReadableAsync(fds: readonly number[], timeoutMs: number): Promise<number[]> {
+  const records = pollRecords(fds);
+  const result = await waited((done) => native().poll.async(records, fds.length, timeoutMs, done));
+  // Whatever the error is, asking at once tells it.
+  return result < 0 ? pollReadable(fds, 0) : readable(fds, records);
+}
+
+/** A descriptor by which one thread ends another's pollReadable: readable from wake() on. */
 export interface Wakeup extends Disposable {
   readonly fd: number;
   wake(): void;
@@ -200,9 +208,4 @@ export function createWakeup(): Wakeup {
     close,
     [Symbol.dispose]: close,
   };
-}
-
-/** Makes the descriptor of a Wakeup unreadable again, for the thread that waits for several of them. */
-export function takeWakeup(fd: number): void {
-  native().read(fd, new BigUint64Array(1), 8);
 }

@@ -32,12 +32,12 @@ function prefixAt(payload: DataView, at: number, length: number): string {
   return `${address}/${payload.getUint8(length)}`;
 }
 
-/** Those of sockets are left out. Empty where the kernel knows nothing of IPsec. Throws KernelError. */
-export function outputPolicies(): OutputPolicy[] {
+/** Those of sockets are left out. Empty where the kernel knows nothing of IPsec. Rejects with KernelError. */
+export async function outputPolicies(): Promise<OutputPolicy[]> {
   const subject = "IPsec policies";
   try {
     using dump = new NetlinkDump(NETLINK_XFRM, subject);
-    return dump.ask({ type: XFRM_MSG_GETPOLICY, payload: new Uint8Array(POLICY_ID), subject }, (payload) => {
+    return await dump.ask({ type: XFRM_MSG_GETPOLICY, payload: new Uint8Array(POLICY_ID), subject }, (payload) => {
       if (payload.byteLength < POLICY_INFO || payload.getUint8(DIRECTION) !== XFRM_POLICY_OUT) return undefined;
       return {
         source: prefixAt(payload, SOURCE, SOURCE_LENGTH),

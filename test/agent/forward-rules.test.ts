@@ -72,9 +72,9 @@ it("who does not answer is told, and what the others said counts", async () => {
 
 it("policies that could not be read are not taken for none", async () => {
   const { ask } = machine({});
-  const refused = () => {
+  const refused = async () => {
     throw new Error("could not read the IPsec policies: EPERM");
   };
   expect((await checkFirewall(0x1000, ask, refused)).missing).toMatch(/IPsec policies/);
-  expect((await checkFirewall(0x1000, ask, () => [])).missing).toBe("");
+  expect((await checkFirewall(0x1000, ask, async () => [])).missing).toBe("");
 });

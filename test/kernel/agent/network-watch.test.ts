@@ -1,14 +1,15 @@
-// The thread that watches the network: it sees every kind of change, reads in order, ends when it is told to and with its process, and
-// is started anew when it dies.
+// A watch of the network sees every kind of change, ends when it is told to and with its process, leaves libuv's threads to others, and
+// listens anew when it cannot.
 import { execFile } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
-import { type NetworkThread, startNetworkThread } from "../../../src/agent/network-thread.ts";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
+import { readNetwork, watchNetwork } from "../../../src/agent/network.ts";
 import type { Log } from "../../../src/lib/log.ts";
 import { patience } from "../../../src/lib/patience.ts";
+import { createWakeup, listenToNetwork } from "../../../src/libbpf/mod.ts";
 import { createNamespace, type Namespace } from "../datapath/namespace.ts";
 import { allDescriptors } from "../libbpf/fixture.ts";
 import { describeKernel } from "../require-kernel.ts";
@@ -19,8 +20,8 @@ function recordingLog(): Log & { readonly lines: string[] } {
   return { lines, debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") } as never;
 }
 
+const NO_RESCAN = { rescanMs: 1e9, firstRetryMs: 10, lastRetryMs: 40 };
 const within = { timeout: patience(10_000), interval: 5 };
-const threads = (): number => readdirSync("/proc/self/task").length;
 const descriptors = (): string[] => allDescriptors().filter((line) => /eventfd|socket/.test(line));
 
 describeKernel("a watch of the network", () => {
@@ -35,14 +36,9 @@ describeKernel("a watch of the network", () => {
     const log = recordingLog();
     await namespace.inside(async () => {
       let changes = 0;
-      // Not watchNetwork: that one looks again every ten seconds.
-      const thread = startNetworkThread(() => changes++, log);
+      const watch = watchNetwork(() => changes++, log, listenToNetwork, NO_RESCAN);
       try {
         await vi.waitFor(() => expect(changes).toBe(1), within);
-        const empty = await thread.read();
-        expect(empty?.devices.map(({ name }) => name)).toEqual(["lo"]);
-        // What has not changed is the very same.
-        expect(await thread.read()).toBe(empty);
         for (const words of [
           "link add br0 type bridge",
           "link set br0 up",
@@ -66,9 +62,8 @@ describeKernel("a watch of the network", () => {
           namespace.ip(words);
           await vi.waitFor(() => expect(changes, words).toBeGreaterThan(last), within);
         }
-        expect((await thread.read())?.routesBySource).toBe(true);
       } finally {
-        thread.stop();
+        watch.stop();
       }
     });
     await vi.waitFor(() => expect(descriptors()).toEqual(before), within);
@@ -79,7 +74,7 @@ describeKernel("a watch of the network", () => {
     await namespace.inside(async () => {
       let changes = 0;
       const log = recordingLog();
-      const thread = startNetworkThread(() => changes++, log);
+      const watch = watchNetwork(() => changes++, log, listenToNetwork, NO_RESCAN);
       try {
         await vi.waitFor(() => expect(changes).toBe(1), within);
         const lines = Array.from(
@@ -98,91 +93,88 @@ describeKernel("a watch of the network", () => {
         namespace.ip("link add last type bridge");
         const last = changes;
         await vi.waitFor(() => expect(changes).toBeGreaterThan(last), within);
-        expect((await thread.read())?.devices.map(({ name }) => name)).toContain("last");
+        expect((await readNetwork()).devices.map(({ name }) => name)).toContain("last");
         expect(log.lines).toEqual([]);
       } finally {
-        thread.stop();
+        watch.stop();
       }
     });
   });
 
-  const source = JSON.stringify(join(import.meta.dirname, "../../../src/agent/network-thread.ts"));
-  // As a bundle: threads strip no types.
-  const url = JSON.stringify(new URL("../../../src/agent/network-worker.ts", import.meta.url).href);
+  const source = JSON.stringify(join(import.meta.dirname, "../../../src/agent/network.ts"));
   it.each([
-    ["by itself, when nothing else is to be done", ""],
-    ["by a stop of the watch", "thread.stop();"],
-    ["by process.exit", "process.exit(0);"],
-    ["by what nobody catches", "throw new Error('out of luck');"],
-  ])("ends with its process at once: %s", async (_name, then) => {
+    ["by a stop", "4", "await readNetwork(); watch.stop();"],
+    ["by process.exit", "4", "await readNetwork(); process.exit(0);"],
+    ["by what nobody catches", "4", "await readNetwork(); throw new Error('out of luck');"],
+    ["by a stop, after others had libuv's only thread", "1", "await readFile('/dev/null'); watch.stop();"],
+  ])("ends with its process: %s", async (_name, size, then) => {
     const watching = `
-      import { startNetworkThread } from ${source};
-      const busy = setInterval(() => {}, 100_000);
-      const then = () => { clearInterval(busy); ${then} };
-      const thread = startNetworkThread(() => thread.read().then(then), console, new URL(${url}));
+      import { readFile } from "node:fs/promises";
+      import { readNetwork, watchNetwork } from ${source};
+      const watch = watchNetwork(async () => { ${then} }, console);
     `;
     const began = performance.now();
     // Where nothing changes that would wake the thread.
     const started = namespace.inside(() =>
-      promisify(execFile)(process.execPath, ["--input-type=module", "-e", watching], { timeout: patience(30_000) }),
+      promisify(execFile)(process.execPath, ["--input-type=module", "-e", watching], {
+        timeout: patience(30_000),
+        env: { ...process.env, UV_THREADPOOL_SIZE: size },
+      }),
     );
     const ended = await started.catch((error: { killed: boolean; stderr: string }) => error);
     expect("killed" in ended && ended.killed).toBe(false);
-    // The thread turns every ten seconds by itself.
     expect(performance.now() - began).toBeLessThan(patience(8_000));
   });
 });
 
-describeKernel("a thread that dies", () => {
-  let directory: string;
-  let thread: NetworkThread | undefined;
-  beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), "millrace-network-"));
-  });
-  afterEach(() => {
-    thread?.stop();
-    rmSync(directory, { recursive: true });
-  });
-  function start(deaths: number, log: Log, soundMs: number) {
-    const file = join(directory, "deaths");
-    writeFileSync(file, String(deaths));
-    process.env["DEATHS"] = file;
-    const url = new URL("./mortal-network-worker.ts", import.meta.url);
-    const seen = { changes: 0 };
-    const times = { firstRestartMs: 10, lastRestartMs: 40, soundMs };
-    thread = startNetworkThread(() => seen.changes++, log, url, times);
-    return { thread, seen };
+describeKernel("a watch that cannot listen", () => {
+  /** Listeners that have something to say; those of `failing` fail, first when they are made, then when they are heard. */
+  function listeners(failing: number) {
+    let made = 0;
+    let open = 0;
+    const listen = () => {
+      const number = ++made;
+      if (number <= failing && number % 2 === 1) throw new Error("no socket");
+      const said = createWakeup();
+      said.wake();
+      open++;
+      return {
+        fd: said.fd,
+        drain() {
+          if (number <= failing) throw new Error("no hearing");
+        },
+        [Symbol.dispose]() {
+          open--;
+          said.close();
+        },
+      };
+    };
+    return { listen, made: () => made, open: () => open };
   }
 
-  it("is started anew, with one line in the log however often, and a problem until one stays", async () => {
+  it("tries again, with one line in the log however often, and has a problem until it can", async () => {
     const log = recordingLog();
-    const { thread, seen } = start(5, log, 300);
-    await vi.waitFor(() => expect(seen.changes).toBe(1), within);
-    expect(thread.problem()).toMatch(/^the thread that watches the network ended \(out of luck\)/);
-    // Whoever asks a thread that dies has no answer, and reads himself.
-    expect(await thread.read()).toBeUndefined();
-    await vi.waitFor(() => expect(seen.changes).toBe(2), within);
-    expect(await thread.read()).toEqual({ devices: [], routes: [], routesBySource: false });
-    await vi.waitFor(() => expect(thread.problem()).toBe(""), within);
+    const { listen, open, made } = listeners(6);
+    let changes = 0;
+    const watch = watchNetwork(() => changes++, log, listen, NO_RESCAN);
+    expect(watch.problem()).toBe("");
+    await vi.waitFor(() => expect(watch.problem()).toMatch(/every ten seconds only: no (socket|hearing)$/), within);
+    await vi.waitFor(() => expect([watch.problem(), made()]).toEqual(["", 7]), within);
     expect(log.lines.map((line) => line.split(" ")[0])).toEqual(["warn", "info"]);
+    const last = changes;
+    await vi.waitFor(() => expect(changes).toBeGreaterThan(last), within);
+    watch.stop();
+    await vi.waitFor(() => expect(open()).toBe(0), within);
   });
 
-  it("is not started anew once it was told to end", async () => {
-    const log = recordingLog();
-    const { thread, seen } = start(0, log, 300);
-    await vi.waitFor(() => expect(seen.changes).toBe(1), within);
-    const before = threads();
-    thread.stop();
-    await vi.waitFor(() => expect(threads()).toBeLessThan(before), within);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    expect([seen.changes, log.lines]).toEqual([1, []]);
-  });
-
-  it("is asked once at a time", async () => {
-    const { thread, seen } = start(0, recordingLog(), 300);
-    await vi.waitFor(() => expect(seen.changes).toBe(1), within);
-    const first = thread.read();
-    await expect(thread.read()).rejects.toThrow("twice at once");
-    expect(await first).toBeDefined();
+  it("does not try again once it was told to end", async () => {
+    const { listen, made } = listeners(100);
+    const before = descriptors();
+    const watch = watchNetwork(() => {}, recordingLog(), listen, { ...NO_RESCAN, firstRetryMs: 200, lastRetryMs: 200 });
+    await vi.waitFor(() => expect(watch.problem()).not.toBe(""), within);
+    watch.stop();
+    await vi.waitFor(() => expect(descriptors().length).toBeLessThanOrEqual(before.length), within);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(made()).toBe(1);
   });
 });
