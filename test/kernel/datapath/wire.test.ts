@@ -2,9 +2,9 @@
 // programs on real devices carry real connections, with offload on, off at the senders, and off behind the programs.
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { tunnelOfRoutes } from "../../../src/decide/device-roles.ts";
 import { readNetwork } from "../../../src/agent/network.ts";
 import { DEVICE, writeDevice } from "../../../src/datapath/layout.gen.ts";
+import { tunnelOfRoutes } from "../../../src/decide/device-roles.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { FAMILIES, objects, V4 } from "./conversation.ts";
 import type { Namespace } from "./namespace.ts";
