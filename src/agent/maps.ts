@@ -48,6 +48,8 @@ export function createMaps({ model, dataplane, syncs, digest, inForce, firstDone
   async function applyAll(): Promise<void> {
     if (!isAdopted) model.adopt(dataplane.readState());
     isAdopted = true;
+    // What came during an apply was part of it.
+    if (!isFull && !model.isDirty()) return;
     // The parts of a plan are one sync.
     let start = performance.now();
     let count = 0;

@@ -87,7 +87,9 @@ export interface Reconciler {
 }
 
 const GATHER_MS = 3;
+/** Each device has sysctls of its own to be read: at once when devices changed, unless they just did. */
 const SYSCTLS_MS = 10_000;
+const SYSCTLS_CHANGED_MS = 1_000;
 const NO_FLOWS: FlowFacts = { tcpFullUntil: 0n, udpFullUntil: 0n, crowdedUntil: 0n };
 const NO_FIREWALL: FirewallFacts = { marks: false, problem: "", ipsec: "" };
 
@@ -149,10 +151,13 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
   // --- decide and apply -------------------------------------------------------------------------------------------------
   let wantedDevices: (WantedDevices & { readonly look: number }) | undefined;
   let sysctlsAt = Number.NEGATIVE_INFINITY;
+  let sysctlsOf: Desired["devices"] | undefined;
 
   function handOut({ devices, attach, ...wanted }: Desired): void {
-    if (timers.now() - sysctlsAt >= SYSCTLS_MS) {
+    const sinceMs = timers.now() - sysctlsAt;
+    if (sinceMs >= SYSCTLS_MS || (sysctlsOf !== devices && sinceMs >= SYSCTLS_CHANGED_MS)) {
       sysctlsAt = timers.now();
+      sysctlsOf = devices;
       doers.sysctls.want(devices.forwarding);
     }
     doers.settings.want(wanted.settings);

@@ -325,6 +325,21 @@ describe("one effect that fails", () => {
 });
 
 describe("a reading of the network", () => {
+  it("that differs has sysctls looked at at once, at most once a second, and else each ten seconds", async () => {
+    const made = await started();
+    await soon(2_000);
+    const before = made.attempts("sysctls");
+    for (let mtu = 1400; mtu < 1410; mtu++)
+      made.reconciler.takeNetwork({ ...NETWORK, devices: [{ ...NETWORK.devices[1]!, mtu }] });
+    expect(made.attempts("sysctls") - before).toBe(1);
+    await soon(1_000);
+    for (let i = 0; i < 5; i++) made.reconciler.turn();
+    expect(made.attempts("sysctls") - before).toBe(2);
+    await soon(10_000);
+    made.reconciler.turn();
+    expect(made.attempts("sysctls") - before).toBe(3);
+  });
+
   it("that is the same puts back what somebody took off, and decides nothing anew", async () => {
     const made = await started();
     const { devices } = made.reconciler.desired();

@@ -3,8 +3,9 @@
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { FINGERPRINT } from "../../src/datapath/layout.gen.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
-import { MILLRACE, run } from "./traffic/test-lab.ts";
+import { MILLRACE, run, until } from "./traffic/test-lab.ts";
 import { type RunOptions, sentenceOf, TestMachine } from "./traffic/test-machine.ts";
 
 const MACHINE = 3;
@@ -124,6 +125,34 @@ describeKernel("a machine that lacks something", () => {
       expect((await machine.cleanup()).status).toBe(0);
     });
   }
+
+  it("starts where what it had saved is damaged, and writes it anew", async () => {
+    const layout = join("layouts", `${FINGERPRINT}.json`);
+    mkdirSync(join(machine.stateDir, "layouts"), { recursive: true });
+    for (const name of ["reserved-ports.json", "known-nodes.json", "clsact-qdiscs.json", layout])
+      writeFileSync(join(machine.stateDir, name), "");
+    const agent = machine.start();
+    await agent.healthy();
+    await until("the nodes to be remembered", async () =>
+      readFileSync(join(machine.stateDir, "known-nodes.json"), "utf8").includes("192.168.122.11") ? true : undefined,
+    );
+    expect(JSON.parse(readFileSync(join(machine.stateDir, layout), "utf8"))).toMatchObject({ format: 1 });
+    expect((await agent.stop()).status).toBe(0);
+    expect((await machine.cleanup()).status).toBe(0);
+  });
+
+  it("is not held up by a firewall's program that hangs, and ends at once when it is told to", async () => {
+    const programs = join(machine.directory, "programs");
+    mkdirSync(programs);
+    for (const name of ["nft", "iptables", "ip6tables"])
+      writeFileSync(join(programs, name), "#!/bin/sh\nexec sleep 1000\n", { mode: 0o755 });
+    const agent = machine.start({ env: { PATH: `${programs}:${process.env["PATH"]}` } });
+    await agent.healthy();
+    const began = performance.now();
+    expect((await agent.stop()).status).toBe(0);
+    expect(performance.now() - began).toBeLessThan(9_000);
+    expect((await machine.cleanup()).status).toBe(0);
+  });
 
   it("refuses maps of a layout that it does not know, and starts after cleanup", async () => {
     mkdirSync(join(machine.pinDir, "maps-0123456789abcdef"), { recursive: true });

@@ -61,6 +61,33 @@ describeKernel("a machine that changes", () => {
     await agent.stop();
   });
 
+  it("is no place for new clients while its Node is about to be removed, and goes on serving", async () => {
+    const agent = machine.start();
+    await agent.healthy();
+    const asked = (path: string): string =>
+      machine.net.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", `http://192.168.122.11:10256${path}`);
+    expect([asked("/healthz"), asked("/livez")]).toEqual(["200", "200"]);
+    const file = join(machine.manifests, "node.yaml");
+    const write = (taints: readonly object[]): void =>
+      writeFileSync(
+        file,
+        JSON.stringify({
+          apiVersion: "v1",
+          kind: "Node",
+          metadata: { name: "node1" },
+          spec: { taints },
+          status: { addresses: [{ type: "InternalIP", address: "192.168.122.11" }] },
+        }),
+      );
+    write([{ key: "ToBeDeletedByClusterAutoscaler", effect: "NoSchedule" }]);
+    await until("/healthz to answer 503", async () => asked("/healthz") === "503" || undefined);
+    expect(asked("/livez")).toBe("200");
+    expect((await machine.status()).notices.map(({ reason }) => reason)).toContain("going-away");
+    write([]);
+    await until("/healthz to answer 200", async () => asked("/healthz") === "200" || undefined);
+    await agent.stop();
+  });
+
   it("leaves sockets to the packet programs while a pod of this node wants it so", async () => {
     const agent = machine.start();
     expect((await agent.healthy()).sockets).toBe("all");
