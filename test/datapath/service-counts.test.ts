@@ -9,7 +9,7 @@ function maps(services: readonly number[], areNew: boolean) {
     writeRefusalKey(key, 0, { service, hook: 1, verdict: 4 });
     return key;
   });
-  const left = new Set(rows);
+  const left = new Set<Uint8Array>(rows);
   const cleared: number[] = [];
   let reads = 0;
   const stats = {
