@@ -15,7 +15,6 @@ import {
   FRONTEND_KIND_VALUES,
   ROW,
   readFrontend,
-  readRefusalKey,
   readRow,
   readSettings,
   SETTINGS,
@@ -37,6 +36,7 @@ import {
   windowOf,
   windowWord,
 } from "./row-codec.ts";
+import { createServiceCounts } from "./service-counts.ts";
 import { writeServiceRanges } from "./service-ranges.ts";
 
 const ADDRESS_BYTES = 16;
@@ -131,36 +131,12 @@ export function createDataplane(
     near,
     now: () => viewOf(program("tc_clocks").testRun({ data: clocks }).data).getUint32(0, true),
   });
-  const noCounters = new Uint8Array(serviceStats.valueBytes);
-  const indexBytes = new Uint8Array(4);
-  const index32 = (index: number): Uint8Array => {
-    new DataView(indexBytes.buffer).setUint32(0, index, true);
-    return indexBytes;
-  };
-
-  /** Service ids up to this one may have been counted for another Service: all of them, unless the maps are new. */
-  let lastCounted = options.areNew ? 0 : serviceStats.maxEntries;
-  /** Service ids whose refusals are another Service's, or nobody's any more. */
-  const recounted = new Set<number>();
-  const countAnew = (serviceId: number): void => {
-    if (serviceId > lastCounted) lastCounted = serviceId;
-    else {
-      serviceStats.update(index32(serviceId), noCounters);
-      recounted.add(serviceId);
-    }
-  };
-  /** Refusals are few, and not found by their service id alone. */
-  function forgetRefusals(): void {
-    if (recounted.size === 0) return;
-    const refusals = map("service_refusals");
-    for (const [key] of [...refusals.entries()]) if (recounted.has(readRefusalKey(key).service)) refusals.delete(key);
-    recounted.clear();
-  }
+  const counts = createServiceCounts(serviceStats, map("service_refusals"), options.areNew);
   const rowService = (index: number): number => rows.view.getUint32(rows.at(index) + ROW.service, true);
 
   function putRow(index: number, row: Row): void {
     const at = rows.at(index);
-    if (!rowsOfService.has(row.serviceId)) countAnew(row.serviceId);
+    if (!rowsOfService.has(row.serviceId)) counts.begins(row.serviceId);
     writeRow(rows.bytes, at, {
       key: { address: row.key.address, port: row.key.port, proto: PROTOCOLS[row.key.protocol] },
       generation: row.generation,
@@ -280,7 +256,7 @@ export function createDataplane(
       case "free-row": {
         const service = rowService(operation.index);
         rowsOfService.delete(service, operation.index);
-        if (!rowsOfService.has(service)) recounted.add(service);
+        if (!rowsOfService.has(service)) counts.ends(service);
         rows.view.setUint32(rows.at(operation.index) + ROW.kind, FRONTEND_KIND_VALUES.KIND_NONE, true);
         return;
       }
@@ -299,7 +275,7 @@ export function createDataplane(
     applying++;
     try {
       await applyAll(operations, inForce);
-      forgetRefusals();
+      counts.sweep();
     } finally {
       applying--;
     }

@@ -2,6 +2,7 @@
 // sockets in a pod's namespace to which every backend is local.
 import net from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { listSocketPeers } from "../../../src/datapath/flow-table.ts";
 import { SOCKETS_MODE_VALUES } from "../../../src/datapath/layout.gen.ts";
 import { resetFeatures } from "../../../src/libbpf/mod.ts";
 import { itWith } from "../kernel-lacks.ts";
@@ -231,6 +232,27 @@ describeKernel("sockets", () => {
     const before = node.verdicts();
     expect(pod.run("ping", "-c", "1", "-w", "2", V4.vip)).toContain("1 received");
     expect(node.verdicts()).toEqual(before);
+  });
+
+  it("what they were pointed at is listed once for each, and as retired when the backend left", async () => {
+    await node.feed(objects(["here"]));
+    inside(() => {
+      open("TCP").connect({ address: V4.vip, port: 80 });
+      open("UDP").send("x", { address: V4.vip, port: 53 });
+    });
+    const listed = (): string[] =>
+      [...listSocketPeers(node.dataplane)]
+        .filter((one) => one !== undefined)
+        .map(({ protocol, frontend, backend: of, state }) =>
+          [protocol, at(frontend.address, frontend.port), at(of.address, of.port), state].join(" "),
+        )
+        .sort();
+    expect(listed()).toEqual([
+      `TCP ${at(V4.vip, 80)} ${at(V4.here, 8080)} pointed`,
+      `UDP ${at(V4.vip, 53)} ${at(V4.here, 5353)} pointed`,
+    ]);
+    await node.feed(objects(["hereToo"]));
+    expect(listed().map((line) => line.split(" ").at(-1))).toEqual(["retired", "retired"]);
   });
 
   it("connections are counted by Service, apart from packets", async () => {
