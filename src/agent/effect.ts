@@ -39,7 +39,8 @@ export function createEffect<W>({ name, apply, onResult, timers, log, once = fal
   let done: { readonly value: W } | undefined;
   let running: Promise<void> | undefined;
   let failures = 0;
-  let notBefore = 0;
+  /** Calls off the next attempt of what failed; until then nobody else's wish is one. */
+  let retry: (() => void) | undefined;
   let state = { ok: true, error: "", sinceMs: 0, nextTryMs: 0 };
 
   function succeeded(value: W): void {
@@ -58,15 +59,18 @@ export function createEffect<W>({ name, apply, onResult, timers, log, once = fal
       log.error({ effect: name, err: error, retryMs: delay }, `could not apply: ${name}`);
     const now = Date.now();
     state = { ok: false, error: message, sinceMs: state.ok ? now : state.sinceMs, nextTryMs: now + delay };
-    notBefore = timers.now() + delay;
     done = undefined;
     wanted ??= { value };
-    timers.after(delay, attempt);
+    retry?.();
+    retry = timers.after(delay, () => {
+      retry = undefined;
+      attempt();
+    });
     onResult();
   }
 
   function attempt(): void {
-    if (timers.isStopped() || running !== undefined || wanted === undefined || timers.now() < notBefore) return;
+    if (timers.isStopped() || running !== undefined || wanted === undefined || retry !== undefined) return;
     const { value } = wanted;
     wanted = undefined;
     if (once && done !== undefined && done.value === value) return;

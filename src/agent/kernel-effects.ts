@@ -6,7 +6,7 @@ import { SETTING_FLAG_VALUES, SOCKETS_MODE_VALUES } from "../datapath/layout.gen
 import type { Loaded } from "../datapath/load.ts";
 import type { DesiredSettings } from "../decide/decide.ts";
 import type { Log } from "../lib/log.ts";
-import type { NodeNetwork } from "./node-network.ts";
+import type { NodeNetwork, WantedDevices } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
 import { ownCookie } from "./own-cookie.ts";
 import type { Effects } from "./reconciler.ts";
@@ -57,6 +57,7 @@ export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "s
   const nodeCookie = ownCookie(parts.log);
   const { first, last } = options.snatPortRange;
   let hasL3 = parts.hasL3;
+  let latest: WantedDevices | undefined;
   return {
     settings({ sockets, uplink, tunnel, sourceRoutes, forwardMark, handover, ...deadlines }) {
       dataplane.writeSettings({
@@ -73,12 +74,13 @@ export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "s
       });
     },
     devices(wanted) {
+      latest = wanted;
       network.apply(wanted);
       if (hasL3 || !wanted.devices.needsL3) return undefined;
       // Until they are loaded such a device alone is not served.
       return loaded.loadL3().then(() => {
         hasL3 = true;
-        network.apply(wanted);
+        network.apply(latest ?? wanted);
       });
     },
     sockets() {

@@ -43,6 +43,8 @@ export function createNodeNetwork(
   let wanted: DesiredDevices | undefined;
   const attached = new Map<number, { readonly name: string; readonly role: DeviceRole; readonly xdp: boolean }>();
   const failures = new Map<number, Notice>();
+  /** Devices that programs were put on, or taken off. */
+  const looked = new Map<number, true>();
   /** Devices that XDP was asked for and refused to. */
   const unfit = new Map<number, { readonly askedMs: number; readonly notice: Notice | undefined }>();
   /** Programs that somebody took off and that could not be brought back, by object. */
@@ -160,7 +162,7 @@ export function createNodeNetwork(
     if (isWhole) {
       const present = new Set(list.map(({ device }) => device.ifindex));
       attachments.sweep(present);
-      for (const known of [attached, failures, unfit])
+      for (const known of [attached, failures, unfit, looked])
         for (const ifindex of known.keys()) if (!present.has(ifindex)) known.delete(ifindex);
     }
     for (const desired of list) {
@@ -168,7 +170,9 @@ export function createNodeNetwork(
       if (desired.keep) continue;
       const before = attached.get(device.ifindex);
       const xdp = wantsXdp(desired);
-      if (role === before?.role && xdp === (before?.xdp ?? false)) continue;
+      // Of one that is seen for the first time an agent before may have left programs.
+      const isNew = !looked.has(device.ifindex);
+      if (!isNew && role === before?.role && xdp === (before?.xdp ?? false)) continue;
       try {
         if (role === undefined) {
           attachments.detachDevice(device.name, device.ifindex);
@@ -177,6 +181,7 @@ export function createNodeNetwork(
           attachments.attachDevice(device.name, device.ifindex, programsFor(device, role));
         }
         failures.delete(device.ifindex);
+        looked.set(device.ifindex, true);
         if (role !== undefined) {
           attachXdpTo(device, xdp);
           attached.set(device.ifindex, { name: device.name, role, xdp });

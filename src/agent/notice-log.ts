@@ -12,10 +12,18 @@ const BURST = 40;
 const LINE_MS = 1000;
 
 /** Numbers may change, as when it counts, and line and column in a file that is edited: the notice is the same. */
-function identity({ object, file, field, reason, message }: Notice): string {
+function identity(notice: Notice): string {
+  const known = identities.get(notice);
+  if (known !== undefined) return known;
+  const { object, file, field, reason, message } = notice;
   const place = file.replace(/:\d+:\d+$/, "");
-  return [object.replace(file, place), place, field, reason, message.replace(/\d+/g, "#")].join("\0");
+  const found = [object.replace(file, place), place, field, reason, message.replace(/\d+/g, "#")].join("\0");
+  identities.set(notice, found);
+  return found;
 }
+
+/** Most notices stay the same objects from one look to the next. */
+const identities = new WeakMap<Notice, string>();
 
 /** `now` in milliseconds, for tests. */
 export function createNoticeLog(log: Log, now: () => number = () => performance.now()): NoticeLog {

@@ -90,7 +90,7 @@ interface DeviceRecord {
   readonly name: string;
   readonly ifindex: number;
   programs: TcPrograms;
-  xdp: string | undefined;
+  xdp: BpfProgram | undefined;
 }
 
 export interface AttachOptions {
@@ -264,6 +264,15 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
     return !order.includes(program.id);
   }
 
+  /** Whether XDP was gone and is back. */
+  function reassertXdp({ name, ifindex, xdp }: DeviceRecord): boolean {
+    const pin = xdpPin(name, ifindex);
+    if (xdp === undefined || links.get(pin)?.isSevered() !== true) return false;
+    drop(pin);
+    link(pin, xdp, () => attachXdp(xdp, ifindex, "driver"));
+    return true;
+  }
+
   /** Whether the program was gone and is back. */
   function reassertSocket(program: BpfProgram, cgroup: string): boolean {
     if (links.get(program.name)?.isSevered() === false) return false;
@@ -303,7 +312,7 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
     attachXdp(name, ifindex, program) {
       link(xdpPin(name, ifindex), program, () => attachXdp(program, ifindex, "driver"));
       const record = records.get(ifindex);
-      if (record !== undefined) record.xdp = program.name;
+      if (record !== undefined) record.xdp = program;
     },
     detachXdp,
     detachDevice(name, ifindex) {
@@ -347,10 +356,10 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
       if (handover !== undefined) return [];
       const { cgroup, programs } = sockets;
       const found = [...records.values()].map((record) =>
-        reassertAll(
-          record.name,
-          ANSWERS_FIRST.map((direction) => [direction, () => reassertDirection(record, direction)] as const),
-        ),
+        reassertAll(record.name, [
+          ...ANSWERS_FIRST.map((direction) => [direction, () => reassertDirection(record, direction)] as const),
+          ["xdp", () => reassertXdp(record)],
+        ]),
       );
       found.push(
         reassertAll(
@@ -372,7 +381,7 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
       [...records.values()].map(({ name, ifindex, programs, xdp }) => ({
         name,
         ifindex,
-        programs: [programs.ingress.name, programs.egress.name, ...(xdp === undefined ? [] : [xdp])],
+        programs: [programs.ingress.name, programs.egress.name, ...(xdp === undefined ? [] : [xdp.name])],
       })),
     close() {
       for (const found of links.values()) found.close();

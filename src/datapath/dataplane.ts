@@ -287,6 +287,7 @@ export function createDataplane(
       if (!told) inForce?.();
       told = true;
     };
+    const last = operations.findLastIndex(({ op }) => op !== "grace" && !op.startsWith("free-"));
     for (let i = 0; i < operations.length; ) {
       const operation = operations[i]!;
       if (operation.op === "put-frontend") {
@@ -308,7 +309,7 @@ export function createDataplane(
         continue;
       }
       if (operation.op === "grace") {
-        tell();
+        if (i > last) tell();
         await membarrierGlobalAsync();
       } else applyOne(operation);
       i++;

@@ -62,6 +62,8 @@ const REPEAT_MS = [0, 200, 1_100, 2_200, 3_300, 4_400];
 const REFRESH_MS = 60_000;
 const RETRY_MS = [1_000, 5_000, 20_000, 60_000];
 const PART = 64;
+/** An address that was taken back, and that nobody else claims for so long, is no news any more. */
+const SETTLED_MS = 300_000;
 
 interface Spoken {
   claim: Claim;
@@ -76,6 +78,7 @@ interface Spoken {
   refusals: number;
   retryMs: number;
   conflict: "none" | "given up" | "taken back";
+  conflictMs: number;
 }
 
 export const placeText = ({ address, ifindex }: Place): string => `${address}%${ifindex}`;
@@ -84,6 +87,7 @@ export const placeText = ({ address, ifindex }: Place): string => `${address}%${
 export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
   const spoken = new Map<string, Spoken>();
   let left: readonly Claim[] = [];
+  let begun = false;
 
   function restart(one: Spoken, nowMs: number): void {
     one.sinceMs = nowMs;
@@ -91,7 +95,7 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
   }
 
   function begin(claim: Claim, nowMs: number): Spoken {
-    const times = { sinceMs: nowMs, dueMs: nowMs, retryMs: nowMs };
+    const times = { sinceMs: nowMs, dueMs: nowMs, retryMs: nowMs, conflictMs: nowMs };
     return { claim, ...times, isSound: true, inForce: false, refusal: "", refusals: 0, conflict: "none" };
   }
 
@@ -102,6 +106,7 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
 
   return {
     set(claims, rows, nowMs) {
+      begun = true;
       const held = new Set([...spoken.keys(), ...rows.map(placeText)]);
       const sorted = claims
         .map((claim) => ({ claim, text: placeText(claim) }))
@@ -126,6 +131,8 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
       return { remove: strangers(rows), write, regained: [] };
     },
     tick(rows, isSound, nowMs) {
+      // What an agent before announced goes on until it is known what ought to be announced.
+      if (!begun) return { remove: [], write: [], regained: [] };
       const conflicts = conflictsIn(rows);
       const write: Claim[] = [];
       const regained: Claim[] = [];
@@ -134,8 +141,9 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
         one.isSound = isSound(one.claim);
         if (conflicts.has(text)) {
           one.conflict = one.isSound ? "taken back" : "given up";
+          one.conflictMs = nowMs;
           one.inForce = false;
-        }
+        } else if (one.conflict === "taken back" && nowMs - one.conflictMs >= SETTLED_MS) one.conflict = "none";
         if (!one.isSound) continue;
         if (!was) regained.push(one.claim);
         if (!was || conflicts.has(text)) restart(one, nowMs);

@@ -68,9 +68,10 @@ export function createSolicitedGroups(
         if (reason === "") said.delete(text);
         else if (said.get(text) !== reason)
           log.warn({ group: one.group, ifindex: one.ifindex, reason }, `could not ${verb} a solicited-node group`);
-        said.set(text, reason);
-        if (reason !== "") refused++;
-        else if (verb === "join") joined.set(text, group);
+        if (reason !== "") {
+          said.set(text, reason);
+          refused++;
+        } else if (verb === "join") joined.set(text, group);
         else {
           joined.delete(text);
           suspected.delete(text);

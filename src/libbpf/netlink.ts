@@ -84,9 +84,14 @@ function send(socket: number, request: Uint8Array, subject: string): void {
 
 /** Waits for the next datagram, and returns `buffer` when it fits into that, else as many bytes as it needs. */
 function roomFor(socket: number, buffer: Uint8Array, subject: string): Uint8Array {
-  const length = repeat(subject, () => native().recv(socket, buffer, 0, MSG_PEEK | MSG_TRUNC));
-  return length > buffer.length ? new Uint8Array(length) : buffer;
+  return roomOf(
+    repeat(subject, () => native().recv(socket, buffer, 0, MSG_PEEK | MSG_TRUNC)),
+    buffer,
+  );
 }
+
+const roomOf = (length: number, buffer: Uint8Array): Uint8Array =>
+  length > buffer.length ? new Uint8Array(length) : buffer;
 
 function receive(socket: number, room: Uint8Array, subject: string): Uint8Array {
   return room.subarray(
@@ -178,8 +183,11 @@ export class NetlinkDump implements Disposable {
   async #answers(subject: string, each: (payload: DataView) => void): Promise<{ errno: number; whole: boolean }> {
     let whole = true;
     for (;;) {
-      // There is a datagram when the one before was taken, so this does not wait; to take it makes the next one.
-      const room = roomFor(this.#socket, this.#buffer, subject);
+      // To look at a datagram makes the kernel prepare the next one, as taking it does: neither is the main loop's.
+      const size = await waited((done) =>
+        native().recv.async(this.#socket, this.#buffer, 0, MSG_PEEK | MSG_TRUNC, done),
+      );
+      const room = size < 0 ? roomFor(this.#socket, this.#buffer, subject) : roomOf(size, this.#buffer);
       const length = await waited((done) => native().recv.async(this.#socket, room, room.length, 0, done));
       const datagram = length < 0 ? receive(this.#socket, room, subject) : room.subarray(0, length);
       for (const { type, flags, payload } of messagesIn(datagram)) {

@@ -9,6 +9,7 @@ import type { Deliver, Source } from "../model/source.ts";
 import type { OwnNode } from "./control-plane.ts";
 import type { FromThread, ToThread } from "./manifest-thread.ts";
 import type { ManifestWorkOptions, Told } from "./manifest-work.ts";
+import { sameJson } from "./same-json.ts";
 
 export interface ManifestSourceOptions extends ManifestWorkOptions {
   readonly log?: Log;
@@ -55,6 +56,7 @@ export function createManifestSource(
   }
 
   function take(events: ObjectEvent[], told: Omit<Told, "events">, isFirst: boolean): void {
+    events.forEach(note);
     if (isFirst && threads > 1)
       for (const one of known.values()) {
         if (one.threads === threads) continue;
@@ -101,12 +103,10 @@ export function createManifestSource(
         switch (message.type) {
           case "events":
             for (const event of message.events) gathered.push(event);
-            message.events.forEach(note);
             break;
           case "told": {
             const { events, ...told } = { notices: state?.notices ?? [], ...message.told };
             for (const event of events) gathered.push(event);
-            events.forEach(note);
             const all = gathered;
             gathered = [];
             take(all, told, isFirst);
@@ -138,6 +138,7 @@ export function createManifestSource(
     bypassesSockets: (node) => bypassing.has(node),
     notices,
     setOwnNode(node) {
+      if (sameJson(node, ownNode)) return;
       ownNode = node;
       thread?.postMessage({ ownNode: node } satisfies ToThread);
     },

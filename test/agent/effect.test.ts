@@ -51,6 +51,33 @@ it("a failure is tried again after 0.1, 0.5, 2 and then every 10 s, also while e
   expect(one.status().nextTryMs - Date.now()).toBe(2_600);
 });
 
+it("a timer that fires a little early does not lose the attempt", () => {
+  const waiting: (() => void)[] = [];
+  const early: Timers = {
+    now: () => 0,
+    after: (_ms, run) => {
+      waiting.push(() => void run());
+      return () => undefined;
+    },
+    every: () => () => undefined,
+    isStopped: () => false,
+    stop: () => undefined,
+  };
+  let works = false;
+  const one = effect(
+    () => {
+      if (!works) throw new Error("no");
+    },
+    { timers: early },
+  );
+  one.want(1);
+  expect(one.status().ok).toBe(false);
+  works = true;
+  // The clock says that nothing of the wait is over.
+  for (const run of waiting.splice(0)) run();
+  expect(one.status().ok).toBe(true);
+});
+
 it("what is wanted last is what is tried again, and the next failure waits as briefly as the first", async () => {
   const tried: number[] = [];
   let works = false;

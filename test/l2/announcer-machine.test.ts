@@ -162,6 +162,15 @@ describe("rows that an agent before left", () => {
     expect([...rows.keys()]).toEqual([`${A}%2`]);
   });
 
+  test("go on until it is known what ought to be announced", () => {
+    const { pass, rows, set } = bench();
+    rows.set(`${B}%2`, { address: B, ifindex: 2, conflict: false });
+    pass(120_000);
+    expect([...rows.keys()]).toEqual([`${B}%2`]);
+    set();
+    expect([...rows.keys()]).toEqual([]);
+  });
+
   test("go too when they turn up later", () => {
     const { set, pass, rows } = bench();
     set(claim());
@@ -194,6 +203,17 @@ describe("another MAC that claimed the address meanwhile", () => {
     set();
     expect(reasons()).toEqual([]);
     set(claim());
+    expect(reasons()).toEqual([]);
+  });
+
+  test("is no news any more when it was silent for five minutes", () => {
+    const { set, pass, hear, reasons } = bench();
+    set(claim());
+    pass(1_000);
+    hear(A);
+    pass(299_000);
+    expect(reasons()).toEqual(["address-in-use"]);
+    pass(2_000);
     expect(reasons()).toEqual([]);
   });
 

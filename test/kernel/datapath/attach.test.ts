@@ -243,6 +243,18 @@ for (const { mode, without, needs } of MODES)
       expect(reassert()).toEqual([]);
     });
 
+    it("XDP that somebody took off a device is back", () => {
+      const ifindex = node.namespace.ifindex("up0");
+      const isThere = (): boolean => node.namespace.run("ip", "-j", "link", "show", "dev", "up0").includes('"xdp"');
+      node.namespace.inside(() => attachments.attachXdp("up0", ifindex, node.dataplane.program("xdp_uplink")));
+      expect([isThere(), reassert()]).toEqual([true, []]);
+      using link = openPinnedLink(path.join(node.pinDir, "links", `xdp-up0-${ifindex}`));
+      link.detach();
+      expect(isThere()).toBe(false);
+      expect(reassert()).toEqual([{ device: "up0", restored: ["xdp"], error: undefined }]);
+      expect([isThere(), reassert()]).toEqual([true, []]);
+    });
+
     if (mode === "tcx") {
       it.each([
         ["pushed aside", false],

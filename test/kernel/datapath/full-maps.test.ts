@@ -36,6 +36,17 @@ describeKernel("maps that are full", () => {
     expect(serving()).toHaveLength(59);
   });
 
+  it("is said to be in force when it is, although a plan after an adoption begins with a grace period", async () => {
+    const present = (): number => node.dataplane.readState().addresses.size;
+    const [[address, roles] = ["", undefined]] = [...node.dataplane.readState().addresses];
+    const before = present();
+    const seen: number[] = [];
+    const tell = (): void => void seen.push(present());
+    await node.dataplane.apply([{ op: "grace" }, { op: "drop-address", address }, { op: "grace" }], tell);
+    await node.dataplane.apply([{ op: "grace" }, { op: "put-address", address, roles: roles! }], tell);
+    expect(seen).toEqual([before - 1, before]);
+  });
+
   it("all of their endpoints are replaced", async () => {
     await node.feed(objects(100));
     expect(serving()).toHaveLength(59);

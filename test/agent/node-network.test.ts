@@ -1,0 +1,58 @@
+// Which programs come to which devices, over attachments without a kernel.
+import { expect, it } from "vitest";
+import { createNodeNetwork } from "../../src/agent/node-network.ts";
+import type { DesiredDevice, DesiredDevices } from "../../src/decide/decide.ts";
+import type { DeviceRole } from "../../src/decide/device-roles.ts";
+import { device, NETWORK } from "../decide/inputs.ts";
+
+const NOTHING = { IPv4: "", IPv6: "" } as const;
+
+function desired(name: string, ifindex: number, role: DeviceRole | undefined, keep = false): DesiredDevice {
+  const rest = { xdp: false, bridge: 0, accepts: new Uint8Array(6), sources: NOTHING, pods: NOTHING };
+  return { device: device(name, ifindex), role, keep, ...rest };
+}
+
+function devices(...list: DesiredDevice[]): DesiredDevices {
+  const roles = new Map(list.flatMap(({ device: { ifindex }, role }) => (role === undefined ? [] : [[ifindex, role]])));
+  const addresses = { own: [], others: [], otherPodCIDRs: [] };
+  const basis = { network: NETWORK, addresses, complete: true };
+  return { list, roles, isWhole: true, needsL3: false, forwarding: [], basis };
+}
+
+function bench() {
+  const done: string[] = [];
+  const map = { entries: () => [], lookup: () => undefined, update: () => undefined, delete: () => false };
+  const attachments = {
+    sweep: () => undefined,
+    reassert: () => [],
+    attachDevice: (name: string) => void done.push(`attach ${name}`),
+    detachDevice: (name: string) => void done.push(`detach ${name}`),
+    attachXdp: () => undefined,
+    detachXdp: () => undefined,
+  };
+  const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+  const dataplane = { map: () => map, program: (name: string) => ({ name }) };
+  const network = createNodeNetwork(dataplane as never, attachments as never, { xdp: "off" }, log as never);
+  return {
+    apply: (wanted: DesiredDevices) => network.apply({ devices: wanted, attach: true }),
+    /** Since it was asked last. */
+    done: () => done.splice(0),
+  };
+}
+
+it("programs that an agent before left on a device without a role now are taken off once", () => {
+  const { apply, done } = bench();
+  const wanted = devices(desired("eth0", 2, "uplink"), desired("eth1", 3, undefined));
+  apply(wanted);
+  expect(done()).toEqual(["attach eth0", "detach eth1"]);
+  apply(wanted);
+  expect(done()).toEqual([]);
+});
+
+it("they stay while it is not known whether the device has a role, and go when it is", () => {
+  const { apply, done } = bench();
+  apply(devices(desired("eth1", 3, undefined, true)));
+  expect(done()).toEqual([]);
+  apply(devices(desired("eth1", 3, undefined)));
+  expect(done()).toEqual(["detach eth1"]);
+});
