@@ -178,13 +178,13 @@ describeKernel("a reading of the network", () => {
 
   it("tells IPsec output policies as iproute2 does, none of input, none of a namespace without", async () => {
     const policies = () => here.inside(outputPolicies);
-    expect(policies()).toEqual([]);
+    expect(await policies()).toEqual([]);
     const template = "tmpl src 192.0.2.1 dst 192.0.2.9 proto esp mode tunnel";
     if (!has(`xfrm policy add src 10.244.1.0/24 dst 10.244.2.0/24 dir out ${template}`)) return;
     here.ip(`xfrm policy add src 10.244.1.0/24 dst 10.244.2.0/24 dir in ${template}`);
     here.ip("xfrm policy add src fd00::/16 dst fd01::5/128 dir out action block");
     here.ip("xfrm policy add src 10.9.0.0/16 dst 10.7.0.0/16 dir out priority 7");
-    const found = policies();
+    const found = await policies();
     expect(found).toHaveLength(3);
     expect(found).toEqual(
       expect.arrayContaining([
