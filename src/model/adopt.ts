@@ -1,7 +1,7 @@
 // Takes the allocation over from the kernel's maps. Groups get no owner here: a plan matches them by content, frontend ->
 // row -> service id, and what nobody claims is removed. Nothing in the kernel is trusted beyond what agrees with itself.
 import { familyOf } from "../lib/address.ts";
-import { type Range, unionOf } from "./allocation.ts";
+import { type SlotRange, unionOf } from "./allocation.ts";
 import { frontendText } from "./compile.ts";
 import type { Backend, KernelState, Row, RowProtocol } from "./operations.ts";
 import { createTables, type Group, type SlotLayout, type Tables } from "./tables.ts";
@@ -69,7 +69,7 @@ export function adoptTables(state: KernelState, capacity: Tables["capacity"]): T
   }
 
   // A slot that two service ids point to belongs to the first; the other gets new ones.
-  const reserved: Range[] = [];
+  const reserved: SlotRange[] = [];
   const slotTaken = new Uint8Array(capacity.slots);
   for (const group of tables.groups.values()) {
     const windows = group.rows.flatMap(({ windows: w }) => [w.external, w.internal, w.cluster]);

@@ -1,7 +1,7 @@
 // From what a port asks for and what the kernel has to operations, in an order in which every prefix is safe:
 // put -> switch -> drop -> retire -> grace -> free. It changes the tables as if every operation succeeded.
 import type { OwnerKey } from "./address-claims.ts";
-import { nextGeneration, type Range, subtract } from "./allocation.ts";
+import { nextGeneration, type SlotRange, subtract } from "./allocation.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
 import { fitEndpoints, fitFrontends, isOwn, type Shortage } from "./fit.ts";
@@ -17,7 +17,7 @@ export interface Round {
   readonly retires: Operation[];
   readonly leaving: InstalledRow[];
   readonly freedBackends: number[];
-  readonly freedRanges: Range[];
+  readonly freedRanges: SlotRange[];
   readonly freedServices: number[];
 }
 

@@ -6,8 +6,8 @@ import {
   createIndexAllocator,
   createRangeAllocator,
   type IndexAllocator,
-  type Range,
   type RangeAllocator,
+  type SlotRange,
 } from "./allocation.ts";
 import type { AddressRoles, Capacity, FrontendKey, FrontendKind, RowProtocol, Windows } from "./operations.ts";
 
@@ -46,7 +46,7 @@ export interface Group {
   /** One when it has slots. An adopted group may have several, of which the next plan keeps at most one. */
   layouts: SlotLayout[];
   /** Disjoint ranges that it owns. */
-  ranges: Range[];
+  ranges: SlotRange[];
   /** Backends that are in no layout: adopted ones, and those that wait for slots. */
   strays: number[];
 }
