@@ -12,13 +12,12 @@ import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
 import type { Notice } from "../model/objects.ts";
 import { createAgentView } from "./agent-view.ts";
+import { createAnnouncements } from "./announcements.ts";
 import { createAnnouncer } from "./announcer.ts";
 import { BYPASS_TEXT, bypassNotices } from "./bypass-notice.ts";
-import { createClaims } from "./claims.ts";
 import { degradedFeatures } from "./degraded.ts";
 import { createFirewallEffect } from "./firewall.ts";
 import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
-import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
 import { checkMachine, effectNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createMaps } from "./maps.ts";
@@ -30,6 +29,7 @@ import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { createPeriodic } from "./periodic.ts";
 import { readyFields } from "./ready-fields.ts";
 import { createReconciler, type Reconciler } from "./reconciler.ts";
+import { readSavedNodeAddresses, saveNodeAddresses } from "./saved-node-addresses.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import { createSysctls } from "./sysctls.ts";
 import { leaveOldLayouts, takeOver } from "./take-over.ts";
@@ -118,7 +118,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   let watch: NetworkWatch | undefined;
   let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
 
-  const claims = createClaims(nodeName, model, {
+  const announcements = createAnnouncements(nodeName, model, {
     network: () => reconciler.desired().devices.basis.network,
     roles: () => reconciler.desired().devices.roles,
   });
@@ -140,9 +140,9 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     effects: {
       sysctls: sysctls.apply,
       ...createKernelEffects({ options, loaded, hasL3, network, attachments, hz, log }),
-      announcer: (claims) => announcer.set(claims),
+      announcer: (announcements) => announcer.set(announcements),
       healthPorts: (list, healthy) => servers?.health(list, healthy),
-      memory: (addresses) => saveKnownNodes(stateDir, addresses),
+      memory: (addresses) => saveNodeAddresses(stateDir, addresses),
       firewall: begun.firewall,
       async network(tell) {
         const fresh = await readNetwork();
@@ -152,9 +152,9 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         tell(fresh);
       },
     },
-    claims,
+    announcements,
     network: read,
-    remembered: readKnownNodes(stateDir),
+    remembered: readSavedNodeAddresses(stateDir),
     settings: settingsOf(dataplane),
     broken: finished.reject,
   });
