@@ -2,7 +2,8 @@
 // one after another, starts it anew when it is lost, and says what is wrong.
 import { Worker } from "node:worker_threads";
 import { Failure } from "../lib/errors.ts";
-import type { Notice, ObjectEvent, ObjectKey } from "../model/objects.ts";
+import { createDelivered } from "../model/delivered.ts";
+import type { Notice } from "../model/objects.ts";
 import type { ApiStats, Deliver, Source } from "../model/source.ts";
 import { apiStatsOf } from "./api-stats.ts";
 import { createUnpacker } from "./rows.ts";
@@ -34,34 +35,6 @@ function workerUrl(): URL {
   return new URL(import.meta.url.endsWith(".ts") ? "./api-worker.ts" : "./api-worker.js", import.meta.url);
 }
 
-/** Which objects were delivered, and by the how-manieth thread: a new thread knows nothing of what the one before it read. */
-function createLedger(): { note(event: ObjectEvent, thread: number): void; leftFrom(thread: number): ObjectEvent[] } {
-  const delivered = new Map<ObjectEvent["kind"], Map<ObjectKey, number>>();
-  return {
-    note({ kind, key, object }, thread) {
-      let keys = delivered.get(kind);
-      if (keys === undefined) {
-        keys = new Map();
-        delivered.set(kind, keys);
-      }
-      if (object === undefined) keys.delete(key);
-      else keys.set(key, thread);
-    },
-    /** Takes out what no thread since has delivered, as events. */
-    leftFrom(thread) {
-      const gone: ObjectEvent[] = [];
-      for (const [kind, keys] of delivered) {
-        for (const [key, by] of keys) {
-          if (by >= thread) continue;
-          keys.delete(key);
-          gone.push({ kind, key, object: undefined } as ObjectEvent);
-        }
-      }
-      return gone;
-    },
-  };
-}
-
 export function createKubernetesSource(options: KubernetesSourceOptions, url: URL = workerUrl()): KubernetesSource {
   const workerOptions: WorkerOptions = {
     stateDir: options.stateDir,
@@ -70,10 +43,9 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
     ...(options.apiServer === undefined ? {} : { apiServer: options.apiServer }),
   };
   const unpacker = createUnpacker();
-  const ledger = createLedger();
+  const delivered = createDelivered();
   let deliver: Deliver = () => {};
   let worker: Worker | undefined;
-  let threads = 0;
   let stats: ThreadStats | undefined;
   let notices: readonly Notice[] = [];
   let lost: Notice | undefined;
@@ -86,8 +58,8 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
 
   function takeChanges(from: Worker, message: Extract<FromWorker, { type: "changes" }>, isFirstSynced: boolean): void {
     const events = unpacker.unpack(message.packed);
-    for (const event of events) ledger.note(event, threads);
-    if (isFirstSynced && threads > 1) for (const event of ledger.leftFrom(threads)) events.push(event);
+    events.forEach(delivered.note);
+    if (isFirstSynced) for (const event of delivered.takeLeft()) events.push(event);
     synced ||= message.synced;
     digest = message.digest;
     if (events.length > 0) lastEventMs = Date.now();
@@ -111,7 +83,7 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
   function launch(): Promise<void> {
     const thread = new Worker(url, { workerData: workerOptions, resourceLimits: THREAD_LIMITS, execArgv: [] });
     worker = thread;
-    threads++;
+    delivered.began();
     let threadSynced = false;
     return new Promise((resolve, reject) => {
       let reason = "it stopped";

@@ -201,5 +201,6 @@ export function takeObject(kind: Resource["kind"], raw: unknown): Taken {
   if (checks.errors.length > 0) return { outcome: "refused", key, complaints: checks.errors };
   const change = changeOf(kind, key, object as unknown as KubernetesObject);
   const complaints = kind === "Node" ? strangeAddresses(object as NodeObject) : [];
-  return { outcome: "taken", change, hash: hashText(JSON.stringify(change.content)), size: sizeOf(change), complaints };
+  const text = JSON.stringify({ kind, key, object: change.content });
+  return { outcome: "taken", change: { ...change, text }, hash: hashText(text), size: sizeOf(change), complaints };
 }
