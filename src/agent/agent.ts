@@ -11,6 +11,7 @@ import { createLog } from "../lib/log.ts";
 import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
 import type { Notice } from "../model/objects.ts";
+import type { Source } from "../model/source.ts";
 import { createAgentView } from "./agent-view.ts";
 import { createAnnouncements } from "./announcements.ts";
 import { createAnnouncer } from "./announcer.ts";
@@ -24,7 +25,7 @@ import { createMaps } from "./maps.ts";
 import { type NetworkWatch, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork } from "./node-network.ts";
 import { createNoticeLog } from "./notice-log.ts";
-import { createObjectSource, type ObjectSource } from "./object-source.ts";
+import { createObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { createPeriodic } from "./periodic.ts";
 import { readyFields } from "./ready-fields.ts";
@@ -56,24 +57,24 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
 
   const read = await readNetwork();
   const ownNode = { name: options.nodeName, addresses: defaultRouteAddresses(read).addresses };
-  const objects = await createObjectSource(options, ownNode);
+  const source = await createObjectSource(options, ownNode);
   try {
     const mailbox = createMailbox();
-    const started = objects.source.start(mailbox.deliver);
+    const started = source.start(mailbox.deliver);
     // It is awaited when the programs are loaded, which goes on beside it.
     started.catch(() => {});
     const firewall = createFirewallEffect(options.forwardMark, wiring.signal);
-    await runNode(options, wiring, { read, objects, mailbox, started, firewall });
+    await runNode(options, wiring, { read, source, mailbox, started, firewall });
   } catch (error) {
     // It may not have come so far as to stop them.
-    await objects.stop();
+    await source.stop();
     throw error;
   }
 }
 
 interface Begun {
   readonly read: Network;
-  readonly objects: ObjectSource;
+  readonly source: Source;
   readonly mailbox: Mailbox;
   readonly started: Promise<void>;
   readonly firewall: ReturnType<typeof createFirewallEffect>;
@@ -82,8 +83,7 @@ interface Begun {
 async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun): Promise<void> {
   const log = createLog("agent");
   const { signal } = wiring;
-  const { objects, mailbox, started, read } = begun;
-  const { source } = objects;
+  const { source, mailbox, started, read } = begun;
   const { pinDir, stateDir, mapSizes, nodeName, xdp, sockets, devices, forwardMark } = options;
   const finished = Promise.withResolvers<void>();
   signal.addEventListener("abort", () => finished.resolve(), { once: true });
@@ -148,7 +148,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         const fresh = await readNetwork();
         // An answer that comes while the agent ends finds its maps closed.
         if (signal.aborted) return;
-        objects.setOwnNode({ name: nodeName, addresses: defaultRouteAddresses(fresh).addresses });
+        source.setOwnNode?.({ name: nodeName, addresses: defaultRouteAddresses(fresh).addresses });
         tell(fresh);
       },
     },
@@ -189,7 +189,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     timers.stop();
     watch?.stop();
     announcer.stop();
-    await objects.stop();
+    await source.stop();
     await reconciler.settled();
     await servers?.close();
     attachments.close();

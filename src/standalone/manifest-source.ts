@@ -6,8 +6,7 @@ import { Failure } from "../lib/errors.ts";
 import { createLog, type Log } from "../lib/log.ts";
 import { createDelivered } from "../model/delivered.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
-import type { Deliver, Source } from "../model/source.ts";
-import type { OwnNode } from "./control-plane.ts";
+import type { Deliver, OwnNode, Source } from "../model/source.ts";
 import type { FromThread, ToThread } from "./manifest-thread.ts";
 import type { ManifestWorkOptions, Told } from "./manifest-work.ts";
 
