@@ -9,13 +9,7 @@ import { BAD_ADDRESS, isPort, PORT_RANGE, PROTOCOLS } from "./validate-service.t
 function checkPorts(checks: Checks, field: string, value: unknown, portRequired: boolean): void {
   const ports = checks.list(field, value) ?? [];
   const names = new Set<string>();
-  for (const [i, one] of ports.entries()) {
-    const at = `${field}[${i}]`;
-    const port = checks.record(at, one);
-    if (port === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, port] of checks.records(field, ports)) {
     const name = checks.string(`${at}.name`, port["name"]) ?? "";
     if (name !== "") {
       const problem = dnsLabelProblem(name);
@@ -49,13 +43,7 @@ function checkHostname(checks: Checks, field: string, value: unknown): void {
 }
 
 export function checkEndpoints(checks: Checks, object: KubernetesObject): void {
-  for (const [i, one] of (checks.list("subsets", object["subsets"]) ?? []).entries()) {
-    const at = `subsets[${i}]`;
-    const subset = checks.record(at, one);
-    if (subset === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, subset] of checks.records("subsets", object["subsets"])) {
     let count = 0;
     for (const list of ["addresses", "notReadyAddresses"]) {
       for (const [j, item] of (checks.list(`${at}.${list}`, subset[list]) ?? []).entries()) {
@@ -83,13 +71,7 @@ export function checkEndpointSlice(checks: Checks, object: KubernetesObject): vo
   if (service === "") checks.invalid(`metadata.labels.${SERVICE_NAME_LABEL}`, service, "must name a Service");
   const endpoints = checks.list("endpoints", object["endpoints"]) ?? [];
   if (endpoints.length > 1000) checks.add("endpoints", `Too many: ${endpoints.length}: must have at most 1000 items`);
-  for (const [i, one] of endpoints.slice(0, 1000).entries()) {
-    const at = `endpoints[${i}]`;
-    const endpoint = checks.record(at, one);
-    if (endpoint === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, endpoint] of checks.records("endpoints", endpoints.slice(0, 1000))) {
     const addresses = checks.strings(`${at}.addresses`, endpoint["addresses"]) ?? [];
     if (addresses.length === 0) checks.required(`${at}.addresses`, "must contain at least 1 address");
     if (addresses.length > 100)

@@ -24,13 +24,7 @@ function checkPorts(checks: Checks, value: unknown, type: string, mayBeEmpty: bo
   const names = new Set<string>();
   const numbers = new Set<string>();
   const nodePorts = new Set<string>();
-  for (const [i, one] of ports.entries()) {
-    const at = `spec.ports[${i}]`;
-    const port = checks.record(at, one);
-    if (port === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, port] of checks.records("spec.ports", ports)) {
     const name = checks.string(`${at}.name`, port["name"]) ?? "";
     if (name === "") {
       if (ports.length > 1) checks.required(`${at}.name`);
