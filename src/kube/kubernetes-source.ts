@@ -9,17 +9,6 @@ import { apiStatsOf } from "./api-stats.ts";
 import { createUnpacker } from "./rows.ts";
 import type { FromWorker, ThreadStats, ToWorker, WorkerOptions } from "./worker-messages.ts";
 
-export interface KubernetesSourceOptions {
-  /** A kubeconfig file; without it the service account of the pod. */
-  readonly kubeconfig?: string;
-  /** Asked before every other server. */
-  readonly apiServer?: string;
-  /** Keeps where the API server was last. */
-  readonly stateDir: string;
-  /** Applies every full list as it is, also one that takes away most of what is served. */
-  readonly trustLists: boolean;
-}
-
 export interface KubernetesSource extends Source {
   /** As of a second ago at most; undefined before the thread has told any. */
   api(): ApiStats | undefined;
@@ -35,13 +24,7 @@ function workerUrl(): URL {
   return new URL(import.meta.url.endsWith(".ts") ? "./api-worker.ts" : "./api-worker.js", import.meta.url);
 }
 
-export function createKubernetesSource(options: KubernetesSourceOptions, url: URL = workerUrl()): KubernetesSource {
-  const workerOptions: WorkerOptions = {
-    stateDir: options.stateDir,
-    trustLists: options.trustLists,
-    ...(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig }),
-    ...(options.apiServer === undefined ? {} : { apiServer: options.apiServer }),
-  };
+export function createKubernetesSource(options: WorkerOptions, url: URL = workerUrl()): KubernetesSource {
   const unpacker = createUnpacker();
   const delivered = createDelivered();
   let deliver: Deliver = () => {};
@@ -81,7 +64,7 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
 
   /** Resolves when the thread knows where the API is; rejects with its Failure when it does not. */
   function launch(): Promise<void> {
-    const thread = new Worker(url, { workerData: workerOptions, resourceLimits: THREAD_LIMITS, execArgv: [] });
+    const thread = new Worker(url, { workerData: options, resourceLimits: THREAD_LIMITS, execArgv: [] });
     worker = thread;
     delivered.began();
     let threadSynced = false;

@@ -30,15 +30,9 @@ function checkTarget(checks: Checks, field: string, value: unknown): void {
   for (const name of ["kind", "namespace", "name", "uid"]) checks.string(`${field}.${name}`, target?.[name]);
 }
 
-function checkNodeName(checks: Checks, field: string, value: unknown): void {
+function checkName(checks: Checks, field: string, value: unknown, problemOf: typeof dnsLabelProblem): void {
   const name = checks.string(field, value);
-  const problem = name === undefined || name === "" ? undefined : subdomainProblem(name);
-  if (problem !== undefined) checks.invalid(field, name, problem);
-}
-
-function checkHostname(checks: Checks, field: string, value: unknown): void {
-  const name = checks.string(field, value);
-  const problem = name === undefined || name === "" ? undefined : dnsLabelProblem(name);
+  const problem = name === undefined || name === "" ? undefined : problemOf(name);
   if (problem !== undefined) checks.invalid(field, name, problem);
 }
 
@@ -54,8 +48,8 @@ export function checkEndpoints(checks: Checks, object: KubernetesObject): void {
         if (ip === undefined) {
           if (address?.["ip"] === undefined || address["ip"] === null) checks.required(`${field}.ip`);
         } else if (canonicalAddress(ip) === undefined) checks.invalid(`${field}.ip`, ip, BAD_ADDRESS);
-        checkHostname(checks, `${field}.hostname`, address?.["hostname"]);
-        checkNodeName(checks, `${field}.nodeName`, address?.["nodeName"]);
+        checkName(checks, `${field}.hostname`, address?.["hostname"], dnsLabelProblem);
+        checkName(checks, `${field}.nodeName`, address?.["nodeName"], subdomainProblem);
         checkTarget(checks, `${field}.targetRef`, address?.["targetRef"]);
       }
     }
@@ -86,8 +80,8 @@ export function checkEndpointSlice(checks: Checks, object: KubernetesObject): vo
     const conditions = checks.record(`${at}.conditions`, endpoint["conditions"]);
     for (const name of ["ready", "serving", "terminating"])
       checks.boolean(`${at}.conditions.${name}`, conditions?.[name]);
-    checkHostname(checks, `${at}.hostname`, endpoint["hostname"]);
-    checkNodeName(checks, `${at}.nodeName`, endpoint["nodeName"]);
+    checkName(checks, `${at}.hostname`, endpoint["hostname"], dnsLabelProblem);
+    checkName(checks, `${at}.nodeName`, endpoint["nodeName"], subdomainProblem);
     checks.string(`${at}.zone`, endpoint["zone"]);
     checkTarget(checks, `${at}.targetRef`, endpoint["targetRef"]);
   }
