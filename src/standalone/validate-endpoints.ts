@@ -2,9 +2,9 @@
 // (loopback and the like) are not refused here: they are left out one by one, with a notice each.
 import { canonicalAddress, familyOf } from "../lib/address.ts";
 import type { Checks } from "../wire/field-checks.ts";
-import { type KubernetesObject, SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
+import { type KubernetesObject, PROTOCOLS, SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
 import { dnsLabelProblem, subdomainProblem } from "../wire/names.ts";
-import { BAD_ADDRESS, isPort, PORT_RANGE, PROTOCOLS } from "./validate-service.ts";
+import { BAD_ADDRESS, isPort, PORT_RANGE } from "./validate-service.ts";
 
 function checkPorts(checks: Checks, field: string, value: unknown, portRequired: boolean): void {
   const ports = checks.list(field, value) ?? [];

@@ -1,9 +1,9 @@
 // What is refused in Nodes and Pods: only the parts that are used, so that a Pod of any Kubernetes version is taken.
 import { canonicalAddress, parseRange } from "../lib/address.ts";
 import type { Checks } from "../wire/field-checks.ts";
-import type { KubernetesObject } from "../wire/kubernetes.ts";
+import { type KubernetesObject, PROTOCOLS } from "../wire/kubernetes.ts";
 import { dnsLabelProblem, portNameProblem, subdomainProblem } from "../wire/names.ts";
-import { BAD_ADDRESS, isPort, PORT_RANGE, PROTOCOLS } from "./validate-service.ts";
+import { BAD_ADDRESS, isPort, PORT_RANGE } from "./validate-service.ts";
 
 function checkConditions(checks: Checks, value: unknown): void {
   for (const [i, one] of (checks.list("status.conditions", value) ?? []).entries()) {
