@@ -94,6 +94,17 @@ export function createTables(capacity: Capacity): Tables {
   };
 }
 
+type GroupPort = Pick<Group, "protocol" | "key" | "family" | "portName" | "port" | "nodePort">;
+
+/** Enters a group that holds nothing yet. */
+export function addGroup(tables: Tables, serviceId: number, spec: GroupPort): Group {
+  const { protocol, key, family, portName, port, nodePort } = spec;
+  const known = { serviceId, protocol, owner: undefined, key, family, portName, port, nodePort };
+  const group: Group = { ...known, rows: [], layouts: [], ranges: [], strays: [] };
+  tables.groups.set(serviceId, group);
+  return group;
+}
+
 /** Every backend index that the group holds. */
 export function backendsOf(group: Group): Iterable<number> {
   const [only] = group.layouts;
