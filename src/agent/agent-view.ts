@@ -93,7 +93,7 @@ export function createAgentView(parts: ViewParts): AgentView {
   }
 
   const announcedView = (): AgentStatus["announced"] =>
-    announcer.claims().map(({ address, device, service }) => ({ address, device, service }));
+    announcer.announced().map(({ address, device, service }) => ({ address, device, service }));
 
   function status(): AgentStatus {
     const { health, settings, devices } = reconciler.desired();
@@ -147,7 +147,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       syncs: syncs.stats,
       api: source.api?.(),
       maps: capacity(),
-      announcedAddresses: announcer.claims().length,
+      announcedAddresses: announcer.announced().length,
       flows: Object.entries(parts.flowEntries()).map(([table, entries]) => ({ table, entries })),
     };
   }

@@ -11,25 +11,26 @@ import { createLog } from "../lib/log.ts";
 import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
 import type { Notice } from "../model/objects.ts";
+import type { Source } from "../model/source.ts";
 import { createAgentView } from "./agent-view.ts";
+import { createAnnouncements } from "./announcements.ts";
 import { createAnnouncer } from "./announcer.ts";
 import { BYPASS_TEXT, bypassNotices } from "./bypass-notice.ts";
-import { createClaims } from "./claims.ts";
 import { degradedFeatures } from "./degraded.ts";
 import { createFirewallEffect } from "./firewall.ts";
 import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
-import { readKnownNodes, saveKnownNodes } from "./known-nodes.ts";
 import { checkMachine, effectNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createMaps } from "./maps.ts";
 import { type NetworkWatch, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork } from "./node-network.ts";
 import { createNoticeLog } from "./notice-log.ts";
-import { createObjectSource, type ObjectSource } from "./object-source.ts";
+import { createObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 import { createPeriodic } from "./periodic.ts";
 import { readyFields } from "./ready-fields.ts";
 import { createReconciler, type Reconciler } from "./reconciler.ts";
+import { readSavedNodeAddresses, saveNodeAddresses } from "./saved-node-addresses.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import { createSysctls } from "./sysctls.ts";
 import { leaveOldLayouts, takeOver } from "./take-over.ts";
@@ -56,24 +57,24 @@ export async function runAgent(options: AgentOptions, wiring: AgentWiring): Prom
 
   const read = await readNetwork();
   const ownNode = { name: options.nodeName, addresses: defaultRouteAddresses(read).addresses };
-  const objects = await createObjectSource(options, ownNode);
+  const source = await createObjectSource(options, ownNode);
   try {
     const mailbox = createMailbox();
-    const started = objects.source.start(mailbox.deliver);
+    const started = source.start(mailbox.deliver);
     // It is awaited when the programs are loaded, which goes on beside it.
     started.catch(() => {});
     const firewall = createFirewallEffect(options.forwardMark, wiring.signal);
-    await runNode(options, wiring, { read, objects, mailbox, started, firewall });
+    await runNode(options, wiring, { read, source, mailbox, started, firewall });
   } catch (error) {
     // It may not have come so far as to stop them.
-    await objects.stop();
+    await source.stop();
     throw error;
   }
 }
 
 interface Begun {
   readonly read: Network;
-  readonly objects: ObjectSource;
+  readonly source: Source;
   readonly mailbox: Mailbox;
   readonly started: Promise<void>;
   readonly firewall: ReturnType<typeof createFirewallEffect>;
@@ -82,8 +83,7 @@ interface Begun {
 async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun): Promise<void> {
   const log = createLog("agent");
   const { signal } = wiring;
-  const { objects, mailbox, started, read } = begun;
-  const { source } = objects;
+  const { source, mailbox, started, read } = begun;
   const { pinDir, stateDir, mapSizes, nodeName, xdp, sockets, devices, forwardMark } = options;
   const finished = Promise.withResolvers<void>();
   signal.addEventListener("abort", () => finished.resolve(), { once: true });
@@ -118,7 +118,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   let watch: NetworkWatch | undefined;
   let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
 
-  const claims = createClaims(nodeName, model, {
+  const announcements = createAnnouncements(nodeName, model, {
     network: () => reconciler.desired().devices.basis.network,
     roles: () => reconciler.desired().devices.roles,
   });
@@ -140,21 +140,21 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     effects: {
       sysctls: sysctls.apply,
       ...createKernelEffects({ options, loaded, hasL3, network, attachments, hz, log }),
-      announcer: (claims) => announcer.set(claims),
+      announcer: (announcements) => announcer.set(announcements),
       healthPorts: (list, healthy) => servers?.health(list, healthy),
-      memory: (addresses) => saveKnownNodes(stateDir, addresses),
+      memory: (addresses) => saveNodeAddresses(stateDir, addresses),
       firewall: begun.firewall,
       async network(tell) {
         const fresh = await readNetwork();
         // An answer that comes while the agent ends finds its maps closed.
         if (signal.aborted) return;
-        objects.setOwnNode({ name: nodeName, addresses: defaultRouteAddresses(fresh).addresses });
+        source.setOwnNode?.({ name: nodeName, addresses: defaultRouteAddresses(fresh).addresses });
         tell(fresh);
       },
     },
-    claims,
+    announcements,
     network: read,
-    remembered: readKnownNodes(stateDir),
+    remembered: readSavedNodeAddresses(stateDir),
     settings: settingsOf(dataplane),
     broken: finished.reject,
   });
@@ -189,7 +189,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     timers.stop();
     watch?.stop();
     announcer.stop();
-    await objects.stop();
+    await source.stop();
     await reconciler.settled();
     await servers?.close();
     attachments.close();

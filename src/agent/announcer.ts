@@ -10,7 +10,7 @@ import {
   writeAnnouncement,
 } from "../datapath/layout.gen.ts";
 import {
-  type Claim,
+  type Announcement,
   createAnnouncerMachine,
   type KernelRow,
   type Place,
@@ -22,16 +22,16 @@ import type { Log } from "../lib/log.ts";
 import { clockBoottimeNs, joinGroup, leaveGroup } from "../libbpf/mod.ts";
 import type { Notice } from "../model/objects.ts";
 
-export type { Claim } from "../l2/announcer-machine.ts";
+export type { Announcement } from "../l2/announcer-machine.ts";
 
 /** Nothing here throws for what the kernel refuses. */
 export interface Announcer {
-  /** What ought to be announced from now on. Lost claims are withdrawn at once. */
-  set(claims: readonly Claim[]): void;
-  /** One second has passed. `isSound`: the self-check of the claim passed. */
-  renew(isSound: (claim: Claim) => boolean): void;
+  /** What ought to be announced from now on. Lost announcements are withdrawn at once. */
+  set(announcements: readonly Announcement[]): void;
+  /** One second has passed. `isSound`: the self-check of the announcement passed. */
+  renew(isSound: (announcement: Announcement) => boolean): void;
   /** Those that are in force. */
-  claims(): readonly Claim[];
+  announced(): readonly Announcement[];
   notices(): readonly Notice[];
   /** Stops the timers; withdraws nothing. */
   stop(): void;
@@ -66,8 +66,8 @@ export function createAnnouncer(
   const announced = dataplane.map("announced");
   const machine = createAnnouncerMachine(announced.maxEntries);
   const groups = createSolicitedGroups(changeGroups, log);
-  const told = new Map<string, Claim>();
-  /** Claims whose frames could not be sent: said once. */
+  const told = new Map<string, Announcement>();
+  /** Announcements whose frames could not be sent: said once. */
   const unsent = new Set<string>();
   let timer: NodeJS.Timeout | undefined;
   let trouble = "";
@@ -79,12 +79,12 @@ export function createAnnouncer(
     }));
   }
 
-  function write(claim: Claim): string {
+  function write(announcement: Announcement): string {
     const now = clockBoottimeNs();
     const value = new Uint8Array(ANNOUNCEMENT.size);
     writeAnnouncement(value, 0, { renewed: now, stale: now + STALE_NS, silent: now + SILENT_NS, conflict: 0n });
     try {
-      announced.update(keyOf(claim), value);
+      announced.update(keyOf(announcement), value);
       return "";
     } catch (error) {
       return messageOf(error);
@@ -93,15 +93,16 @@ export function createAnnouncer(
 
   function speak(): void {
     clearTimeout(timer);
-    for (const { claim, frames } of machine.announcements(performance.now())) {
+    for (const { announcement, frames } of machine.dueFrames(performance.now())) {
       try {
         const program = dataplane.program("tc_send");
-        for (const data of frames) program.testRun({ data, context: contextOf(claim.ifindex) });
-        unsent.delete(placeText(claim));
+        for (const data of frames) program.testRun({ data, context: contextOf(announcement.ifindex) });
+        unsent.delete(placeText(announcement));
       } catch (error) {
-        const { address, device } = claim;
-        if (!unsent.has(placeText(claim))) log.warn({ address, device, err: error }, "could not send an announcement");
-        unsent.add(placeText(claim));
+        const { address, device } = announcement;
+        const text = placeText(announcement);
+        if (!unsent.has(text)) log.warn({ address, device, err: error }, "could not send an announcement");
+        unsent.add(text);
       }
     }
     const next = machine.nextMs();
@@ -110,12 +111,12 @@ export function createAnnouncer(
   }
 
   function report(): void {
-    const now = new Map(machine.claims().map((claim) => [placeText(claim), claim]));
+    const now = new Map(machine.announced().map((announcement) => [placeText(announcement), announcement]));
     for (const [text, { address, device }] of told) if (!now.has(text)) log.info({ address, device }, "withdrawn");
     for (const [text, { address, device, service }] of now)
       if (!told.has(text)) log.info({ address, device, service }, "announcing");
     told.clear();
-    for (const [text, claim] of now) told.set(text, claim);
+    for (const [text, announcement] of now) told.set(text, announcement);
   }
 
   /** One turn of the machine: what is removed makes room for what is written, and what is written may be spoken of. */
@@ -135,16 +136,16 @@ export function createAnnouncer(
         trouble = messageOf(error);
       }
     }
-    for (const claim of changes.write) machine.wrote(claim, write(claim), performance.now());
+    for (const announcement of changes.write) machine.wrote(announcement, write(announcement), performance.now());
     groups.set(machine.wanted(), changes.remove, changes.regained);
     report();
     speak();
   }
 
   return {
-    set: (claims) => turn((rows) => machine.set(claims, rows, performance.now())),
+    set: (announcements) => turn((rows) => machine.set(announcements, rows, performance.now())),
     renew: (isSound) => turn((rows) => machine.tick(rows, isSound, performance.now())),
-    claims: machine.claims,
+    announced: machine.announced,
     notices() {
       if (trouble === "") return machine.notices();
       const about = { object: "Map announced", file: "", field: "", reason: "not-announced" };

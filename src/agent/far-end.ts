@@ -1,7 +1,8 @@
 // Whether the other end of a veth hands over frames with whole checksums, wherever that end is. Asks ethtool there; changes nothing.
 import { execFileSync } from "node:child_process";
-import { readdirSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import type { Device } from "../decide/network.ts";
+import { entriesOf } from "../lib/entries.ts";
 import { deviceNameIn, netnsId } from "../libbpf/mod.ts";
 
 /** partial: frames may leave it whose checksum is for a later device to complete. */
@@ -48,19 +49,11 @@ function namespaceOf(number: number, world: FarEndWorld): string | undefined {
 /** More processes than this are not looked at: a machine has thousands, in few namespaces. */
 const MOST_PATHS = 4096;
 
-function list(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
 const MACHINE: FarEndWorld = {
   *namespaces() {
     const seen = new Set<number>();
-    const named = list("/run/netns").map((name) => `/run/netns/${name}`);
-    const ofProcesses = list("/proc")
+    const named = entriesOf("/run/netns").map((name) => `/run/netns/${name}`);
+    const ofProcesses = entriesOf("/proc")
       .filter((name) => /^\d+$/.test(name))
       .map((pid) => `/proc/${pid}/ns/net`);
     for (const path of [...named, ...ofProcesses].slice(0, MOST_PATHS)) {

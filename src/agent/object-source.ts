@@ -1,30 +1,16 @@
 // Which source the agent's objects come from: a directory of manifests, in which case this process also is allocator, endpoint
 // controller and DNS server, or the Kubernetes API. Only the one in use is loaded: each brings libraries of its own.
-import type { Address } from "../lib/address.ts";
-import type { Source } from "../model/source.ts";
+import type { OwnNode, Source } from "../model/source.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
 
-/** This machine as a Node, for clusters that have no Node object of its name. */
-export interface OwnNode {
-  readonly name: string;
-  readonly addresses: readonly Address[];
-}
-
-export interface ObjectSource {
-  readonly source: Source;
-  /** The machine's addresses changed. */
-  setOwnNode(node: OwnNode): void;
-  stop(): Promise<void>;
-}
-
-export async function createObjectSource(options: AgentOptions, ownNode: OwnNode): Promise<ObjectSource> {
+export async function createObjectSource(options: AgentOptions, ownNode: OwnNode): Promise<Source> {
   return options.manifests.length > 0 ? manifestSource(options, ownNode) : kubernetesSource(options);
 }
 
-async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<ObjectSource> {
+async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<Source> {
   const { createManifestSource } = await import("../standalone/manifest-source.ts");
   const { manifests, clusterDomain, nodeName, readOnly, stateDir, serviceNodePortRange } = options;
-  const source = createManifestSource({
+  return createManifestSource({
     paths: manifests,
     readOnly,
     stateDir,
@@ -33,17 +19,15 @@ async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<
     ownNode,
     dns: ownNode.addresses.length === 0 ? undefined : { addresses: ownNode.addresses, clusterDomain, nodeName },
   });
-  return { source, setOwnNode: source.setOwnNode, stop: source.stop };
 }
 
-async function kubernetesSource(options: AgentOptions): Promise<ObjectSource> {
+async function kubernetesSource(options: AgentOptions): Promise<Source> {
   const { createKubernetesSource } = await import("../kube/kubernetes-source.ts");
   const { kubeconfig, apiServer, stateDir, trustLists } = options;
-  const source = createKubernetesSource({
+  return createKubernetesSource({
     ...(kubeconfig === "" ? {} : { kubeconfig }),
     ...(apiServer === "" ? {} : { apiServer }),
     stateDir,
     trustLists,
   });
-  return { source, setOwnNode: () => {}, stop: () => source.stop() };
 }

@@ -1,5 +1,7 @@
 // The agent's configuration after flags, environment and file were merged: nothing optional, everything checked.
+import type { LoadOptions } from "../datapath/load.ts";
 import type { LogChoice } from "../lib/log.ts";
+import type { Range } from "../lib/range.ts";
 
 export interface AgentOptions extends LogChoice {
   readonly nodeName: string;
@@ -22,7 +24,7 @@ export interface AgentOptions extends LogChoice {
   readonly devices: readonly string[];
   /** Empty when it is not given: see `clusterRangesOf`. */
   readonly serviceClusterIpRange: readonly string[];
-  readonly serviceNodePortRange: { readonly first: number; readonly last: number };
+  readonly serviceNodePortRange: Range;
   readonly clusterDomain: string;
   readonly sockets: "all" | "host-only" | "auto";
   readonly xdp: "auto" | "on" | "off";
@@ -31,7 +33,7 @@ export interface AgentOptions extends LogChoice {
   /** Resets, ICMP errors and echo replies that a CPU makes in a second at most. */
   readonly replyLimit: number;
   /** Source ports for SNAT, reserved in ip_local_reserved_ports. */
-  readonly snatPortRange: { readonly first: number; readonly last: number };
+  readonly snatPortRange: Range;
   /** Bit set in the mark of translated packets where a firewall forwards nothing by default; 0: nothing is done about that. */
   readonly forwardMark: number;
   readonly apiSocket: string;
@@ -39,14 +41,7 @@ export interface AgentOptions extends LogChoice {
   readonly apiAddress: string;
   readonly healthzBindAddress: string;
   readonly metricsBindAddress: string;
-  readonly mapSizes: {
-    readonly services: number;
-    readonly frontends: number;
-    readonly backends: number;
-    readonly slots: number;
-    readonly flows: number;
-    readonly openings: number;
-  };
+  readonly mapSizes: LoadOptions["mapSizes"];
 }
 
 /**

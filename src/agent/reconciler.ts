@@ -18,8 +18,8 @@ import type { Model } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
 import type { Node, ObjectEvent } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
-import type { Claim } from "./announcer.ts";
-import type { Claims } from "./claims.ts";
+import type { Announcements } from "./announcements.ts";
+import type { Announcement } from "./announcer.ts";
 import { createEffect, type Effect, type EffectStatus } from "./effect.ts";
 import type { Maps } from "./maps.ts";
 import type { WantedDevices } from "./node-network.ts";
@@ -32,7 +32,7 @@ export interface Effects {
   readonly settings: (wanted: DesiredSettings) => void;
   readonly devices: (wanted: WantedDevices) => void | Promise<void>;
   readonly sockets: () => void;
-  readonly announcer: (claims: readonly Claim[]) => void;
+  readonly announcer: (announcements: readonly Announcement[]) => void;
   readonly healthPorts: (list: readonly HealthCheck[], healthy: boolean) => void;
   /** Remembers what the next start cannot wait for. */
   readonly memory: (addresses: NodeAddresses) => Promise<void>;
@@ -51,7 +51,7 @@ export interface ReconcilerParts {
   readonly maps: (inForce: () => void, digest: () => string) => Maps;
   readonly effects: Effects;
   /** Reads devices and roles of what was decided last. */
-  readonly claims: Claims;
+  readonly announcements: Announcements;
   /** The first reading. */
   readonly network: Network;
   readonly remembered: NodeAddresses | undefined;
@@ -77,7 +77,7 @@ export interface Reconciler {
   /** Decides and hands out at once. */
   turn(): void;
   desired(): Desired;
-  readonly announcerOf: Claims["announcerOf"];
+  readonly announcerOf: Announcements["announcerOf"];
   readonly maps: Maps;
   statuses(): readonly EffectStatus[];
   /** Whether the last attempt of this effect went well. */
@@ -96,7 +96,7 @@ const NO_FIREWALL: FirewallFacts = { marks: false, problem: "", ipsec: "" };
 const first = <T>(value: T, complete: boolean): Input<T> => ({ generation: 0, complete, value });
 
 export function createReconciler(parts: ReconcilerParts): Reconciler {
-  const { nodeName, model, source, syncs, claims, effects, timers, log, remembered } = parts;
+  const { nodeName, model, source, syncs, announcements, effects, timers, log, remembered } = parts;
 
   // --- inputs -----------------------------------------------------------------------------------------------------------
   let synced = false;
@@ -170,13 +170,13 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       }
     }
     if (wantedDevices?.devices !== devices || wantedDevices.attach !== attach || wantedDevices.look !== looks) {
-      if (wantedDevices?.devices !== devices) claims.noteNetwork();
+      if (wantedDevices?.devices !== devices) announcements.noteNetwork();
       wantedDevices = { devices, attach, look: looks };
     }
     doers.devices.want(wantedDevices);
     if (attach) doers.sockets.want(true);
     if (wanted.maps) doers.memory.want(addresses);
-    if (wanted.announce) doers.announcer.want(claims.current());
+    if (wanted.announce) doers.announcer.want(announcements.current());
     if (wanted.healthPorts !== undefined) doers.healthPorts.want([wanted.healthPorts, wanted.health.healthy]);
   }
 
@@ -267,7 +267,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       }
       digest = newDigest;
       objectsRead++;
-      claims.note(events);
+      announcements.note(events);
       model.update(events);
       syncs.queued(synced ? events : withoutTriggers(events), Date.now());
       synced ||= isSynced;
@@ -288,7 +288,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       if (desired === undefined) turn();
       return desired!;
     },
-    announcerOf: claims.announcerOf,
+    announcerOf: announcements.announcerOf,
     maps,
     statuses,
     works: (name) => doers[name].status().ok,

@@ -190,12 +190,7 @@ export interface AgentCounters {
   readonly syncs: SyncStats;
   /** Undefined when the objects come from elsewhere. */
   readonly api: ApiStats | undefined;
-  readonly maps: readonly {
-    readonly map: string;
-    readonly entries: number;
-    readonly used: number;
-    readonly bytes: number;
-  }[];
+  readonly maps: AgentStatus["capacity"];
   readonly announcedAddresses: number;
   readonly flows: readonly { readonly table: string; readonly entries: number }[];
 }

@@ -1,6 +1,7 @@
 // Which agent a command talks to: this machine's own, one named by its socket, or one of a lab.
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import type { Command } from "commander";
+import { entriesOf } from "../lib/entries.ts";
 import { Failure } from "../lib/errors.ts";
 import { DEFAULT_API_SOCKET, labPinDirectory, labRunDirectory, labSocketPath } from "../lib/paths.ts";
 
@@ -61,12 +62,4 @@ function chooseNode(name: string, node: string | undefined, nodes: () => readonl
   const chosen = node ?? known[0]!;
   if (known.includes(chosen)) return chosen;
   throw new Failure("not_found", chosen, `could not find node ${chosen} in lab ${name}: it has ${known.join(", ")}`);
-}
-
-function entriesOf(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
 }

@@ -4,6 +4,7 @@ import type { AgentOptions } from "../agent/options.ts";
 import { canonicalAddress, parseRange } from "../lib/address.ts";
 import { parseBindAddress } from "../lib/bind-address.ts";
 import { DEFAULT_API_SOCKET } from "../lib/paths.ts";
+import type { Range } from "../lib/range.ts";
 
 /** What a text must be, for "NAME must be <this>: current value is 'x'". Thrown by a setting's `read`. */
 export class WrongValue extends Error {
@@ -59,7 +60,7 @@ function oneOf<T extends string>(text: string, choices: readonly T[]): T {
   return found;
 }
 
-function portRange(text: string): { first: number; last: number } {
+function portRange(text: string): Range {
   const match = /^(\d{1,5})-(\d{1,5})$/.exec(text);
   const [first, last] = [Number(match?.[1]), Number(match?.[2])];
   if (match === null || first < 1 || last > 65535 || first > last) {
@@ -75,7 +76,7 @@ function mark(text: string): number {
 }
 
 /** SNAT ports are taken from the bits of a hash: the range is reserved whole, and it must hold no listener of the system. */
-function snatPortRange(text: string): { first: number; last: number } {
+function snatPortRange(text: string): Range {
   const range = portRange(text);
   const size = range.last - range.first + 1;
   if (range.first < 1024 || size < 256 || size > 16384) {

@@ -1,5 +1,6 @@
 // The sweep: takes finished and idle flows out of the tables, clears what only they needed, and says what is to be refused while a
 // table is full. A table that fills gives up its idlest flows before anything is refused. Everything goes in slices.
+import { setImmediate as othersTurn } from "node:timers/promises";
 import { inPortions } from "../lib/portions.ts";
 import { type BpfMap, hasFeature, possibleCpus } from "../libbpf/mod.ts";
 import type { Dataplane } from "./dataplane.ts";
@@ -56,8 +57,6 @@ const BOTH_FINS = STATE_FIN_CLIENT | STATE_FIN_BACKEND;
 const { PATH_OUTSIDE_LOCAL, PATH_OUTSIDE_REMOTE, PATH_POD, PATH_HAIRPIN, PATH_PORT_CHANGE } = FLOW_PATH_VALUES;
 /** Whose clients have a share. The node itself is none of them: its processes have one address. */
 const CLIENT_PATHS: ReadonlySet<number> = new Set([PATH_OUTSIDE_LOCAL, PATH_OUTSIDE_REMOTE, PATH_POD, PATH_HAIRPIN]);
-
-const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** What of one sweep every table needs. Times are in jiffies. */
 interface Sweep {
@@ -187,7 +186,7 @@ async function sweepTable(sweep: Sweep, table: FlowTableName, closer: Closer | u
     }
     left += count - stale;
     removed += removal.flush();
-    await pause();
+    await othersTurn();
   }
   return { left, removed, closer };
 }
@@ -224,7 +223,7 @@ async function relieve(sweep: Sweep, map: BpfMap, room: number, { left, closer }
       }
     }
     givenUp += removal.flush();
-    await pause();
+    await othersTurn();
   }
   return { givenUp, crowded: weighs ? shares.above(share) : [] };
 }
@@ -240,7 +239,7 @@ async function sweepRetired({ dataplane, now, hz, timeouts }: Sweep): Promise<vo
       if (passed <= 0x7fffffff && passed > timeouts.udpSeconds * hz)
         over.push(keys.slice(i * FRONTEND_KEY.size, (i + 1) * FRONTEND_KEY.size));
     }
-    await pause();
+    await othersTurn();
   }
   for (const key of over) {
     retired.delete(key);

@@ -8,7 +8,7 @@
 // that come meanwhile are caught up with, as often as asked.
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { setImmediate as nextTurn } from "node:timers/promises";
+import { setImmediate as othersTurn } from "node:timers/promises";
 import { Failure } from "../lib/errors.ts";
 import {
   type BpfMap,
@@ -183,7 +183,7 @@ export async function loadDataplaneAsync(options: LoadOptions): Promise<Loaded> 
     if (step.done) return step.value;
     // None is closed while another one still loads.
     const results = await Promise.allSettled(step.value.map((object) => object.loadAsync()));
-    await nextTurn();
+    await othersTurn();
     const failed = results.find((result) => result.status === "rejected");
     if (failed !== undefined) steps.throw(failed.reason);
   }

@@ -10,11 +10,11 @@ import { apiNotices } from "./api-notices.ts";
 import { systemClock } from "./clock.ts";
 import { type Connection, createConnection } from "./connection.ts";
 import { createKnownObjects } from "./known-objects.ts";
-import { type KnownTotals, readKnownTotals, writeKnownTotals } from "./known-totals.ts";
 import { createOutbox } from "./outbox.ts";
 import { createReflector } from "./reflector.ts";
 import { RESOURCES, type ResourceName } from "./resources.ts";
 import { buffersOf, packChanges } from "./rows.ts";
+import { readSavedTotals, type SavedTotals, writeSavedTotals } from "./saved-totals.ts";
 import { takeObject } from "./take-object.ts";
 import { createTransport } from "./transport.ts";
 import {
@@ -57,7 +57,7 @@ function read(connection: Connection, { trustLists, stateDir }: WorkerOptions): 
       post({ type: "changes", packed, synced, digest }, buffersOf(packed));
     },
   });
-  const remembered = readKnownTotals(stateDir);
+  const remembered = readSavedTotals(stateDir);
   const readers = RESOURCES.map((resource) => {
     const objects = createKnownObjects({
       kind: resource.kind,
@@ -98,11 +98,11 @@ function read(connection: Connection, { trustLists, stateDir }: WorkerOptions): 
   }
 
   function rememberTotals(): void {
-    const totals: KnownTotals = Object.fromEntries(readers.map(({ name, objects }) => [name, objects.total()]));
+    const totals: SavedTotals = Object.fromEntries(readers.map(({ name, objects }) => [name, objects.total()]));
     const now = JSON.stringify(totals);
     if (now === savedTotals) return;
     // Only a first list could miss it.
-    if (writeKnownTotals(stateDir, totals)) savedTotals = now;
+    if (writeSavedTotals(stateDir, totals)) savedTotals = now;
   }
 
   function tell(): void {

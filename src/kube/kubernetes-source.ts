@@ -2,22 +2,12 @@
 // one after another, starts it anew when it is lost, and says what is wrong.
 import { Worker } from "node:worker_threads";
 import { Failure } from "../lib/errors.ts";
-import type { Notice, ObjectEvent, ObjectKey } from "../model/objects.ts";
+import { createDelivered } from "../model/delivered.ts";
+import type { Notice } from "../model/objects.ts";
 import type { ApiStats, Deliver, Source } from "../model/source.ts";
 import { apiStatsOf } from "./api-stats.ts";
 import { createUnpacker } from "./rows.ts";
 import type { FromWorker, ThreadStats, ToWorker, WorkerOptions } from "./worker-messages.ts";
-
-export interface KubernetesSourceOptions {
-  /** A kubeconfig file; without it the service account of the pod. */
-  readonly kubeconfig?: string;
-  /** Asked before every other server. */
-  readonly apiServer?: string;
-  /** Keeps where the API server was last. */
-  readonly stateDir: string;
-  /** Applies every full list as it is, also one that takes away most of what is served. */
-  readonly trustLists: boolean;
-}
 
 export interface KubernetesSource extends Source {
   /** As of a second ago at most; undefined before the thread has told any. */
@@ -34,46 +24,11 @@ function workerUrl(): URL {
   return new URL(import.meta.url.endsWith(".ts") ? "./api-worker.ts" : "./api-worker.js", import.meta.url);
 }
 
-/** Which objects were delivered, and by the how-manieth thread: a new thread knows nothing of what the one before it read. */
-function createLedger(): { note(event: ObjectEvent, thread: number): void; leftFrom(thread: number): ObjectEvent[] } {
-  const delivered = new Map<ObjectEvent["kind"], Map<ObjectKey, number>>();
-  return {
-    note({ kind, key, object }, thread) {
-      let keys = delivered.get(kind);
-      if (keys === undefined) {
-        keys = new Map();
-        delivered.set(kind, keys);
-      }
-      if (object === undefined) keys.delete(key);
-      else keys.set(key, thread);
-    },
-    /** Takes out what no thread since has delivered, as events. */
-    leftFrom(thread) {
-      const gone: ObjectEvent[] = [];
-      for (const [kind, keys] of delivered) {
-        for (const [key, by] of keys) {
-          if (by >= thread) continue;
-          keys.delete(key);
-          gone.push({ kind, key, object: undefined } as ObjectEvent);
-        }
-      }
-      return gone;
-    },
-  };
-}
-
-export function createKubernetesSource(options: KubernetesSourceOptions, url: URL = workerUrl()): KubernetesSource {
-  const workerOptions: WorkerOptions = {
-    stateDir: options.stateDir,
-    trustLists: options.trustLists,
-    ...(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig }),
-    ...(options.apiServer === undefined ? {} : { apiServer: options.apiServer }),
-  };
+export function createKubernetesSource(options: WorkerOptions, url: URL = workerUrl()): KubernetesSource {
   const unpacker = createUnpacker();
-  const ledger = createLedger();
+  const delivered = createDelivered();
   let deliver: Deliver = () => {};
   let worker: Worker | undefined;
-  let threads = 0;
   let stats: ThreadStats | undefined;
   let notices: readonly Notice[] = [];
   let lost: Notice | undefined;
@@ -86,8 +41,8 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
 
   function takeChanges(from: Worker, message: Extract<FromWorker, { type: "changes" }>, isFirstSynced: boolean): void {
     const events = unpacker.unpack(message.packed);
-    for (const event of events) ledger.note(event, threads);
-    if (isFirstSynced && threads > 1) for (const event of ledger.leftFrom(threads)) events.push(event);
+    events.forEach(delivered.note);
+    if (isFirstSynced) for (const event of delivered.takeLeft()) events.push(event);
     synced ||= message.synced;
     digest = message.digest;
     if (events.length > 0) lastEventMs = Date.now();
@@ -109,9 +64,9 @@ export function createKubernetesSource(options: KubernetesSourceOptions, url: UR
 
   /** Resolves when the thread knows where the API is; rejects with its Failure when it does not. */
   function launch(): Promise<void> {
-    const thread = new Worker(url, { workerData: workerOptions, resourceLimits: THREAD_LIMITS, execArgv: [] });
+    const thread = new Worker(url, { workerData: options, resourceLimits: THREAD_LIMITS, execArgv: [] });
     worker = thread;
-    threads++;
+    delivered.began();
     let threadSynced = false;
     return new Promise((resolve, reject) => {
       let reason = "it stopped";

@@ -231,8 +231,8 @@ export function createReflector(options: ReflectorOptions): Reflector {
     }
   }
 
-  /** One page; returns its continue token and version. */
-  async function readPage(query: Readonly<Record<string, string>>): Promise<{ token: string; version: string }> {
+  /** `take` gets each object of the list that is asked for; returns what is around them. */
+  async function readItems(query: Readonly<Record<string, string>>, take: (object: unknown) => void): Promise<unknown> {
     const items = createItemSplitter();
     await runExchange(options, {
       verb: "list",
@@ -240,14 +240,18 @@ export function createReflector(options: ReflectorOptions): Reflector {
       silenceMs: () => PAGE_SILENCE_MS,
       onHead() {},
       take(chunk) {
-        for (const item of items.push(chunk)) {
-          const object = parseJson(item);
-          newest.saw(object, false);
-          objects.listed(object);
-        }
+        for (const item of items.push(chunk)) take(parseJson(item));
       },
     });
-    const page = items.end() as {
+    return items.end();
+  }
+
+  /** One page; returns its continue token and version. */
+  async function readPage(query: Readonly<Record<string, string>>): Promise<{ token: string; version: string }> {
+    const page = (await readItems(query, (object) => {
+      newest.saw(object, false);
+      objects.listed(object);
+    })) as {
       readonly items?: unknown;
       readonly metadata?: { readonly continue?: unknown; readonly resourceVersion?: unknown } | null;
     };
@@ -318,19 +322,9 @@ export function createReflector(options: ReflectorOptions): Reflector {
   async function checkVersion(): Promise<void> {
     const doubtful = { resourceVersion: version ?? "", resourceVersionMatch: "NotOlderThan", limit: "1" };
     const query = { ...doubtful, ...selector(newest.selector()) };
-    const items = createItemSplitter();
     const found: unknown[] = [];
     try {
-      await runExchange(options, {
-        verb: "list",
-        query,
-        silenceMs: () => PAGE_SILENCE_MS,
-        onHead() {},
-        take(chunk) {
-          for (const item of items.push(chunk)) found.push(parseJson(item));
-        },
-      });
-      items.end();
+      await readItems(query, (object) => found.push(object));
       if (!newest.holds(found)) forgetVersion("other-history");
     } catch (error) {
       // Whoever may not ask, or cannot be answered so, finds out by the silence.

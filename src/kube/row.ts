@@ -22,10 +22,12 @@ export type SliceChange = {
   readonly triggerMs: number;
 };
 
-export type ObjectChange =
-  | { readonly kind: "Service"; readonly key: ObjectKey; readonly content: Service | undefined }
-  | { readonly kind: "Node"; readonly key: ObjectKey; readonly content: Node | undefined }
-  | { readonly kind: "ServiceCIDR"; readonly key: ObjectKey; readonly content: ServiceCIDR | undefined };
+/** `text`: the model's event as JSON, where it was made already. */
+export type ObjectChange = { readonly key: ObjectKey; readonly text?: string } & (
+  | { readonly kind: "Service"; readonly content: Service | undefined }
+  | { readonly kind: "Node"; readonly content: Node | undefined }
+  | { readonly kind: "ServiceCIDR"; readonly content: ServiceCIDR | undefined }
+);
 
 export type Change = SliceChange | ObjectChange;
 

@@ -6,7 +6,7 @@ import type { EndpointPort, ObjectEvent, ObjectKey } from "../model/objects.ts";
 import type { Change, ObjectChange, SliceChange } from "./row.ts";
 
 export interface PackedChanges {
-  /** JSON of ObjectChange[], "" when there are none. */
+  /** JSON of ObjectEvent[], "" when there are none. */
   readonly objects: string;
   readonly slices: PackedSlices | undefined;
 }
@@ -91,6 +91,9 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
   };
 }
 
+const eventText = ({ kind, key, content, text }: ObjectChange): string =>
+  text ?? JSON.stringify({ kind, key, object: content });
+
 /** Changes of one key keep their order; those of different kinds do not. */
 export function packChanges(changes: readonly Change[]): PackedChanges {
   const slices: SliceChange[] = [];
@@ -100,7 +103,7 @@ export function packChanges(changes: readonly Change[]): PackedChanges {
     else objects.push(change);
   }
   return {
-    objects: objects.length === 0 ? "" : JSON.stringify(objects),
+    objects: objects.length === 0 ? "" : `[${objects.map(eventText).join()}]`,
     slices: slices.length === 0 ? undefined : packSlices(slices),
   };
 }
@@ -199,12 +202,7 @@ export function createUnpacker(): Unpacker {
   return {
     portLists: () => portLists.size,
     unpack({ objects, slices }) {
-      const events: ObjectEvent[] = [];
-      if (objects !== "") {
-        for (const { kind, key, content } of JSON.parse(objects) as ObjectChange[]) {
-          events.push({ kind, key, object: content } as ObjectEvent);
-        }
-      }
+      const events: ObjectEvent[] = objects === "" ? [] : JSON.parse(objects);
       if (slices !== undefined) for (const event of sliceEvents(slices)) events.push(event);
       return events;
     },

@@ -6,12 +6,11 @@ import { endpointAddress } from "../lib/endpoint-address.ts";
 import { READY, SERVING, TERMINATING } from "../model/endpoint-list.ts";
 import type { EndpointPort, ObjectKey } from "../model/objects.ts";
 import { type Checks, createChecks, shown } from "../wire/field-checks.ts";
-import { SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
+import { PROTOCOLS, SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
 import { ContentHash } from "./content-hash.ts";
 import type { Complaint, Taken } from "./row.ts";
 
 const TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time";
-const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const;
 /** Complaints about single addresses that are kept of one slice. */
 const MOST_COMPLAINTS = 10;
 

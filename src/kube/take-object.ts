@@ -4,6 +4,7 @@ import { storedAddress } from "../lib/address.ts";
 import type { Service, ServiceCIDR } from "../model/objects.ts";
 import { type Checks, createChecks, type FieldError } from "../wire/field-checks.ts";
 import type { KubernetesObject, NodeObject, ServiceObject } from "../wire/kubernetes.ts";
+import { PROTOCOLS, SERVICE_TYPES, TRAFFIC_POLICIES } from "../wire/kubernetes.ts";
 import { normaliseNode, normaliseService } from "../wire/normalise.ts";
 import { hashText } from "./content-hash.ts";
 import type { Resource } from "./resources.ts";
@@ -11,10 +12,6 @@ import type { ObjectChange, Taken } from "./row.ts";
 import { keyOf, takeSlice } from "./slice-row.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
-
-const TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
-const POLICIES = ["Cluster", "Local"] as const;
-const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const;
 
 function checkTexts(checks: Checks, field: string, value: unknown): void {
   for (const [name, text] of Object.entries(checks.record(field, value) ?? {})) checks.string(`${field}.${name}`, text);
@@ -45,7 +42,7 @@ function checkMetadata(checks: Checks, value: unknown, namespaced: boolean): voi
 function checkService(checks: Checks, object: Fields): void {
   const spec = checks.record("spec", object["spec"]);
   if (spec === undefined) checks.required("spec");
-  checks.oneOf("spec.type", spec?.["type"], TYPES);
+  checks.oneOf("spec.type", spec?.["type"], SERVICE_TYPES);
   for (const [i, one] of (checks.strings("spec.clusterIPs", spec?.["clusterIPs"]) ?? []).entries()) {
     checkAddress(checks, `spec.clusterIPs[${i}]`, one);
   }
@@ -55,7 +52,7 @@ function checkService(checks: Checks, object: Fields): void {
     checks.string(`spec.${name}`, spec?.[name]);
   }
   for (const name of ["externalTrafficPolicy", "internalTrafficPolicy"]) {
-    checks.oneOf(`spec.${name}`, spec?.[name], POLICIES);
+    checks.oneOf(`spec.${name}`, spec?.[name], TRAFFIC_POLICIES);
   }
   checkPort(checks, "spec.healthCheckNodePort", spec?.["healthCheckNodePort"]);
   for (const [i, one] of (checks.list("spec.ports", spec?.["ports"]) ?? []).entries()) {
@@ -201,5 +198,6 @@ export function takeObject(kind: Resource["kind"], raw: unknown): Taken {
   if (checks.errors.length > 0) return { outcome: "refused", key, complaints: checks.errors };
   const change = changeOf(kind, key, object as unknown as KubernetesObject);
   const complaints = kind === "Node" ? strangeAddresses(object as NodeObject) : [];
-  return { outcome: "taken", change, hash: hashText(JSON.stringify(change.content)), size: sizeOf(change), complaints };
+  const text = JSON.stringify({ kind, key, object: change.content });
+  return { outcome: "taken", change: { ...change, text }, hash: hashText(text), size: sizeOf(change), complaints };
 }

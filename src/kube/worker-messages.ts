@@ -8,9 +8,13 @@ import type { PackedChanges } from "./rows.ts";
 
 /** Handed to the thread as it starts. */
 export interface WorkerOptions {
+  /** A kubeconfig file; without it the service account of the pod. */
   readonly kubeconfig?: string;
+  /** Asked before every other server. */
   readonly apiServer?: string;
+  /** Keeps where the API server was last. */
   readonly stateDir: string;
+  /** Applies every full list as it is, also one that takes away most of what is served. */
   readonly trustLists: boolean;
 }
 

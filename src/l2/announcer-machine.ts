@@ -1,4 +1,4 @@
-// What this node's part in announcing addresses is: claims, the kernel's rows and the clock go in, rows of `announced` and
+// What this node's part in announcing addresses is: announcements, the kernel's rows and the clock go in, rows of `announced` and
 // frames come out. Pure: no map, socket or timer. A protocol between nodes would bring frames in beside the rows.
 //
 //   renewed  every second, while the self-check passes
@@ -9,7 +9,7 @@ import type { Notice } from "../model/objects.ts";
 import { announcementFrames } from "./frames.ts";
 
 /** An address that this node ought to announce on a device. */
-export interface Claim {
+export interface Announcement {
   readonly address: Address;
   /** "namespace/name". */
   readonly service: string;
@@ -19,7 +19,7 @@ export interface Claim {
 }
 
 /** Key of a row of `announced`. */
-export type Place = Pick<Claim, "address" | "ifindex">;
+export type Place = Pick<Announcement, "address" | "ifindex">;
 
 export interface KernelRow extends Place {
   /** The kernel heard another MAC claim the address while nobody renewed it, and gave it up. */
@@ -29,32 +29,27 @@ export interface KernelRow extends Place {
 export interface RowChanges {
   readonly remove: readonly Place[];
   /** To be written as renewed now. `wrote` is told of each how that went. */
-  readonly write: readonly Claim[];
+  readonly write: readonly Announcement[];
   /** Whose self-check passes again: their device may have forgotten its groups. */
-  readonly regained: readonly Claim[];
-}
-
-export interface Announcement {
-  readonly claim: Claim;
-  readonly frames: readonly Uint8Array[];
+  readonly regained: readonly Announcement[];
 }
 
 /** Times are milliseconds of a clock that never goes back. */
 export interface AnnouncerMachine {
   /** What ought to be announced from now on. `rows`: all of the kernel's. */
-  set(claims: readonly Claim[], rows: readonly KernelRow[], nowMs: number): RowChanges;
-  /** A second has passed. `isSound`: the self-check of the claim passed. */
-  tick(rows: readonly KernelRow[], isSound: (claim: Claim) => boolean, nowMs: number): RowChanges;
-  /** The row of `claim` was written, or refused with this reason. */
-  wrote(claim: Claim, refusal: string, nowMs: number): void;
-  /** Frames that are due, of so many claims at a time that sending them takes no long task. Only of claims that are answered for. */
-  announcements(nowMs: number): Announcement[];
+  set(announcements: readonly Announcement[], rows: readonly KernelRow[], nowMs: number): RowChanges;
+  /** A second has passed. `isSound`: the self-check of the announcement passed. */
+  tick(rows: readonly KernelRow[], isSound: (announcement: Announcement) => boolean, nowMs: number): RowChanges;
+  /** The row of `announcement` was written, or refused with this reason. */
+  wrote(announcement: Announcement, refusal: string, nowMs: number): void;
+  /** Frames that are due, of so many announcements at a time that sending them takes no long task. Only of announcements that are answered for. */
+  dueFrames(nowMs: number): { readonly announcement: Announcement; readonly frames: readonly Uint8Array[] }[];
   /** When the next frames are due; Infinity when none will be. */
   nextMs(): number;
   /** Those whose row is in force. */
-  claims(): readonly Claim[];
+  announced(): readonly Announcement[];
   /** Those in force or yet to come. */
-  wanted(): readonly Claim[];
+  wanted(): readonly Announcement[];
   notices(): readonly Notice[];
 }
 
@@ -66,7 +61,7 @@ const PART = 64;
 const SETTLED_MS = 300_000;
 
 interface Spoken {
-  claim: Claim;
+  announcement: Announcement;
   /** The self-check passed when it was asked last. */
   isSound: boolean;
   /** Since then the frames of this MAC go out. */
@@ -86,7 +81,7 @@ export const placeText = ({ address, ifindex }: Place): string => `${address}%${
 /** `capacity`: rows of `announced`. Beyond it, what is announced stays, and of the others the first by address come. */
 export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
   const spoken = new Map<string, Spoken>();
-  let left: readonly Claim[] = [];
+  let left: readonly Announcement[] = [];
   let begun = false;
 
   function restart(one: Spoken, nowMs: number): void {
@@ -94,9 +89,9 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
     one.dueMs = nowMs;
   }
 
-  function begin(claim: Claim, nowMs: number): Spoken {
+  function begin(announcement: Announcement, nowMs: number): Spoken {
     const times = { sinceMs: nowMs, dueMs: nowMs, retryMs: nowMs, conflictMs: nowMs };
-    return { claim, ...times, isSound: true, inForce: false, refusal: "", refusals: 0, conflict: "none" };
+    return { announcement, ...times, isSound: true, inForce: false, refusal: "", refusals: 0, conflict: "none" };
   }
 
   const strangers = (rows: readonly KernelRow[]): KernelRow[] => rows.filter((row) => !spoken.has(placeText(row)));
@@ -105,28 +100,28 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
   const speaks = (one: Spoken): boolean => one.inForce && one.isSound;
 
   return {
-    set(claims, rows, nowMs) {
+    set(announcements, rows, nowMs) {
       begun = true;
       const held = new Set([...spoken.keys(), ...rows.map(placeText)]);
-      const sorted = claims
-        .map((claim) => ({ claim, text: placeText(claim) }))
+      const sorted = announcements
+        .map((announcement) => ({ announcement, text: placeText(announcement) }))
         .sort((a, b) => Number(held.has(b.text)) - Number(held.has(a.text)) || (a.text < b.text ? -1 : 1));
-      const chosen = new Map(sorted.slice(0, capacity).map(({ claim, text }) => [text, claim]));
-      left = sorted.slice(capacity).map(({ claim }) => claim);
+      const chosen = new Map(sorted.slice(0, capacity).map(({ announcement, text }) => [text, announcement]));
+      left = sorted.slice(capacity).map(({ announcement }) => announcement);
       const conflicts = conflictsIn(rows);
       for (const text of spoken.keys()) if (!chosen.has(text)) spoken.delete(text);
-      const write: Claim[] = [];
-      for (const [text, claim] of chosen) {
+      const write: Announcement[] = [];
+      for (const [text, next] of chosen) {
         const known = spoken.get(text);
         if (known === undefined) {
-          spoken.set(text, begin(claim, nowMs));
+          spoken.set(text, begin(next, nowMs));
           // Whether one that was given up is taken back, the self-check says.
-          if (!conflicts.has(text)) write.push(claim);
+          if (!conflicts.has(text)) write.push(next);
           continue;
         }
-        const before = known.claim;
-        known.claim = claim;
-        if (before.device !== claim.device || Buffer.compare(before.mac, claim.mac) !== 0) restart(known, nowMs);
+        const before = known.announcement;
+        known.announcement = next;
+        if (before.device !== next.device || Buffer.compare(before.mac, next.mac) !== 0) restart(known, nowMs);
       }
       return { remove: strangers(rows), write, regained: [] };
     },
@@ -134,25 +129,25 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
       // What an agent before announced goes on until it is known what ought to be announced.
       if (!begun) return { remove: [], write: [], regained: [] };
       const conflicts = conflictsIn(rows);
-      const write: Claim[] = [];
-      const regained: Claim[] = [];
+      const write: Announcement[] = [];
+      const regained: Announcement[] = [];
       for (const [text, one] of spoken) {
         const was = one.isSound;
-        one.isSound = isSound(one.claim);
+        one.isSound = isSound(one.announcement);
         if (conflicts.has(text)) {
           one.conflict = one.isSound ? "taken back" : "given up";
           one.conflictMs = nowMs;
           one.inForce = false;
         } else if (one.conflict === "taken back" && nowMs - one.conflictMs >= SETTLED_MS) one.conflict = "none";
         if (!one.isSound) continue;
-        if (!was) regained.push(one.claim);
+        if (!was) regained.push(one.announcement);
         if (!was || conflicts.has(text)) restart(one, nowMs);
-        if (nowMs >= one.retryMs) write.push(one.claim);
+        if (nowMs >= one.retryMs) write.push(one.announcement);
       }
       return { remove: strangers(rows), write, regained };
     },
-    wrote(claim, refusal, nowMs) {
-      const one = spoken.get(placeText(claim));
+    wrote(announcement, refusal, nowMs) {
+      const one = spoken.get(placeText(announcement));
       if (one === undefined) return;
       one.inForce = refusal === "";
       one.refusal = refusal;
@@ -161,14 +156,15 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
       one.retryMs = nowMs + RETRY_MS[Math.min(one.refusals, RETRY_MS.length) - 1]!;
       restart(one, nowMs);
     },
-    announcements(nowMs) {
-      const found: Announcement[] = [];
+    dueFrames(nowMs) {
+      const found: ReturnType<AnnouncerMachine["dueFrames"]> = [];
       for (const one of spoken.values()) {
         if (!speaks(one) || nowMs < one.dueMs) continue;
         if (found.length === PART) break;
         const next = REPEAT_MS.find((ms) => one.sinceMs + ms > nowMs);
         one.dueMs = next === undefined ? nowMs + REFRESH_MS : one.sinceMs + next;
-        found.push({ claim: one.claim, frames: announcementFrames(one.claim.address, one.claim.mac) });
+        const { announcement } = one;
+        found.push({ announcement, frames: announcementFrames(announcement.address, announcement.mac) });
       }
       return found;
     },
@@ -177,14 +173,14 @@ export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
       for (const one of spoken.values()) if (speaks(one)) next = Math.min(next, one.dueMs);
       return next;
     },
-    claims: () => [...spoken.values()].filter(({ inForce }) => inForce).map(({ claim }) => claim),
-    wanted: () => [...spoken.values()].map(({ claim }) => claim),
+    announced: () => [...spoken.values()].filter(({ inForce }) => inForce).map(({ announcement }) => announcement),
+    wanted: () => [...spoken.values()].map(({ announcement }) => announcement),
     notices() {
       const found: Notice[] = [];
-      for (const { claim, conflict, refusal } of spoken.values()) {
-        const object = `Service ${claim.service}`;
+      for (const { announcement, conflict, refusal } of spoken.values()) {
+        const object = `Service ${announcement.service}`;
         const about = { object, file: "", field: "status.loadBalancer" };
-        const { address, device } = claim;
+        const { address, device } = announcement;
         if (refusal !== "") {
           const message = `could not announce ${address} on ${device}: ${refusal}; it is tried again`;
           found.push({ ...about, reason: "not-announced", message, severity: "error" });

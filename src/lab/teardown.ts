@@ -1,20 +1,13 @@
 // Removes a lab, whole, half made or crashed: it asks nobody, and finds everything by name.
-import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
+import { existsSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { entriesOf } from "../lib/entries.ts";
 import { removeCgroup } from "./cgroups.ts";
 import { isLabNamespace, type LabPaths, labPaths } from "./lab-paths.ts";
 import { changeNetwork } from "./shell.ts";
 
-function names(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
 function namespacesOf(paths: LabPaths): string[] {
-  const all = new Set([...names("/run/netns"), ...names("/etc/netns")]);
+  const all = new Set([...entriesOf("/run/netns"), ...entriesOf("/etc/netns")]);
   return [...all].filter((namespace) => isLabNamespace(paths.name, namespace));
 }
 

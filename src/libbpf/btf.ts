@@ -3,29 +3,7 @@
 import { Failure } from "../lib/errors.ts";
 import { MAP_TYPES, type MapType, nameOf } from "./constants.ts";
 
-export type BtfKind =
-  | "void"
-  | "int"
-  | "ptr"
-  | "array"
-  | "struct"
-  | "union"
-  | "enum"
-  | "fwd"
-  | "typedef"
-  | "volatile"
-  | "const"
-  | "restrict"
-  | "func"
-  | "func_proto"
-  | "var"
-  | "datasec"
-  | "float"
-  | "decl_tag"
-  | "type_tag"
-  | "enum64";
-
-const KINDS: readonly BtfKind[] = [
+const KINDS = [
   "void",
   "int",
   "ptr",
@@ -46,7 +24,9 @@ const KINDS: readonly BtfKind[] = [
   "decl_tag",
   "type_tag",
   "enum64",
-];
+] as const;
+
+export type BtfKind = (typeof KINDS)[number];
 
 /** What a type is once typedefs and qualifiers are followed. */
 export interface BtfShape {

@@ -1,10 +1,20 @@
 // Who wants which address or node-level port, and who wins: ClusterIP over LoadBalancer, node port over host port, within
 // one kind the older. It knows claims only, never objects or maps, and tells whom a change of claims concerns.
 import { type Address, familyOf } from "../lib/address.ts";
+import type { ObjectKey } from "./objects.ts";
 import type { FrontendKey, RowProtocol } from "./operations.ts";
 
-/** Who claims: a Service's "namespace/name", or "host-port " and the key of a host-port record. */
+/** Who claims: a Service by its own key, or a pod's host ports by hostPortOwner(). */
 export type OwnerKey = string;
+
+const HOST_PORT = "host-port ";
+export const hostPortOwner = (key: ObjectKey): OwnerKey => `${HOST_PORT}${key}`;
+
+/** Which object an owner is, with its key. */
+export function ownerOf(owner: OwnerKey): { readonly kind: "service" | "host-port"; readonly key: ObjectKey } {
+  const isHostPort = owner.startsWith(HOST_PORT);
+  return isHostPort ? { kind: "host-port", key: owner.slice(HOST_PORT.length) } : { kind: "service", key: owner };
+}
 
 export interface AddressClaim {
   readonly kind: "cluster-ip" | "load-balancer";

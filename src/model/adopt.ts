@@ -1,10 +1,12 @@
 // Takes the allocation over from the kernel's maps. Groups get no owner here: a plan matches them by content, frontend ->
 // row -> service id, and what nobody claims is removed. Nothing in the kernel is trusted beyond what agrees with itself.
 import { familyOf } from "../lib/address.ts";
-import { type Range, unionOf } from "./allocation.ts";
+import { type SlotRange, unionOf } from "./allocation.ts";
 import { frontendText } from "./compile.ts";
 import type { Backend, KernelState, Row, RowProtocol } from "./operations.ts";
-import { createTables, type Group, type SlotLayout, type Tables } from "./tables.ts";
+import { addGroup, createTables, type Group, type SlotLayout, type Tables } from "./tables.ts";
+
+const UNCLAIMED = { key: "", family: "IPv4", portName: "", port: 0, nodePort: 0 } as const;
 
 /** Tables that hold what the kernel holds. Indexes outside of the capacity are left alone. */
 export function adoptTables(state: KernelState, capacity: Tables["capacity"]): Tables {
@@ -15,27 +17,8 @@ export function adoptTables(state: KernelState, capacity: Tables["capacity"]): T
   raise(tables.rowGenerations, state.rowGenerations);
   raise(tables.backendGenerations, state.backendGenerations);
 
-  const groupOf = (serviceId: number, protocol: RowProtocol): Group => {
-    let group = tables.groups.get(serviceId);
-    if (group === undefined) {
-      group = {
-        serviceId,
-        protocol,
-        owner: undefined,
-        key: "",
-        family: "IPv4",
-        portName: "",
-        port: 0,
-        nodePort: 0,
-        rows: [],
-        layouts: [],
-        ranges: [],
-        strays: [],
-      };
-      tables.groups.set(serviceId, group);
-    }
-    return group;
-  };
+  const groupOf = (serviceId: number, protocol: RowProtocol): Group =>
+    tables.groups.get(serviceId) ?? addGroup(tables, serviceId, { ...UNCLAIMED, protocol });
 
   const usable = (row: Row | undefined): row is Row =>
     row !== undefined && row.serviceId > 0 && row.serviceId < capacity.services;
@@ -69,7 +52,7 @@ export function adoptTables(state: KernelState, capacity: Tables["capacity"]): T
   }
 
   // A slot that two service ids point to belongs to the first; the other gets new ones.
-  const reserved: Range[] = [];
+  const reserved: SlotRange[] = [];
   const slotTaken = new Uint8Array(capacity.slots);
   for (const group of tables.groups.values()) {
     const windows = group.rows.flatMap(({ windows: w }) => [w.external, w.internal, w.cluster]);

@@ -1,6 +1,7 @@
 // Which indexes and slot ranges are free, and which generation comes next. It never decides who gets what, and nothing
 // is handed out twice: misuse is a defect and throws.
 import { Failure } from "../lib/errors.ts";
+import { type Range, subtractRange } from "../lib/range.ts";
 
 /** Hands out the indexes of an array map. `first` is the lowest index that may be used. */
 export interface IndexAllocator {
@@ -78,8 +79,8 @@ export function nextGeneration(generation: number): number {
   return (generation + 1) >>> 0 || 1;
 }
 
-/** Positions [first, first + count). */
-export interface Range {
+/** Positions [first, first + count), as windows have them; none when `count` is 0. */
+export interface SlotRange {
   readonly first: number;
   readonly count: number;
 }
@@ -90,12 +91,12 @@ export interface RangeAllocator {
   /** Length of the longest free range. */
   readonly longest: number;
   /** A range that is taken, with the free ones beside it. */
-  around(range: Range): Range;
+  around(range: SlotRange): SlotRange;
   /** The first position of a free range of `count` >= 1, or undefined when no free range is long enough. */
   take(count: number): number | undefined;
-  release(range: Range): void;
+  release(range: SlotRange): void;
   /** Everything is free but `used`, which is disjoint, inside the array and in any order. */
-  reset(used: readonly Range[]): void;
+  reset(used: readonly SlotRange[]): void;
 }
 
 export function createRangeAllocator(capacity: number): RangeAllocator {
@@ -196,7 +197,7 @@ export function createRangeAllocator(capacity: number): RangeAllocator {
 }
 
 /** The ranges as few disjoint ones, in order. Ranges without positions vanish. */
-export function unionOf(ranges: readonly Range[]): Range[] {
+export function unionOf(ranges: readonly SlotRange[]): SlotRange[] {
   const union: { first: number; count: number }[] = [];
   for (const range of [...ranges].filter((r) => r.count > 0).sort((a, b) => a.first - b.first)) {
     const last = union.at(-1);
@@ -208,17 +209,9 @@ export function unionOf(ranges: readonly Range[]): Range[] {
 }
 
 /** What is left of disjoint `ranges` without the positions of `without`. */
-export function subtract(ranges: readonly Range[], without: Range): Range[] {
-  const end = without.first + without.count;
-  const left: Range[] = [];
-  for (const range of ranges) {
-    const rangeEnd = range.first + range.count;
-    if (without.count === 0 || end <= range.first || without.first >= rangeEnd) {
-      left.push(range);
-      continue;
-    }
-    if (range.first < without.first) left.push({ first: range.first, count: without.first - range.first });
-    if (end < rangeEnd) left.push({ first: end, count: rangeEnd - end });
-  }
-  return left;
+export function subtract(ranges: readonly SlotRange[], without: SlotRange): SlotRange[] {
+  if (without.count === 0) return [...ranges];
+  const ends = ({ first, count }: SlotRange): Range => ({ first, last: first + count - 1 });
+  const left = subtractRange(ranges.map(ends), ends(without));
+  return left.map(({ first, last }) => ({ first, count: last - first + 1 }));
 }

@@ -1,7 +1,14 @@
 // What a Service, or the host ports of a pod, ask of the datapath: frontends, endpoints and policies per port and family.
 // Pure: it compiles one owner from what it is made of; what the kernel holds is plan.ts's.
 import { type Address, type Family, familyOf } from "../lib/address.ts";
-import type { AddressClaim, AddressClaims, Claims, OwnerKey, PortClaim } from "./address-claims.ts";
+import {
+  type AddressClaim,
+  type AddressClaims,
+  type Claims,
+  type OwnerKey,
+  ownerOf,
+  type PortClaim,
+} from "./address-claims.ts";
 import { endpointRefusal, type FrontendPort, frontendRefusal, type Refusal } from "./address-rules.ts";
 import { type Candidate, type Surroundings, selectEndpoints } from "./endpoints.ts";
 import {
@@ -47,10 +54,6 @@ export interface Compiled {
 /** Text of a frontend key: equal keys have equal text. */
 export function frontendText(key: FrontendKey): string {
   return `${key.address} ${key.protocol} ${key.port}`;
-}
-
-export function hostPortOwner(key: ObjectKey): OwnerKey {
-  return `host-port ${key}`;
 }
 
 /** The key under which a port of every address of this node is found. */
@@ -345,5 +348,6 @@ function tellRefused(refused: ReadonlyMap<Address, string>, tell: Tell): void {
 }
 
 function ownerText(owner: OwnerKey): string {
-  return owner.startsWith("host-port ") ? `the pod ${owner.slice("host-port ".length)}` : `Service ${owner}`;
+  const { kind, key } = ownerOf(owner);
+  return kind === "host-port" ? `the pod ${key}` : `Service ${key}`;
 }

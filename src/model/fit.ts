@@ -1,6 +1,6 @@
 // What of a port finds room: which of its frontends and endpoints, and where the endpoints lie. With room enough that is all of
 // them. It decides only: what changes the tables is plan.ts's.
-import type { Range } from "./allocation.ts";
+import type { SlotRange } from "./allocation.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
 import { backendsOf, type Group, type InstalledRow, type SlotLayout, type Tables } from "./tables.ts";
@@ -173,7 +173,7 @@ function partOfPresent(tables: Tables, old: Group, fitted: Fitted, withLocal: bo
 }
 
 /** The run's endpoints in place; none when they would have to lie in another order. */
-function layRun(present: SlotLayout, run: Range, fitted: Fitted, withLocal: boolean): Placed {
+function layRun(present: SlotLayout, run: SlotRange, fitted: Fitted, withLocal: boolean): Placed {
   const kept = present.backends.slice(run.first - present.first, run.first - present.first + run.count);
   const stay = new Set(kept);
   const indexOf = new Map<Candidate, number>();
@@ -187,8 +187,8 @@ function layRun(present: SlotLayout, run: Range, fitted: Fitted, withLocal: bool
 }
 
 /** The longest part of the slots whose backends all stay. */
-function longestRun({ first, backends }: SlotLayout, stay: ReadonlySet<number>): Range {
-  let best: Range = { first, count: 0 };
+function longestRun({ first, backends }: SlotLayout, stay: ReadonlySet<number>): SlotRange {
+  let best: SlotRange = { first, count: 0 };
   let count = 0;
   for (const [i, index] of backends.entries()) {
     count = stay.has(index) ? count + 1 : 0;
@@ -197,7 +197,7 @@ function longestRun({ first, backends }: SlotLayout, stay: ReadonlySet<number>):
   return best;
 }
 
-function intersection(a: Range, b: Range): Range {
+function intersection(a: SlotRange, b: SlotRange): SlotRange {
   const first = Math.max(a.first, b.first);
   return { first, count: Math.max(0, Math.min(a.first + a.count, b.first + b.count) - first) };
 }

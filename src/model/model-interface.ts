@@ -27,14 +27,7 @@ export interface HealthCheck {
   readonly localEndpoints: number;
 }
 
-export interface Usage {
-  readonly rows: number;
-  readonly slots: number;
-  readonly backends: number;
-  readonly services: number;
-  readonly frontends: number;
-  readonly addresses: number;
-}
+export type Usage = Pick<Capacity, "rows" | "slots" | "backends" | "services" | "frontends" | "addresses">;
 
 export interface Model {
   /**

@@ -3,17 +3,10 @@
 import type { Address } from "../lib/address.ts";
 import { Multimap } from "../lib/multimap.ts";
 import { createAddressBook, rangeNotices } from "./address-book.ts";
-import { type AddressClaimRole, createAddressClaims, type OwnerKey } from "./address-claims.ts";
+import { type AddressClaimRole, createAddressClaims, hostPortOwner, type OwnerKey, ownerOf } from "./address-claims.ts";
 import { createAddressRoom } from "./address-room.ts";
 import { createAddressUsers } from "./address-users.ts";
-import {
-  type Compiled,
-  claimsOfHostPorts,
-  claimsOfService,
-  compileHostPorts,
-  compileService,
-  hostPortOwner,
-} from "./compile.ts";
+import { type Compiled, claimsOfHostPorts, claimsOfService, compileHostPorts, compileService } from "./compile.ts";
 import type { Surroundings } from "./endpoints.ts";
 import type { Model, ModelConfig } from "./model-interface.ts";
 import type {
@@ -37,9 +30,6 @@ export type { HealthCheck, Model, ModelConfig, Usage } from "./model-interface.t
 /** The API server's own Service. */
 const API_SERVER = "default/kubernetes";
 
-/** Starts the name of a slice among the users of an address; owners go by their own name. */
-const SLICE = "slice ";
-
 /** An address's roles are that much less work than an owner. */
 const ADDRESSES_PER_OWNER = 4;
 
@@ -53,8 +43,9 @@ export function createModel(config: ModelConfig): Model {
   const pools = new Map<ObjectKey, AddressPool>();
   const l2Advertisements = new Map<ObjectKey, L2Advertisement>();
   const book = createAddressBook(config.nodeName, config.serviceRanges);
-  /** Who has an address as an endpoint or wants it as host address: owners. */
-  const users = createAddressUsers();
+  /** Which slices have an address as an endpoint, and whose host ports are or lead there. */
+  const endpointUsers = createAddressUsers();
+  const hostPortUsers = createAddressUsers();
   const wanted = createWantedAddresses();
   /** Addresses that became a Service's or a node's, or ceased to be, whose users have not been found yet. */
   const touched = new Set<Address>();
@@ -98,14 +89,12 @@ export function createModel(config: ModelConfig): Model {
   function findUsers(): void {
     const sought = new Set<Address>();
     for (const address of touched) {
-      const found = users.of(address);
-      if (found === "many") sought.add(address);
+      const keys = endpointUsers.of(address);
+      const owners = hostPortUsers.of(address);
+      if (keys === "many" || owners === "many") sought.add(address);
       else {
-        for (const user of found) {
-          const slice = user.startsWith(SLICE) ? slices.get(user.slice(SLICE.length)) : undefined;
-          if (slice === undefined) touch(user);
-          else dirty.add(serviceKeyOf(slice));
-        }
+        for (const key of keys) dirty.add(serviceKeyOf(slices.get(key)!));
+        for (const owner of owners) touch(owner);
       }
     }
     touched.clear();
@@ -118,9 +107,8 @@ export function createModel(config: ModelConfig): Model {
 
   function updateSlice(key: ObjectKey, next: EndpointSlice | undefined): void {
     const old = slices.get(key);
-    const user = `${SLICE}${key}`;
     if (old !== undefined) {
-      users.remove(user, addressesIn(old));
+      endpointUsers.remove(key, addressesIn(old));
       const service = serviceKeyOf(old);
       dirty.add(service);
       if (next === undefined || serviceKeyOf(next) !== service) slicesByService.delete(service, key);
@@ -130,7 +118,7 @@ export function createModel(config: ModelConfig): Model {
       return;
     }
     slices.set(key, next);
-    users.add(user, addressesIn(next));
+    endpointUsers.add(key, addressesIn(next));
     const service = serviceKeyOf(next);
     dirty.add(service);
     slicesByService.add(service, key);
@@ -145,8 +133,8 @@ export function createModel(config: ModelConfig): Model {
   }
 
   function updateHostPorts(owner: OwnerKey, next: readonly HostPort[] | undefined): void {
-    users.remove(owner, addressesOf(hostPorts.get(owner)));
-    users.add(owner, addressesOf(next));
+    hostPortUsers.remove(owner, addressesOf(hostPorts.get(owner)));
+    hostPortUsers.add(owner, addressesOf(next));
     if (next === undefined) hostPorts.delete(owner);
     else hostPorts.set(owner, next);
     touch(owner);
@@ -218,11 +206,10 @@ export function createModel(config: ModelConfig): Model {
   /** Enters claims that may have changed, of so many owners at most. True when all are entered, and nothing can be compiled before. */
   function claimSome(limit: number): boolean {
     // A host port's claim depends on which addresses are claimed by Services: those come first.
-    const isHostPort = (owner: OwnerKey): boolean => owner.startsWith("host-port ");
     let left = limit;
-    for (const wantHostPorts of [false, true]) {
+    for (const kind of ["service", "host-port"]) {
       for (const owner of unclaimed) {
-        if (isHostPort(owner) !== wantHostPorts) continue;
+        if (ownerOf(owner).kind !== kind) continue;
         if (left-- <= 0) return false;
         unclaimed.delete(owner);
         claimFor(owner);

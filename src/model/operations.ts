@@ -1,7 +1,7 @@
 // What the model asks of the kernel's maps: the vocabulary between model/ (pure) and datapath/ (applies it).
 // Meaning of each row: docs/architecture.md, "Maps". Order is the invariant: put backends -> put slots -> put or switch rows
 // -> frontends -> retire -> grace -> free.
-import type { Address } from "../lib/address.ts";
+import type { Address, Prefix } from "../lib/address.ts";
 
 /** What is translated. SCTP is not served yet and never gets this far. */
 export type RowProtocol = "TCP" | "UDP";
@@ -76,9 +76,7 @@ export interface AddressRoles {
 }
 
 /** A range of Services, for dropping free addresses of a known Service CIDR. */
-export interface PrefixRange {
-  readonly address: Address;
-  readonly length: number;
+export interface PrefixRange extends Prefix {
   /** A network of this node in or around such a range: its addresses are nobody's to drop. Comes before the ranges of Services. */
   readonly exempt?: boolean;
 }

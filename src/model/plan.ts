@@ -1,12 +1,12 @@
 // From what a port asks for and what the kernel has to operations, in an order in which every prefix is safe:
 // put -> switch -> drop -> retire -> grace -> free. It changes the tables as if every operation succeeded.
 import type { OwnerKey } from "./address-claims.ts";
-import { nextGeneration, type Range, subtract } from "./allocation.ts";
+import { nextGeneration, type SlotRange, subtract } from "./allocation.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
 import { fitEndpoints, fitFrontends, isOwn, type Shortage } from "./fit.ts";
 import type { Operation, Row } from "./operations.ts";
-import { backendsOf, type Group, type InstalledRow, type Tables } from "./tables.ts";
+import { addGroup, backendsOf, type Group, type InstalledRow, type Tables } from "./tables.ts";
 import { type Layout, sameWindows, windowsOf } from "./windows.ts";
 
 /** The operations of changes that share one grace. */
@@ -17,7 +17,7 @@ export interface Round {
   readonly retires: Operation[];
   readonly leaving: InstalledRow[];
   readonly freedBackends: number[];
-  readonly freedRanges: Range[];
+  readonly freedRanges: SlotRange[];
   readonly freedServices: number[];
 }
 
@@ -63,7 +63,7 @@ export function applyPort(
   const { layout, indexes, fresh, first, kept, waiting } = placed;
   const total = indexes.length;
 
-  const group = old ?? newGroup(tables, spec);
+  const group = old ?? addGroup(tables, tables.services.take(), spec);
   group.owner = owner;
   group.key = spec.key;
   group.family = spec.family;
@@ -147,25 +147,6 @@ export function endRound(
   if (frees.length > 0) operations.push({ op: "grace" });
   for (const operation of frees) operations.push(operation);
   return { operations, freed: frees.length + round.freedServices.length + round.drops.length > 0 };
-}
-
-function newGroup(tables: Tables, spec: PortSpec): Group {
-  const group: Group = {
-    serviceId: tables.services.take(),
-    protocol: spec.protocol,
-    owner: undefined,
-    key: spec.key,
-    family: spec.family,
-    portName: spec.portName,
-    port: spec.port,
-    nodePort: spec.nodePort,
-    rows: [],
-    layouts: [],
-    ranges: [],
-    strays: [],
-  };
-  tables.groups.set(group.serviceId, group);
-  return group;
 }
 
 /** Gives an index to every candidate that has none (-1 in `indexes`, which is filled in). */

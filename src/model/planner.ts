@@ -1,6 +1,6 @@
 // Who is served what: brings the tables to what owners ask for, in rounds, of which each later one uses what those before it
 // freed. It is told which owners to look at, and knows no objects.
-import type { OwnerKey } from "./address-claims.ts";
+import { type OwnerKey, ownerOf } from "./address-claims.ts";
 import { adoptTables } from "./adopt.ts";
 import type { Compiled, PortSpec } from "./compile.ts";
 import type { Shortage } from "./fit.ts";
@@ -192,7 +192,8 @@ const TABLES = {
 } as const;
 
 function shortageNotice(owner: OwnerKey, spec: PortSpec, { table, served, asked, share }: Shortage): Notice {
-  const object = owner.startsWith("host-port ") ? `Pod ${owner.slice("host-port ".length)}` : `Service ${owner}`;
+  const { kind, key } = ownerOf(owner);
+  const object = `${kind === "service" ? "Service" : "Pod"} ${key}`;
   const [what, option] = TABLES[table];
   const full = `map "${table}" is full${share ? " for its namespace" : ""}; raise ${option}`;
   const message = `could serve only ${served} of ${asked} ${what} of ${spec.protocol} port ${spec.port} (${spec.family}): ${full}`;

@@ -1,5 +1,6 @@
 // What is served under a service id, for the CLI, the API and metrics. Computed when it is read, never kept.
 import type { Address, Family } from "../lib/address.ts";
+import { ownerOf } from "./address-claims.ts";
 import { type Surroundings, selectEndpoints } from "./endpoints.ts";
 import type { EndpointSlice, ObjectKey } from "./objects.ts";
 import type { FrontendKey, RowProtocol } from "./operations.ts";
@@ -34,8 +35,6 @@ export interface ServicePortView {
   readonly backends: readonly BackendInUse[];
 }
 
-const HOST_PORT = "host-port ";
-
 /** The view of a group that has an owner. */
 export function viewOf(
   group: Group,
@@ -43,12 +42,12 @@ export function viewOf(
   slicesOf: (service: ObjectKey) => readonly EndpointSlice[],
   around: Surroundings,
 ): ServicePortView {
-  const owner = group.owner ?? "";
-  const isHostPort = owner.startsWith(HOST_PORT);
+  const { kind, key } = ownerOf(group.owner ?? "");
+  const isHostPort = kind === "host-port";
   return {
     serviceId: group.serviceId,
-    kind: isHostPort ? "host-port" : "service",
-    service: isHostPort ? owner.slice(HOST_PORT.length) : owner,
+    kind,
+    service: key,
     portName: group.portName,
     protocol: group.protocol,
     family: group.family,
@@ -58,7 +57,7 @@ export function viewOf(
     backendCount: group.layouts.reduce((count, layout) => count + layout.backends.length, 0),
     get backends() {
       const { family, portName, protocol } = group;
-      const slices = isHostPort ? [] : slicesOf(owner);
+      const slices = isHostPort ? [] : slicesOf(key);
       const { candidates } = selectEndpoints(slices, family, portName, protocol, around);
       const found = new Map(candidates.map((candidate) => [`${candidate.address} ${candidate.port}`, candidate]));
       return group.layouts.flatMap((layout) =>

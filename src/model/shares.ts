@@ -1,7 +1,7 @@
 // Who may have how much of a table when there is not enough for all: namespaces share it fairly, and within one its Services
 // and pods. So who asks for too much takes it from himself first, and the order in which objects come decides nothing.
 import { divide } from "../lib/fair-share.ts";
-import type { OwnerKey } from "./address-claims.ts";
+import { type OwnerKey, ownerOf } from "./address-claims.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Capacity } from "./operations.ts";
 
@@ -132,11 +132,6 @@ export function divideAmongPorts(
   });
 }
 
-/** The namespace of a Service or of a pod with host ports. */
-function namespaceOf(owner: OwnerKey): string {
-  return owner.slice(owner.lastIndexOf(" ") + 1, owner.indexOf("/"));
-}
-
 function divideAmong(
   demands: ReadonlyMap<OwnerKey, Demand>,
   what: (typeof SCARCE)[number],
@@ -147,7 +142,7 @@ function divideAmong(
   const sums = new Map<string, number>();
   for (const [owner, { [what]: count }] of demands) {
     if (count === 0) continue;
-    const namespace = namespaceOf(owner);
+    const namespace = ownerOf(owner).key.split("/", 1)[0]!;
     const known = members.get(namespace);
     if (known === undefined) members.set(namespace, [[owner, count]]);
     else known.push([owner, count]);

@@ -1,4 +1,5 @@
 // What a source of objects is to the agent: the Kubernetes API or a directory of manifests.
+import type { Address } from "../lib/address.ts";
 import type { HistogramData } from "../lib/histogram.ts";
 import type { Notice, ObjectEvent } from "./objects.ts";
 
@@ -57,6 +58,12 @@ export interface ApiStats {
  */
 export type Deliver = (events: readonly ObjectEvent[], digest: string, synced: boolean) => void;
 
+/** This machine as a Node, for clusters that have no Node object of its name. */
+export interface OwnNode {
+  readonly name: string;
+  readonly addresses: readonly Address[];
+}
+
 export interface Source {
   /** Starts. Resolves when the source is at work, which may be long before it has synced. */
   start(deliver: Deliver): Promise<void>;
@@ -70,5 +77,7 @@ export interface Source {
   bypassesSockets(node: string): boolean;
   /** How it goes with the Kubernetes API; undefined before anything was counted. Absent for other sources. */
   api?(): ApiStats | undefined;
+  /** The machine's addresses changed. Absent where Nodes are others' to tell of. */
+  setOwnNode?(node: OwnNode): void;
   stop(): Promise<void>;
 }

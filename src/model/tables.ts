@@ -6,8 +6,8 @@ import {
   createIndexAllocator,
   createRangeAllocator,
   type IndexAllocator,
-  type Range,
   type RangeAllocator,
+  type SlotRange,
 } from "./allocation.ts";
 import type { AddressRoles, Capacity, FrontendKey, FrontendKind, RowProtocol, Windows } from "./operations.ts";
 
@@ -46,7 +46,7 @@ export interface Group {
   /** One when it has slots. An adopted group may have several, of which the next plan keeps at most one. */
   layouts: SlotLayout[];
   /** Disjoint ranges that it owns. */
-  ranges: Range[];
+  ranges: SlotRange[];
   /** Backends that are in no layout: adopted ones, and those that wait for slots. */
   strays: number[];
 }
@@ -92,6 +92,17 @@ export function createTables(capacity: Capacity): Tables {
     addresses: new Map(),
     graceFirst: false,
   };
+}
+
+type GroupPort = Pick<Group, "protocol" | "key" | "family" | "portName" | "port" | "nodePort">;
+
+/** Enters a group that holds nothing yet. */
+export function addGroup(tables: Tables, serviceId: number, spec: GroupPort): Group {
+  const { protocol, key, family, portName, port, nodePort } = spec;
+  const known = { serviceId, protocol, owner: undefined, key, family, portName, port, nodePort };
+  const group: Group = { ...known, rows: [], layouts: [], ranges: [], strays: [] };
+  tables.groups.set(serviceId, group);
+  return group;
 }
 
 /** Every backend index that the group holds. */

@@ -9,6 +9,7 @@ import type { Address } from "../lib/address.ts";
 import type { Range } from "../lib/range.ts";
 import { readStateText, writeStateFile } from "../lib/state-store.ts";
 import type { Notice } from "../model/objects.ts";
+import type { OwnNode } from "../model/source.ts";
 import {
   type AddressPoolObject,
   type EndpointSliceObject,
@@ -38,11 +39,6 @@ import { DNS_MANIFEST_FILE, type DnsAddress, dnsManifests } from "./dns-service.
 import { fullService, nodeObject } from "./full-objects.ts";
 import { sameJson } from "./same-json.ts";
 import { createSliceMaker, type KnownPod, type ServiceSlices, type WrittenSlice } from "./service-slices.ts";
-
-export interface OwnNode {
-  readonly name: string;
-  readonly addresses: readonly Address[];
-}
 
 export interface ControlPlaneOptions {
   /** Directory of allocations.json; made when absent. */

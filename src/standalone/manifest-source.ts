@@ -4,9 +4,9 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { Failure } from "../lib/errors.ts";
 import { createLog, type Log } from "../lib/log.ts";
+import { createDelivered } from "../model/delivered.ts";
 import type { Notice, ObjectEvent } from "../model/objects.ts";
-import type { Deliver, Source } from "../model/source.ts";
-import type { OwnNode } from "./control-plane.ts";
+import type { Deliver, OwnNode, Source } from "../model/source.ts";
 import type { FromThread, ToThread } from "./manifest-thread.ts";
 import type { ManifestWorkOptions, Told } from "./manifest-work.ts";
 import { sameJson } from "./same-json.ts";
@@ -35,9 +35,7 @@ export function createManifestSource(
   let deliver: Deliver = () => {};
   let thread: Worker | undefined;
   let { ownNode } = options;
-  /** What was delivered by kind and key, and by the how-manieth thread: a new one does not know what the one before it told. */
-  const known = new Map<string, { readonly gone: ObjectEvent; readonly threads: number }>();
-  let threads = 0;
+  const delivered = createDelivered();
   let state: Omit<Told, "events"> | undefined;
   let bypassing: ReadonlySet<string> = new Set();
   let lost: Notice | undefined;
@@ -49,20 +47,9 @@ export function createManifestSource(
     return [...(lost === undefined ? [] : [lost]), ...(state?.notices ?? [])];
   }
 
-  function note(event: ObjectEvent): void {
-    const id = `${event.kind} ${event.key}`;
-    if (event.object === undefined) known.delete(id);
-    else known.set(id, { gone: { kind: event.kind, key: event.key, object: undefined }, threads });
-  }
-
   function take(events: ObjectEvent[], told: Omit<Told, "events">, isFirst: boolean): void {
-    events.forEach(note);
-    if (isFirst && threads > 1)
-      for (const one of known.values()) {
-        if (one.threads === threads) continue;
-        events.push(one.gone);
-        note(one.gone);
-      }
+    events.forEach(delivered.note);
+    if (isFirst) for (const event of delivered.takeLeft()) events.push(event);
     const before = state;
     const isNew = before === undefined || events.length > 0 || told.digest !== before.digest;
     state = told;
@@ -84,7 +71,7 @@ export function createManifestSource(
   function launch(): Promise<void> {
     const started = new Worker(url, { workerData: { ...options, ownNode }, resourceLimits: LIMITS, execArgv: [] });
     thread = started;
-    threads++;
+    delivered.began();
     let gathered: ObjectEvent[] = [];
     let isFirst = true;
     return new Promise((resolve, reject) => {

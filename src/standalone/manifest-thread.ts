@@ -3,7 +3,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { Failure, type FailureCode } from "../lib/errors.ts";
 import type { ObjectEvent } from "../model/objects.ts";
-import type { OwnNode } from "./control-plane.ts";
+import type { OwnNode } from "../model/source.ts";
 import { createManifestWork, type ManifestWorkOptions, type Told } from "./manifest-work.ts";
 
 export type FromThread =

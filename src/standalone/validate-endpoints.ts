@@ -2,20 +2,14 @@
 // (loopback and the like) are not refused here: they are left out one by one, with a notice each.
 import { canonicalAddress, familyOf } from "../lib/address.ts";
 import type { Checks } from "../wire/field-checks.ts";
-import { type KubernetesObject, SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
+import { type KubernetesObject, PROTOCOLS, SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
 import { dnsLabelProblem, subdomainProblem } from "../wire/names.ts";
-import { BAD_ADDRESS, isPort, PORT_RANGE, PROTOCOLS } from "./validate-service.ts";
+import { BAD_ADDRESS, isPort, PORT_RANGE } from "./validate-service.ts";
 
 function checkPorts(checks: Checks, field: string, value: unknown, portRequired: boolean): void {
   const ports = checks.list(field, value) ?? [];
   const names = new Set<string>();
-  for (const [i, one] of ports.entries()) {
-    const at = `${field}[${i}]`;
-    const port = checks.record(at, one);
-    if (port === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, port] of checks.records(field, ports)) {
     const name = checks.string(`${at}.name`, port["name"]) ?? "";
     if (name !== "") {
       const problem = dnsLabelProblem(name);
@@ -36,26 +30,14 @@ function checkTarget(checks: Checks, field: string, value: unknown): void {
   for (const name of ["kind", "namespace", "name", "uid"]) checks.string(`${field}.${name}`, target?.[name]);
 }
 
-function checkNodeName(checks: Checks, field: string, value: unknown): void {
+function checkName(checks: Checks, field: string, value: unknown, problemOf: typeof dnsLabelProblem): void {
   const name = checks.string(field, value);
-  const problem = name === undefined || name === "" ? undefined : subdomainProblem(name);
-  if (problem !== undefined) checks.invalid(field, name, problem);
-}
-
-function checkHostname(checks: Checks, field: string, value: unknown): void {
-  const name = checks.string(field, value);
-  const problem = name === undefined || name === "" ? undefined : dnsLabelProblem(name);
+  const problem = name === undefined || name === "" ? undefined : problemOf(name);
   if (problem !== undefined) checks.invalid(field, name, problem);
 }
 
 export function checkEndpoints(checks: Checks, object: KubernetesObject): void {
-  for (const [i, one] of (checks.list("subsets", object["subsets"]) ?? []).entries()) {
-    const at = `subsets[${i}]`;
-    const subset = checks.record(at, one);
-    if (subset === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, subset] of checks.records("subsets", object["subsets"])) {
     let count = 0;
     for (const list of ["addresses", "notReadyAddresses"]) {
       for (const [j, item] of (checks.list(`${at}.${list}`, subset[list]) ?? []).entries()) {
@@ -66,8 +48,8 @@ export function checkEndpoints(checks: Checks, object: KubernetesObject): void {
         if (ip === undefined) {
           if (address?.["ip"] === undefined || address["ip"] === null) checks.required(`${field}.ip`);
         } else if (canonicalAddress(ip) === undefined) checks.invalid(`${field}.ip`, ip, BAD_ADDRESS);
-        checkHostname(checks, `${field}.hostname`, address?.["hostname"]);
-        checkNodeName(checks, `${field}.nodeName`, address?.["nodeName"]);
+        checkName(checks, `${field}.hostname`, address?.["hostname"], dnsLabelProblem);
+        checkName(checks, `${field}.nodeName`, address?.["nodeName"], subdomainProblem);
         checkTarget(checks, `${field}.targetRef`, address?.["targetRef"]);
       }
     }
@@ -83,13 +65,7 @@ export function checkEndpointSlice(checks: Checks, object: KubernetesObject): vo
   if (service === "") checks.invalid(`metadata.labels.${SERVICE_NAME_LABEL}`, service, "must name a Service");
   const endpoints = checks.list("endpoints", object["endpoints"]) ?? [];
   if (endpoints.length > 1000) checks.add("endpoints", `Too many: ${endpoints.length}: must have at most 1000 items`);
-  for (const [i, one] of endpoints.slice(0, 1000).entries()) {
-    const at = `endpoints[${i}]`;
-    const endpoint = checks.record(at, one);
-    if (endpoint === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, endpoint] of checks.records("endpoints", endpoints.slice(0, 1000))) {
     const addresses = checks.strings(`${at}.addresses`, endpoint["addresses"]) ?? [];
     if (addresses.length === 0) checks.required(`${at}.addresses`, "must contain at least 1 address");
     if (addresses.length > 100)
@@ -104,8 +80,8 @@ export function checkEndpointSlice(checks: Checks, object: KubernetesObject): vo
     const conditions = checks.record(`${at}.conditions`, endpoint["conditions"]);
     for (const name of ["ready", "serving", "terminating"])
       checks.boolean(`${at}.conditions.${name}`, conditions?.[name]);
-    checkHostname(checks, `${at}.hostname`, endpoint["hostname"]);
-    checkNodeName(checks, `${at}.nodeName`, endpoint["nodeName"]);
+    checkName(checks, `${at}.hostname`, endpoint["hostname"], dnsLabelProblem);
+    checkName(checks, `${at}.nodeName`, endpoint["nodeName"], subdomainProblem);
     checks.string(`${at}.zone`, endpoint["zone"]);
     checkTarget(checks, `${at}.targetRef`, endpoint["targetRef"]);
   }

@@ -1,9 +1,9 @@
 // What is refused in Nodes and Pods: only the parts that are used, so that a Pod of any Kubernetes version is taken.
 import { canonicalAddress, parseRange } from "../lib/address.ts";
 import type { Checks } from "../wire/field-checks.ts";
-import type { KubernetesObject } from "../wire/kubernetes.ts";
+import { type KubernetesObject, PROTOCOLS } from "../wire/kubernetes.ts";
 import { dnsLabelProblem, portNameProblem, subdomainProblem } from "../wire/names.ts";
-import { BAD_ADDRESS, isPort, PORT_RANGE, PROTOCOLS } from "./validate-service.ts";
+import { BAD_ADDRESS, isPort, PORT_RANGE } from "./validate-service.ts";
 
 function checkConditions(checks: Checks, value: unknown): void {
   for (const [i, one] of (checks.list("status.conditions", value) ?? []).entries()) {
@@ -43,13 +43,7 @@ export function checkNode(checks: Checks, object: KubernetesObject): void {
 function checkContainers(checks: Checks, field: string, value: unknown, hostNetwork: boolean): void {
   const names = new Set<string>();
   const hostPorts = new Set<string>();
-  for (const [i, one] of (checks.list(field, value) ?? []).entries()) {
-    const at = `${field}[${i}]`;
-    const container = checks.record(at, one);
-    if (container === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, container] of checks.records(field, value)) {
     const name = checks.string(`${at}.name`, container["name"]);
     if (name === undefined || name === "") checks.required(`${at}.name`);
     else {
@@ -59,13 +53,7 @@ function checkContainers(checks: Checks, field: string, value: unknown, hostNetw
       names.add(name);
     }
     checks.string(`${at}.image`, container["image"]);
-    for (const [j, item] of (checks.list(`${at}.ports`, container["ports"]) ?? []).entries()) {
-      const portAt = `${at}.ports[${j}]`;
-      const port = checks.record(portAt, item);
-      if (port === undefined) {
-        checks.required(portAt);
-        continue;
-      }
+    for (const [portAt, port] of checks.records(`${at}.ports`, container["ports"])) {
       const portName = checks.string(`${portAt}.name`, port["name"]) ?? "";
       const problem = portName === "" ? undefined : portNameProblem(portName);
       if (problem !== undefined) checks.invalid(`${portAt}.name`, portName, problem);

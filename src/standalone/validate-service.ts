@@ -1,13 +1,10 @@
 // What an API server refuses in a Service on its own, before anything is allocated for it.
 import { canonicalAddress, familyOf } from "../lib/address.ts";
 import type { Checks } from "../wire/field-checks.ts";
-import type { KubernetesObject } from "../wire/kubernetes.ts";
+import { type KubernetesObject, PROTOCOLS, SERVICE_TYPES, TRAFFIC_POLICIES } from "../wire/kubernetes.ts";
 import { checkLabels } from "../wire/label-selector.ts";
 import { dnsLabelProblem, portNameProblem, subdomainProblem } from "../wire/names.ts";
 
-const TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
-const POLICIES = ["Cluster", "Local"] as const;
-export const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const;
 const FAMILIES = ["IPv4", "IPv6"] as const;
 const FAMILY_POLICIES = ["SingleStack", "PreferDualStack", "RequireDualStack"] as const;
 
@@ -24,13 +21,7 @@ function checkPorts(checks: Checks, value: unknown, type: string, mayBeEmpty: bo
   const names = new Set<string>();
   const numbers = new Set<string>();
   const nodePorts = new Set<string>();
-  for (const [i, one] of ports.entries()) {
-    const at = `spec.ports[${i}]`;
-    const port = checks.record(at, one);
-    if (port === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, port] of checks.records("spec.ports", ports)) {
     const name = checks.string(`${at}.name`, port["name"]) ?? "";
     if (name === "") {
       if (ports.length > 1) checks.required(`${at}.name`);
@@ -127,7 +118,7 @@ export function checkService(checks: Checks, object: KubernetesObject): void {
     checks.required("spec");
     return;
   }
-  const type = checks.oneOf("spec.type", spec["type"], TYPES) ?? "ClusterIP";
+  const type = checks.oneOf("spec.type", spec["type"], SERVICE_TYPES) ?? "ClusterIP";
   checkFamilies(checks, spec);
   const mayHaveNoPorts = checkClusterIPs(checks, spec, type);
   checkPorts(checks, spec["ports"], type, mayHaveNoPorts);
@@ -142,7 +133,7 @@ export function checkService(checks: Checks, object: KubernetesObject): void {
     }
   }
 
-  const outside = checks.oneOf("spec.externalTrafficPolicy", spec["externalTrafficPolicy"], POLICIES);
+  const outside = checks.oneOf("spec.externalTrafficPolicy", spec["externalTrafficPolicy"], TRAFFIC_POLICIES);
   const external = checks.strings("spec.externalIPs", spec["externalIPs"]) ?? [];
   for (const [i, text] of external.entries()) {
     if (canonicalAddress(text) === undefined) checks.invalid(`spec.externalIPs[${i}]`, text, BAD_ADDRESS);
@@ -150,7 +141,7 @@ export function checkService(checks: Checks, object: KubernetesObject): void {
   if (outside !== undefined && type !== "NodePort" && type !== "LoadBalancer" && external.length === 0) {
     checks.invalid("spec.externalTrafficPolicy", outside, "may only be set for externally-accessible services");
   }
-  checks.oneOf("spec.internalTrafficPolicy", spec["internalTrafficPolicy"], POLICIES);
+  checks.oneOf("spec.internalTrafficPolicy", spec["internalTrafficPolicy"], TRAFFIC_POLICIES);
   const health = checks.integer("spec.healthCheckNodePort", spec["healthCheckNodePort"]) ?? 0;
   if (health !== 0 && (type !== "LoadBalancer" || outside !== "Local")) {
     checks.invalid(

@@ -34,6 +34,8 @@ export interface Checks {
   /** Each returns undefined when the value is absent (undefined or null), and also, having complained, when it has another type. */
   record(field: string, value: unknown): Record<string, unknown> | undefined;
   list(field: string, value: unknown): readonly unknown[] | undefined;
+  /** Members of a list, each with its path; what is absent among them, or no object, is complained of and left out. */
+  records(field: string, value: unknown): Iterable<readonly [path: string, member: Record<string, unknown>]>;
   string(field: string, value: unknown): string | undefined;
   integer(field: string, value: unknown): number | undefined;
   boolean(field: string, value: unknown): boolean | undefined;
@@ -76,6 +78,13 @@ export function createChecks(): Checks {
       ),
     record: typed<Record<string, unknown>>("an object", (value) => typeof value === "object" && !Array.isArray(value)),
     list,
+    *records(field, value) {
+      for (const [i, one] of (list(field, value) ?? []).entries()) {
+        const member = checks.record(`${field}[${i}]`, one);
+        if (member === undefined) checks.required(`${field}[${i}]`);
+        else yield [`${field}[${i}]`, member];
+      }
+    },
     string,
     integer: typed<number>("an integer", Number.isSafeInteger),
     boolean: typed<boolean>("true or false", (value) => typeof value === "boolean"),

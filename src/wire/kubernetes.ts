@@ -194,6 +194,9 @@ export interface L2AdvertisementObject extends KubernetesObject {
   };
 }
 
+export const SERVICE_TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
+export const TRAFFIC_POLICIES = ["Cluster", "Local"] as const;
+export const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const;
 export const SERVICE_NAME_LABEL = "kubernetes.io/service-name";
 export const HEADLESS_LABEL = "service.kubernetes.io/headless";
 export const MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by";

@@ -27,13 +27,7 @@ export function checkLabels(checks: Checks, field: string, value: unknown): Reco
 export function checkSelector(checks: Checks, field: string, value: unknown): LabelSelector {
   const raw = checks.record(field, value) ?? {};
   const matchExpressions: LabelSelector["matchExpressions"][number][] = [];
-  for (const [i, one] of (checks.list(`${field}.matchExpressions`, raw["matchExpressions"]) ?? []).entries()) {
-    const at = `${field}.matchExpressions[${i}]`;
-    const expression = checks.record(at, one);
-    if (expression === undefined) {
-      checks.required(at);
-      continue;
-    }
+  for (const [at, expression] of checks.records(`${field}.matchExpressions`, raw["matchExpressions"])) {
     const key = checks.string(`${at}.key`, expression["key"]);
     const operator = checks.oneOf(`${at}.operator`, expression["operator"], OPERATORS);
     const values = checks.strings(`${at}.values`, expression["values"]) ?? [];

@@ -1,13 +1,13 @@
 // The announcer over maps and programs that refuse: rows, frames and groups are what the machine said, and nothing is thrown.
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type Claim, createAnnouncer } from "../../src/agent/announcer.ts";
+import { type Announcement, createAnnouncer } from "../../src/agent/announcer.ts";
 import { readAnnouncement } from "../../src/datapath/layout.gen.ts";
 import type { GroupChange } from "../../src/l2/solicited-groups.ts";
 import { KernelError } from "../../src/lib/errors.ts";
 import type { Log } from "../../src/lib/log.ts";
 
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
-const claim = (address: string, given: Partial<Claim> = {}): Claim => ({
+const announcement = (address: string, given: Partial<Announcement> = {}): Announcement => ({
   ...{ address, service: "default/web", device: "eth0", ifindex: 2, mac: MAC },
   ...given,
 });
@@ -63,9 +63,9 @@ function bench(maxEntries = 4096) {
 
 const sound = (): boolean => true;
 
-test("a claim gets a row with three times, frames by its device, and for IPv6 its group", async () => {
+test("an announcement gets a row with three times, frames by its device, and for IPv6 its group", async () => {
   const { announcer, rows, frames, groups, logged } = bench();
-  announcer.set([claim("192.168.122.101"), claim("fd00::aa:1", { ifindex: 3 })]);
+  announcer.set([announcement("192.168.122.101"), announcement("fd00::aa:1", { ifindex: 3 })]);
   await vi.advanceTimersByTimeAsync(100);
   const times = readAnnouncement([...rows.values()][0]!);
   expect([times.stale - times.renewed, times.silent - times.renewed, times.conflict]).toEqual([
@@ -84,13 +84,13 @@ test("a claim gets a row with three times, frames by its device, and for IPv6 it
   announcer.stop();
 });
 
-test("more claims than `announced` holds are a notice, neither when they come nor in any second after", async () => {
+test("more announcements than `announced` holds are a notice, neither when they come nor in any second after", async () => {
   const { announcer, rows } = bench();
-  const many = Array.from({ length: 4200 }, (_, i) => claim(`10.0.${i >> 8}.${i & 255}`));
+  const many = Array.from({ length: 4200 }, (_, i) => announcement(`10.0.${i >> 8}.${i & 255}`));
   announcer.set(many);
   announcer.renew(sound);
   expect(rows.size).toBe(4096);
-  expect(announcer.claims()).toHaveLength(4096);
+  expect(announcer.announced()).toHaveLength(4096);
   expect(announcer.notices().map(({ reason }) => reason)).toEqual(["table-full"]);
   announcer.stop();
 });
@@ -99,10 +99,10 @@ describe("what the kernel refuses", () => {
   test("is a notice until it is taken", () => {
     const { announcer, rows, world, frames } = bench();
     world.refuse = "EPERM";
-    announcer.set([claim("192.168.122.101")]);
+    announcer.set([announcement("192.168.122.101")]);
     announcer.renew(sound);
     expect(announcer.notices().map(({ reason }) => reason)).toEqual(["not-announced", "not-announced"]);
-    expect([rows.size, frames.length, announcer.claims().length]).toEqual([0, 0, 0]);
+    expect([rows.size, frames.length, announcer.announced().length]).toEqual([0, 0, 0]);
     world.refuse = "";
     vi.advanceTimersByTime(2_000);
     announcer.renew(sound);
@@ -114,7 +114,7 @@ describe("what the kernel refuses", () => {
   test("of frames is said once, and the address is answered for all the same", async () => {
     const { announcer, rows, world, logged, frames } = bench();
     world.sendRefused = "ENODEV";
-    announcer.set([claim("192.168.122.101")]);
+    announcer.set([announcement("192.168.122.101")]);
     await vi.advanceTimersByTimeAsync(5_000);
     expect(rows.size).toBe(1);
     expect(logged.filter((text) => text.startsWith("could not send"))).toHaveLength(1);
@@ -127,7 +127,7 @@ describe("what the kernel refuses", () => {
 
 test("after stop() nothing is said any more, and what is announced stays", async () => {
   const { announcer, rows, frames } = bench();
-  announcer.set([claim("192.168.122.101")]);
+  announcer.set([announcement("192.168.122.101")]);
   announcer.stop();
   const before = frames.length;
   await vi.advanceTimersByTimeAsync(200_000);

@@ -1,7 +1,8 @@
 // A node without a kernel: the effects that the reconciler hands its decisions to, as small real things. They hold what they were
 // given, refuse what would break traffic, and fail when they are told to.
-import type { Claim } from "../../src/agent/announcer.ts";
-import { createClaims } from "../../src/agent/claims.ts";
+
+import { createAnnouncements } from "../../src/agent/announcements.ts";
+import type { Announcement } from "../../src/agent/announcer.ts";
 import { createMaps } from "../../src/agent/maps.ts";
 import { createReconciler, type Effects, type Reconciler } from "../../src/agent/reconciler.ts";
 import { createSyncRecorder } from "../../src/agent/sync-stats.ts";
@@ -71,7 +72,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
   const failing = new Map<Failing, unknown>();
   const attempts = new Map<Failing, number>();
   const programs = new Map<string, string>(Object.entries(before?.programs ?? {}));
-  let announced: readonly Claim[] = [];
+  let announced: readonly Announcement[] = [];
   let healthPorts = "none";
   let remembered: NodeAddresses | undefined;
   let broken: unknown;
@@ -169,12 +170,12 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
         if (!isFilled) refuse("socket programs over rows that do not serve yet");
         steps.push("sockets");
       },
-      announcer(claims) {
+      announcer(announcements) {
         attempt("announcer");
-        const places = claims.map(({ address, ifindex }) => `${address}%${ifindex}`);
+        const places = announcements.map(({ address, ifindex }) => `${address}%${ifindex}`);
         if (new Set(places).size !== places.length) refuse("an address twice on a device");
-        for (const { device } of claims) if (programs.get(device) !== "uplink") refuse(`no answer on ${device}`);
-        announced = claims;
+        for (const { device } of announcements) if (programs.get(device) !== "uplink") refuse(`no answer on ${device}`);
+        announced = announcements;
         steps.push("announcer");
       },
       healthPorts(list: readonly HealthCheck[], healthy) {
@@ -194,7 +195,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
           if (!complete) throw new Failure("timeout", "firewall", "nobody answered");
         }),
     },
-    claims: createClaims("node1", model, {
+    announcements: createAnnouncements("node1", model, {
       network: () => reconciler.desired().devices.basis.network,
       roles: () => reconciler.desired().devices.roles,
     }),

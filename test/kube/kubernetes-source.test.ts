@@ -3,11 +3,8 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import {
-  createKubernetesSource,
-  type KubernetesSource,
-  type KubernetesSourceOptions,
-} from "../../src/kube/kubernetes-source.ts";
+import { createKubernetesSource, type KubernetesSource } from "../../src/kube/kubernetes-source.ts";
+import type { WorkerOptions } from "../../src/kube/worker-messages.ts";
 import type { Notice, ObjectEvent } from "../../src/model/objects.ts";
 import { ClusterObjects } from "../fakes/api-server/cluster-objects.ts";
 import { FakeApiServer, type FakeApiServerOptions } from "../fakes/api-server/fake-api-server.ts";
@@ -49,15 +46,11 @@ function describeEvent({ kind, object }: ObjectEvent): string {
   return ` ${[...object.endpoints].map(({ addresses }) => addresses.join()).join(" ")}`;
 }
 
-async function run(
-  server: FakeApiServer,
-  options: Partial<KubernetesSourceOptions> = {},
-  thread?: URL,
-): Promise<Running> {
+async function run(server: FakeApiServer, options: Partial<WorkerOptions> = {}, thread?: URL): Promise<Running> {
   const batches: Batch[] = [];
   const state = new Map<string, string>();
   let wake = (): void => {};
-  const settings: KubernetesSourceOptions = {
+  const settings: WorkerOptions = {
     apiServer: server.url,
     stateDir: await temporaryDirectory(),
     trustLists: false,

@@ -1,11 +1,12 @@
 // EndpointSlices in columns: the same as through wire/normalise.ts, refused by field, and the same after crossing threads.
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Change } from "../../src/kube/row.ts";
 import { createUnpacker, packChanges } from "../../src/kube/rows.ts";
 import { takeSlice } from "../../src/kube/slice-row.ts";
+import { takeObject } from "../../src/kube/take-object.ts";
 import type { EndpointSliceObject } from "../../src/wire/kubernetes.ts";
 import { normaliseEndpointSlice } from "../../src/wire/normalise.ts";
-import { type Json, type SliceFields, slice } from "./objects.ts";
+import { type Json, type SliceFields, service, slice } from "./objects.ts";
 
 function change(object: Json): Change & { kind: "EndpointSlice" } {
   const taken = takeSlice(object);
@@ -159,6 +160,17 @@ describe("changes in one message", () => {
     }
     expect(portsOf("seldom")).not.toBe(seldom);
     expect(unpacker.portLists()).toBeLessThanOrEqual(1_000);
+  });
+
+  it("of a Service are the text that it was compared by", () => {
+    const taken = takeObject("Service", service("a"));
+    if (taken.outcome !== "taken") throw new Error("not taken");
+    const write = vi.spyOn(JSON, "stringify");
+    const events = crossed(taken.change);
+    const writes = write.mock.calls.length;
+    write.mockRestore();
+    expect(events).toEqual([{ kind: "Service", key: "default/a", object: taken.change.content }]);
+    expect(writes).toBe(0);
   });
 
   it("keep their order for each object, those that go included", () => {

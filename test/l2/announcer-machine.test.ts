@@ -1,6 +1,11 @@
 // What a node's announcer does: which rows it writes and removes, which frames it sends, and when.
 import { describe, expect, test } from "vitest";
-import { type Claim, createAnnouncerMachine, type KernelRow, placeText } from "../../src/l2/announcer-machine.ts";
+import {
+  type Announcement,
+  createAnnouncerMachine,
+  type KernelRow,
+  placeText,
+} from "../../src/l2/announcer-machine.ts";
 import { type Random, seedOfRun, withSeed } from "../model/random.ts";
 
 const OLD = Uint8Array.of(2, 0, 0, 0, 0, 1);
@@ -9,7 +14,7 @@ const A = "192.168.122.101";
 const B = "192.168.122.102";
 const SIX = "fd00:192:168:122::101";
 
-const claim = (given: Partial<Claim> = {}): Claim => ({
+const announcement = (given: Partial<Announcement> = {}): Announcement => ({
   address: A,
   service: "default/web",
   device: "eth0",
@@ -19,12 +24,12 @@ const claim = (given: Partial<Claim> = {}): Claim => ({
 });
 
 /** The machine over a small kernel: rows that take what is written, up to a capacity of their own. */
-function bench(given: { capacity?: number; refuse?: (one: Claim) => string } = {}) {
+function bench(given: { capacity?: number; refuse?: (one: Announcement) => string } = {}) {
   const machine = createAnnouncerMachine(given.capacity ?? 8);
   const rows = new Map<string, KernelRow>();
   const written: string[] = [];
   const sent: string[] = [];
-  const world = { nowMs: 1_000, refuse: given.refuse ?? (() => ""), isSound: (_: Claim) => true };
+  const world = { nowMs: 1_000, refuse: given.refuse ?? (() => ""), isSound: (_: Announcement) => true };
 
   function take({ remove, write }: ReturnType<typeof machine.set>): void {
     for (const place of remove) if (!rows.delete(placeText(place))) throw new Error(`no row ${placeText(place)}`);
@@ -41,7 +46,7 @@ function bench(given: { capacity?: number; refuse?: (one: Claim) => string } = {
   }
 
   function speak(): void {
-    for (const { claim: of, frames } of machine.announcements(world.nowMs)) {
+    for (const { announcement: of, frames } of machine.dueFrames(world.nowMs)) {
       const macs = new Set(frames.map((frame) => frame[11]));
       sent.push(`${world.nowMs - 1_000} ${of.address} ${of.device} mac ${[...macs].join()}`);
     }
@@ -51,7 +56,7 @@ function bench(given: { capacity?: number; refuse?: (one: Claim) => string } = {
     world,
     rows,
     machine,
-    set: (...claims: Claim[]) => take(machine.set(claims, [...rows.values()], world.nowMs)),
+    set: (...announcements: Announcement[]) => take(machine.set(announcements, [...rows.values()], world.nowMs)),
     /** Time goes by: frames when they are due, and a tick each second. */
     pass(ms: number) {
       for (const end = world.nowMs + ms; world.nowMs < end; ) {
@@ -70,10 +75,10 @@ function bench(given: { capacity?: number; refuse?: (one: Claim) => string } = {
   };
 }
 
-describe("a claim", () => {
+describe("an announcement", () => {
   test("is written at once, announced six times in 4.4 seconds and each minute after that", () => {
     const { set, pass, sent, written } = bench();
-    set(claim());
+    set(announcement());
     expect(written()).toEqual([`${A}%2`]);
     pass(130_000);
     expect(sent().map((line) => Number(line.split(" ")[0]))).toEqual([
@@ -83,7 +88,7 @@ describe("a claim", () => {
 
   test("is renewed each second while it is sound", () => {
     const { set, pass, written, world } = bench();
-    set(claim(), claim({ address: B, ifindex: 3, device: "eth1" }));
+    set(announcement(), announcement({ address: B, ifindex: 3, device: "eth1" }));
     written();
     world.isSound = ({ device }) => device === "eth0";
     pass(3_000);
@@ -92,7 +97,7 @@ describe("a claim", () => {
 
   test("that is not sound says nothing, and when it is again announces itself anew", () => {
     const { set, pass, sent, world } = bench();
-    set(claim());
+    set(announcement());
     pass(10_000);
     sent();
     world.isSound = () => false;
@@ -105,34 +110,34 @@ describe("a claim", () => {
 
   test("that is withdrawn loses its row and is heard of no more", () => {
     const { set, pass, sent, rows, machine } = bench();
-    set(claim(), claim({ address: B }));
-    set(claim({ address: B }));
+    set(announcement(), announcement({ address: B }));
+    set(announcement({ address: B }));
     sent();
     pass(70_000);
     expect([...rows.keys()]).toEqual([`${B}%2`]);
     expect(sent().filter((line) => line.includes(A))).toEqual([]);
-    expect(machine.claims()).toEqual([claim({ address: B })]);
+    expect(machine.announced()).toEqual([announcement({ address: B })]);
   });
 
-  test("of another device of the same name is another claim", () => {
+  test("of another device of the same name is another announcement", () => {
     const { set, rows, sent } = bench();
-    set(claim());
+    set(announcement());
     sent();
-    set(claim({ ifindex: 7 }));
+    set(announcement({ ifindex: 7 }));
     expect([...rows.keys()]).toEqual([`${A}%7`]);
     expect(sent()).toEqual([`0 ${A} eth0 mac 1`]);
   });
 
-  test.each<{ name: string; next: Partial<Claim>; said: string }>([
+  test.each<{ name: string; next: Partial<Announcement>; said: string }>([
     { name: "another MAC", next: { mac: NEW }, said: `${A} eth0 mac 2` },
     { name: "another name", next: { device: "lan0" }, said: `${A} lan0 mac 1` },
   ])("whose device gets $name is announced with it at once, and never again as before", ({ next, said }) => {
     const { set, pass, sent, written } = bench();
-    set(claim());
+    set(announcement());
     pass(600);
     sent();
     written();
-    set(claim(next));
+    set(announcement(next));
     expect(sent()).toEqual([`600 ${said}`]);
     pass(130_000);
     const later = sent();
@@ -142,13 +147,13 @@ describe("a claim", () => {
 
   test("in another Service's name goes on as it was", () => {
     const { set, pass, sent, machine } = bench();
-    set(claim());
+    set(announcement());
     pass(10_000);
     sent();
-    set(claim({ service: "default/other" }));
+    set(announcement({ service: "default/other" }));
     pass(1_000);
     expect(sent()).toEqual([]);
-    expect(machine.claims()[0]?.service).toBe("default/other");
+    expect(machine.announced()[0]?.service).toBe("default/other");
   });
 });
 
@@ -156,9 +161,9 @@ describe("rows that an agent before left", () => {
   test("go when nobody claims them, and count as held when somebody does", () => {
     const { set, rows } = bench({ capacity: 1 });
     rows.set(`${B}%2`, { address: B, ifindex: 2, conflict: false });
-    set(claim(), claim({ address: B }));
+    set(announcement(), announcement({ address: B }));
     expect([...rows.keys()]).toEqual([`${B}%2`]);
-    set(claim());
+    set(announcement());
     expect([...rows.keys()]).toEqual([`${A}%2`]);
   });
 
@@ -173,7 +178,7 @@ describe("rows that an agent before left", () => {
 
   test("go too when they turn up later", () => {
     const { set, pass, rows } = bench();
-    set(claim());
+    set(announcement());
     rows.set(`${B}%2`, { address: B, ifindex: 2, conflict: false });
     pass(1_000);
     expect([...rows.keys()]).toEqual([`${A}%2`]);
@@ -181,7 +186,7 @@ describe("rows that an agent before left", () => {
 
   test("that somebody took away are written again", () => {
     const { set, pass, rows } = bench();
-    set(claim());
+    set(announcement());
     rows.clear();
     pass(1_000);
     expect([...rows.keys()]).toEqual([`${A}%2`]);
@@ -189,9 +194,9 @@ describe("rows that an agent before left", () => {
 });
 
 describe("another MAC that claimed the address meanwhile", () => {
-  test("is answered by a sound claim: row, frames, and a notice that ends with the claim", () => {
+  test("is answered by a sound announcement: row, frames, and a notice that ends with the announcement", () => {
     const { set, pass, hear, sent, rows, machine, reasons } = bench();
-    set(claim());
+    set(announcement());
     pass(10_000);
     sent();
     hear(A);
@@ -202,13 +207,13 @@ describe("another MAC that claimed the address meanwhile", () => {
     expect(machine.notices()[0]?.message).toMatch(/announcing it again$/);
     set();
     expect(reasons()).toEqual([]);
-    set(claim());
+    set(announcement());
     expect(reasons()).toEqual([]);
   });
 
   test("is no news any more when it was silent for five minutes", () => {
     const { set, pass, hear, reasons } = bench();
-    set(claim());
+    set(announcement());
     pass(1_000);
     hear(A);
     pass(299_000);
@@ -220,7 +225,7 @@ describe("another MAC that claimed the address meanwhile", () => {
   test("while no agent ran keeps the address until the self-check was asked", () => {
     const { set, pass, hear, written, reasons } = bench();
     hear(A);
-    set(claim());
+    set(announcement());
     expect([written(), reasons()]).toEqual([[], []]);
     pass(1_000);
     expect([written(), reasons()]).toEqual([[`${A}%2`], ["address-in-use"]]);
@@ -230,7 +235,7 @@ describe("another MAC that claimed the address meanwhile", () => {
     "is left the address while the self-check fails (%s), and has to give it back after",
     () => {
       const { set, pass, hear, sent, written, rows, machine, world } = bench();
-      set(claim());
+      set(announcement());
       pass(10_000);
       sent();
       written();
@@ -239,7 +244,7 @@ describe("another MAC that claimed the address meanwhile", () => {
       pass(5_000);
       expect([written(), sent(), rows.get(`${A}%2`)?.conflict]).toEqual([[], [], true]);
       expect(machine.notices()[0]?.message).toMatch(/left to it until this node is sound again$/);
-      expect(machine.claims()).toEqual([]);
+      expect(machine.announced()).toEqual([]);
       world.isSound = () => true;
       pass(1_000);
       expect([written(), sent()]).toEqual([[`${A}%2`], [`16000 ${A} eth0 mac 1`]]);
@@ -248,7 +253,7 @@ describe("another MAC that claimed the address meanwhile", () => {
 });
 
 describe("what does not fit", () => {
-  const many = ["192.168.122.9", "192.168.122.5", "192.168.122.7"].map((address) => claim({ address }));
+  const many = ["192.168.122.9", "192.168.122.5", "192.168.122.7"].map((address) => announcement({ address }));
 
   test("is left out by address, said in one notice, and comes when there is room", () => {
     const { set, pass, rows, machine } = bench({ capacity: 2 });
@@ -281,11 +286,11 @@ describe("a row that the kernel refuses", () => {
       tries.push(world.nowMs - 1_000);
       return "EPERM";
     };
-    set(claim());
+    set(announcement());
     pass(60_000);
     expect(tries).toEqual([0, 1_000, 6_000, 26_000]);
     expect(sent()).toEqual([]);
-    expect(machine.claims()).toEqual([]);
+    expect(machine.announced()).toEqual([]);
     expect(machine.wanted()).toHaveLength(1);
     expect(machine.notices()).toMatchObject([{ reason: "not-announced", severity: "error" }]);
     world.refuse = () => "";
@@ -295,14 +300,14 @@ describe("a row that the kernel refuses", () => {
   });
 });
 
-test("frames of many claims go in parts, all of them, and each once", () => {
+test("frames of many announcements go in parts, all of them, and each once", () => {
   const machine = createAnnouncerMachine(1_000);
-  const claims = Array.from({ length: 300 }, (_, i) => claim({ address: `10.0.${i >> 8}.${i & 255}` }));
-  for (const one of machine.set(claims, [], 0).write) machine.wrote(one, "", 0);
+  const announcements = Array.from({ length: 300 }, (_, i) => announcement({ address: `10.0.${i >> 8}.${i & 255}` }));
+  for (const one of machine.set(announcements, [], 0).write) machine.wrote(one, "", 0);
   const parts: string[][] = [];
-  while (machine.nextMs() <= 0) parts.push(machine.announcements(0).map(({ claim: of }) => of.address));
+  while (machine.nextMs() <= 0) parts.push(machine.dueFrames(0).map(({ announcement: of }) => of.address));
   expect(Math.max(...parts.map((part) => part.length))).toBeLessThan(100);
-  expect(parts.flat().sort()).toEqual(claims.map(({ address }) => address).sort());
+  expect(parts.flat().sort()).toEqual(announcements.map(({ address }) => address).sort());
   expect(machine.nextMs()).toBe(200);
 });
 
@@ -317,7 +322,7 @@ test.each([0, 1, 2, 3])("whatever happens, what is said is true (history %i)", (
       [2, OLD],
       [3, OLD],
     ]);
-    let wanted: Claim[] = [];
+    let wanted: Announcement[] = [];
     for (let step = 0; step < 300; step++) {
       const what = random.below(8);
       if (what <= 2) {
@@ -326,10 +331,11 @@ test.each([0, 1, 2, 3])("whatever happens, what is said is true (history %i)", (
           .filter(() => random.chance(0.6))
           .map((address) => {
             const ifindex = 2 + random.below(2);
-            return claim({ address, ifindex, device: `eth${ifindex}`, mac: macs.get(ifindex)! });
+            return announcement({ address, ifindex, device: `eth${ifindex}`, mac: macs.get(ifindex)! });
           });
         around.set(...wanted);
-      } else if (what === 3) world.isSound = random.pick([() => true, () => false, (one: Claim) => one.ifindex === 2]);
+      } else if (what === 3)
+        world.isSound = random.pick([() => true, () => false, (one: Announcement) => one.ifindex === 2]);
       else if (what === 4) world.refuse = random.pick([() => "", () => "", () => "EPERM"]);
       else if (what === 5 && rows.size > 0) {
         const { address, ifindex } = random.pick([...rows.values()]);
@@ -347,7 +353,7 @@ test.each([0, 1, 2, 3])("whatever happens, what is said is true (history %i)", (
           note,
         ).toEqual([]);
       expect(machine.wanted().length, note).toBe(Math.min(capacity, wanted.length));
-      for (const one of machine.claims()) expect(held, note).toContain(placeText(one));
+      for (const one of machine.announced()) expect(held, note).toContain(placeText(one));
       for (const line of around.sent()) {
         const [, address, device, , mac] = line.split(" ");
         const of = wanted.find((one) => one.address === address && one.device === device);

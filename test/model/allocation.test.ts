@@ -4,7 +4,7 @@ import {
   createIndexAllocator,
   createRangeAllocator,
   nextGeneration,
-  type Range,
+  type SlotRange,
   subtract,
   unionOf,
 } from "../../src/model/allocation.ts";
@@ -77,7 +77,7 @@ describe("ranges", () => {
       const capacity = 200;
       const ranges = createRangeAllocator(capacity);
       const owner = new Uint8Array(capacity);
-      let held: Range[] = [];
+      let held: SlotRange[] = [];
       for (let step = 0; step < 5000; step++) {
         if (random.chance(0.5)) {
           const count = 1 + random.below(12);

@@ -1,8 +1,8 @@
-// Holds the agent's claims: what is kept for each Service is always what computing everything anew would give.
+// Holds the agent's announcements: what is kept for each Service is always what computing everything anew would give.
 import { expect, test } from "vitest";
-import { createClaims } from "../../src/agent/claims.ts";
+import { createAnnouncements } from "../../src/agent/announcements.ts";
 import type { Network } from "../../src/decide/network.ts";
-import type { Claim } from "../../src/l2/announcer-machine.ts";
+import type { Announcement } from "../../src/l2/announcer-machine.ts";
 import { createModel } from "../../src/model/model.ts";
 import type { AddressPool, L2Advertisement, ObjectEvent, Service } from "../../src/model/objects.ts";
 import { costOf } from "../cost.ts";
@@ -58,25 +58,25 @@ function bench() {
   };
   const roles = new Map<number, "uplink" | "pod">([[2, "uplink"]]);
   const model = createModel({ nodeName: "node1", capacity: CAPACITY, serviceRanges: [] });
-  const around = { network: () => network, roles: () => roles } as Parameters<typeof createClaims>[2];
-  const claims = createClaims("node1", model, around);
+  const around = { network: () => network, roles: () => roles } as Parameters<typeof createAnnouncements>[2];
+  const announcements = createAnnouncements("node1", model, around);
   const feed = (events: readonly ObjectEvent[]): string[] => {
-    claims.note(events);
+    announcements.note(events);
     model.update(events);
-    const anew = createClaims("node1", model, around)
+    const anew = createAnnouncements("node1", model, around)
       .current()
       .map(({ address }) => address);
-    const kept = claims.current().map(({ address }) => address);
+    const kept = announcements.current().map(({ address }) => address);
     expect(kept.toSorted()).toEqual(anew.toSorted());
     return kept.toSorted();
   };
   /** Other devices, as the kernel would tell of them. */
-  const setDevices = (change: (before: Network["devices"]) => Network["devices"]): readonly Claim[] => {
+  const setDevices = (change: (before: Network["devices"]) => Network["devices"]): readonly Announcement[] => {
     network = { ...network, devices: change(network.devices) };
-    claims.noteNetwork();
-    return claims.current();
+    announcements.noteNetwork();
+    return announcements.current();
   };
-  return { feed, claims, roles, setDevices };
+  return { feed, announcements, roles, setDevices };
 }
 
 const balanced = (name: string, address: string, given: Partial<Service> = {}): Service => {
@@ -90,7 +90,7 @@ const balanced = (name: string, address: string, given: Partial<Service> = {}): 
 };
 
 test("addresses come and go with Services, endpoints, pools, nodes and devices", () => {
-  const { feed, claims, roles } = bench();
+  const { feed, announcements, roles } = bench();
   const start: ObjectEvent[] = [
     poolEvent(pool),
     { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement },
@@ -108,32 +108,32 @@ test("addresses come and go with Services, endpoints, pools, nodes and devices",
   expect(feed([poolEvent({ ...pool, ranges: ["10.0.0.0/24"] })])).toEqual([]);
   expect(feed([poolEvent(pool)])).toEqual(["192.168.122.101"]);
   roles.clear();
-  claims.noteNetwork();
-  expect(claims.current()).toEqual([]);
+  announcements.noteNetwork();
+  expect(announcements.current()).toEqual([]);
   roles.set(2, "uplink");
-  claims.noteNetwork();
+  announcements.noteNetwork();
   expect(feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }))).toEqual([]);
   expect(feed(eventsOf({ nodes: [node(1)] }))).toEqual(["192.168.122.101"]);
   expect(feed([{ kind: "Service", key: "default/a", object: undefined }])).toEqual([]);
 });
 
 test("an address that two Services share is claimed once", () => {
-  const { feed, claims } = bench();
+  const { feed, announcements } = bench();
   feed([
     poolEvent(pool),
     { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement },
     ...eventsOf({ nodes: [node(1)], services: [balanced("a", "192.168.122.101"), balanced("b", "192.168.122.101")] }),
   ]);
-  expect(claims.current()).toHaveLength(1);
+  expect(announcements.current()).toHaveLength(1);
   expect(feed([{ kind: "Service", key: "default/a", object: undefined }])).toEqual(["192.168.122.101"]);
 });
 
 test("what changes nothing gives the same answer, not an equal one", () => {
-  const { feed, claims } = bench();
+  const { feed, announcements } = bench();
   feed(eventsOf({ nodes: [node(1)], services: [service()] }));
-  const before = claims.current();
+  const before = announcements.current();
   feed(eventsOf({ services: [service({ name: "other", clusterIPs: ["10.96.0.11"] })], slices: [slice()] }));
-  expect(claims.current()).toBe(before);
+  expect(announcements.current()).toBe(before);
 });
 
 const START: ObjectEvent[] = [
@@ -141,8 +141,8 @@ const START: ObjectEvent[] = [
   { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement },
 ];
 
-test("a claim follows its device: another MAC, another name, gone and back", () => {
-  const { feed, claims, setDevices } = bench();
+test("an announcement follows its device: another MAC, another name, gone and back", () => {
+  const { feed, announcements, setDevices } = bench();
   feed([...START, ...eventsOf({ nodes: [node(1)], services: [balanced("a", "192.168.122.101")] })]);
   const mac = Uint8Array.of(2, 0, 0, 0, 0, 2);
   expect(setDevices(([one]) => [{ ...one!, mac }])[0]?.mac).toEqual(mac);
@@ -155,14 +155,14 @@ test("a claim follows its device: another MAC, another name, gone and back", () 
     }),
   ).toEqual([]);
   expect(setDevices(() => kept)).toHaveLength(1);
-  expect(claims.announcerOf("default/a")).toEqual({ node: "node1", reason: "" });
+  expect(announcements.announcerOf("default/a")).toEqual({ node: "node1", reason: "" });
   feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }));
-  expect(claims.announcerOf("default/a")).toEqual({ node: "", reason: "excluded" });
-  expect(claims.announcerOf("default/unknown")).toEqual({ node: "", reason: "" });
+  expect(announcements.announcerOf("default/a")).toEqual({ node: "", reason: "excluded" });
+  expect(announcements.announcerOf("default/unknown")).toEqual({ node: "", reason: "" });
 });
 
 test.each([1000, 5000])("a network event with %i nodes and 500 addresses costs next to nothing", (count) => {
-  const { feed, claims, setDevices } = bench();
+  const { feed, announcements, setDevices } = bench();
   const services = Array.from({ length: 500 }, (_, i) => balanced(`s${i}`, `10.0.${i >> 8}.${i & 255}`));
   const others = Array.from({ length: count - 1 }, (_, i) => ({
     ...node(2, { excludeFromLoadBalancers: true }),
@@ -172,10 +172,10 @@ test.each([1000, 5000])("a network event with %i nodes and 500 addresses costs n
   feed([...START, poolEvent({ ...pool, ranges: ["10.0.0.0/16"] })]);
   setDevices(([one]) => [{ ...one!, addresses: [{ address: "10.0.255.1", length: 16 }] }]);
   feed(eventsOf({ nodes: [node(1), ...others], services }));
-  const before = claims.current();
+  const before = announcements.current();
   expect(before).toHaveLength(500);
-  const timed = (what: string, run: () => readonly Claim[]): readonly Claim[] => {
-    let found: readonly Claim[] = [];
+  const timed = (what: string, run: () => readonly Announcement[]): readonly Announcement[] => {
+    let found: readonly Announcement[] = [];
     const ms = costOf(`${count} nodes, 500 addresses of this one: ${what}`, () => {
       found = run();
     });

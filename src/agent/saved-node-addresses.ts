@@ -7,11 +7,11 @@ import { recall, writeStateFile } from "../lib/state-store.ts";
 const fileIn = (stateDir: string): string => join(stateDir, "known-nodes.json");
 
 /** What was saved last; undefined when nothing was, or it cannot be read. */
-export function readKnownNodes(stateDir: string): NodeAddresses | undefined {
+export function readSavedNodeAddresses(stateDir: string): NodeAddresses | undefined {
   return readNodeAddresses(recall(fileIn(stateDir)));
 }
 
 /** @throws Failure "machine": what is not remembered costs a moment at the next start */
-export function saveKnownNodes(stateDir: string, addresses: NodeAddresses): Promise<void> {
+export function saveNodeAddresses(stateDir: string, addresses: NodeAddresses): Promise<void> {
   return writeStateFile(fileIn(stateDir), `${JSON.stringify(addresses)}\n`);
 }

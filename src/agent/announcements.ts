@@ -5,17 +5,17 @@ import { type DeviceRole, deviceForAddress } from "../decide/device-roles.ts";
 import { createElection, type ElectionModel, type Outcome, pooledAddresses } from "../decide/election.ts";
 import type { Ineligible } from "../decide/eligibility.ts";
 import type { Device, Network, Route } from "../decide/network.ts";
-import type { Claim } from "../l2/announcer-machine.ts";
+import type { Announcement } from "../l2/announcer-machine.ts";
 import type { Address } from "../lib/address.ts";
 import type { ObjectEvent, ObjectKey } from "../model/objects.ts";
 
-export interface Claims {
+export interface Announcements {
   /** To be told of events before the model is. */
   note(events: readonly ObjectEvent[]): void;
   /** Devices, addresses or routes of this node may be others. */
   noteNetwork(): void;
   /** As the model and the network are now. The same array as long as nothing in it changed. */
-  current(): readonly Claim[];
+  current(): readonly Announcement[];
   /**
    * The node that announces the Service's first address that one announces. "" when none does, and why then; "" too when it has no
    * address of ours.
@@ -29,18 +29,18 @@ interface Ground {
   readonly defaults: readonly Route[];
 }
 
-export function createClaims(
+export function createAnnouncements(
   nodeName: string,
   model: ElectionModel,
   network: { network(): Network; roles(): ReadonlyMap<number, DeviceRole> },
-): Claims {
+): Announcements {
   const election = createElection(model);
   /** Of addresses that this node won, whether it has a device for them or not. */
-  const claims = new Map<Address, readonly Claim[]>();
+  const announcements = new Map<Address, readonly Announcement[]>();
   const due = new Set<Address>();
   let ground: Ground = { uplinks: [], defaults: [] };
   let networkNoted = true;
-  let list: readonly Claim[] = [];
+  let list: readonly Announcement[] = [];
 
   function settle(): void {
     for (const address of election.settle()) due.add(address);
@@ -55,7 +55,7 @@ export function createClaims(
     };
   }
 
-  function claimsOf(address: Address, won: Outcome): Claim[] {
+  function announcementsOf(address: Address, won: Outcome): Announcement[] {
     const { uplinks, defaults } = ground;
     const devices =
       won.interfaces.length > 0
@@ -78,20 +78,20 @@ export function createClaims(
         const now = readGround();
         if (!isDeepStrictEqual(now, ground)) {
           ground = now;
-          for (const address of claims.keys()) due.add(address);
+          for (const address of announcements.keys()) due.add(address);
         }
       }
       let isOther = false;
       for (const address of due) {
         const won = election.outcome(address);
-        const before = claims.get(address) ?? [];
-        const found = won?.node === nodeName ? claimsOf(address, won) : undefined;
+        const before = announcements.get(address) ?? [];
+        const found = won?.node === nodeName ? announcementsOf(address, won) : undefined;
         if (!isDeepStrictEqual(found ?? [], before)) isOther = true;
-        if (found === undefined) claims.delete(address);
-        else claims.set(address, found);
+        if (found === undefined) announcements.delete(address);
+        else announcements.set(address, found);
       }
       due.clear();
-      if (isOther) list = [...claims.values()].flat();
+      if (isOther) list = [...announcements.values()].flat();
       return list;
     },
     announcerOf(service) {

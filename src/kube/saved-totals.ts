@@ -4,17 +4,17 @@ import { join } from "node:path";
 import { recall, remember } from "../lib/state-store.ts";
 import type { ResourceName } from "./resources.ts";
 
-export type KnownTotals = Readonly<Partial<Record<ResourceName, number>>>;
+export type SavedTotals = Readonly<Partial<Record<ResourceName, number>>>;
 
 const fileIn = (stateDir: string): string => join(stateDir, "api-totals.json");
 
 /** A file that is absent or unusable remembers nothing: the first list is believed then. */
-export function readKnownTotals(stateDir: string): KnownTotals {
+export function readSavedTotals(stateDir: string): SavedTotals {
   const found = recall(fileIn(stateDir)) ?? {};
   return Object.fromEntries(Object.entries(found).filter(([, count]) => Number.isSafeInteger(count) && count >= 0));
 }
 
 /** Replaces what is remembered. False when that was not possible. */
-export function writeKnownTotals(stateDir: string, totals: KnownTotals): boolean {
+export function writeSavedTotals(stateDir: string, totals: SavedTotals): boolean {
   return remember(fileIn(stateDir), totals);
 }
