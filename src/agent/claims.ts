@@ -86,7 +86,7 @@ export function createClaims(
         const won = election.outcome(address);
         const before = claims.get(address) ?? [];
         const found = won?.node === nodeName ? claimsOf(address, won) : undefined;
-        if (!isDeepStrictEqual(found ?? [], before)) isOther = true;
+        isOther ||= !isDeepStrictEqual(found ?? [], before);
         if (found === undefined) claims.delete(address);
         else claims.set(address, found);
       }
