@@ -1,31 +1,10 @@
 // Reads BTF, the type information of BPF objects and of the kernel: structs, enums, variables, map definitions.
-// Pure: bytes in, records out. Never loads anything, never writes BTF.
+// Bytes in, records out; only the words for types of maps are libbpf's. Never loads anything, never writes BTF.
 import { Failure } from "../lib/errors.ts";
-import { MAP_TYPES, type MapType, nameOf } from "./constants.ts";
+import { typeName } from "./native.ts";
 
-export type BtfKind =
-  | "void"
-  | "int"
-  | "ptr"
-  | "array"
-  | "struct"
-  | "union"
-  | "enum"
-  | "fwd"
-  | "typedef"
-  | "volatile"
-  | "const"
-  | "restrict"
-  | "func"
-  | "func_proto"
-  | "var"
-  | "datasec"
-  | "float"
-  | "decl_tag"
-  | "type_tag"
-  | "enum64";
-
-const KINDS: readonly BtfKind[] = [
+/** By the numbers of the format. */
+const KINDS = [
   "void",
   "int",
   "ptr",
@@ -46,7 +25,12 @@ const KINDS: readonly BtfKind[] = [
   "decl_tag",
   "type_tag",
   "enum64",
-];
+] as const;
+type BtfKind = (typeof KINDS)[number];
+
+/** Kinds that are followed to what they stand for. */
+const ALIASES = ["typedef", "volatile", "const", "restrict", "type_tag", "var"] as const satisfies readonly BtfKind[];
+type Alias = (typeof ALIASES)[number];
 
 /** What a type is once typedefs and qualifiers are followed. */
 export interface BtfShape {
@@ -54,18 +38,7 @@ export interface BtfShape {
   readonly typeId: number;
   /** The first typedef on the way, such as "__be16"; "" when there is none. */
   readonly typedef: string;
-  readonly kind:
-    | "void"
-    | "int"
-    | "ptr"
-    | "array"
-    | "struct"
-    | "union"
-    | "enum"
-    | "fwd"
-    | "float"
-    | "func"
-    | "func_proto";
+  readonly kind: Exclude<BtfKind, Alias | "datasec" | "decl_tag" | "enum64">;
   /** Bytes; 0 for void, fwd and functions. */
   readonly size: number;
   /** Name of the struct, union, enum or integer; "" when it has none. */
@@ -123,7 +96,7 @@ export interface BtfDatasec {
 /** A map as the source defines it in SEC(".maps"). */
 export interface BtfMapDefinition {
   readonly name: string;
-  readonly type: MapType | `unknown-${number}`;
+  readonly type: string;
   /** 0 when the source leaves it to whoever loads. */
   readonly maxEntries: number;
   readonly flags: number;
@@ -396,7 +369,7 @@ function mapDefinition(name: string, definition: BtfStruct): BtfMapDefinition {
   const value = target("value");
   return {
     name,
-    type: nameOf(MAP_TYPES, number("type")),
+    type: typeName("map", number("type")),
     maxEntries: number("max_entries"),
     flags: number("map_flags"),
     keySize: key?.size ?? number("key_size"),
@@ -406,15 +379,8 @@ function mapDefinition(name: string, definition: BtfStruct): BtfMapDefinition {
   };
 }
 
-function isAlias(kind: BtfKind): boolean {
-  return (
-    kind === "typedef" ||
-    kind === "volatile" ||
-    kind === "const" ||
-    kind === "restrict" ||
-    kind === "type_tag" ||
-    kind === "var"
-  );
+function isAlias(kind: BtfKind): kind is Alias {
+  return (ALIASES as readonly BtfKind[]).includes(kind);
 }
 
 /** Bytes behind the 12 that every type begins with. */

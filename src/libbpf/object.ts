@@ -1,10 +1,19 @@
 // An ELF object with programs and maps: configured by name, then loaded once. Owns everything it hands out.
 import { Failure, VerifierError } from "../lib/errors.ts";
 import { type Btf, parseBtf } from "./btf.ts";
-import { MAP_TYPES, nameOf } from "./constants.ts";
 import { kernelError } from "./errno.ts";
 import { BpfMap } from "./map.ts";
-import { addressOf, detach, lastErrno, memoryAt, native, type Pointer, waited, withMessages } from "./native.ts";
+import {
+  addressOf,
+  detach,
+  lastErrno,
+  memoryAt,
+  native,
+  type Pointer,
+  typeName,
+  waited,
+  withMessages,
+} from "./native.ts";
 import { BpfProgram } from "./program.ts";
 import { LOG_STATISTICS, parseStatistics, type VerifierStatistics } from "./statistics.ts";
 
@@ -189,13 +198,6 @@ export class BpfObject implements Disposable {
     return found !== null && native().programAutoload(found);
   }
 
-  /** The flags that the program is loaded with, BPF_F_XDP_HAS_FRAGS (1 << 5) for instance; replaces those from its section. */
-  setProgramFlags(program: string, flags: number): void {
-    this.#unloaded("set flags");
-    const result = native().programSetFlags(this.#findProgram(program), flags);
-    if (result < 0) throw kernelError("set the flags of", program, -result);
-  }
-
   /**
    * Lets the object use an existing map in place of making its own, before load(). The map stays the caller's. Throws
    * Failure "conflict" when type, key or value size differ from what the object was built for.
@@ -205,7 +207,7 @@ export class BpfObject implements Disposable {
     const handle = this.#findMap(map);
     const found = typeof existing === "number" ? new BpfMap(existing, { ownsFd: false }) : existing;
     const wanted = {
-      type: nameOf(MAP_TYPES, native().mapType(handle)),
+      type: typeName("map", native().mapType(handle)),
       keySize: native().mapKeySize(handle),
       valueSize: native().mapValueSize(handle),
     };

@@ -1,9 +1,9 @@
 // One loaded BPF program by its descriptor: what it is, test runs, pins. Attaching is link.ts and clsact.ts.
 import { Failure } from "../lib/errors.ts";
-import { Command, nameOf, PROGRAM_TYPES, type ProgramType } from "./constants.ts";
+import { Command } from "./constants.ts";
 import { closeDescriptor, duplicateDescriptor, fixedText, infoOf, openPinned, pinDescriptor } from "./descriptor.ts";
 import { EINTR, kernelError } from "./errno.ts";
-import { addressOf, bpfCall } from "./native.ts";
+import { addressOf, bpfCall, typeName } from "./native.ts";
 import { functionsOf, type ProgramFunction } from "./statistics.ts";
 
 export interface TestRun {
@@ -37,7 +37,7 @@ const MOST_TRIES = 10;
 /** A program whose descriptor is open. Made by openPinnedProgram, or owned by a BpfObject. */
 export class BpfProgram implements Disposable {
   readonly name: string;
-  readonly type: ProgramType | `unknown-${number}`;
+  readonly type: string;
   readonly id: number;
   /** Hash of the instructions, 16 hex digits. */
   readonly tag: string;
@@ -54,7 +54,7 @@ export class BpfProgram implements Disposable {
     const info = infoOf(fd, 88, options.name ?? "the program");
     this.#fd = fd;
     this.#ownsFd = options.ownsFd;
-    this.type = nameOf(PROGRAM_TYPES, info.getUint32(0, true));
+    this.type = typeName("program", info.getUint32(0, true));
     this.id = info.getUint32(4, true);
     this.tag = Buffer.from(info.buffer, info.byteOffset + 8, 8).toString("hex");
     this.name = options.name ?? fixedText(info, 64, 16);
