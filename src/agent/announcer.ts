@@ -9,6 +9,7 @@ import {
   writeAnnouncedKey,
   writeAnnouncement,
 } from "../datapath/layout.gen.ts";
+import { machineNotice } from "../decide/machine-notice.ts";
 import {
   type Claim,
   createAnnouncerMachine,
@@ -147,8 +148,7 @@ export function createAnnouncer(
     claims: machine.claims,
     notices() {
       if (trouble === "") return machine.notices();
-      const about = { object: "Map announced", file: "", field: "", reason: "not-announced" };
-      return [...machine.notices(), { ...about, message: trouble, severity: "error" }];
+      return [...machine.notices(), machineNotice("Map announced", "not-announced", trouble, "error")];
     },
     stop() {
       clearTimeout(timer);

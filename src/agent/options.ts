@@ -1,4 +1,5 @@
 // The agent's configuration after flags, environment and file were merged: nothing optional, everything checked.
+import type { LoadOptions } from "../datapath/load.ts";
 import type { LogChoice } from "../lib/log.ts";
 
 export interface AgentOptions extends LogChoice {
@@ -39,14 +40,7 @@ export interface AgentOptions extends LogChoice {
   readonly apiAddress: string;
   readonly healthzBindAddress: string;
   readonly metricsBindAddress: string;
-  readonly mapSizes: {
-    readonly services: number;
-    readonly frontends: number;
-    readonly backends: number;
-    readonly slots: number;
-    readonly flows: number;
-    readonly openings: number;
-  };
+  readonly mapSizes: LoadOptions["mapSizes"];
 }
 
 /**

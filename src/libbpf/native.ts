@@ -11,7 +11,6 @@ type Waiting<Arguments extends readonly unknown[]> = ((...args: Arguments) => nu
   async: (...args: [...Arguments, done: (error: unknown, result: number) => void]) => void;
 };
 
-export const POINTER_SIZE = 8;
 /** Page size of every machine that this project supports; a ring buffer's and a mapped array's unit. */
 export const PAGE_SIZE = 4096;
 
