@@ -2,7 +2,6 @@
 
 /** Commands of bpf(2). */
 export const Command = {
-  progGetFdById: 13,
   progQuery: 16,
   btfGetFdById: 19,
   objGetInfoByFd: 15,
@@ -10,7 +9,6 @@ export const Command = {
   linkCreate: 28,
   linkUpdate: 29,
   linkDetach: 34,
-  enableStats: 32,
 } as const;
 
 /** Maps that can be made here. Others have their names by typeName alone. */

@@ -33,7 +33,7 @@ export type { NetlinkListener } from "./netlink.ts";
 export { netnsCookie } from "./netns-cookie.ts";
 export { deviceNameIn, joinGroup, leaveGroup, netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
 export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
-export { BpfProgram, openPinnedProgram, openProgram, type TestResult, type TestRun } from "./program.ts";
+export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
 export {
   type AddressRecord,
@@ -42,8 +42,7 @@ export {
   type NetworkRecords,
   readNetworkRecords,
 } from "./rtnetlink.ts";
-export { countRuns, type RunStatistics, runStatistics } from "./run-statistics.ts";
-export { type ProgramFunction, parseStatistics, type VerifierStatistics } from "./statistics.ts";
+export { parseStatistics, type VerifierStatistics } from "./statistics.ts";
 export {
   clockBoottimeNs,
   createWakeup,

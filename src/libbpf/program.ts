@@ -4,7 +4,6 @@ import { Command } from "./constants.ts";
 import { closeDescriptor, duplicateDescriptor, fixedText, infoOf, openPinned, pinDescriptor } from "./descriptor.ts";
 import { EINTR, kernelError } from "./errno.ts";
 import { addressOf, bpfCall, typeName } from "./native.ts";
-import { functionsOf, type ProgramFunction } from "./statistics.ts";
 
 export interface TestRun {
   /** The packet; programs of cgroup hooks take none. */
@@ -111,11 +110,6 @@ export class BpfProgram implements Disposable {
     };
   }
 
-  /** Its functions as the kernel runs them, the program's own first. Empty without BTF. Throws KernelError. */
-  functions(): ProgramFunction[] {
-    return functionsOf(this.fd, this.name);
-  }
-
   pin(path: string): void {
     pinDescriptor(this.fd, this.name, path);
   }
@@ -155,13 +149,4 @@ function adoptProgram(
 /** The program that is pinned at `path`; the caller closes it. `name` replaces the kernel's, which is cut after 15 bytes. */
 export function openPinnedProgram(path: string, name?: string): BpfProgram {
   return adoptProgram(openPinned(path, "program"), name === undefined ? {} : { name });
-}
-
-/** The program with this id, which something else holds; the caller closes it. Throws KernelError, ENOENT when it is gone. */
-export function openProgram(id: number): BpfProgram {
-  const attributes = new Uint8Array(12);
-  new DataView(attributes.buffer).setUint32(0, id, true);
-  const fd = bpfCall(Command.progGetFdById, attributes);
-  if (fd < 0) throw kernelError("open the program", String(id), -fd);
-  return adoptProgram(fd, {});
 }

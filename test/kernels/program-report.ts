@@ -7,6 +7,7 @@ import { VerifierError } from "../../src/lib/errors.ts";
 import { type BpfObject, type FeatureName, hasFeature, openObject } from "../../src/libbpf/mod.ts";
 import { type Chain, deepestChain, type FunctionDepth } from "./chains.ts";
 import { OBJECTS_DIRECTORY } from "./paths.ts";
+import { functionsOf } from "./program-functions.ts";
 
 export interface ProgramReport {
   readonly object: string;
@@ -84,7 +85,7 @@ function lastWords(log: string): string {
 
 function accepted(object: BpfObject, name: string, program: string): ProgramReport {
   const statistics = object.statistics(program);
-  const found = object.program(program).functions();
+  const found = functionsOf(object.program(program));
   if (statistics === undefined || statistics.stackDepths.length !== found.length) {
     const depths = statistics?.stackDepths.join("+") ?? "nothing";
     throw new Error(`${name} ${program}: the verifier speaks of ${depths}, the program has ${found.length} functions`);

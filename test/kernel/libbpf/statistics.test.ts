@@ -1,9 +1,11 @@
 // What the verifier tells of a program that it accepts, the functions that the kernel's program consists of, and how often and
 // how long it ran.
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { type BpfObject, countRuns, openObject, openProgram, runStatistics } from "../../../src/libbpf/mod.ts";
+import { type BpfObject, openObject } from "../../../src/libbpf/mod.ts";
+import { functionsOf } from "../../kernels/program-functions.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { compile, temporaryDirectory } from "./fixture.ts";
+import { countRuns, openProgram, runStatistics } from "./run-statistics.ts";
 
 describeKernel("statistics", () => {
   let directory: ReturnType<typeof temporaryDirectory>;
@@ -15,8 +17,8 @@ describeKernel("statistics", () => {
   afterAll(() => directory[Symbol.dispose]());
 
   /** Stack and callees of each function, by name. */
-  function functionsOf(object: BpfObject): Record<string, [stack: number, calls: string[]]> {
-    const functions = object.program("entry").functions();
+  function shapeOf(object: BpfObject): Record<string, [stack: number, calls: string[]]> {
+    const functions = functionsOf(object.program("entry"));
     const names = functions.map(({ typeId }) => object.btf().shape(typeId).name);
     const { stackDepths = [] } = object.statistics("entry") ?? {};
     expect(stackDepths).toHaveLength(functions.length);
@@ -28,7 +30,7 @@ describeKernel("statistics", () => {
   it("each function has its stack and those it calls", () => {
     using object = openObject(path);
     object.load({ statistics: true });
-    expect(functionsOf(object)).toEqual({
+    expect(shapeOf(object)).toEqual({
       entry: [0, ["middle", "aside"]],
       middle: [96, ["leaf"]],
       leaf: [40, []],
@@ -41,14 +43,14 @@ describeKernel("statistics", () => {
     using object = openObject(path);
     object.setReadOnly({ deeper: 0 });
     object.load({ statistics: true });
-    expect(functionsOf(object)).toEqual({ entry: [0, ["aside"]], aside: [112, []] });
+    expect(shapeOf(object)).toEqual({ entry: [0, ["aside"]], aside: [112, []] });
   });
 
   it("there are none when nobody asked", () => {
     using object = openObject(path);
     object.load();
     expect(object.statistics("entry")).toBeUndefined();
-    expect(object.program("entry").functions()).toHaveLength(4);
+    expect(functionsOf(object.program("entry"))).toHaveLength(4);
   });
 
   it("runs are counted while somebody asks for it", () => {
