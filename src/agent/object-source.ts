@@ -1,14 +1,8 @@
 // Which source the agent's objects come from: a directory of manifests, in which case this process also is allocator, endpoint
 // controller and DNS server, or the Kubernetes API. Only the one in use is loaded: each brings libraries of its own.
-import type { Address } from "../lib/address.ts";
 import type { Source } from "../model/source.ts";
+import type { OwnNode } from "../standalone/control-plane.ts";
 import { type AgentOptions, clusterRangesOf } from "./options.ts";
-
-/** This machine as a Node, for clusters that have no Node object of its name. */
-export interface OwnNode {
-  readonly name: string;
-  readonly addresses: readonly Address[];
-}
 
 export interface ObjectSource {
   readonly source: Source;

@@ -331,11 +331,6 @@ export class Lab {
       said = true;
     });
   }
-
-  /** No more changes; what is there stays as it is, for `down`. */
-  stop(): void {
-    this.#loop.stop();
-  }
 }
 
 /** Before the agents start: each of them would mount one of its own otherwise. */

@@ -46,10 +46,6 @@ export class BpfLink implements Disposable {
     return this.#fd;
   }
 
-  get isClosed(): boolean {
-    return this.#fd < 0;
-  }
-
   info(): LinkInfo {
     return linkInfo(this.fd, this.subject);
   }

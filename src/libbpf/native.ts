@@ -129,7 +129,6 @@ function bind() {
     ),
     programFd: b<(program: Handle) => number>("int bpf_program__fd(void *program)"),
     programName: b<(program: Handle) => string>("const char *bpf_program__name(void *program)"),
-    programSectionName: b<(program: Handle) => string>("const char *bpf_program__section_name(void *program)"),
     programAutoload: b<(program: Handle) => boolean>("bool bpf_program__autoload(void *program)"),
     programSetAutoload: b<(program: Handle, autoload: boolean) => number>(
       "int bpf_program__set_autoload(void *program, bool autoload)",

@@ -68,10 +68,6 @@ export class BpfObject implements Disposable {
     this.name = name;
   }
 
-  get isLoaded(): boolean {
-    return this.#loaded;
-  }
-
   #open(): Pointer {
     if (this.#handle === undefined) {
       throw new Failure("internal", this.name, `Cannot use the object '${this.name}': it is closed`);
@@ -119,11 +115,6 @@ export class BpfObject implements Disposable {
       found.push(at);
     }
     return found;
-  }
-
-  /** The ELF section of a program, such as "tc" or "cgroup/connect4". */
-  programSection(name: string): string {
-    return native().programSectionName(this.#findProgram(name));
   }
 
   /** The object's type information, with the places of variables. Throws Failure "invalid_object" when it was built without -g. */
