@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
 import type { Notice } from "../model/objects.ts";
 import type { PodObject } from "../wire/kubernetes.ts";
+import { nameLetters } from "../wire/names.ts";
 import { fixedPodAddresses, nextPodAddress, podAddresses } from "./addressing.ts";
 import type { AppliedObjects } from "./applied-objects.ts";
 import { type PodAction, type PodFacts, planPods, workloadPending } from "./controllers.ts";
@@ -15,7 +16,7 @@ import { millraceCommand } from "./programs.ts";
 import { are, cannot, labNotice } from "./refusals.ts";
 import { type NodeFacts, schedule } from "./scheduler.ts";
 import { DNS_POD_KEY, dnsPod, isSystemPod } from "./service-side.ts";
-import { hostPortsOf, nameLetters, POD_IP_ANNOTATION, type Workload } from "./workloads.ts";
+import { hostPortsOf, POD_IP_ANNOTATION, type Workload } from "./workloads.ts";
 
 /** A pod whose server ended so often is reported, not waited for. */
 const PATIENCE_RESTARTS = 3;

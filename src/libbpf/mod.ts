@@ -42,7 +42,6 @@ export {
   type NetworkRecords,
   readNetworkRecords,
 } from "./rtnetlink.ts";
-export { parseStatistics, type VerifierStatistics } from "./statistics.ts";
 export {
   clockBoottimeNs,
   createWakeup,

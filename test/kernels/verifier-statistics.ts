@@ -1,7 +1,8 @@
-// What the verifier measured of a program, from its words (log level 4). Judges nothing.
+// What the verifier measured of a program, from its words. Judges nothing.
+import type { BpfObject } from "../../src/libbpf/mod.ts";
 
 /** What makes the verifier tell its statistics, and nothing else when it accepts a program. */
-export const LOG_STATISTICS = 4;
+const LOG_STATISTICS = 4;
 
 export interface VerifierStatistics {
   /** Instructions that were walked through, each as often as that happened; the kernel's limit is a million. */
@@ -22,4 +23,15 @@ export function parseStatistics(log: string): VerifierStatistics | undefined {
     stackDepths: depths[1]!.split("+").map(Number),
     seconds: Number(microseconds?.[1] ?? 0) / 1e6,
   };
+}
+
+/** Loads an object. Returns what was measured of its programs, by name. A refusal comes with the verifier's last words alone. */
+export function loadWithStatistics(object: BpfObject): ReadonlyMap<string, VerifierStatistics> {
+  const found = new Map<string, VerifierStatistics>();
+  const tell = (program: string, text: string): void => {
+    const statistics = parseStatistics(text);
+    if (statistics !== undefined) found.set(program, statistics);
+  };
+  object.load({ log: { level: LOG_STATISTICS, tell } });
+  return found;
 }
