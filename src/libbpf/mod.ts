@@ -3,9 +3,9 @@
 export * from "./btf.ts";
 export * from "./clsact.ts";
 export * from "./constants.ts";
-export { isPinned, unpin } from "./descriptor.ts";
+export { unpin } from "./descriptor.ts";
 export { errnoName, errnoOf } from "./errno.ts";
-export { type Feature, feature, features, hasFeature, requireFeature, resetFeatures } from "./features.ts";
+export { type Feature, feature, features, hasFeature, resetFeatures } from "./features.ts";
 export { readMapBtf } from "./kernel-btf.ts";
 export {
   attachCgroup,
@@ -49,7 +49,6 @@ export {
   isBpffs,
   isCgroup2,
   lockFile,
-  membarrierGlobal,
   membarrierGlobalAsync,
   mountBpffs,
   pollReadable,
