@@ -39,9 +39,9 @@ build/bpf/%.bpf.o: bpf/%.bpf.c $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	@new=$@.$$$$; trap 'rm -f $$new' EXIT; $(CLANG) $(BPF_CFLAGS) -c $< -o $$new && $(STRIP) -g $$new && mv $$new $@
 
-src/datapath/layout.gen.ts: $(OBJECTS) src/datapath/generate-layout.ts src/datapath/layout.ts src/datapath/objects.ts
+src/datapath/layout.gen.ts: $(OBJECTS) scripts/generate-layout.ts src/datapath/layout.ts src/datapath/objects.ts
 	@$(call say,LAYOUT,$@)
-	@node src/datapath/generate-layout.ts >&2
+	@node scripts/generate-layout.ts >&2
 	@touch $@
 
 build: setup ## Bundle dist/: the executable dist/millrace, its modules and the eBPF objects

@@ -3,19 +3,11 @@
 import fs from "node:fs";
 import path from "node:path";
 import { objectPath } from "../src/datapath/objects.ts";
-import {
-  attachTcx,
-  type BpfLink,
-  type BpfProgram,
-  openObject,
-  openPinnedLink,
-  openProgram,
-  type RunStatistics,
-  runStatistics,
-} from "../src/libbpf/mod.ts";
+import { attachTcx, type BpfLink, type BpfProgram, openObject, openPinnedLink } from "../src/libbpf/mod.ts";
 import type { Cluster } from "../test/cluster/cluster.ts";
 import { memberNamespacePath } from "../test/cluster/paths.ts";
 import { insideNamespace } from "../test/kernel/datapath/namespace.ts";
+import { openProgram, type RunStatistics, runStatistics } from "../test/kernel/libbpf/run-statistics.ts";
 
 const LINKS = "sys/fs/bpf/millrace/links";
 const EMPTY = "tc_empty";

@@ -5,12 +5,12 @@
 import fs from "node:fs";
 import os from "node:os";
 import { parseArgs } from "node:util";
-import { countRuns } from "../src/libbpf/mod.ts";
 import type { Cluster } from "../test/cluster/cluster.ts";
 import { clusterPaths, STATE_ROOT } from "../test/cluster/paths.ts";
 import type { ServiceProxy } from "../test/cluster/proxy.ts";
 import { startCluster } from "../test/cluster/start-cluster.ts";
 import { tearDown } from "../test/cluster/teardown.ts";
+import { countRuns } from "../test/kernel/libbpf/run-statistics.ts";
 import { readMachine } from "./machine.ts";
 import { median } from "./measure.ts";
 import { machineLines } from "./report.ts";

@@ -62,7 +62,7 @@ const CHECKS: Readonly<Record<string, () => Outcome>> = {
   layering: () => command(process.execPath, ["node_modules/vitest/vitest.mjs", "run", "test/architecture.test.ts"]),
   layouts: () =>
     regenerated(
-      () => command(process.execPath, ["src/datapath/generate-layout.ts"]),
+      () => command(process.execPath, ["scripts/generate-layout.ts"]),
       ["src/datapath/layout.gen.ts"],
       "commit it together with bpf/",
     ),

@@ -1,5 +1,6 @@
 // The agent's answers about itself: status, Services, backends, flows and counters, made from the model and the maps when they
 // are asked for. Changes nothing.
+import type { Attachments } from "../datapath/attach.ts";
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { FINGERPRINT, VERDICT_VALUES } from "../datapath/layout.gen.ts";
 import { canRefuse, HOOKS, VERDICTS } from "../datapath/verdict-words.ts";
@@ -37,10 +38,7 @@ export interface ViewParts {
   readonly source: Source;
   readonly dataplane: Dataplane;
   readonly announcer: Announcer;
-  readonly attachments: {
-    readonly mode: "tcx" | "clsact";
-    devices(): readonly { name: string; ifindex: number; programs: readonly string[] }[];
-  };
+  readonly attachments: Pick<Attachments, "mode" | "devices">;
   /** All that is to be told now. */
   readonly notices: () => readonly Notice[];
 }

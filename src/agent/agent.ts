@@ -40,11 +40,13 @@ import type { AgentView } from "./view.ts";
 export interface AgentWiring {
   readonly signal: AbortSignal;
   /** Starts the HTTP servers over the agent's view. agent/ knows no HTTP. */
-  serve(view: AgentView): Promise<{
-    close(): Promise<void>;
-    /** The health check node ports there are to be, and whether this proxy is healthy. */
-    health(list: readonly HealthCheck[], healthy: boolean): void;
-  }>;
+  serve(view: AgentView): Promise<Servers>;
+}
+
+export interface Servers {
+  close(): Promise<void>;
+  /** The health check node ports there are to be, and whether this proxy is healthy. */
+  health(list: readonly HealthCheck[], healthy: boolean): void;
 }
 
 const NOTICES_MS = 1_000;
@@ -116,7 +118,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const syncs = createSyncRecorder();
   const hz = readHz(dataplane);
   let watch: NetworkWatch | undefined;
-  let servers: Awaited<ReturnType<AgentWiring["serve"]>> | undefined;
+  let servers: Servers | undefined;
 
   const announcements = createAnnouncements(nodeName, model, {
     network: () => reconciler.desired().devices.basis.network,

@@ -9,6 +9,7 @@ import {
   writeAnnouncedKey,
   writeAnnouncement,
 } from "../datapath/layout.gen.ts";
+import { machineNotice } from "../decide/machine-notice.ts";
 import {
   type Announcement,
   createAnnouncerMachine,
@@ -148,8 +149,7 @@ export function createAnnouncer(
     announced: machine.announced,
     notices() {
       if (trouble === "") return machine.notices();
-      const about = { object: "Map announced", file: "", field: "", reason: "not-announced" };
-      return [...machine.notices(), { ...about, message: trouble, severity: "error" }];
+      return [...machine.notices(), machineNotice("Map announced", "not-announced", trouble, "error")];
     },
     stop() {
       clearTimeout(timer);

@@ -35,7 +35,7 @@ export function* flowViews(
     if (limit > 0) kept = kept.slice(0, limit);
   };
   function* records(): Generator<Record_ | undefined> {
-    if (path !== "socket") yield* listFlows(dataplane, hz, Number.POSITIVE_INFINITY, isWanted);
+    if (path !== "socket") yield* listFlows(dataplane, hz, isWanted);
     if (path !== "packet") yield* listSocketPeers(dataplane);
   }
   for (const record of records()) {

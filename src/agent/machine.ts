@@ -56,7 +56,7 @@ export function noticesAtStart(
   const notRoot = cgroupProblem(cgroup);
   if (notRoot !== "") notices.push(machineNotice(`Cgroup ${cgroup}`, "cgroup-not-root", notRoot));
   const realtime = realtimeProblem();
-  if (realtime !== "") notices.push({ ...machineNotice("Kernel", "realtime-kernel", realtime), severity: "error" });
+  if (realtime !== "") notices.push(machineNotice("Kernel", "realtime-kernel", realtime, "error"));
   return notices;
 }
 
@@ -67,10 +67,10 @@ const SPEAK_FOR_THEMSELVES: ReadonlySet<string> = new Set(["sysctls", "firewall"
 export function effectNotices(effects: readonly EffectState[]): Notice[] {
   const failing = effects.filter(({ name, ok }) => !ok && !SPEAK_FOR_THEMSELVES.has(name));
   return [
-    ...failing.map(({ name, error }) => ({
-      ...machineNotice(`Agent ${name}`, "not-in-force", `${error}; it is tried again`),
-      severity: name === "memory" ? ("warning" as const) : ("error" as const),
-    })),
+    ...failing.map(({ name, error }) => {
+      const severity = name === "memory" ? "warning" : "error";
+      return machineNotice(`Agent ${name}`, "not-in-force", `${error}; it is tried again`, severity);
+    }),
     ...[...stateTroubles()].map(([path, reason]) => machineNotice(`File ${path}`, "not-kept", reason)),
   ];
 }

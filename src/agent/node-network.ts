@@ -5,6 +5,7 @@ import type { Dataplane } from "../datapath/dataplane.ts";
 import { DEVICE, DEVICE_FLAG_VALUES, writeDevice } from "../datapath/layout.gen.ts";
 import type { DesiredDevice, DesiredDevices } from "../decide/decide.ts";
 import type { DeviceRole, XdpOption } from "../decide/device-roles.ts";
+import { machineNotice } from "../decide/machine-notice.ts";
 import type { Device } from "../decide/network.ts";
 import type { Log } from "../lib/log.ts";
 import { XDP_TRANSMIT, xdpFeatures } from "../libbpf/mod.ts";
@@ -74,10 +75,9 @@ export function createNodeNetwork(
     return notice;
   }
 
-  function noXdp(device: Device, message: string): Notice {
-    const object = `Device ${device.name}`;
-    return { object, file: "", field: "", reason: "no-xdp", message, severity: "warning" };
-  }
+  const noXdp = (device: Device, message: string): Notice => machineNotice(`Device ${device.name}`, "no-xdp", message);
+  const notAttached = (object: string, error: unknown): Notice =>
+    machineNotice(object, "not-attached", error instanceof Error ? error.message : String(error), "error");
 
   /** The driver sends frames that XDP redirects to the device: often only while it has an XDP program itself. */
   function canTransmit({ device, xdp }: DesiredDevice): boolean {
@@ -188,15 +188,7 @@ export function createNodeNetwork(
         }
         log.debug({ device: device.name, role: role ?? "none" }, role === undefined ? "detached" : "attached");
       } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
-        failures.set(device.ifindex, {
-          object: `Device ${device.name}`,
-          file: "",
-          field: "",
-          reason: "not-attached",
-          message,
-          severity: "error",
-        });
+        failures.set(device.ifindex, notAttached(`Device ${device.name}`, error));
       }
     }
     reassert();
@@ -210,8 +202,7 @@ export function createNodeNetwork(
       if (error === undefined) continue;
       const object = device === "" ? "Programs of sockets" : `Device ${device}`;
       if (!before.has(object)) log.error({ device, err: error }, "somebody took programs off: they cannot be put back");
-      const message = error instanceof Error ? error.message : String(error);
-      found.set(object, { object, file: "", field: "", reason: "not-attached", message, severity: "error" });
+      found.set(object, notAttached(object, error));
     }
     missing = found;
   }

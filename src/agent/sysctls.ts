@@ -52,12 +52,6 @@ function isOff(path: string): boolean {
 
 /** Without forwarding on the device that a packet came in by, no route is found for it. */
 function forwardingOff(device: string, family: "ipv4" | "ipv6", field: string): Notice {
-  return {
-    object: `Device ${device}`,
-    file: "",
-    field,
-    reason: "forwarding-off",
-    message: `${family === "ipv4" ? "IPv4" : "IPv6"} forwarding is off on ${device}: packets for backends on other nodes are dropped; set ${field}=1`,
-    severity: "error",
-  };
+  const message = `${family === "ipv4" ? "IPv4" : "IPv6"} forwarding is off on ${device}: packets for backends on other nodes are dropped; set ${field}=1`;
+  return { ...machineNotice(`Device ${device}`, "forwarding-off", message, "error"), field };
 }

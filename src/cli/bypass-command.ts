@@ -22,7 +22,7 @@ export function registerBypassCommand(program: Command): void {
     .option("--node <NODE>", "which node of the lab (default: its first)")
     .action(async (state: "on" | "off" | undefined, choice: Choice) => {
       const pinDir = await pinDirOf(choice);
-      const { requireRoot } = await import("./require-root.ts");
+      const { requireRoot } = await import("../lib/require-root.ts");
       requireRoot(state === undefined ? "read the settings" : `turn bypass ${state}`);
       const { readBypass, setBypass } = await import("../datapath/bypass.ts");
       const before = readBypass(pinDir);

@@ -18,7 +18,7 @@ export function registerMaintenanceCommands(program: Command): void {
     cleanup.option(`--${name} <${placeholder}>`, `${help} (default: ${defaultText})`);
   }
   cleanup.action(async (values: { output: string; pinDir?: string; stateDir?: string; cgroup?: string }) => {
-    const { requireRoot } = await import("./require-root.ts");
+    const { requireRoot } = await import("../lib/require-root.ts");
     const { readPlaces } = await import("./agent-options.ts");
     const places = await readPlaces(values, process.env);
     requireRoot("clean up");

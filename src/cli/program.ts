@@ -1,12 +1,12 @@
 // The command line: which commands there are, and what becomes of an error (one sentence on standard error and the exit
 // status of lib/errors.ts). Each command loads what it needs when it is run.
 import { Command, CommanderError } from "commander";
+import type { Servers } from "../agent/agent.ts";
 import type { AgentOptions } from "../agent/options.ts";
 import type { AgentView } from "../agent/view.ts";
 import { FAILURES, Failure } from "../lib/errors.ts";
 import { didYouMean } from "../lib/suggest.ts";
 import { VERSION } from "../lib/version.ts";
-import type { ObjectKey } from "../model/objects.ts";
 import { registerBypassCommand } from "./bypass-command.ts";
 import { COMPLETE, registerCompletion } from "./completion.ts";
 import { examplesText } from "./examples.ts";
@@ -20,13 +20,7 @@ export interface Wiring {
   /** Turns SIGTERM and SIGINT into an abort from now on. */
   stopSignal(): AbortSignal;
   registerLabCommands(program: Command): void | Promise<void>;
-  createServers(
-    options: AgentOptions,
-    view: AgentView,
-  ): Promise<{
-    close(): Promise<void>;
-    health(list: readonly { service: ObjectKey; port: number; localEndpoints: number }[], proxyHealthy: boolean): void;
-  }>;
+  createServers(options: AgentOptions, view: AgentView): Promise<Servers>;
 }
 
 const DESCRIPTION = "Service dataplane for Kubernetes: replaces kube-proxy, and MetalLB in layer 2 mode, with eBPF.";

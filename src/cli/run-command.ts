@@ -16,7 +16,7 @@ export function registerRunCommand(program: Command, wiring: Wiring): void {
     );
   for (const setting of SETTINGS) command.addOption(flagOf(setting));
   command.action(async (values: FlagValues) => {
-    const { requireRoot } = await import("./require-root.ts");
+    const { requireRoot } = await import("../lib/require-root.ts");
     const { readAgentOptions } = await import("./agent-options.ts");
     const options = await readAgentOptions({
       flags: flagsByName(values),

@@ -1,7 +1,7 @@
 // `status` as text: facts, what is wrong, then devices, addresses and maps. Pure; the words are those of agent/view.ts.
 import { BYPASS_TEXT } from "../agent/bypass-notice.ts";
 import type { AgentStatus } from "../agent/view.ts";
-import { age, bytes, printable, table } from "../lib/text.ts";
+import { age, bytes, printable, saidOnce, table } from "../lib/text.ts";
 import type { Notice } from "../model/objects.ts";
 import { type Tone, toned, wrapped } from "./table.ts";
 
@@ -36,22 +36,14 @@ function noticesText(notices: readonly (Notice & { readonly see?: string })[], c
   const explained = pages.size === 0 ? "" : `Each reason is explained in ${[...pages].join(", ")}.\n`;
   const texts = SEVERITIES.flatMap((severity) => notices.filter((notice) => notice.severity === severity))
     .map((notice) => {
-      const { severity, reason, file, object, message } = notice;
+      const { severity, reason, file, object } = notice;
       const about = [reason, object === file ? "" : object, file].filter((text) => text !== "").map(printable);
       const indent = " ".repeat(9);
-      const text = wrapped(printable(saidOnce(notice, message)), width, indent);
+      const text = wrapped(printable(saidOnce(notice)), width, indent);
       return `${toned(severity.padEnd(9), TONES[severity], colour)}${about.join("  ")}\n${indent}${text}\n`;
     })
     .join("");
   return texts + explained;
-}
-
-/** The message without the object and file that stand above it, behind its field. */
-function saidOnce({ file, object, field }: Notice, message: string): string {
-  let text = message;
-  for (const known of [file, object])
-    if (known !== "" && text.startsWith(`${known}: `)) text = text.slice(known.length + 2);
-  return field === "" || text.includes(field) ? text : `${field}: ${text}`;
 }
 
 /** `width`: of the terminal, in characters. */

@@ -154,25 +154,20 @@ export function readHz(dataplane: Dataplane): number {
 /** So many rows are looked at between two turns for others. */
 const LISTING_STEP = 256;
 
-/** Up to `limit` flows that `wanted` accepts, read as they are taken; undefined where others may have their turn. */
+/** Flows that `wanted` accepts, read as they are taken; undefined where others may have their turn. */
 export function* listFlows(
   dataplane: Dataplane,
   hz: number,
-  limit: number,
   wanted: (flow: FlowRecord) => boolean,
 ): Generator<FlowRecord | undefined> {
   const now = readClocks(dataplane).jiffies;
-  let found = 0;
   for (const table of TABLES) {
     for (const chunk of dataplane.map(table).batches(LISTING_STEP)) {
       for (let i = 0; i < chunk.count; i++) {
         if (chunk.values[i * FLOW.size + FLOW.answer] !== 0) continue;
         const key = readTuple(chunk.keys, i * TUPLE.size);
         const record = recordOf(table, key, readFlow(chunk.values, i * FLOW.size), now, hz);
-        if (record === undefined || !wanted(record)) continue;
-        yield record;
-        found++;
-        if (found >= limit) return;
+        if (record !== undefined && wanted(record)) yield record;
       }
       yield undefined;
     }

@@ -163,22 +163,12 @@ function sizeOverOld(name: string, wanted: number, old: readonly OldLayout[]): n
   return size;
 }
 
-/** Loads every object. Throws VerifierError, KernelError, or Failure "conflict" when pins of another build are in the way. */
-export function loadDataplane(options: LoadOptions): Loaded {
-  const steps = loading(options);
-  for (let step = steps.next(); ; step = steps.next()) {
-    if (step.done) return step.value;
-    try {
-      for (const object of step.value) object.load();
-    } catch (error) {
-      steps.throw(error);
-    }
-  }
-}
-
-/** `loadDataplane` beside the event loop, on as many processors as there are objects. */
+/**
+ * Loads every object beside the event loop, on as many processors as there are objects. Rejects with VerifierError, KernelError, or
+ * Failure "conflict" when pins of another build are in the way.
+ */
 export async function loadDataplaneAsync(options: LoadOptions): Promise<Loaded> {
-  const steps = loading(options);
+  const steps = loadSteps(options);
   for (let step = steps.next(); ; step = steps.next()) {
     if (step.done) return step.value;
     // None is closed while another one still loads.
@@ -190,7 +180,7 @@ export async function loadDataplaneAsync(options: LoadOptions): Promise<Loaded> 
 }
 
 /** The steps of loading: what is yielded is loaded, in any order, before it goes on; nothing, where others may have their turn. An error is thrown into it. */
-function* loading(options: LoadOptions): Generator<readonly BpfObject[], Loaded, void> {
+export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[], Loaded, void> {
   preparePinDir(options.pinDir);
   for (const name of readdirSync(options.pinDir)) {
     if (name.startsWith(STAGING_PREFIX)) removePins(join(options.pinDir, name));

@@ -1,8 +1,13 @@
 // What is to be told of this machine: conditions of the network and the firewall that keep Services from being served as asked.
 import type { Notice } from "../model/objects.ts";
 
-export function machineNotice(object: string, reason: string, message: string): Notice {
-  return { object, file: "", field: "", reason, message, severity: "warning" };
+export function machineNotice(
+  object: string,
+  reason: string,
+  message: string,
+  severity: Notice["severity"] = "warning",
+): Notice {
+  return { object, file: "", field: "", reason, message, severity };
 }
 
 export interface MachineProblems {

@@ -2,7 +2,7 @@
 // Without samples where the objects come from elsewhere.
 import type { ApiStats } from "../model/source.ts";
 import type { MetricDescription, Sample } from "./exposition.ts";
-import type { MetricDefinition } from "./metric-definition.ts";
+import { type MetricDefinition, typeOf } from "./metric-definition.ts";
 
 type Resource = ApiStats["resources"][number];
 
@@ -11,14 +11,10 @@ function apiMetric(description: MetricDescription, samples: (api: ApiStats) => r
 }
 
 /** One number of each resource. */
-function resourceMetric(
-  suffix: string,
-  type: "counter" | "gauge",
-  help: string,
-  value: (resource: Resource) => number,
-): MetricDefinition {
-  return apiMetric({ name: `millrace_api_${suffix}`, type, labels: ["resource"], help }, ({ resources }) =>
-    resources.map((one) => ({ labels: { resource: one.resource }, value: value(one) })),
+function resourceMetric(suffix: string, help: string, value: (resource: Resource) => number): MetricDefinition {
+  return apiMetric(
+    { name: `millrace_api_${suffix}`, type: typeOf(suffix), labels: ["resource"], help },
+    ({ resources }) => resources.map((one) => ({ labels: { resource: one.resource }, value: value(one) })),
   );
 }
 
@@ -74,23 +70,21 @@ export const API_METRICS: readonly MetricDefinition[] = [
         value,
       })),
   ),
-  resourceMetric("connected", "gauge", "1 while changes of the resource are listened to, else 0.", ({ connected }) =>
+  resourceMetric("connected", "1 while changes of the resource are listened to, else 0.", ({ connected }) =>
     Number(connected),
   ),
-  resourceMetric("synced", "gauge", "1 once the resource has been listed, else 0.", ({ synced }) => Number(synced)),
+  resourceMetric("synced", "1 once the resource has been listed, else 0.", ({ synced }) => Number(synced)),
   resourceMetric(
     "last_event_timestamp_seconds",
-    "gauge",
     "When the last event or bookmark came, in seconds since the epoch; 0 before the first.",
     ({ lastEventMs }) => lastEventMs / 1000,
   ),
-  resourceMetric("lists_total", "counter", "Lists that were read.", ({ lists }) => lists),
-  resourceMetric("watches_total", "counter", "Watches that were begun or resumed.", ({ watches }) => watches),
+  resourceMetric("lists_total", "Lists that were read.", ({ lists }) => lists),
+  resourceMetric("watches_total", "Watches that were begun or resumed.", ({ watches }) => watches),
   reasonMetric("relists_total", "Lists that were read again, by reason.", ({ relists }) => relists),
   reasonMetric("errors_total", "What went wrong, by reason; each is tried again.", ({ errors }) => errors),
   resourceMetric(
     "held_lists_total",
-    "counter",
     "Lists that would have taken most away and waited for a second one.",
     ({ heldLists }) => heldLists,
   ),

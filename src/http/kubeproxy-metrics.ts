@@ -3,7 +3,7 @@
 // double every sum.
 import type { AgentCounters } from "../agent/view.ts";
 import type { HistogramData } from "../lib/histogram.ts";
-import type { MetricDefinition } from "./metric-definition.ts";
+import { type MetricDefinition, numberMetric } from "./metric-definition.ts";
 
 type Syncs = AgentCounters["syncs"];
 
@@ -17,19 +17,8 @@ function durations(what: string, help: string, data: (syncs: Syncs) => Histogram
   };
 }
 
-function ofSyncs(
-  name: string,
-  type: "counter" | "gauge",
-  help: string,
-  value: (syncs: Syncs) => number,
-): MetricDefinition {
-  return {
-    name: `kubeproxy_sync_proxy_rules_${name}`,
-    type,
-    labels: [],
-    help,
-    read: ({ syncs }) => [{ value: value(syncs) }],
-  };
+function ofSyncs(what: string, help: string, value: (syncs: Syncs) => number): MetricDefinition {
+  return numberMetric(`kubeproxy_sync_proxy_rules_${what}`, help, ({ syncs }) => value(syncs));
 }
 
 export const KUBEPROXY_METRICS: readonly MetricDefinition[] = [
@@ -53,29 +42,21 @@ export const KUBEPROXY_METRICS: readonly MetricDefinition[] = [
     "From the change of a Pod or Service, by the control plane's clock, until it was in force on this node, by this node's.",
     ({ networkProgramming }) => networkProgramming,
   ),
-  ofSyncs(
-    "service_changes_pending",
-    "gauge",
-    "Changes of Services that are not in force yet.",
-    (s) => s.services.pending,
-  ),
-  ofSyncs("service_changes_total", "counter", "Changes of Services that came.", (s) => s.services.total),
+  ofSyncs("service_changes_pending", "Changes of Services that are not in force yet.", (s) => s.services.pending),
+  ofSyncs("service_changes_total", "Changes of Services that came.", (s) => s.services.total),
   ofSyncs(
     "endpoint_changes_pending",
-    "gauge",
     "Changes of EndpointSlices that are not in force yet.",
     (s) => s.endpoints.pending,
   ),
-  ofSyncs("endpoint_changes_total", "counter", "Changes of EndpointSlices that came.", (s) => s.endpoints.total),
+  ofSyncs("endpoint_changes_total", "Changes of EndpointSlices that came.", (s) => s.endpoints.total),
   ofSyncs(
     "last_timestamp_seconds",
-    "gauge",
     "When changes were last in force, in seconds since the epoch; 0 before the first.",
     (s) => s.lastSyncedMs / 1000,
   ),
   ofSyncs(
     "last_queued_timestamp_seconds",
-    "gauge",
     "When changes last came, in seconds since the epoch; 0 before the first. Much later than the last sync: it hangs.",
     (s) => s.lastQueuedMs / 1000,
   ),

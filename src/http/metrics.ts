@@ -4,12 +4,10 @@ import { setImmediate as othersTurn } from "node:timers/promises";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import type { AgentCounters, AgentStatus, AgentView } from "../agent/view.ts";
 import { API_METRICS } from "./api-metrics.ts";
-import { type MetricDescription, metricHeader, type Sample, sampleText } from "./exposition.ts";
+import { type MetricDescription, metricHeader, sampleText } from "./exposition.ts";
 import { KUBEPROXY_METRICS } from "./kubeproxy-metrics.ts";
-import type { MetricDefinition } from "./metric-definition.ts";
+import { type MetricDefinition, numberMetric } from "./metric-definition.ts";
 import { readServiceSeries, SERVICE_METRICS, serviceText } from "./service-metrics.ts";
-
-const one = (value: number): readonly Sample[] => [{ value }];
 
 function mapMetric(suffix: string, what: "entries" | "used" | "bytes", help: string): MetricDefinition {
   return {
@@ -29,20 +27,16 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     help: "Always 1. Version of the agent, and fingerprint of the struct layouts its maps are pinned under.",
     read: (_, { version, layout }) => [{ labels: { version, layout }, value: 1 }],
   },
-  {
-    name: "millrace_healthy",
-    type: "gauge",
-    labels: [],
-    help: "1 while what is asked of the agent comes into force, else 0: then /healthz answers 503, as it does while the node is going away.",
-    read: (_, { healthy }) => one(healthy ? 1 : 0),
-  },
-  {
-    name: "millrace_bypass",
-    type: "gauge",
-    labels: [],
-    help: "1 while all translation is turned off by `millrace bypass on`, else 0.",
-    read: (_, { bypass }) => one(bypass ? 1 : 0),
-  },
+  numberMetric(
+    "millrace_healthy",
+    "1 while what is asked of the agent comes into force, else 0: then /healthz answers 503, as it does while the node is going away.",
+    (_, { healthy }) => (healthy ? 1 : 0),
+  ),
+  numberMetric(
+    "millrace_bypass",
+    "1 while all translation is turned off by `millrace bypass on`, else 0.",
+    (_, { bypass }) => (bypass ? 1 : 0),
+  ),
   {
     name: "millrace_source_synced",
     type: "gauge",
@@ -50,20 +44,16 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     help: "1 once the source of objects has delivered all there is, else 0.",
     read: (_, { source }) => [{ labels: { kind: source.kind }, value: source.synced ? 1 : 0 }],
   },
-  {
-    name: "millrace_source_last_event_timestamp_seconds",
-    type: "gauge",
-    labels: [],
-    help: "When the last change of an object came, in seconds since the epoch; 0 before the first.",
-    read: (_, { source }) => one(source.lastEventMs / 1000),
-  },
-  {
-    name: "millrace_source_lag_seconds",
-    type: "gauge",
-    labels: [],
-    help: "How long the oldest change of an object that is not in force yet has waited; 0 when there is none.",
-    read: ({ syncs }) => one(syncs.waitingSinceMs === 0 ? 0 : Math.max(0, Date.now() - syncs.waitingSinceMs) / 1000),
-  },
+  numberMetric(
+    "millrace_source_last_event_timestamp_seconds",
+    "When the last change of an object came, in seconds since the epoch; 0 before the first.",
+    (_, { source }) => source.lastEventMs / 1000,
+  ),
+  numberMetric(
+    "millrace_source_lag_seconds",
+    "How long the oldest change of an object that is not in force yet has waited; 0 when there is none.",
+    ({ syncs }) => (syncs.waitingSinceMs === 0 ? 0 : Math.max(0, Date.now() - syncs.waitingSinceMs) / 1000),
+  ),
   {
     name: "millrace_change_duration_seconds",
     type: "histogram",
@@ -71,41 +61,31 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     help: "From the arrival of a change of an object to its being in force; of changes in force at once the one that waited longest.",
     read: ({ syncs }) => [{ value: syncs.waits }],
   },
-  {
-    name: "millrace_sync_proxy_rules_total",
-    type: "counter",
-    labels: [],
-    help: "Times that changes were applied to the kernel's maps, failed ones included.",
-    read: ({ applies }) => one(applies.total),
-  },
-  {
-    name: "millrace_sync_proxy_rules_failures_total",
-    type: "counter",
-    labels: [],
-    help: "Times that changes could not be applied; each is tried again.",
-    read: ({ applies }) => one(applies.failed),
-  },
-  {
-    name: "millrace_sync_proxy_rules_operations_total",
-    type: "counter",
-    labels: [],
-    help: "Single operations on the kernel's maps: rows, slots and backends that were put, switched or freed.",
-    read: ({ applies }) => one(applies.operations),
-  },
-  {
-    name: "millrace_sync_proxy_rules_last_duration_seconds",
-    type: "gauge",
-    labels: [],
-    help: "How long the last change took, from the compiled difference to the kernel's maps.",
-    read: ({ applies }) => one(applies.lastDurationSeconds),
-  },
-  {
-    name: "millrace_sync_proxy_rules_last_timestamp_seconds",
-    type: "gauge",
-    labels: [],
-    help: "When changes were last applied, in seconds since the epoch; 0 before the first.",
-    read: (_, { lastApply }) => one(lastApply.atMs / 1000),
-  },
+  numberMetric(
+    "millrace_sync_proxy_rules_total",
+    "Times that changes were applied to the kernel's maps, failed ones included.",
+    ({ applies }) => applies.total,
+  ),
+  numberMetric(
+    "millrace_sync_proxy_rules_failures_total",
+    "Times that changes could not be applied; each is tried again.",
+    ({ applies }) => applies.failed,
+  ),
+  numberMetric(
+    "millrace_sync_proxy_rules_operations_total",
+    "Single operations on the kernel's maps: rows, slots and backends that were put, switched or freed.",
+    ({ applies }) => applies.operations,
+  ),
+  numberMetric(
+    "millrace_sync_proxy_rules_last_duration_seconds",
+    "How long the last change took, from the compiled difference to the kernel's maps.",
+    ({ applies }) => applies.lastDurationSeconds,
+  ),
+  numberMetric(
+    "millrace_sync_proxy_rules_last_timestamp_seconds",
+    "When changes were last applied, in seconds since the epoch; 0 before the first.",
+    (_, { lastApply }) => lastApply.atMs / 1000,
+  ),
   {
     name: "millrace_packets_total",
     type: "counter",
@@ -124,13 +104,11 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
   mapMetric("entries", "used", "Entries in use, by map."),
   mapMetric("capacity", "entries", "Entries that the map has room for."),
   mapMetric("memory_bytes", "bytes", "Memory of the map in the kernel."),
-  {
-    name: "millrace_announced_addresses",
-    type: "gauge",
-    labels: [],
-    help: "LoadBalancer addresses for which this node answers ARP or NDP.",
-    read: ({ announcedAddresses }) => one(announcedAddresses),
-  },
+  numberMetric(
+    "millrace_announced_addresses",
+    "LoadBalancer addresses for which this node answers ARP or NDP.",
+    ({ announcedAddresses }) => announcedAddresses,
+  ),
   {
     name: "millrace_notices",
     type: "gauge",
@@ -139,13 +117,11 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     read: ({ notices }) =>
       notices.map(({ reason, severity, count }) => ({ labels: { reason, severity }, value: count })),
   },
-  {
-    name: "millrace_load_balancers_pending",
-    type: "gauge",
-    labels: [],
-    help: "Services of type LoadBalancer that have no address.",
-    read: ({ pendingLoadBalancers }) => one(pendingLoadBalancers),
-  },
+  numberMetric(
+    "millrace_load_balancers_pending",
+    "Services of type LoadBalancer that have no address.",
+    ({ pendingLoadBalancers }) => pendingLoadBalancers,
+  ),
 ];
 
 const SMALL_METRICS = [...AGENT_METRICS, ...KUBEPROXY_METRICS, ...API_METRICS];

@@ -1,6 +1,6 @@
 // All HTTP servers of an agent as one thing that starts and ends with it. Trouble of a listener appears among the
 // agent's own notices: on the log, in `status`, in the metrics.
-
+import type { Servers } from "../agent/agent.ts";
 import { createNoticeLog } from "../agent/notice-log.ts";
 import type { AgentOptions } from "../agent/options.ts";
 import { type AgentView, countNotices } from "../agent/view.ts";
@@ -9,13 +9,7 @@ import type { Notice } from "../model/objects.ts";
 import { createApiServer } from "./api-server.ts";
 import { createHealthServer } from "./health-server.ts";
 import { createMetricsServer } from "./metrics-server.ts";
-import { createServiceHealthServers, type ServiceHealth } from "./service-health-servers.ts";
-
-export interface Servers {
-  close(): Promise<void>;
-  /** The Services that want a health check node port, and whether this proxy is healthy, whenever they change. */
-  health(list: readonly ServiceHealth[], proxyHealthy: boolean): void;
-}
+import { createServiceHealthServers } from "./service-health-servers.ts";
 
 /** Starts what `options` asks for. Ports that are taken are tried again. @throws Failure "conflict" when another agent has the API socket */
 export async function createServers(options: AgentOptions, agent: AgentView): Promise<Servers> {

@@ -3,28 +3,20 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createNoticeLog } from "../agent/notice-log.ts";
 import type { Log } from "../lib/log.ts";
-import type { Notice, ObjectKey } from "../model/objects.ts";
+import type { HealthCheck } from "../model/model-interface.ts";
+import type { Notice } from "../model/objects.ts";
 import { createListener, type Listener } from "./listener.ts";
-
-export interface ServiceHealth {
-  /** "namespace/name". */
-  readonly service: ObjectKey;
-  /** Its healthCheckNodePort. */
-  readonly port: number;
-  /** Ready endpoints on this node. */
-  readonly localEndpoints: number;
-}
 
 export interface ServiceHealthServers {
   /** Makes the listeners those of `list`: opens what is new, closes what is gone, and answers by it from now on. */
-  update(list: readonly ServiceHealth[], proxyHealthy: boolean): void;
+  update(list: readonly HealthCheck[], proxyHealthy: boolean): void;
   /** Ports that could not be opened, now. */
   notices(): readonly Notice[];
   close(): Promise<void>;
 }
 
 interface Entry {
-  health: ServiceHealth;
+  health: HealthCheck;
   readonly listener: Listener;
 }
 
@@ -35,7 +27,7 @@ export function createServiceHealthServers(log: Log): ServiceHealthServers {
   let healthy = false;
   const noticeLog = createNoticeLog(log);
 
-  function open(health: ServiceHealth): void {
+  function open(health: HealthCheck): void {
     const { port, service } = health;
     const server: Server = createServer((request, response) => {
       const entry = entries.get(port);
@@ -92,7 +84,7 @@ export function createServiceHealthServers(log: Log): ServiceHealthServers {
 }
 
 function answer(
-  { service, localEndpoints }: ServiceHealth,
+  { service, localEndpoints }: HealthCheck,
   serviceProxyHealthy: boolean,
   request: IncomingMessage,
   response: ServerResponse,

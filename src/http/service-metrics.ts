@@ -2,6 +2,7 @@
 import type { ServiceCounters } from "../agent/view.ts";
 import { createPortions } from "../lib/portions.ts";
 import { labelText, type MetricDescription, metricHeader, numberLine } from "./exposition.ts";
+import { typeOf } from "./metric-definition.ts";
 
 /** Characters that are handed on at once: some hundred lines. */
 const PIECE_LENGTH = 32 * 1024;
@@ -23,8 +24,13 @@ interface ServiceMetric extends MetricDescription {
 const LABELS = ["namespace", "service", "port", "protocol"];
 
 function ofPort(suffix: string, count: Exclude<keyof Counts, "refusals">, help: string): ServiceMetric {
-  const type = suffix.endsWith("_total") ? "counter" : "gauge";
-  return { name: `millrace_service_${suffix}`, type, labels: LABELS, help, read: (counts) => [["", counts[count]]] };
+  return {
+    name: `millrace_service_${suffix}`,
+    type: typeOf(suffix),
+    labels: LABELS,
+    help,
+    read: (counts) => [["", counts[count]]],
+  };
 }
 
 const REFUSE = "refuse";

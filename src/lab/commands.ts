@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { Failure } from "../lib/errors.ts";
+import { requireRoot } from "../lib/require-root.ts";
 import type { Notice } from "../model/objects.ts";
 import type { ChangeResult } from "./applied-objects.ts";
 import type { LabWishes } from "./bring-up.ts";
@@ -10,6 +11,8 @@ import type { LabConfig } from "./lab.ts";
 import type { LabStatus } from "./lab-status.ts";
 import { manifestPath } from "./manifest-path.ts";
 import type { Cni } from "./network.ts";
+
+const NEEDS_ROOT = "it makes network namespaces, which only root may";
 
 interface Named {
   readonly name: string;
@@ -33,7 +36,7 @@ export function registerLabCommands(program: Command): void {
   lab.enablePositionalOptions();
   registerUp(lab);
   subcommand(lab, "down", "remove the lab, also one that crashed").action(async ({ name }: Named) => {
-    requireRoot("remove a lab");
+    requireRoot("remove a lab", NEEDS_ROOT);
     const { tearDown } = await import("./teardown.ts");
     process.stderr.write((await tearDown(name)) ? `${labWords(name)} is removed\n` : `${labWords(name)} is not up\n`);
   });
@@ -69,7 +72,7 @@ export function registerLabCommands(program: Command): void {
     .addOption(option("--cni <CNI>", "how pods are connected", "bridge", CNIS))
     .option("--ipv6", "IPv4 and IPv6")
     .action(async ({ once = false, name, cni, ipv6 = false }: Named & Partial<DemoOptions> & { cni: Cni }) => {
-      requireRoot("run the demo");
+      requireRoot("run the demo", NEEDS_ROOT);
       const { runDemo } = await import("./demo.ts");
       // What it interrupted may still hold the event loop: the exit is not left to it.
       process.exit(await runDemo({ once, lab: name, cni, ipv6 }));
@@ -113,7 +116,7 @@ function registerUp(lab: Command): void {
     .addOption(hidden("--dist <DIR>", "the agents' build", ""))
     .addOption(hidden("--keep", "leave a lab that failed to come up"))
     .action(async (paths: string[], flags: UpFlags) => {
-      requireRoot("build a lab");
+      requireRoot("build a lab", NEEDS_ROOT);
       const { bringUp } = await import("./bring-up.ts");
       const result = await bringUp(await configOf(flags), files(flags.filename, paths), {
         progress: say,
@@ -298,13 +301,4 @@ function report(notices: readonly Notice[]): void {
 /** The lab that has no name of its own is called "lab". */
 function labWords(name: string): string {
   return name === "lab" ? "the lab" : `lab ${name}`;
-}
-
-function requireRoot(what: string): void {
-  if (process.geteuid?.() !== 0)
-    throw new Failure(
-      "machine",
-      "root",
-      `could not ${what}: it makes network namespaces, which only root may; try sudo`,
-    );
 }

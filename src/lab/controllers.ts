@@ -300,7 +300,10 @@ export function workloadPending(
   const title = `${workload.kind} ${workload.namespace}/${workload.name}`;
   const active = owned.filter(isActive);
   const late = active.find((pod) => !pod.ready && !excused(pod));
-  if (late !== undefined) return `${title}: pod ${late.name} is not ready${late.node === "" ? "" : ` on ${late.node}`}`;
+  if (late !== undefined) {
+    const pod = workload.kind === "Pod" ? title : `${title}: pod ${late.name}`;
+    return `${pod} is not ready${late.node === "" ? "" : ` on ${late.node}`}`;
+  }
   if (workload.kind === "Job") {
     const isStarted = active.length > 0 || owned.some(isOver);
     const isWanted = workload.replicas > 0 && workload.parallelism > 0;

@@ -10,6 +10,7 @@ import type { KubernetesObject } from "../wire/kubernetes.ts";
 import { AppliedObjects, type ChangeResult } from "./applied-objects.ts";
 import type { AgentSettings, LabNode } from "./lab-node.ts";
 import type { LabPaths } from "./lab-paths.ts";
+import type { LabPod } from "./lab-pod.ts";
 import { type LabStatus, nodeStatus, podStatus } from "./lab-status.ts";
 import { LanMembers } from "./lan-members.ts";
 import { Loop } from "./loop.ts";
@@ -135,8 +136,12 @@ export class Lab {
 
   // Pods and nodes
 
+  #findPod(target: string, verb: string): LabPod {
+    return this.#pods.find(target, verb, this.#members.names());
+  }
+
   async ready(target: string, ready: boolean, progress: Progress): Promise<void> {
-    const pod = this.#pods.find(target, "change");
+    const pod = this.#findPod(target, "change");
     pod.allowedReady = ready;
     const pending = () => `pod ${pod.key} is not ready: ${pod.trouble || "its server does not listen"}`;
     await this.#settle(() => (ready && !pod.ready ? pending() : undefined), progress);
@@ -145,7 +150,7 @@ export class Lab {
   /** A pod or node by name; a pod comes back by itself. */
   async kill(target: string, progress: Progress): Promise<void> {
     const node = this.#nodes.get(target);
-    if (node === undefined) this.#pods.find(target, "kill").kill();
+    if (node === undefined) this.#findPod(target, "kill").kill();
     else {
       if (!node.up)
         throw cannot("conflict", "kill", target, `it is down already, start it with \`millrace lab start ${target}\``);
@@ -247,7 +252,7 @@ export class Lab {
     }
     const member = await this.#members.target(name);
     if (member !== undefined) return { ...member, ownResolver: false };
-    const pod = this.#pods.find(name, "run anything in");
+    const pod = this.#findPod(name, "run anything in");
     const refuse = (reason: string) => cannot("conflict", "run anything in pod", pod.key, reason);
     if (pod.over) throw refuse(`it has ended (${pod.phase})`);
     if (pod.node === undefined || pod.phase === "Pending")
@@ -325,11 +330,6 @@ export class Lab {
       if (!said) progress("waiting for the nodes");
       said = true;
     });
-  }
-
-  /** No more changes; what is there stays as it is, for `down`. */
-  stop(): void {
-    this.#loop.stop();
   }
 }
 

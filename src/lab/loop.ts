@@ -19,7 +19,6 @@ export class Loop {
   readonly #waiters = new Set<() => void>();
   #dirty = false;
   #working = false;
-  #stopped = false;
   #broken: Error | undefined;
 
   constructor(step: () => Promise<void>, around: LoopAround) {
@@ -34,13 +33,13 @@ export class Loop {
 
   changed(): void {
     this.#dirty = true;
-    if (this.#working || this.#stopped) return;
+    if (this.#working) return;
     this.#working = true;
     setImmediate(() => void this.#work());
   }
 
   async #work(): Promise<void> {
-    while (this.#dirty && !this.#stopped) {
+    while (this.#dirty) {
       this.#dirty = false;
       try {
         await this.#step();
@@ -80,10 +79,5 @@ export class Loop {
         });
       });
     }
-  }
-
-  /** No more steps. */
-  stop(): void {
-    this.#stopped = true;
   }
 }

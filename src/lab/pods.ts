@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Address } from "../lib/address.ts";
 import type { Notice } from "../model/objects.ts";
 import type { PodObject } from "../wire/kubernetes.ts";
+import { nameLetters } from "../wire/names.ts";
 import { fixedPodAddresses, nextPodAddress, podAddresses } from "./addressing.ts";
 import type { AppliedObjects } from "./applied-objects.ts";
 import { type PodAction, type PodFacts, planPods, workloadPending } from "./controllers.ts";
@@ -15,7 +16,7 @@ import { millraceCommand } from "./programs.ts";
 import { are, cannot, labNotice } from "./refusals.ts";
 import { type NodeFacts, schedule } from "./scheduler.ts";
 import { DNS_POD_KEY, dnsPod, isSystemPod } from "./service-side.ts";
-import { hostPortsOf, nameLetters, POD_IP_ANNOTATION, type Workload } from "./workloads.ts";
+import { hostPortsOf, POD_IP_ANNOTATION, type Workload } from "./workloads.ts";
 
 /** A pod whose server ended so often is reported, not waited for. */
 const PATIENCE_RESTARTS = 3;
@@ -64,8 +65,8 @@ export class LabPods {
     this.#pods.set(pod.key, pod);
   }
 
-  /** A pod by NAME or NAMESPACE/NAME. @throws not_found; usage when several have the name */
-  find(target: string, verb: string): LabPod {
+  /** A pod by NAME or NAMESPACE/NAME. `outside`: clients and hosts, to be named too. @throws not_found; usage when several have the name */
+  find(target: string, verb: string, outside: readonly string[]): LabPod {
     const all = this.all();
     const found = all.filter(({ key, origin }) => (target.includes("/") ? key : origin.name) === target);
     if (found.length === 1) return found[0]!;
@@ -75,7 +76,7 @@ export class LabPods {
     }
     const alike = all.filter(({ origin }) => origin.name.startsWith(target.slice(0, 6)));
     const candidates = alike.length > 0 ? alike : all.filter(({ key }) => !isSystemPod(key));
-    const there = [...this.#nodes.names(), ...candidates.map(({ origin }) => origin.name).slice(0, 12)];
+    const there = [...this.#nodes.names(), ...outside, ...candidates.map(({ origin }) => origin.name).slice(0, 12)];
     throw cannot("not_found", verb, target, `there is no such node, pod or client; there ${are(there)}`);
   }
 
@@ -249,7 +250,7 @@ export class LabPods {
       .map((pod) => {
         const object = `Pod ${pod.key}`;
         const reason = pod.node === undefined ? "unschedulable" : "pod-failing";
-        return labNotice({ object, file: this.#applied.fileOf(object) }, reason, `${object}: ${pod.trouble}`);
+        return labNotice({ object, file: this.#applied.fileOf(object) }, reason, pod.trouble);
       });
   }
 }

@@ -1,6 +1,6 @@
 // The lab's only way to the machine's programs: one call runs one program, or one script of ip batches over several
 // namespaces. Never a shell line made of somebody's words.
-import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { type ChildProcess, execFile, type SpawnOptions, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { Failure } from "../lib/errors.ts";
 import { namespacePath } from "./lab-paths.ts";
@@ -39,33 +39,18 @@ export function spawnLogged(
 
 /** Runs a program and collects what it says. Never throws for its status; 128 + signal when a signal ended it. @throws machine when it cannot be started. */
 export function runProgram(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  const { input = "", timeoutMs = 0, env = process.env } = options;
+  const limits = { timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: Number.POSITIVE_INFINITY, env } as const;
   return new Promise((resolve, reject) => {
-    const child = spawn(file, args, {
-      stdio: ["pipe", "pipe", "pipe"],
-      ...(options.env === undefined ? {} : { env: options.env }),
+    const child = execFile(file, args, limits, (cause, stdout, stderr) => {
+      if (cause !== null && child.pid === undefined) {
+        const reason = cause.code === "ENOENT" ? "it is not installed: run `make setup`" : cause.message;
+        reject(new Failure("machine", file, `could not run ${file}: ${reason}`, { cause }));
+      } else resolve({ status: child.exitCode ?? 128 + (child.signalCode === "SIGKILL" ? 9 : 15), stdout, stderr });
     });
-    const stdout: Buffer[] = [];
-    const stderr: Buffer[] = [];
-    const timer =
-      options.timeoutMs === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), options.timeoutMs);
-    child.stdout.on("data", (part: Buffer) => stdout.push(part));
-    child.stderr.on("data", (part: Buffer) => stderr.push(part));
     // A program that ends without reading its input is no failure of ours.
-    child.stdin.on("error", () => {});
-    child.on("error", (cause: NodeJS.ErrnoException) => {
-      clearTimeout(timer);
-      const reason = cause.code === "ENOENT" ? "it is not installed: run `make setup`" : cause.message;
-      reject(new Failure("machine", file, `could not run ${file}: ${reason}`, { cause }));
-    });
-    child.on("close", (code, signal) => {
-      clearTimeout(timer);
-      resolve({
-        status: code ?? 128 + (signal === "SIGKILL" ? 9 : 15),
-        stdout: Buffer.concat(stdout).toString(),
-        stderr: Buffer.concat(stderr).toString(),
-      });
-    });
-    child.stdin.end(options.input ?? "");
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(input);
   });
 }
 

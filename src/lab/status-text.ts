@@ -1,5 +1,5 @@
 // `millrace lab status` for people. Pure.
-import { printable, table } from "../lib/text.ts";
+import { saidOnce, table } from "../lib/text.ts";
 import type { LabStatus } from "./lab-status.ts";
 
 export function labStatusText(status: LabStatus): string {
@@ -34,7 +34,7 @@ export function labStatusText(status: LabStatus): string {
     parts.push(
       table(
         ["NOTICE", "OBJECT", "MESSAGE"],
-        status.notices.map((notice) => [notice.reason, notice.object, printable(notice.message)]),
+        status.notices.map((notice) => [notice.reason, notice.object, saidOnce(notice)]),
       ),
     );
   }

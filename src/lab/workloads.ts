@@ -1,12 +1,13 @@
 // From a workload's manifest to what its controller needs: how many pods, of which template. One shape for Pod,
 // ReplicationController, ReplicaSet, Deployment, StatefulSet, DaemonSet and Job. Checks what the lab uses. Pure.
-import { createHash } from "node:crypto";
 import { matchesSelector } from "../model/label-selector.ts";
 import type { LabelSelector, Notice } from "../model/objects.ts";
+import { containerPorts } from "../standalone/endpoint-slices.ts";
 import { checkPodSpec } from "../standalone/validate-node-pod.ts";
 import { type Checks, createChecks, type FieldError } from "../wire/field-checks.ts";
 import { type ContainerPort, type ManifestObject, objectTitle, type PodObject } from "../wire/kubernetes.ts";
 import { checkLabels, checkSelector } from "../wire/label-selector.ts";
+import { contentLetters } from "../wire/names.ts";
 import { labNotice } from "./refusals.ts";
 
 export const WORKLOAD_KINDS = [
@@ -155,7 +156,6 @@ function parseTemplate(checks: Checks, holder: Readonly<Record<string, unknown>>
   checkPodSpec(checks, `${at}spec`, holder["spec"]);
   // What follows reads fields that were found in order.
   const spec = (checks.errors.length === before ? holder["spec"] : { containers: [] }) as PodObject["spec"];
-  const sidecars = (spec.initContainers ?? []).filter((container) => container.restartPolicy === "Always");
   return {
     labels,
     annotations,
@@ -163,20 +163,13 @@ function parseTemplate(checks: Checks, holder: Readonly<Record<string, unknown>>
     nodeName: spec.nodeName ?? "",
     nodeSelector: (spec["nodeSelector"] ?? {}) as Record<string, string>,
     hostNetwork: spec.hostNetwork ?? false,
-    ports: [...spec.containers, ...sidecars].flatMap((container) => container.ports ?? []),
+    ports: containerPorts({ spec }),
     revision: revisionOf(at === "" ? [spec, annotations[POD_IP_ANNOTATION] ?? ""] : [labels, annotations, spec]),
   };
 }
 
-const NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789";
-
-/** Bytes as the random part of a name is written. */
-export function nameLetters(bytes: Uint8Array): string {
-  return [...bytes].map((byte) => NAME_LETTERS[byte % NAME_LETTERS.length]).join("");
-}
-
 function revisionOf(content: unknown): string {
-  return nameLetters(createHash("sha256").update(canonicalJson(content)).digest().subarray(0, 10));
+  return contentLetters(canonicalJson(content), 10);
 }
 
 function canonicalJson(value: unknown): string {

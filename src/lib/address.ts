@@ -8,8 +8,6 @@ export type Address = string;
 
 export type Family = "IPv4" | "IPv6";
 
-export const UNSPECIFIED_BYTES: Uint8Array = new Uint8Array(16);
-
 const IPV4_TEXT = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})$/;
 
 /** The canonical text of `text`, or undefined when it is no address. Leading zeros, zones and IPv4-mapped IPv6 are refused, as Kubernetes refuses them. */

@@ -20,8 +20,3 @@ export function parseBindAddress(text: string): BindAddress | undefined {
   if (host === undefined || host.includes(":") !== (ipv6 !== undefined)) return undefined;
   return { host, port };
 }
-
-/** The text that `parseBindAddress` reads. */
-export function formatBindAddress({ host, port }: BindAddress): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}

@@ -15,6 +15,15 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "?");
 }
 
+/** A notice's message without the object and file that stand beside it, behind its field. */
+export function saidOnce(notice: Readonly<Record<"file" | "object" | "field" | "message", string>>): string {
+  const { file, object, field } = notice;
+  let text = notice.message;
+  for (const known of [file, object])
+    if (known !== "" && text.startsWith(`${known}: `)) text = text.slice(known.length + 2);
+  return field === "" || text.includes(field) ? text : `${field}: ${text}`;
+}
+
 /** An age as kubectl writes it: 45s, 3m20s, 12m, 5h10m, 2d3h, 40d, 3y12d. */
 export function age(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));

@@ -1,8 +1,9 @@
 // Reads BTF, the type information of BPF objects and of the kernel: structs, enums, variables, map definitions.
-// Pure: bytes in, records out. Never loads anything, never writes BTF.
+// Bytes in, records out; only the words for types of maps are libbpf's. Never loads anything, never writes BTF.
 import { Failure } from "../lib/errors.ts";
-import { MAP_TYPES, type MapType, nameOf } from "./constants.ts";
+import { typeName } from "./native.ts";
 
+/** By the numbers of the format. */
 const KINDS = [
   "void",
   "int",
@@ -25,8 +26,11 @@ const KINDS = [
   "type_tag",
   "enum64",
 ] as const;
-
 export type BtfKind = (typeof KINDS)[number];
+
+/** Kinds that are followed to what they stand for. */
+const ALIASES = ["typedef", "volatile", "const", "restrict", "type_tag", "var"] as const satisfies readonly BtfKind[];
+type Alias = (typeof ALIASES)[number];
 
 /** What a type is once typedefs and qualifiers are followed. */
 export interface BtfShape {
@@ -34,26 +38,11 @@ export interface BtfShape {
   readonly typeId: number;
   /** The first typedef on the way, such as "__be16"; "" when there is none. */
   readonly typedef: string;
-  readonly kind:
-    | "void"
-    | "int"
-    | "ptr"
-    | "array"
-    | "struct"
-    | "union"
-    | "enum"
-    | "fwd"
-    | "float"
-    | "func"
-    | "func_proto";
+  readonly kind: Exclude<BtfKind, Alias | "datasec" | "decl_tag" | "enum64">;
   /** Bytes; 0 for void, fwd and functions. */
   readonly size: number;
   /** Name of the struct, union, enum or integer; "" when it has none. */
   readonly name: string;
-  /** For int and enum. */
-  readonly signed: boolean;
-  /** For int: what the compiler says it is. */
-  readonly encoding: "" | "char" | "bool";
   /** For array. */
   readonly length: number;
   /** For array its element, for ptr its target. */
@@ -71,18 +60,13 @@ export interface BtfMember {
 }
 
 export interface BtfStruct {
-  readonly typeId: number;
   readonly name: string;
-  readonly isUnion: boolean;
   readonly size: number;
   readonly members: readonly BtfMember[];
 }
 
 export interface BtfEnum {
-  readonly typeId: number;
   readonly name: string;
-  readonly size: number;
-  readonly signed: boolean;
   readonly values: readonly { readonly name: string; readonly value: bigint }[];
 }
 
@@ -91,19 +75,16 @@ export interface BtfVariable {
   readonly offset: number;
   readonly size: number;
   readonly type: BtfShape;
-  readonly linkage: "static" | "global" | "extern";
 }
 
 export interface BtfDatasec {
-  readonly name: string;
-  readonly size: number;
   readonly variables: readonly BtfVariable[];
 }
 
 /** A map as the source defines it in SEC(".maps"). */
 export interface BtfMapDefinition {
   readonly name: string;
-  readonly type: MapType | `unknown-${number}`;
+  readonly type: string;
   /** 0 when the source leaves it to whoever loads. */
   readonly maxEntries: number;
   readonly flags: number;
@@ -126,21 +107,14 @@ interface RawType {
 }
 
 export interface Btf {
-  /** Number of types, void not counted. */
-  readonly count: number;
   /** Structs and unions that have a name, in the order of their ids. */
   structs(): BtfStruct[];
   /** undefined when there is none. */
   struct(name: string): BtfStruct | undefined;
-  /** A struct or union by type id, for nested anonymous ones. */
-  structById(typeId: number): BtfStruct | undefined;
   enums(): BtfEnum[];
   enum(name: string): BtfEnum | undefined;
-  /** By type id, for anonymous enums. */
-  enumById(typeId: number): BtfEnum | undefined;
   /** Section names are those of the ELF file: ".rodata", ".bss", ".maps". */
   datasec(name: string): BtfDatasec | undefined;
-  functions(): string[];
   shape(typeId: number): BtfShape;
   maps(): BtfMapDefinition[];
 }
@@ -210,26 +184,15 @@ export function parseBtf(bytes: Uint8Array): Btf {
       typeId,
       typedef,
       name: raw.name,
-      signed: false,
-      encoding: "" as const,
       length: 0,
       element: undefined,
     };
     const made = ((): BtfShape => {
       switch (raw.kind) {
-        case "int": {
-          const encoding = (u32(raw.at) >>> 24) & 0xf;
-          return {
-            ...base,
-            kind: "int",
-            size: raw.word,
-            signed: (encoding & 1) !== 0,
-            encoding: (encoding & 4) !== 0 ? "bool" : (encoding & 2) !== 0 ? "char" : "",
-          };
-        }
-        case "enum":
         case "enum64":
-          return { ...base, kind: "enum", size: raw.word, signed: raw.flag };
+          return { ...base, kind: "enum", size: raw.word };
+        case "int":
+        case "enum":
         case "struct":
         case "union":
         case "float":
@@ -276,7 +239,7 @@ export function parseBtf(bytes: Uint8Array): Btf {
         type,
       });
     }
-    return { typeId, name: raw.name, isUnion: raw.kind === "union", size: raw.word, members };
+    return { name: raw.name, size: raw.word, members };
   };
 
   const enumById = (typeId: number): BtfEnum | undefined => {
@@ -290,7 +253,7 @@ export function parseBtf(bytes: Uint8Array): Btf {
       const bits = raw.kind === "enum" ? 32 : 64;
       values.push({ name: text(u32(at)), value: raw.flag ? BigInt.asIntN(bits, unsigned) : unsigned });
     }
-    return { typeId, name: raw.name, size: raw.word, signed: raw.flag, values };
+    return { name: raw.name, values };
   };
 
   const datasec = (name: string): BtfDatasec | undefined => {
@@ -307,10 +270,9 @@ export function parseBtf(bytes: Uint8Array): Btf {
         offset: u32(at + 4),
         size: u32(at + 8),
         type: shape(variable.word),
-        linkage: (["static", "global", "extern"] as const)[u32(variable.at)] ?? "extern",
       });
     }
-    return { name, size: raw.word, variables };
+    return { variables };
   };
 
   const all = <T>(kinds: readonly BtfKind[], make: (typeId: number) => T | undefined): T[] => {
@@ -329,22 +291,18 @@ export function parseBtf(bytes: Uint8Array): Btf {
   };
 
   return {
-    count: types.length - 1,
     structs: () => all(["struct", "union"], structById),
     struct(name) {
       const id = idOf(name, ["struct", "union"]);
       return id === undefined ? undefined : structById(id);
     },
-    structById,
     // An enum without values is a forward declaration.
     enums: () => all(["enum", "enum64"], enumById),
     enum(name) {
       const id = idOf(name, ["enum", "enum64"]);
       return id === undefined ? undefined : enumById(id);
     },
-    enumById,
     datasec,
-    functions: () => types.filter((type) => type.kind === "func").map((type) => type.name),
     shape: (typeId) => shape(typeId),
     maps() {
       return (datasec(".maps")?.variables ?? []).map((variable) => {
@@ -376,7 +334,7 @@ function mapDefinition(name: string, definition: BtfStruct): BtfMapDefinition {
   const value = target("value");
   return {
     name,
-    type: nameOf(MAP_TYPES, number("type")),
+    type: typeName("map", number("type")),
     maxEntries: number("max_entries"),
     flags: number("map_flags"),
     keySize: key?.size ?? number("key_size"),
@@ -386,15 +344,8 @@ function mapDefinition(name: string, definition: BtfStruct): BtfMapDefinition {
   };
 }
 
-function isAlias(kind: BtfKind): boolean {
-  return (
-    kind === "typedef" ||
-    kind === "volatile" ||
-    kind === "const" ||
-    kind === "restrict" ||
-    kind === "type_tag" ||
-    kind === "var"
-  );
+function isAlias(kind: BtfKind): kind is Alias {
+  return (ALIASES as readonly BtfKind[]).includes(kind);
 }
 
 /** Bytes behind the 12 that every type begins with. */

@@ -64,11 +64,6 @@ export function unpin(path: string): boolean {
   }
 }
 
-/** Whether something is pinned at `path`. */
-export function isPinned(path: string): boolean {
-  return fs.existsSync(path);
-}
-
 /**
  * Fills the kernel's struct `info` by BPF_OBJ_GET_INFO_BY_FD; pointers and lengths in it say what else to fill. Bytes that this
  * kernel does not know stay zero. Throws KernelError.

@@ -1,5 +1,4 @@
 // What this kernel can do, found by trying: small programs, maps and calls that are thrown away. Never looks at a version.
-import { UnsupportedError } from "../lib/errors.ts";
 import { ATTACH_TYPES, Command, MAP_TYPES, MapFlag, XdpFlag } from "./constants.ts";
 import { EBADF, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, kernelError } from "./errno.ts";
 import { createLink } from "./link.ts";
@@ -46,11 +45,6 @@ export function feature(name: FeatureName): Feature {
 
 export function hasFeature(name: FeatureName): boolean {
   return feature(name).available;
-}
-
-/** Throws UnsupportedError when the kernel lacks it or the environment takes it away. */
-export function requireFeature(name: FeatureName): void {
-  if (!hasFeature(name)) throw new UnsupportedError(name, FEATURES[name]);
 }
 
 /** All features, by name. */

@@ -2,19 +2,10 @@
 // reopened, given another program without a gap, and detached. Devices are those of the calling thread's network namespace.
 import fs from "node:fs";
 import { KernelError } from "../lib/errors.ts";
-import {
-  ATTACH_TYPES,
-  type AttachType,
-  Command,
-  LINK_TYPES,
-  type LinkType,
-  nameOf,
-  TcxFlag,
-  XdpFlag,
-} from "./constants.ts";
+import { ATTACH_TYPES, type AttachType, Command, TcxFlag, XdpFlag } from "./constants.ts";
 import { closeDescriptor, infoOf, openPinned, pinDescriptor } from "./descriptor.ts";
 import { ENOENT, ENOLINK, ENOSPC, kernelError } from "./errno.ts";
-import { addressOf, bpfCall } from "./native.ts";
+import { addressOf, bpfCall, typeName } from "./native.ts";
 import type { BpfProgram } from "./program.ts";
 import { requireNotOverridden } from "./without.ts";
 
@@ -23,14 +14,14 @@ export type XdpMode = "driver" | "generic" | "auto";
 
 export interface LinkInfo {
   readonly id: number;
-  readonly type: LinkType | `unknown-${number}`;
+  readonly type: string;
   readonly programId: number;
   /** 0 when it is no device's link, or its device is gone. */
   readonly ifindex: number;
   /** 0n when it is no cgroup's link, or its cgroup is gone. */
   readonly cgroupId: bigint;
   /** "" for kinds that have none. */
-  readonly attachType: AttachType | `unknown-${number}` | "";
+  readonly attachType: string;
 }
 
 /** A link whose descriptor is open. Closing the last descriptor of a link that isn't pinned detaches its program. */
@@ -38,7 +29,7 @@ export class BpfLink implements Disposable {
   /** What it was attached to, for messages. */
   readonly subject: string;
   readonly id: number;
-  readonly type: LinkType | `unknown-${number}`;
+  readonly type: string;
   #fd: number;
 
   /** Takes `fd` over. */
@@ -53,10 +44,6 @@ export class BpfLink implements Disposable {
   get fd(): number {
     if (this.#fd < 0) throw new Error(`Cannot use the link ${this.subject}: it is closed`);
     return this.#fd;
-  }
-
-  get isClosed(): boolean {
-    return this.#fd < 0;
   }
 
   info(): LinkInfo {
@@ -118,7 +105,7 @@ export function isSeveredError(error: unknown): boolean {
 
 function linkInfo(fd: number, subject: string): LinkInfo {
   const info = infoOf(fd, 64, `the link ${subject}`);
-  const type = nameOf(LINK_TYPES, info.getUint32(0, true));
+  const type = typeName("link", info.getUint32(0, true));
   const common = { id: info.getUint32(4, true), type, programId: info.getUint32(8, true) };
   switch (type) {
     case "cgroup":
@@ -126,7 +113,7 @@ function linkInfo(fd: number, subject: string): LinkInfo {
         ...common,
         ifindex: 0,
         cgroupId: info.getBigUint64(16, true),
-        attachType: nameOf(ATTACH_TYPES, info.getUint32(24, true)),
+        attachType: typeName("attach", info.getUint32(24, true)),
       };
     case "tcx":
     case "netkit":
@@ -134,7 +121,7 @@ function linkInfo(fd: number, subject: string): LinkInfo {
         ...common,
         ifindex: info.getUint32(16, true),
         cgroupId: 0n,
-        attachType: nameOf(ATTACH_TYPES, info.getUint32(20, true)),
+        attachType: typeName("attach", info.getUint32(20, true)),
       };
     case "xdp":
       return { ...common, ifindex: info.getUint32(16, true), cgroupId: 0n, attachType: "xdp" };

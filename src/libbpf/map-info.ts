@@ -1,11 +1,11 @@
 // What the kernel says of a map, and how large a value is that has a part for each CPU.
 import fs from "node:fs";
-import { MAP_TYPES, type MapType, nameOf } from "./constants.ts";
 import { fixedText, infoOf } from "./descriptor.ts";
+import { typeName } from "./native.ts";
 
 export interface MapInfo {
   readonly id: number;
-  readonly type: MapType | `unknown-${number}`;
+  readonly type: string;
   readonly keySize: number;
   readonly valueSize: number;
   readonly maxEntries: number;
@@ -35,7 +35,7 @@ export function roundUp8(size: number): number {
 export function mapInfo(fd: number, subject: string): MapInfo {
   const info = infoOf(fd, 88, subject);
   return {
-    type: nameOf(MAP_TYPES, info.getUint32(0, true)),
+    type: typeName("map", info.getUint32(0, true)),
     id: info.getUint32(4, true),
     keySize: info.getUint32(8, true),
     valueSize: info.getUint32(12, true),

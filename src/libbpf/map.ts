@@ -44,7 +44,7 @@ const DEFAULT_CHUNK = 4096;
 /** A map whose descriptor is open. Made by openPinnedMap, createMap, or owned by a BpfObject. */
 export class BpfMap implements Disposable {
   readonly name: string;
-  readonly type: MapType | `unknown-${number}`;
+  readonly type: string;
   readonly keySize: number;
   /** As declared. What lookups return is `valueBytes` long. */
   readonly valueSize: number;
@@ -265,23 +265,6 @@ export class BpfMap implements Disposable {
     let count = 0;
     for (const rows of this.batches()) count += rows.count;
     return count;
-  }
-
-  /**
-   * One chunk of rows from `token` on (undefined: from the start). `token` of the answer is undefined when that was all.
-   * Throws KernelError: ENOSPC when one hash bucket holds more rows than `count`, ENOTSUPP when the map type has none.
-   */
-  lookupBatch(count: number, token?: Uint8Array): Rows & { readonly token: Uint8Array | undefined } {
-    requireNotOverridden("batch");
-    const keys = new Uint8Array(count * this.keySize);
-    const values = new Uint8Array(count * this.valueBytes);
-    this.#checkRows("keys", keys, this.keySize, count);
-    const next = new Uint8Array(Math.max(this.keySize, 8));
-    if (token !== undefined && token.length !== next.length) this.#refuse("token", next.length, token.length);
-    this.#count[0] = count;
-    const result = this.#calls.mapLookupBatch(this.fd, token ?? null, next, keys, values, this.#count, null);
-    if (result < 0 && result !== -ENOENT) throw kernelError("read rows of", this.name, -result);
-    return { keys, values, count: this.#count[0] ?? 0, token: result === 0 ? next : undefined };
   }
 
   /**

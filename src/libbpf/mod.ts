@@ -3,9 +3,9 @@
 export * from "./btf.ts";
 export * from "./clsact.ts";
 export * from "./constants.ts";
-export { isPinned, unpin } from "./descriptor.ts";
+export { unpin } from "./descriptor.ts";
 export { errnoName, errnoOf } from "./errno.ts";
-export { type Feature, feature, features, hasFeature, requireFeature, resetFeatures } from "./features.ts";
+export { type Feature, feature, features, hasFeature, resetFeatures } from "./features.ts";
 export { readMapBtf } from "./kernel-btf.ts";
 export {
   attachCgroup,
@@ -33,7 +33,7 @@ export type { NetlinkListener } from "./netlink.ts";
 export { netnsCookie } from "./netns-cookie.ts";
 export { deviceNameIn, joinGroup, leaveGroup, netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
 export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
-export { BpfProgram, openPinnedProgram, openProgram, type TestResult, type TestRun } from "./program.ts";
+export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
 export {
   type AddressRecord,
@@ -42,8 +42,6 @@ export {
   type NetworkRecords,
   readNetworkRecords,
 } from "./rtnetlink.ts";
-export { countRuns, type RunStatistics, runStatistics } from "./run-statistics.ts";
-export { type ProgramFunction, parseStatistics, type VerifierStatistics } from "./statistics.ts";
 export {
   clockBoottimeNs,
   createWakeup,
@@ -51,7 +49,6 @@ export {
   isBpffs,
   isCgroup2,
   lockFile,
-  membarrierGlobal,
   membarrierGlobalAsync,
   mountBpffs,
   pollReadable,

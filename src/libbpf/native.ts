@@ -11,7 +11,6 @@ type Waiting<Arguments extends readonly unknown[]> = ((...args: Arguments) => nu
   async: (...args: [...Arguments, done: (error: unknown, result: number) => void]) => void;
 };
 
-export const POINTER_SIZE = 8;
 /** Page size of every machine that this project supports; a ring buffer's and a mapped array's unit. */
 export const PAGE_SIZE = 4096;
 
@@ -56,7 +55,6 @@ function bind() {
       "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
     ),
     eventfd: c<(initial: number, flags: number) => number>("int eventfd(unsigned int initial, int flags)"),
-    read: c<(fd: number, buffer: Bytes, length: number) => number>("int64_t read(int fd, void *buffer, size_t length)"),
     write: c<(fd: number, buffer: Bytes, length: number) => number>(
       "int64_t write(int fd, const void *buffer, size_t length)",
     ),
@@ -119,7 +117,6 @@ function bind() {
     mapType: b<(map: Handle) => number>("uint32_t bpf_map__type(void *map)"),
     mapKeySize: b<(map: Handle) => number>("uint32_t bpf_map__key_size(void *map)"),
     mapValueSize: b<(map: Handle) => number>("uint32_t bpf_map__value_size(void *map)"),
-    mapMaxEntries: b<(map: Handle) => number>("uint32_t bpf_map__max_entries(void *map)"),
     mapSetMaxEntries: b<(map: Handle, entries: number) => number>(
       "int bpf_map__set_max_entries(void *map, uint32_t entries)",
     ),
@@ -132,7 +129,6 @@ function bind() {
     ),
     programFd: b<(program: Handle) => number>("int bpf_program__fd(void *program)"),
     programName: b<(program: Handle) => string>("const char *bpf_program__name(void *program)"),
-    programSectionName: b<(program: Handle) => string>("const char *bpf_program__section_name(void *program)"),
     programAutoload: b<(program: Handle) => boolean>("bool bpf_program__autoload(void *program)"),
     programSetAutoload: b<(program: Handle, autoload: boolean) => number>(
       "int bpf_program__set_autoload(void *program, bool autoload)",
@@ -140,10 +136,6 @@ function bind() {
     programExpectedAttachType: b<(program: Handle) => number>(
       "uint32_t bpf_program__expected_attach_type(void *program)",
     ),
-    programSetFlags: b<(program: Handle, flags: number) => number>(
-      "int bpf_program__set_flags(void *program, uint32_t flags)",
-    ),
-    programFlags: b<(program: Handle) => number>("uint32_t bpf_program__flags(void *program)"),
     programSetLogBuf: b<(program: Handle, buffer: Pointer | null, size: number) => number>(
       "int bpf_program__set_log_buf(void *program, void *buffer, size_t size)",
     ),
@@ -191,6 +183,10 @@ function bind() {
     >(
       "int bpf_prog_load(uint32_t type, const char *name, const char *license, const void *i, size_t count, void *options)",
     ),
+    mapTypeName: b<(type: number) => string | null>("const char *libbpf_bpf_map_type_str(uint32_t type)"),
+    programTypeName: b<(type: number) => string | null>("const char *libbpf_bpf_prog_type_str(uint32_t type)"),
+    linkTypeName: b<(type: number) => string | null>("const char *libbpf_bpf_link_type_str(uint32_t type)"),
+    attachTypeName: b<(type: number) => string | null>("const char *libbpf_bpf_attach_type_str(uint32_t type)"),
     objPin: b<(fd: number, path: string) => number>("int bpf_obj_pin(int fd, const char *path)"),
     objGet: b<(path: string) => number>("int bpf_obj_get(const char *path)"),
 
@@ -209,6 +205,19 @@ let bound: ReturnType<typeof bind> | undefined;
 export function native(): ReturnType<typeof bind> {
   bound ??= bind();
   return bound;
+}
+
+/** Names that libbpf 1.1 does not know yet. */
+const NEWER: Readonly<Record<"map" | "program" | "link" | "attach", Readonly<Record<number, string>>>> = {
+  map: { 33: "arena" },
+  program: { 32: "netfilter" },
+  link: { 10: "netfilter", 11: "tcx", 12: "uprobe_multi", 13: "netkit", 14: "sockmap" },
+  attach: { 46: "tcx_ingress", 47: "tcx_egress" },
+};
+
+/** The word for a map's, program's, link's or attach type: "lru_hash", "sched_cls"; "unknown-<type>" when nobody knows it. */
+export function typeName(of: keyof typeof NEWER, type: number): string {
+  return native()[`${of}TypeName`](type) ?? NEWER[of][type] ?? `unknown-${type}`;
 }
 
 /** What a call returns that waits in a thread of libuv's: `waited((done) => native().poll.async(…, done))`. */

@@ -1,18 +1,26 @@
 // An ELF object with programs and maps: configured by name, then loaded once. Owns everything it hands out.
 import { Failure, VerifierError } from "../lib/errors.ts";
 import { type Btf, parseBtf } from "./btf.ts";
-import { MAP_TYPES, nameOf } from "./constants.ts";
 import { kernelError } from "./errno.ts";
 import { BpfMap } from "./map.ts";
-import { addressOf, detach, lastErrno, memoryAt, native, type Pointer, waited, withMessages } from "./native.ts";
+import {
+  addressOf,
+  detach,
+  lastErrno,
+  memoryAt,
+  native,
+  type Pointer,
+  typeName,
+  waited,
+  withMessages,
+} from "./native.ts";
 import { BpfProgram } from "./program.ts";
-import { LOG_STATISTICS, parseStatistics, type VerifierStatistics } from "./statistics.ts";
 
 export type ReadOnlyValue = number | bigint | boolean | Uint8Array;
 
 export interface ObjectLoadOptions {
-  /** The verifier tells what it measured: statistics(). A refusal then comes with its last words alone. @default false */
-  readonly statistics?: boolean;
+  /** Is told what the verifier said of each program that was loaded. `level`: as of BPF_PROG_LOAD; 4 is its statistics alone. */
+  readonly log?: { readonly level: number; tell(program: string, text: string): void };
 }
 
 /** Size of one program's verifier log: what kernels before 5.2 take at most. Only what the kernel writes becomes memory. */
@@ -48,7 +56,6 @@ export class BpfObject implements Disposable {
   readonly name: string;
   readonly #maps = new Map<string, BpfMap>();
   readonly #programs = new Map<string, BpfProgram>();
-  readonly #statistics = new Map<string, VerifierStatistics>();
   #handle: Pointer | undefined;
   #loaded = false;
   #btf: Btf | undefined;
@@ -57,10 +64,6 @@ export class BpfObject implements Disposable {
   constructor(handle: Pointer, name: string) {
     this.#handle = handle;
     this.name = name;
-  }
-
-  get isLoaded(): boolean {
-    return this.#loaded;
   }
 
   #open(): Pointer {
@@ -110,11 +113,6 @@ export class BpfObject implements Disposable {
       found.push(at);
     }
     return found;
-  }
-
-  /** The ELF section of a program, such as "tc" or "cgroup/connect4". */
-  programSection(name: string): string {
-    return native().programSectionName(this.#findProgram(name));
   }
 
   /** The object's type information, with the places of variables. Throws Failure "invalid_object" when it was built without -g. */
@@ -189,13 +187,6 @@ export class BpfObject implements Disposable {
     return found !== null && native().programAutoload(found);
   }
 
-  /** The flags that the program is loaded with, BPF_F_XDP_HAS_FRAGS (1 << 5) for instance; replaces those from its section. */
-  setProgramFlags(program: string, flags: number): void {
-    this.#unloaded("set flags");
-    const result = native().programSetFlags(this.#findProgram(program), flags);
-    if (result < 0) throw kernelError("set the flags of", program, -result);
-  }
-
   /**
    * Lets the object use an existing map in place of making its own, before load(). The map stays the caller's. Throws
    * Failure "conflict" when type, key or value size differ from what the object was built for.
@@ -205,7 +196,7 @@ export class BpfObject implements Disposable {
     const handle = this.#findMap(map);
     const found = typeof existing === "number" ? new BpfMap(existing, { ownsFd: false }) : existing;
     const wanted = {
-      type: nameOf(MAP_TYPES, native().mapType(handle)),
+      type: typeName("map", native().mapType(handle)),
       keySize: native().mapKeySize(handle),
       valueSize: native().mapValueSize(handle),
     };
@@ -226,18 +217,13 @@ export class BpfObject implements Disposable {
    * Makes the maps and loads the programs. Throws VerifierError with the last useful lines when a program is refused, else
    * KernelError. After a failure the object can only be closed.
    */
-  load(options: ObjectLoadOptions = {}): void {
-    using logs = this.#prepareLoad(options.statistics ? LOG_STATISTICS : 0);
+  load({ log }: ObjectLoadOptions = {}): void {
+    using logs = this.#prepareLoad(log?.level ?? 0);
     withMessages((messages) => {
       const result = native().objectLoad(this.#open());
       if (result < 0) throw logs.failure(result, messages.join("; "));
     });
-    if (options.statistics) logs.keepStatistics();
-  }
-
-  /** What the verifier measured of a program; undefined when it was not loaded with `statistics`. */
-  statistics(program: string): VerifierStatistics | undefined {
-    return this.#statistics.get(program);
+    if (log !== undefined) logs.tell(log.tell);
   }
 
   /**
@@ -251,9 +237,10 @@ export class BpfObject implements Disposable {
   }
 
   /** Gives every program that will be loaded a log of its own. The caller disposes of them after the load. */
-  #prepareLoad(
-    logLevel: number,
-  ): Disposable & { failure(result: number, messages: string): Error; keepStatistics(): void } {
+  #prepareLoad(logLevel: number): Disposable & {
+    failure(result: number, messages: string): Error;
+    tell(each: (program: string, text: string) => void): void;
+  } {
     this.#unloaded("load the programs");
     this.#loaded = true;
     const calls = native();
@@ -277,11 +264,8 @@ export class BpfObject implements Disposable {
       calls.programSetLogLevel(program, logLevel);
     }
     return {
-      keepStatistics: () => {
-        for (const { program, log } of logs) {
-          const found = parseStatistics(readText(log, LOG_SIZE));
-          if (found !== undefined) this.#statistics.set(calls.programName(program), found);
-        }
+      tell(each) {
+        for (const { program, log } of logs) each(calls.programName(program), readText(log, LOG_SIZE));
       },
       failure: (result, messages) => {
         for (const { program, log } of logs) {

@@ -1,10 +1,9 @@
 // One loaded BPF program by its descriptor: what it is, test runs, pins. Attaching is link.ts and clsact.ts.
 import { Failure } from "../lib/errors.ts";
-import { Command, nameOf, PROGRAM_TYPES, type ProgramType } from "./constants.ts";
+import { Command } from "./constants.ts";
 import { closeDescriptor, duplicateDescriptor, fixedText, infoOf, openPinned, pinDescriptor } from "./descriptor.ts";
 import { EINTR, kernelError } from "./errno.ts";
-import { addressOf, bpfCall } from "./native.ts";
-import { functionsOf, type ProgramFunction } from "./statistics.ts";
+import { addressOf, bpfCall, typeName } from "./native.ts";
 
 export interface TestRun {
   /** The packet; programs of cgroup hooks take none. */
@@ -37,7 +36,7 @@ const MOST_TRIES = 10;
 /** A program whose descriptor is open. Made by openPinnedProgram, or owned by a BpfObject. */
 export class BpfProgram implements Disposable {
   readonly name: string;
-  readonly type: ProgramType | `unknown-${number}`;
+  readonly type: string;
   readonly id: number;
   /** Hash of the instructions, 16 hex digits. */
   readonly tag: string;
@@ -54,7 +53,7 @@ export class BpfProgram implements Disposable {
     const info = infoOf(fd, 88, options.name ?? "the program");
     this.#fd = fd;
     this.#ownsFd = options.ownsFd;
-    this.type = nameOf(PROGRAM_TYPES, info.getUint32(0, true));
+    this.type = typeName("program", info.getUint32(0, true));
     this.id = info.getUint32(4, true);
     this.tag = Buffer.from(info.buffer, info.byteOffset + 8, 8).toString("hex");
     this.name = options.name ?? fixedText(info, 64, 16);
@@ -111,11 +110,6 @@ export class BpfProgram implements Disposable {
     };
   }
 
-  /** Its functions as the kernel runs them, the program's own first. Empty without BTF. Throws KernelError. */
-  functions(): ProgramFunction[] {
-    return functionsOf(this.fd, this.name);
-  }
-
   pin(path: string): void {
     pinDescriptor(this.fd, this.name, path);
   }
@@ -155,13 +149,4 @@ function adoptProgram(
 /** The program that is pinned at `path`; the caller closes it. `name` replaces the kernel's, which is cut after 15 bytes. */
 export function openPinnedProgram(path: string, name?: string): BpfProgram {
   return adoptProgram(openPinned(path, "program"), name === undefined ? {} : { name });
-}
-
-/** The program with this id, which something else holds; the caller closes it. Throws KernelError, ENOENT when it is gone. */
-export function openProgram(id: number): BpfProgram {
-  const attributes = new Uint8Array(12);
-  new DataView(attributes.buffer).setUint32(0, id, true);
-  const fd = bpfCall(Command.progGetFdById, attributes);
-  if (fd < 0) throw kernelError("open the program", String(id), -fd);
-  return adoptProgram(fd, {});
 }

@@ -12,17 +12,9 @@ const MEMBARRIER_GLOBAL = 1;
 
 /**
  * Returns when no BPF program that ran before the call can still hold what it read from a map (an RCU grace period; some
- * milliseconds). "map-update" tells that the kernel refuses membarrier (nohz_full) and an update of a map of maps, which
- * waits likewise, stood in.
+ * milliseconds), for which it waits in another thread. "map-update" tells that the kernel refuses membarrier (nohz_full) and an
+ * update of a map of maps, which waits likewise, stood in.
  */
-export function membarrierGlobal(): "membarrier" | "map-update" {
-  if (!isWithout("membarrier") && native().sysMembarrier(SYS_MEMBARRIER, MEMBARRIER_GLOBAL, 0, 0) === 0) {
-    return "membarrier";
-  }
-  return graceByMapUpdate();
-}
-
-/** Like membarrierGlobal, waiting in another thread. */
 export async function membarrierGlobalAsync(): Promise<"membarrier" | "map-update"> {
   if (isWithout("membarrier")) return graceByMapUpdate();
   const result = await waited((done) => native().sysMembarrier.async(SYS_MEMBARRIER, MEMBARRIER_GLOBAL, 0, 0, done));

@@ -1,6 +1,7 @@
 // Which DNS records the Services and EndpointSlices of a cluster make, by the Kubernetes DNS specification 1.1.0: question
 // in, answer out. No socket and no packet here, and nothing is ever asked of anybody else. A question makes only the records
 // that it asks for: what a Service has is gathered once after each change of it.
+import type { SoaData, SrvData } from "dns-packet";
 import {
   type Address,
   addressBytes,
@@ -15,27 +16,8 @@ import type { EndpointSlice, ObjectEvent, Service } from "../model/objects.ts";
 export type DnsRecord = { readonly name: string; readonly ttl: number } & (
   | { readonly type: "A" | "AAAA" | "CNAME" | "PTR" | "NS"; readonly data: string }
   | { readonly type: "TXT"; readonly data: readonly string[] }
-  | {
-      readonly type: "SRV";
-      readonly data: {
-        readonly priority: number;
-        readonly weight: number;
-        readonly port: number;
-        readonly target: string;
-      };
-    }
-  | {
-      readonly type: "SOA";
-      readonly data: {
-        readonly mname: string;
-        readonly rname: string;
-        readonly serial: number;
-        readonly refresh: number;
-        readonly retry: number;
-        readonly expire: number;
-        readonly minimum: number;
-      };
-    }
+  | { readonly type: "SRV"; readonly data: Readonly<Required<SrvData>> }
+  | { readonly type: "SOA"; readonly data: Readonly<Required<SoaData>> }
 );
 
 export interface DnsAnswer {

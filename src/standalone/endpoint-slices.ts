@@ -1,6 +1,5 @@
 // The endpoint controller: which EndpointSlices the Pods behind a Service make, as Kubernetes' endpointslice controller
 // builds them. Pure; the slices of last time are passed in so that endpoints stay in the slice they are in.
-import { createHash } from "node:crypto";
 import { type Address, type Family, familyOf } from "../lib/address.ts";
 import {
   type ContainerPort,
@@ -16,19 +15,14 @@ import {
   type SliceEndpoint,
   type SlicePort,
 } from "../wire/kubernetes.ts";
+import { contentLetters } from "../wire/names.ts";
 import { isFinished, isHeadless, podAddresses, refusal } from "../wire/normalise.ts";
 
 export const MAX_ENDPOINTS_PER_SLICE = 100;
 
-/** Five characters that differ by content, as the names of generated objects end. */
-export function suffix(text: string): string {
-  const digest = createHash("sha256").update(text).digest();
-  return Array.from(digest.subarray(0, 5), (byte) => "bcdfghjklmnpqrstvwxz2456789"[byte % 27]).join("");
-}
-
 /** A slice's name: the Service's, cut where the whole would be too long, and what tells its slices apart. */
 export function sliceName(service: string, content: string): string {
-  return `${service.slice(0, 240).replace(/[.-]+$/, "")}-${suffix(`${service}\0${content}`)}`;
+  return `${service.slice(0, 240).replace(/[.-]+$/, "")}-${contentLetters(`${service}\0${content}`, 5)}`;
 }
 
 export function isReady(pod: PodObject): boolean {
@@ -40,9 +34,9 @@ export function isTerminating(pod: PodObject): boolean {
 }
 
 /** Container ports in the order in which a named target port is looked up: containers, then init containers that stay. */
-function containerPorts(pod: PodObject): readonly ContainerPort[] {
-  const stay = (pod.spec.initContainers ?? []).filter((one) => one.restartPolicy === "Always");
-  return [...pod.spec.containers, ...stay].flatMap((container) => container.ports ?? []);
+export function containerPorts({ spec }: Pick<PodObject, "spec">): readonly ContainerPort[] {
+  const stay = (spec.initContainers ?? []).filter((one) => one.restartPolicy === "Always");
+  return [...spec.containers, ...stay].flatMap((container) => container.ports ?? []);
 }
 
 /** The port of the pod that a Service port leads to; undefined when the pod has none of that name and protocol. */

@@ -1,5 +1,6 @@
 // Which names Kubernetes allows where (RFC 1035, RFC 1123, RFC 6335 and label syntax). Each function says what is wrong, in
-// the API server's words, or undefined when nothing is.
+// the API server's words, or undefined when nothing is. And the letters that tell a generated name from others.
+import { createHash } from "node:crypto";
 
 const LABEL_1123 = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 const LABEL_1035 = /^[a-z]([-a-z0-9]*[a-z0-9])?$/;
@@ -75,4 +76,16 @@ export function labelValueProblem(value: string): string | undefined {
   return QUALIFIED.test(value)
     ? undefined
     : "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+}
+
+const LETTERS = "bcdfghjklmnpqrstvwxz2456789";
+
+/** Bytes as the part of a generated object's name is written that tells it from others. */
+export function nameLetters(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => LETTERS[byte % LETTERS.length]).join("");
+}
+
+/** So many letters that differ by content. */
+export function contentLetters(content: string, count: number): string {
+  return nameLetters(createHash("sha256").update(content).digest().subarray(0, count));
 }

@@ -1,9 +1,9 @@
 // What a node is to be, as text, by what is known; and that what is not known whole takes nothing away.
 import { describe, expect, it } from "vitest";
 import { type Believed, type Desired, decide } from "../../src/decide/decide.ts";
-import { dump } from "../../src/decide/dump.ts";
 import type { Network } from "../../src/decide/network.ts";
 import { createRandom } from "../model/random.ts";
+import { dump } from "./dump.ts";
 import { at, believed, device, ETH0, type Given, inputs, NETWORK, route, SETTINGS } from "./inputs.ts";
 
 const POD = device("veth1", 7, { kind: "veth" });

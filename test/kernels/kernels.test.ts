@@ -1,11 +1,11 @@
 // What of make kernels needs no kernel: the count of stack, the verifier's words, the archive, names of packages, the page.
 import { describe, expect, it } from "vitest";
-import { parseStatistics } from "../../src/libbpf/mod.ts";
 import { chainText, deepestChain, frameBytes } from "./chains.ts";
 import { ciResults, isExcused } from "./ci-results.ts";
 import { cpio } from "./cpio.ts";
 import { KERNELS } from "./kernels.ts";
 import { kernelsPage } from "./page.ts";
+import { parseStatistics } from "./verifier-statistics.ts";
 
 describe("stack as Linux 6.1 counts it", () => {
   it.each([

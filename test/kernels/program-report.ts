@@ -7,6 +7,8 @@ import { VerifierError } from "../../src/lib/errors.ts";
 import { type BpfObject, type FeatureName, hasFeature, openObject } from "../../src/libbpf/mod.ts";
 import { type Chain, deepestChain, type FunctionDepth } from "./chains.ts";
 import { OBJECTS_DIRECTORY } from "./paths.ts";
+import { functionsOf } from "./program-functions.ts";
+import { loadWithStatistics, type VerifierStatistics } from "./verifier-statistics.ts";
 
 export interface ProgramReport {
   readonly object: string;
@@ -49,8 +51,8 @@ function reportObject(name: string, has: Has): ProgramReport[] {
     using object = open(name, has);
     const programs = object.programs();
     try {
-      object.load({ statistics: true });
-      return programs.map((program) => accepted(object, name, program));
+      const statistics = loadWithStatistics(object);
+      return programs.map((program) => accepted(object, name, program, statistics.get(program)));
     } catch (error) {
       if (!(error instanceof VerifierError)) throw error;
     }
@@ -64,8 +66,7 @@ function reportAlone(name: string, program: string, has: Has): ProgramReport {
   for (const other of object.programs()) object.setAutoload(other, other === program);
   const began = performance.now();
   try {
-    object.load({ statistics: true });
-    return accepted(object, name, program);
+    return accepted(object, name, program, loadWithStatistics(object).get(program));
   } catch (error) {
     if (!(error instanceof VerifierError)) throw error;
     const seconds = (performance.now() - began) / 1000;
@@ -82,9 +83,13 @@ function lastWords(log: string): string {
   return lines.slice(-2).join("; ");
 }
 
-function accepted(object: BpfObject, name: string, program: string): ProgramReport {
-  const statistics = object.statistics(program);
-  const found = object.program(program).functions();
+function accepted(
+  object: BpfObject,
+  name: string,
+  program: string,
+  statistics: VerifierStatistics | undefined,
+): ProgramReport {
+  const found = functionsOf(object.program(program));
   if (statistics === undefined || statistics.stackDepths.length !== found.length) {
     const depths = statistics?.stackDepths.join("+") ?? "nothing";
     throw new Error(`${name} ${program}: the verifier speaks of ${depths}, the program has ${found.length} functions`);

@@ -285,6 +285,13 @@ describe("what is waited for", () => {
     expect(pending(world, one)).toBeUndefined();
   });
 
+  it("names a bare pod once", () => {
+    const world = new World();
+    const one = workload({ kind: "Pod" });
+    world.turn(one);
+    expect(pending(world, one)).toBe("Pod default/web is not ready");
+  });
+
   it("is a Deployment's last old pod", () => {
     const world = new World();
     world.settle(workload({ kind: "Deployment" }));

@@ -5,9 +5,10 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { readBypass, setBypass } from "../../../src/datapath/bypass.ts";
 import { FINGERPRINT, LAYOUT, SETTINGS } from "../../../src/datapath/layout.gen.ts";
-import { type Loaded, loadDataplane, removePins } from "../../../src/datapath/load.ts";
+import { type Loaded, removePins } from "../../../src/datapath/load.ts";
 import { createMap, MapFlag, openPinnedMap } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
+import { loadDataplane } from "./load-dataplane.ts";
 
 const SIZES = { services: 64, frontends: 64, backends: 64, slots: 256, flows: 4096, openings: 4096 };
 const OTHER = "0123456789abcdef";

@@ -21,12 +21,13 @@ import {
   writeTuple,
 } from "../../../src/datapath/layout.gen.ts";
 import type { Layout } from "../../../src/datapath/layout.ts";
-import { type Loaded, loadDataplane, removePins } from "../../../src/datapath/load.ts";
+import { type Loaded, removePins } from "../../../src/datapath/load.ts";
 import { backendOfFlow, backendSum, nearMix, nearSum } from "../../../src/datapath/near.ts";
 import { addressBytes } from "../../../src/lib/address.ts";
 import { type BpfMap, createMap } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { objects, V4 } from "./conversation.ts";
+import { loadDataplane } from "./load-dataplane.ts";
 import { createTestNode, type TestNode } from "./test-node.ts";
 
 const saved = JSON.parse(fs.readFileSync(path.join(import.meta.dirname, "layout-without-hooks.saved"), "utf8")) as {

@@ -3,9 +3,10 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { loadDataplane, removePins } from "../../../src/datapath/load.ts";
+import { removePins } from "../../../src/datapath/load.ts";
 import { createMap } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
+import { loadDataplane } from "./load-dataplane.ts";
 
 const SIZES = { services: 64, frontends: 64, backends: 64, slots: 256, flows: 4096, openings: 4096 };
 const FINGERPRINT = "0123456789abcdef";

@@ -23,13 +23,14 @@ import {
   VERDICT_VALUES,
   writeDevice,
 } from "../../../src/datapath/layout.gen.ts";
-import { loadDataplane, removePins } from "../../../src/datapath/load.ts";
+import { removePins } from "../../../src/datapath/load.ts";
 import type { Prefix } from "../../../src/lib/address.ts";
 import { attachXdp, netnsCookie, openObject, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
 import { NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
 import { skipWithout } from "../kernel-lacks.ts";
+import { loadDataplane } from "./load-dataplane.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
 import { describePacket, macBytes } from "./packet.ts";
 

@@ -153,18 +153,6 @@ describeKernel("maps", () => {
     expect(() => createMap({ type: "hash", name: "x", keySize: -4, valueSize: 8, maxEntries: 2 })).toThrow("'keySize'");
   });
 
-  it("a batch is read on from its token", () => {
-    using map = createMap({ type: "array", name: "tokens", keySize: 4, valueSize: 8, maxEntries: 10 });
-    const counts: number[] = [];
-    let token: Uint8Array | undefined;
-    do {
-      const rows = map.lookupBatch(4, token);
-      counts.push(rows.count);
-      token = rows.token;
-    } while (token !== undefined);
-    expect(counts).toEqual([4, 4, 2]);
-  });
-
   it("a mapped array and the map are the same memory, until close", () => {
     using map = createMap({
       type: "array",

@@ -68,7 +68,6 @@ describeKernel("objects and programs", () => {
       "refuse_port_1",
       "second",
     ]);
-    expect(object.programSection("allow")).toBe("cgroup/connect4");
     expect(() => object.map("table")).toThrow("the object is not loaded");
     expect(() => object.program("first")).toThrow("it is not loaded");
     expect(failureOf(() => object.setAutoload("nothing", false)).code).toBe("not_found");

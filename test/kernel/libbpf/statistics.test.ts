@@ -1,9 +1,12 @@
 // What the verifier tells of a program that it accepts, the functions that the kernel's program consists of, and how often and
 // how long it ran.
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { type BpfObject, countRuns, openObject, openProgram, runStatistics } from "../../../src/libbpf/mod.ts";
+import { type BpfObject, openObject } from "../../../src/libbpf/mod.ts";
+import { functionsOf } from "../../kernels/program-functions.ts";
+import { loadWithStatistics, type VerifierStatistics } from "../../kernels/verifier-statistics.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { compile, temporaryDirectory } from "./fixture.ts";
+import { countRuns, openProgram, runStatistics } from "./run-statistics.ts";
 
 describeKernel("statistics", () => {
   let directory: ReturnType<typeof temporaryDirectory>;
@@ -15,10 +18,13 @@ describeKernel("statistics", () => {
   afterAll(() => directory[Symbol.dispose]());
 
   /** Stack and callees of each function, by name. */
-  function functionsOf(object: BpfObject): Record<string, [stack: number, calls: string[]]> {
-    const functions = object.program("entry").functions();
+  function shapeOf(
+    object: BpfObject,
+    statistics: VerifierStatistics | undefined,
+  ): Record<string, [stack: number, calls: string[]]> {
+    const functions = functionsOf(object.program("entry"));
     const names = functions.map(({ typeId }) => object.btf().shape(typeId).name);
-    const { stackDepths = [] } = object.statistics("entry") ?? {};
+    const { stackDepths = [] } = statistics ?? {};
     expect(stackDepths).toHaveLength(functions.length);
     return Object.fromEntries(
       functions.map(({ calls }, at) => [names[at]!, [stackDepths[at]!, calls.map((one) => names[one]!)]]),
@@ -27,28 +33,27 @@ describeKernel("statistics", () => {
 
   it("each function has its stack and those it calls", () => {
     using object = openObject(path);
-    object.load({ statistics: true });
-    expect(functionsOf(object)).toEqual({
+    const statistics = loadWithStatistics(object).get("entry");
+    expect(shapeOf(object, statistics)).toEqual({
       entry: [0, ["middle", "aside"]],
       middle: [96, ["leaf"]],
       leaf: [40, []],
       aside: [112, []],
     });
-    expect(object.statistics("entry")?.instructions).toBeGreaterThan(30);
+    expect(statistics?.instructions).toBeGreaterThan(30);
   });
 
   it("what is dead by the read-only data is no part of it", () => {
     using object = openObject(path);
     object.setReadOnly({ deeper: 0 });
-    object.load({ statistics: true });
-    expect(functionsOf(object)).toEqual({ entry: [0, ["aside"]], aside: [112, []] });
+    const statistics = loadWithStatistics(object).get("entry");
+    expect(shapeOf(object, statistics)).toEqual({ entry: [0, ["aside"]], aside: [112, []] });
   });
 
-  it("there are none when nobody asked", () => {
+  it("the functions are told when nobody asked for statistics", () => {
     using object = openObject(path);
     object.load();
-    expect(object.statistics("entry")).toBeUndefined();
-    expect(object.program("entry").functions()).toHaveLength(4);
+    expect(functionsOf(object.program("entry"))).toHaveLength(4);
   });
 
   it("runs are counted while somebody asks for it", () => {

@@ -9,16 +9,13 @@ import {
   features,
   isBpffs,
   isCgroup2,
-  isPinned,
   lockFile,
-  membarrierGlobal,
   membarrierGlobalAsync,
   mountBpffs,
   netnsCookie,
   pollReadable,
   releaseFreeMemory,
   releaseProgramPages,
-  requireFeature,
   resetFeatures,
 } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
@@ -32,12 +29,10 @@ import {
 } from "./fixture.ts";
 
 describeKernel("system calls", () => {
-  it("a barrier ends, in this thread or in another", async () => {
+  it("a barrier ends", async () => {
     const before = allDescriptors();
-    expect(["membarrier", "map-update"]).toContain(membarrierGlobal());
     expect(["membarrier", "map-update"]).toContain(await membarrierGlobalAsync());
     using _ = withEnvironment({ MILLRACE_WITHOUT: "membarrier" });
-    expect(membarrierGlobal()).toBe("map-update");
     expect(await membarrierGlobalAsync()).toBe("map-update");
     expect(allDescriptors().filter((line) => line.includes("bpf"))).toEqual(
       before.filter((line) => line.includes("bpf")),
@@ -93,7 +88,7 @@ describeKernel("system calls", () => {
     // Mounting again changes nothing: what is pinned stays.
     fs.mkdirSync(`${bpffs.path}/kept`);
     mountBpffs(bpffs.path);
-    expect(isPinned(`${bpffs.path}/kept`)).toBe(true);
+    expect(fs.existsSync(`${bpffs.path}/kept`)).toBe(true);
     expect(() => mountBpffs("/proc/nothing/here")).toThrow("could not make the directory /proc/nothing: ENOENT");
   });
 
@@ -162,7 +157,6 @@ describeKernel("feature probes", () => {
       expect(feature("tcx")).toMatchObject({ available: false, since: "6.6" });
       expect(feature("batch")).toMatchObject({ available: false, overridden: true });
       expect(feature("ringbuf")).toMatchObject({ available: true, overridden: false });
-      expect(() => requireFeature("tcx")).toThrow("could not use tcx: it needs Linux 6.6 or later");
     });
 
     it("refuses names that are no feature", () => {

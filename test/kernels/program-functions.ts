@@ -1,31 +1,7 @@
-// What the verifier measured of a program, and what the loaded program consists of: its functions and who calls whom.
-// Reads the verifier's words (log level 4) and the kernel's own listing of the instructions; judges neither.
-import { fillInfo, infoOf } from "./descriptor.ts";
-import { addressOf } from "./native.ts";
-
-/** What makes the verifier tell its statistics, and nothing else when it accepts a program. */
-export const LOG_STATISTICS = 4;
-
-export interface VerifierStatistics {
-  /** Instructions that were walked through, each as often as that happened; the kernel's limit is a million. */
-  readonly instructions: number;
-  /** Bytes of stack of each function that is left in the program, in the order of their first instructions. */
-  readonly stackDepths: readonly number[];
-  readonly seconds: number;
-}
-
-/** The statistics at a log's end; undefined when there are none: the program was refused, or nobody asked. */
-export function parseStatistics(log: string): VerifierStatistics | undefined {
-  const processed = /^processed (\d+) insns/m.exec(log);
-  const depths = /^stack depth (\d+(?:\+\d+)*)/m.exec(log);
-  if (processed === null || depths === null) return undefined;
-  const microseconds = /^verification time (\d+) usec/m.exec(log);
-  return {
-    instructions: Number(processed[1]),
-    stackDepths: depths[1]!.split("+").map(Number),
-    seconds: Number(microseconds?.[1] ?? 0) / 1e6,
-  };
-}
+// What a loaded program consists of: its functions and who calls whom, by the kernel's own listing of the instructions.
+import { fillInfo, infoOf } from "../../src/libbpf/descriptor.ts";
+import type { BpfProgram } from "../../src/libbpf/mod.ts";
+import { addressOf } from "../../src/libbpf/native.ts";
 
 export interface ProgramFunction {
   /** Where its first instruction stands in the program. */
@@ -54,10 +30,10 @@ const INFO = {
 } as const;
 
 /**
- * The functions of a loaded program in their order, as the kernel runs it: without what the verifier found to be dead. Empty
+ * The functions of a loaded program in their order, its own first, as the kernel runs it: without what the verifier found to be dead. Empty
  * when it was loaded without BTF. Throws KernelError.
  */
-export function functionsOf(fd: number, subject: string): ProgramFunction[] {
+export function functionsOf({ fd, name: subject }: BpfProgram): ProgramFunction[] {
   const sizes = infoOf(fd, INFO_SIZE, subject);
   const count = sizes.getUint32(INFO.functionCount, true);
   const recordSize = sizes.getUint32(INFO.functionInfoSize, true);

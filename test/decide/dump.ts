@@ -1,5 +1,5 @@
-// A decision as sorted text, one line for each thing: what tests compare and a person can read.
-import type { Desired, DesiredDevice } from "./decide.ts";
+// A decision as sorted text, one line for each thing: what tests compare.
+import type { Desired, DesiredDevice } from "../../src/decide/decide.ts";
 
 const mac = (bytes: Uint8Array): string => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 const list = (entries: readonly (readonly [string, string | number | bigint | boolean])[]): string =>

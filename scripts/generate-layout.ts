@@ -2,11 +2,11 @@
 // `make check` fails when generating it again changes it.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { openObject } from "../libbpf/mod.ts";
-import { describeLayout, type FieldLayout, fingerprintOf, type StructLayout } from "./layout.ts";
-import { OBJECTS, SHARED_ENUMS } from "./objects.ts";
+import { describeLayout, type FieldLayout, fingerprintOf, type StructLayout } from "../src/datapath/layout.ts";
+import { OBJECTS, SHARED_ENUMS } from "../src/datapath/objects.ts";
+import { openObject } from "../src/libbpf/mod.ts";
 
-const root = join(import.meta.dirname, "../..");
+const root = join(import.meta.dirname, "..");
 
 const camel = (name: string): string => name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 const pascal = (name: string): string => camel(`_${name}`);
