@@ -12,13 +12,8 @@ import { type Range, subtractRange } from "../lib/range.ts";
 import { leaveGroup, openPinnedMap } from "../libbpf/mod.ts";
 import { removeForwardRules } from "./forward-rules.ts";
 import { readNetwork } from "./network.ts";
+import type { AgentOptions } from "./options.ts";
 import { formatPorts, parsePorts, releasePorts } from "./reserved-ports.ts";
-
-export interface CleanupPlaces {
-  readonly pinDir: string;
-  readonly stateDir: string;
-  readonly cgroup: string;
-}
 
 /** Multicast groups that were joined for announced IPv6 addresses. */
 function leaveGroups(pinDir: string, devices: ReadonlyMap<number, string>): string[] {
@@ -50,7 +45,7 @@ export interface CleanupResult {
 }
 
 /** Removes links, programs, maps, our clsact qdiscs, group memberships and the reserved ports. Throws Failure "conflict" while an agent runs. */
-export async function cleanup(places: CleanupPlaces): Promise<CleanupResult> {
+export async function cleanup(places: Pick<AgentOptions, "pinDir" | "stateDir">): Promise<CleanupResult> {
   using _lock = lockPinDir(
     places.pinDir,
     (holder) => `could not clean up: an agent${holder} uses ${places.pinDir}; stop it first`,

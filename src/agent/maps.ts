@@ -85,11 +85,8 @@ export function createMaps({ model, dataplane, syncs, digest, inForce, firstDone
       } catch (error) {
         if (!(error instanceof Failure) || error.code === "internal") broken(error);
         state.applies.failed++;
-        state.lastApply = {
-          ...state.lastApply,
-          atMs: Date.now(),
-          error: error instanceof Error ? error.message : String(error),
-        };
+        const message = error instanceof Error ? error.message : String(error);
+        state.lastApply = { ...state.lastApply, atMs: Date.now(), error: message };
         isAdopted = false;
         isFull = true;
         throw error;

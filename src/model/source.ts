@@ -11,7 +11,7 @@ export interface SourceStatus {
   readonly lastEventMs: number;
   /**
    * Names the state that was last delivered. For a directory: sha256 (hex) over its files' relative names and contents; whoever
-   * wrote the directory can tell from it that this agent has read it (see `directoryDigest` in standalone/). For the API: the
+   * wrote the directory can tell from it that this agent has read it (see `digestOf` in standalone/). For the API: the
    * resourceVersion of each resource.
    */
   readonly digest: string;

@@ -82,14 +82,8 @@ export function balance(input: BalancerInput): Balanced {
     if ("assigned" in outcome) continue;
     const { refused: reason, field, message } = outcome;
     const severity = reason === "wrong-class" ? "info" : reason === "invalid-request" ? "error" : "warning";
-    notices.push({
-      object: `Service ${key}`,
-      file: services.get(key)?.document.file ?? "",
-      field,
-      reason,
-      message,
-      severity,
-    });
+    const file = services.get(key)?.document.file ?? "";
+    notices.push({ object: `Service ${key}`, file, field, reason, message, severity });
   }
   return { outcomes, notices };
 }

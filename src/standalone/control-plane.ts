@@ -60,8 +60,6 @@ export interface Reconciled {
   readonly objects: readonly KubernetesObject[];
   /** What is another, or gone (undefined), since the last call that did not reject, by "Kind namespace/name". */
   readonly changed: ReadonlyMap<string, KubernetesObject | undefined>;
-  /** Deployments and the like whose metadata is in order: for whoever runs them. */
-  readonly workloads: readonly ManifestObject[];
   readonly notices: readonly Notice[];
 }
 
@@ -71,8 +69,6 @@ export interface ControlPlane {
    * when the state could not be written, and then what was returned before stays in force.
    */
   reconcile(documents: readonly RawDocument[]): Promise<Reconciled>;
-  /** The address and port of the DNS server may become known, or change, later. Takes effect with the next `reconcile`. */
-  setDns(dns: DnsAddress | undefined): void;
   setOwnNode(node: OwnNode | undefined): void;
 }
 
@@ -247,7 +243,8 @@ export async function createControlPlane(options: ControlPlaneOptions): Promise<
   const path = join(stateDir, "allocations.json");
   const catalogue = createCatalogue({ workloads: options.workloads ?? "noticed" });
   const slices = createSliceMaker();
-  let { dns, ownNode } = options;
+  const { dns } = options;
+  let { ownNode } = options;
   let state: AllocationState = stateFromJson(await readStateText(path), path);
   let allocated: LedgerInput<ServiceObject>["before"] = new Map(
     [...state.services].flatMap(([key, { lastGood }]) =>
@@ -268,16 +265,15 @@ export async function createControlPlane(options: ControlPlaneOptions): Promise<
   }
 
   function dnsDocuments(documents: readonly RawDocument[]): readonly RawDocument[] {
-    const made = dns;
-    if (made === undefined) return [];
+    if (dns === undefined) return [];
     const isDefined = documents.some(({ object }) => {
       const one = object as { kind?: unknown; metadata?: { name?: unknown; namespace?: unknown } } | null;
       return one?.kind === "Service" && one.metadata?.namespace === "kube-system" && one.metadata.name === "kube-dns";
     });
     if (isDefined) return [];
     const families = ranges.map((one) => one.family);
-    return once("dns", made, () =>
-      dnsManifests(made, families).map((object, index) => ({ file: DNS_MANIFEST_FILE, index, object })),
+    return once("dns", dns, () =>
+      dnsManifests(dns, families).map((object, index) => ({ file: DNS_MANIFEST_FILE, index, object })),
     );
   }
 
@@ -367,7 +363,6 @@ export async function createControlPlane(options: ControlPlaneOptions): Promise<
       return {
         objects: [...inForce.values()],
         changed,
-        workloads: [...content.workloads.values()],
         notices: [
           ...content.notices,
           ...refusedNotices(ledger, said.services),
@@ -375,9 +370,6 @@ export async function createControlPlane(options: ControlPlaneOptions): Promise<
           ...sliceNotices(made.values()),
         ],
       };
-    },
-    setDns(address) {
-      dns = address;
     },
     setOwnNode(node) {
       ownNode = node;

@@ -26,8 +26,6 @@ export interface DnsServerOptions {
 }
 
 export interface DnsServer {
-  /** The first of the addresses. */
-  readonly address: Address;
   readonly addresses: readonly Address[];
   readonly port: number;
   /** Services, EndpointSlices and Nodes count, other objects are ignored. Later questions are answered from them. */
@@ -44,8 +42,7 @@ type Listener = { readonly datagrams: DatagramSocket; readonly server: Server };
 /** Listens when it returns. Throws a Failure when an address or the port cannot be had. */
 export async function createDnsServer(options: DnsServerOptions): Promise<DnsServer> {
   const { addresses, clusterDomain, log, idleMs = 10_000 } = options;
-  const [address] = addresses;
-  if (address === undefined)
+  if (addresses.length === 0)
     throw new Failure("usage", "dns", "could not start the DNS server: it has no address to listen on");
   const records = createDnsRecords(clusterDomain);
   const clients = createDnsClients({ listening: addresses, isEndpoint: records.isEndpoint });
@@ -139,7 +136,6 @@ export async function createDnsServer(options: DnsServerOptions): Promise<DnsSer
     try {
       const { port, listeners } = await listenAll(options.port);
       return {
-        address,
         addresses,
         port,
         update(events) {

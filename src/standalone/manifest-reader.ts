@@ -31,7 +31,7 @@ export interface ManifestReader {
   /** Of all files by name; documents of unchanged files stay the same objects. */
   documents(): readonly RawDocument[];
   notices(): readonly Notice[];
-  /** As `directoryDigest` would give it for what `documents` was read from. */
+  /** As `digestOf` would give it for what `documents` was read from. */
   digest(): string;
   /** The documents that stand in for unusable files, by path. */
   lastGood(): ReadonlyMap<string, readonly unknown[]>;
@@ -60,7 +60,7 @@ const FILES_AT_ONCE = 32;
 const ENTRIES_AT_ONCE = 256;
 const EMPTY_GRACE_MS = 100;
 
-/** The digest of files given as (name, content): what `directoryDigest` gives for a directory that holds exactly these. */
+/** sha256 (hex) over names and contents: what a reader reports of directories that hold exactly these manifest files. */
 export function digestOf(files: readonly { readonly name: string; readonly content: string | Uint8Array }[]): string {
   return combine(files.map(({ name, content }) => [name, hashContent(content)]));
 }
@@ -113,20 +113,6 @@ async function readLimited(path: string): Promise<Buffer | undefined> {
   } finally {
     await handle.close();
   }
-}
-
-/** sha256 (hex) over the relative names and contents of the manifest files at `paths`, as a reader of them reports it. */
-export async function directoryDigest(paths: readonly string[]): Promise<string> {
-  const entries: [string, string][] = [];
-  for (const path of paths) {
-    for (const file of (await listFiles(path)).files) {
-      const info = await stat(file);
-      if (!info.isFile()) continue;
-      const content = info.size > MAX_FILE_BYTES ? undefined : await readLimited(file);
-      entries.push([basename(file), content === undefined ? `too-large:${info.size}` : hashContent(content)]);
-    }
-  }
-  return combine(entries);
 }
 
 // A text that is the beginning of the one before, broken off within a line, or within a document while later ones went too,

@@ -269,20 +269,14 @@ function noticeUnmatchedPorts(service: ServiceObject, entries: readonly Named[],
   if (lacking.length === 0) return;
   const told = new Set<string>();
   for (const { document, slice, fieldOf } of entries) {
+    const about = { object: objectTitle(document.object), file: document.file };
     for (const [i, port] of (slice.ports ?? []).entries()) {
       const field = fieldOf(i);
-      const id = `${objectTitle(document.object)} ${field}`;
+      const id = `${about.object} ${field}`;
       if (wanted.has(idOf(port)) || told.has(id)) continue;
       told.add(id);
       const message = `${field}: Invalid value: "${port.name ?? ""}": Service ${objectKey(service)} has no ${port.protocol ?? "TCP"} port of this name, and no backend for ${lacking.map((one) => `"${one}"`).join(", ")}`;
-      notices.push({
-        object: objectTitle(document.object),
-        file: document.file,
-        field,
-        reason: "no-matching-port",
-        message,
-        severity: "warning",
-      });
+      notices.push({ ...about, field, reason: "no-matching-port", message, severity: "warning" });
     }
   }
 }

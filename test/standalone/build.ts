@@ -1,10 +1,11 @@
 // Builders for the tables of these tests: every field that a case does not speak of has a default.
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import type { ObjectEvent } from "../../src/model/objects.ts";
 import { type ControlPlane, type ControlPlaneOptions, createControlPlane } from "../../src/standalone/control-plane.ts";
+import { digestOf } from "../../src/standalone/manifest-reader.ts";
 import type { KubernetesObject, RawDocument } from "../../src/wire/kubernetes.ts";
 
 type Fields = Record<string, unknown>;
@@ -152,4 +153,12 @@ export function collect(): {
       }
     },
   };
+}
+
+/** What a reader of the directory is to report. */
+export async function directoryDigest(directory: string): Promise<string> {
+  const names = (await readdir(directory)).filter((name) => /\.(ya?ml|json)$/.test(name));
+  return digestOf(
+    await Promise.all(names.map(async (name) => ({ name, content: await readFile(join(directory, name)) }))),
+  );
 }

@@ -82,7 +82,7 @@ async function overUdp(server: DnsServer, messages: Buffer[], wanted = 1, addres
 }
 
 async function overTcp(server: DnsServer, bytes: Buffer[], wanted: number): Promise<Buffer[]> {
-  const socket = connect(server.port, server.address);
+  const socket = connect(server.port, server.addresses[0]);
   try {
     return await new Promise((resolve, reject) => {
       const replies: Buffer[] = [];

@@ -6,12 +6,11 @@ import { expect, onTestFinished, test } from "vitest";
 import {
   createManifestReader,
   digestOf,
-  directoryDigest,
   type ManifestReader,
   readManifests,
 } from "../../src/standalone/manifest-reader.ts";
 import { createParserThread } from "../../src/standalone/parse-in-worker.ts";
-import { temporaryDirectory } from "./build.ts";
+import { directoryDigest, temporaryDirectory } from "./build.ts";
 
 interface Watched {
   readonly reader: ManifestReader;
@@ -320,10 +319,10 @@ test("the digest of a directory is the same for whoever wrote it and whoever rea
   for (const { name, content } of files) await writeFile(join(directory, name), content);
   const { digest } = await readManifests([directory]);
   expect(digest).toMatch(/^[0-9a-f]{64}$/);
-  expect(await directoryDigest([directory])).toBe(digest);
+  expect(await directoryDigest(directory)).toBe(digest);
   expect(digestOf(files)).toBe(digest);
   expect(digestOf([...files].reverse())).toBe(digest);
   await writeFile(join(directory, "b.yaml"), "name: [");
-  expect(await directoryDigest([directory])).not.toBe(digest);
-  expect((await readManifests([directory])).digest).toBe(await directoryDigest([directory]));
+  expect(await directoryDigest(directory)).not.toBe(digest);
+  expect((await readManifests([directory])).digest).toBe(await directoryDigest(directory));
 });

@@ -5,14 +5,14 @@ import { mkdir, readdir, readFile, rename, unlink, writeFile } from "node:fs/pro
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import type { Deliver } from "../../src/model/source.ts";
-import { directoryDigest, readManifests } from "../../src/standalone/manifest-reader.ts";
+import { readManifests } from "../../src/standalone/manifest-reader.ts";
 import {
   createManifestSource,
   type ManifestSource,
   type ManifestSourceOptions,
 } from "../../src/standalone/manifest-source.ts";
 import { createManifestWork, type Told } from "../../src/standalone/manifest-work.ts";
-import { type Any, cluster, collect, find, pod, service, slice, temporaryDirectory } from "./build.ts";
+import { type Any, cluster, collect, directoryDigest, find, pod, service, slice, temporaryDirectory } from "./build.ts";
 
 const EXAMPLES = join(import.meta.dirname, "../../deploy/examples");
 
@@ -179,11 +179,11 @@ test("a change tells only what changed, with the digest of the directory that it
   const directory = await temporaryDirectory();
   for (const name of ["a", "b", "c"]) await writeFile(join(directory, `${name}.json`), JSON.stringify(service(name)));
   const { source, seen, until } = await runThreaded({ paths: [directory] });
-  expect(source.status().digest).toBe(await directoryDigest([directory]));
+  expect(source.status().digest).toBe(await directoryDigest(directory));
   await writeFile(join(directory, "b.json"), JSON.stringify(service("b", { ports: [{ port: 81 }] })));
   await until(() => seen.batches.length > 1);
   expect(seen.batches[1]?.map((event) => `${event.kind} ${event.key}`)).toEqual(["Service default/b"]);
-  expect(source.status().digest).toBe(await directoryDigest([directory]));
+  expect(source.status().digest).toBe(await directoryDigest(directory));
   await unlink(join(directory, "c.json"));
   await until(() => !seen.objects.has("Service default/c"));
   expect([...seen.objects.keys()].some((key) => key.includes("/c"))).toBe(false);
@@ -237,18 +237,14 @@ test("a state directory that cannot be written is told; what was delivered stays
   expect(source.notices()).toEqual([]);
 });
 
-test("the DNS server's address may come later and change", async () => {
-  const one = await cluster();
-  await one.reconcile([]);
-  one.setDns({ addresses: ["192.168.122.11"], port: 5301 });
-  const { objects } = await one.reconcile([]);
+test("the DNS server is a Service, and follows its port over a restart", async () => {
+  const stateDir = await temporaryDirectory();
+  const at = (port: number) => cluster({ stateDir, dns: { addresses: ["192.168.122.11"], port } });
+  const before = await (await at(5301)).reconcile([]);
+  expect(find(before.objects, "Service", "kube-dns").spec.clusterIP).toBe("10.96.0.10");
+  const { objects } = await (await at(5302)).reconcile([]);
   expect(find(objects, "Service", "kube-dns").spec.clusterIP).toBe("10.96.0.10");
-  one.setDns({ addresses: ["192.168.122.11"], port: 5302 });
-  const { changed } = await one.reconcile([]);
-  expect([...changed.keys()]).toEqual(["Service kube-system/kube-dns", "EndpointSlice kube-system/kube-dns-ipv4"]);
-  expect(changed.get("EndpointSlice kube-system/kube-dns-ipv4")).toMatchObject({
-    ports: [{ port: 5302 }, { port: 5302 }],
-  });
+  expect(find(objects, "EndpointSlice", "kube-dns-ipv4")).toMatchObject({ ports: [{ port: 5302 }, { port: 5302 }] });
 });
 
 test("a node whose address is another is told", async () => {
