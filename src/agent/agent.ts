@@ -142,7 +142,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     effects: {
       sysctls: sysctls.apply,
       ...createKernelEffects({ options, loaded, hasL3, network, attachments, hz, log }),
-      announcer: (announcements) => announcer.set(announcements),
+      announcer: announcer.set,
       healthPorts: (list, healthy) => servers?.health(list, healthy),
       memory: (addresses) => saveNodeAddresses(stateDir, addresses),
       firewall: begun.firewall,

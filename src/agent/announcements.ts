@@ -86,7 +86,7 @@ export function createAnnouncements(
         const won = election.outcome(address);
         const before = announcements.get(address) ?? [];
         const found = won?.node === nodeName ? announcementsOf(address, won) : undefined;
-        if (!isDeepStrictEqual(found ?? [], before)) isOther = true;
+        isOther ||= !isDeepStrictEqual(found ?? [], before);
         if (found === undefined) announcements.delete(address);
         else announcements.set(address, found);
       }

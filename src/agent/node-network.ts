@@ -45,7 +45,7 @@ export function createNodeNetwork(
   const attached = new Map<number, { readonly name: string; readonly role: DeviceRole; readonly xdp: boolean }>();
   const failures = new Map<number, Notice>();
   /** Devices that programs were put on, or taken off. */
-  const looked = new Map<number, true>();
+  const looked = new Set<number>();
   /** Devices that XDP was asked for and refused to. */
   const unfit = new Map<number, { readonly askedMs: number; readonly notice: Notice | undefined }>();
   /** Programs that somebody took off and that could not be brought back, by object. */
@@ -181,7 +181,7 @@ export function createNodeNetwork(
           attachments.attachDevice(device.name, device.ifindex, programsFor(device, role));
         }
         failures.delete(device.ifindex);
-        looked.set(device.ifindex, true);
+        looked.add(device.ifindex);
         if (role !== undefined) {
           attachXdpTo(device, xdp);
           attached.set(device.ifindex, { name: device.name, role, xdp });
