@@ -4,31 +4,12 @@ import { createAnnouncements } from "../../src/agent/announcements.ts";
 import type { Network } from "../../src/decide/network.ts";
 import type { Announcement } from "../../src/l2/announcer-machine.ts";
 import { createModel } from "../../src/model/model.ts";
-import type { AddressPool, L2Advertisement, ObjectEvent, Service } from "../../src/model/objects.ts";
+import type { AddressPool, ObjectEvent, Service } from "../../src/model/objects.ts";
 import { costOf } from "../cost.ts";
-import { endpoint, eventsOf, node, notReady, service, slice } from "../flows/builders.ts";
+import { at, device } from "../decide/inputs.ts";
+import { advertisement, endpoint, eventsOf, node, notReady, pool, service, slice } from "../flows/builders.ts";
 import { CAPACITY } from "../model/setup.ts";
 
-const pool: AddressPool = {
-  namespace: "metallb-system",
-  name: "pool",
-  labels: {},
-  ranges: ["192.168.122.100-192.168.122.120"],
-  autoAssign: true,
-  avoidBuggyIPs: false,
-  priority: 0,
-  namespaces: [],
-  namespaceSelectors: [],
-  serviceSelectors: [],
-};
-const advertisement: L2Advertisement = {
-  namespace: "metallb-system",
-  name: "all",
-  pools: [],
-  poolSelectors: [],
-  nodeSelectors: [],
-  interfaces: [],
-};
 const poolEvent = (object: AddressPool | undefined): ObjectEvent => ({
   kind: "AddressPool",
   key: "metallb-system/pool",
@@ -37,22 +18,7 @@ const poolEvent = (object: AddressPool | undefined): ObjectEvent => ({
 
 function bench() {
   let network: Network = {
-    devices: [
-      {
-        name: "eth0",
-        ifindex: 2,
-        mac: new Uint8Array(6),
-        mtu: 1500,
-        up: true,
-        running: true,
-        master: "",
-        lower: "",
-        kind: "",
-        linkType: "ether",
-        farEnd: undefined,
-        addresses: [{ address: "192.168.122.11", length: 24 }],
-      },
-    ],
+    devices: [device("eth0", 2, { addresses: at("192.168.122.11/24") })],
     routes: [],
     routesBySource: false,
   };
@@ -92,8 +58,8 @@ const balanced = (name: string, address: string, given: Partial<Service> = {}): 
 test("addresses come and go with Services, endpoints, pools, nodes and devices", () => {
   const { feed, announcements, roles } = bench();
   const start: ObjectEvent[] = [
-    poolEvent(pool),
-    { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement },
+    poolEvent(pool()),
+    { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement() },
   ];
   expect(feed([...start, ...eventsOf({ nodes: [node(1)], services: [balanced("a", "192.168.122.101")] })])).toEqual([
     "192.168.122.101",
@@ -105,8 +71,8 @@ test("addresses come and go with Services, endpoints, pools, nodes and devices",
   expect(feed(eventsOf({ slices: [{ ...here, endpoints: [notReady("10.244.1.2")] }] }))).toEqual(["192.168.122.101"]);
   expect(feed(eventsOf({ slices: [here] }))).toHaveLength(2);
   expect(feed([{ kind: "EndpointSlice", key: "default/b-1", object: undefined }])).toEqual(["192.168.122.101"]);
-  expect(feed([poolEvent({ ...pool, ranges: ["10.0.0.0/24"] })])).toEqual([]);
-  expect(feed([poolEvent(pool)])).toEqual(["192.168.122.101"]);
+  expect(feed([poolEvent(pool({ ranges: ["10.0.0.0/24"] }))])).toEqual([]);
+  expect(feed([poolEvent(pool())])).toEqual(["192.168.122.101"]);
   roles.clear();
   announcements.noteNetwork();
   expect(announcements.current()).toEqual([]);
@@ -120,8 +86,8 @@ test("addresses come and go with Services, endpoints, pools, nodes and devices",
 test("an address that two Services share is claimed once", () => {
   const { feed, announcements } = bench();
   feed([
-    poolEvent(pool),
-    { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement },
+    poolEvent(pool()),
+    { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement() },
     ...eventsOf({ nodes: [node(1)], services: [balanced("a", "192.168.122.101"), balanced("b", "192.168.122.101")] }),
   ]);
   expect(announcements.current()).toHaveLength(1);
@@ -137,8 +103,8 @@ test("what changes nothing gives the same answer, not an equal one", () => {
 });
 
 const START: ObjectEvent[] = [
-  poolEvent(pool),
-  { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement },
+  poolEvent(pool()),
+  { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement() },
 ];
 
 test("an announcement follows its device: another MAC, another name, gone and back", () => {
@@ -169,7 +135,7 @@ test.each([1000, 5000])("a network event with %i nodes and 500 addresses costs n
     ...{ name: `worker-${i}`, internalAddresses: [] },
   }));
   // Every address is this node's: the most that it can have to do.
-  feed([...START, poolEvent({ ...pool, ranges: ["10.0.0.0/16"] })]);
+  feed([...START, poolEvent(pool({ ranges: ["10.0.0.0/16"] }))]);
   setDevices(([one]) => [{ ...one!, addresses: [{ address: "10.0.255.1", length: 16 }] }]);
   feed(eventsOf({ nodes: [node(1), ...others], services }));
   const before = announcements.current();

@@ -5,7 +5,7 @@ import { Failure, KernelError } from "../../src/lib/errors.ts";
 import type { ObjectEvent, Service } from "../../src/model/objects.ts";
 import { at, device, NETWORK, route } from "../decide/inputs.ts";
 import { createFakeNode, type FakeNode, type FakeNodeOptions } from "../fakes/fake-node.ts";
-import { endpoint, eventsOf, node, service, slice } from "../flows/builders.ts";
+import { advertisement, endpoint, eventsOf, node, pool, service, slice } from "../flows/builders.ts";
 
 const FULL = new KernelError("update", "frontends", 7, "E2BIG");
 let current: FakeNode | undefined;
@@ -38,34 +38,8 @@ const local = service({
 const balanced = (name: string, address: string): Service =>
   service({ name, type: "LoadBalancer", loadBalancerAddresses: [{ address, ipMode: "VIP", fromPool: true }] });
 const POOL: readonly ObjectEvent[] = [
-  {
-    kind: "AddressPool",
-    key: "metallb-system/pool",
-    object: {
-      namespace: "metallb-system",
-      name: "pool",
-      labels: {},
-      ranges: ["192.168.122.100-192.168.122.120"],
-      autoAssign: true,
-      avoidBuggyIPs: false,
-      priority: 0,
-      namespaces: [],
-      namespaceSelectors: [],
-      serviceSelectors: [],
-    },
-  },
-  {
-    kind: "L2Advertisement",
-    key: "metallb-system/all",
-    object: {
-      namespace: "metallb-system",
-      name: "all",
-      pools: [],
-      poolSelectors: [],
-      nodeSelectors: [],
-      interfaces: [],
-    },
-  },
+  { kind: "AddressPool", key: "metallb-system/pool", object: pool() },
+  { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement() },
 ];
 
 /** A node that has started and serves `START`. */

@@ -3,19 +3,9 @@ import { expect, test } from "vitest";
 import { assignPoolAddresses, type PoolClient, type PoolHolding, usablePools } from "../../src/allocate/pools.ts";
 import type { ServiceRequest } from "../../src/allocate/service-request.ts";
 import type { AddressPool } from "../../src/model/objects.ts";
+import { pool as poolOf } from "../flows/builders.ts";
 
-const pool = (name: string, ranges: readonly string[]): AddressPool => ({
-  namespace: "metallb-system",
-  name,
-  labels: {},
-  ranges,
-  autoAssign: true,
-  avoidBuggyIPs: false,
-  priority: 0,
-  namespaces: [],
-  namespaceSelectors: [],
-  serviceSelectors: [],
-});
+const pool = (name: string, ranges: readonly string[]): AddressPool => poolOf({ name, ranges });
 
 const client = (name: string, spec: ServiceRequest["spec"] = {}, key = "k"): PoolClient => ({
   key: `default/${name}`,

@@ -12,43 +12,10 @@ import {
 } from "../../src/decide/device-roles.ts";
 import type { Device, Links, Route } from "../../src/decide/network.ts";
 import { otherNodes } from "../../src/decide/node-addresses.ts";
+import { at, device as deviceAt, route } from "./inputs.ts";
 
 let nextIndex = 1;
-function device(name: string, given: Partial<Device> = {}): Device {
-  return {
-    name,
-    ifindex: nextIndex++,
-    mac: new Uint8Array(6),
-    mtu: 1500,
-    up: true,
-    running: true,
-    master: "",
-    lower: "",
-    kind: "",
-    linkType: "ether",
-    addresses: [],
-    farEnd: undefined,
-    ...given,
-  };
-}
-
-function route(text: string, through: string, given: Partial<Route> = {}): Route {
-  const [address = "", length = "0"] = text.split("/");
-  return {
-    address,
-    length: Number(length),
-    isDefault: text.endsWith("/0"),
-    device: through,
-    viaGateway: false,
-    encapsulation: "",
-    source: "",
-    metric: 0,
-    ...given,
-  };
-}
-
-const at = (...list: string[]): Device["addresses"] =>
-  list.map((text) => ({ address: text.split("/")[0]!, length: Number(text.split("/")[1]) }));
+const device = (name: string, given: Partial<Device> = {}): Device => deviceAt(name, nextIndex++, given);
 
 interface Case {
   readonly name: string;

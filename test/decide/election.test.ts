@@ -4,30 +4,12 @@ import { describe, expect, test } from "vitest";
 import { createElection, type Election } from "../../src/decide/election.ts";
 import type { AddressPool, L2Advertisement, ObjectEvent, Service } from "../../src/model/objects.ts";
 import { costOf } from "../cost.ts";
-import { ending, endpoint, eventsOf, node, notReady, service, slice } from "../flows/builders.ts";
+import { advertisement, ending, endpoint, eventsOf, node, notReady, pool, service, slice } from "../flows/builders.ts";
 import { type Random, seedOfRun, withSeed } from "../model/random.ts";
 import { electionModel, type FedModel } from "./election-model.ts";
 
-const POOL: AddressPool = {
-  namespace: "metallb-system",
-  name: "pool",
-  labels: {},
-  ranges: ["192.168.122.0/24", "fd00:192:168:122::/64", "10.0.0.0/8"],
-  autoAssign: true,
-  avoidBuggyIPs: false,
-  priority: 0,
-  namespaces: [],
-  namespaceSelectors: [],
-  serviceSelectors: [],
-};
-const ADVERTISEMENT: L2Advertisement = {
-  namespace: "metallb-system",
-  name: "all",
-  pools: [],
-  poolSelectors: [],
-  nodeSelectors: [],
-  interfaces: [],
-};
+const POOL = pool({ ranges: ["192.168.122.0/24", "fd00:192:168:122::/64", "10.0.0.0/8"] });
+const ADVERTISEMENT = advertisement();
 const WEST = { matchLabels: { zone: "west" }, matchExpressions: [] };
 
 type Policy = Service["externalTrafficPolicy"];

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { createElection } from "../../src/decide/election.ts";
 import type { AddressPool, EndpointSlice, L2Advertisement, LabelSelector, Node } from "../../src/model/objects.ts";
-import { ending, endpoint, node, notReady, service, slice } from "../flows/builders.ts";
+import { advertisement, ending, endpoint, node, notReady, pool as poolOf, service, slice } from "../flows/builders.ts";
 import { electionModel } from "./election-model.ts";
 
 const ADDRESS = "192.168.122.111";
@@ -23,33 +23,8 @@ interface Question {
   readonly endpoints?: readonly EndpointSlice[];
 }
 
-function pool(given: Partial<AddressPool> = {}): AddressPool {
-  return {
-    namespace: "metallb-system",
-    name: "pool",
-    labels: {},
-    ranges: ["192.168.122.110-192.168.122.119"],
-    autoAssign: true,
-    avoidBuggyIPs: false,
-    priority: 0,
-    namespaces: [],
-    namespaceSelectors: [],
-    serviceSelectors: [],
-    ...given,
-  };
-}
-
-function advertisement(given: Partial<L2Advertisement> = {}): L2Advertisement {
-  return {
-    namespace: "metallb-system",
-    name: "l2",
-    pools: [],
-    poolSelectors: [],
-    nodeSelectors: [],
-    interfaces: [],
-    ...given,
-  };
-}
+const pool = (given: Partial<AddressPool> = {}): AddressPool =>
+  poolOf({ ranges: ["192.168.122.110-192.168.122.119"], ...given });
 
 const DEFAULTS = {
   policy: "Cluster",

@@ -1,10 +1,12 @@
 // Objects with every field filled: a case names only what it is about. Data only, no behaviour.
 import { type Address, familyOf } from "../../src/lib/address.ts";
 import type {
+  AddressPool,
   Endpoint,
   EndpointSlice,
   GrantedAddress,
   HostPort,
+  L2Advertisement,
   Node,
   ObjectEvent,
   Service,
@@ -98,6 +100,36 @@ export function node(number: number, given: Partial<Node> = {}): Node {
     networkUnavailable: false,
     excludeFromLoadBalancers: false,
     goingAway: false,
+    ...given,
+  };
+}
+
+/** The pool "metallb-system/pool" with the lab's addresses. */
+export function pool(given: Partial<AddressPool> = {}): AddressPool {
+  return {
+    namespace: "metallb-system",
+    name: "pool",
+    labels: {},
+    ranges: ["192.168.122.100-192.168.122.120"],
+    autoAssign: true,
+    avoidBuggyIPs: false,
+    priority: 0,
+    namespaces: [],
+    namespaceSelectors: [],
+    serviceSelectors: [],
+    ...given,
+  };
+}
+
+/** "metallb-system/all": every pool, from every node, on every device. */
+export function advertisement(given: Partial<L2Advertisement> = {}): L2Advertisement {
+  return {
+    namespace: "metallb-system",
+    name: "all",
+    pools: [],
+    poolSelectors: [],
+    nodeSelectors: [],
+    interfaces: [],
     ...given,
   };
 }

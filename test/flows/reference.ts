@@ -3,8 +3,9 @@
 import { type Address, familyOf, prefixContains, unusableReason } from "../../src/lib/address.ts";
 import { frontendText } from "../../src/model/compile.ts";
 import { createModel, type Model } from "../../src/model/model.ts";
-import type { Capacity, Row, RowProtocol, Window } from "../../src/model/operations.ts";
+import type { Row, RowProtocol, Window } from "../../src/model/operations.ts";
 import { createFakeMaps, endpointText, type FakeBackend, type FakeMaps } from "../fakes/fake-maps.ts";
+import { CAPACITY } from "../model/setup.ts";
 import { eventsOf } from "./builders.ts";
 import { type FlowCase, NODES, SERVICE_RANGES, type Verdict } from "./flow-case.ts";
 
@@ -25,18 +26,6 @@ export interface Outcome {
   /** What was looked up and found, in order. */
   readonly steps: readonly string[];
 }
-
-const CAPACITY: Capacity = {
-  frontends: 64,
-  rows: 64,
-  slots: 128,
-  backends: 64,
-  services: 64,
-  serviceRanges: 8,
-  addresses: 64,
-  devices: 64,
-  announced: 64,
-};
 
 /** The maps of the case's node, and the model that filled them. */
 export function mapsOf(given: FlowCase["given"]): { maps: FakeMaps; model: Model } {
