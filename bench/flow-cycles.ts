@@ -14,6 +14,7 @@ import {
   writeTuple,
 } from "../src/datapath/layout.gen.ts";
 import { backendOfFlow } from "../src/datapath/near.ts";
+import { NO_HOP } from "../test/datapath/no-hop.ts";
 
 /** The two ends of a packet; the hook is the path's to say. */
 export type Ends = Omit<Tuple, "hook">;
@@ -24,17 +25,6 @@ export interface CycleStep {
   readonly generation: number;
   readonly service: number;
 }
-
-/** Never asked for a route: the first packet does. */
-const NO_HOP: NextHop = {
-  ifindex: 0,
-  asked: 0,
-  destinationMac: new Uint8Array(6),
-  mtu: 0,
-  sourceMac: new Uint8Array(6),
-  flags: 0,
-  valid: 0,
-};
 
 function reversed(tuple: Ends): Ends {
   return {

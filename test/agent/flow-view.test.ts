@@ -16,6 +16,7 @@ import {
 } from "../../src/datapath/layout.gen.ts";
 import { parsePrefix } from "../../src/lib/address.ts";
 import type { Model } from "../../src/model/model.ts";
+import { NO_HOP } from "../datapath/no-hop.ts";
 import { endpoint, slice } from "../flows/builders.ts";
 
 const HZ = 100;
@@ -44,15 +45,6 @@ function flowRow(of: Packets): Rows[number] {
   const value = new Uint8Array(FLOW.size);
   const ends = { source: of.client, sourcePort: 40_000, proto: of.proto ?? 6, hook: 1 };
   writeTuple(key, 0, { ...ends, destination: "10.96.0.10", destinationPort: 80 });
-  const hop = {
-    ifindex: 0,
-    asked: 0,
-    destinationMac: new Uint8Array(6),
-    mtu: 0,
-    sourceMac: new Uint8Array(6),
-    flags: 0,
-    valid: 0,
-  };
   writeFlow(value, 0, {
     write: { ...ends, destination: of.backend, destinationPort: 8080 },
     backend: 1,
@@ -64,7 +56,7 @@ function flowRow(of: Packets): Rows[number] {
     number: 0,
     path: 1,
     answer: 0,
-    hop,
+    hop: NO_HOP,
     hopCheck: 0,
   });
   return [key, value];

@@ -9,6 +9,7 @@ import {
   type ServiceHolding,
 } from "../../src/allocate/service-ledger.ts";
 import type { ServiceRequest } from "../../src/allocate/service-request.ts";
+import { createRandom } from "../model/random.ts";
 
 const ranges = parseServiceRanges(["10.96.0.0/28", "fd00:10:96::/124"]);
 const nodePortRange = { first: 30000, last: 30009 };
@@ -28,17 +29,6 @@ const service = (name: string, spec: ServiceRequest["spec"] = {}): [string, Serv
 const holdings = ({ services }: Ledger<ServiceRequest>): Map<string, ServiceHolding> =>
   new Map([...services].map(([key, { holding }]) => [key, holding]));
 
-// xorshift, so that a failure can be run again from its seed.
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
-
 test("who asks for nothing else is the same object again; who is edited is another", () => {
   const asked = new Map([service("a", { type: "NodePort" }), service("b"), service("c")]);
   const first = allocate(asked);
@@ -55,7 +45,7 @@ test("who asks for nothing else is the same object again; who is edited is anoth
 test.each([1, 2, 3, 4, 5, 6])(
   "looking at what changed comes to what looking at everything comes to (seed %i)",
   (seed) => {
-    const below = random(seed * 7919);
+    const { below } = createRandom(seed);
     const asked = new Map<string, ServiceRequest>();
     let last: Ledger<ServiceRequest> = { services: new Map(), refused: [] };
     for (let step = 0; step < 80; step++) {

@@ -15,6 +15,7 @@ import {
 } from "../../src/datapath/layout.gen.ts";
 import { backendOfFlow, createNearFilter, metIndex, type NearFilter, nearSum } from "../../src/datapath/near.ts";
 import { addressBytes } from "../../src/lib/address.ts";
+import { NO_HOP } from "./no-hop.ts";
 
 const { NEAR_FRONTEND, NEAR_NODE, NEAR_BACKEND } = NEAR_FLAG_VALUES;
 /** NEAR_ADDRESS_WORDS and NEAR_PORT_WORDS of bpf/maps.h. */
@@ -84,15 +85,7 @@ function entries(
       number: 0,
       path,
       answer: answer ? 1 : 0,
-      hop: {
-        ifindex: 0,
-        asked: 0,
-        destinationMac: new Uint8Array(6),
-        mtu: 0,
-        sourceMac: new Uint8Array(6),
-        flags: 0,
-        valid: 0,
-      },
+      hop: NO_HOP,
       hopCheck: 0,
     });
     const view = { key: new DataView(keyBytes.buffer), flow: new DataView(flowBytes.buffer) };

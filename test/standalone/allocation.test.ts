@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { pickFree, reservedOffset } from "../../src/allocate/allocation-range.ts";
 import type { ControlPlane } from "../../src/standalone/control-plane.ts";
 import { ageOf } from "../../src/wire/normalise.ts";
+import { createRandom } from "../model/random.ts";
 import { type Any, cluster, DUAL_STACK, document, documents, find, service, temporaryDirectory } from "./build.ts";
 
 test.each([
@@ -518,22 +519,11 @@ test("the agent's own Node is made only while no manifest has one of its name", 
   );
 });
 
-// xorshift, so that a failure can be run again from its seed.
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
-
 test.each([1, 2, 3, 4, 5])(
   "whatever changes, nothing is held twice and nobody unchanged loses anything (seed %i)",
   async (seed) => {
     const stateDir = await temporaryDirectory();
-    const next = random(seed * 7919);
+    const { below: next } = createRandom(seed);
     const options = {
       stateDir,
       serviceClusterIpRange: ["10.96.0.0/26"],

@@ -5,18 +5,8 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { Reconciled } from "../../src/standalone/control-plane.ts";
 import { objectTitle, type RawDocument } from "../../src/wire/kubernetes.ts";
+import { createRandom } from "../model/random.ts";
 import { type Any, cluster, endpoints, node, pod, pool, service, slice, temporaryDirectory } from "./build.ts";
-
-// xorshift, so that a failure can be run again from its seed.
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
 
 function anyObject(below: (n: number) => number): Any {
   const name = ["a", "b", "c", "d"][below(4)] ?? "";
@@ -67,7 +57,7 @@ function said({ objects, notices }: Reconciled): Any {
 }
 
 test.each([1, 2, 3, 4])("what came step by step is what comes at once (seed %i)", async (seed) => {
-  const below = random(seed * 7919);
+  const { below } = createRandom(seed);
   const [stateDir, copyDir] = [await temporaryDirectory(), await temporaryDirectory()];
   const one = await cluster({ stateDir });
   const documents = new Map<string, RawDocument>();

@@ -18,6 +18,7 @@ import {
   queryTcx,
   resetFeatures,
 } from "../../../src/libbpf/mod.ts";
+import { believed, inputs } from "../../decide/inputs.ts";
 import { bpfDescriptors, temporaryCgroup, withEnvironment } from "../libbpf/fixture.ts";
 import { describeKernelWith } from "../require-kernel.ts";
 import { createTestNode, type Program, type TestNode } from "./test-node.ts";
@@ -29,40 +30,8 @@ const MODES = [
 const BACK = { restored: ["egress", "ingress"], error: undefined };
 /** What is decided of devices when no other node is known and up0 is named. */
 function devicesOf(network: Network): DesiredDevices {
-  const settings = {
-    sockets: "all",
-    uplink: 0,
-    tunnel: 0,
-    sourceRoutes: false,
-    forwardMark: 0,
-    handover: false,
-  } as const;
-  const flows = { tcpFullUntil: 0n, udpFullUntil: 0n, crowdedUntil: 0n };
-  const whole = <T>(value: T) => ({ generation: 0, complete: true, value });
-  return decide(
-    {
-      wishes: { devices: ["up0"], xdp: "on", sockets: "all", forwardMark: 0 },
-      objects: whole({
-        addresses: NO_ADDRESSES,
-        goingAway: false,
-        bypassesSockets: false,
-        healthChecks: [],
-        waitingSinceMs: 0,
-      }),
-      network: whole(network),
-      firewall: whole({ marks: false, problem: "", ipsec: "" }),
-      flows: whole(flows),
-      nowMs: 0,
-    },
-    {
-      filled: true,
-      serves: true,
-      handingOver: false,
-      effects: [],
-      settings: { ...settings, ...flows },
-      previous: undefined,
-    },
-  ).devices;
+  const wishes = { devices: ["up0"], xdp: "on", forwardMark: 0 } as const;
+  return decide(inputs({ wishes, objects: { addresses: NO_ADDRESSES }, network }), believed()).devices;
 }
 
 for (const { mode, without, needs } of MODES)

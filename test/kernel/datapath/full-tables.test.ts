@@ -16,21 +16,13 @@ import {
 import { backendOfFlow } from "../../../src/datapath/near.ts";
 import { readAddress } from "../../../src/lib/address.ts";
 import { possibleCpus } from "../../../src/libbpf/mod.ts";
+import { NO_HOP } from "../../datapath/no-hop.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { objects } from "./conversation.ts";
 import { createTestNode, type TestNode } from "./test-node.ts";
 
 const HZ = 1000;
 const FLOWS = 32_768;
-const HOP = {
-  ifindex: 0,
-  asked: 0,
-  destinationMac: new Uint8Array(6),
-  mtu: 0,
-  sourceMac: new Uint8Array(6),
-  flags: 0,
-  valid: 0,
-};
 
 interface Some {
   readonly client?: (i: number) => string;
@@ -99,7 +91,7 @@ describeKernel("a flow table that fills", () => {
           number: 0,
           path: some.path ?? FLOW_PATH_VALUES.PATH_OUTSIDE_LOCAL,
           answer,
-          hop: HOP,
+          hop: NO_HOP,
           hopCheck: 0,
         });
         sealFlow(key, at * TUPLE.size, value, at * FLOW.size);
