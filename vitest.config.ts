@@ -1,12 +1,27 @@
-// Two groups: unit tests side by side; tests that meet the kernel (namespaces, programs, sysctls) one file after another.
-// Tests that need a real cluster are apart: test/cluster/vitest.config.ts.
-import { defineConfig } from "vitest/config";
+// Three groups: unit tests side by side; tests that meet the kernel (namespaces, programs, sysctls) one file after another, and so
+// those of whole labs. Tests that need a real cluster are apart: test/cluster/vitest.config.ts.
+import { defineConfig, type UserWorkspaceConfig } from "vitest/config";
 import { patience } from "./src/lib/patience.ts";
 import { threadBundles } from "./test/thread-bundles.ts";
 
-const KERNEL = ["test/kernel/**/*.test.ts", "test/lab/**/*.test.ts", "test/**/*.kernel.test.ts"];
+const KERNEL = ["test/kernel/**/*.test.ts", "test/**/*.kernel.test.ts"];
+const LAB = ["test/lab/**/*.test.ts"];
 
 const plugins = [threadBundles()];
+
+function oneByOne(name: string, include: string[], groupOrder: number): UserWorkspaceConfig {
+  return {
+    plugins,
+    test: {
+      name,
+      include,
+      fileParallelism: false,
+      testTimeout: patience(120_000),
+      hookTimeout: patience(180_000),
+      sequence: { groupOrder },
+    },
+  };
+}
 
 export default defineConfig({
   test: {
@@ -17,22 +32,13 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: [...KERNEL, "test/cluster/**"],
+          exclude: [...KERNEL, ...LAB, "test/cluster/**"],
           testTimeout: patience(30_000),
           sequence: { groupOrder: 0 },
         },
       },
-      {
-        plugins,
-        test: {
-          name: "kernel",
-          include: KERNEL,
-          fileParallelism: false,
-          testTimeout: patience(120_000),
-          hookTimeout: patience(180_000),
-          sequence: { groupOrder: 1 },
-        },
-      },
+      oneByOne("kernel", KERNEL, 1),
+      oneByOne("lab", LAB, 2),
     ],
   },
 });
