@@ -319,7 +319,9 @@ export function compileHostPorts(
       port: hostPort.hostPort,
       nodePort: 0,
       frontends: [{ key, text, kind: "host-port" }],
-      candidates: [{ address: podAddress, port: hostPort.podPort, local: true, ready: true, node: hostPort.node }],
+      candidates: [
+        { address: podAddress, port: hostPort.podPort, local: true, ready: true, node: hostPort.node, preferred: true },
+      ],
       external: "Cluster",
       internal: "Cluster",
     });

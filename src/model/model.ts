@@ -7,6 +7,7 @@ import { type AddressClaimRole, createAddressClaims, hostPortOwner, type OwnerKe
 import { createAddressRoom } from "./address-room.ts";
 import { createAddressUsers } from "./address-users.ts";
 import { type Compiled, claimsOfHostPorts, claimsOfService, compileHostPorts, compileService } from "./compile.ts";
+import { hasHints } from "./endpoint-list.ts";
 import type { Surroundings } from "./endpoints.ts";
 import type { Model, ModelConfig } from "./model-interface.ts";
 import type {
@@ -26,6 +27,8 @@ import { viewOf } from "./service-port-view.ts";
 import { createWantedAddresses } from "./wanted-addresses.ts";
 
 export type { HealthCheck, Model, ModelConfig, Usage } from "./model-interface.ts";
+
+const ZONE_LABEL = "topology.kubernetes.io/zone";
 
 /** The API server's own Service. */
 const API_SERVER = "default/kubernetes";
@@ -67,8 +70,12 @@ export function createModel(config: ModelConfig): Model {
       touched.add(address);
     },
   });
+  let zone = "";
   const around: Surroundings = {
     nodeName: config.nodeName,
+    get zone() {
+      return zone;
+    },
     isOwnAddress: book.isOwn,
     isNodeAddress: book.isNode,
     isDeviceAddress: book.isOnDevice,
@@ -145,6 +152,14 @@ export function createModel(config: ModelConfig): Model {
     replace(nodes, name, next);
     touchHolders(book.updateNode(name, next));
     for (const key of wanted.inOtherNetworks(old, next)) touch(key);
+    if (name === config.nodeName && next !== undefined) moveTo(next.labels[ZONE_LABEL] ?? "");
+  }
+
+  /** A node that is gone is where it was. */
+  function moveTo(next: string): void {
+    if (next === zone) return;
+    zone = next;
+    for (const slice of slices.values()) if (hasHints(slice.endpoints)) dirty.add(serviceKeyOf(slice));
   }
 
   /** What is known of these addresses changed: whoever wants or uses one is looked at anew. */

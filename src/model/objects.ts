@@ -45,9 +45,8 @@ export const UNSERVED_FIELDS = {
   "spec.loadBalancerSourceRanges":
     "source ranges are not served yet: its LoadBalancer addresses are closed to every client, as whom to let in is not known",
   "spec.sessionAffinity": "session affinity is not served yet: each connection may reach another endpoint",
-  "spec.trafficDistribution": "traffic distribution is not served yet: every endpoint is as good as any other",
   "metadata.annotations[service.kubernetes.io/topology-mode]":
-    "topology hints are not served yet: every endpoint is as good as any other",
+    "endpoints are not dealt out to zones by the CPUs of their nodes here: they get no hints, and every endpoint is as good as any other",
 } as const;
 export type UnservedField = keyof typeof UNSERVED_FIELDS;
 
@@ -82,6 +81,12 @@ export interface EndpointPort {
   readonly port: number;
 }
 
+/** For whom an endpoint is meant, by EndpointSlice's hints: names, each once. Empty: no hint of this kind. */
+export interface EndpointHints {
+  readonly zones: readonly string[];
+  readonly nodes: readonly string[];
+}
+
 export interface Endpoint {
   readonly addresses: readonly Address[];
   readonly ready: boolean;
@@ -93,6 +98,8 @@ export interface Endpoint {
   readonly hostname: string;
   /** "namespace/name" of the Pod, "" when there is none. */
   readonly pod: ObjectKey;
+  /** Absent: none of any kind. */
+  readonly hints?: EndpointHints;
 }
 
 export interface EndpointSlice {

@@ -208,13 +208,10 @@ describe("what is not served", () => {
 
   test("whatever else is asked for is said", () => {
     const { feed, model } = bench();
-    feed({
-      services: [service({ unserved: ["spec.sessionAffinity", "spec.externalIPs", "spec.trafficDistribution"] })],
-    });
+    feed({ services: [service({ unserved: ["spec.sessionAffinity", "spec.externalIPs"] })] });
     expect(model.notices().map(({ reason, field, severity }) => [reason, field, severity])).toEqual([
       ["field-unsupported", "spec.sessionAffinity", "warning"],
       ["field-unsupported", "spec.externalIPs", "warning"],
-      ["field-unsupported", "spec.trafficDistribution", "warning"],
     ]);
   });
 });
