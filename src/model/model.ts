@@ -1,6 +1,6 @@
 // The model: objects in, operations out. It knows which owners (Services, pods with host ports) a change concerns and
 // recompiles those. No clock, socket, logger or map: whoever holds it applies what plan() says, or adopts again.
-import type { Address } from "../lib/address.ts";
+import { type Address, prefixContains } from "../lib/address.ts";
 import { Multimap } from "../lib/multimap.ts";
 import { createAddressBook, rangeNotices } from "./address-book.ts";
 import { type AddressClaimRole, createAddressClaims, hostPortOwner, type OwnerKey, ownerOf } from "./address-claims.ts";
@@ -10,6 +10,7 @@ import { type Compiled, claimsOfHostPorts, claimsOfService, compileHostPorts, co
 import { hasHints } from "./endpoint-list.ts";
 import type { Surroundings } from "./endpoints.ts";
 import type { Model, ModelConfig } from "./model-interface.ts";
+import { DEFAULT_NODE_PORT_ADDRESSES } from "./node-port-addresses.ts";
 import type {
   AddressPool,
   EndpointSlice,
@@ -45,7 +46,8 @@ export function createModel(config: ModelConfig): Model {
   const hostPorts = new Map<OwnerKey, readonly HostPort[]>();
   const pools = new Map<ObjectKey, AddressPool>();
   const l2Advertisements = new Map<ObjectKey, L2Advertisement>();
-  const book = createAddressBook(config.nodeName, config.serviceRanges);
+  const { externalIPRanges = [], nodePortAddresses = DEFAULT_NODE_PORT_ADDRESSES } = config;
+  const book = createAddressBook(config.nodeName, config.serviceRanges, nodePortAddresses);
   /** Which slices have an address as an endpoint, and whose host ports are or lead there. */
   const endpointUsers = createAddressUsers();
   const hostPortUsers = createAddressUsers();
@@ -80,6 +82,7 @@ export function createModel(config: ModelConfig): Model {
     isNodeAddress: book.isNode,
     isDeviceAddress: book.isOnDevice,
     podNetworkOf: book.podNetworkOf,
+    mayBeExternal: (address) => externalIPRanges.some((range) => prefixContains(range, address)),
     isControlPlane: (address, { protocol, port }) => protocol === "TCP" && book.isControlPlane(address, port),
     isClusterIP: claims.isClusterIP,
     isClaimed: claims.isClaimed,

@@ -41,7 +41,6 @@ export interface Grants {
 
 /** What a Service may ask for that is not served, and what is done instead. */
 export const UNSERVED_FIELDS = {
-  "spec.externalIPs": "external IPs are not served yet: nothing answers at them",
   "spec.loadBalancerSourceRanges":
     "source ranges are not served yet: its LoadBalancer addresses are closed to every client, as whom to let in is not known",
   "spec.sessionAffinity": "session affinity is not served yet: each connection may reach another endpoint",
@@ -60,6 +59,8 @@ export interface Service {
   readonly type: "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
   /** As the API server, or our allocator, allotted them. Empty when headless, ExternalName or not yet allocated. */
   readonly clusterIPs: readonly Address[];
+  /** Wished for by its author, who need not have any right to them. */
+  readonly externalIPs: readonly Address[];
   readonly headless: boolean;
   readonly externalName: string;
   readonly ports: readonly ServicePort[];

@@ -102,7 +102,6 @@ export function hasTopologyMode({ metadata: { annotations } }: ServiceObject): b
 
 /** Whether an object asks for what is not served. */
 const ASKS_FOR: Readonly<Record<UnservedField, (object: ServiceObject) => boolean>> = {
-  "spec.externalIPs": ({ spec }) => (spec.externalIPs?.length ?? 0) > 0,
   "spec.loadBalancerSourceRanges": ({ spec }) =>
     spec.type === "LoadBalancer" && (spec.loadBalancerSourceRanges?.length ?? 0) > 0,
   "spec.sessionAffinity": ({ spec }) => (spec.sessionAffinity || "None") !== "None",
@@ -123,6 +122,7 @@ export function normaliseService(object: ServiceObject, grants: Grants = grantsB
     grants,
     type,
     clusterIPs: clusterIPsOf(object),
+    externalIPs: type === "ExternalName" ? [] : [...new Set(storedList(spec.externalIPs ?? []))],
     headless: type !== "ExternalName" && isHeadless(object),
     externalName: type === "ExternalName" ? (spec.externalName ?? "").replace(/\.$/, "").toLowerCase() : "",
     ports: (spec.ports ?? []).map((port) => ({

@@ -270,11 +270,12 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
     expect: { verdict: "pass" },
   },
   {
-    name: "a node answers on each of its InternalIPs",
+    name: "a node answers on each of its InternalIPs that is asked for",
     field: "nodePort",
     given: {
       ...cluster,
       nodes: [node(1, { internalAddresses: ["192.168.122.11", "10.9.9.1"] }), node(2)],
+      nodePortAddresses: ["10.9.9.0/24", "192.168.122.0/24"],
     },
     from: OUTSIDE,
     to: tcp("10.9.9.1", PORT),
@@ -312,6 +313,161 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
     expect: { translated: ["10.244.2.2:8080"] },
+  },
+];
+
+const OTHER = "10.9.9.1";
+const OTHER_6 = "fd00:9:9::1";
+const several = {
+  ...dualOf("Cluster"),
+  nodes: [node(1, { internalAddresses: [NODE1, OTHER, NODE1_6] }), node(2)],
+  networks: [
+    { address: NODE1, length: 24 },
+    { address: OTHER, length: 24 },
+    { address: OTHER_6, length: 64 },
+    { address: "10.8.8.1", length: 24 },
+  ],
+};
+const field = "nodeport-addresses";
+const pass = { verdict: "pass" } as const;
+const everybody = { kept: ["10.244.1.2:8080"], translated: ["10.244.2.2:8080"] };
+
+export const NODE_PORT_ADDRESS_CASES: readonly FlowCase[] = [
+  {
+    name: "primary: a node port answers on the first InternalIP",
+    field,
+    given: several,
+    from: OUTSIDE,
+    to: tcp(NODE1, PORT),
+    expect: everybody,
+  },
+  {
+    name: "primary: a node port answers on the first InternalIP of IPv6",
+    field,
+    given: several,
+    from: OUTSIDE_6,
+    to: tcp(NODE1_6, PORT),
+    expect: { kept: ["[fd00:10:244:1::2]:8080"], translated: ["[fd00:10:244:2::2]:8080"] },
+  },
+  {
+    name: "primary: another InternalIP has no node ports",
+    field,
+    given: several,
+    from: OUTSIDE,
+    to: tcp(OTHER, PORT),
+    expect: pass,
+  },
+  {
+    name: "primary: another InternalIP has no node ports for a process either",
+    field,
+    given: several,
+    from: HOST,
+    to: tcp(OTHER, PORT),
+    expect: pass,
+  },
+  {
+    name: "an InternalIP without node ports has host ports",
+    field: `${field}, hostPort`,
+    given: { ...several, hostPorts: [hostPort()] },
+    from: OUTSIDE,
+    to: tcp(OTHER, 8080),
+    expect: { kept: ["10.244.1.2:80"] },
+  },
+  {
+    name: "a CIDR: a node port answers on the InternalIPs in it",
+    field,
+    given: { ...several, nodePortAddresses: ["10.9.9.0/24"] },
+    from: POD,
+    to: tcp(OTHER, PORT),
+    expect: { kept: ["10.244.1.2:8080", "10.244.2.2:8080"] },
+  },
+  {
+    name: "a CIDR: what lies outside has no node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["10.9.9.0/24"] },
+    from: OUTSIDE,
+    to: tcp(NODE1, PORT),
+    expect: pass,
+  },
+  {
+    name: "a CIDR: a device's address in it has node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["primary", "10.8.0.0/16"] },
+    from: OUTSIDE,
+    to: tcp("10.8.8.1", PORT),
+    expect: everybody,
+  },
+  {
+    name: "a CIDR of IPv4 alone: every IPv6 address has node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["10.9.9.0/24"] },
+    from: OUTSIDE_6,
+    to: tcp(OTHER_6, PORT),
+    expect: { kept: ["[fd00:10:244:1::2]:8080"], translated: ["[fd00:10:244:2::2]:8080"] },
+  },
+  {
+    name: "all: a device's address has node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["all"] },
+    from: OUTSIDE,
+    to: tcp("10.8.8.1", PORT),
+    expect: everybody,
+  },
+  {
+    name: "all: an address that no device has is nobody's",
+    field,
+    given: { ...several, nodePortAddresses: ["all"] },
+    from: OUTSIDE,
+    to: tcp("10.8.8.2", PORT),
+    expect: pass,
+  },
+  {
+    name: "all: a device's address on a Service range has no node ports",
+    field,
+    given: { ...several, networks: [{ address: "10.96.0.53", length: 32 }], nodePortAddresses: ["all"] },
+    from: POD,
+    to: tcp("10.96.0.53", PORT),
+    expect: pass,
+  },
+  {
+    name: "localhost: a process of the host reaches a node port on IPv6 loopback",
+    field,
+    given: { ...several, nodePortAddresses: ["localhost"] },
+    from: { kind: "host", address: "::1" },
+    to: tcp("::1", PORT),
+    expect: { kept: ["[fd00:10:244:1::2]:8080", "[fd00:10:244:2::2]:8080"] },
+  },
+  {
+    name: "localhost alone: the node's address has no node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["localhost"] },
+    from: OUTSIDE,
+    to: tcp(NODE1, PORT),
+    expect: pass,
+  },
+  {
+    name: "localhost: a process of the host reaches a UDP node port on loopback",
+    field,
+    given: overUdp,
+    from: { kind: "host", address: "127.0.0.1" },
+    to: udp("127.0.0.1", 30053),
+    expect: { kept: ["10.244.1.2:5353", "10.244.2.2:5353"] },
+  },
+  {
+    name: "without localhost loopback has no node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["primary"] },
+    from: { kind: "host", address: "127.0.0.1" },
+    to: tcp("127.0.0.1", PORT),
+    expect: pass,
+  },
+  {
+    name: "without localhost loopback has host ports",
+    field: `${field}, hostPort`,
+    given: { hostPorts: [hostPort()], nodePortAddresses: ["primary"] },
+    from: { kind: "host", address: "127.0.0.1" },
+    to: tcp("127.0.0.1", 8080),
+    expect: { kept: ["10.244.1.2:80"] },
   },
 ];
 

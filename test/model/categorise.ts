@@ -10,6 +10,7 @@ const NOWHERE: Omit<Surroundings, "nodeName" | "zone"> = {
   isOwnAddress: () => false,
   isNodeAddress: () => false,
   isDeviceAddress: () => false,
+  mayBeExternal: () => false,
   podNetworkOf: () => undefined,
   isControlPlane: () => false,
   isClusterIP: () => false,

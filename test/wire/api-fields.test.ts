@@ -41,7 +41,7 @@ const LINES: Readonly<Record<Kind, Readonly<Record<string, Line>>>> = {
     "spec.allocateLoadBalancerNodePorts": elsewhere(ALLOCATED, false),
     "spec.clusterIP": served("None"),
     "spec.clusterIPs[]": served("10.96.0.21"),
-    "spec.externalIPs[]": noticed("192.0.2.7"),
+    "spec.externalIPs[]": served("192.0.2.7"),
     "spec.externalName": elsewhere("it counts for type ExternalName alone", "example.org"),
     "spec.externalTrafficPolicy": served("Local"),
     "spec.healthCheckNodePort": served(32000),
