@@ -60,6 +60,7 @@ function serviceObject(one: BenchService): Service {
     grants: { age: one.index, addresses: [{ address: one.external, ipMode: "VIP", by: "pool" }] },
     type: "LoadBalancer",
     clusterIPs: [one.clusterIP],
+    externalIPs: [],
     headless: false,
     externalName: "",
     ports: [{ name: "main", protocol: one.protocol, port: one.port, nodePort: 0, targetPort: one.targetPort }],

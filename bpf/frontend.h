@@ -68,6 +68,14 @@ static __always_inline void address_any(const struct address *address, struct ad
 	any->half[1] = v4 ? 0xffff0000ULL : 0;
 }
 
+/* What loopback addresses are to a socket of the host. */
+static __always_inline __u32 loopback_roles(void)
+{
+	const struct settings *s = settings_get();
+
+	return ADDRESS_NODE | (s && (s->flags & SETTING_LOOPBACK_WITHOUT_NODE_PORTS) ? ADDRESS_WITHOUT_NODE_PORTS : 0);
+}
+
 /* Looks up who answers at `address`, `port`, `proto`. `loopback_is_node`: the caller is a socket of the host's own network
  * namespace, for which loopback addresses are node addresses.
  */
@@ -88,12 +96,13 @@ static __always_inline enum frontend_result frontend_find(const struct address *
 		return FRONTEND_FOUND;
 	if (!miss)
 		return FRONTEND_STALE;
-	*roles = loopback_is_node ? ADDRESS_NODE : address_roles(address);
+	*roles = loopback_is_node ? loopback_roles() : address_roles(address);
 	if (*roles & ADDRESS_NODE) {
 		address_any(address, &key.address);
 		*found = frontend_row(&key, &miss);
 		if (*found)
-			return FRONTEND_FOUND;
+			return (*found)->kind == KIND_NODE_PORT && (*roles & ADDRESS_WITHOUT_NODE_PORTS) ? FRONTEND_NONE :
+													   FRONTEND_FOUND;
 		if (!miss)
 			return FRONTEND_STALE;
 	}

@@ -30,6 +30,7 @@ enum frontend_kind {
 	KIND_NODE_PORT = 2,
 	KIND_LOAD_BALANCER = 3,
 	KIND_HOST_PORT = 4,
+	KIND_EXTERNAL_IP = 5,
 };
 
 /* Index into row.window. */
@@ -184,6 +185,7 @@ enum address_role {
 	ADDRESS_NODE = 1,
 	ADDRESS_REFUSE = 2,
 	ADDRESS_PEER = 4, /* another node's or another proxy's: never refused, and no free Service address */
+	ADDRESS_WITHOUT_NODE_PORTS = 8, /* the node's: its host ports answer there, node ports do not */
 };
 
 enum range_kind {
@@ -242,6 +244,7 @@ enum sockets_mode {
 enum setting_flag {
 	SETTING_SOURCE_ROUTES = 1,	/* rules route by source: answers of pods are routed by the frontend's address */
 	SETTING_CLUSTER_IPS_INSIDE = 2, /* clients outside are not served on ClusterIPs */
+	SETTING_LOOPBACK_WITHOUT_NODE_PORTS = 4, /* node ports do not answer on loopback addresses */
 };
 
 /* The one element of `settings`. Deadlines are jiffies, all 64 bits: nothing stays on when the agent that set it is gone. */

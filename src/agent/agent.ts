@@ -10,6 +10,7 @@ import { parsePrefix } from "../lib/address.ts";
 import { createLog } from "../lib/log.ts";
 import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
+import { DEFAULT_NODE_PORT_ADDRESSES, parseNodePortAddresses } from "../model/node-port-addresses.ts";
 import type { Notice } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import { createAgentView } from "./agent-view.ts";
@@ -114,7 +115,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const announcer = createAnnouncer(dataplane, createLog("l2"));
   const sysctls = createSysctls({ ports: options.snatPortRange, stateDir });
   const serviceRanges = clusterRangesOf(options).flatMap((text) => parsePrefix(text) ?? []);
-  const model = createModel({ nodeName, capacity: dataplane.capacity, serviceRanges });
+  const model = createModel({
+    ...{ nodeName, capacity: dataplane.capacity, serviceRanges },
+    externalIPRanges: options.externalIpCidrs.flatMap((text) => parsePrefix(text) ?? []),
+    nodePortAddresses: parseNodePortAddresses(options.nodePortAddresses) ?? DEFAULT_NODE_PORT_ADDRESSES,
+  });
   const syncs = createSyncRecorder();
   const hz = readHz(dataplane);
   let watch: NetworkWatch | undefined;

@@ -6,6 +6,7 @@ import { SETTING_FLAG_VALUES, SOCKETS_MODE_VALUES } from "../datapath/layout.gen
 import type { Loaded } from "../datapath/load.ts";
 import type { DesiredSettings } from "../decide/decide.ts";
 import type { Log } from "../lib/log.ts";
+import { parseNodePortAddresses } from "../model/node-port-addresses.ts";
 import type { NodeNetwork, WantedDevices } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
 import { ownCookie } from "./own-cookie.ts";
@@ -56,6 +57,7 @@ export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "s
   const { dataplane } = loaded;
   const nodeCookie = ownCookie(parts.log);
   const { first, last } = options.snatPortRange;
+  const onLoopback = parseNodePortAddresses(options.nodePortAddresses)?.localhost === true;
   let hasL3 = parts.hasL3;
   let latest: WantedDevices | undefined;
   return {
@@ -70,7 +72,8 @@ export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "s
         handover: handover ? 1 : 0,
         flags:
           (sourceRoutes ? SETTING_FLAG_VALUES.SETTING_SOURCE_ROUTES : 0) |
-          (options.externalClusterIPs ? 0 : SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE),
+          (options.externalClusterIPs ? 0 : SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE) |
+          (onLoopback ? 0 : SETTING_FLAG_VALUES.SETTING_LOOPBACK_WITHOUT_NODE_PORTS),
       });
     },
     devices(wanted) {

@@ -25,6 +25,10 @@ export interface AgentOptions extends LogChoice {
   /** Empty when it is not given: see `clusterRangesOf`. */
   readonly serviceClusterIpRange: readonly string[];
   readonly serviceNodePortRange: Range;
+  /** CIDRs in which a Service's externalIPs are served. */
+  readonly externalIpCidrs: readonly string[];
+  /** "primary", "localhost", "all" and CIDRs. */
+  readonly nodePortAddresses: readonly string[];
   readonly clusterDomain: string;
   readonly sockets: "all" | "host-only" | "auto";
   readonly xdp: "auto" | "on" | "off";

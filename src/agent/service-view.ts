@@ -89,13 +89,14 @@ export function createServiceViews({
       });
       const elected = announcerOf(key);
       const { age, addresses } = service.grants;
+      const external = new Set([...addresses.map(({ address }) => address), ...service.externalIPs]);
       const pending = isPending(service) ? (reasons.get(`Service ${key}`) ?? "pending") : "";
       yield {
         namespace: service.namespace,
         name: service.name,
         type: service.type,
         clusterIPs: service.headless ? ["None"] : service.clusterIPs,
-        externalIPs: service.type === "ExternalName" ? [service.externalName] : addresses.map(({ address }) => address),
+        externalIPs: service.type === "ExternalName" ? [service.externalName] : [...external],
         pending,
         ports,
         labels: service.labels,

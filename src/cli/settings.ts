@@ -1,10 +1,11 @@
 // The settings of `millrace run`: one table from which come the flags, the environment variables, the keys of the
 // configuration file, the checks and the documentation. Never reads a file and never looks at the machine.
 import type { AgentOptions } from "../agent/options.ts";
-import { canonicalAddress, parseRange } from "../lib/address.ts";
+import { canonicalAddress, parsePrefix, parseRange } from "../lib/address.ts";
 import { parseBindAddress } from "../lib/bind-address.ts";
 import { DEFAULT_API_SOCKET } from "../lib/paths.ts";
 import type { Range } from "../lib/range.ts";
+import { parseNodePortAddresses } from "../model/node-port-addresses.ts";
 
 /** What a text must be, for "NAME must be <this>: current value is 'x'". Thrown by a setting's `read`. */
 export class WrongValue extends Error {
@@ -95,6 +96,14 @@ function clusterRanges(text: string): string[] {
   return ranges.map((range) => {
     const [base, length] = range.split("/");
     return `${canonicalAddress((base ?? "").trim())}/${(length ?? "").trim()}`;
+  });
+}
+
+function prefixes(text: string): string[] {
+  return items(text).map((item) => {
+    const prefix = parsePrefix(item);
+    if (prefix === undefined) throw new WrongValue("CIDRs such as 192.0.2.0/24");
+    return `${prefix.address}/${prefix.length}`;
   });
 }
 
@@ -235,6 +244,28 @@ export const SETTINGS: readonly Setting[] = [
     default: "30000-32767",
     help: "range of the node ports",
     read: (text) => ({ serviceNodePortRange: portRange(text) }),
+  }),
+  setting({
+    name: "external-ip-cidrs",
+    placeholder: "CIDR",
+    list: true,
+    defaultText: "none",
+    help: "ranges in which externalIPs of Services are served; whoever may write a Service takes traffic to any address there",
+    read: (text) => ({ externalIpCidrs: prefixes(text) }),
+  }),
+  setting({
+    name: "nodeport-addresses",
+    placeholder: "WHICH",
+    list: true,
+    default: "primary,localhost",
+    help: "addresses of this node that node ports answer on: primary (its first InternalIP of each family), localhost (for its own processes), all, CIDRs; a family of which nothing is named has all",
+    read: (text) => {
+      const nodePortAddresses = items(text);
+      if (nodePortAddresses.length === 0 || parseNodePortAddresses(nodePortAddresses) === undefined) {
+        throw new WrongValue("primary, localhost, all and CIDRs");
+      }
+      return { nodePortAddresses };
+    },
   }),
   setting({
     name: "cluster-domain",

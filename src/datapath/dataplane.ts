@@ -45,17 +45,21 @@ const ROLES_BYTES = 4;
 const SLOT_BACKEND = endianness() === "LE" ? 0 : 1;
 const SLOT_GENERATION = 1 - SLOT_BACKEND;
 const E2BIG = 7;
-const { ADDRESS_NODE, ADDRESS_REFUSE, ADDRESS_PEER } = ADDRESS_ROLE_VALUES;
+const { ADDRESS_NODE, ADDRESS_REFUSE, ADDRESS_PEER, ADDRESS_WITHOUT_NODE_PORTS } = ADDRESS_ROLE_VALUES;
 const BYPASS = SETTINGS.bypass / WORD;
 /** So many rows are gathered for the filter between two turns for others. */
 const NEAR_STEP = 4096;
 
-const rolesByte = ({ node, refuse, peer }: AddressRoles): number =>
-  (node ? ADDRESS_NODE : 0) | (refuse ? ADDRESS_REFUSE : 0) | (peer ? ADDRESS_PEER : 0);
+const rolesByte = ({ node, refuse, peer, withoutNodePorts }: AddressRoles): number =>
+  (node ? ADDRESS_NODE : 0) |
+  (refuse ? ADDRESS_REFUSE : 0) |
+  (peer ? ADDRESS_PEER : 0) |
+  (withoutNodePorts ? ADDRESS_WITHOUT_NODE_PORTS : 0);
 const rolesOf = (byte: number): AddressRoles => ({
   node: (byte & ADDRESS_NODE) !== 0,
   refuse: (byte & ADDRESS_REFUSE) !== 0,
   peer: (byte & ADDRESS_PEER) !== 0,
+  withoutNodePorts: (byte & ADDRESS_WITHOUT_NODE_PORTS) !== 0,
 });
 
 /** What the agent sets. `bypass` is not its word: it is left as it is. */

@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "3c3e08b8bc5ac85e";
+export const FINGERPRINT = "51a8a8badd00b6fe";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -12,6 +12,7 @@ export const ADDRESS_ROLE_VALUES = {
   ADDRESS_NODE: 1,
   ADDRESS_REFUSE: 2,
   ADDRESS_PEER: 4,
+  ADDRESS_WITHOUT_NODE_PORTS: 8,
 } as const;
 
 export const BACKEND_STATE_VALUES = {
@@ -60,6 +61,7 @@ export const FRONTEND_KIND_VALUES = {
   KIND_NODE_PORT: 2,
   KIND_LOAD_BALANCER: 3,
   KIND_HOST_PORT: 4,
+  KIND_EXTERNAL_IP: 5,
 } as const;
 
 export const HOOK_VALUES = {
@@ -100,6 +102,7 @@ export const RANGE_KIND_VALUES = {
 export const SETTING_FLAG_VALUES = {
   SETTING_SOURCE_ROUTES: 1,
   SETTING_CLUSTER_IPS_INSIDE: 2,
+  SETTING_LOOPBACK_WITHOUT_NODE_PORTS: 4,
 } as const;
 
 export const SOCKETS_MODE_VALUES = {
@@ -1903,7 +1906,8 @@ export const LAYOUT: Layout = {
     "address_role": {
       "ADDRESS_NODE": 1,
       "ADDRESS_REFUSE": 2,
-      "ADDRESS_PEER": 4
+      "ADDRESS_PEER": 4,
+      "ADDRESS_WITHOUT_NODE_PORTS": 8
     },
     "backend_state": {
       "BACKEND_FREE": 0,
@@ -1945,7 +1949,8 @@ export const LAYOUT: Layout = {
       "KIND_CLUSTER_IP": 1,
       "KIND_NODE_PORT": 2,
       "KIND_LOAD_BALANCER": 3,
-      "KIND_HOST_PORT": 4
+      "KIND_HOST_PORT": 4,
+      "KIND_EXTERNAL_IP": 5
     },
     "hook": {
       "HOOK_NONE": 0,
@@ -1979,7 +1984,8 @@ export const LAYOUT: Layout = {
     },
     "setting_flag": {
       "SETTING_SOURCE_ROUTES": 1,
-      "SETTING_CLUSTER_IPS_INSIDE": 2
+      "SETTING_CLUSTER_IPS_INSIDE": 2,
+      "SETTING_LOOPBACK_WITHOUT_NODE_PORTS": 4
     },
     "sockets_mode": {
       "SOCKETS_ALL": 0,

@@ -15,6 +15,7 @@ export const KINDS: Readonly<Record<FrontendKind, number>> = {
   "node-port": FRONTEND_KIND_VALUES.KIND_NODE_PORT,
   "load-balancer": FRONTEND_KIND_VALUES.KIND_LOAD_BALANCER,
   "host-port": FRONTEND_KIND_VALUES.KIND_HOST_PORT,
+  "external-ip": FRONTEND_KIND_VALUES.KIND_EXTERNAL_IP,
 };
 export const KIND_NAMES: ReadonlyMap<number, FrontendKind> = new Map(
   Object.entries(KINDS).map(([name, value]) => [value, name as FrontendKind]),

@@ -1,6 +1,6 @@
 // What is kept of an object on its way from the API to the model, and what can be said against one.
 import type { Address, Family } from "../lib/address.ts";
-import type { EndpointPort, Node, ObjectKey, Service, ServiceCIDR } from "../model/objects.ts";
+import type { EndpointHints, EndpointPort, Node, ObjectKey, Service, ServiceCIDR } from "../model/objects.ts";
 
 /** An EndpointSlice in columns (see model/endpoint-list.ts); one entry for each endpoint. */
 export interface SliceRow {
@@ -11,7 +11,12 @@ export interface SliceRow {
   readonly conditions: readonly number[];
   /** Names of nodes, "" when unknown. */
   readonly nodes: readonly string[];
+  /** Absent: no endpoint has hints. */
+  readonly hints?: readonly (EndpointHints | undefined)[];
 }
+
+/** Equal hints have equal text. */
+export const hintsId = ({ zones, nodes }: EndpointHints): string => JSON.stringify([zones, nodes]);
 
 export type SliceChange = {
   readonly kind: "EndpointSlice";

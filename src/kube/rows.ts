@@ -1,9 +1,9 @@
 // Changes as they cross from the thread that reads the API to the main loop: EndpointSlices of one message in common columns,
 // for a structured clone of ten thousand small objects costs ten times as much; the rest as one JSON text.
 import type { Address } from "../lib/address.ts";
-import { EndpointList } from "../model/endpoint-list.ts";
-import type { EndpointPort, ObjectEvent, ObjectKey } from "../model/objects.ts";
-import type { Change, ObjectChange, SliceChange } from "./row.ts";
+import { type EndpointColumns, EndpointList } from "../model/endpoint-list.ts";
+import type { EndpointHints, EndpointPort, ObjectEvent, ObjectKey } from "../model/objects.ts";
+import { type Change, hintsId, type ObjectChange, type SliceChange } from "./row.ts";
 
 export interface PackedChanges {
   /** JSON of ObjectEvent[], "" when there are none. */
@@ -28,6 +28,9 @@ export interface PackedSlices {
   /** Which of `nodeNames`, by endpoint, as EndpointColumns has them. */
   readonly nodes: string;
   readonly nodeNames: readonly string[];
+  /** Which of `hintSets`, by endpoint; "" when no slice of the message has hints. The first set is that of endpoints without. */
+  readonly hints: string;
+  readonly hintSets: readonly (EndpointHints | undefined)[];
 }
 
 const GONE = 0xffff_ffff;
@@ -63,6 +66,12 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
   const addresses: Address[] = [];
   const nodeTable = createTable<string>();
   const portTable = createTable<readonly EndpointPort[]>();
+  const hintTable = createTable<EndpointHints | undefined>();
+  const numberOfHints = (one: EndpointHints | undefined): number =>
+    hintTable.number(one === undefined ? "" : hintsId(one), one);
+  numberOfHints(undefined);
+  const hasHints = changes.some(({ content }) => content?.hints !== undefined);
+  const hints: string[] = [];
   for (const [i, { content, triggerMs }] of changes.entries()) {
     triggersMs[i] = triggerMs;
     counts[i] = content?.addresses.length ?? GONE;
@@ -74,6 +83,7 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
       nodes.push(String.fromCharCode(nodeTable.number(node, node)));
       conditions.push(String.fromCharCode(content.conditions[j]!));
       addresses.push(content.addresses[j]!);
+      if (hasHints) hints.push(String.fromCharCode(numberOfHints(content.hints?.[j])));
     }
   }
   return {
@@ -88,6 +98,8 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
     conditions: conditions.join(""),
     nodes: nodes.join(""),
     nodeNames: nodeTable.values,
+    hints: hints.join(""),
+    hintSets: hintTable.values,
   };
 }
 
@@ -125,14 +137,31 @@ const MOST_SHARED_TEXTS = 10_000;
 /** Whoever may write a slice can make new ones for ever: those least used go. */
 const MOST_PORT_LISTS = 1_000;
 /** What one character of a list's column can tell apart. */
-const MOST_NODE_NAMES = 0x1_0000;
+const MOST_IN_COLUMN = 0x1_0000;
 
-/** Keeps one copy of what many slices share: names of nodes and namespaces, lists of ports. */
+/** Numbers that fit in one character of a column. Those who hold the values of before keep them when it begins anew. */
+function createColumnTable<T>(): {
+  /** So many more may come. */
+  makeRoom(count: number): void;
+  character(id: string, value: T): string;
+  values(): readonly T[];
+} {
+  let table = createTable<T>();
+  return {
+    makeRoom(count) {
+      if (table.values.length + count > MOST_IN_COLUMN) table = createTable<T>();
+    },
+    character: (id, value) => String.fromCharCode(table.number(id, value)),
+    values: () => table.values,
+  };
+}
+
+/** Keeps one copy of what many slices share: names of nodes and namespaces, lists of ports, hints. */
 export function createUnpacker(): Unpacker {
   const texts = new Map<string, string>();
   const portLists = new Map<string, readonly EndpointPort[]>();
-  let nodeNames: string[] = [];
-  const nodeNumbers = new Map<string, number>();
+  const nodeNames = createColumnTable<string>();
+  const hintSets = createColumnTable<EndpointHints | undefined>();
 
   /** One copy of a text of which there are few: a namespace, the conditions of endpoints that are all ready. */
   function sharedText(text: string): string {
@@ -152,22 +181,19 @@ export function createUnpacker(): Unpacker {
     return one;
   }
 
-  function nodeNumber(name: string): number {
-    let number = nodeNumbers.get(name);
-    if (number === undefined) {
-      number = nodeNames.push(name) - 1;
-      nodeNumbers.set(name, number);
-    }
-    return number;
+  /** The column of a slice's hints; none when no endpoint of it has any. */
+  function hintsOf(hints: string, charactersOf: readonly string[]): Pick<EndpointColumns, "hints" | "hintSets"> {
+    if (hints === "" || !/[^\0]/.test(hints)) return {};
+    const characters = Array.from(hints, (one) => charactersOf[one.charCodeAt(0)]!);
+    return { hints: sharedText(characters.join("")), hintSets: hintSets.values() };
   }
 
   function* sliceEvents(packed: PackedSlices): Generator<ObjectEvent> {
     // Nodes come and go: lists that exist keep the table that they were made with.
-    if (nodeNames.length + packed.nodeNames.length > MOST_NODE_NAMES) {
-      nodeNames = [];
-      nodeNumbers.clear();
-    }
-    const nodeOf = packed.nodeNames.map((name) => String.fromCharCode(nodeNumber(name)));
+    nodeNames.makeRoom(packed.nodeNames.length);
+    hintSets.makeRoom(packed.hintSets.length);
+    const nodeOf = packed.nodeNames.map((name) => nodeNames.character(name, name));
+    const hintOf = packed.hintSets.map((one) => hintSets.character(one === undefined ? "" : hintsId(one), one));
     const portsOf = packed.portLists.map(sharedPorts);
     let at = 0;
     for (const [i, key] of packed.keys.entries()) {
@@ -182,7 +208,8 @@ export function createUnpacker(): Unpacker {
         addresses: packed.addresses.slice(at, at + count),
         conditions: sharedText(packed.conditions.slice(at, at + count)),
         nodes: nodes.join(""),
-        nodeNames,
+        nodeNames: nodeNames.values(),
+        ...hintsOf(packed.hints.slice(at, at + count), hintOf),
       });
       at += count;
       const slash = key.indexOf("/");

@@ -4,11 +4,11 @@
 import type { Address } from "../lib/address.ts";
 import { endpointAddress } from "../lib/endpoint-address.ts";
 import { READY, SERVING, TERMINATING } from "../model/endpoint-list.ts";
-import type { EndpointPort, ObjectKey } from "../model/objects.ts";
+import type { EndpointHints, EndpointPort, ObjectKey } from "../model/objects.ts";
 import { type Checks, createChecks, shown } from "../wire/field-checks.ts";
 import { PROTOCOLS, SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
 import { ContentHash } from "./content-hash.ts";
-import type { Complaint, Taken } from "./row.ts";
+import { type Complaint, hintsId, type Taken } from "./row.ts";
 
 const TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time";
 /** Complaints about single addresses that are kept of one slice. */
@@ -76,6 +76,22 @@ function addressOf(checks: Checks, i: number, value: unknown, complaints: Compla
   return undefined;
 }
 
+function hintNames(checks: Checks, field: string, value: unknown): readonly string[] {
+  const names = new Set<string>();
+  for (const [i, one] of (checks.list(field, value) ?? []).entries()) {
+    names.add(nameOf(checks, `${field}[${i}].name`, checks.record(`${field}[${i}]`, one)?.["name"]));
+  }
+  return [...names];
+}
+
+function hintsOf(checks: Checks, i: number, value: unknown): EndpointHints | undefined {
+  const hints = checks.record(`endpoints[${i}].hints`, value);
+  if (hints === undefined) return undefined;
+  const zones = hintNames(checks, `endpoints[${i}].hints.forZones`, hints["forZones"]);
+  const nodes = hintNames(checks, `endpoints[${i}].hints.forNodes`, hints["forNodes"]);
+  return zones.length + nodes.length === 0 ? undefined : { zones, nodes };
+}
+
 function take(checks: Checks, object: Loose): Taken {
   const metadata = checks.record("metadata", object["metadata"]) ?? {};
   const name = nameOf(checks, "metadata.name", metadata["name"]);
@@ -101,6 +117,8 @@ function take(checks: Checks, object: Loose): Taken {
   const addresses: Address[] = [];
   const conditions: number[] = [];
   const nodes: string[] = [];
+  const hints: (EndpointHints | undefined)[] = [];
+  let hinted = false;
   const endpoints = checks.list("endpoints", object["endpoints"]) ?? [];
   for (let i = 0; i < endpoints.length && checks.errors.length === 0; i++) {
     const endpoint = checks.record(`endpoints[${i}]`, endpoints[i]);
@@ -115,11 +133,16 @@ function take(checks: Checks, object: Loose): Taken {
     hash.text(address);
     hash.number(bits);
     hash.text(node);
+    const hint = hintsOf(checks, i, endpoint["hints"]);
+    hints.push(hint);
+    if (hint === undefined) continue;
+    hinted = true;
+    hash.text(hintsId(hint));
   }
   const annotations = checks.record("metadata.annotations", metadata["annotations"]);
   if (checks.errors.length > 0) return { outcome: "refused", key: keyOf(object), complaints: checks.errors };
   const triggerMs = Date.parse(String(annotations?.[TRIGGER_TIME] ?? ""));
-  const content = { service, family, ports, addresses, conditions, nodes };
+  const content = { service, family, ports, addresses, conditions, nodes, ...(hinted && { hints }) };
   return {
     outcome: "taken",
     change: { kind: "EndpointSlice", key, content, triggerMs: Number.isNaN(triggerMs) ? 0 : triggerMs },

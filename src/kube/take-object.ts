@@ -47,7 +47,10 @@ function checkService(checks: Checks, object: Fields): void {
     checkAddress(checks, `spec.clusterIPs[${i}]`, one);
   }
   checkAddress(checks, "spec.clusterIP", spec?.["clusterIP"]);
-  for (const name of ["externalIPs", "loadBalancerSourceRanges"]) checks.strings(`spec.${name}`, spec?.[name]);
+  for (const [i, one] of (checks.strings("spec.externalIPs", spec?.["externalIPs"]) ?? []).entries()) {
+    checkAddress(checks, `spec.externalIPs[${i}]`, one);
+  }
+  checks.strings("spec.loadBalancerSourceRanges", spec?.["loadBalancerSourceRanges"]);
   for (const name of ["externalName", "loadBalancerClass", "sessionAffinity", "trafficDistribution"]) {
     checks.string(`spec.${name}`, spec?.[name]);
   }

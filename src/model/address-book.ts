@@ -1,6 +1,15 @@
 // Whose an address is, as far as nodes are concerned, and what follows: its roles in the kernel, and which part of the Service
 // ranges is no Service's. A node's own traffic depends on it: no answer here may cost it any. Pure.
-import { type Address, type Family, familyOf, type Prefix, parsePrefix, prefixContains } from "../lib/address.ts";
+import {
+  type Address,
+  type Family,
+  familyOf,
+  type Prefix,
+  parsePrefix,
+  prefixContains,
+  unusableReason,
+} from "../lib/address.ts";
+import { type NodePortAddresses, servesNodePorts } from "./node-port-addresses.ts";
 import type { Node, Notice, ServiceCIDR } from "./objects.ts";
 import type { AddressRoles, Operation, PrefixRange } from "./operations.ts";
 
@@ -47,7 +56,11 @@ export interface AddressBook {
 type NodeFacts = Pick<Node, "internalAddresses" | "externalAddresses" | "kubeletPort" | "podCIDRs">;
 
 /** `configured`: ranges of Services that hold as long as there are no ServiceCIDR objects. */
-export function createAddressBook(nodeName: string, configured: readonly PrefixRange[]): AddressBook {
+export function createAddressBook(
+  nodeName: string,
+  configured: readonly PrefixRange[],
+  nodePorts: NodePortAddresses,
+): AddressBook {
   const nodes = new Map<string, NodeFacts>();
   /** Of each address of a node: the kubelet's port, by the node's name. */
   const nodeAddresses = new Map<Address, Map<string, number>>();
@@ -132,13 +145,17 @@ export function createAddressBook(nodeName: string, configured: readonly PrefixR
     services: readonly PrefixRange[],
     claimed: "refuse" | "foreign" | undefined,
   ): AddressRoles {
-    const node = isOwn(address);
     const isNode = nodeAddresses.has(address);
     const inRange = onDevices.has(address) && services.some((range) => prefixContains(range, address));
+    const own = isOwn(address);
+    const mayServe = own || (onDevices.has(address) && !isNode && !inRange && unusableReason(address) === undefined);
+    const serves = mayServe && servesNodePorts(nodePorts, address, ownAddresses);
+    const node = own || serves;
     return {
       node,
       refuse: claimed === "refuse" && !isNode && !onDevices.has(address),
       peer: !node && (isNode || inRange || claimed === "foreign"),
+      withoutNodePorts: node && !serves,
     };
   }
 
@@ -211,7 +228,7 @@ export function createAddressBook(nodeName: string, configured: readonly PrefixR
         const old = has.get(address);
         const roles = rolesOf(address, services, claimed(address));
         if (roles.node || roles.refuse || roles.peer) {
-          if (old?.node === roles.node && old.refuse === roles.refuse && old.peer === roles.peer) continue;
+          if (old !== undefined && sameRoles(old, roles)) continue;
           puts.push({ op: "put-address", address, roles });
           has.set(address, roles);
         } else if (old !== undefined) {
@@ -243,6 +260,9 @@ export function exemptRanges(held: readonly Prefix[], services: readonly PrefixR
   }
   return found;
 }
+
+const sameRoles = (a: AddressRoles, b: AddressRoles): boolean =>
+  a.node === b.node && a.refuse === b.refuse && a.peer === b.peer && a.withoutNodePorts === b.withoutNodePorts;
 
 function addressesOf(node: NodeFacts | undefined): readonly Address[] {
   return node === undefined ? [] : [...node.internalAddresses, ...node.externalAddresses];

@@ -1,4 +1,4 @@
-// Who wants which address or node-level port, and who wins: ClusterIP over LoadBalancer, node port over host port, within
+// Who wants which address or node-level port, and who wins: ClusterIP over LoadBalancer over external IP, node port over host port, within
 // one kind the older. It knows claims only, never objects or maps, and tells whom a change of claims concerns.
 import { type Address, familyOf } from "../lib/address.ts";
 import type { ObjectKey } from "./objects.ts";
@@ -17,13 +17,13 @@ export function ownerOf(owner: OwnerKey): { readonly kind: "service" | "host-por
 }
 
 export interface AddressClaim {
-  readonly kind: "cluster-ip" | "load-balancer";
+  readonly kind: "cluster-ip" | "load-balancer" | "external-ip";
   readonly address: Address;
   /** A port nobody defined is refused at this address. */
   readonly refuse: boolean;
   /** Another proxy's: kept from everybody here, and left alone. */
   readonly isForeign: boolean;
-  /** "TCP 80": a LoadBalancer address is shared port by port, a ClusterIP is one Service's whole. */
+  /** "TCP 80": a LoadBalancer address or external IP is shared port by port, a ClusterIP is one Service's whole. */
   readonly ports: readonly string[];
 }
 
@@ -156,7 +156,7 @@ function isEvery(address: Address): boolean {
   return address === "0.0.0.0" || address === "::";
 }
 
-const RANK = { "cluster-ip": 0, "load-balancer": 1, "node-port": 0, "host-port": 1 };
+const RANK = { "cluster-ip": 0, "load-balancer": 1, "external-ip": 2, "node-port": 0, "host-port": 1 };
 
 function byRank(a: HeldAddress | HeldPort, b: HeldAddress | HeldPort): number {
   return RANK[a.kind] - RANK[b.kind] || a.age - b.age || (a.owner < b.owner ? -1 : a.owner > b.owner ? 1 : 0);

@@ -11,6 +11,8 @@ export interface AddressFacts {
   isNodeAddress(address: Address): boolean;
   /** A device of this node has it. */
   isDeviceAddress(address: Address): boolean;
+  /** The operator lets Services have it as an external IP. */
+  mayBeExternal(address: Address): boolean;
   /** The pod network of a node that it lies in, in CIDR notation. */
   podNetworkOf(address: Address): string | undefined;
   /** The API server or a node's kubelet listens there. */
@@ -29,7 +31,7 @@ export interface FrontendPort {
 }
 
 export interface Refusal {
-  readonly reason: "frontend-refused" | "left-to-device";
+  readonly reason: "frontend-refused" | "left-to-device" | "external-ip-not-allowed";
   /** Goes on after "it is". */
   readonly why: string;
 }
@@ -54,7 +56,15 @@ export function frontendRefusal(
       return { reason: "left-to-device", why: "the address of a device of this node, which answers there itself" };
     }
   }
-  if (kind === "load-balancer" && !isNode) {
+  if (kind === "external-ip") {
+    // Whoever may write a Service may name any address there: what is somebody's stays his (CVE-2020-8554).
+    if (!facts.mayBeExternal(address)) {
+      return { reason: "external-ip-not-allowed", why: "in none of the ranges that --external-ip-cidrs allows" };
+    }
+    if (isNode) return refuse("the address of a node");
+    if (facts.isDeviceAddress(address)) return refuse("the address of a device of this node");
+  }
+  if ((kind === "load-balancer" || kind === "external-ip") && !isNode) {
     const network = facts.podNetworkOf(address);
     if (network !== undefined) return refuse(`an address of pods, in ${network}`);
   }

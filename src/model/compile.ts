@@ -94,11 +94,16 @@ function wantedAddresses(service: Service, around: Surroundings): WantedAddress[
   for (const [i, address] of service.clusterIPs.entries()) {
     want("cluster-ip", address, `spec.clusterIPs[${i}]`, !service.isForeign);
   }
-  if (service.type !== "LoadBalancer" || service.isForeign) return wanted;
-  for (const [i, { address, ipMode, by }] of service.grants.addresses.entries()) {
-    if (ipMode === "Proxy" || wanted.some((other) => other.address === address)) continue;
+  if (service.isForeign) return wanted;
+  const isWanted = (address: Address): boolean => wanted.some((other) => other.address === address);
+  const granted = service.type === "LoadBalancer" ? service.grants.addresses : [];
+  for (const [i, { address, ipMode, by }] of granted.entries()) {
+    if (ipMode === "Proxy" || isWanted(address)) continue;
     const refuse = by === "pool" && !around.isNodeAddress(address) && !around.isDeviceAddress(address);
     want("load-balancer", address, `status.loadBalancer.ingress[${i}].ip`, refuse);
+  }
+  for (const [i, address] of service.externalIPs.entries()) {
+    if (!isWanted(address)) want("external-ip", address, `spec.externalIPs[${i}]`, false);
   }
   return wanted;
 }
@@ -319,7 +324,9 @@ export function compileHostPorts(
       port: hostPort.hostPort,
       nodePort: 0,
       frontends: [{ key, text, kind: "host-port" }],
-      candidates: [{ address: podAddress, port: hostPort.podPort, local: true, ready: true, node: hostPort.node }],
+      candidates: [
+        { address: podAddress, port: hostPort.podPort, local: true, ready: true, node: hostPort.node, preferred: true },
+      ],
       external: "Cluster",
       internal: "Cluster",
     });

@@ -1,8 +1,8 @@
-// Which endpoints of a Service's slices may be a backend of one port: conditions, deduplication, refused addresses.
+// Which endpoints of a Service's slices may be a backend of one port: conditions, deduplication, topology, refused addresses.
 // It never decides which window uses them.
 import type { Address, Family } from "../lib/address.ts";
 import { type AddressFacts, endpointRefusal } from "./address-rules.ts";
-import type { EndpointSlice } from "./objects.ts";
+import type { EndpointHints, EndpointSlice } from "./objects.ts";
 import type { RowProtocol } from "./operations.ts";
 
 /** An endpoint address and port that may receive traffic. */
@@ -14,15 +14,19 @@ export interface Candidate {
   readonly ready: boolean;
   /** "" when unknown. */
   readonly node: string;
+  /** It is meant for this node, as far as hints are heeded; else a Local policy alone uses it. */
+  readonly preferred: boolean;
 }
 
 /** An endpoint at this node's own address is local whatever its nodeName says. */
 export interface Surroundings extends AddressFacts {
   readonly nodeName: string;
+  /** This node's topology.kubernetes.io/zone, "" when unknown. */
+  readonly zone: string;
 }
 
 export interface SelectedEndpoints {
-  /** Usable endpoints, deduplicated, ordered by address and port. */
+  /** Usable endpoints, deduplicated, ordered by address and port, without those that no policy uses here. */
   readonly candidates: readonly Candidate[];
   /** Address -> why it was refused. Empty for nearly every Service. */
   readonly refused: ReadonlyMap<Address, string>;
@@ -59,21 +63,27 @@ export function selectEndpoints(
         }
         if (!endpoint.ready && !(endpoint.serving && endpoint.terminating)) continue;
         const local = endpoint.nodeName === around.nodeName || around.isOwnAddress(address);
-        found.add({ address, port: port.port, local, ready: endpoint.ready, node: endpoint.nodeName });
+        const { ready, nodeName: node, hints } = endpoint;
+        found.add({ address, port: port.port, local, ready, node, preferred: true }, hints);
       }
     }
   }
-  return { candidates: found.sorted(), refused, unmatched: withEndpoints && !matched };
+  return { candidates: found.sorted(around), refused, unmatched: withEndpoints && !matched };
 }
 
 /** The best candidate of each address and port: a ready one before others, then one on this node, then the earlier. */
-function createBest(): { add(candidate: Candidate): void; sorted(): readonly Candidate[] } {
+function createBest(): {
+  add(candidate: Candidate, hints: EndpointHints | undefined): void;
+  sorted(around: Surroundings): readonly Candidate[];
+} {
   // Nearly always all have one port: then the address alone is the key, and no text is made.
   const byPort = new Map<number, Map<Address, Candidate>>();
   let last: Map<Address, Candidate> | undefined;
   let lastPort = -1;
+  /** Of the best ones; empty for nearly every Service. */
+  const hinted = new Map<Candidate, EndpointHints>();
   return {
-    add(candidate) {
+    add(candidate, hints) {
       const { address, port } = candidate;
       if (port !== lastPort || last === undefined) {
         last = byPort.get(port);
@@ -84,14 +94,40 @@ function createBest(): { add(candidate: Candidate): void; sorted(): readonly Can
         lastPort = port;
       }
       const other = last.get(address);
-      if (other === undefined || rankOf(candidate) > rankOf(other)) last.set(address, candidate);
+      if (other !== undefined && rankOf(candidate) <= rankOf(other)) return;
+      last.set(address, candidate);
+      if (hints !== undefined) hinted.set(candidate, hints);
     },
-    sorted() {
-      const all: Candidate[] = [];
+    sorted(around) {
+      let all: Candidate[] = [];
       for (const ofPort of byPort.values()) for (const candidate of ofPort.values()) all.push(candidate);
+      if (hinted.size > 0) all = preferredOf(all, hinted, around);
       return all.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : a.port - b.port));
     },
   };
 }
 
 const rankOf = ({ ready, local }: Candidate): number => (ready ? 2 : 0) + (local ? 1 : 0);
+
+/**
+ * Hints by node are heeded when every ready endpoint has one and some name this node; else those by zone likewise; else none.
+ * What is not ready has no say, and is set aside by none. Without those that are neither meant for this node nor on it.
+ */
+function preferredOf(
+  all: readonly Candidate[],
+  hinted: ReadonlyMap<Candidate, EndpointHints>,
+  { nodeName, zone }: Surroundings,
+): Candidate[] {
+  const ready = all.filter((one) => one.ready);
+  for (const [kind, own] of [
+    ["nodes", nodeName],
+    ["zones", zone],
+  ] as const) {
+    const hintsOf = (one: Candidate): readonly string[] => hinted.get(one)?.[kind] ?? [];
+    if (own === "" || !ready.some((one) => hintsOf(one).includes(own))) continue;
+    if (!ready.every((one) => hintsOf(one).length > 0)) continue;
+    const isMeant = (one: Candidate): boolean => !one.ready || hintsOf(one).includes(own);
+    return all.flatMap((one) => (isMeant(one) ? [one] : one.local ? [{ ...one, preferred: false }] : []));
+  }
+  return [...all];
+}

@@ -1,5 +1,6 @@
 // What a model is to whoever holds it: objects in, operations out, and what it knows for those who ask.
 import type { Prefix } from "../lib/address.ts";
+import type { NodePortAddresses } from "./node-port-addresses.ts";
 import type {
   AddressPool,
   EndpointSlice,
@@ -18,6 +19,10 @@ export interface ModelConfig {
   readonly capacity: Capacity;
   /** Service CIDRs: a free address of one is dropped. */
   readonly serviceRanges: readonly PrefixRange[];
+  /** Where external IPs may be; nowhere when absent. */
+  readonly externalIPRanges?: readonly Prefix[];
+  /** DEFAULT_NODE_PORT_ADDRESSES when absent. */
+  readonly nodePortAddresses?: NodePortAddresses;
 }
 
 export interface HealthCheck {

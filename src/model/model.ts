@@ -1,14 +1,16 @@
 // The model: objects in, operations out. It knows which owners (Services, pods with host ports) a change concerns and
 // recompiles those. No clock, socket, logger or map: whoever holds it applies what plan() says, or adopts again.
-import type { Address } from "../lib/address.ts";
+import { type Address, prefixContains } from "../lib/address.ts";
 import { Multimap } from "../lib/multimap.ts";
 import { createAddressBook, rangeNotices } from "./address-book.ts";
 import { type AddressClaimRole, createAddressClaims, hostPortOwner, type OwnerKey, ownerOf } from "./address-claims.ts";
 import { createAddressRoom } from "./address-room.ts";
 import { createAddressUsers } from "./address-users.ts";
 import { type Compiled, claimsOfHostPorts, claimsOfService, compileHostPorts, compileService } from "./compile.ts";
+import { hasHints } from "./endpoint-list.ts";
 import type { Surroundings } from "./endpoints.ts";
 import type { Model, ModelConfig } from "./model-interface.ts";
+import { DEFAULT_NODE_PORT_ADDRESSES } from "./node-port-addresses.ts";
 import type {
   AddressPool,
   EndpointSlice,
@@ -27,6 +29,8 @@ import { createWantedAddresses } from "./wanted-addresses.ts";
 
 export type { HealthCheck, Model, ModelConfig, Usage } from "./model-interface.ts";
 
+const ZONE_LABEL = "topology.kubernetes.io/zone";
+
 /** The API server's own Service. */
 const API_SERVER = "default/kubernetes";
 
@@ -42,7 +46,8 @@ export function createModel(config: ModelConfig): Model {
   const hostPorts = new Map<OwnerKey, readonly HostPort[]>();
   const pools = new Map<ObjectKey, AddressPool>();
   const l2Advertisements = new Map<ObjectKey, L2Advertisement>();
-  const book = createAddressBook(config.nodeName, config.serviceRanges);
+  const { externalIPRanges = [], nodePortAddresses = DEFAULT_NODE_PORT_ADDRESSES } = config;
+  const book = createAddressBook(config.nodeName, config.serviceRanges, nodePortAddresses);
   /** Which slices have an address as an endpoint, and whose host ports are or lead there. */
   const endpointUsers = createAddressUsers();
   const hostPortUsers = createAddressUsers();
@@ -67,12 +72,17 @@ export function createModel(config: ModelConfig): Model {
       touched.add(address);
     },
   });
+  let zone = "";
   const around: Surroundings = {
     nodeName: config.nodeName,
+    get zone() {
+      return zone;
+    },
     isOwnAddress: book.isOwn,
     isNodeAddress: book.isNode,
     isDeviceAddress: book.isOnDevice,
     podNetworkOf: book.podNetworkOf,
+    mayBeExternal: (address) => externalIPRanges.some((range) => prefixContains(range, address)),
     isControlPlane: (address, { protocol, port }) => protocol === "TCP" && book.isControlPlane(address, port),
     isClusterIP: claims.isClusterIP,
     isClaimed: claims.isClaimed,
@@ -145,6 +155,14 @@ export function createModel(config: ModelConfig): Model {
     replace(nodes, name, next);
     touchHolders(book.updateNode(name, next));
     for (const key of wanted.inOtherNetworks(old, next)) touch(key);
+    if (name === config.nodeName && next !== undefined) moveTo(next.labels[ZONE_LABEL] ?? "");
+  }
+
+  /** A node that is gone is where it was. */
+  function moveTo(next: string): void {
+    if (next === zone) return;
+    zone = next;
+    for (const slice of slices.values()) if (hasHints(slice.endpoints)) dirty.add(serviceKeyOf(slice));
   }
 
   /** What is known of these addresses changed: whoever wants or uses one is looked at anew. */

@@ -41,13 +41,11 @@ export interface Grants {
 
 /** What a Service may ask for that is not served, and what is done instead. */
 export const UNSERVED_FIELDS = {
-  "spec.externalIPs": "external IPs are not served yet: nothing answers at them",
   "spec.loadBalancerSourceRanges":
     "source ranges are not served yet: its LoadBalancer addresses are closed to every client, as whom to let in is not known",
   "spec.sessionAffinity": "session affinity is not served yet: each connection may reach another endpoint",
-  "spec.trafficDistribution": "traffic distribution is not served yet: every endpoint is as good as any other",
   "metadata.annotations[service.kubernetes.io/topology-mode]":
-    "topology hints are not served yet: every endpoint is as good as any other",
+    "endpoints are not dealt out to zones by the CPUs of their nodes here: they get no hints, and every endpoint is as good as any other",
 } as const;
 export type UnservedField = keyof typeof UNSERVED_FIELDS;
 
@@ -61,6 +59,8 @@ export interface Service {
   readonly type: "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
   /** As the API server, or our allocator, allotted them. Empty when headless, ExternalName or not yet allocated. */
   readonly clusterIPs: readonly Address[];
+  /** Wished for by its author, who need not have any right to them. */
+  readonly externalIPs: readonly Address[];
   readonly headless: boolean;
   readonly externalName: string;
   readonly ports: readonly ServicePort[];
@@ -82,6 +82,12 @@ export interface EndpointPort {
   readonly port: number;
 }
 
+/** For whom an endpoint is meant, by EndpointSlice's hints: names, each once. Empty: no hint of this kind. */
+export interface EndpointHints {
+  readonly zones: readonly string[];
+  readonly nodes: readonly string[];
+}
+
 export interface Endpoint {
   readonly addresses: readonly Address[];
   readonly ready: boolean;
@@ -93,6 +99,8 @@ export interface Endpoint {
   readonly hostname: string;
   /** "namespace/name" of the Pod, "" when there is none. */
   readonly pod: ObjectKey;
+  /** Absent: none of any kind. */
+  readonly hints?: EndpointHints;
 }
 
 export interface EndpointSlice {

@@ -16,7 +16,7 @@ export interface FrontendKey {
   readonly protocol: RowProtocol;
 }
 
-export type FrontendKind = "cluster-ip" | "node-port" | "load-balancer" | "host-port";
+export type FrontendKind = "cluster-ip" | "node-port" | "load-balancer" | "host-port" | "external-ip";
 
 /**
  * The slots [first, first + count) of the `slots` array that a policy may use, written as one 64-bit word.
@@ -67,12 +67,14 @@ export interface Slot {
 
 /** Roles of an address in the `addresses` hash; an address may have several. */
 export interface AddressRoles {
-  /** One of this node's InternalIPs: node ports and host ports answer on it. */
+  /** This node's: host ports answer on it, and node ports unless `withoutNodePorts`. */
   readonly node: boolean;
   /** A port nobody defined is refused and echo is answered here: ClusterIPs, and LoadBalancer addresses from our pools. */
   readonly refuse: boolean;
   /** Another node's, another proxy's, or, in a Service range, of a device of this one: never refused, no free Service address. */
   readonly peer: boolean;
+  /** Of a node's address: node ports do not answer on it. */
+  readonly withoutNodePorts: boolean;
 }
 
 /** A range of Services, for dropping free addresses of a known Service CIDR. */

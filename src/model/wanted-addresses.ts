@@ -6,7 +6,7 @@ import type { Node, ObjectKey, Service } from "./objects.ts";
 export interface WantedAddresses {
   update(key: ObjectKey, service: Service | undefined): void;
   of(address: Address): ObjectKey[];
-  /** Services that were granted an address in a pod network that came or went. */
+  /** Services that were granted an address, or have an external one, in a pod network that came or went. */
   inOtherNetworks(old: Node | undefined, next: Node | undefined): ObjectKey[];
   all(): Iterable<Address>;
 }
@@ -18,7 +18,9 @@ export function createWantedAddresses(): WantedAddresses {
   return {
     update(key, service) {
       users.remove(key, wanted.get(key) ?? []);
-      const grants = (service?.grants.addresses ?? []).map(({ address }) => address);
+      const { grants: { addresses: given = [] } = {}, externalIPs = [] } = service ?? {};
+      const grants = given.map(({ address }) => address);
+      for (const address of externalIPs) if (!grants.includes(address)) grants.push(address);
       const clusterIPs = service?.clusterIPs ?? [];
       const addresses = grants.length === 0 ? clusterIPs : [...clusterIPs, ...grants];
       users.add(key, addresses);

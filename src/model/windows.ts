@@ -8,6 +8,8 @@ export interface Placeable {
   readonly local: boolean;
   /** Ready; else it is terminating and serves, and is used in a window that has no ready one. */
   readonly ready: boolean;
+  /** Ready endpoints that topology sets aside are in no cluster window as long as there are preferred ones. */
+  readonly preferred: boolean;
 }
 
 /** Slots in order. The local window is the first `localCount` of them, the cluster window the last `clusterCount`. */
@@ -20,17 +22,19 @@ export interface Layout<T> {
 /**
  * Places endpoints. Ready ones win in each window by itself: while a local window may consist of terminating endpoints,
  * the cluster window next to it has ready ones of other nodes. `withLocal`: some frontend has a Local policy; without it
- * there is no local window and no order by place. The order within a part is the order given.
+ * there is no local window and no order by place. Topology concerns the cluster window alone. The order within a part is the order given.
  */
 export function layOut<T extends Placeable>(endpoints: readonly T[], withLocal: boolean): Layout<T> {
   let readyLocal = 0;
   let ready = 0;
+  let preferred = 0;
   for (const endpoint of endpoints) {
     if (!endpoint.ready) continue;
     ready++;
     if (endpoint.local) readyLocal++;
+    if (endpoint.preferred) preferred++;
   }
-  const inCluster = (endpoint: T): boolean => endpoint.ready || ready === 0;
+  const inCluster = (endpoint: T): boolean => (endpoint.ready ? endpoint.preferred || preferred === 0 : ready === 0);
   const inLocal = (endpoint: T): boolean => withLocal && endpoint.local && (endpoint.ready || readyLocal === 0);
   const localOnly: T[] = [];
   const both: T[] = [];

@@ -14,9 +14,10 @@ import {
   SLICE_CONTROLLER,
   type SliceEndpoint,
   type SlicePort,
+  TRAFFIC_DISTRIBUTIONS,
 } from "../wire/kubernetes.ts";
 import { contentLetters } from "../wire/names.ts";
-import { isFinished, isHeadless, podAddresses, refusal } from "../wire/normalise.ts";
+import { hasTopologyMode, isFinished, isHeadless, podAddresses, refusal } from "../wire/normalise.ts";
 
 export const MAX_ENDPOINTS_PER_SLICE = 100;
 
@@ -77,7 +78,25 @@ function endpointOf(service: ServiceObject, pod: PodObject, address: Address, zo
   if (nodeName) endpoint.nodeName = nodeName;
   if (zone !== "") endpoint.zone = zone;
   if (hostname && subdomain === service.metadata.name) endpoint.hostname = hostname;
-  return endpoint;
+  const hints = hintsOf(service, endpoint);
+  return hints === undefined ? endpoint : { ...endpoint, hints };
+}
+
+/** Those that `trafficDistribution` asks for (KEP-2433, KEP-3015): of a ready endpoint its own zone, and its own node. */
+function hintsOf(service: ServiceObject, { conditions, zone, nodeName }: SliceEndpoint): SliceEndpoint["hints"] {
+  const { trafficDistribution = "" } = service.spec;
+  if (!isTrafficDistribution(trafficDistribution) || hasTopologyMode(service)) return undefined;
+  if (conditions?.ready !== true) return undefined;
+  const forNode = trafficDistribution === "PreferSameNode" && nodeName !== undefined;
+  if (zone === undefined && !forNode) return undefined;
+  return {
+    ...(zone !== undefined && { forZones: [{ name: zone }] }),
+    ...(forNode && { forNodes: [{ name: nodeName }] }),
+  };
+}
+
+function isTrafficDistribution(text: string): boolean {
+  return (TRAFFIC_DISTRIBUTIONS as readonly string[]).includes(text);
 }
 
 export interface RefusedPod {

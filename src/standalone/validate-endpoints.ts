@@ -58,6 +58,18 @@ export function checkEndpoints(checks: Checks, object: KubernetesObject): void {
   }
 }
 
+function checkHints(checks: Checks, field: string, value: unknown): void {
+  const hints = checks.list(field, value) ?? [];
+  if (hints.length > 8) checks.add(field, `Too many: ${hints.length}: must have at most 8 items`);
+  const names = new Set<string>();
+  for (const [at, hint] of checks.records(field, hints.slice(0, 8))) {
+    const name = checks.string(`${at}.name`, hint["name"]) ?? "";
+    if (name === "") checks.required(`${at}.name`);
+    else if (names.has(name)) checks.duplicate(`${at}.name`, name);
+    names.add(name);
+  }
+}
+
 export function checkEndpointSlice(checks: Checks, object: KubernetesObject): void {
   const type = checks.oneOf("addressType", object["addressType"], ["IPv4", "IPv6", "FQDN"] as const);
   if (object["addressType"] === undefined || object["addressType"] === null) checks.required("addressType");
@@ -83,6 +95,8 @@ export function checkEndpointSlice(checks: Checks, object: KubernetesObject): vo
     checkName(checks, `${at}.hostname`, endpoint["hostname"], dnsLabelProblem);
     checkName(checks, `${at}.nodeName`, endpoint["nodeName"], subdomainProblem);
     checks.string(`${at}.zone`, endpoint["zone"]);
+    const hints = checks.record(`${at}.hints`, endpoint["hints"]);
+    for (const name of ["forZones", "forNodes"]) checkHints(checks, `${at}.hints.${name}`, hints?.[name]);
     checkTarget(checks, `${at}.targetRef`, endpoint["targetRef"]);
   }
   checkPorts(checks, "ports", object["ports"], false);

@@ -1,7 +1,13 @@
 // What an API server refuses in a Service on its own, before anything is allocated for it.
 import { canonicalAddress, familyOf } from "../lib/address.ts";
 import type { Checks } from "../wire/field-checks.ts";
-import { type KubernetesObject, PROTOCOLS, SERVICE_TYPES, TRAFFIC_POLICIES } from "../wire/kubernetes.ts";
+import {
+  type KubernetesObject,
+  PROTOCOLS,
+  SERVICE_TYPES,
+  TRAFFIC_DISTRIBUTIONS,
+  TRAFFIC_POLICIES,
+} from "../wire/kubernetes.ts";
 import { checkLabels } from "../wire/label-selector.ts";
 import { dnsLabelProblem, portNameProblem, subdomainProblem } from "../wire/names.ts";
 
@@ -151,6 +157,7 @@ export function checkService(checks: Checks, object: KubernetesObject): void {
     );
   }
   checks.oneOf("spec.sessionAffinity", spec["sessionAffinity"], ["None", "ClientIP"] as const);
+  checks.oneOf("spec.trafficDistribution", spec["trafficDistribution"], TRAFFIC_DISTRIBUTIONS);
   checks.string("spec.loadBalancerIP", spec["loadBalancerIP"]);
   checks.strings("spec.loadBalancerSourceRanges", spec["loadBalancerSourceRanges"]);
   const nodePorts = checks.boolean("spec.allocateLoadBalancerNodePorts", spec["allocateLoadBalancerNodePorts"]);

@@ -153,6 +153,7 @@ export interface SliceEndpoint {
   hostname?: string;
   nodeName?: string;
   zone?: string;
+  hints?: { forZones?: { name: string }[]; forNodes?: { name: string }[] };
   targetRef?: ObjectReference;
   [field: string]: unknown;
 }
@@ -196,6 +197,7 @@ export interface L2AdvertisementObject extends KubernetesObject {
 
 export const SERVICE_TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
 export const TRAFFIC_POLICIES = ["Cluster", "Local"] as const;
+export const TRAFFIC_DISTRIBUTIONS = ["PreferClose", "PreferSameZone", "PreferSameNode"] as const;
 export const PROTOCOLS = ["TCP", "UDP", "SCTP"] as const;
 export const SERVICE_NAME_LABEL = "kubernetes.io/service-name";
 export const HEADLESS_LABEL = "service.kubernetes.io/headless";

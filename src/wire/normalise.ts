@@ -12,6 +12,7 @@ import { endpointAddress } from "../lib/endpoint-address.ts";
 import type {
   AddressPool,
   Endpoint,
+  EndpointHints,
   EndpointPort,
   EndpointSlice,
   Grants,
@@ -39,6 +40,7 @@ import {
   PROXY_NAME_LABEL,
   SERVICE_NAME_LABEL,
   type ServiceObject,
+  type SliceEndpoint,
   SOCKETS_ANNOTATION,
 } from "./kubernetes.ts";
 import { parseLabelSelector } from "./label-selector.ts";
@@ -90,16 +92,21 @@ export function clusterIPsOf(service: ServiceObject): readonly Address[] {
 }
 
 const TOPOLOGY_MODE = "service.kubernetes.io/topology-mode";
+const TOPOLOGY_AWARE_HINTS = "service.kubernetes.io/topology-aware-hints";
+
+/** Whoever makes its slices deals its endpoints out to zones by the CPUs of their nodes, and disregards `trafficDistribution`. */
+export function hasTopologyMode({ metadata: { annotations } }: ServiceObject): boolean {
+  const mode = own(annotations, TOPOLOGY_AWARE_HINTS) ?? own(annotations, TOPOLOGY_MODE);
+  return mode === "Auto" || mode === "auto";
+}
 
 /** Whether an object asks for what is not served. */
 const ASKS_FOR: Readonly<Record<UnservedField, (object: ServiceObject) => boolean>> = {
-  "spec.externalIPs": ({ spec }) => (spec.externalIPs?.length ?? 0) > 0,
   "spec.loadBalancerSourceRanges": ({ spec }) =>
     spec.type === "LoadBalancer" && (spec.loadBalancerSourceRanges?.length ?? 0) > 0,
   "spec.sessionAffinity": ({ spec }) => (spec.sessionAffinity || "None") !== "None",
-  "spec.trafficDistribution": ({ spec }) => Boolean(spec.trafficDistribution),
-  [`metadata.annotations[${TOPOLOGY_MODE}]`]: ({ metadata }) =>
-    /^auto$/i.test(own(metadata.annotations, TOPOLOGY_MODE) ?? ""),
+  // An API server's own controller gives slices their hints: this is for those who have ours (normaliseObject).
+  [`metadata.annotations[${TOPOLOGY_MODE}]`]: () => false,
 };
 
 /** `grants`: what the object's author has no say in, as its source knows it. */
@@ -115,6 +122,7 @@ export function normaliseService(object: ServiceObject, grants: Grants = grantsB
     grants,
     type,
     clusterIPs: clusterIPsOf(object),
+    externalIPs: type === "ExternalName" ? [] : [...new Set(storedList(spec.externalIPs ?? []))],
     headless: type !== "ExternalName" && isHeadless(object),
     externalName: type === "ExternalName" ? (spec.externalName ?? "").replace(/\.$/, "").toLowerCase() : "",
     ports: (spec.ports ?? []).map((port) => ({
@@ -165,6 +173,14 @@ export function refusedNotice(object: KubernetesObject, file: string, { field, a
   };
 }
 
+function hintsOf({ hints }: SliceEndpoint): { readonly hints?: EndpointHints } {
+  const names = (list: readonly { name: string }[] | undefined): string[] => [
+    ...new Set((list ?? []).map(({ name }) => name)),
+  ];
+  const [zones, nodes] = [names(hints?.forZones), names(hints?.forNodes)];
+  return zones.length + nodes.length === 0 ? {} : { hints: { zones, nodes } };
+}
+
 /**
  * A slice for the model; undefined when it belongs to no Service or holds host names (addressType FQDN). Ports without
  * number and refused addresses are left out; an endpoint that loses all its addresses goes.
@@ -196,6 +212,7 @@ export function normaliseEndpointSlice(object: EndpointSliceObject): {
       nodeName: endpoint.nodeName ?? "",
       hostname: endpoint.hostname ?? "",
       pod: target?.kind === "Pod" && target.name ? `${target.namespace ?? namespace}/${target.name}` : "",
+      ...hintsOf(endpoint),
     });
   }
   const ports = (object.ports ?? []).flatMap((port): EndpointPort[] =>
@@ -336,7 +353,11 @@ export function normaliseObject(
   switch (object.kind) {
     case "Service": {
       const service = object as ServiceObject;
-      return whole({ kind: "Service", key, object: normaliseService(service, grantsByAllocator(service)) });
+      const normalised = normaliseService(service, grantsByAllocator(service));
+      const unserved: readonly UnservedField[] = hasTopologyMode(service)
+        ? [...normalised.unserved, `metadata.annotations[${TOPOLOGY_MODE}]`]
+        : normalised.unserved;
+      return whole({ kind: "Service", key, object: { ...normalised, unserved } });
     }
     case "EndpointSlice": {
       const { slice, refused } = normaliseEndpointSlice(object as EndpointSliceObject);

@@ -281,7 +281,7 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
 function dumpOf(maps: Contents): string {
   const lines: string[] = [];
   for (const [address, roles] of maps.addresses) {
-    const names = (["node", "refuse", "peer"] as const).filter((role) => roles[role]);
+    const names = (["node", "refuse", "peer", "withoutNodePorts"] as const).filter((role) => roles[role]);
     lines.push(`address ${[address, ...names].join(" ")}`);
   }
   for (const [text, { row: index }] of maps.frontends) {

@@ -37,6 +37,7 @@ export function service(given: ServiceFields = {}): Service {
     },
     type: "ClusterIP",
     clusterIPs: ["10.96.0.10"],
+    externalIPs: [],
     headless: false,
     externalName: "",
     ports: ports.map((port) => ({ name: "", protocol: "TCP", port: 80, nodePort: 0, targetPort: 8080, ...port })),

@@ -1,16 +1,21 @@
 // Every flow case, for all executors.
 import { CLUSTER_ADDRESS_CASES } from "./cluster-address-cases.ts";
+import { EXTERNAL_IP_CASES } from "./external-ip-cases.ts";
 import type { FlowCase } from "./flow-case.ts";
 import { LOAD_BALANCER_CASES } from "./load-balancer-cases.ts";
-import { HOST_PORT_CASES, NODE_PORT_CASES } from "./node-port-cases.ts";
+import { HOST_PORT_CASES, NODE_PORT_ADDRESS_CASES, NODE_PORT_CASES } from "./node-port-cases.ts";
 import { NODE_TRAFFIC_CASES } from "./node-traffic-cases.ts";
 import { ENDPOINT_CASES, UNDEFINED_CASES } from "./nothing-served-cases.ts";
+import { TOPOLOGY_CASES } from "./topology-cases.ts";
 
 export const FLOW_CASES: readonly FlowCase[] = [
   ...CLUSTER_ADDRESS_CASES,
   ...NODE_PORT_CASES,
+  ...NODE_PORT_ADDRESS_CASES,
   ...HOST_PORT_CASES,
   ...LOAD_BALANCER_CASES,
+  ...EXTERNAL_IP_CASES,
+  ...TOPOLOGY_CASES,
   ...ENDPOINT_CASES,
   ...UNDEFINED_CASES,
   ...NODE_TRAFFIC_CASES,

@@ -1,6 +1,7 @@
 // The shape of a flow case: objects, who asks, where, and what must come of it. Data only, so that every executor (the
 // model of the datapath in reference.ts, the loaded programs by BPF_PROG_TEST_RUN) can run the same lines.
-import type { Address, Prefix } from "../../src/lib/address.ts";
+import { type Address, type Prefix, parsePrefix } from "../../src/lib/address.ts";
+import { parseNodePortAddresses } from "../../src/model/node-port-addresses.ts";
 import type { EndpointSlice, HostPort, Node, Service } from "../../src/model/objects.ts";
 import type { PrefixRange, RowProtocol } from "../../src/model/operations.ts";
 import { node } from "./builders.ts";
@@ -8,6 +9,11 @@ import { node } from "./builders.ts";
 export interface FlowCase {
   /** A sentence of behaviour; unique. */
   readonly name: string;
+  /**
+   * What of an object it is about: a field of Service, EndpointSlice or Pod by its last name ("nodePort"), an annotation or
+   * label by its name; "none": packets that no object asks for. Several are separated by ", ".
+   */
+  readonly field: string;
   readonly given: {
     readonly services?: readonly Service[];
     readonly slices?: readonly EndpointSlice[];
@@ -20,6 +26,9 @@ export interface FlowCase {
     readonly networks?: readonly Prefix[];
     /** Clients outside are not served on cluster addresses (`--external-cluster-ips=off`). */
     readonly clusterIPsInside?: boolean;
+    /** As `--external-ip-cidrs` and `--nodeport-addresses` take them; their defaults when absent. */
+    readonly externalIPRanges?: readonly string[];
+    readonly nodePortAddresses?: readonly string[];
   };
   /**
    * "outside": the packet comes in by an uplink; "pod": it comes out of a pod of this node; "host": a process of this node's
@@ -43,6 +52,14 @@ export interface Served {
 
 /** refuse: TCP reset, ICMP port unreachable, ECONNREFUSED. drop: nothing comes back. pass: none of our business. */
 export type Verdict = "refuse" | "drop" | "pass";
+
+/** What the case's options mean to the model. */
+export function modelOptions(given: Pick<FlowCase["given"], "externalIPRanges" | "nodePortAddresses">) {
+  return {
+    externalIPRanges: (given.externalIPRanges ?? []).map((text) => parsePrefix(text)!),
+    nodePortAddresses: parseNodePortAddresses(given.nodePortAddresses ?? ["primary", "localhost"])!,
+  };
+}
 
 export const NODES: readonly Node[] = [node(1), node(2), node(3)];
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { familyOf } from "../../src/lib/address.ts";
 import { FLOW_CASES } from "./cases.ts";
-import type { FlowCase, Served, Verdict } from "./flow-case.ts";
+import { type FlowCase, modelOptions, type Served, type Verdict } from "./flow-case.ts";
 import { mapsOf, type Outcome, trace } from "./reference.ts";
 
 /** Enough that of up to four backends each is chosen. */
@@ -10,7 +10,11 @@ const FLOWS = 128;
 
 function outcomesOf({ given, from, to, packet }: FlowCase): Outcome[] {
   const { maps } = mapsOf(given);
-  const more = { ...(packet && { packet }), clusterIPsInside: given.clusterIPsInside ?? false };
+  const more = {
+    ...(packet && { packet }),
+    clusterIPsInside: given.clusterIPsInside ?? false,
+    loopbackWithoutNodePorts: !modelOptions(given).nodePortAddresses.localhost,
+  };
   return Array.from({ length: FLOWS }, (_, i) =>
     trace(maps, { client: from, clientPort: 20000 + i, destination: to, ...more }),
   );
@@ -54,7 +58,7 @@ describe("the table", () => {
       seen.add(`${kind} over ${to.protocol}`);
       seen.add(`${kind} over ${familyOf(to.address)}`);
     }
-    const wanted = ["cluster-ip", "node-port", "load-balancer", "host-port"].flatMap((kind) => [
+    const wanted = ["cluster-ip", "node-port", "load-balancer", "external-ip", "host-port"].flatMap((kind) => [
       ...["outside", "pod", "host"].map((client) => `${kind} from ${client}`),
       ...["TCP", "UDP"].map((protocol) => `${kind} over ${protocol}`),
       ...["IPv4", "IPv6"].map((family) => `${kind} over ${family}`),

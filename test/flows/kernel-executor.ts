@@ -15,7 +15,7 @@ import {
   type TestNode,
   XDP_ACTION,
 } from "../kernel/datapath/test-node.ts";
-import type { FlowCase, Served, Verdict } from "./flow-case.ts";
+import { type FlowCase, modelOptions, type Served, type Verdict } from "./flow-case.ts";
 
 /** Enough that of up to four backends each is chosen. */
 const FLOWS = 64;
@@ -101,7 +101,12 @@ export function summary(outcomes: readonly FlowOutcome[]): Served | { verdict: V
 /** Fills the node's maps with the case's objects, without any flow. */
 export async function prepare(node: TestNode, { given }: FlowCase): Promise<void> {
   node.clearFlows();
-  node.settings({ flags: given.clusterIPsInside === true ? SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE : 0 });
+  const { SETTING_CLUSTER_IPS_INSIDE, SETTING_LOOPBACK_WITHOUT_NODE_PORTS } = SETTING_FLAG_VALUES;
+  node.settings({
+    flags:
+      (given.clusterIPsInside === true ? SETTING_CLUSTER_IPS_INSIDE : 0) |
+      (modelOptions(given).nodePortAddresses.localhost ? 0 : SETTING_LOOPBACK_WITHOUT_NODE_PORTS),
+  });
   await node.feed(given);
 }
 

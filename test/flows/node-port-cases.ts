@@ -39,6 +39,7 @@ const dualOf = (policy: "Cluster" | "Local") => ({
 export const NODE_PORT_CASES: readonly FlowCase[] = [
   {
     name: "an outside client reaches every backend by a node port, translated toward other nodes",
+    field: "nodePort",
     given: cluster,
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -46,6 +47,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "an outside client reaches every backend by a UDP node port",
+    field: "nodePort",
     given: overUdp,
     from: OUTSIDE,
     to: udp(NODE1, 30053),
@@ -53,6 +55,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node without a pod of the Service serves its node port",
+    field: "nodePort",
     given: { ...cluster, thisNode: "node3" },
     from: OUTSIDE,
     to: tcp("192.168.122.13", PORT),
@@ -60,6 +63,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches the node port of its node",
+    field: "nodePort",
     given: cluster,
     from: POD,
     to: tcp(NODE1, PORT),
@@ -67,6 +71,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process reaches the node port of its node",
+    field: "nodePort",
     given: cluster,
     from: HOST,
     to: tcp(NODE1, PORT),
@@ -74,6 +79,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process reaches a UDP node port of its node",
+    field: "nodePort",
     given: overUdp,
     from: HOST,
     to: udp(NODE1, 30053),
@@ -81,6 +87,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "another node's node port is that node's to translate",
+    field: "nodePort",
     given: cluster,
     from: POD,
     to: tcp(NODE2, PORT),
@@ -88,6 +95,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "another node's node port is not translated for a process either",
+    field: "nodePort",
     given: cluster,
     from: HOST,
     to: tcp(NODE2, PORT),
@@ -95,6 +103,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a packet for another node's node port that passes through is not touched",
+    field: "nodePort",
     given: cluster,
     from: OUTSIDE,
     to: tcp(NODE2, PORT),
@@ -102,6 +111,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local keeps outside clients on the node, untranslated",
+    field: "externalTrafficPolicy",
     given: local,
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -109,6 +119,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local keeps outside clients over UDP on the node",
+    field: "externalTrafficPolicy",
     given: overUdpLocal,
     from: OUTSIDE,
     to: udp(NODE1, 30053),
@@ -116,6 +127,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local drops on a node without endpoint",
+    field: "externalTrafficPolicy",
     given: { ...local, thisNode: "node3" },
     from: OUTSIDE,
     to: tcp("192.168.122.13", PORT),
@@ -123,6 +135,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local drops UDP on a node without endpoint",
+    field: "externalTrafficPolicy",
     given: { ...overUdpLocal, thisNode: "node3" },
     from: OUTSIDE,
     to: udp("192.168.122.13", 30053),
@@ -130,6 +143,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local refuses when there is no endpoint anywhere",
+    field: "externalTrafficPolicy",
     given: { services: local.services },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -137,6 +151,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local does not touch pods",
+    field: "externalTrafficPolicy",
     given: local,
     from: POD,
     to: tcp(NODE1, PORT),
@@ -144,6 +159,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local does not touch a process on a node without endpoint",
+    field: "externalTrafficPolicy",
     given: { ...local, thisNode: "node3" },
     from: { kind: "host", address: "192.168.122.13" },
     to: tcp("192.168.122.13", PORT),
@@ -151,6 +167,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local does not touch node ports",
+    field: "internalTrafficPolicy",
     given: { ...cluster, services: [service({ ...nodePort, internalTrafficPolicy: "Local" })] },
     from: POD,
     to: tcp(NODE1, PORT),
@@ -158,6 +175,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a terminating local endpoint serves outside clients of policy Local next to ready ones elsewhere",
+    field: "externalTrafficPolicy",
     given: { ...local, slices: [slice({ endpoints: [ending(HERE), endpoint(THERE, "node2")] })] },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -165,6 +183,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "pods use the ready endpoints elsewhere while policy Local keeps a terminating one",
+    field: "externalTrafficPolicy",
     given: { ...local, slices: [slice({ endpoints: [ending(HERE), endpoint(THERE, "node2")] })] },
     from: POD,
     to: tcp(NODE1, PORT),
@@ -172,6 +191,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "an IPv6 node port leads to IPv6 backends",
+    field: "nodePort",
     given: dualOf("Cluster"),
     from: OUTSIDE_6,
     to: tcp(NODE1_6, PORT),
@@ -179,6 +199,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "the IPv4 node port of a dual-stack Service leads to IPv4 backends",
+    field: "ipFamilies",
     given: dualOf("Cluster"),
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -186,6 +207,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local holds for IPv6",
+    field: "externalTrafficPolicy",
     given: dualOf("Local"),
     from: OUTSIDE_6,
     to: tcp(NODE1_6, PORT),
@@ -193,6 +215,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "pods reach every backend of an IPv6 node port with policy Local",
+    field: "externalTrafficPolicy",
     given: dualOf("Local"),
     from: POD_6,
     to: tcp(NODE1_6, PORT),
@@ -200,6 +223,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process reaches every backend of an IPv6 node port",
+    field: "nodePort",
     given: dualOf("Cluster"),
     from: HOST_6,
     to: tcp(NODE1_6, PORT),
@@ -207,6 +231,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a Service of IPv4 only leaves the node's IPv6 address alone",
+    field: "ipFamilies",
     given: cluster,
     from: OUTSIDE_6,
     to: tcp(NODE1_6, PORT),
@@ -214,6 +239,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process of the host reaches a node port on loopback",
+    field: "nodePort",
     given: cluster,
     from: { kind: "host", address: "127.0.0.1" },
     to: tcp("127.0.0.1", PORT),
@@ -221,6 +247,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port does not answer on a pod's address",
+    field: "nodePort",
     given: cluster,
     from: POD,
     to: tcp("10.244.1.1", PORT),
@@ -228,6 +255,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port does not answer at the cluster address",
+    field: "nodePort",
     given: cluster,
     from: POD,
     to: tcp("10.96.0.10", PORT),
@@ -235,16 +263,19 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a port of the node that nobody defined is the node's own",
+    field: "nodePort",
     given: cluster,
     from: OUTSIDE,
     to: tcp(NODE1, 22),
     expect: { verdict: "pass" },
   },
   {
-    name: "a node answers on each of its InternalIPs",
+    name: "a node answers on each of its InternalIPs that is asked for",
+    field: "nodePort",
     given: {
       ...cluster,
       nodes: [node(1, { internalAddresses: ["192.168.122.11", "10.9.9.1"] }), node(2)],
+      nodePortAddresses: ["10.9.9.0/24", "192.168.122.0/24"],
     },
     from: OUTSIDE,
     to: tcp("10.9.9.1", PORT),
@@ -252,6 +283,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port without endpoint refuses",
+    field: "nodePort",
     given: { services: cluster.services },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -259,6 +291,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "the type ClusterIP takes the node port away",
+    field: "type",
     given: { ...cluster, services: [service({ ...nodePort, type: "ClusterIP" })] },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -266,6 +299,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "the older of two Services has the node port",
+    field: "precedence",
     given: {
       services: [
         service({ ...nodePort, age: 2 }),
@@ -282,11 +316,167 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
 ];
 
+const OTHER = "10.9.9.1";
+const OTHER_6 = "fd00:9:9::1";
+const several = {
+  ...dualOf("Cluster"),
+  nodes: [node(1, { internalAddresses: [NODE1, OTHER, NODE1_6] }), node(2)],
+  networks: [
+    { address: NODE1, length: 24 },
+    { address: OTHER, length: 24 },
+    { address: OTHER_6, length: 64 },
+    { address: "10.8.8.1", length: 24 },
+  ],
+};
+const field = "nodeport-addresses";
+const pass = { verdict: "pass" } as const;
+const everybody = { kept: ["10.244.1.2:8080"], translated: ["10.244.2.2:8080"] };
+
+export const NODE_PORT_ADDRESS_CASES: readonly FlowCase[] = [
+  {
+    name: "primary: a node port answers on the first InternalIP",
+    field,
+    given: several,
+    from: OUTSIDE,
+    to: tcp(NODE1, PORT),
+    expect: everybody,
+  },
+  {
+    name: "primary: a node port answers on the first InternalIP of IPv6",
+    field,
+    given: several,
+    from: OUTSIDE_6,
+    to: tcp(NODE1_6, PORT),
+    expect: { kept: ["[fd00:10:244:1::2]:8080"], translated: ["[fd00:10:244:2::2]:8080"] },
+  },
+  {
+    name: "primary: another InternalIP has no node ports",
+    field,
+    given: several,
+    from: OUTSIDE,
+    to: tcp(OTHER, PORT),
+    expect: pass,
+  },
+  {
+    name: "primary: another InternalIP has no node ports for a process either",
+    field,
+    given: several,
+    from: HOST,
+    to: tcp(OTHER, PORT),
+    expect: pass,
+  },
+  {
+    name: "an InternalIP without node ports has host ports",
+    field: `${field}, hostPort`,
+    given: { ...several, hostPorts: [hostPort()] },
+    from: OUTSIDE,
+    to: tcp(OTHER, 8080),
+    expect: { kept: ["10.244.1.2:80"] },
+  },
+  {
+    name: "a CIDR: a node port answers on the InternalIPs in it",
+    field,
+    given: { ...several, nodePortAddresses: ["10.9.9.0/24"] },
+    from: POD,
+    to: tcp(OTHER, PORT),
+    expect: { kept: ["10.244.1.2:8080", "10.244.2.2:8080"] },
+  },
+  {
+    name: "a CIDR: what lies outside has no node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["10.9.9.0/24"] },
+    from: OUTSIDE,
+    to: tcp(NODE1, PORT),
+    expect: pass,
+  },
+  {
+    name: "a CIDR: a device's address in it has node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["primary", "10.8.0.0/16"] },
+    from: OUTSIDE,
+    to: tcp("10.8.8.1", PORT),
+    expect: everybody,
+  },
+  {
+    name: "a CIDR of IPv4 alone: every IPv6 address has node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["10.9.9.0/24"] },
+    from: OUTSIDE_6,
+    to: tcp(OTHER_6, PORT),
+    expect: { kept: ["[fd00:10:244:1::2]:8080"], translated: ["[fd00:10:244:2::2]:8080"] },
+  },
+  {
+    name: "all: a device's address has node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["all"] },
+    from: OUTSIDE,
+    to: tcp("10.8.8.1", PORT),
+    expect: everybody,
+  },
+  {
+    name: "all: an address that no device has is nobody's",
+    field,
+    given: { ...several, nodePortAddresses: ["all"] },
+    from: OUTSIDE,
+    to: tcp("10.8.8.2", PORT),
+    expect: pass,
+  },
+  {
+    name: "all: a device's address on a Service range has no node ports",
+    field,
+    given: { ...several, networks: [{ address: "10.96.0.53", length: 32 }], nodePortAddresses: ["all"] },
+    from: POD,
+    to: tcp("10.96.0.53", PORT),
+    expect: pass,
+  },
+  {
+    name: "localhost: a process of the host reaches a node port on IPv6 loopback",
+    field,
+    given: { ...several, nodePortAddresses: ["localhost"] },
+    from: { kind: "host", address: "::1" },
+    to: tcp("::1", PORT),
+    expect: { kept: ["[fd00:10:244:1::2]:8080", "[fd00:10:244:2::2]:8080"] },
+  },
+  {
+    name: "localhost alone: the node's address has no node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["localhost"] },
+    from: OUTSIDE,
+    to: tcp(NODE1, PORT),
+    expect: pass,
+  },
+  {
+    name: "localhost: a process of the host reaches a UDP node port on loopback",
+    field,
+    given: overUdp,
+    from: { kind: "host", address: "127.0.0.1" },
+    to: udp("127.0.0.1", 30053),
+    expect: { kept: ["10.244.1.2:5353", "10.244.2.2:5353"] },
+  },
+  {
+    name: "without localhost loopback has no node ports",
+    field,
+    given: { ...several, nodePortAddresses: ["primary"] },
+    from: { kind: "host", address: "127.0.0.1" },
+    to: tcp("127.0.0.1", PORT),
+    expect: pass,
+  },
+  {
+    name: "without localhost loopback has host ports",
+    field: `${field}, hostPort`,
+    given: { hostPorts: [hostPort()], nodePortAddresses: ["primary"] },
+    from: { kind: "host", address: "127.0.0.1" },
+    to: tcp("127.0.0.1", 8080),
+    expect: { kept: ["10.244.1.2:80"] },
+  },
+];
+
 const pod = { hostPorts: [hostPort()] };
 
 export const HOST_PORT_CASES: readonly FlowCase[] = [
   {
     name: "an outside client reaches a host port and keeps its address",
+    field: "hostPort",
     given: pod,
     from: OUTSIDE,
     to: tcp(NODE1, 8080),
@@ -294,6 +484,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches a host port of its node",
+    field: "hostPort",
     given: pod,
     from: POD,
     to: tcp(NODE1, 8080),
@@ -301,6 +492,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process reaches a host port of its node",
+    field: "hostPort",
     given: pod,
     from: HOST,
     to: tcp(NODE1, 8080),
@@ -308,6 +500,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches its own host port with a translated source",
+    field: "hostPort",
     given: pod,
     from: { kind: "pod", address: HERE },
     to: tcp(NODE1, 8080),
@@ -315,6 +508,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process of the host reaches a host port on loopback",
+    field: "hostPort",
     given: pod,
     from: { kind: "host", address: "127.0.0.1" },
     to: tcp("127.0.0.1", 8080),
@@ -322,6 +516,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod's own loopback is not ours",
+    field: "hostPort",
     given: pod,
     from: POD,
     to: tcp("127.0.0.1", 8080),
@@ -329,6 +524,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a UDP host port serves UDP",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ protocol: "UDP", podPort: 53 })] },
     from: OUTSIDE,
     to: udp(NODE1, 8080),
@@ -336,6 +532,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a UDP host port leaves TCP alone",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ protocol: "UDP" })] },
     from: OUTSIDE,
     to: tcp(NODE1, 8080),
@@ -343,6 +540,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "an IPv6 host port leads to the pod's IPv6 address",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ podAddress: HERE_6 })] },
     from: OUTSIDE_6,
     to: tcp(NODE1_6, 8080),
@@ -350,6 +548,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "an IPv6 host port serves UDP from a pod",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ podAddress: HERE_6, protocol: "UDP" })] },
     from: POD_6,
     to: udp(NODE1_6, 8080),
@@ -357,6 +556,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a host port of another node's pod is not served here",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ node: "node2", podAddress: THERE })] },
     from: OUTSIDE,
     to: tcp(NODE1, 8080),
@@ -364,6 +564,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a host port with an address answers there",
+    field: "hostIP",
     given: { hostPorts: [hostPort({ hostAddress: NODE1 })] },
     from: OUTSIDE,
     to: tcp(NODE1, 8080),
@@ -371,6 +572,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a host port with an address does not answer at another one",
+    field: "hostIP",
     given: {
       hostPorts: [hostPort({ hostAddress: NODE1 })],
       nodes: [node(1, { internalAddresses: [NODE1, "10.9.9.1"] })],
@@ -381,6 +583,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port wins over a host port",
+    field: "hostPort",
     given: { ...cluster, hostPorts: [hostPort({ hostPort: PORT, age: 0, podPort: 9999 })] },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -388,6 +591,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port wins over a host port that names the node's address",
+    field: "hostPort",
     given: { ...cluster, hostPorts: [hostPort({ hostPort: PORT, hostAddress: NODE1, podPort: 9999 })] },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -395,6 +599,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "the older pod has a host port",
+    field: "hostPort",
     given: {
       hostPorts: [hostPort({ pod: "default/b", age: 2, podAddress: "10.244.1.7" }), hostPort({ age: 1 })],
     },

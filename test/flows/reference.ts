@@ -7,7 +7,7 @@ import type { Row, RowProtocol, Window } from "../../src/model/operations.ts";
 import { createFakeMaps, endpointText, type FakeBackend, type FakeMaps } from "../fakes/fake-maps.ts";
 import { CAPACITY } from "../model/setup.ts";
 import { eventsOf } from "./builders.ts";
-import { type FlowCase, NODES, SERVICE_RANGES, type Verdict } from "./flow-case.ts";
+import { type FlowCase, modelOptions, NODES, SERVICE_RANGES, type Verdict } from "./flow-case.ts";
 
 export interface Flow {
   readonly client: FlowCase["from"];
@@ -15,6 +15,8 @@ export interface Flow {
   readonly destination: FlowCase["to"];
   readonly packet?: FlowCase["packet"];
   readonly clusterIPsInside?: boolean;
+  /** Node ports do not answer on loopback addresses. */
+  readonly loopbackWithoutNodePorts?: boolean;
 }
 
 export interface Outcome {
@@ -31,7 +33,10 @@ export interface Outcome {
 export function mapsOf(given: FlowCase["given"]): { maps: FakeMaps; model: Model } {
   const maps = createFakeMaps(CAPACITY);
   const nodeName = given.thisNode ?? "node1";
-  const model = createModel({ nodeName, capacity: CAPACITY, serviceRanges: SERVICE_RANGES });
+  const model = createModel({
+    ...{ nodeName, capacity: CAPACITY, serviceRanges: SERVICE_RANGES },
+    ...modelOptions(given),
+  });
   model.adopt(maps.readState());
   model.update(eventsOf({ ...given, nodes: given.nodes ?? NODES }));
   model.setNetworks(given.networks ?? []);
@@ -76,9 +81,12 @@ function findRow(maps: FakeMaps, flow: Flow, steps: string[]): Row | undefined {
   if (exact !== undefined) return exact;
   // Loopback belongs to whoever has it: only the host's own is the node's.
   const isLoopback = flow.client.kind === "host" && unusableReason(address) === "loopback";
-  if (!isLoopback && maps.addresses.get(address)?.node !== true) return undefined;
+  const roles = maps.addresses.get(address);
+  if (!isLoopback && roles?.node !== true) return undefined;
   steps.push(`${address} is the node's`);
-  return rowAt(maps, familyOf(address) === "IPv4" ? "0.0.0.0" : "::", port, protocol, steps);
+  const row = rowAt(maps, familyOf(address) === "IPv4" ? "0.0.0.0" : "::", port, protocol, steps);
+  const withoutNodePorts = isLoopback ? flow.loopbackWithoutNodePorts === true : roles?.withoutNodePorts === true;
+  return row?.kind === "node-port" && withoutNodePorts ? undefined : row;
 }
 
 function rowAt(

@@ -44,6 +44,12 @@ const SLICES: readonly [string, SliceFields][] = [
     { top: { ports: [{ port: 80 }, { name: "all" }, { name: "x", port: 9, protocol: "UDP" }] } },
   ],
   ["no ports", { top: { ports: null } }],
+  ["a hint for a zone", { endpoint: { hints: { forZones: [{ name: "a" }] } } }],
+  [
+    "hints for zones and nodes",
+    { endpoint: { hints: { forZones: [{ name: "a" }, { name: "b" }, { name: "a" }], forNodes: [{ name: "node1" }] } } },
+  ],
+  ["hints that name nothing", { endpoint: { hints: { forZones: [], forNodes: null } } }],
   [
     "addresses that no endpoint may have",
     { addresses: ["127.0.0.1", "10.0.0.1", "169.254.1.1", "224.0.0.1", "0.0.0.0"] },

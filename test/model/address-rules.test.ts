@@ -11,11 +11,13 @@ const DEVICE = "10.96.0.53";
 const API = "203.0.113.5";
 const CLUSTER_IP = "10.96.0.10";
 const BALANCED = "192.168.122.111";
+const FORBIDDEN = "198.51.100.7";
 
 const FACTS: AddressFacts = {
   isOwnAddress: (address) => address === OWN,
   isNodeAddress: (address) => [OWN, PEER, PEER_OUTSIDE].includes(address),
   isDeviceAddress: (address) => [OWN, DEVICE].includes(address),
+  mayBeExternal: (address) => address !== FORBIDDEN,
   podNetworkOf: (address) => (address.startsWith("10.244.1.") ? "10.244.1.0/24" : undefined),
   isControlPlane: (address, { protocol, port }) =>
     protocol === "TCP" && ((address === API && port === 6443) || (address === PEER && port === 10250)),
@@ -51,6 +53,15 @@ describe("a frontend", () => {
     ["load-balancer", BALANCED, tcp(80), undefined],
     ["load-balancer", "10.244.1.7", tcp(80), "an address of pods, in 10.244.1.0/24"],
     ["load-balancer", "10.244.2.7", tcp(80), undefined],
+    ["external-ip", "198.51.100.8", tcp(80), undefined],
+    ["external-ip", FORBIDDEN, tcp(80), "in none of the ranges that --external-ip-cidrs allows"],
+    ["external-ip", "127.0.0.1", tcp(80), "loopback"],
+    ["external-ip", OWN, tcp(80), "the address of a node"],
+    ["external-ip", PEER_OUTSIDE, tcp(80), "the address of a node"],
+    ["external-ip", DEVICE, udp(53), "the address of a device of this node"],
+    ["external-ip", "10.244.1.7", tcp(80), "an address of pods, in 10.244.1.0/24"],
+    ["external-ip", API, tcp(6443), "where the API server or a kubelet listens (port 6443)"],
+    ["external-ip", BALANCED, tcp(80), undefined],
     ["load-balancer", API, tcp(6443), "where the API server or a kubelet listens (port 6443)"],
     ["load-balancer", API, tcp(443), undefined],
     ["load-balancer", API, udp(6443), undefined],
@@ -208,13 +219,9 @@ describe("what is not served", () => {
 
   test("whatever else is asked for is said", () => {
     const { feed, model } = bench();
-    feed({
-      services: [service({ unserved: ["spec.sessionAffinity", "spec.externalIPs", "spec.trafficDistribution"] })],
-    });
+    feed({ services: [service({ unserved: ["spec.sessionAffinity"] })] });
     expect(model.notices().map(({ reason, field, severity }) => [reason, field, severity])).toEqual([
       ["field-unsupported", "spec.sessionAffinity", "warning"],
-      ["field-unsupported", "spec.externalIPs", "warning"],
-      ["field-unsupported", "spec.trafficDistribution", "warning"],
     ]);
   });
 });

@@ -1,6 +1,6 @@
 // Holds EndpointList: it says of its endpoints what an array of them says.
 import { expect, test } from "vitest";
-import { EndpointList, READY, SERVING, TERMINATING } from "../../src/model/endpoint-list.ts";
+import { EndpointList, hasHints, READY, SERVING, TERMINATING } from "../../src/model/endpoint-list.ts";
 
 test("an endpoint list gives back what its columns hold", () => {
   const list = new EndpointList({
@@ -19,7 +19,21 @@ test("an endpoint list gives back what its columns hold", () => {
   expect([...list]).toEqual([...list]);
 });
 
+test("hints are kept for those that have some", () => {
+  const common = {
+    addresses: ["10.0.0.1", "10.0.0.2"],
+    conditions: String.fromCharCode(READY, READY),
+    nodes: "\0\0",
+    nodeNames: [""],
+  };
+  const hints = { zones: ["a"], nodes: [] };
+  const list = new EndpointList({ ...common, hints: "\x01\0", hintSets: [undefined, hints] });
+  expect([...list].map((one) => one.hints)).toEqual([hints, undefined]);
+  expect([list, [...list], new EndpointList(common), []].map(hasHints)).toEqual([true, true, false, false]);
+});
+
 test("columns of different lengths are refused", () => {
   const columns = { addresses: ["10.0.0.1"], nodes: "\0", nodeNames: [""] };
+  expect(() => new EndpointList({ ...columns, conditions: "\0", hints: "\0\0" })).toThrow("1 nodes and 2 hints");
   expect(() => new EndpointList({ ...columns, conditions: "\0\0" })).toThrow("columns must be of one length");
 });

@@ -395,3 +395,38 @@ test("absent conditions of an endpoint are what Kubernetes says they are", () =>
     "true false false",
   ]);
 });
+
+const DISTRIBUTIONS: readonly [string, Any, Any][] = [
+  ["PreferClose", {}, { forZones: [{ name: "a" }] }],
+  ["PreferSameZone", {}, { forZones: [{ name: "a" }] }],
+  ["PreferSameNode", {}, { forZones: [{ name: "a" }], forNodes: [{ name: "node1" }] }],
+  ["PreferSameNode", { "service.kubernetes.io/topology-mode": "Auto" }, undefined],
+  ["PreferSameZone", { "service.kubernetes.io/topology-mode": "Disabled" }, { forZones: [{ name: "a" }] }],
+];
+
+test.each(DISTRIBUTIONS)(
+  "trafficDistribution %s with annotations %j hints a ready endpoint's own place",
+  async (trafficDistribution, annotations, hints) => {
+    const { objects } = await (await cluster()).reconcile(
+      documents(
+        web({ trafficDistribution }, { annotations }),
+        node("node1", {}, { "topology.kubernetes.io/zone": "a" }),
+        pod("p"),
+        pod("q", { ip: "10.244.1.3", ready: false }),
+      ),
+    );
+    expect(slicesOf(objects, "web").flatMap((one) => one.endpoints.map((e: Any) => e.hints))).toEqual([
+      hints,
+      undefined,
+    ]);
+  },
+);
+
+test("PreferSameNode hints the node alone where no zone is known, PreferSameZone nothing", async () => {
+  const hintsFor = async (trafficDistribution: string): Promise<Any> => {
+    const { objects } = await (await cluster()).reconcile(documents(web({ trafficDistribution }), pod("p")));
+    return slicesOf(objects, "web")[0]?.endpoints[0].hints;
+  };
+  expect(await hintsFor("PreferSameNode")).toEqual({ forNodes: [{ name: "node1" }] });
+  expect(await hintsFor("PreferSameZone")).toBeUndefined();
+});

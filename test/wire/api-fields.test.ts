@@ -33,7 +33,7 @@ const ALLOCATED = "who allocates acts on it; what comes of it stands in fields t
 const SLICED = "who makes EndpointSlices acts on it; what comes of it stands in those";
 const TOLD = "it tells what others made of the object";
 const ABOVE = "it is for protocols above TCP and UDP";
-const TOPOLOGY = "it counts only with spec.trafficDistribution or the topology annotation, which are noticed";
+const HINTED = "what follows from it stands in the hints";
 const IDENTITY = "it tells one Pod from another, and none is read";
 
 const LINES: Readonly<Record<Kind, Readonly<Record<string, Line>>>> = {
@@ -41,7 +41,7 @@ const LINES: Readonly<Record<Kind, Readonly<Record<string, Line>>>> = {
     "spec.allocateLoadBalancerNodePorts": elsewhere(ALLOCATED, false),
     "spec.clusterIP": served("None"),
     "spec.clusterIPs[]": served("10.96.0.21"),
-    "spec.externalIPs[]": noticed("192.0.2.7"),
+    "spec.externalIPs[]": served("192.0.2.7"),
     "spec.externalName": elsewhere("it counts for type ExternalName alone", "example.org"),
     "spec.externalTrafficPolicy": served("Local"),
     "spec.healthCheckNodePort": served(32000),
@@ -61,7 +61,7 @@ const LINES: Readonly<Record<Kind, Readonly<Record<string, Line>>>> = {
     "spec.selector": served({ app: "other" }),
     "spec.sessionAffinity": noticed("ClientIP"),
     "spec.sessionAffinityConfig.clientIP.timeoutSeconds": elsewhere("it counts only with spec.sessionAffinity", 60),
-    "spec.trafficDistribution": noticed("PreferSameZone"),
+    "spec.trafficDistribution": elsewhere(SLICED, "PreferSameZone"),
     "spec.type": served("ClusterIP"),
     "status.conditions[].lastTransitionTime": elsewhere(TOLD, "2026-01-01T00:00:00Z"),
     "status.conditions[].message": elsewhere(TOLD, "x"),
@@ -83,8 +83,8 @@ const LINES: Readonly<Record<Kind, Readonly<Record<string, Line>>>> = {
     "endpoints[].conditions.serving": served(false),
     "endpoints[].conditions.terminating": served(true),
     "endpoints[].deprecatedTopology": elsewhere("fields took its place in discovery.k8s.io/v1", { zone: "a" }),
-    "endpoints[].hints.forNodes[].name": elsewhere(TOPOLOGY, "node1"),
-    "endpoints[].hints.forZones[].name": elsewhere(TOPOLOGY, "a"),
+    "endpoints[].hints.forNodes[].name": served("node1"),
+    "endpoints[].hints.forZones[].name": served("a"),
     "endpoints[].hostname": named("db-0"),
     "endpoints[].nodeName": served("node2"),
     "endpoints[].targetRef.apiVersion": elsewhere(IDENTITY, "v2"),
@@ -94,7 +94,7 @@ const LINES: Readonly<Record<Kind, Readonly<Record<string, Line>>>> = {
     "endpoints[].targetRef.namespace": named("other"),
     "endpoints[].targetRef.resourceVersion": elsewhere(IDENTITY, "7"),
     "endpoints[].targetRef.uid": elsewhere(IDENTITY, "7"),
-    "endpoints[].zone": elsewhere(TOPOLOGY, "a"),
+    "endpoints[].zone": elsewhere(HINTED, "a"),
     "ports[].appProtocol": elsewhere(ABOVE, "kubernetes.io/h2c"),
     "ports[].name": served("other"),
     "ports[].port": served(8081),
@@ -187,15 +187,15 @@ test.each([
   ["Auto", ["metadata.annotations[service.kubernetes.io/topology-mode]"]],
   ["auto", ["metadata.annotations[service.kubernetes.io/topology-mode]"]],
   ["Disabled", []],
-])("the topology annotation %s", (mode, unserved) => {
+])("the topology annotation %s is noticed where our controller makes the slices", (mode, unserved) => {
   const metadata = {
     name: "web",
     namespace: "default",
     annotations: { "service.kubernetes.io/topology-mode": mode },
   };
-  for (const read of Object.values(SOURCES)) {
-    expect(read("Service", { ...base("Service"), metadata })).toMatchObject({ unserved });
-  }
+  const object = { ...base("Service"), metadata };
+  expect(SOURCES["manifests"]!("Service", object)).toMatchObject({ unserved });
+  expect(SOURCES["the API"]!("Service", object)).toMatchObject({ unserved: [] });
 });
 
 test("zeros and empty strings of a typed client are as good as absent", () => {

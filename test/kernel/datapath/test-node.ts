@@ -24,11 +24,10 @@ import {
   writeDevice,
 } from "../../../src/datapath/layout.gen.ts";
 import { removePins } from "../../../src/datapath/load.ts";
-import type { Prefix } from "../../../src/lib/address.ts";
 import { attachXdp, netnsCookie, openObject, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
-import { NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
+import { type FlowCase, modelOptions, NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
 import { skipWithout } from "../kernel-lacks.ts";
 import { loadDataplane } from "./load-dataplane.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
@@ -94,7 +93,10 @@ export interface TestNode extends Disposable {
   ifindex(device: Device): number;
   mac(device: Device): string;
   /** Makes the maps hold what these objects ask for, and nothing else. */
-  feed(objects: Parameters<typeof eventsOf>[0] & { readonly networks?: readonly Prefix[] }): Promise<void>;
+  feed(
+    objects: Parameters<typeof eventsOf>[0] &
+      Pick<FlowCase["given"], "networks" | "externalIPRanges" | "nodePortAddresses">,
+  ): Promise<void>;
   /** Takes every flow, every retired backend, and whatever else packets left behind out. */
   clearFlows(): void;
   /** The words of `met_backends`. */
@@ -398,6 +400,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
         nodeName: `node${number}`,
         capacity: dataplane.capacity,
         serviceRanges: SERVICE_RANGES,
+        ...modelOptions(objects),
       });
       // A node that tells no address is what it was before a restart; here it is another one each time.
       const state = dataplane.readState();
