@@ -263,6 +263,16 @@ static __always_inline enum verdict lb_uplink_egress(ctx_t *ctx, struct pkt *p, 
 	return verdict == UNDECIDED ? VERDICT_NEXT : verdict;
 }
 
+/* Answers alone are translated here. What a process of the host sends may be for somebody else than who has this pod's address now. */
+static __always_inline enum verdict lb_pod_egress(ctx_t *ctx, struct pkt *p, const __u32 link)
+{
+	enum verdict verdict = lb_answer(ctx, p, HOOK_POD_EGRESS, link);
+
+	if (verdict == UNDECIDED && !ctx->ingress_ifindex && p->tuple.proto == IPPROTO_UDP)
+		return stage_retired(ctx, HOOK_POD_EGRESS);
+	return verdict;
+}
+
 /* Makes the reply that `verdict` calls for. */
 static __always_inline enum verdict lb_reply(ctx_t *ctx, struct scratch *x, enum verdict verdict, enum hook hook,
 					     const __u32 link)
