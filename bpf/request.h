@@ -304,11 +304,6 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	p = &x->packet;
 	switch (frontend_find(&p->tuple.destination, p->tuple.destination_port, p->tuple.proto, false, &row, &roles)) {
 	case FRONTEND_NONE:
-		if (!outside && p->tuple.proto == IPPROTO_UDP) {
-			verdict = stage_retired(ctx, hook);
-			if (verdict != UNDECIDED)
-				return verdict;
-		}
 		verdict = stage_direct(p, hook);
 		if (verdict != UNDECIDED)
 			return verdict;
