@@ -141,7 +141,6 @@ export function createBenchNode(mapSizes: LoadOptions["mapSizes"] = defaultMapSi
       hz: readHz(dataplane),
       snatFirst: SNAT_FIRST,
       snatCount: SNAT_COUNT,
-      udpTimeout: 120,
       tcpFullUntil: 0n,
       udpFullUntil: 0n,
       crowdedUntil: 0n,

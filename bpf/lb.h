@@ -178,6 +178,16 @@ static __always_inline enum addressee addressee_of(ctx_t *ctx, const struct pkt 
 	return device->master && !(eth->h_dest[0] & 1) ? FOR_NEIGHBOUR : FOR_OTHERS;
 }
 
+/* A packet without a flow. */
+static __always_inline enum verdict stage_unknown(ctx_t *ctx, const struct pkt *p, const enum hook hook)
+{
+	enum verdict verdict = UNDECIDED;
+
+	if (hook != HOOK_UPLINK_INGRESS && p->tuple.proto == IPPROTO_UDP)
+		verdict = stage_retired(ctx, hook);
+	return verdict == UNDECIDED ? stage_frontend(ctx, hook) : verdict;
+}
+
 /* A pod's packet straight to another one on its bridge: nothing of it asks a frontend, but it may be of a conversation that outlives its
  * backend, or beside one that is translated.
  */
@@ -188,7 +198,7 @@ static __always_inline enum verdict lb_neighbour(ctx_t *ctx, struct pkt *p, cons
 	if (p->kind != PACKET_FLOW || asks_frontend())
 		return VERDICT_NEXT;
 	verdict = stage_known(ctx, HOOK_POD_INGRESS, link);
-	return verdict == UNDECIDED ? stage_frontend(ctx, HOOK_POD_INGRESS) : verdict;
+	return verdict == UNDECIDED ? stage_unknown(ctx, p, HOOK_POD_INGRESS) : verdict;
 }
 
 /* What came from the client's side: an uplink's ingress, a pod device's ingress, or a local packet at an uplink's egress. */
@@ -230,7 +240,7 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 	verdict = stage_known(ctx, hook, link);
 	if (verdict == UNDECIDED && hook == HOOK_POD_INGRESS && routes_by_source())
 		verdict = stage_source_route(ctx, link);
-	return verdict == UNDECIDED ? stage_frontend(ctx, hook) : verdict;
+	return verdict == UNDECIDED ? stage_unknown(ctx, p, hook) : verdict;
 }
 
 /* What goes out toward the client without being able to open anything: answers only. */
@@ -261,6 +271,16 @@ static __always_inline enum verdict lb_uplink_egress(ctx_t *ctx, struct pkt *p, 
 	if (verdict == UNDECIDED && p->kind == PACKET_FLOW)
 		verdict = stage_claim(p);
 	return verdict == UNDECIDED ? VERDICT_NEXT : verdict;
+}
+
+/* Answers alone are translated here. What a process of the host sends may be for somebody else than who has this pod's address now. */
+static __always_inline enum verdict lb_pod_egress(ctx_t *ctx, struct pkt *p, const __u32 link)
+{
+	enum verdict verdict = lb_answer(ctx, p, HOOK_POD_EGRESS, link);
+
+	if (verdict == UNDECIDED && !ctx->ingress_ifindex && p->tuple.proto == IPPROTO_UDP)
+		return stage_retired(ctx, HOOK_POD_EGRESS);
+	return verdict;
 }
 
 /* Makes the reply that `verdict` calls for. */

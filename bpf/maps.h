@@ -59,9 +59,12 @@ struct {
 	__type(value, struct flow);
 } openings SEC(".maps");
 
+/* Addresses and ports that a UDP backend had. It says only that a packet's socket is worth a look, and so stays when the address is
+ * used again: sockets that were pointed there may live as long.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 65536);
 	__type(key, struct frontend_key);
 	__type(value, struct retired_backend);
 } retired SEC(".maps");
@@ -155,6 +158,14 @@ struct {
 	__type(key, struct socket_peer_key);
 	__type(value, struct socket_peer);
 } socket_peers SEC(".maps");
+
+/* With the socket itself, and so for as long as it lives. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct socket_backend);
+} socket_backends SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

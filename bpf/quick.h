@@ -125,7 +125,7 @@ static __always_inline bool quick_met(__u32 sum, __be16 port, __u8 proto, const 
 }
 
 /* Is the packet worth a look? It is when something is known of where it goes, or when it comes from a backend that has a flow. */
-static __always_inline bool quick_is_near(const struct plain *q, const struct settings *s, const enum hook hook)
+static __always_inline bool quick_is_near(UNUSED ctx_t *ctx, const struct plain *q, const struct settings *s, const enum hook hook)
 {
 	__u32 source = near_sum(&q->key.source), destination, flags;
 
@@ -134,8 +134,12 @@ static __always_inline bool quick_is_near(const struct plain *q, const struct se
 	if (hook == HOOK_POD_INGRESS && (s->flags & SETTING_SOURCE_ROUTES) &&
 	    quick_met(source, q->key.source_port, q->proto, HOOK_UPLINK_EGRESS))
 		return true;
+#if !CTX_IS_XDP
+	/* Of the host's own packets those to where a backend was retired. */
 	if (hook == HOOK_POD_EGRESS)
-		return false;
+		return q->proto == IPPROTO_UDP && !ctx->ingress_ifindex &&
+		       (near_flags(near_sum(&q->key.destination)) & NEAR_FRONTEND);
+#endif
 	destination = near_sum(&q->key.destination);
 	flags = near_flags(destination);
 	if (flags & NEAR_FRONTEND)
@@ -292,7 +296,7 @@ static __always_inline int quick_family(ctx_t *ctx, const struct settings *s, vo
 
 	if (!quick_network(q, end, hook, v6))
 		return QUICK_UNDECIDED;
-	if (!quick_is_near(q, s, hook))
+	if (!quick_is_near(ctx, q, s, hook))
 		return finish(hook, VERDICT_NEXT, 0);
 	found = quick_find(q, f, end, v6);
 	if (found)

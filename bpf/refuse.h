@@ -38,6 +38,8 @@ static __always_inline enum verdict reply_out(ctx_t *ctx, struct pkt *p, enum ho
 {
 	if (hook == HOOK_UPLINK_EGRESS)
 		return redirect_in(ctx, p, ctx_ifindex(ctx), verdict, link);
+	if (hook == HOOK_POD_EGRESS)
+		return redirect_from_pod(ctx, p, verdict);
 	return redirect_back(ctx, p, verdict, link);
 }
 

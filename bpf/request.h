@@ -4,6 +4,7 @@
  */
 #pragma once
 #include "open.h"
+#include "peer.h"
 
 #define OPTION_NOP 1
 #define OPTION_LSRR 131
@@ -97,38 +98,79 @@ __noinline int belongs_to_socket(ctx_t *ctx)
 	return exact;
 }
 
-/* A UDP conversation that outlives its backend: sent on to a live backend of the same Service, with answers from the address
- * that the client knows.
+/* Was the packet's socket pointed by connect() at where the packet goes? Then the scratch's `asked` says what it asked for. The kernel
+ * leaves a packet its socket on its way out of a pod. One that was connected before its storage was there is known by its cookie.
  */
-static __always_inline enum verdict stage_retired(ctx_t *ctx, struct pkt *p)
+__noinline int socket_asked(ctx_t *ctx)
 {
-	const struct settings *s = settings_get();
+	struct scratch *x = scratch_get();
+	struct bpf_sock *socket = ctx->sk;
+	struct socket_backend *kept;
+	struct tuple *t;
+
+	if (!x || !socket)
+		return 0;
+	socket = bpf_sk_fullsock(socket);
+	if (!socket || !*(__u16 *)&socket->dst_port)
+		return 0;
+	t = &x->packet.tuple;
+	kept = bpf_sk_storage_get(&socket_backends, socket, NULL, 0);
+	if (kept) {
+		x->asked = *kept;
+		return socket_backend_is(&x->asked, &t->destination, t->destination_port);
+	}
+	peer_key(&x->asked.key, bpf_get_socket_cookie(ctx), &t->destination, t->destination_port, IPPROTO_UDP, PEER_FRONTEND);
+	return peer_find(&x->asked.key, &x->asked.peer);
+}
+
+/* A datagram to where a backend was retired: is it of a socket that was pointed at that one? It goes on to a living backend of the
+ * frontend that the socket asked for, with answers from the address that it knows, or is refused; never on to who has that address now.
+ * Of the host it is refused: its socket is destroyed, or opened anew on the error. UNDECIDED: it is meant for who is there. A global
+ * function, for the verifier's sake.
+ */
+__noinline int stage_retired(ctx_t *ctx, __u32 hook)
+{
+	struct scratch *x = scratch_get();
 	struct frontend_key key = {};
-	struct opening *opening = opening_get();
-	struct retired_backend *gone;
+	struct opening *opening;
 	enum verdict verdict;
 	struct row *row;
-	__u32 index;
+	__u32 roles = 0;
+	struct pkt *p;
 	__u64 window;
 
+	if (!x)
+		return UNDECIDED;
+	p = &x->packet;
 	key.address = p->tuple.destination;
 	key.port = p->tuple.destination_port;
 	key.proto = p->tuple.proto;
-	gone = bpf_map_lookup_elem(&retired, &key);
-	if (!gone || !s || !opening || jiffies_now() - gone->seen > s->udp_timeout * s->hz)
-		return VERDICT_NEXT;
-	index = gone->row;
-	row = bpf_map_lookup_elem(&rows, &index);
-	if (!row || row->generation != gone->generation)
-		return VERDICT_NEXT;
-	window = *(volatile __u64 *)&row->window[WINDOW_CLUSTER];
-	if (!(window >> 32))
-		return VERDICT_NEXT;
+	if (!bpf_map_lookup_elem(&retired, &key) || !socket_asked(ctx) ||
+	    backend_alive(x->asked.peer.backend, x->asked.peer.generation))
+		return UNDECIDED;
+	if (hook != HOOK_POD_INGRESS) {
+		p->service = x->asked.peer.service;
+		return VERDICT_REFUSE;
+	}
+	switch (frontend_find(&x->asked.peer.address, x->asked.peer.port, IPPROTO_UDP, false, &row, &roles)) {
+	case FRONTEND_FOUND:
+		break;
+	case FRONTEND_STALE:
+		return DROP_STALE_ROW;
+	default:
+		return VERDICT_REFUSE;
+	}
 	p->service = row->service;
-	/* Of a Service that went the row may be left, with nothing behind it. */
-	if (select_backend(row, window, tuple_hash(&p->tuple), &opening->choice))
-		return VERDICT_NEXT;
-	verdict = choose_path(ctx, p, opening, HOOK_POD_INGRESS);
+	window = frontend_window(row, false);
+	if (!(window >> 32))
+		return (__u32)window == EMPTY_DROP ? DROP_NO_LOCAL_BACKEND : VERDICT_REFUSE;
+	opening = opening_get();
+	if (!opening)
+		return DROP_TABLE_FULL;
+	verdict = select_backend(row, window, tuple_hash(&p->tuple), &opening->choice);
+	if (verdict)
+		return verdict;
+	verdict = choose_path(ctx, p, opening, hook);
 	return verdict ? verdict : OPENS;
 }
 
@@ -267,8 +309,6 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 			return verdict;
 		if (hook == HOOK_UPLINK_EGRESS)
 			return stage_claim(p);
-		if (hook == HOOK_POD_INGRESS && p->tuple.proto == IPPROTO_UDP)
-			return stage_retired(ctx, p);
 		return VERDICT_NEXT;
 	case FRONTEND_UNDEFINED:
 		return VERDICT_REFUSE;

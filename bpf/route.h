@@ -199,4 +199,21 @@ static __always_inline enum verdict redirect_in(ctx_t *ctx, struct pkt *p, __u32
 	p->action = (int)bpf_redirect(ifindex, BPF_F_INGRESS);
 	return verdict;
 }
+
+/* Lets a packet that was about to go out to a pod come in as if it were from there, past the programs of the pod's device where that is
+ * a bridge's port.
+ */
+static __always_inline enum verdict redirect_from_pod(ctx_t *ctx, struct pkt *p, enum verdict verdict)
+{
+	struct device *device = device_of(ctx_ifindex(ctx));
+	__u8 mac[ETH_ALEN];
+
+	if (!device)
+		return DROP_NO_ROUTE;
+	__builtin_memcpy(mac, device->accepts, ETH_ALEN);
+	if (!write_macs(ctx, mac, mac))
+		return DROP_REWRITE;
+	p->action = (int)bpf_redirect(device->master ? device->master : ctx_ifindex(ctx), BPF_F_INGRESS);
+	return verdict;
+}
 #endif

@@ -45,6 +45,7 @@ struct scratch {
 	__u32 sizes;
 	__u32 pad2;
 	struct refusal_key refusal;
+	struct socket_backend asked; /* by the socket of the packet at hand */
 };
 
 struct {

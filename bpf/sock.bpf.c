@@ -14,6 +14,7 @@ typedef struct bpf_sock_addr ctx_t;
 
 #include "address.h"
 #include "frontend.h"
+#include "peer.h"
 #include "record.h"
 #include "select.h"
 
@@ -57,51 +58,65 @@ static __always_inline bool is_own(const struct address *a)
 	return is_loopback(a) || address_is_unspecified(a);
 }
 
-static __always_inline __u32 peer_check(const struct socket_peer_key *key, const struct socket_peer *peer)
+static __always_inline void peer_fill(const struct socket_peer_key *key, const struct address *address, __be16 port,
+				      const struct choice *choice, struct socket_peer *peer)
 {
-	__u64 h = (key->cookie ^ MIX1) * MIX2 + (key->address.half[0] ^ MIX2) * MIX3 + (key->address.half[1] ^ MIX3) * MIX4;
-
-	h += (((__u64)key->port << 16 | key->proto << 8 | key->kind) ^ MIX4) * MIX5;
-	h += (peer->address.half[0] ^ MIX5) * MIX1 + (peer->address.half[1] ^ MIX1) * MIX3;
-	h += (((__u64)peer->port << 32 | peer->backend) ^ MIX2) * MIX4;
-	h += (((__u64)peer->generation << 32 | peer->service) ^ MIX3) * MIX5;
-	return (__u32)(h ^ (h >> 32));
-}
-
-static __always_inline void peer_key(struct socket_peer_key *key, __u64 cookie, const struct address *address, __be16 port,
-				     __u8 proto, __u8 kind)
-{
-	key->cookie = cookie;
-	key->address = *address;
-	key->port = port;
-	key->proto = proto;
-	key->kind = kind;
-	key->pad = 0;
-}
-
-/* A consistent copy of the entry of `key`; false when there is none. */
-static __always_inline bool peer_find(const struct socket_peer_key *key, struct socket_peer *copy)
-{
-	struct socket_peer *peer = bpf_map_lookup_elem(&socket_peers, key);
-
-	if (!peer)
-		return false;
-	*copy = *peer;
-	return copy->check == peer_check(key, copy);
+	peer->address = *address;
+	peer->port = port;
+	peer->pad = 0;
+	peer->backend = choice->backend;
+	peer->generation = choice->generation;
+	peer->service = choice->service;
+	peer->pad2 = 0;
+	peer->check = peer_check(key, peer);
 }
 
 static __always_inline void peer_remember(const struct socket_peer_key *key, const struct address *address, __be16 port,
 					  const struct choice *choice)
 {
-	struct socket_peer peer = {};
+	struct socket_peer peer;
 
-	peer.address = *address;
-	peer.port = port;
-	peer.backend = choice->backend;
-	peer.generation = choice->generation;
-	peer.service = choice->service;
-	peer.check = peer_check(key, &peer);
+	peer_fill(key, address, port, choice, &peer);
 	RECORD_UPDATE(&socket_peers, key, &peer, BPF_ANY);
+}
+
+/* What the last connect() of this UDP socket pointed it at, if that was a backend; NULL when the socket is not connected. */
+static __always_inline struct socket_backend *connected_backend(ctx_t *ctx)
+{
+	struct bpf_sock *socket = ctx->sk;
+
+	if (!socket || !*(__u16 *)&socket->dst_port)
+		return NULL;
+	return bpf_sk_storage_get(&socket_backends, socket, NULL, 0);
+}
+
+/* connect() points the socket at the backend of `choice`: remembered by its cookie, and of UDP with the socket too. */
+static __always_inline void remember_connection(ctx_t *ctx, __u64 cookie, const struct target *target,
+						const struct choice *choice)
+{
+	struct socket_backend made, *kept;
+	struct bpf_sock *socket = ctx->sk;
+
+	peer_key(&made.key, cookie, &choice->address, choice->port, target->proto, PEER_FRONTEND);
+	peer_fill(&made.key, &target->address, target->port, choice, &made.peer);
+	RECORD_UPDATE(&socket_peers, &made.key, &made.peer, BPF_ANY);
+	if (target->proto != IPPROTO_UDP || !socket || !config_records)
+		return;
+	kept = bpf_sk_storage_get(&socket_backends, socket, &made, BPF_SK_STORAGE_GET_F_CREATE);
+	if (kept)
+		*kept = made;
+}
+
+/* connect() to a plain address: what an earlier one of this socket asked for there, or anywhere, is void. */
+static __always_inline void forget_connection(ctx_t *ctx, __u64 cookie, const struct target *target)
+{
+	struct bpf_sock *socket = ctx->sk;
+	struct socket_peer_key key;
+
+	peer_key(&key, cookie, &target->address, target->port, target->proto, PEER_FRONTEND);
+	RECORD_DELETE(&socket_peers, &key);
+	if (target->proto == IPPROTO_UDP && socket && config_records)
+		bpf_sk_storage_delete(&socket_backends, socket);
 }
 
 /* Remembers which frontend the socket asked for, so that it is told so by getpeername and recvmsg. False when the socket
@@ -164,35 +179,67 @@ static __always_inline enum outcome decide_connect(ctx_t *ctx, const struct targ
 
 	outcome = find_window(ctx, target, &row, &window, choice);
 	if (outcome != POINTED || !row) {
-		struct socket_peer_key key;
-
-		/* A plain address: what an earlier connect() of this socket asked for there is void. */
-		peer_key(&key, cookie, &target->address, target->port, target->proto, PEER_FRONTEND);
-		RECORD_DELETE(&socket_peers, &key);
+		/* A socket that is refused stays connected as it was. */
+		if (outcome == UNCHANGED)
+			forget_connection(ctx, cookie, target);
 		return outcome;
 	}
 	if (select_backend(row, window, bpf_get_prandom_u32(), choice))
 		return UNCHANGED;
-	struct socket_peer_key key;
-
-	peer_key(&key, cookie, &choice->address, choice->port, target->proto, PEER_FRONTEND);
-	peer_remember(&key, &target->address, target->port, choice);
+	remember_connection(ctx, cookie, target, choice);
 	return POINTED;
 }
 
-/* sendmsg() without connect(): the same backend for the same socket and frontend while it lives. */
+/* A send to a plain address: an answer from there is told as what it is, although the socket may have asked a frontend that led
+ * there; but not where connect() pointed it.
+ */
+static __always_inline void forget_frontend(ctx_t *ctx, __u64 cookie, const struct target *target)
+{
+	struct socket_backend *kept;
+	struct socket_peer_key key;
+
+	peer_key(&key, cookie, &target->address, target->port, target->proto, PEER_FRONTEND);
+	if (!bpf_map_lookup_elem(&socket_peers, &key))
+		return;
+	kept = connected_backend(ctx);
+	if (!kept || !socket_backend_is(kept, &target->address, target->port))
+		RECORD_DELETE(&socket_peers, &key);
+}
+
+/* The frontend that a connected socket asked for, named again: the same conversation, whose answers it takes from there alone. When the
+ * backend is gone a pod's device sends its packets on; nobody does so for the host.
+ */
+static __always_inline enum outcome decide_connected(ctx_t *ctx, const struct socket_backend *kept, struct choice *choice)
+{
+	const struct settings *s = settings_get();
+
+	choice->address = kept->key.address;
+	choice->port = kept->key.port;
+	choice->service = kept->peer.service;
+	if (backend_alive(kept->peer.backend, kept->peer.generation) || !s)
+		return POINTED;
+	return config_netns_cookie && bpf_get_netns_cookie(ctx) == s->node_cookie ? REFUSED : POINTED;
+}
+
+/* sendmsg() to a frontend: the same backend for the same socket and frontend while it lives. */
 static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target *target, struct choice *choice, bool *fresh)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct socket_peer_key choice_key;
+	struct socket_backend *kept;
 	struct socket_peer chosen;
 	struct row *row = NULL;
 	enum outcome outcome;
 	__u64 window = 0;
 
 	outcome = find_window(ctx, target, &row, &window, choice);
+	if (outcome == UNCHANGED)
+		forget_frontend(ctx, cookie, target);
 	if (outcome != POINTED || !row)
 		return outcome;
+	kept = connected_backend(ctx);
+	if (kept && kept->peer.port == target->port && address_equal(&kept->peer.address, &target->address))
+		return decide_connected(ctx, kept, choice);
 	peer_key(&choice_key, cookie, &target->address, target->port, target->proto, PEER_CHOICE);
 	if (peer_find(&choice_key, &chosen) && chosen.service == row->service &&
 	    backend_alive(chosen.backend, chosen.generation)) {
@@ -319,8 +366,14 @@ static __always_inline int on_name(ctx_t *ctx, const bool v6)
 
 	target_read(ctx, &target, v6);
 	peer_key(&key, bpf_get_socket_cookie(ctx), &target.address, target.port, target.proto, PEER_FRONTEND);
-	if (peer_find(&key, &peer))
+	if (peer_find(&key, &peer)) {
 		point_at(ctx, &peer.address, peer.port, v6);
+	} else if (target.proto == IPPROTO_UDP) {
+		struct socket_backend *kept = connected_backend(ctx);
+
+		if (kept && socket_backend_is(kept, &target.address, target.port))
+			point_at(ctx, &kept->peer.address, kept->peer.port, v6);
+	}
 	return ALLOW;
 }
 

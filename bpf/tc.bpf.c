@@ -59,7 +59,7 @@ static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 strang
 	if (hook == HOOK_UPLINK_EGRESS)
 		verdict = lb_uplink_egress(ctx, p, link);
 	else if (hook == HOOK_POD_EGRESS)
-		verdict = lb_answer(ctx, p, hook, link);
+		verdict = lb_pod_egress(ctx, p, link);
 	else
 		verdict = lb_forward(ctx, p, hook, link);
 	if (hook != HOOK_POD_EGRESS && verdict == OPENS)

@@ -156,11 +156,9 @@ struct flow {
 	__u32 pad2;
 };
 
-/* Value of `retired`: a row of the Service that a backend served before it was retired. */
+/* Value of `retired`. */
 struct retired_backend {
-	__u32 row;
-	__u32 generation;
-	__u32 seen; /* jiffies when it was retired */
+	__u32 seen; /* jiffies when a backend there was retired last, low 32 bits */
 	__u32 pad;
 };
 
@@ -258,14 +256,12 @@ struct settings {
 	__u32 hz;	     /* jiffies a second */
 	__u32 snat_first;
 	__u32 snat_count;
-	__u32 udp_timeout; /* seconds */
 	__u32 uplink;	   /* ifindex of the default route's device */
 	__u32 forward_mark; /* bit set in the mark of translated packets that the stack forwards; 0 sets none */
 	__u32 handover;	    /* not 0: programs of the build before run ahead of these, which see packets that those translated */
 	__u32 tunnel;	    /* ifindex of the device of all routes with an encapsulation of their own; 0: none, or several */
 	__u32 replies;	    /* how many a CPU makes in a second: resets, ICMP errors, echo */
 	__u32 flags;	    /* enum setting_flag */
-	__u32 pad;
 };
 
 /* Key of `announced`: a LoadBalancer address that this node answers ARP or NDP for on a device. */
@@ -308,6 +304,14 @@ struct socket_peer {
 	__u32 generation;
 	__u32 service;
 	__u32 pad2;
+};
+
+/* Value of `socket_backends`: the entry of `socket_peers`, of kind PEER_FRONTEND, that a UDP socket's connect() made. `peer.check` tells
+ * a mixture of two.
+ */
+struct socket_backend {
+	struct socket_peer_key key;
+	struct socket_peer peer;
 };
 
 struct service_counters {

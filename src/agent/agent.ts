@@ -17,6 +17,7 @@ import { createAgentView } from "./agent-view.ts";
 import { createAnnouncements } from "./announcements.ts";
 import { createAnnouncer } from "./announcer.ts";
 import { BYPASS_TEXT, bypassNotices } from "./bypass-notice.ts";
+import { createDeadSockets } from "./dead-sockets.ts";
 import { degradedFeatures } from "./degraded.ts";
 import { createFirewallEffect } from "./firewall.ts";
 import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
@@ -122,6 +123,10 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   });
   const syncs = createSyncRecorder();
   const hz = readHz(dataplane);
+  const deadSockets = createDeadSockets({
+    ...{ dataplane, log, signal },
+    protocols: options.destroyTcpSockets ? ["UDP", "TCP"] : ["UDP"],
+  });
   let watch: NetworkWatch | undefined;
   let servers: Servers | undefined;
 
@@ -135,7 +140,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     wishes: { devices, xdp, sockets, forwardMark },
     maps: (inForce, digest) =>
       createMaps({
-        ...{ model, dataplane, syncs, digest, inForce, broken: finished.reject },
+        ...{ model, dataplane, syncs, digest, inForce, retired: deadSockets.look, broken: finished.reject },
         firstDone() {
           if (!adopted) leaveOldLayouts(loaded, reconciler);
           setImmediate(() => {
@@ -198,6 +203,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     announcer.stop();
     await source.stop();
     await reconciler.settled();
+    await deadSockets.settled();
     await servers?.close();
     attachments.close();
     loaded.close();

@@ -11,6 +11,7 @@ export const INSTEAD: Readonly<Partial<Record<FeatureName, string>>> = {
   fib_mtu: "the size of what is redirected is measured by its device's MTU, not its route's",
   xdp_features: "XDP sends packets out of the device that they came by only, tc does the rest",
   batch: "rows are written one by one",
+  sock_destroy: "a socket of the host whose UDP backend left learns of it by the refusal of its next packet",
   membarrier: "grace periods wait for a map-in-map update",
 };
 

@@ -29,13 +29,15 @@ export interface MapsParts {
   readonly digest: () => string;
   /** All that was asked is in force: called before the grace period that follows. */
   readonly inForce: () => void;
+  /** Backends were retired, or may have been while no agent ran. */
+  readonly retired: () => void;
   /** The first time that was asked is done. */
   readonly firstDone: () => void;
   /** An invariant is broken: the process is to end. */
   readonly broken: (error: unknown) => void;
 }
 
-export function createMaps({ model, dataplane, syncs, digest, inForce, firstDone, broken }: MapsParts): Maps {
+export function createMaps({ model, dataplane, syncs, digest, inForce, retired, firstDone, broken }: MapsParts): Maps {
   const state: MapsState = {
     appliedDigest: "",
     lastApply: { atMs: 0, durationMs: 0, operations: 0, error: "" },
@@ -62,6 +64,7 @@ export function createMaps({ model, dataplane, syncs, digest, inForce, firstDone
       await dataplane.apply(operations, () => {
         const durationMs = performance.now() - start;
         state.lastApply = { atMs: Date.now(), durationMs, operations: count, error: "" };
+        if (isFull || operations.some(({ op }) => op === "retire-backend")) retired();
         if (!isLast) return;
         syncs.inForce(durationMs, Date.now(), isFull);
         state.appliedDigest = planned;

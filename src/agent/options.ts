@@ -36,6 +36,8 @@ export interface AgentOptions extends LogChoice {
   readonly externalClusterIPs: boolean;
   /** Resets, ICMP errors and echo replies that a CPU makes in a second at most. */
   readonly replyLimit: number;
+  /** TCP connections of the host's own sockets end with their backend, as those of UDP do. */
+  readonly destroyTcpSockets: boolean;
   /** Source ports for SNAT, reserved in ip_local_reserved_ports. */
   readonly snatPortRange: Range;
   /** Bit set in the mark of translated packets where a firewall forwards nothing by default; 0: nothing is done about that. */

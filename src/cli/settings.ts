@@ -309,6 +309,12 @@ export const SETTINGS: readonly Setting[] = [
     read: (text) => ({ replyLimit: wholeNumber(text, 1, 1_000_000) }),
   }),
   setting({
+    name: "destroy-tcp-sockets",
+    default: "false",
+    help: "end TCP connections of the host's processes to a backend that left its Service, as is done for UDP",
+    read: (text) => ({ destroyTcpSockets: oneOf(text, ["true", "false"]) === "true" }),
+  }),
+  setting({
     name: "snat-port-range",
     placeholder: "FIRST-LAST",
     default: "49152-65535",

@@ -1,18 +1,15 @@
 // The `backends` array, and `retired`: what becomes of a UDP backend's conversations that go on without knowing that it left.
-import { type Address, readAddress, writeAddress } from "../lib/address.ts";
-import type { Multimap } from "../lib/multimap.ts";
+import { readAddress, writeAddress } from "../lib/address.ts";
 import type { BpfMap } from "../libbpf/mod.ts";
 import type { Backend, FrontendKey, Operation } from "../model/operations.ts";
-import { BACKEND, BACKEND_STATE_VALUES, RETIRED_BACKEND, ROW, readRow, writeRetiredBackend } from "./layout.gen.ts";
+import { BACKEND, BACKEND_STATE_VALUES, RETIRED_BACKEND, writeRetiredBackend } from "./layout.gen.ts";
 import type { MappedArray } from "./mapped-array.ts";
 import type { NearFilter } from "./near.ts";
-import { frontendKeyBytes, keyOf, PROTOCOLS, viewOf } from "./row-codec.ts";
+import { frontendKeyBytes, viewOf } from "./row-codec.ts";
 
 const { BACKEND_FREE, BACKEND_LOCAL, BACKEND_REMOTE, BACKEND_RETIRED } = BACKEND_STATE_VALUES;
 
 const backendWord = (state: number, generation: number): bigint => (BigInt(state) << 32n) | BigInt(generation);
-const textOf = ({ address, port }: { readonly address: Address; readonly port: number }): string =>
-  `${address} ${port}`;
 
 type Retire = Extract<Operation, { op: "retire-backend" }>;
 
@@ -32,18 +29,13 @@ export interface BackendRows {
 
 export interface BackendTables {
   readonly backends: MappedArray;
-  readonly rows: MappedArray;
   readonly retired: BpfMap;
-  /** Rows in use by service id: where a retired backend's conversations find its Service again. */
-  readonly rowsOfService: Multimap<number, number>;
   readonly near: NearFilter;
   /** The kernel's jiffies, low 32 bits. */
   now(): number;
 }
 
-export function createBackendRows({ backends, rows, retired, rowsOfService, near, now }: BackendTables): BackendRows {
-  /** Addresses and ports in `retired`, as text. */
-  const retiredKeys = new Map<string, FrontendKey>();
+export function createBackendRows({ backends, retired, near, now }: BackendTables): BackendRows {
   const { view } = backends;
   const store = (index: number, state: number, generation: number): void => {
     Atomics.store(backends.words, backends.word(index, BACKEND.word), backendWord(state, generation));
@@ -62,40 +54,12 @@ export function createBackendRows({ backends, rows, retired, rowsOfService, near
     port: portOf(index),
     protocol: "UDP",
   });
-  const servesUdp = (serviceId: number): boolean =>
-    rowsOfService.get(serviceId).some((row) => readRow(rows.bytes, rows.at(row)).key.proto === PROTOCOLS.UDP);
-
-  /** Of UDP backends that are to be retired, those that another Service goes on using, as the text of their keys. */
-  function sharedWithOthers(leaving: ReadonlySet<number>): ReadonlySet<string> {
-    const shared = new Set<string>();
-    if (leaving.size === 0) return shared;
-    const ports = new Set([...leaving].map(portOf));
-    const texts = new Set([...leaving].map((index) => textOf(keyOfBackend(index))));
-    for (let index = 0; index < backends.length; index++) {
-      if (!serves(index) || !ports.has(portOf(index)) || leaving.has(index)) continue;
-      const text = textOf(keyOfBackend(index));
-      if (texts.has(text) && servesUdp(serviceOf(index))) shared.add(text);
-    }
-    return shared;
-  }
-
-  function rememberRetired(key: FrontendKey, row: number): void {
+  function rememberRetired(key: FrontendKey): void {
     const value = new Uint8Array(RETIRED_BACKEND.size);
-    const generation = rows.view.getUint32(rows.at(row) + ROW.generation, true);
-    writeRetiredBackend(value, 0, { row, generation, seen: now() });
+    writeRetiredBackend(value, 0, { seen: now() });
     const bytes = frontendKeyBytes(key);
     near.comes.frontend(viewOf(bytes), 0);
     retired.update(bytes, value);
-    retiredKeys.set(textOf(key), key);
-  }
-
-  function forgetRetired(text: string): void {
-    const key = retiredKeys.get(text);
-    if (key === undefined) return;
-    const bytes = frontendKeyBytes(key);
-    retired.delete(bytes);
-    near.goes.frontend(viewOf(bytes), 0);
-    retiredKeys.delete(text);
   }
 
   return {
@@ -106,20 +70,13 @@ export function createBackendRows({ backends, rows, retired, rowsOfService, near
       view.setUint32(at + BACKEND.service, backend.serviceId, true);
       near.comes.backend(view, at);
       store(index, backend.local ? BACKEND_LOCAL : BACKEND_REMOTE, backend.generation);
-      if (retiredKeys.size > 0) forgetRetired(textOf(backend));
     },
     setLocal: (index, generation, local) => store(index, local ? BACKEND_LOCAL : BACKEND_REMOTE, generation),
 
-    /**
-     * Sockets that were pointed at a UDP backend send there without knowing better: `retired` leads their packets to another one of
-     * the Service. Not so where the address still serves somebody: nobody can tell whose socket a packet is of.
-     */
+    /** Sockets that were pointed at a UDP backend send there without knowing better: `retired` has their packets looked at. */
     retire(retires) {
-      const shared = sharedWithOthers(new Set(retires.flatMap(({ index, udp }) => (udp ? [index] : []))));
       for (const { index, generation, udp } of retires) {
-        const row = udp ? rowsOfService.get(serviceOf(index))[0] : undefined;
-        const key = keyOfBackend(index);
-        if (row !== undefined && !shared.has(textOf(key))) rememberRetired(key, row);
+        if (udp) rememberRetired(keyOfBackend(index));
         store(index, BACKEND_RETIRED, generation);
         near.goes.backend(view, backends.at(index));
       }
@@ -129,13 +86,7 @@ export function createBackendRows({ backends, rows, retired, rowsOfService, near
     isAlive: (index, generation) => index < backends.length && generationOf(index) === generation && serves(index),
 
     read() {
-      retiredKeys.clear();
-      for (const [key] of retired.entries()) {
-        const found = keyOf(key, 0);
-        if (found === undefined) continue;
-        near.comes.frontend(viewOf(key), 0);
-        retiredKeys.set(textOf(found), found);
-      }
+      for (const [key] of retired.entries()) near.comes.frontend(viewOf(key), 0);
       const found = new Map<number, Backend>();
       const generations = new Map<number, number>();
       for (let index = 0; index < backends.length; index++) {

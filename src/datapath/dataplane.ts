@@ -129,9 +129,7 @@ export function createDataplane(
   const rowsOfService = new Multimap<number, number>();
   const backendRows = createBackendRows({
     backends,
-    rows,
     retired,
-    rowsOfService,
     near,
     now: () => viewOf(program("tc_clocks").testRun({ data: clocks }).data).getUint32(0, true),
   });

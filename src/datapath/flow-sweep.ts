@@ -22,7 +22,7 @@ import { createFlowMarks, type FlowMarks } from "./flow-marks.ts";
 import { createShares, type Shares } from "./flow-shares.ts";
 import { type FlowTableName, readClocks, wasReset } from "./flow-table.ts";
 import { FLOW_TIMEOUTS, type FlowTimeouts } from "./flow-timeouts.ts";
-import { FLOW, FLOW_PATH_VALUES, FLOW_STATE_VALUES, FRONTEND_KEY, RETIRED_BACKEND, TUPLE } from "./layout.gen.ts";
+import { FLOW, FLOW_PATH_VALUES, FLOW_STATE_VALUES, TUPLE } from "./layout.gen.ts";
 import { backendOfFlow, type NearBits, nearSum } from "./near.ts";
 import { viewOf } from "./row-codec.ts";
 
@@ -228,25 +228,6 @@ async function relieve(sweep: Sweep, map: BpfMap, room: number, { left, closer }
   return { givenUp, crowded: weighs ? shares.above(share) : [] };
 }
 
-/** Retired UDP backends whose conversations are over. */
-async function sweepRetired({ dataplane, now, hz, timeouts }: Sweep): Promise<void> {
-  const retired = dataplane.map("retired");
-  const over: Uint8Array[] = [];
-  for (const { keys, values, count } of retired.batches(STEP)) {
-    const view = viewOf(values);
-    for (let i = 0; i < count; i++) {
-      const passed = (now - view.getUint32(i * RETIRED_BACKEND.size + RETIRED_BACKEND.seen, true)) >>> 0;
-      if (passed <= 0x7fffffff && passed > timeouts.udpSeconds * hz)
-        over.push(keys.slice(i * FRONTEND_KEY.size, (i + 1) * FRONTEND_KEY.size));
-    }
-    await othersTurn();
-  }
-  for (const key of over) {
-    retired.delete(key);
-    dataplane.near.goes.frontend(viewOf(key), 0);
-  }
-}
-
 /** `crowded_clients` holds these, until the deadline, and no others. */
 function writeCrowded(map: BpfMap, clients: readonly Uint8Array[], until: bigint): void {
   const value = new Uint8Array(BigUint64Array.of(until).buffer);
@@ -295,7 +276,6 @@ export async function sweepFlows(
     crowded.push(...relief.crowded);
     uses.set(table, { room, found: swept.left, left: entries[table] });
   }
-  await sweepRetired(sweep);
   if (marks !== undefined) await inPortions(marks.clear());
   if (rebuild !== undefined) {
     await inPortions(dataplane.nearRows(rebuild.needs));

@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "51a8a8badd00b6fe";
+export const FINGERPRINT = "d1bf62a1187c1af0";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -618,35 +618,27 @@ export function writeRefusalKey(bytes: Uint8Array, at: number, value: RefusalKey
   view.setUint8(at + 5, value.verdict);
 }
 
-/** struct retired_backend, 16 bytes. */
+/** struct retired_backend, 8 bytes. */
 export interface RetiredBackend {
-  readonly row: number;
-  readonly generation: number;
   readonly seen: number;
 }
 
 export const RETIRED_BACKEND = {
-  size: 16,
-  row: 0,
-  generation: 4,
-  seen: 8,
+  size: 8,
+  seen: 0,
 } as const;
 
 export function readRetiredBackend(bytes: Uint8Array, at = 0): RetiredBackend {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return {
-    row: view.getUint32(at, true),
-    generation: view.getUint32(at + 4, true),
-    seen: view.getUint32(at + 8, true),
+    seen: view.getUint32(at, true),
   };
 }
 
 export function writeRetiredBackend(bytes: Uint8Array, at: number, value: RetiredBackend): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  bytes.fill(0, at, at + 16);
-  view.setUint32(at, value.row, true);
-  view.setUint32(at + 4, value.generation, true);
-  view.setUint32(at + 8, value.seen, true);
+  bytes.fill(0, at, at + 8);
+  view.setUint32(at, value.seen, true);
 }
 
 /** struct row, 64 bytes. */
@@ -756,7 +748,7 @@ export function writeServiceRange(bytes: Uint8Array, at: number, value: ServiceR
   view.setBigUint64(at + 32, value.kind, true);
 }
 
-/** struct settings, 88 bytes. */
+/** struct settings, 80 bytes. */
 export interface Settings {
   readonly nodeCookie: bigint;
   readonly bypass: bigint;
@@ -767,7 +759,6 @@ export interface Settings {
   readonly hz: number;
   readonly snatFirst: number;
   readonly snatCount: number;
-  readonly udpTimeout: number;
   readonly uplink: number;
   readonly forwardMark: number;
   readonly handover: number;
@@ -777,7 +768,7 @@ export interface Settings {
 }
 
 export const SETTINGS = {
-  size: 88,
+  size: 80,
   nodeCookie: 0,
   bypass: 8,
   tcpFullUntil: 16,
@@ -787,13 +778,12 @@ export const SETTINGS = {
   hz: 44,
   snatFirst: 48,
   snatCount: 52,
-  udpTimeout: 56,
-  uplink: 60,
-  forwardMark: 64,
-  handover: 68,
-  tunnel: 72,
-  replies: 76,
-  flags: 80,
+  uplink: 56,
+  forwardMark: 60,
+  handover: 64,
+  tunnel: 68,
+  replies: 72,
+  flags: 76,
 } as const;
 
 export function readSettings(bytes: Uint8Array, at = 0): Settings {
@@ -808,19 +798,18 @@ export function readSettings(bytes: Uint8Array, at = 0): Settings {
     hz: view.getUint32(at + 44, true),
     snatFirst: view.getUint32(at + 48, true),
     snatCount: view.getUint32(at + 52, true),
-    udpTimeout: view.getUint32(at + 56, true),
-    uplink: view.getUint32(at + 60, true),
-    forwardMark: view.getUint32(at + 64, true),
-    handover: view.getUint32(at + 68, true),
-    tunnel: view.getUint32(at + 72, true),
-    replies: view.getUint32(at + 76, true),
-    flags: view.getUint32(at + 80, true),
+    uplink: view.getUint32(at + 56, true),
+    forwardMark: view.getUint32(at + 60, true),
+    handover: view.getUint32(at + 64, true),
+    tunnel: view.getUint32(at + 68, true),
+    replies: view.getUint32(at + 72, true),
+    flags: view.getUint32(at + 76, true),
   };
 }
 
 export function writeSettings(bytes: Uint8Array, at: number, value: Settings): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  bytes.fill(0, at, at + 88);
+  bytes.fill(0, at, at + 80);
   view.setBigUint64(at, value.nodeCookie, true);
   view.setBigUint64(at + 8, value.bypass, true);
   view.setBigUint64(at + 16, value.tcpFullUntil, true);
@@ -830,13 +819,12 @@ export function writeSettings(bytes: Uint8Array, at: number, value: Settings): v
   view.setUint32(at + 44, value.hz, true);
   view.setUint32(at + 48, value.snatFirst, true);
   view.setUint32(at + 52, value.snatCount, true);
-  view.setUint32(at + 56, value.udpTimeout, true);
-  view.setUint32(at + 60, value.uplink, true);
-  view.setUint32(at + 64, value.forwardMark, true);
-  view.setUint32(at + 68, value.handover, true);
-  view.setUint32(at + 72, value.tunnel, true);
-  view.setUint32(at + 76, value.replies, true);
-  view.setUint32(at + 80, value.flags, true);
+  view.setUint32(at + 56, value.uplink, true);
+  view.setUint32(at + 60, value.forwardMark, true);
+  view.setUint32(at + 64, value.handover, true);
+  view.setUint32(at + 68, value.tunnel, true);
+  view.setUint32(at + 72, value.replies, true);
+  view.setUint32(at + 76, value.flags, true);
 }
 
 /** struct slot, 8 bytes. */
@@ -864,6 +852,31 @@ export function writeSlot(bytes: Uint8Array, at: number, value: Slot): void {
   bytes.fill(0, at, at + 8);
   view.setUint32(at, value.backend, true);
   view.setUint32(at + 4, value.generation, true);
+}
+
+/** struct socket_backend, 72 bytes. */
+export interface SocketBackend {
+  readonly key: SocketPeerKey;
+  readonly peer: SocketPeer;
+}
+
+export const SOCKET_BACKEND = {
+  size: 72,
+  key: 0,
+  peer: 32,
+} as const;
+
+export function readSocketBackend(bytes: Uint8Array, at = 0): SocketBackend {
+  return {
+    key: readSocketPeerKey(bytes, at),
+    peer: readSocketPeer(bytes, at + 32),
+  };
+}
+
+export function writeSocketBackend(bytes: Uint8Array, at: number, value: SocketBackend): void {
+  bytes.fill(0, at, at + 72);
+  writeSocketPeerKey(bytes, at, value.key);
+  writeSocketPeer(bytes, at + 32, value.peer);
 }
 
 /** struct socket_peer, 40 bytes. */
@@ -1496,29 +1509,17 @@ export const LAYOUT: Layout = {
     },
     "retired_backend": {
       "name": "retired_backend",
-      "size": 16,
+      "size": 8,
       "fields": [
         {
-          "name": "row",
+          "name": "seen",
           "offset": 0,
           "size": 4,
           "kind": "u32"
         },
         {
-          "name": "generation",
-          "offset": 4,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
-          "name": "seen",
-          "offset": 8,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
           "name": "pad",
-          "offset": 12,
+          "offset": 4,
           "size": 4,
           "kind": "u32"
         }
@@ -1628,7 +1629,7 @@ export const LAYOUT: Layout = {
     },
     "settings": {
       "name": "settings",
-      "size": 88,
+      "size": 80,
       "fields": [
         {
           "name": "node_cookie",
@@ -1685,50 +1686,38 @@ export const LAYOUT: Layout = {
           "kind": "u32"
         },
         {
-          "name": "udp_timeout",
+          "name": "uplink",
           "offset": 56,
           "size": 4,
           "kind": "u32"
         },
         {
-          "name": "uplink",
+          "name": "forward_mark",
           "offset": 60,
           "size": 4,
           "kind": "u32"
         },
         {
-          "name": "forward_mark",
+          "name": "handover",
           "offset": 64,
           "size": 4,
           "kind": "u32"
         },
         {
-          "name": "handover",
+          "name": "tunnel",
           "offset": 68,
           "size": 4,
           "kind": "u32"
         },
         {
-          "name": "tunnel",
+          "name": "replies",
           "offset": 72,
           "size": 4,
           "kind": "u32"
         },
         {
-          "name": "replies",
-          "offset": 76,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
           "name": "flags",
-          "offset": 80,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
-          "name": "pad",
-          "offset": 84,
+          "offset": 76,
           "size": 4,
           "kind": "u32"
         }
@@ -1749,6 +1738,26 @@ export const LAYOUT: Layout = {
           "offset": 4,
           "size": 4,
           "kind": "u32"
+        }
+      ]
+    },
+    "socket_backend": {
+      "name": "socket_backend",
+      "size": 72,
+      "fields": [
+        {
+          "name": "key",
+          "offset": 0,
+          "size": 32,
+          "kind": "struct",
+          "struct": "socket_peer_key"
+        },
+        {
+          "name": "peer",
+          "offset": 32,
+          "size": 40,
+          "kind": "struct",
+          "struct": "socket_peer"
         }
       ]
     },
@@ -2125,7 +2134,7 @@ export const LAYOUT: Layout = {
       "key": "frontend_key",
       "value": "retired_backend",
       "keySize": 24,
-      "valueSize": 16
+      "valueSize": 8
     },
     "rows": {
       "name": "rows",
@@ -2170,7 +2179,7 @@ export const LAYOUT: Layout = {
       "key": "u32",
       "value": "settings",
       "keySize": 4,
-      "valueSize": 88
+      "valueSize": 80
     },
     "slots": {
       "name": "slots",
@@ -2180,6 +2189,15 @@ export const LAYOUT: Layout = {
       "value": "slot",
       "keySize": 4,
       "valueSize": 8
+    },
+    "socket_backends": {
+      "name": "socket_backends",
+      "type": "sk_storage",
+      "flags": 1,
+      "key": "u32",
+      "value": "socket_backend",
+      "keySize": 4,
+      "valueSize": 72
     },
     "socket_peers": {
       "name": "socket_peers",

@@ -28,7 +28,7 @@ import {
 import { createLayoutCopy, type OldLayout } from "./copy-layout.ts";
 import { createDataplane, type Dataplane } from "./dataplane.ts";
 import { FINGERPRINT, HOOK_VALUES, LAYOUT, VERDICT_VALUES } from "./layout.gen.ts";
-import { describeLayout, fingerprintOf } from "./layout.ts";
+import { describeLayout, fingerprintOf, type Layout } from "./layout.ts";
 import { OBJECTS, type ObjectName, objectPath, SHARED_ENUMS } from "./objects.ts";
 import { isLayoutKnown, MAPS_PREFIX, readLayout, STAGING_PREFIX, saveLayout } from "./saved-layouts.ts";
 
@@ -163,6 +163,22 @@ function sizeOverOld(name: string, wanted: number, old: readonly OldLayout[]): n
   return size;
 }
 
+/** Where an older layout has the very same map of what lies with sockets: nobody could copy it, so that one stays in use. */
+function keptOverLayouts(name: string, old: readonly OldLayout[]): string | undefined {
+  const now = LAYOUT.maps[name];
+  if (now?.type !== "sk_storage") return undefined;
+  const text = (layout: Layout): string => JSON.stringify([layout.maps[name], structsOf(layout, now.value)]);
+  const same = old.find(({ directory, layout }) => text(layout) === text(LAYOUT) && existsSync(join(directory, name)));
+  return same && join(same.directory, name);
+}
+
+/** A struct and those in it. */
+function structsOf(layout: Layout, name: string): readonly unknown[] {
+  const struct = layout.structs[name];
+  const inner = struct?.fields.flatMap((field) => (field.struct === undefined ? [] : structsOf(layout, field.struct)));
+  return [struct, ...(inner ?? [])];
+}
+
 /**
  * Loads every object beside the event loop, on as many processors as there are objects. Rejects with VerifierError, KernelError, or
  * Failure "conflict" when pins of another build are in the way.
@@ -224,6 +240,11 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
       if (LAYOUT.maps[name] === undefined) continue;
       const size = sizes[name];
       const path = join(mapsDirectory, name);
+      const kept = keptOverLayouts(name, oldLayouts);
+      if (kept !== undefined && !existsSync(path)) {
+        using old = openPinnedMap(kept, name);
+        old.pin(path);
+      }
       if (!maps.has(name) && existsSync(path)) {
         const pinned = openPinnedMap(path, name);
         maps.set(name, pinned);
@@ -231,7 +252,8 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
       }
       const known = maps.get(name);
       if (known !== undefined) {
-        object.setMaxEntries(name, known.maxEntries);
+        // What lies with sockets has no size.
+        if (known.maxEntries > 0) object.setMaxEntries(name, known.maxEntries);
         object.reuseMap(name, known);
       } else if (size !== undefined) object.setMaxEntries(name, sizeOverOld(name, size, oldLayouts));
     }

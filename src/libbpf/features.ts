@@ -4,6 +4,7 @@ import { EBADF, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, kernelError } from ".
 import { createLink } from "./link.ts";
 import { addressOf, bpfCall, lastErrno, native, PAGE_SIZE } from "./native.ts";
 import { netdevFamily } from "./network.ts";
+import { canDestroySockets } from "./sock-diag.ts";
 import { queryMembarrier } from "./system.ts";
 import {
   addImmediate,
@@ -261,4 +262,6 @@ const PROBES: Readonly<Record<FeatureName, () => boolean>> = {
   membarrier: () => (queryMembarrier() & 1) !== 0,
 
   xdp_features: () => netdevFamily() !== undefined,
+
+  sock_destroy: canDestroySockets,
 };

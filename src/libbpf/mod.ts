@@ -58,4 +58,5 @@ export {
   type Wakeup,
 } from "./system.ts";
 export { FEATURES, type FeatureName } from "./without.ts";
+export { type ConnectedSocket, connectedSockets, destroySocket } from "./sock-diag.ts";
 export { type OutputPolicy, outputPolicies } from "./xfrm.ts";

@@ -4,6 +4,7 @@ import { EAGAIN, EINTR, ENOBUFS, kernelError } from "./errno.ts";
 import { lastErrno, native, waited } from "./native.ts";
 
 export const NETLINK_ROUTE = 0;
+export const NETLINK_SOCK_DIAG = 4;
 export const NETLINK_XFRM = 6;
 export const NETLINK_GENERIC = 16;
 

@@ -35,6 +35,8 @@ export const FEATURES = {
   membarrier: "4.3",
   /** Generic netlink tells which XDP actions a device has. */
   xdp_features: "6.3",
+  /** SOCK_DESTROY of UDP sockets, which is a choice of the kernel's build (INET_DIAG_DESTROY). */
+  sock_destroy: "4.9",
 } as const;
 
 export type FeatureName = keyof typeof FEATURES;

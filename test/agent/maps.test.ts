@@ -30,6 +30,7 @@ function bench() {
     ...{ model, dataplane, syncs },
     digest: () => "d",
     inForce: () => told.push("in force"),
+    retired: () => told.push("retired"),
     firstDone: () => told.push("first"),
     broken: () => told.push("broken"),
   });
@@ -46,7 +47,7 @@ it("what came during an apply and was part of it is not applied again", async ()
   await maps.apply();
   expect(dataplane.apply).toHaveBeenCalledTimes(2);
   expect([maps.state.applies.total, syncs.stats.all.count]).toEqual([2, 2]);
-  expect(told).toEqual(["in force", "first", "in force"]);
+  expect(told).toEqual(["retired", "in force", "first", "in force"]);
 });
 
 it("a failure is counted and said, and what follows compares everything in parts", async () => {
@@ -67,4 +68,19 @@ it("an error that is none of the kernel's ends the agent", async () => {
   dataplane.apply.mockRejectedValueOnce(new TypeError("a defect"));
   await expect(maps.apply()).rejects.toThrow("a defect");
   expect(told).toEqual(["broken"]);
+});
+
+it("sockets of backends that left are looked for at the start, and when a backend is retired", async () => {
+  const { maps, model, told, dirty } = bench();
+  await maps.apply();
+  dirty();
+  await maps.apply();
+  expect(told.filter((what) => what === "retired")).toHaveLength(1);
+  vi.spyOn(model, "plan").mockImplementationOnce(() => {
+    model.plan();
+    return [{ op: "retire-backend", index: 1, generation: 2, udp: true }];
+  });
+  dirty();
+  await maps.apply();
+  expect(told.filter((what) => what === "retired")).toHaveLength(2);
 });

@@ -51,6 +51,7 @@ describe("the agent's options", () => {
       xdp: "auto",
       externalClusterIPs: true,
       replyLimit: 1000,
+      destroyTcpSockets: false,
       snatPortRange: { first: 49152, last: 65535 },
       forwardMark: 0x1000,
       apiSocket: "/run/millrace/api.sock",

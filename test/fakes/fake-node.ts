@@ -140,6 +140,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
     maps: (inForce, digest) =>
       createMaps({
         ...{ model, dataplane, syncs, digest, inForce },
+        retired: () => undefined,
         firstDone: () => undefined,
         broken: (error) => {
           broken ??= error;

@@ -310,7 +310,6 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     hz: HZ,
     snatFirst: SNAT_FIRST,
     snatCount: SNAT_COUNT,
-    udpTimeout: 120,
     uplink: ifindex("up0"),
     forwardMark: 0,
     handover: 0,
