@@ -11,6 +11,8 @@ export const INSTEAD: Readonly<Partial<Record<FeatureName, string>>> = {
   fib_mtu: "the size of what is redirected is measured by its device's MTU, not its route's",
   xdp_features: "XDP sends packets out of the device that they came by only, tc does the rest",
   batch: "rows are written one by one",
+  ct_lookup:
+    "an answer to a node port or host port is known by its socket or by what went out before it; conntrack is not asked (load nf_conntrack where the kernel has it as a module)",
   membarrier: "grace periods wait for a map-in-map update",
 };
 

@@ -5,7 +5,7 @@ export * from "./clsact.ts";
 export * from "./constants.ts";
 export { unpin } from "./descriptor.ts";
 export { errnoName, errnoOf } from "./errno.ts";
-export { type Feature, feature, features, hasFeature, resetFeatures } from "./features.ts";
+export { type Feature, feature, features, hasFeature, isConntrackLoaded, resetFeatures } from "./features.ts";
 export { readMapBtf } from "./kernel-btf.ts";
 export {
   attachCgroup,

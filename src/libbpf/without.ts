@@ -35,6 +35,8 @@ export const FEATURES = {
   membarrier: "4.3",
   /** Generic netlink tells which XDP actions a device has. */
   xdp_features: "6.3",
+  /** bpf_skb_ct_lookup: a program may ask netfilter's connection tracking. Only while that is loaded. */
+  ct_lookup: "5.18",
 } as const;
 
 export type FeatureName = keyof typeof FEATURES;

@@ -26,17 +26,18 @@ export interface ProgramReport {
 
 type Has = (name: FeatureName) => boolean;
 
-/** Every object that was built, by name. */
-export function objectNames(): string[] {
+/** Every object that was built, by name; what asks conntrack where the kernel lets it. */
+export function objectNames(has: Has = hasFeature): string[] {
   return readdirSync(OBJECTS_DIRECTORY)
     .filter((file) => file.endsWith(".bpf.o"))
     .map((file) => basename(file, ".bpf.o"))
+    .filter((name) => name !== "tc_conntrack" || has("ct_lookup"))
     .sort();
 }
 
 /** Reports of every program of every object. `has`: the features that the programs are told of. */
 export function reportPrograms(has: Has = hasFeature): ProgramReport[] {
-  return objectNames().flatMap((name) => reportObject(name, has));
+  return objectNames(has).flatMap((name) => reportObject(name, has));
 }
 
 function open(name: string, has: Has): BpfObject {
