@@ -36,8 +36,18 @@ export const loadMap = (register: number, fd: number): readonly Instruction[] =>
 export const call = (helper: number): Instruction => [0x85, 0, 0, helper];
 /** A function of the kernel's. `place`: its module's in the list of descriptors, 0 for one that is built in. */
 export const callKernel = (id: number, place: number): Instruction => [0x85, 2 << 4, place, id];
-export const storeWord = (register: number, offset: number, value: number): Instruction => [0x62, register, offset, value];
-export const storeByte = (register: number, offset: number, value: number): Instruction => [0x72, register, offset, value];
+export const storeWord = (register: number, offset: number, value: number): Instruction => [
+  0x62,
+  register,
+  offset,
+  value,
+];
+export const storeByte = (register: number, offset: number, value: number): Instruction => [
+  0x72,
+  register,
+  offset,
+  value,
+];
 /** Skips `count` instructions when a register is `value`. */
 export const skipIf = (register: number, value: number, count: number): Instruction => [0x15, register, count, value];
 export const exit: Instruction = [0x95, 0, 0, 0];

@@ -46,6 +46,10 @@ function open(name: string, has: Has): BpfObject {
   return object;
 }
 
+/** Those that ask conntrack have the names of those that do not. */
+const labelOf = (object: string, program: string): string =>
+  object === "tc_conntrack" ? `${program}, conntrack` : program;
+
 /** All programs at once, which is quick; one by one when one of them is refused. */
 function reportObject(name: string, has: Has): ProgramReport[] {
   {
@@ -72,7 +76,7 @@ function reportAlone(name: string, program: string, has: Has): ProgramReport {
     if (!(error instanceof VerifierError)) throw error;
     const seconds = (performance.now() - began) / 1000;
     const nothing = { instructions: 0, functions: [], chain: { bytes: 0, functions: [] } };
-    return { object: name, program, refusal: lastWords(error.log), seconds, ...nothing };
+    return { object: name, program: labelOf(name, program), refusal: lastWords(error.log), seconds, ...nothing };
   }
 }
 
@@ -101,5 +105,12 @@ function accepted(
     calls,
   }));
   const { seconds, instructions } = statistics;
-  return { object: name, program, seconds, instructions, functions, chain: deepestChain(functions) };
+  return {
+    object: name,
+    program: labelOf(name, program),
+    seconds,
+    instructions,
+    functions,
+    chain: deepestChain(functions),
+  };
 }

@@ -1,7 +1,8 @@
 // `node test/kernels/stack.ts`: each program's functions with their stack, and its deepest chain of calls, from the objects in
 // build/bpf by this machine's kernel. Status 1 when a chain is deeper than features to come can bear.
-import { chainText, DEEPEST_ALLOWED, frameBytes } from "./chains.ts";
+
 import { hasFeature } from "../../src/libbpf/mod.ts";
+import { chainText, DEEPEST_ALLOWED, frameBytes } from "./chains.ts";
 import { type ProgramReport, reportPrograms } from "./program-report.ts";
 
 /** The deeper of what a program takes where the kernel has all, and where it lacks all: dead code is not counted by the kernel. */
