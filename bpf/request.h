@@ -3,6 +3,7 @@
  * a flow's: they get out of its way, or it out of theirs.
  */
 #pragma once
+#include "conntrack.h"
 #include "open.h"
 #include "peer.h"
 
@@ -70,19 +71,7 @@ __noinline int belongs_to_socket(ctx_t *ctx)
 	if (!x)
 		return 0;
 	p = &x->packet;
-	if (p->v6) {
-		size = sizeof(ends.ipv6);
-		address_to_v6(&p->tuple.source, (struct in6_addr *)ends.ipv6.saddr);
-		address_to_v6(&p->tuple.destination, (struct in6_addr *)ends.ipv6.daddr);
-		ends.ipv6.sport = p->tuple.source_port;
-		ends.ipv6.dport = p->tuple.destination_port;
-	} else {
-		size = sizeof(ends.ipv4);
-		ends.ipv4.saddr = address_to_v4(&p->tuple.source);
-		ends.ipv4.daddr = address_to_v4(&p->tuple.destination);
-		ends.ipv4.sport = p->tuple.source_port;
-		ends.ipv4.dport = p->tuple.destination_port;
-	}
+	size = tuple_ends(&p->tuple, p->v6, &ends);
 	if (p->tuple.proto == IPPROTO_TCP) {
 		socket = bpf_skc_lookup_tcp(ctx, &ends, size, BPF_F_CURRENT_NETNS, 0);
 		if (!socket)
@@ -272,6 +261,18 @@ static __always_inline bool is_node_level(const struct row *row, const struct pk
 	       (address_roles(&p->tuple.destination) & ADDRESS_NODE);
 }
 
+/* Does the packet, at the node's own address, belong to a connection that the node opened, or a pod that a CNI masquerades? Sockets
+ * tell of the node's; of the others conntrack, which is not asked about what answers nothing.
+ */
+static __always_inline bool is_answer(ctx_t *ctx, const struct pkt *p)
+{
+	if (belongs_to_socket(ctx))
+		return true;
+	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		return false;
+	return conntrack_ask(ctx) & CONNTRACK_ANSWER;
+}
+
 /* Is there anything of ours at the packet's destination? A global function, for the verifier's sake. */
 __noinline int asks_frontend(void)
 {
@@ -327,7 +328,7 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	/* The second half of a handshake opens nothing: it answers somebody, who is nobody behind a Service's address. */
 	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 		return node_level ? VERDICT_NEXT : DROP_PORT_UNKNOWN;
-	if (node_level && belongs_to_socket(ctx))
+	if (node_level && is_answer(ctx, p))
 		return VERDICT_NEXT;
 	if ((p->options || p->source_route) && is_source_routed(ctx))
 		return DROP_SOURCE_ROUTE;

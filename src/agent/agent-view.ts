@@ -30,7 +30,7 @@ export interface ViewParts {
   readonly options: AgentOptions;
   readonly startedMs: number;
   readonly hz: number;
-  readonly degraded: AgentStatus["degraded"];
+  readonly degraded: () => AgentStatus["degraded"];
   readonly flowEntries: () => Readonly<Record<string, number>>;
   readonly reconciler: Pick<Reconciler, "announcerOf" | "desired" | "maps" | "statuses">;
   readonly syncs: { readonly stats: SyncStats };
@@ -115,7 +115,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       devices: attachments.devices().map((device) => ({ ...device, role: devices.roles.get(device.ifindex) ?? "pod" })),
       announced: announcedView(),
       capacity: capacity(),
-      degraded: parts.degraded,
+      degraded: parts.degraded(),
       notices: notices(),
     };
   }

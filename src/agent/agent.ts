@@ -184,7 +184,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
 
   const periodic = createPeriodic({ dataplane, hz, network, announcer, reconciler, timers });
   const { flowEntries } = periodic;
-  const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures(), flowEntries, notices };
+  const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures, flowEntries, notices };
   const view = createAgentView({
     ...{ ...facts, options, reconciler, syncs, model, source, dataplane, announcer, attachments },
   });

@@ -5,6 +5,7 @@ import { SETTING_FLAG_VALUES, SOCKETS_MODE_VALUES } from "../datapath/layout.gen
 import type { Loaded } from "../datapath/load.ts";
 import type { DesiredSettings } from "../decide/decide.ts";
 import type { Log } from "../lib/log.ts";
+import { hasFeature, isConntrackLoaded, resetFeatures } from "../libbpf/mod.ts";
 import { parseNodePortAddresses } from "../model/node-port-addresses.ts";
 import type { NodeNetwork, WantedDevices } from "./node-network.ts";
 import type { AgentOptions } from "./options.ts";
@@ -42,7 +43,7 @@ export function settingsOf(dataplane: Dataplane): DesiredSettings {
 
 export interface KernelEffectsParts {
   readonly options: AgentOptions;
-  readonly loaded: Pick<Loaded, "dataplane" | "loadL3">;
+  readonly loaded: Pick<Loaded, "dataplane" | "loadL3" | "reloadTc">;
   /** The programs for devices without a link header are loaded. */
   readonly hasL3: boolean;
   readonly network: Pick<NodeNetwork, "apply">;
@@ -59,6 +60,30 @@ export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "s
   const onLoopback = parseNodePortAddresses(options.nodePortAddresses)?.localhost === true;
   let hasL3 = parts.hasL3;
   let latest: WantedDevices | undefined;
+  let asksConntrack = hasFeature("ct_lookup");
+  /** What is loaded now was asked for what it has. */
+  let knownConntrack = false;
+
+  /** Programs may ask conntrack, and none does yet: it was loaded after them. */
+  function conntrackCame(): boolean {
+    if (!asksConntrack && !knownConntrack && isConntrackLoaded()) {
+      knownConntrack = true;
+      resetFeatures("ct_lookup");
+    }
+    return !asksConntrack && hasFeature("ct_lookup");
+  }
+
+  /** Loads what is needed besides, during which what was attached goes on. */
+  async function loadMore(wanted: WantedDevices, l3: boolean, conntrack: boolean): Promise<void> {
+    if (l3) await loaded.loadL3();
+    hasL3 ||= l3;
+    const before = conntrack ? await loaded.reloadTc() : [];
+    network.apply(latest ?? wanted);
+    for (const program of before) program.close();
+    asksConntrack ||= conntrack;
+    if (conntrack) parts.log.info("conntrack was loaded: programs ask it now whose an answer is");
+  }
+
   return {
     settings({ sockets, uplink, tunnel, sourceRoutes, forwardMark, handover, ...deadlines }) {
       dataplane.writeSettings({
@@ -77,12 +102,10 @@ export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "s
     devices(wanted) {
       latest = wanted;
       network.apply(wanted);
-      if (hasL3 || !wanted.devices.needsL3) return undefined;
       // Until they are loaded such a device alone is not served.
-      return loaded.loadL3().then(() => {
-        hasL3 = true;
-        network.apply(latest ?? wanted);
-      });
+      const l3 = !hasL3 && wanted.devices.needsL3;
+      const conntrack = wanted.attach && conntrackCame();
+      return l3 || conntrack ? loadMore(wanted, l3, conntrack) : undefined;
     },
     sockets() {
       const programs = SOCKET_PROGRAMS.map((name) => dataplane.program(`sock_${name}`));

@@ -8,7 +8,7 @@ import type { DeviceRole, XdpOption } from "../decide/device-roles.ts";
 import { machineNotice } from "../decide/machine-notice.ts";
 import type { Device } from "../decide/network.ts";
 import type { Log } from "../lib/log.ts";
-import { XDP_TRANSMIT, xdpFeatures } from "../libbpf/mod.ts";
+import { type BpfProgram, XDP_TRANSMIT, xdpFeatures } from "../libbpf/mod.ts";
 import type { Notice } from "../model/objects.ts";
 import { farEndChecksums } from "./far-end.ts";
 
@@ -42,7 +42,10 @@ export function createNodeNetwork(
 ): NodeNetwork {
   const devices = dataplane.map("devices");
   let wanted: DesiredDevices | undefined;
-  const attached = new Map<number, { readonly name: string; readonly role: DeviceRole; readonly xdp: boolean }>();
+  const attached = new Map<
+    number,
+    { readonly name: string; readonly role: DeviceRole; readonly xdp: boolean; readonly ingress: BpfProgram }
+  >();
   const failures = new Map<number, Notice>();
   /** Devices that programs were put on, or taken off. */
   const looked = new Set<number>();
@@ -172,19 +175,21 @@ export function createNodeNetwork(
       const xdp = wantsXdp(desired);
       // Of one that is seen for the first time an agent before may have left programs.
       const isNew = !looked.has(device.ifindex);
-      if (!isNew && role === before?.role && xdp === (before?.xdp ?? false)) continue;
+      const isReplaced = before !== undefined && dataplane.program(before.ingress.name) !== before.ingress;
+      if (!isNew && role === before?.role && xdp === (before?.xdp ?? false) && !isReplaced) continue;
       try {
         if (role === undefined) {
           attachments.detachDevice(device.name, device.ifindex);
           attached.delete(device.ifindex);
-        } else if (role !== before?.role) {
+        } else if (role !== before?.role || isReplaced) {
           attachments.attachDevice(device.name, device.ifindex, programsFor(device, role));
         }
         failures.delete(device.ifindex);
         looked.add(device.ifindex);
         if (role !== undefined) {
           attachXdpTo(device, xdp);
-          attached.set(device.ifindex, { name: device.name, role, xdp });
+          const { ingress } = programsFor(device, role);
+          attached.set(device.ifindex, { name: device.name, role, xdp, ingress });
         }
         log.debug({ device: device.name, role: role ?? "none" }, role === undefined ? "detached" : "attached");
       } catch (error) {

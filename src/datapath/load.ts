@@ -68,6 +68,11 @@ export interface Loaded {
   removeOldLayouts(): void;
   /** Loads the programs for devices without a link header when they were left out, in a thread of its own. */
   loadL3(): Promise<void>;
+  /**
+   * Loads the tc programs once more, in a thread of its own: what this kernel can do has changed. Resolves to those before, for the
+   * caller to close when others are attached in their places.
+   */
+  reloadTc(): Promise<readonly BpfProgram[]>;
   close(): void;
 }
 
@@ -129,8 +134,9 @@ function sizesOf(options: LoadOptions): Readonly<Record<string, number>> {
   };
 }
 
+/** Where a program may ask conntrack, the tc programs are those that do. */
 function openForLoad(name: ObjectName): BpfObject {
-  return openObject(objectPath(name));
+  return openObject(objectPath(name === "tc" && hasFeature("ct_lookup") ? "tc_conntrack" : name));
 }
 
 /** Tells the programs what the kernel can do: `has` for each feature that they have a fallback for. */
@@ -259,7 +265,7 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
     }
   };
   const openMapMaker = (): BpfObject => {
-    const object = openForLoad(OBJECTS[0]);
+    const object = openObject(objectPath(OBJECTS[0]));
     for (const program of object.programs()) object.setAutoload(program, false);
     giveMaps(object);
     return object;
@@ -310,13 +316,17 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
       renameSync(mapsDirectory, finalDirectory);
     }
     let l3: Promise<void> | undefined;
-    const loadL3 = async (): Promise<void> => {
+    /** Those that it takes the place of. */
+    const loadTc = async (wanted: (program: string) => boolean): Promise<readonly BpfProgram[]> => {
       using object = openForLoad("tc");
       configure(object);
-      for (const program of object.programs()) object.setAutoload(program, L3_PROGRAMS.has(program));
+      for (const program of object.programs()) object.setAutoload(program, wanted(program));
       giveMaps(object);
       await object.loadAsync();
-      for (const name of L3_PROGRAMS) programs.set(name, object.program(name).duplicate());
+      const names = object.programs().filter((name) => object.loads(name));
+      const before = names.flatMap((name) => programs.get(name) ?? []);
+      for (const name of names) programs.set(name, object.program(name).duplicate());
+      return before;
     };
     return {
       dataplane,
@@ -333,12 +343,16 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
       loadL3() {
         if (options.l3) return Promise.resolve();
         // A failure is tried again by whoever asks next.
-        l3 ??= loadL3().catch((error: unknown) => {
-          l3 = undefined;
-          throw error;
-        });
+        l3 ??= loadTc((name) => L3_PROGRAMS.has(name)).then(
+          () => {},
+          (error: unknown) => {
+            l3 = undefined;
+            throw error;
+          },
+        );
         return l3;
       },
+      reloadTc: () => loadTc((name) => programs.has(name)),
       close: () => dataplane.close(),
     };
   } catch (error) {

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { Failure } from "../lib/errors.ts";
 
 export const OBJECTS = ["tc", "xdp", "sock"] as const;
-export type ObjectName = (typeof OBJECTS)[number];
+/** "tc_conntrack": "tc" for kernels whose programs may ask conntrack. */
+export type ObjectName = (typeof OBJECTS)[number] | "tc_conntrack";
 
 export const SHARED_ENUMS: readonly string[] = [
   "hook",

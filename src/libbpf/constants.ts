@@ -4,6 +4,7 @@
 export const Command = {
   progQuery: 16,
   btfGetFdById: 19,
+  btfGetNextId: 23,
   objGetInfoByFd: 15,
   progTestRun: 10,
   linkCreate: 28,

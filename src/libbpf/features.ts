@@ -1,6 +1,8 @@
 // What this kernel can do, found by trying: small programs, maps and calls that are thrown away. Never looks at a version.
+import { existsSync } from "node:fs";
 import { ATTACH_TYPES, Command, MAP_TYPES, MapFlag, XdpFlag } from "./constants.ts";
 import { EBADF, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM, kernelError } from "./errno.ts";
+import { findKernelFunctions } from "./kernel-btf.ts";
 import { createLink } from "./link.ts";
 import { addressOf, bpfCall, lastErrno, native, PAGE_SIZE } from "./native.ts";
 import { netdevFamily } from "./network.ts";
@@ -9,13 +11,17 @@ import { queryMembarrier } from "./system.ts";
 import {
   addImmediate,
   call,
+  callKernel,
   exit,
   HELPER,
   type Instruction,
   loadTiny,
   moveImmediate,
   moveRegister,
+  skipIf,
+  storeByte,
   storeDouble,
+  storeWord,
   type Tiny,
 } from "./tiny-program.ts";
 import { FEATURES, type FeatureName, isWithout } from "./without.ts";
@@ -55,9 +61,15 @@ export function features(): Readonly<Record<FeatureName, Feature>> {
   return all as Record<FeatureName, Feature>;
 }
 
-/** Forgets what was found. */
-export function resetFeatures(): void {
-  probed.clear();
+/** Netfilter's connection tracking is built in, or its module is there. */
+export function isConntrackLoaded(): boolean {
+  return existsSync("/proc/sys/net/netfilter/nf_conntrack_max");
+}
+
+/** Forgets what was found: of one feature, which may have come since, or of all. */
+export function resetFeatures(name?: FeatureName): void {
+  if (name === undefined) probed.clear();
+  else probed.delete(name);
 }
 
 function closed(fd: number): void {
@@ -264,4 +276,32 @@ const PROBES: Readonly<Record<FeatureName, () => boolean>> = {
   xdp_features: () => netdevFamily() !== undefined,
 
   sock_destroy: canDestroySockets,
+  ct_lookup() {
+    if (!isConntrackLoaded()) return false;
+    using functions = findKernelFunctions(["bpf_skb_ct_lookup", "bpf_ct_release"], "nf_conntrack");
+    const [lookup, release] = functions?.ids ?? [];
+    if (functions === undefined || lookup === undefined || release === undefined) return false;
+    const place = functions.module === undefined ? 0 : 1;
+    const [ends, options] = [-16, -32];
+    return loads("ct_lookup", {
+      type: "sched_cls",
+      module: functions.module,
+      instructions: [
+        ...[-8, -16, -24, -32].map((offset) => storeDouble(10, offset, 0)),
+        storeWord(10, options, -1),
+        storeByte(10, options + 8, 6),
+        moveRegister(2, 10),
+        addImmediate(2, ends),
+        moveImmediate(3, 12),
+        moveRegister(4, 10),
+        addImmediate(4, options),
+        moveImmediate(5, 12),
+        callKernel(lookup, place),
+        skipIf(0, 0, 2),
+        moveRegister(1, 0),
+        callKernel(release, place),
+        ...NEXT,
+      ],
+    });
+  },
 };

@@ -5,7 +5,7 @@ export * from "./clsact.ts";
 export * from "./constants.ts";
 export { unpin } from "./descriptor.ts";
 export { errnoName, errnoOf } from "./errno.ts";
-export { type Feature, feature, features, hasFeature, resetFeatures } from "./features.ts";
+export { type Feature, feature, features, hasFeature, isConntrackLoaded, resetFeatures } from "./features.ts";
 export { readMapBtf } from "./kernel-btf.ts";
 export {
   attachCgroup,
@@ -42,6 +42,7 @@ export {
   type NetworkRecords,
   readNetworkRecords,
 } from "./rtnetlink.ts";
+export { type ConnectedSocket, connectedSockets, destroySocket } from "./sock-diag.ts";
 export {
   clockBoottimeNs,
   createWakeup,
@@ -58,5 +59,4 @@ export {
   type Wakeup,
 } from "./system.ts";
 export { FEATURES, type FeatureName } from "./without.ts";
-export { type ConnectedSocket, connectedSockets, destroySocket } from "./sock-diag.ts";
 export { type OutputPolicy, outputPolicies } from "./xfrm.ts";

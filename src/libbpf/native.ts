@@ -110,6 +110,14 @@ function bind() {
     objectFindProgram: b<(object: Handle, name: string) => Handle | null>(
       "void *bpf_object__find_program_by_name(void *object, const char *name)",
     ),
+    btfLoadVmlinux: b<() => Handle | null>("void *btf__load_vmlinux_btf(void)"),
+    btfLoadModule: b<(module: string, base: Handle) => Handle | null>(
+      "void *btf__load_module_btf(const char *module, void *base)",
+    ),
+    btfFindByNameKind: b<(btf: Handle, name: string, kind: number) => number>(
+      "int btf__find_by_name_kind(void *btf, const char *name, uint32_t kind)",
+    ),
+    btfFree: b<(btf: Handle) => void>("void btf__free(void *btf)"),
     btfRawData: b<(btf: Handle, size: Uint32Array) => Pointer | null>("void *btf__raw_data(void *btf, void *size)"),
     mapFd: b<(map: Handle) => number>("int bpf_map__fd(void *map)"),
     mapName: b<(map: Handle) => string>("const char *bpf_map__name(void *map)"),

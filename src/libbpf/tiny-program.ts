@@ -1,6 +1,6 @@
 // Programs of a few instructions, written here and loaded without an object: probes, and questions that only a program can ask.
 import { PROGRAM_TYPES, type ProgramType } from "./constants.ts";
-import { native } from "./native.ts";
+import { addressOf, native } from "./native.ts";
 
 // Instructions, 8 bytes each: opcode, registers (source << 4 | destination), offset, immediate.
 export type Instruction = readonly [opcode: number, registers: number, offset: number, immediate: number];
@@ -34,6 +34,22 @@ export const loadMap = (register: number, fd: number): readonly Instruction[] =>
   [0, 0, 0, 0],
 ];
 export const call = (helper: number): Instruction => [0x85, 0, 0, helper];
+/** A function of the kernel's. `place`: its module's in the list of descriptors, 0 for one that is built in. */
+export const callKernel = (id: number, place: number): Instruction => [0x85, 2 << 4, place, id];
+export const storeWord = (register: number, offset: number, value: number): Instruction => [
+  0x62,
+  register,
+  offset,
+  value,
+];
+export const storeByte = (register: number, offset: number, value: number): Instruction => [
+  0x72,
+  register,
+  offset,
+  value,
+];
+/** Skips `count` instructions when a register is `value`. */
+export const skipIf = (register: number, value: number, count: number): Instruction => [0x15, register, count, value];
 export const exit: Instruction = [0x95, 0, 0, 0];
 
 export const HELPER = {
@@ -63,6 +79,8 @@ export interface Tiny {
   readonly attachType?: number;
   readonly flags?: number;
   readonly instructions: readonly Instruction[];
+  /** The module whose functions `callKernel` names by place 1. */
+  readonly module?: number | undefined;
 }
 
 /** The verifier gives up with EAGAIN when a signal is pending, and children end all the time. */
@@ -70,12 +88,14 @@ const LOAD_ATTEMPTS = 100;
 
 /** Descriptor of a small program, which the caller closes, or -errno. */
 export function loadTiny(tiny: Tiny): number {
+  const descriptors = Int32Array.of(0, tiny.module ?? 0);
   const options = new Uint8Array(104);
   const view = new DataView(options.buffer);
   view.setBigUint64(0, 104n, true);
   view.setInt32(8, LOAD_ATTEMPTS, true);
   view.setUint32(12, tiny.attachType ?? 0, true);
   view.setUint32(20, tiny.flags ?? 0, true);
+  if (tiny.module !== undefined) view.setBigUint64(48, addressOf(descriptors), true);
   const bytes = assemble(tiny.instructions);
   return native().progLoad(PROGRAM_TYPES[tiny.type], "probe", "GPL", bytes, tiny.instructions.length, options);
 }

@@ -37,6 +37,8 @@ export const FEATURES = {
   xdp_features: "6.3",
   /** SOCK_DESTROY of UDP sockets, which is a choice of the kernel's build (INET_DIAG_DESTROY). */
   sock_destroy: "4.9",
+  /** bpf_skb_ct_lookup: a program may ask netfilter's connection tracking. Only while that is loaded. */
+  ct_lookup: "5.18",
 } as const;
 
 export type FeatureName = keyof typeof FEATURES;

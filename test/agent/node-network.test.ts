@@ -31,10 +31,20 @@ function bench() {
     detachXdp: () => undefined,
   };
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
-  const dataplane = { map: () => map, program: (name: string) => ({ name }) };
+  const programs = new Map<string, { readonly name: string }>();
+  const dataplane = {
+    map: () => map,
+    program(name: string) {
+      const found = programs.get(name) ?? { name };
+      programs.set(name, found);
+      return found;
+    },
+  };
   const network = createNodeNetwork(dataplane as never, attachments as never, { xdp: "off" }, log as never);
   return {
     apply: (wanted: DesiredDevices) => network.apply({ devices: wanted, attach: true }),
+    /** Every program is another one from now on. */
+    reload: () => programs.clear(),
     /** Since it was asked last. */
     done: () => done.splice(0),
   };
@@ -55,4 +65,16 @@ it("they stay while it is not known whether the device has a role, and go when i
   expect(done()).toEqual([]);
   apply(devices(desired("eth1", 3, undefined)));
   expect(done()).toEqual(["detach eth1"]);
+});
+
+it("programs that were loaded anew come to each device once", () => {
+  const { apply, reload, done } = bench();
+  const wanted = devices(desired("eth0", 2, "uplink"), desired("veth1", 3, "pod"), desired("eth1", 4, undefined));
+  apply(wanted);
+  done();
+  reload();
+  apply(wanted);
+  expect(done()).toEqual(["attach eth0", "attach veth1"]);
+  apply(wanted);
+  expect(done()).toEqual([]);
 });

@@ -26,17 +26,18 @@ export interface ProgramReport {
 
 type Has = (name: FeatureName) => boolean;
 
-/** Every object that was built, by name. */
-export function objectNames(): string[] {
+/** Every object that was built, by name; what asks conntrack where the kernel lets it. */
+export function objectNames(has: Has = hasFeature): string[] {
   return readdirSync(OBJECTS_DIRECTORY)
     .filter((file) => file.endsWith(".bpf.o"))
     .map((file) => basename(file, ".bpf.o"))
+    .filter((name) => name !== "tc_conntrack" || has("ct_lookup"))
     .sort();
 }
 
 /** Reports of every program of every object. `has`: the features that the programs are told of. */
 export function reportPrograms(has: Has = hasFeature): ProgramReport[] {
-  return objectNames().flatMap((name) => reportObject(name, has));
+  return objectNames(has).flatMap((name) => reportObject(name, has));
 }
 
 function open(name: string, has: Has): BpfObject {
@@ -44,6 +45,10 @@ function open(name: string, has: Has): BpfObject {
   configure(object, has);
   return object;
 }
+
+/** Those that ask conntrack have the names of those that do not. */
+const labelOf = (object: string, program: string): string =>
+  object === "tc_conntrack" ? `${program}, conntrack` : program;
 
 /** All programs at once, which is quick; one by one when one of them is refused. */
 function reportObject(name: string, has: Has): ProgramReport[] {
@@ -71,7 +76,7 @@ function reportAlone(name: string, program: string, has: Has): ProgramReport {
     if (!(error instanceof VerifierError)) throw error;
     const seconds = (performance.now() - began) / 1000;
     const nothing = { instructions: 0, functions: [], chain: { bytes: 0, functions: [] } };
-    return { object: name, program, refusal: lastWords(error.log), seconds, ...nothing };
+    return { object: name, program: labelOf(name, program), refusal: lastWords(error.log), seconds, ...nothing };
   }
 }
 
@@ -100,5 +105,12 @@ function accepted(
     calls,
   }));
   const { seconds, instructions } = statistics;
-  return { object: name, program, seconds, instructions, functions, chain: deepestChain(functions) };
+  return {
+    object: name,
+    program: labelOf(name, program),
+    seconds,
+    instructions,
+    functions,
+    chain: deepestChain(functions),
+  };
 }

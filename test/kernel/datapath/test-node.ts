@@ -23,7 +23,8 @@ import {
   VERDICT_VALUES,
   writeDevice,
 } from "../../../src/datapath/layout.gen.ts";
-import { removePins } from "../../../src/datapath/load.ts";
+import { type Loaded, removePins } from "../../../src/datapath/load.ts";
+import type { Prefix } from "../../../src/lib/address.ts";
 import { attachXdp, netnsCookie, openObject, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
@@ -87,6 +88,7 @@ export interface TestNode extends Disposable {
   readonly number: number;
   readonly namespace: Namespace;
   readonly dataplane: Dataplane;
+  readonly loaded: Loaded;
   /** Where the maps are pinned, and what is remembered of them. */
   readonly pinDir: string;
   readonly stateDir: string;
@@ -390,6 +392,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     number,
     namespace,
     dataplane,
+    loaded,
     pinDir,
     stateDir,
     ifindex,

@@ -17,7 +17,7 @@ mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none job /job ||
 rm -rf /var/lib/millrace /etc/netns
 mkdir -p /lib/modules
 ln -sfn "$(sed -n 's/.*millrace\.modules=\([^ ]*\).*/\1/p' /proc/cmdline)" "/lib/modules/$(uname -r)"
-modprobe -a virtio_net tun
+modprobe -a virtio_net tun nf_conntrack
 ip link set lo up
 hostname guest
 cut -d' ' -f1 /proc/uptime >/job/ready.new && mv /job/ready.new /job/ready
