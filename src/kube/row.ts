@@ -11,6 +11,8 @@ export interface SliceRow {
   readonly conditions: readonly number[];
   /** Names of nodes, "" when unknown. */
   readonly nodes: readonly string[];
+  /** The annotation millrace.io/weights. */
+  readonly weights?: string;
 }
 
 export type SliceChange = {

@@ -28,6 +28,8 @@ export interface PackedSlices {
   /** Which of `nodeNames`, by endpoint, as EndpointColumns has them. */
   readonly nodes: string;
   readonly nodeNames: readonly string[];
+  /** Those of the few slices that have weights, by slice. */
+  readonly weights: ReadonlyMap<number, string>;
 }
 
 const GONE = 0xffff_ffff;
@@ -61,12 +63,14 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
   const conditions: string[] = [];
   const nodes: string[] = [];
   const addresses: Address[] = [];
+  const weights = new Map<number, string>();
   const nodeTable = createTable<string>();
   const portTable = createTable<readonly EndpointPort[]>();
   for (const [i, { content, triggerMs }] of changes.entries()) {
     triggersMs[i] = triggerMs;
     counts[i] = content?.addresses.length ?? GONE;
     if (content === undefined) continue;
+    if (content.weights !== undefined) weights.set(i, content.weights);
     isIPv6[i] = content.family === "IPv6" ? 1 : 0;
     ports[i] = portTable.number(portsId(content.ports), content.ports);
     for (let j = 0; j < content.addresses.length; j++) {
@@ -88,6 +92,7 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
     conditions: conditions.join(""),
     nodes: nodes.join(""),
     nodeNames: nodeTable.values,
+    weights,
   };
 }
 
@@ -186,6 +191,7 @@ export function createUnpacker(): Unpacker {
       });
       at += count;
       const slash = key.indexOf("/");
+      const weights = packed.weights.get(i);
       const object = {
         namespace: sharedText(key.slice(0, slash)),
         name: key.slice(slash + 1),
@@ -193,6 +199,7 @@ export function createUnpacker(): Unpacker {
         family: packed.isIPv6[i] === 1 ? ("IPv6" as const) : ("IPv4" as const),
         ports: portsOf[packed.ports[i]!]!,
         endpoints,
+        ...(weights === undefined ? {} : { weights }),
       };
       const triggerMs = packed.triggersMs[i]!;
       yield { kind: "EndpointSlice", key, object, ...(triggerMs > 0 ? { triggerMs } : {}) };

@@ -4,6 +4,7 @@ import type { Address, Family } from "../lib/address.ts";
 import { type AddressFacts, endpointRefusal } from "./address-rules.ts";
 import type { EndpointSlice } from "./objects.ts";
 import type { RowProtocol } from "./operations.ts";
+import { parseWeights } from "./weights.ts";
 
 /** An endpoint address and port that may receive traffic. */
 export interface Candidate {
@@ -14,6 +15,8 @@ export interface Candidate {
   readonly ready: boolean;
   /** "" when unknown. */
   readonly node: string;
+  /** Of new flows, beside the other endpoints'; 0: it gets none. Absent: 1. */
+  readonly weight?: number;
 }
 
 /** An endpoint at this node's own address is local whatever its nodeName says. */
@@ -44,6 +47,7 @@ export function selectEndpoints(
   let matched = false;
   for (const slice of slices) {
     if (slice.family !== family || slice.endpoints.length === 0) continue;
+    const weights = weightsOf(slice);
     withEndpoints = true;
     for (const port of slice.ports) {
       if (port.name !== name || port.protocol !== protocol) continue;
@@ -59,11 +63,19 @@ export function selectEndpoints(
         }
         if (!endpoint.ready && !(endpoint.serving && endpoint.terminating)) continue;
         const local = endpoint.nodeName === around.nodeName || around.isOwnAddress(address);
-        found.add({ address, port: port.port, local, ready: endpoint.ready, node: endpoint.nodeName });
+        const weight = weights?.get(address);
+        const candidate = { address, port: port.port, local, ready: endpoint.ready, node: endpoint.nodeName };
+        found.add(weight === undefined ? candidate : { ...candidate, weight });
       }
     }
   }
   return { candidates: found.sorted(), refused, unmatched: withEndpoints && !matched };
+}
+
+/** None where the slice has none, or malformed ones: those are compile.ts's to tell. */
+function weightsOf({ weights }: EndpointSlice): ReadonlyMap<Address, number> | undefined {
+  const parsed = weights === undefined ? undefined : parseWeights(weights);
+  return typeof parsed === "string" ? undefined : parsed;
 }
 
 /** The best candidate of each address and port: a ready one before others, then one on this node, then the earlier. */

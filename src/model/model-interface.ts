@@ -12,12 +12,15 @@ import type {
 } from "./objects.ts";
 import type { Capacity, KernelState, Operation, PrefixRange } from "./operations.ts";
 import type { ServicePortView } from "./service-port-view.ts";
+import type { Balancing } from "./spread.ts";
 
 export interface ModelConfig {
   readonly nodeName: string;
   readonly capacity: Capacity;
   /** Service CIDRs: a free address of one is dropped. */
   readonly serviceRanges: readonly PrefixRange[];
+  /** Absent: by hash. */
+  readonly balancing?: Balancing;
 }
 
 export interface HealthCheck {
