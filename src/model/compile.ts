@@ -359,7 +359,11 @@ function tellWeights(slices: readonly EndpointSlice[], notices: Notice[]): void 
     const problem = weights === undefined ? undefined : parseWeights(weights);
     if (typeof problem !== "string") continue;
     const tell = noticesOf(`EndpointSlice ${namespace}/${name}`, notices);
-    tell("annotation-invalid", `metadata.annotations[${WEIGHTS_ANNOTATION}]`, `${problem}: all its endpoints have weight 1`);
+    tell(
+      "annotation-invalid",
+      `metadata.annotations[${WEIGHTS_ANNOTATION}]`,
+      `${problem}: all its endpoints have weight 1`,
+    );
   }
 }
 

@@ -171,7 +171,8 @@ function placeSpread(
     fitted.fresh > 0
       ? undefined
       : old?.layouts.find(
-          ({ backends }) => backends.length === asked && backends.every((one, i) => one === fitted.indexes[positions[i]!]),
+          ({ backends }) =>
+            backends.length === asked && backends.every((one, i) => one === fitted.indexes[positions[i]!]),
         );
   if (kept !== undefined) return { ...fitted, first: kept.first, kept: kept.backends, waiting: [], spread };
   const first = asked > spreadRoom(tables) + (old?.spread ?? 0) ? undefined : tables.slots.take(asked);

@@ -6,7 +6,14 @@ import { createAddressBook, rangeNotices } from "./address-book.ts";
 import { type AddressClaimRole, createAddressClaims, hostPortOwner, type OwnerKey, ownerOf } from "./address-claims.ts";
 import { createAddressRoom } from "./address-room.ts";
 import { createAddressUsers } from "./address-users.ts";
-import { balancingOf, type Compiled, claimsOfHostPorts, claimsOfService, compileHostPorts, compileService } from "./compile.ts";
+import {
+  balancingOf,
+  type Compiled,
+  claimsOfHostPorts,
+  claimsOfService,
+  compileHostPorts,
+  compileService,
+} from "./compile.ts";
 import type { Surroundings } from "./endpoints.ts";
 import type { Model, ModelConfig } from "./model-interface.ts";
 import type {

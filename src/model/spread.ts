@@ -19,9 +19,10 @@ export const BY_HASH: Balancing = { byDefault: "hash", tableSize: 16_381 };
 /** Primes just below powers of two. A Service keeps its size until its backends need the next, which moves most of its flows. */
 export const TABLE_SIZES = [251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 131_071, 262_139] as const;
 
-export const SLOTS_PER_BACKEND = 100;
+/** With a hundred a backend that goes moves 1.6 % of the others' slots in the mean and 2.06 % at worst, with these 1.8 % at worst. */
+export const SLOTS_PER_BACKEND = 128;
 
-/** The least of the sizes that has a hundred slots for each backend; undefined: none has. */
+/** The least of the sizes that has enough slots for each backend; undefined: none has. */
 export function tableSizeFor(backends: number, least: number): number | undefined {
   return TABLE_SIZES.find((size) => size >= least && size >= backends * SLOTS_PER_BACKEND);
 }

@@ -26,7 +26,10 @@ export function parseWeights(text: string): ReadonlyMap<Address, number> | strin
 function fromJson(text: string): readonly (readonly [string, number])[] | string {
   try {
     const value: unknown = JSON.parse(text);
-    return Object.entries(value as object).map(([name, weight]) => [name, typeof weight === "number" ? weight : Number.NaN]);
+    return Object.entries(value as object).map(([name, weight]) => [
+      name,
+      typeof weight === "number" ? weight : Number.NaN,
+    ]);
   } catch {
     return "it is no JSON object";
   }

@@ -3,6 +3,7 @@
 import type { Address, Prefix } from "../../src/lib/address.ts";
 import type { EndpointSlice, HostPort, Node, Service } from "../../src/model/objects.ts";
 import type { PrefixRange, RowProtocol } from "../../src/model/operations.ts";
+import type { Balancing } from "../../src/model/spread.ts";
 import { node } from "./builders.ts";
 
 export interface FlowCase {
@@ -50,6 +51,9 @@ export const SERVICE_RANGES: readonly PrefixRange[] = [
   { address: "10.96.0.0", length: 12 },
   { address: "fd00:10:96::", length: 112 },
 ];
+
+/** Of Services that ask for Maglev. */
+export const SMALL_TABLES: Balancing = { byDefault: "hash", tableSize: 251 };
 
 /** Clients as the cases use them. */
 export const OUTSIDE = { kind: "outside", address: "192.168.122.51" } as const;

@@ -7,7 +7,7 @@ import type { Row, RowProtocol, Window } from "../../src/model/operations.ts";
 import { createFakeMaps, endpointText, type FakeBackend, type FakeMaps } from "../fakes/fake-maps.ts";
 import { CAPACITY } from "../model/setup.ts";
 import { eventsOf } from "./builders.ts";
-import { type FlowCase, NODES, SERVICE_RANGES, type Verdict } from "./flow-case.ts";
+import { type FlowCase, NODES, SERVICE_RANGES, SMALL_TABLES, type Verdict } from "./flow-case.ts";
 
 export interface Flow {
   readonly client: FlowCase["from"];
@@ -29,9 +29,10 @@ export interface Outcome {
 
 /** The maps of the case's node, and the model that filled them. */
 export function mapsOf(given: FlowCase["given"]): { maps: FakeMaps; model: Model } {
-  const maps = createFakeMaps(CAPACITY);
+  const capacity = { ...CAPACITY, slots: 4096 };
+  const maps = createFakeMaps(capacity);
   const nodeName = given.thisNode ?? "node1";
-  const model = createModel({ nodeName, capacity: CAPACITY, serviceRanges: SERVICE_RANGES });
+  const model = createModel({ nodeName, capacity, serviceRanges: SERVICE_RANGES, balancing: SMALL_TABLES });
   model.adopt(maps.readState());
   model.update(eventsOf({ ...given, nodes: given.nodes ?? NODES }));
   model.setNetworks(given.networks ?? []);

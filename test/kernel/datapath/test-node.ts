@@ -28,7 +28,7 @@ import type { Prefix } from "../../../src/lib/address.ts";
 import { attachXdp, netnsCookie, openObject, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
-import { NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
+import { NODES, SERVICE_RANGES, SMALL_TABLES } from "../../flows/flow-case.ts";
 import { skipWithout } from "../kernel-lacks.ts";
 import { loadDataplane } from "./load-dataplane.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
@@ -268,7 +268,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
       services: 64,
       frontends: 64,
       backends: 64,
-      slots: 256,
+      slots: 4096,
       flows: options.flows ?? 4096,
       openings: options.openings ?? 4096,
     },
@@ -398,6 +398,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
         nodeName: `node${number}`,
         capacity: dataplane.capacity,
         serviceRanges: SERVICE_RANGES,
+        balancing: SMALL_TABLES,
       });
       // A node that tells no address is what it was before a restart; here it is another one each time.
       const state = dataplane.readState();
