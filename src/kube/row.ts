@@ -13,6 +13,8 @@ export interface SliceRow {
   readonly nodes: readonly string[];
   /** Absent: no endpoint has hints. */
   readonly hints?: readonly (EndpointHints | undefined)[];
+  /** The annotation millrace.io/weights. */
+  readonly weights?: string;
 }
 
 /** Equal hints have equal text. */

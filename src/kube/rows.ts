@@ -31,6 +31,8 @@ export interface PackedSlices {
   /** Which of `hintSets`, by endpoint; "" when no slice of the message has hints. The first set is that of endpoints without. */
   readonly hints: string;
   readonly hintSets: readonly (EndpointHints | undefined)[];
+  /** Those of the few slices that have weights, by slice. */
+  readonly weights: ReadonlyMap<number, string>;
 }
 
 const GONE = 0xffff_ffff;
@@ -64,6 +66,7 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
   const conditions: string[] = [];
   const nodes: string[] = [];
   const addresses: Address[] = [];
+  const weights = new Map<number, string>();
   const nodeTable = createTable<string>();
   const portTable = createTable<readonly EndpointPort[]>();
   const hintTable = createTable<EndpointHints | undefined>();
@@ -76,6 +79,7 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
     triggersMs[i] = triggerMs;
     counts[i] = content?.addresses.length ?? GONE;
     if (content === undefined) continue;
+    if (content.weights !== undefined) weights.set(i, content.weights);
     isIPv6[i] = content.family === "IPv6" ? 1 : 0;
     ports[i] = portTable.number(portsId(content.ports), content.ports);
     for (let j = 0; j < content.addresses.length; j++) {
@@ -100,6 +104,7 @@ function packSlices(changes: readonly SliceChange[]): PackedSlices {
     nodeNames: nodeTable.values,
     hints: hints.join(""),
     hintSets: hintTable.values,
+    weights,
   };
 }
 
@@ -213,6 +218,7 @@ export function createUnpacker(): Unpacker {
       });
       at += count;
       const slash = key.indexOf("/");
+      const weights = packed.weights.get(i);
       const object = {
         namespace: sharedText(key.slice(0, slash)),
         name: key.slice(slash + 1),
@@ -220,6 +226,7 @@ export function createUnpacker(): Unpacker {
         family: packed.isIPv6[i] === 1 ? ("IPv6" as const) : ("IPv4" as const),
         ports: portsOf[packed.ports[i]!]!,
         endpoints,
+        ...(weights === undefined ? {} : { weights }),
       };
       const triggerMs = packed.triggersMs[i]!;
       yield { kind: "EndpointSlice", key, object, ...(triggerMs > 0 ? { triggerMs } : {}) };

@@ -5,6 +5,7 @@ import type { Address } from "../lib/address.ts";
 import { endpointAddress } from "../lib/endpoint-address.ts";
 import { READY, SERVING, TERMINATING } from "../model/endpoint-list.ts";
 import type { EndpointHints, EndpointPort, ObjectKey } from "../model/objects.ts";
+import { WEIGHTS_ANNOTATION } from "../model/weights.ts";
 import { type Checks, createChecks, shown } from "../wire/field-checks.ts";
 import { PROTOCOLS, SERVICE_NAME_LABEL } from "../wire/kubernetes.ts";
 import { ContentHash } from "./content-hash.ts";
@@ -140,9 +141,15 @@ function take(checks: Checks, object: Loose): Taken {
     hash.text(hintsId(hint));
   }
   const annotations = checks.record("metadata.annotations", metadata["annotations"]);
+  const weights = checks.string(`metadata.annotations[${WEIGHTS_ANNOTATION}]`, annotations?.[WEIGHTS_ANNOTATION]);
+  if (weights !== undefined) hash.text(weights);
   if (checks.errors.length > 0) return { outcome: "refused", key: keyOf(object), complaints: checks.errors };
   const triggerMs = Date.parse(String(annotations?.[TRIGGER_TIME] ?? ""));
-  const content = { service, family, ports, addresses, conditions, nodes, ...(hinted && { hints }) };
+  const content = {
+    ...{ service, family, ports, addresses, conditions, nodes },
+    ...(hinted && { hints }),
+    ...(weights === undefined ? {} : { weights }),
+  };
   return {
     outcome: "taken",
     change: { kind: "EndpointSlice", key, content, triggerMs: Number.isNaN(triggerMs) ? 0 : triggerMs },

@@ -4,7 +4,7 @@ import { familyOf } from "../lib/address.ts";
 import { type SlotRange, unionOf } from "./allocation.ts";
 import { frontendText } from "./compile.ts";
 import type { Backend, KernelState, Row, RowProtocol } from "./operations.ts";
-import { addGroup, createTables, type Group, type SlotLayout, type Tables } from "./tables.ts";
+import { addGroup, createTables, type Group, type SlotLayout, setSpread, type Tables } from "./tables.ts";
 
 const UNCLAIMED = { key: "", family: "IPv4", portName: "", port: 0, nodePort: 0 } as const;
 
@@ -64,6 +64,8 @@ export function adoptTables(state: KernelState, capacity: Tables["capacity"]): T
       reserved.push(range);
     }
     adoptLayouts(group, state, holder);
+    const spread = group.layouts.filter(({ backends }) => new Set(backends).size < backends.length);
+    setSpread(tables, group, Math.max(0, ...spread.map(({ backends }) => backends.length)));
   }
 
   tables.slots.reset(reserved);
@@ -106,14 +108,10 @@ function readLayout(
   holder: ReadonlyMap<number, Group>,
 ): SlotLayout | undefined {
   const backends = new Uint32Array(end - first);
-  const seen = new Set<number>();
   for (let at = first; at < end; at++) {
     const slot = state.slot(at);
     const backend: Backend | undefined = state.backends.get(slot.backend);
-    if (holder.get(slot.backend) !== group || backend?.generation !== slot.generation || seen.has(slot.backend)) {
-      return undefined;
-    }
-    seen.add(slot.backend);
+    if (holder.get(slot.backend) !== group || backend?.generation !== slot.generation) return undefined;
     backends[at - first] = slot.backend;
   }
   return { first, backends };

@@ -21,6 +21,8 @@ import {
   UNSERVED_FIELDS,
 } from "./objects.ts";
 import type { FrontendKey, FrontendKind, RowProtocol } from "./operations.ts";
+import { type Balancing, LOAD_BALANCING_ANNOTATION } from "./spread.ts";
+import { parseWeights, WEIGHTS_ANNOTATION } from "./weights.ts";
 import type { TrafficPolicy } from "./windows.ts";
 
 export interface FrontendSpec {
@@ -42,6 +44,8 @@ export interface PortSpec {
   readonly candidates: readonly Candidate[];
   readonly external: TrafficPolicy;
   readonly internal: TrafficPolicy;
+  /** Least number of slots of its Maglev tables; 0: it is balanced by hash. */
+  readonly tableSize: number;
 }
 
 export interface Compiled {
@@ -147,6 +151,7 @@ export function compileService(
   slices: readonly EndpointSlice[],
   claims: AddressClaims,
   around: Surroundings,
+  balancing: Balancing,
 ): Compiled {
   const notices: Notice[] = [];
   const tell = noticesOf(`Service ${owner}`, notices);
@@ -156,6 +161,9 @@ export function compileService(
     const severity = field === "spec.loadBalancerSourceRanges" ? "error" : "warning";
     tell("field-unsupported", field, UNSERVED_FIELDS[field], severity);
   }
+  const { tableSize, problem } = balancingOf(service, balancing);
+  if (problem !== "") tell("annotation-invalid", `metadata.annotations[${LOAD_BALANCING_ANNOTATION}]`, problem);
+  tellWeights(slices, notices);
   const addresses = wantedAddresses(service, around);
   for (const { address, field, refusal, portRefusals } of addresses) {
     for (const { reason, why } of refusal === undefined ? portRefusals : [refusal]) {
@@ -216,7 +224,7 @@ export function compileService(
       const selected = selectEndpoints(slices, family, name, protocol, around);
       for (const [address, reason] of selected.refused) refused.set(address, reason);
       for (const candidate of selected.candidates) {
-        if (candidate.local && candidate.ready) localReady.add(candidate.address);
+        if (candidate.local && candidate.ready && candidate.weight !== 0) localReady.add(candidate.address);
       }
       if (selected.unmatched) {
         const { targetPort } = port;
@@ -244,6 +252,7 @@ export function compileService(
         candidates: selected.candidates,
         external: service.externalTrafficPolicy,
         internal: service.internalTrafficPolicy,
+        tableSize,
       });
     }
   }
@@ -329,6 +338,7 @@ export function compileHostPorts(
       ],
       external: "Cluster",
       internal: "Cluster",
+      tableSize: 0,
     });
   }
   return { ports, notices, localEndpoints: 0 };
@@ -339,6 +349,29 @@ type Tell = (reason: string, field: string, message: string, severity?: Notice["
 function noticesOf(object: string, notices: Notice[]): Tell {
   return (reason, field, message, severity = "warning") =>
     notices.push({ object, file: "", field, reason, message, severity });
+}
+
+/** How the Service's flows are balanced: `tableSize` as PortSpec has it; `problem`: what is wrong with its wish, else "". */
+export function balancingOf(
+  { loadBalancing }: Service,
+  { byDefault, tableSize }: Balancing,
+): { readonly tableSize: number; readonly problem: string } {
+  const isKnown = loadBalancing === undefined || loadBalancing === "hash" || loadBalancing === "maglev";
+  const problem = isKnown ? "" : `must be "hash" or "maglev", not ${JSON.stringify(loadBalancing)}: it is ${byDefault}`;
+  return { tableSize: (isKnown && loadBalancing ? loadBalancing : byDefault) === "maglev" ? tableSize : 0, problem };
+}
+
+function tellWeights(slices: readonly EndpointSlice[], notices: Notice[]): void {
+  for (const { namespace, name, weights } of slices) {
+    const problem = weights === undefined ? undefined : parseWeights(weights);
+    if (typeof problem !== "string") continue;
+    const tell = noticesOf(`EndpointSlice ${namespace}/${name}`, notices);
+    tell(
+      "annotation-invalid",
+      `metadata.annotations[${WEIGHTS_ANNOTATION}]`,
+      `${problem}: all its endpoints have weight 1`,
+    );
+  }
 }
 
 const REFUSED_SHOWN = 10;

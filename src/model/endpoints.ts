@@ -4,6 +4,7 @@ import type { Address, Family } from "../lib/address.ts";
 import { type AddressFacts, endpointRefusal } from "./address-rules.ts";
 import type { EndpointHints, EndpointSlice } from "./objects.ts";
 import type { RowProtocol } from "./operations.ts";
+import { parseWeights } from "./weights.ts";
 
 /** An endpoint address and port that may receive traffic. */
 export interface Candidate {
@@ -16,6 +17,8 @@ export interface Candidate {
   readonly node: string;
   /** It is meant for this node, as far as hints are heeded; else a Local policy alone uses it. */
   readonly preferred: boolean;
+  /** Of new flows, beside the other endpoints'; 0: it gets none. Absent: 1. */
+  readonly weight?: number;
 }
 
 /** An endpoint at this node's own address is local whatever its nodeName says. */
@@ -48,6 +51,7 @@ export function selectEndpoints(
   let matched = false;
   for (const slice of slices) {
     if (slice.family !== family || slice.endpoints.length === 0) continue;
+    const weights = weightsOf(slice);
     withEndpoints = true;
     for (const port of slice.ports) {
       if (port.name !== name || port.protocol !== protocol) continue;
@@ -63,12 +67,20 @@ export function selectEndpoints(
         }
         if (!endpoint.ready && !(endpoint.serving && endpoint.terminating)) continue;
         const local = endpoint.nodeName === around.nodeName || around.isOwnAddress(address);
+        const weight = weights?.get(address);
         const { ready, nodeName: node, hints } = endpoint;
-        found.add({ address, port: port.port, local, ready, node, preferred: true }, hints);
+        const candidate = { address, port: port.port, local, ready, node, preferred: true };
+        found.add(weight === undefined ? candidate : { ...candidate, weight }, hints);
       }
     }
   }
   return { candidates: found.sorted(around), refused, unmatched: withEndpoints && !matched };
+}
+
+/** None where the slice has none, or malformed ones: those are compile.ts's to tell. */
+function weightsOf({ weights }: EndpointSlice): ReadonlyMap<Address, number> | undefined {
+  const parsed = weights === undefined ? undefined : parseWeights(weights);
+  return typeof parsed === "string" ? undefined : parsed;
 }
 
 /** The best candidate of each address and port: a ready one before others, then one on this node, then the earlier. */

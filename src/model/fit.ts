@@ -3,12 +3,13 @@
 import type { SlotRange } from "./allocation.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
-import { backendsOf, type Group, type InstalledRow, type SlotLayout, type Tables } from "./tables.ts";
+import { SLOTS_PER_BACKEND, type Spread, spreadLayout } from "./spread.ts";
+import { backendsOf, type Group, type InstalledRow, type SlotLayout, spreadRoom, type Tables } from "./tables.ts";
 import { type Layout, layOut } from "./windows.ts";
 
 /** A table is full, or what this one may have of it is used up (`share`): so many of those that were asked for are served. */
 export interface Shortage {
-  readonly table: "frontends" | "rows" | "slots" | "backends" | "services";
+  readonly table: "frontends" | "rows" | "slots" | "backends" | "services" | "spread";
   readonly served: number;
   readonly asked: number;
   readonly share: boolean;
@@ -26,8 +27,10 @@ export interface Placed extends Fitted {
   readonly first: number;
   /** The present slots, or a part of them, serve as they lie; undefined: a free range that has been taken. */
   readonly kept: Uint32Array | undefined;
-  /** Backends that wait for slots: they are in none, and serve again when there are some. */
+  /** Backends that are in no slot: they wait for some, or are drained. */
   readonly waiting: readonly number[];
+  /** How the layout's endpoints lie in the slots; undefined: once each, in its order. */
+  readonly spread?: Spread | undefined;
 }
 
 /** The frontends for which there are rows and keys: those that stay, then others in their order. */
@@ -72,26 +75,32 @@ export function fitEndpoints(
 ): Placed {
   const withLocal = frontends.some((f) => (f.kind === "cluster-ip" ? spec.internal : spec.external) === "Local");
   const find = finder(tables, old);
-  const wanted = layFor(spec.candidates, withLocal, find);
+  const candidates = spec.candidates.filter(({ weight }) => weight !== 0);
+  const wanted = layFor(candidates, withLocal, find);
   const asked = wanted.indexes.length;
   const available = tables.backends.available;
   let table: "backends" | "slots" =
     asked > most && tables.capacity.slots < tables.capacity.backends ? "slots" : "backends";
   let fitted = wanted;
   if (asked > most || wanted.fresh > available) {
-    fitted = layFor(choose(wanted, spec.candidates, find, most, available), withLocal, find);
+    fitted = layFor(choose(wanted, candidates, find, most, available), withLocal, find);
   }
-  let placed = place(tables, old, fitted);
+  let placed = placeSpread(tables, old, fitted, spec.tableSize, shortages) ?? place(tables, old, fitted);
   if (placed === undefined) {
     table = "slots";
     const part = old === undefined ? undefined : partOfPresent(tables, old, fitted, withLocal);
     if (part !== undefined) placed = part;
     else {
-      const fewer = choose(fitted, spec.candidates, find, tables.slots.longest, available);
+      const fewer = choose(fitted, candidates, find, tables.slots.longest, available);
       placed = place(tables, old, layFor(fewer, withLocal, find))!;
     }
     const shown = new Set(placed.indexes);
     placed = { ...placed, waiting: fitted.indexes.filter((index) => index !== -1 && !shown.has(index)) };
+  }
+  if (candidates.length < spec.candidates.length) {
+    // What is drained opens no flow, and serves those that it has.
+    const drained = spec.candidates.filter(({ weight }) => weight === 0).map(find);
+    placed = { ...placed, waiting: [...placed.waiting, ...drained.filter((index) => index !== -1)] };
   }
   if (placed.layout === wanted.layout) return placed;
   const ready = new Set(wanted.layout.slots);
@@ -137,6 +146,37 @@ function choose(
     if (!chosen.has(candidates[i]!) && find(candidates[i]!) !== -1) chosen.add(candidates[i]!);
   }
   return candidates.filter((candidate) => chosen.has(candidate));
+}
+
+/**
+ * Where its endpoints are to stand in more slots than one each: the present slots when they are just so, else a free range. undefined:
+ * they stand once each, be it for want of room.
+ */
+function placeSpread(
+  tables: Tables,
+  old: Group | undefined,
+  fitted: Fitted,
+  tableSize: number,
+  shortages: Shortage[],
+): Placed | undefined {
+  const spread = spreadLayout(fitted.layout, tableSize);
+  if (spread === undefined) return undefined;
+  const asked = spread === "too-many" ? fitted.indexes.length * SLOTS_PER_BACKEND : spread.positions.length;
+  const lacks = (): undefined => {
+    shortages.push({ table: "spread", served: 0, asked, share: false });
+  };
+  if (spread === "too-many") return lacks();
+  const { positions } = spread;
+  const kept =
+    fitted.fresh > 0
+      ? undefined
+      : old?.layouts.find(
+          ({ backends }) =>
+            backends.length === asked && backends.every((one, i) => one === fitted.indexes[positions[i]!]),
+        );
+  if (kept !== undefined) return { ...fitted, first: kept.first, kept: kept.backends, waiting: [], spread };
+  const first = asked > spreadRoom(tables) + (old?.spread ?? 0) ? undefined : tables.slots.take(asked);
+  return first === undefined ? lacks() : { ...fitted, first, kept: undefined, waiting: [], spread };
 }
 
 /** The present slots when they serve as they lie, else a free range. */
@@ -217,7 +257,7 @@ function backendText(address: string, port: number): string {
 
 /** The slots serve both windows as they lie: the local one is a prefix and the cluster one a suffix, in whatever order. */
 function servesAsIs(present: Uint32Array, wanted: readonly number[], layout: Layout<unknown>): boolean {
-  if (present.length !== wanted.length) return false;
+  if (present.length !== wanted.length || new Set(present).size !== present.length) return false;
   if (wanted.every((index, i) => present[i] === index)) return true;
   const local = new Set(wanted.slice(0, layout.localCount));
   const clusterStart = wanted.length - layout.clusterCount;

@@ -13,6 +13,7 @@ import type {
 } from "./objects.ts";
 import type { Capacity, KernelState, Operation, PrefixRange } from "./operations.ts";
 import type { ServicePortView } from "./service-port-view.ts";
+import type { Balancing } from "./spread.ts";
 
 export interface ModelConfig {
   readonly nodeName: string;
@@ -23,6 +24,8 @@ export interface ModelConfig {
   readonly externalIPRanges?: readonly Prefix[];
   /** DEFAULT_NODE_PORT_ADDRESSES when absent. */
   readonly nodePortAddresses?: NodePortAddresses;
+  /** Absent: by hash. */
+  readonly balancing?: Balancing;
 }
 
 export interface HealthCheck {

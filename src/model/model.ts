@@ -6,7 +6,14 @@ import { createAddressBook, rangeNotices } from "./address-book.ts";
 import { type AddressClaimRole, createAddressClaims, hostPortOwner, type OwnerKey, ownerOf } from "./address-claims.ts";
 import { createAddressRoom } from "./address-room.ts";
 import { createAddressUsers } from "./address-users.ts";
-import { type Compiled, claimsOfHostPorts, claimsOfService, compileHostPorts, compileService } from "./compile.ts";
+import {
+  balancingOf,
+  type Compiled,
+  claimsOfHostPorts,
+  claimsOfService,
+  compileHostPorts,
+  compileService,
+} from "./compile.ts";
 import { hasHints } from "./endpoint-list.ts";
 import type { Surroundings } from "./endpoints.ts";
 import type { Model, ModelConfig } from "./model-interface.ts";
@@ -25,6 +32,7 @@ import type {
 import type { Operation } from "./operations.ts";
 import { createPlanner, type RoundPart } from "./planner.ts";
 import { viewOf } from "./service-port-view.ts";
+import { type Balancing, BY_HASH } from "./spread.ts";
 import { createWantedAddresses } from "./wanted-addresses.ts";
 
 export type { HealthCheck, Model, ModelConfig, Usage } from "./model-interface.ts";
@@ -62,6 +70,7 @@ export function createModel(config: ModelConfig): Model {
   const withHealthCheck = new Set<ObjectKey>();
   const planner = createPlanner(config.capacity, { compile, onStarved: touchAddresses });
   const room = createAddressRoom(config.capacity.addresses);
+  const { balancing = BY_HASH } = config;
   /** The plan that follows an adoption, or the first one, is complete. */
   let settled = false;
 
@@ -239,7 +248,7 @@ export function createModel(config: ModelConfig): Model {
 
   function compile(owner: OwnerKey): Compiled | undefined {
     const service = services.get(owner);
-    if (service !== undefined) return compileService(owner, service, slicesOf(owner), claims, around);
+    if (service !== undefined) return compileService(owner, service, slicesOf(owner), claims, around, balancing);
     const ports = hostPorts.get(owner);
     return ports === undefined ? undefined : compileHostPorts(owner, ports, claims, around);
   }
@@ -260,6 +269,8 @@ export function createModel(config: ModelConfig): Model {
   function weightOf(owner: OwnerKey): number {
     let weight = 1;
     for (const slice of slicesOf(owner)) weight += slice.endpoints.length;
+    const service = services.get(owner);
+    if (service !== undefined) weight += service.ports.length * tableWork(service, balancing);
     return weight;
   }
 
@@ -359,6 +370,11 @@ export function createModel(config: ModelConfig): Model {
       };
     },
   };
+}
+
+/** A Maglev table takes as much time as so many endpoints. */
+function tableWork(service: Service, balancing: Balancing): number {
+  return balancingOf(service, balancing).tableSize / 64;
 }
 
 function serviceKeyOf(slice: EndpointSlice): ObjectKey {

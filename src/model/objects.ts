@@ -74,6 +74,8 @@ export interface Service {
   readonly isForeign: boolean;
   /** Paths of the fields that ask for what is not served. */
   readonly unserved: readonly UnservedField[];
+  /** The annotation millrace.io/load-balancing as it stands there. */
+  readonly loadBalancing?: string;
 }
 
 export interface EndpointPort {
@@ -111,6 +113,8 @@ export interface EndpointSlice {
   readonly family: Family;
   readonly ports: readonly EndpointPort[];
   readonly endpoints: Endpoints;
+  /** The annotation millrace.io/weights as it stands there. */
+  readonly weights?: string;
 }
 
 /** Endpoints in the slice's order: an array of them, or an EndpointList, which holds a million of them in little room. */

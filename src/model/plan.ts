@@ -6,8 +6,8 @@ import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
 import { fitEndpoints, fitFrontends, isOwn, type Shortage } from "./fit.ts";
 import type { Operation, Row } from "./operations.ts";
-import { addGroup, backendsOf, type Group, type InstalledRow, type Tables } from "./tables.ts";
-import { type Layout, sameWindows, windowsOf } from "./windows.ts";
+import { addGroup, backendsOf, type Group, type InstalledRow, setSpread, type Tables } from "./tables.ts";
+import { sameWindows, windowsOf } from "./windows.ts";
 
 /** The operations of changes that share one grace. */
 export interface Round {
@@ -60,8 +60,9 @@ export function applyPort(
   const frontends = fitFrontends(tables, limit.frontends, old, shortages);
   if (frontends.length === 0) return { group: undefined, shortages };
   const placed = fitEndpoints(tables, spec, frontends, old, limit.endpoints, shortages);
-  const { layout, indexes, fresh, first, kept, waiting } = placed;
+  const { layout, indexes, fresh, first, kept, waiting, spread } = placed;
   const total = indexes.length;
+  const count = spread?.positions.length ?? total;
 
   const group = old ?? addGroup(tables, tables.services.take(), spec);
   group.owner = owner;
@@ -75,21 +76,23 @@ export function applyPort(
   if (fresh < total) {
     for (let i = 0; i < total; i++) setLocal(tables, round, indexes[i]!, layout.slots[i]!.local);
   }
-  const backends = kept ?? Uint32Array.from(indexes);
+  const backends = kept ?? spread?.positions.map((position) => indexes[position]!) ?? Uint32Array.from(indexes);
   if (kept === undefined && total > 0) {
     const generations = backends.map((index) => tables.backendGenerations[index]!);
     round.puts.push({ op: "put-slots", first, backends, generations });
   }
-  switchRows(tables, round, group, spec, frontends, layout, first);
+  const { localCount, clusterCount } = spread ?? layout;
+  switchRows(tables, round, group, spec, frontends, { slots: backends, localCount, clusterCount }, first);
+  setSpread(tables, group, spread === undefined ? 0 : count);
 
   const [present] = group.layouts;
   if (kept === undefined || kept !== present?.backends || group.strays.length > 0 || group.layouts.length > 1) {
     const inUse = new Set([...indexes, ...waiting]);
     for (const index of backendsOf(group)) if (!inUse.has(index)) retire(tables, round, index, group);
   }
-  round.freedRanges.push(...subtract(group.ranges, { first, count: total }));
-  group.layouts = total === 0 ? [] : [{ first, backends }];
-  group.ranges = total === 0 ? [] : [{ first, count: total }];
+  round.freedRanges.push(...subtract(group.ranges, { first, count }));
+  group.layouts = count === 0 ? [] : [{ first, backends }];
+  group.ranges = count === 0 ? [] : [{ first, count }];
   group.strays = [...waiting];
   return { group, shortages };
 }
@@ -99,6 +102,7 @@ export function removeGroup(tables: Tables, round: Round, group: Group): void {
   for (const row of group.rows) leave(round, row);
   for (const index of backendsOf(group)) retire(tables, round, index, group);
   round.freedRanges.push(...group.ranges);
+  setSpread(tables, group, 0);
   round.freedServices.push(group.serviceId);
   tables.groups.delete(group.serviceId);
 }
@@ -190,7 +194,7 @@ function switchRows(
   group: Group,
   spec: PortSpec,
   frontends: readonly FrontendSpec[],
-  layout: Layout<unknown>,
+  layout: Parameters<typeof windowsOf>[2],
   first: number,
 ): void {
   const rows: InstalledRow[] = [];

@@ -8,7 +8,8 @@ import type { Notice } from "./objects.ts";
 import type { Capacity, FrontendKey, KernelState, Operation } from "./operations.ts";
 import { applyPort, beginRound, dropBroken, endRound, type Round, removeGroup } from "./plan.ts";
 import { createShares, demandOf, divideAmongPorts } from "./shares.ts";
-import { createTables, type Group, type Tables } from "./tables.ts";
+import { TABLE_SIZES } from "./spread.ts";
+import { createTables, type Group, spreadRoom, type Tables } from "./tables.ts";
 
 export interface OwnerState {
   groups: readonly Group[];
@@ -60,6 +61,8 @@ export function createPlanner(
   const owners = new Map<OwnerKey, OwnerState>();
   /** Owners for which a table had no room; looked at again when something was freed. */
   const waiting = new Set<OwnerKey>();
+  /** Those that wait for a table alone, and are served without. */
+  const tableless = new Set<OwnerKey>();
   const starved = new Set<OwnerKey>();
   const shares = createShares(capacity);
   let tables = createTables(capacity);
@@ -95,6 +98,7 @@ export function createPlanner(
     const groups: Group[] = [];
     const notices: Notice[] = [];
     waiting.delete(owner);
+    tableless.delete(owner);
     for (const spec of specs) {
       const old = groupFor(spec, owner, byKey, specKeys);
       const oldKey = old?.key;
@@ -103,7 +107,8 @@ export function createPlanner(
         limit.frontends.length === 0
           ? { group: undefined, shortages: [] }
           : applyPort(tables, round, owner, spec, old, limit);
-      if (shortages.some(({ share }) => !share)) waiting.add(owner);
+      if (shortages.some(({ share, table }) => !share && table !== "spread")) waiting.add(owner);
+      else if (shortages.some(({ table }) => table === "spread")) tableless.add(owner);
       const [served, asked] = [limit.frontends.length, spec.frontends.length];
       const table = limit.table === "frontends" && capacity.rows < capacity.frontends ? "rows" : limit.table;
       if (served < asked) shortages.push({ table, served, asked, share: true });
@@ -126,6 +131,12 @@ export function createPlanner(
     owners.set(owner, { groups: groups.slice(), notices: all, localEndpoints });
   }
 
+  /** Those that wait for a table, as many as there may be room for: nobody is looked at in vain again and again. */
+  function whoFits(): OwnerKey[] {
+    const most = Math.floor(Math.min(spreadRoom(tables), tables.slots.longest) / TABLE_SIZES[0]);
+    return [...tableless].slice(0, Math.max(0, most));
+  }
+
   function setStarved(owner: OwnerKey, now: boolean): void {
     if (starved.has(owner) === now) return;
     if (now) starved.add(owner);
@@ -144,6 +155,7 @@ export function createPlanner(
       tables = adoptTables(state, capacity);
       for (const owner of owners.values()) owner.groups = [];
       waiting.clear();
+      tableless.clear();
     },
     plan(list, isLast, defer, part) {
       const compiled = new Map<OwnerKey, Compiled | undefined>();
@@ -174,7 +186,7 @@ export function createPlanner(
         const ended = endRound(tables, round, puts, drops);
         for (const operation of ended.operations) operations.push(operation);
         // What was freed may be what somebody waits for.
-        todo = ended.freed ? [...waiting] : [];
+        todo = ended.freed ? [...waiting, ...whoFits()] : [];
         again = more || todo.length > 0;
       }
       return operations;
@@ -194,6 +206,12 @@ const TABLES = {
 function shortageNotice(owner: OwnerKey, spec: PortSpec, { table, served, asked, share }: Shortage): Notice {
   const { kind, key } = ownerOf(owner);
   const object = `${kind === "service" ? "Service" : "Pod"} ${key}`;
+  if (table === "spread") {
+    const how = spec.tableSize > 0 ? "by Maglev" : "by weight";
+    const lack = `map "slots" has no room for ${asked} slots; raise --max-slots${spec.tableSize > 0 ? ", or lower --maglev-table-size" : ""}`;
+    const message = `could not balance ${spec.protocol} port ${spec.port} (${spec.family}) ${how}, but by hash: ${lack}`;
+    return { object, file: "", field: "", reason: "table-full", message, severity: "warning" };
+  }
   const [what, option] = TABLES[table];
   const full = `map "${table}" is full${share ? " for its namespace" : ""}; raise ${option}`;
   const message = `could serve only ${served} of ${asked} ${what} of ${spec.protocol} port ${spec.port} (${spec.family}): ${full}`;

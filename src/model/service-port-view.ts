@@ -54,14 +54,14 @@ export function viewOf(
     port: group.port,
     nodePort: group.nodePort,
     frontends: group.rows.map((row) => row.key),
-    backendCount: group.layouts.reduce((count, layout) => count + layout.backends.length, 0),
+    backendCount: group.layouts.reduce((count, layout) => count + new Set(layout.backends).size, 0),
     get backends() {
       const { family, portName, protocol } = group;
       const slices = isHostPort ? [] : slicesOf(key);
       const { candidates } = selectEndpoints(slices, family, portName, protocol, around);
       const found = new Map(candidates.map((candidate) => [`${candidate.address} ${candidate.port}`, candidate]));
       return group.layouts.flatMap((layout) =>
-        Array.from(layout.backends, (index): BackendInUse => {
+        Array.from(new Set(layout.backends), (index): BackendInUse => {
           const address = tables.backendAddresses[index]!;
           const port = tables.backendPorts[index]!;
           const candidate = found.get(`${address} ${port}`);

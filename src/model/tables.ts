@@ -47,8 +47,10 @@ export interface Group {
   layouts: SlotLayout[];
   /** Disjoint ranges that it owns. */
   ranges: SlotRange[];
-  /** Backends that are in no layout: adopted ones, and those that wait for slots. */
+  /** Backends that are in no layout: adopted ones, those that wait for slots, and those that are drained. */
   strays: number[];
+  /** How many slots it has where backends stand more than once; 0: each stands in them once. */
+  spread: number;
 }
 
 export interface Tables {
@@ -69,6 +71,8 @@ export interface Tables {
   readonly broken: Map<string, FrontendKey>;
   readonly groups: Map<number, Group>;
   readonly addresses: Map<Address, AddressRoles>;
+  /** Slots of all groups where backends stand more than once. */
+  spread: number;
   /** Something was retired before the adoption and may still be in use: wait before an index is used again. */
   graceFirst: boolean;
 }
@@ -90,6 +94,7 @@ export function createTables(capacity: Capacity): Tables {
     broken: new Map(),
     groups: new Map(),
     addresses: new Map(),
+    spread: 0,
     graceFirst: false,
   };
 }
@@ -100,15 +105,25 @@ type GroupPort = Pick<Group, "protocol" | "key" | "family" | "portName" | "port"
 export function addGroup(tables: Tables, serviceId: number, spec: GroupPort): Group {
   const { protocol, key, family, portName, port, nodePort } = spec;
   const known = { serviceId, protocol, owner: undefined, key, family, portName, port, nodePort };
-  const group: Group = { ...known, rows: [], layouts: [], ranges: [], strays: [] };
+  const group: Group = { ...known, rows: [], layouts: [], ranges: [], strays: [], spread: 0 };
   tables.groups.set(serviceId, group);
   return group;
 }
 
-/** Every backend index that the group holds. */
+/** The group's backends stand more than once in so many slots, or in none. */
+export function setSpread(tables: Tables, group: Group, slots: number): void {
+  tables.spread += slots - group.spread;
+  group.spread = slots;
+}
+
+/** So many slots may be had by those whose backends stand in them more than once: the rest is for each backend's old and new slot. */
+export function spreadRoom({ capacity, spread }: Tables): number {
+  return Math.max(0, capacity.slots - 2 * capacity.backends) - spread;
+}
+
+/** Every backend index that the group holds, once. */
 export function backendsOf(group: Group): Iterable<number> {
   const [only] = group.layouts;
   if (only === undefined) return group.strays;
-  if (group.layouts.length === 1 && group.strays.length === 0) return only.backends;
   return new Set([...group.layouts.flatMap((layout) => [...layout.backends]), ...group.strays]);
 }

@@ -24,6 +24,8 @@ import type {
   Service,
   UnservedField,
 } from "../model/objects.ts";
+import { LOAD_BALANCING_ANNOTATION } from "../model/spread.ts";
+import { WEIGHTS_ANNOTATION } from "../model/weights.ts";
 import {
   type AddressPoolObject,
   AGE_ANNOTATION,
@@ -138,7 +140,14 @@ export function normaliseService(object: ServiceObject, grants: Grants = grantsB
     loadBalancerClass: spec.loadBalancerClass ?? "",
     isForeign: own(labels, PROXY_NAME_LABEL) !== undefined || own(labels, HEADLESS_LABEL) !== undefined,
     unserved: (Object.keys(ASKS_FOR) as UnservedField[]).filter((field) => ASKS_FOR[field](object)),
+    ...annotation(object, LOAD_BALANCING_ANNOTATION, "loadBalancing"),
   };
+}
+
+/** An annotation as it stands there; nothing where there is none. */
+function annotation<K extends string>(object: KubernetesObject, name: string, field: K): Partial<Record<K, string>> {
+  const text = own(object.metadata.annotations, name);
+  return text === undefined ? {} : ({ [field]: text } as Record<K, string>);
 }
 
 /** Nothing for a selector without pairs: it selects no pod. */
@@ -221,7 +230,8 @@ export function normaliseEndpointSlice(object: EndpointSliceObject): {
       : [{ name: port.name ?? "", protocol: port.protocol || "TCP", port: port.port }],
   );
   const family: Family = object.addressType;
-  return { slice: { namespace, name: object.metadata.name, service, family, ports, endpoints }, refused };
+  const weights = annotation(object, WEIGHTS_ANNOTATION, "weights");
+  return { slice: { namespace, name: object.metadata.name, service, family, ports, endpoints, ...weights }, refused };
 }
 
 export function normaliseNode(object: NodeObject): Node {

@@ -1,4 +1,5 @@
 // Every flow case, for all executors.
+import { BALANCING_CASES } from "./balancing-cases.ts";
 import { CLUSTER_ADDRESS_CASES } from "./cluster-address-cases.ts";
 import { EXTERNAL_IP_CASES } from "./external-ip-cases.ts";
 import type { FlowCase } from "./flow-case.ts";
@@ -19,4 +20,5 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...ENDPOINT_CASES,
   ...UNDEFINED_CASES,
   ...NODE_TRAFFIC_CASES,
+  ...BALANCING_CASES,
 ];

@@ -4,6 +4,7 @@ import { type Address, type Prefix, parsePrefix } from "../../src/lib/address.ts
 import { parseNodePortAddresses } from "../../src/model/node-port-addresses.ts";
 import type { EndpointSlice, HostPort, Node, Service } from "../../src/model/objects.ts";
 import type { PrefixRange, RowProtocol } from "../../src/model/operations.ts";
+import type { Balancing } from "../../src/model/spread.ts";
 import { node } from "./builders.ts";
 
 export interface FlowCase {
@@ -58,6 +59,7 @@ export function modelOptions(given: Pick<FlowCase["given"], "externalIPRanges" |
   return {
     externalIPRanges: (given.externalIPRanges ?? []).map((text) => parsePrefix(text)!),
     nodePortAddresses: parseNodePortAddresses(given.nodePortAddresses ?? ["primary", "localhost"])!,
+    balancing: SMALL_TABLES,
   };
 }
 
@@ -67,6 +69,9 @@ export const SERVICE_RANGES: readonly PrefixRange[] = [
   { address: "10.96.0.0", length: 12 },
   { address: "fd00:10:96::", length: 112 },
 ];
+
+/** Of Services that ask for Maglev. */
+export const SMALL_TABLES: Balancing = { byDefault: "hash", tableSize: 251 };
 
 /** Clients as the cases use them. */
 export const OUTSIDE = { kind: "outside", address: "192.168.122.51" } as const;

@@ -31,10 +31,11 @@ export interface Outcome {
 
 /** The maps of the case's node, and the model that filled them. */
 export function mapsOf(given: FlowCase["given"]): { maps: FakeMaps; model: Model } {
-  const maps = createFakeMaps(CAPACITY);
+  const capacity = { ...CAPACITY, slots: 4096 };
+  const maps = createFakeMaps(capacity);
   const nodeName = given.thisNode ?? "node1";
   const model = createModel({
-    ...{ nodeName, capacity: CAPACITY, serviceRanges: SERVICE_RANGES },
+    ...{ nodeName, capacity, serviceRanges: SERVICE_RANGES },
     ...modelOptions(given),
   });
   model.adopt(maps.readState());

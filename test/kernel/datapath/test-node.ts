@@ -24,7 +24,6 @@ import {
   writeDevice,
 } from "../../../src/datapath/layout.gen.ts";
 import { type Loaded, removePins } from "../../../src/datapath/load.ts";
-import type { Prefix } from "../../../src/lib/address.ts";
 import { attachXdp, netnsCookie, openObject, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
@@ -272,7 +271,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
       services: 64,
       frontends: 64,
       backends: 64,
-      slots: 256,
+      slots: 4096,
       flows: options.flows ?? 4096,
       openings: options.openings ?? 4096,
     },

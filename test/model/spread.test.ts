@@ -1,0 +1,227 @@
+// How flows are balanced: evenly, by weight, and by tables that barely change and are the same on every node.
+import { describe, expect, test } from "vitest";
+import { maglevTable, TABLE_SIZES, tableSizeFor, weightedSlots } from "../../src/model/spread.ts";
+import { parseWeights } from "../../src/model/weights.ts";
+import { endpoint, service, slice } from "../flows/builders.ts";
+import { createRandom } from "./random.ts";
+import { bench, CAPACITY } from "./setup.ts";
+
+interface Member {
+  readonly address: string;
+  readonly port: number;
+  readonly weight?: number;
+}
+
+const members = (count: number, net = 244): Member[] =>
+  Array.from({ length: count }, (_, i) => ({ address: `10.${net}.${i >> 8}.${i & 255}`, port: 8080 }));
+
+const textOf = ({ address, port }: Member): string => `${address}:${port}`;
+
+function countsOf(positions: Uint32Array, count: number): number[] {
+  const counts = new Array<number>(count).fill(0);
+  for (const position of positions) counts[position]!++;
+  return counts;
+}
+
+/** Which part of the slots of those that stay is another's without member `gone`. */
+function movedWithout(all: readonly Member[], gone: number, size: number): number {
+  const before = maglevTable(all, size);
+  const rest = all.filter((_, i) => i !== gone);
+  const after = maglevTable(rest, size);
+  let moved = 0;
+  let others = 0;
+  for (let at = 0; at < size; at++) {
+    if (before[at] === gone) continue;
+    others++;
+    if (textOf(rest[after[at]!]!) !== textOf(all[before[at]!]!)) moved++;
+  }
+  return moved / others;
+}
+
+describe("a Maglev table", () => {
+  test("has a prime number of slots, more than a hundred for each backend", () => {
+    const isPrime = (n: number): boolean => {
+      for (let i = 2; i * i <= n; i++) if (n % i === 0) return false;
+      return true;
+    };
+    expect(TABLE_SIZES.filter((size) => !isPrime(size))).toEqual([]);
+    expect(tableSizeFor(3, 16_381)).toBe(16_381);
+    expect(tableSizeFor(127, 251)).toBe(16_381);
+    expect(tableSizeFor(128, 251)).toBe(32_749);
+    expect(tableSizeFor(3000, 251)).toBeUndefined();
+  });
+
+  test.each([1, 2, 3, 10, 100])("gives %i backends the same number of slots, one more or less", (count) => {
+    const counts = countsOf(maglevTable(members(count), 16_381), count);
+    expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1);
+  });
+
+  test("moves at most 2 % of the others' slots when one backend of 100 goes, whichever", () => {
+    for (const net of [1, 2]) {
+      const all = members(100, net);
+      const size = tableSizeFor(100, 251)!;
+      expect(Math.max(...all.map((_, gone) => movedWithout(all, gone, size)))).toBeLessThanOrEqual(0.02);
+    }
+  });
+
+  test("of just a hundred slots for each backend moves under 2 % of the others' in the mean", () => {
+    const all = members(100);
+    const moved = all.map((_, gone) => movedWithout(all, gone, 10_007));
+    expect(moved.reduce((a, b) => a + b) / moved.length).toBeLessThan(0.018);
+  });
+
+  test("does not depend on the order of its backends", () => {
+    const random = createRandom(3);
+    const all = members(50).map((one, i) => ({ ...one, weight: 1 + (i % 3) }));
+    const shuffled = [...all];
+    for (let i = shuffled.length - 1; i > 0; i--) {
+      const j = random.below(i + 1);
+      [shuffled[i], shuffled[j]] = [shuffled[j]!, shuffled[i]!];
+    }
+    const texts = (list: readonly Member[]): string[] => Array.from(maglevTable(list, 8191), (i) => textOf(list[i]!));
+    expect(texts(shuffled)).toEqual(texts(all));
+  });
+
+  test("gives each backend slots in proportion to its weight, within 1 %", () => {
+    const weights = [1, 2, 3, 10, 100, 1000];
+    const counts = countsOf(
+      maglevTable(
+        members(6).map((one, i) => ({ ...one, weight: weights[i]! })),
+        65_521,
+      ),
+      6,
+    );
+    const sum = weights.reduce((a, b) => a + b);
+    for (const [i, weight] of weights.entries()) {
+      expect(Math.abs(counts[i]! - (65_521 * weight) / sum)).toBeLessThanOrEqual(Math.max(2, 0.01 * counts[i]!));
+    }
+  });
+
+  test("of the largest size takes under 20 ms for as many backends as it is for", () => {
+    const all = members(1024);
+    maglevTable(all, 131_071);
+    const times = Array.from({ length: 3 }, () => {
+      const start = performance.now();
+      maglevTable(all, 131_071);
+      return performance.now() - start;
+    });
+    expect(Math.min(...times)).toBeLessThan(20);
+  });
+});
+
+describe("slots by weight", () => {
+  const by = (...weights: number[]): number[] =>
+    countsOf(weightedSlots(members(weights.length).map((one, i) => ({ ...one, weight: weights[i]! }))), weights.length);
+
+  test("are exact where that takes few, by the least numbers", () => {
+    expect(by(1, 3)).toEqual([1, 3]);
+    expect(by(20, 60, 20)).toEqual([1, 3, 1]);
+    expect(by(1, 99, 100)).toEqual([1, 99, 100]);
+  });
+
+  test("are bounded, and each has one at least", () => {
+    const [least, most] = by(1, 1000);
+    expect([least, most]).toEqual([1, 256]);
+    expect(by(7, 1000, 999, 3).reduce((a, b) => a + b)).toBeLessThan(260);
+  });
+
+  test("are taken in turns", () => {
+    const slots = weightedSlots([
+      { address: "a", port: 1, weight: 2 },
+      { address: "b", port: 1, weight: 2 },
+      { address: "c", port: 1, weight: 1 },
+    ]);
+    expect([...slots]).toEqual([0, 1, 0, 1, 2]);
+  });
+});
+
+describe("the annotation of weights", () => {
+  test.each([
+    [
+      "10.0.0.1=5,10.0.0.2=0",
+      [
+        ["10.0.0.1", 5],
+        ["10.0.0.2", 0],
+      ],
+    ],
+    [' { "fd00::0:1": 3 } ', [["fd00::1", 3]]],
+    ["", []],
+  ])("%j is read", (text, weights) => {
+    expect(parseWeights(text)).toEqual(new Map(weights as [string, number][]));
+  });
+
+  test.each([
+    ["10.0.0.1", "the weight of 10.0.0.1 must be a whole number from 0 to 1000"],
+    ["10.0.0.1=1001", "must be a whole number"],
+    ["10.0.0.1=-1", "must be a whole number"],
+    ["web-1=3", '"web-1" is no IP address'],
+    ["10.0.0.1=1,10.0.0.1=2", "10.0.0.1 has two weights"],
+    ['{"10.0.0.1": "3"}', "must be a whole number"],
+    ["{10.0.0.1: 3}", "it is no JSON object"],
+  ])("%j is refused", (text, why) => {
+    expect(parseWeights(text)).toContain(why);
+  });
+});
+
+describe("a model that balances", () => {
+  const ROOM = { ...CAPACITY, slots: 32_768 };
+  const endpoints = [endpoint("10.244.1.2"), endpoint("10.244.2.2", "node2")];
+  const maglev = service({ loadBalancing: "maglev" });
+
+  test("keeps a drained backend, and lets it go with its endpoint", () => {
+    const { feed, maps } = bench({ capacity: ROOM });
+    feed({ services: [service()], slices: [slice({ endpoints })] });
+    const live = (): string[] =>
+      [...maps.backends.values()].filter(({ state }) => state === "live").map(({ address }) => address);
+    const drain = feed({ slices: [slice({ endpoints, weights: "10.244.1.2=0" })] });
+    expect(drain.map(({ op }) => op)).toEqual(["put-slots", "set-windows", "grace", "free-slots"]);
+    expect(live()).toEqual(["10.244.1.2", "10.244.2.2"]);
+    feed({ slices: [slice({ endpoints })] });
+    expect(live()).toEqual(["10.244.1.2", "10.244.2.2"]);
+    feed({ slices: [slice({ endpoints, weights: "10.244.1.2=0" })] });
+    const gone = feed({ slices: [slice({ endpoints: endpoints.slice(1) })] });
+    expect(gone.map(({ op }) => op)).toEqual(["retire-backend", "grace", "free-backend"]);
+    expect(live()).toEqual(["10.244.2.2"]);
+  });
+
+  test("says which object's annotation is malformed, and does as if there was none", () => {
+    const { feed, model } = bench({ capacity: ROOM });
+    feed({
+      services: [service({ loadBalancing: "rr" })],
+      slices: [slice({ endpoints, weights: "10.244.1.2=x" })],
+    });
+    expect(model.notices()).toMatchObject([
+      {
+        object: "Service default/web",
+        field: "metadata.annotations[millrace.io/load-balancing]",
+        reason: "annotation-invalid",
+        message: 'must be "hash" or "maglev", not "rr": it is hash',
+      },
+      {
+        object: "EndpointSlice default/web-1",
+        field: "metadata.annotations[millrace.io/weights]",
+        reason: "annotation-invalid",
+      },
+    ]);
+    expect(model.usage().slots).toBe(2);
+  });
+
+  test("balances by hash what has no room for a table, says so, and makes the table when there is room", () => {
+    const capacity = { ...CAPACITY, slots: 2 * CAPACITY.backends + 16_381 };
+    const { feed, feedEvents, model, maps } = bench({ capacity });
+    feed({ services: [maglev], slices: [slice({ endpoints })] });
+    expect(model.notices()).toEqual([]);
+    const other = service({ name: "other", age: 2, clusterIPs: ["10.96.0.11"], loadBalancing: "maglev" });
+    feed({ services: [other], slices: [slice({ service: "other", endpoints: [endpoint("10.244.1.3")] })] });
+    const countOf = (address: string): number | undefined =>
+      [...maps.rows.values()].find(({ key }) => key.address === address)?.windows.cluster.count;
+    expect([countOf("10.96.0.10"), countOf("10.96.0.11")]).toEqual([16_381, 1]);
+    expect(model.notices()).toMatchObject([
+      { object: "Service default/other", reason: "table-full", severity: "warning" },
+    ]);
+    expect(model.notices()[0]?.message).toContain("raise --max-slots, or lower --maglev-table-size");
+    feedEvents([{ kind: "Service", key: "default/web", object: undefined }]);
+    expect([countOf("10.96.0.10"), countOf("10.96.0.11")]).toEqual([undefined, 16_381]);
+    expect(model.notices()).toEqual([]);
+  });
+});
