@@ -339,7 +339,7 @@ export const SETTINGS: readonly Setting[] = [
   setting({
     name: "conntrack-min",
     placeholder: "N",
-    defaultText: "131072",
+    defaultText: "131072, with manifests 0",
     help: "least nf_conntrack_max however few CPUs there are, unless --conntrack-max-per-core is 0",
     read: (text) => ({ conntrackMin: unlessEmpty(text, conntrackEntries) }),
   }),
@@ -347,14 +347,14 @@ export const SETTINGS: readonly Setting[] = [
     name: "conntrack-tcp-timeout-established",
     placeholder: "TIME",
     defaultText: "24h, with manifests 0",
-    help: "nf_conntrack_tcp_timeout_established of the node, such as 24h0m0s; 0 leaves it as it is",
+    help: "how long netfilter of the node keeps an idle TCP connection, such as 24h0m0s; 0 leaves it as it is",
     read: (text) => ({ conntrackEstablishedSeconds: unlessEmpty(text, seconds) }),
   }),
   setting({
     name: "conntrack-tcp-timeout-close-wait",
     placeholder: "TIME",
     defaultText: "1h, with manifests 0",
-    help: "nf_conntrack_tcp_timeout_close_wait of the node; 0 leaves it as it is",
+    help: "how long netfilter of the node keeps a TCP connection that one end closed; 0 leaves it as it is",
     read: (text) => ({ conntrackCloseWaitSeconds: unlessEmpty(text, seconds) }),
   }),
   setting({
