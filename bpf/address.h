@@ -57,6 +57,16 @@ static __always_inline bool address_is_unspecified(const struct address *a)
 	return a->half[0] == 0 && (a->half[1] == 0 || a->half[1] == 0xffff0000ULL);
 }
 
+/* Loopback, for which Linux takes the unspecified address as well: whoever asks there asks himself. */
+static __always_inline bool address_is_own(const struct address *a)
+{
+	if (address_is_unspecified(a))
+		return true;
+	if (address_is_v4(a))
+		return (address_to_v4(a) & 0xff) == 127;
+	return a->half[0] == 0 && a->half[1] == 0x0100000000000000ULL;
+}
+
 /* The other direction. The hook is kept: `write` of a flow, reversed, is the partner's key. */
 static __always_inline void tuple_reverse(const struct tuple *from, struct tuple *to)
 {

@@ -85,8 +85,8 @@ static __always_inline enum frontend_result frontend_find(const struct address *
 	struct frontend_key key = {};
 	bool miss = true;
 
-	/* Node ports stand there, but nobody is asked there. */
-	if (!loopback_is_node && address_is_unspecified(address))
+	/* Node ports and host ports stand there, but no packet asks for them. */
+	if (!loopback_is_node && address_is_own(address))
 		return FRONTEND_NONE;
 	key.address = *address;
 	key.port = port;

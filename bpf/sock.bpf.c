@@ -45,19 +45,6 @@ static __always_inline void count_connection(__u32 service)
 		RECORD(counters->socket_connections, counters->socket_connections + 1);
 }
 
-static __always_inline bool is_loopback(const struct address *a)
-{
-	if (address_is_v4(a))
-		return (address_to_v4(a) & 0xff) == 127;
-	return a->half[0] == 0 && a->half[1] == 0x0100000000000000ULL;
-}
-
-/* Linux takes the unspecified address for loopback. */
-static __always_inline bool is_own(const struct address *a)
-{
-	return is_loopback(a) || address_is_unspecified(a);
-}
-
 static __always_inline void peer_fill(const struct socket_peer_key *key, const struct address *address, __be16 port,
 				      const struct choice *choice, struct socket_peer *peer)
 {
@@ -139,7 +126,7 @@ static __always_inline enum outcome find_window(ctx_t *ctx, const struct target 
 						struct choice *choice)
 {
 	const struct settings *s = settings_get();
-	bool host, loopback = is_own(&target->address);
+	bool host, loopback = address_is_own(&target->address);
 	__u32 roles = 0;
 
 	if (!s || s->sockets == SOCKETS_OFF || s->bypass)

@@ -28,7 +28,7 @@ import { type NetworkWatch, readNetwork, watchNetwork } from "./network.ts";
 import { createNodeNetwork } from "./node-network.ts";
 import { createNoticeLog } from "./notice-log.ts";
 import { createObjectSource } from "./object-source.ts";
-import { type AgentOptions, clusterRangesOf } from "./options.ts";
+import { type AgentOptions, clusterRangesOf, conntrackOf } from "./options.ts";
 import { createPeriodic } from "./periodic.ts";
 import { readyFields } from "./ready-fields.ts";
 import { createReconciler, type Reconciler } from "./reconciler.ts";
@@ -114,7 +114,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const attachments = createAttachments({ pinDir, stateDir });
   const network = createNodeNetwork(dataplane, attachments, { xdp }, log);
   const announcer = createAnnouncer(dataplane, createLog("l2"));
-  const sysctls = createSysctls({ ports: options.snatPortRange, stateDir });
+  const sysctls = createSysctls({ ports: options.snatPortRange, stateDir, conntrack: conntrackOf(options) });
   const serviceRanges = clusterRangesOf(options).flatMap((text) => parsePrefix(text) ?? []);
   const model = createModel({
     ...{ nodeName, capacity: dataplane.capacity, serviceRanges },

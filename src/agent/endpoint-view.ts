@@ -9,6 +9,8 @@ export interface PortEndpoint {
   readonly port: number;
   readonly node: string;
   readonly condition: "ready" | "terminating" | "gone" | "not-ready";
+  /** It is meant for some zones or nodes. */
+  readonly hinted: boolean;
 }
 
 export interface PortEndpoints {
@@ -54,7 +56,8 @@ export function portEndpoints(
         const key = `${address} ${number}`;
         const known = found.get(key);
         if (known !== undefined && RANKS[known.condition] <= RANKS[condition]) continue;
-        found.set(key, { address, port: number, node: endpoint.nodeName, condition });
+        const { nodeName: node, hints } = endpoint;
+        found.set(key, { address, port: number, node, condition, hinted: hints !== undefined });
       }
     }
   }

@@ -2,6 +2,7 @@
 import type { LoadOptions } from "../datapath/load.ts";
 import type { LogChoice } from "../lib/log.ts";
 import type { Range } from "../lib/range.ts";
+import { CLUSTER_CONNTRACK, type ConntrackWishes, NO_CONNTRACK } from "./conntrack-sysctls.ts";
 
 export interface AgentOptions extends LogChoice {
   readonly nodeName: string;
@@ -30,6 +31,11 @@ export interface AgentOptions extends LogChoice {
   /** "primary", "localhost", "all" and CIDRs. */
   readonly nodePortAddresses: readonly string[];
   readonly clusterDomain: string;
+  /** netfilter's limit and timeouts in seconds; 0 leaves one as it is, undefined what `conntrackOf` says. */
+  readonly conntrackMaxPerCore: number | undefined;
+  readonly conntrackMin: number | undefined;
+  readonly conntrackEstablishedSeconds: number | undefined;
+  readonly conntrackCloseWaitSeconds: number | undefined;
   readonly sockets: "all" | "host-only" | "auto";
   readonly xdp: "auto" | "on" | "off";
   /** Clients outside this node are served on cluster addresses too. */
@@ -59,4 +65,15 @@ export function clusterRangesOf({
   manifests,
 }: Pick<AgentOptions, "serviceClusterIpRange" | "manifests">): readonly string[] {
   return serviceClusterIpRange.length > 0 || manifests.length === 0 ? serviceClusterIpRange : ["10.96.0.0/12"];
+}
+
+/** A node of a cluster is given what kube-proxy gives it; another machine's netfilter is its administrator's. */
+export function conntrackOf(options: AgentOptions): ConntrackWishes {
+  const defaults = options.manifests.length === 0 ? CLUSTER_CONNTRACK : NO_CONNTRACK;
+  return {
+    maxPerCore: options.conntrackMaxPerCore ?? defaults.maxPerCore,
+    min: options.conntrackMin ?? defaults.min,
+    establishedSeconds: options.conntrackEstablishedSeconds ?? defaults.establishedSeconds,
+    closeWaitSeconds: options.conntrackCloseWaitSeconds ?? defaults.closeWaitSeconds,
+  };
 }

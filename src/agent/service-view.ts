@@ -137,7 +137,7 @@ export function createServiceViews({
         for (const endpoint of endpoints) {
           if (inUse.has(`${endpoint.address} ${endpoint.port}`)) continue;
           const { address, port: backendPort, node, condition } = endpoint;
-          const [state, reason] = UNUSED[condition];
+          const [state, reason] = condition === "ready" && endpoint.hinted ? HINTED : UNUSED[condition];
           yield { ...blank, address, backendPort, node, local: isLocal(endpoint), state, why: reason };
         }
         if (rows.length === 0 && endpoints.length === 0 && why !== "")
@@ -161,6 +161,7 @@ const UNUSED: Readonly<Record<PortEndpoint["condition"], readonly [BackendView["
   gone: ["gone", "terminating, and it serves no more"],
   "not-ready": ["not-ready", "its pod is not ready"],
 };
+const HINTED = ["unused", "ready, and meant for other zones or nodes"] as const;
 
 function backendRows(view: ServicePortView): BackendView[] {
   return view.backends.map((backend) => ({

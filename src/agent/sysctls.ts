@@ -1,10 +1,11 @@
-// The kernel's settings that this node's traffic depends on: ports that no process is to get by itself are reserved, and forwarding
-// that is off is told.
+// The kernel's settings that this node's traffic depends on: ports that no process is to get by itself are reserved, netfilter's limits
+// and timeouts are set where they are asked for, and forwarding that is off is told.
 import { readFileSync } from "node:fs";
 import type { DesiredDevices } from "../decide/decide.ts";
 import { machineNotice } from "../decide/machine-notice.ts";
 import type { Range } from "../lib/range.ts";
 import type { Notice } from "../model/objects.ts";
+import { type ConntrackWishes, createConntrackSysctls } from "./conntrack-sysctls.ts";
 import { reservePorts } from "./reserved-ports.ts";
 
 export interface Sysctls {
@@ -16,11 +17,15 @@ export interface Sysctls {
 export interface SysctlsOptions {
   readonly ports: Range;
   readonly stateDir: string;
-  /** Directory of sysctls. */
+  readonly conntrack: ConntrackWishes;
+  /** Directory that holds proc/sys, and sys, with a slash. */
   readonly root?: string;
 }
 
-export function createSysctls({ ports, stateDir, root = "/proc/sys" }: SysctlsOptions): Sysctls {
+export function createSysctls({ ports, stateDir, conntrack, root: top = "/" }: SysctlsOptions): Sysctls {
+  const root = `${top}proc/sys`;
+  const limits = createConntrackSysctls(conntrack, top);
+  let unset: readonly Notice[] = [];
   let off: readonly Notice[] = [];
   let unreserved: readonly Notice[] = [];
   return {
@@ -29,6 +34,7 @@ export function createSysctls({ ports, stateDir, root = "/proc/sys" }: SysctlsOp
         const field = `net.${family}.conf.${device}.forwarding`;
         return isOff(`${root}/net/${family}/conf/${device}/forwarding`) ? forwardingOff(device, family, field) : [];
       });
+      unset = limits.apply();
       try {
         reservePorts(ports, stateDir, `${root}/net/ipv4/ip_local_reserved_ports`);
         unreserved = [];
@@ -38,7 +44,7 @@ export function createSysctls({ ports, stateDir, root = "/proc/sys" }: SysctlsOp
         throw error;
       }
     },
-    notices: () => [...off, ...unreserved],
+    notices: () => [...off, ...unset, ...unreserved],
   };
 }
 

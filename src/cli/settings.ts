@@ -130,6 +130,20 @@ function wholeNumber(text: string, least: number, most: number): number {
   return value;
 }
 
+function unlessEmpty<T>(text: string, read: (text: string) => T): T | undefined {
+  return text === "" ? undefined : read(text);
+}
+
+const conntrackEntries = (text: string): number => wholeNumber(text, 0, 100_000_000);
+
+/** A time as kube-proxy's flags take it, in whole seconds. */
+function seconds(text: string): number {
+  const [, hours, minutes, rest] = /^(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s)?$/.exec(text) ?? [];
+  if (text === "0") return 0;
+  if (text === "" || (hours ?? minutes ?? rest) === undefined) throw new WrongValue("a time such as 24h0m0s, or 0");
+  return Number(hours ?? 0) * 3600 + Number(minutes ?? 0) * 60 + Number(rest ?? 0);
+}
+
 type Plain = Omit<Setting, "list" | "defaultText" | "defaultValue" | "placeholder"> &
   Partial<Pick<Setting, "list" | "defaultText" | "defaultValue" | "placeholder">> & { readonly default?: string };
 
@@ -320,6 +334,34 @@ export const SETTINGS: readonly Setting[] = [
     default: "49152-65535",
     help: "source ports of translated connections to other nodes; reserved in ip_local_reserved_ports",
     read: (text) => ({ snatPortRange: snatPortRange(text) }),
+  }),
+  setting({
+    name: "conntrack-max-per-core",
+    placeholder: "N",
+    defaultText: "32768, with manifests 0",
+    help: "least nf_conntrack_max of the node for each of its CPUs; a higher one stays; 0 leaves it as it is",
+    read: (text) => ({ conntrackMaxPerCore: unlessEmpty(text, conntrackEntries) }),
+  }),
+  setting({
+    name: "conntrack-min",
+    placeholder: "N",
+    defaultText: "131072, with manifests 0",
+    help: "least nf_conntrack_max however few CPUs there are, unless --conntrack-max-per-core is 0",
+    read: (text) => ({ conntrackMin: unlessEmpty(text, conntrackEntries) }),
+  }),
+  setting({
+    name: "conntrack-tcp-timeout-established",
+    placeholder: "TIME",
+    defaultText: "24h, with manifests 0",
+    help: "how long netfilter of the node keeps an idle TCP connection, such as 24h0m0s; 0 leaves it as it is",
+    read: (text) => ({ conntrackEstablishedSeconds: unlessEmpty(text, seconds) }),
+  }),
+  setting({
+    name: "conntrack-tcp-timeout-close-wait",
+    placeholder: "TIME",
+    defaultText: "1h, with manifests 0",
+    help: "how long netfilter of the node keeps a TCP connection that one end closed; 0 leaves it as it is",
+    read: (text) => ({ conntrackCloseWaitSeconds: unlessEmpty(text, seconds) }),
   }),
   setting({
     name: "forward-mark",

@@ -4,7 +4,7 @@ import { createApp } from "./app.ts";
 import { type HttpServer, listening, type ServerOptions } from "./health-server.ts";
 import { createMetricsRegistry } from "./metrics.ts";
 
-/** GET /metrics: everything of docs/metrics.md. */
+/** GET /metrics: everything of docs/metrics.md. GET /proxyMode: what proxy this is, as kube-proxy is asked there. */
 export function createMetricsServer(options: ServerOptions): HttpServer {
   const registry = createMetricsRegistry();
   const app = createApp(options.log);
@@ -12,5 +12,6 @@ export function createMetricsServer(options: ServerOptions): HttpServer {
     const text = await registry.render(options.view);
     return reply.type(registry.contentType).send(Readable.from(text));
   });
-  return listening(app, options, "--metrics-bind-address", "/metrics");
+  app.get("/proxyMode", async (_request, reply) => reply.type("text/plain; charset=utf-8").send("millrace"));
+  return listening(app, options, "--metrics-bind-address", "/metrics and /proxyMode");
 }

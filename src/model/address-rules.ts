@@ -48,7 +48,8 @@ export function frontendRefusal(
 ): Refusal | undefined {
   const refuse = (why: string): Refusal => ({ reason: "frontend-refused", why });
   const special = unusableReason(address);
-  if (special !== undefined) return refuse(special);
+  // The host's own processes are served there, at their sockets.
+  if (special !== undefined && !(kind === "host-port" && special === "loopback")) return refuse(special);
   const isNode = facts.isNodeAddress(address);
   if (kind === "cluster-ip") {
     if (isNode) return refuse("the address of a node");

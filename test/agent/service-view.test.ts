@@ -131,6 +131,18 @@ describe("backends as they are shown", () => {
     expect(found.map(({ address }) => address)).toEqual(["10.244.1.8"]);
   });
 
+  it("are without those that are meant for other zones, which are told so", () => {
+    const meant = [
+      { ...endpoint("10.244.1.5"), hints: { zones: ["a"], nodes: ["node1"] } },
+      { ...endpoint("10.244.2.5", "node2"), hints: { zones: ["a"], nodes: ["node2"] } },
+    ];
+    const rows = [...views({ services: [web], slices: [slice({ endpoints: meant })] }).backends(undefined, true)];
+    expect(rows.map(({ address, state, why }) => [address, state, why])).toEqual([
+      ["10.244.1.5", "ready", ""],
+      ["10.244.2.5", "unused", "ready, and meant for other zones or nodes"],
+    ]);
+  });
+
   it("are beside those that are none, with the reason, and a row for a port that has no endpoint at all", () => {
     expect(shown(true)).toEqual([
       "default/app||-||none|no pods match selector app=wbe",

@@ -4,13 +4,14 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { NO_CONNTRACK } from "../../src/agent/conntrack-sysctls.ts";
 import { createSysctls } from "../../src/agent/sysctls.ts";
 
 let root = "";
-const ports = (): string => join(root, "net/ipv4/ip_local_reserved_ports");
+const ports = (): string => join(root, "proc/sys/net/ipv4/ip_local_reserved_ports");
 function forwarding(device: string, value: string): void {
-  mkdirSync(join(root, "net/ipv4/conf", device), { recursive: true });
-  writeFileSync(join(root, "net/ipv4/conf", device, "forwarding"), `${value}\n`);
+  mkdirSync(join(root, "proc/sys/net/ipv4/conf", device), { recursive: true });
+  writeFileSync(join(root, "proc/sys/net/ipv4/conf", device, "forwarding"), `${value}\n`);
 }
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), "sysctls-"));
@@ -20,7 +21,13 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(root, { recursive: true }));
 
-const made = () => createSysctls({ ports: { first: 49152, last: 65535 }, stateDir: join(root, "state"), root });
+const made = (conntrack = NO_CONNTRACK) =>
+  createSysctls({
+    ports: { first: 49152, last: 65535 },
+    stateDir: join(root, "state"),
+    conntrack,
+    root: `${root}/`,
+  });
 const EVERYWHERE = ["eth0", "eth1", "gone"].map((device) => ({ device, family: "ipv4" as const }));
 
 it("forwarding that is off is told for the device that needs it, until it is on", () => {
@@ -48,4 +55,13 @@ it("ports that cannot be reserved are told, and forwarding all the same", () => 
   mkdirSync(ports());
   expect(() => sysctls.apply(EVERYWHERE)).toThrow();
   expect(sysctls.notices().map(({ reason }) => reason)).toEqual(["forwarding-off", "ports-not-reserved"]);
+});
+
+it("what is asked of netfilter is set along with them", () => {
+  mkdirSync(join(root, "proc/sys/net/netfilter"), { recursive: true });
+  const path = join(root, "proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait");
+  writeFileSync(path, "60\n");
+  const sysctls = made({ ...NO_CONNTRACK, closeWaitSeconds: 3600 });
+  sysctls.apply([]);
+  expect(readFileSync(path, "utf8")).toBe("3600");
 });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { configReference } from "../../scripts/docs.ts";
-import { clusterRangesOf } from "../../src/agent/options.ts";
+import { clusterRangesOf, conntrackOf } from "../../src/agent/options.ts";
 import { mergeOptions, readAgentOptions } from "../../src/cli/agent-options.ts";
 import { cgroup2Mount } from "../../src/cli/cgroup2.ts";
 import { parseConfig, readConfigFile } from "../../src/cli/config-file.ts";
@@ -31,6 +31,22 @@ describe("the known ranges of cluster addresses", () => {
   });
 });
 
+describe("netfilter's limits", () => {
+  it.each([
+    ["are kube-proxy's in a cluster", {}, [32_768, 131_072, 86_400, 3600]],
+    ["are left alone with manifests", { manifests: "/etc/millrace" }, [0, 0, 0, 0]],
+    [
+      "are those that are given, with manifests too",
+      { manifests: "/m", "conntrack-max-per-core": "1", "conntrack-tcp-timeout-close-wait": "1h" },
+      [1, 0, 0, 3600],
+    ],
+    ["are left alone in a cluster where 0 is given", { "conntrack-max-per-core": "0" }, [0, 131_072, 86_400, 3600]],
+  ] as const)("%s", (_name, flags, limits) => {
+    const { maxPerCore, min, establishedSeconds, closeWaitSeconds } = conntrackOf(merge(flags));
+    expect([maxPerCore, min, establishedSeconds, closeWaitSeconds]).toEqual(limits);
+  });
+});
+
 describe("the agent's options", () => {
   it("are these by default", () => {
     expect(merge()).toEqual({
@@ -46,6 +62,8 @@ describe("the agent's options", () => {
       devices: [],
       serviceClusterIpRange: [],
       serviceNodePortRange: { first: 30000, last: 32767 },
+      externalIpCidrs: [],
+      nodePortAddresses: ["primary", "localhost"],
       clusterDomain: "cluster.local",
       sockets: "auto",
       xdp: "auto",
@@ -53,6 +71,10 @@ describe("the agent's options", () => {
       replyLimit: 1000,
       destroyTcpSockets: false,
       snatPortRange: { first: 49152, last: 65535 },
+      conntrackMaxPerCore: undefined,
+      conntrackMin: undefined,
+      conntrackEstablishedSeconds: undefined,
+      conntrackCloseWaitSeconds: undefined,
       forwardMark: 0x1000,
       apiSocket: "/run/millrace/api.sock",
       apiAddress: "",
@@ -103,6 +125,13 @@ describe("the agent's options", () => {
     ["apiserver", "https://proxy/k8s/clusters/c1/", { apiServer: "https://proxy/k8s/clusters/c1" }],
     ["apiserver", "http://127.0.0.1:8080", { apiServer: "http://127.0.0.1:8080" }],
     ["trust-lists", "true", { trustLists: true }],
+    ["external-ip-cidrs", "203.0.113.7/24, 2001:DB8::/32", { externalIpCidrs: ["203.0.113.0/24", "2001:db8::/32"] }],
+    ["nodeport-addresses", "primary,10.0.0.0/8", { nodePortAddresses: ["primary", "10.0.0.0/8"] }],
+    ["conntrack-max-per-core", "0", { conntrackMaxPerCore: 0 }],
+    ["conntrack-min", "1000", { conntrackMin: 1000 }],
+    ["conntrack-tcp-timeout-established", "24h0m0s", { conntrackEstablishedSeconds: 86_400 }],
+    ["conntrack-tcp-timeout-close-wait", "0", { conntrackCloseWaitSeconds: 0 }],
+    ["conntrack-tcp-timeout-close-wait", "1h30m", { conntrackCloseWaitSeconds: 5400 }],
   ])("read --%s '%s'", (name, text, expected) => {
     expect(merge({ [name]: text })).toMatchObject(expected);
   });
@@ -144,6 +173,12 @@ describe("the agent's options", () => {
     ["snat-port-range", "2000-60000", "256 to 16384 ports"],
     ["forward-mark", "0x1ffffffff", "a 32-bit number"],
     ["forward-mark", "yes", "a 32-bit number"],
+    ["external-ip-cidrs", "203.0.113.7", "--external-ip-cidrs must be CIDRs such as 192.0.2.0/24"],
+    ["nodeport-addresses", "primary,first", "--nodeport-addresses must be primary, localhost, all and CIDRs"],
+    ["nodeport-addresses", "", "primary, localhost, all and CIDRs"],
+    ["conntrack-min", "-1", "a whole number from 0"],
+    ["conntrack-tcp-timeout-established", "86400", "a time such as 24h0m0s, or 0"],
+    ["conntrack-tcp-timeout-established", "1m1h", "a time such as 24h0m0s, or 0"],
     ["state-dir", "var", "an absolute path"],
     ["pin-dir", "", "an absolute path"],
     ["api-socket", `/${"a".repeat(107)}`, "107 bytes"],

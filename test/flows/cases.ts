@@ -7,6 +7,7 @@ import { LOAD_BALANCER_CASES } from "./load-balancer-cases.ts";
 import { HOST_PORT_CASES, NODE_PORT_ADDRESS_CASES, NODE_PORT_CASES } from "./node-port-cases.ts";
 import { NODE_TRAFFIC_CASES } from "./node-traffic-cases.ts";
 import { ENDPOINT_CASES, UNDEFINED_CASES } from "./nothing-served-cases.ts";
+import { SERVICE_FIELD_CASES } from "./service-field-cases.ts";
 import { TOPOLOGY_CASES } from "./topology-cases.ts";
 
 export const FLOW_CASES: readonly FlowCase[] = [
@@ -16,6 +17,7 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...HOST_PORT_CASES,
   ...LOAD_BALANCER_CASES,
   ...EXTERNAL_IP_CASES,
+  ...SERVICE_FIELD_CASES,
   ...TOPOLOGY_CASES,
   ...ENDPOINT_CASES,
   ...UNDEFINED_CASES,

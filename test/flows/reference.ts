@@ -55,6 +55,8 @@ export function trace(maps: FakeMaps, flow: Flow): Outcome {
   };
   if (packet === "another-mac") return unserved("pass", "the frame is another machine's");
   if (unusableReason(destination.address) === "unspecified") return unserved("pass", "no address at all");
+  const isLoopback = unusableReason(destination.address) === "loopback";
+  if (isLoopback && client.kind !== "host") return unserved("pass", "loopback is whose own it is");
   const row = findRow(maps, flow, steps);
   if (row === undefined) return unserved(verdictWithoutFrontend(maps, destination.address), "nobody answers");
   if (packet === "syn-ack") {

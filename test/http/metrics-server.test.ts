@@ -197,3 +197,14 @@ describe("the metrics", () => {
     for (const { name, help } of METRICS) expect(page).toMatch(new RegExp(`\`${name}\`.*${help.slice(0, 20)}`));
   });
 });
+
+describe("/proxyMode", () => {
+  it("says what proxy this is, in plain text", async () => {
+    const response = await metricsServer().app.inject("/proxyMode");
+    expect([response.statusCode, response.headers["content-type"], response.body]).toEqual([
+      200,
+      "text/plain; charset=utf-8",
+      "millrace",
+    ]);
+  });
+});

@@ -40,6 +40,22 @@ metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}
 `;
 
+/** Who asks for web-near is served in the zone that node1 or node2 is in. */
+const NEAR = `
+apiVersion: v1
+kind: Node
+metadata: {name: node1, labels: {topology.kubernetes.io/zone: ZONE}}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node2, labels: {topology.kubernetes.io/zone: b}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-near}
+spec: {selector: {app: web}, trafficDistribution: PreferSameZone, ports: [{port: 80, targetPort: http}]}
+`;
+
 describeKernel("a lab", () => {
   const directory = mkdtempSync(join(tmpdir(), "millrace-test-"));
   let lab: LabSession;
@@ -149,6 +165,25 @@ describeKernel("a lab", () => {
     expect((await lab.probe("near", { via: "tcp", host: address, port: 80 })).errors).toEqual(["ECONNREFUSED"]);
     must("scale", "deployment/web", "3");
     expect((await lab.probe("near", { via: "tcp", host: address, port: 80, count: 20 })).errors).toEqual([]);
+  });
+
+  it("keeps clients of a Service with trafficDistribution in their zone, also when a node moves to another", async () => {
+    const zones = (first: string): string => file("zones.yaml", NEAR.replace("ZONE", first));
+    const places = async (from: string): Promise<string[]> => {
+      const host = (await lab.service("default/web-near")).spec.clusterIPs![0]!;
+      const { answers } = await lab.probe(from, { via: "tcp", host, port: 80, count: 40 });
+      return [...new Set(answers.map(({ text }) => parseAnswer(text)?.node ?? ""))].sort();
+    };
+    must("apply", "-f", zones("a"));
+    expect(await Promise.all(["near", "node1", "far", "node2"].map(places))).toEqual([
+      ["node1"],
+      ["node1"],
+      ["node2"],
+      ["node2"],
+    ]);
+    must("apply", "-f", zones("b"));
+    expect(await places("near")).toEqual(["node1", "node2"]);
+    must("delete", "-f", zones("b"));
   });
 
   it("takes an unready pod out within a second, and back in", async () => {

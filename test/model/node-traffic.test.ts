@@ -55,6 +55,7 @@ function randomService(random: Random, name: string): Service {
       (one, i, all) => all.findIndex((other) => familyOf(other) === familyOf(one)) === i,
     ),
     externalTrafficPolicy: random.pick(["Cluster", "Local"] as const),
+    externalIPs: some(random, ADDRESSES, 0.2),
     loadBalancerAddresses: some(random, ADDRESSES, 0.2).map((one) => ({
       address: one,
       ipMode: random.pick(["VIP", "VIP", "Proxy"] as const),
@@ -193,6 +194,11 @@ test(`between addresses of nodes everything goes as without us (MILLRACE_SEED=${
         serviceRanges: [
           { address: "10.96.0.0", length: 12 },
           { address: "fd00:10:96::", length: 112 },
+        ],
+        // Whatever is asked for is allowed: what is left is what must not be.
+        externalIPRanges: [
+          { address: "0.0.0.0", length: 0 },
+          { address: "::", length: 0 },
         ],
       });
       const world: World = { services: new Map(), nodes: new Map(), hostPorts: [], networks: [], own: [] };

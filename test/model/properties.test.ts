@@ -24,6 +24,7 @@ const CLUSTER_ADDRESSES_6 = ["fd00:10:96::1", "fd00:10:96::2"];
 const VIPS = ["192.168.122.111", "192.168.122.112"];
 const ENDPOINTS = ["10.244.1.1", "10.244.1.2", "10.244.2.1", "10.244.2.2", "10.96.0.3", "192.168.122.11"];
 const NODE_PORTS = [30001, 30002];
+const ZONES = ["a", "b"];
 
 type World = Map<string, ObjectEvent>;
 
@@ -38,11 +39,13 @@ function record(world: World, events: readonly ObjectEvent[]): ObjectEvent[] {
 }
 
 function randomEndpoints(random: Random): Endpoint[] {
+  const hinted = random.chance(0.5);
   return ENDPOINTS.filter(() => random.chance(0.5)).map((address) => {
     const nodeName = address.startsWith("10.244.1") ? "node1" : random.pick(["node2", "node1", ""]);
     const ready = random.chance(0.6);
     const serving = ready || random.chance(0.6);
-    return endpoint(address, nodeName, { ready, serving, terminating: !ready && random.chance(0.7) });
+    const one = endpoint(address, nodeName, { ready, serving, terminating: !ready && random.chance(0.7) });
+    return hinted ? { ...one, hints: { zones: [random.pick(ZONES)], nodes: nodeName === "" ? [] : [nodeName] } } : one;
   });
 }
 
@@ -63,7 +66,8 @@ function randomEvents(random: Random): ObjectEvent[] {
     const number = random.pick([1, 2]);
     const some = [["192.168.122.11"], ["192.168.122.11", "10.96.0.2"]];
     const internalAddresses = random.pick(number === 1 ? some : [...some, []]);
-    return eventsOf({ nodes: [node(number, { internalAddresses })] });
+    const labels = { "topology.kubernetes.io/zone": random.pick(["", ...ZONES]) };
+    return eventsOf({ nodes: [node(number, { internalAddresses, labels })] });
   }
   if (what < 7) {
     const ports = [{ name: "a" }, { name: "b", port: 53, protocol: "UDP" as const }].filter(() => random.chance(0.8));
@@ -89,6 +93,7 @@ function randomEvents(random: Random): ObjectEvent[] {
         clusterIPs: [random.pick(CLUSTER_ADDRESSES), ...(random.chance(0.3) ? [random.pick(CLUSTER_ADDRESSES_6)] : [])],
         externalTrafficPolicy: random.pick(policy),
         internalTrafficPolicy: random.pick(policy),
+        externalIPs: random.chance(0.3) ? [random.pick([...VIPS, "10.96.0.3"])] : [],
         loadBalancerAddresses: random.chance(0.6)
           ? [{ address: random.pick(VIPS), ipMode: "VIP", fromPool: random.chance(0.5) }]
           : [],
@@ -193,7 +198,11 @@ function liveBackends(maps: FakeMaps): number[] {
 }
 
 function newModel(capacity: Capacity = ROOMY, balancing: Balancing = BY_HASH): Model {
-  return createModel({ nodeName: "node1", capacity, balancing, serviceRanges: [{ address: "10.96.0.0", length: 12 }] });
+  return createModel({
+    ...{ nodeName: "node1", capacity, balancing },
+    serviceRanges: [{ address: "10.96.0.0", length: 12 }],
+    externalIPRanges: [{ address: "0.0.0.0", length: 0 }],
+  });
 }
 
 function withoutRanges(operations: readonly Operation[]): Operation[] {

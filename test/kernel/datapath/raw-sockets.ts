@@ -146,7 +146,7 @@ export function openSocket(protocol: "TCP" | "UDP", family: "IPv4" | "IPv6" = "I
       const { port } = name("getsockname") ?? { port: 0 };
       const file = `/proc/thread-self/net/${protocol.toLowerCase()}${family === "IPv6" ? "6" : ""}`;
       // The kernel walks its table of all sockets of the machine: while others come and go it may miss one.
-      for (let tries = 0; tries < 3; tries++) {
+      for (let tries = 0; tries < 10; tries++) {
         for (const line of fs.readFileSync(file, "utf8").trim().split("\n").slice(1)) {
           const words = line.trim().split(/\s+/);
           if (procEnd(words[1]!).port === port) return procEnd(words[2]!);

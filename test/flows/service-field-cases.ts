@@ -1,0 +1,348 @@
+// What single fields of Services, EndpointSlices and Pods mean to each client: one line for each field and client.
+import { endpoint, hostPort, type ServiceFields, service, slice } from "./builders.ts";
+import {
+  type FlowCase,
+  HERE,
+  HERE_6,
+  HERE_TOO,
+  HOST,
+  HOST_6,
+  NODE1,
+  OUTSIDE,
+  OUTSIDE_6,
+  POD,
+  POD_6,
+  type Served,
+  THERE,
+  THERE_6,
+  tcp,
+  udp,
+  type Verdict,
+} from "./flow-case.ts";
+
+const VIP = "10.96.0.10";
+const VIP_6 = "fd00:10:96::a";
+const FIRST = "203.0.113.9";
+const SECOND = "203.0.113.10";
+const PORT = 30080;
+const endpoints = [endpoint(HERE), endpoint(THERE, "node2")];
+const slices = [slice({ endpoints })];
+
+type Given = FlowCase["given"];
+interface Line {
+  readonly field: string;
+  /** What "an outside client", "a pod" or "a process" finds. */
+  readonly finds: string;
+  readonly given: Given;
+  readonly to: FlowCase["to"];
+  readonly outside: Served | Verdict;
+  readonly inside: Served | Verdict;
+}
+
+/** A row for each client. */
+function fromEverywhere({ field, finds, given, to, outside, inside }: Line): FlowCase[] {
+  const six = to.address.includes(":");
+  const expected = (what: Served | Verdict): FlowCase["expect"] =>
+    typeof what === "string" ? { verdict: what } : what;
+  const row = (who: string, from: FlowCase["from"], what: Served | Verdict): FlowCase => ({
+    name: `${who} finds ${finds}`,
+    field,
+    given,
+    from,
+    to,
+    expect: expected(what),
+  });
+  return [
+    row("an outside client", six ? OUTSIDE_6 : OUTSIDE, outside),
+    row("a pod", six ? POD_6 : POD, inside),
+    row("a process", six ? HOST_6 : HOST, inside),
+  ];
+}
+
+const split = (port: number): Served => ({ kept: [`10.244.1.2:${port}`], translated: [`10.244.2.2:${port}`] });
+const whole = (port: number): Served => ({ kept: [`10.244.1.2:${port}`, `10.244.2.2:${port}`] });
+
+const balanced = (given: ServiceFields = {}, addresses: readonly string[] = [FIRST, SECOND]): ServiceFields => ({
+  type: "LoadBalancer",
+  ports: [{ nodePort: PORT }],
+  loadBalancerAddresses: addresses.map((address) => ({ address, ipMode: "VIP", fromPool: false })),
+  ...given,
+});
+
+/** TCP and UDP of one number, behind it other ports. */
+const bothProtocols = {
+  services: [
+    service(
+      balanced({
+        ports: [
+          { name: "t", port: 443, nodePort: PORT },
+          { name: "u", port: 443, protocol: "UDP", nodePort: PORT },
+        ],
+      }),
+    ),
+  ],
+  slices: [
+    slice({
+      ports: [
+        { name: "t", port: 8443 },
+        { name: "u", protocol: "UDP", port: 9443 },
+      ],
+      endpoints,
+    }),
+  ],
+};
+
+const LINES: readonly Line[] = [
+  {
+    field: "status.loadBalancer",
+    finds: "the second of several LoadBalancer addresses",
+    given: { services: [service(balanced())], slices },
+    to: tcp(SECOND, 80),
+    outside: split(8080),
+    inside: whole(8080),
+  },
+  {
+    field: "status.loadBalancer, protocol",
+    finds: "TCP at a LoadBalancer address of both protocols",
+    given: bothProtocols,
+    to: tcp(FIRST, 443),
+    outside: split(8443),
+    inside: whole(8443),
+  },
+  {
+    field: "status.loadBalancer, protocol",
+    finds: "UDP at a LoadBalancer address of both protocols",
+    given: bothProtocols,
+    to: udp(FIRST, 443),
+    outside: split(9443),
+    inside: whole(9443),
+  },
+  {
+    field: "nodePort, protocol",
+    finds: "UDP at a node port of both protocols",
+    given: bothProtocols,
+    to: udp(NODE1, PORT),
+    outside: split(9443),
+    inside: whole(9443),
+  },
+  {
+    field: "allocateLoadBalancerNodePorts",
+    finds: "a LoadBalancer address without node ports",
+    given: { services: [service(balanced({ ports: [{}] }))], slices },
+    to: tcp(FIRST, 80),
+    outside: split(8080),
+    inside: whole(8080),
+  },
+  {
+    field: "allocateLoadBalancerNodePorts",
+    finds: "no node port where none was allocated",
+    given: { services: [service(balanced({ ports: [{}] }))], slices },
+    to: tcp(NODE1, PORT),
+    outside: "pass",
+    inside: "pass",
+  },
+  {
+    field: "loadBalancerClass",
+    finds: "another class's status address on the node port's backends",
+    given: { services: [service(balanced({ loadBalancerClass: "example.org/lb" }))], slices },
+    to: tcp(FIRST, 80),
+    outside: split(8080),
+    inside: whole(8080),
+  },
+  {
+    field: "ipMode",
+    finds: "nobody at an address of mode Proxy beside one of mode VIP",
+    given: {
+      services: [
+        service(
+          balanced({
+            loadBalancerAddresses: [
+              { address: FIRST, ipMode: "Proxy", fromPool: false },
+              { address: SECOND, ipMode: "VIP", fromPool: false },
+            ],
+          }),
+        ),
+      ],
+      slices,
+    },
+    to: tcp(FIRST, 80),
+    outside: "pass",
+    inside: "pass",
+  },
+  {
+    field: "publishNotReadyAddresses",
+    finds: "endpoints that are published as ready though they do not serve",
+    given: {
+      services: [service()],
+      slices: [
+        slice({
+          endpoints: [
+            endpoint(HERE, "node1", { serving: false }),
+            endpoint(THERE, "node2", { serving: false, terminating: true }),
+          ],
+        }),
+      ],
+    },
+    to: tcp(VIP, 80),
+    outside: split(8080),
+    inside: whole(8080),
+  },
+  {
+    field: "targetPort",
+    finds: "a named target port that each pod has another number for",
+    given: {
+      services: [service({ ports: [{ name: "web", targetPort: "http" }] })],
+      slices: [
+        slice({ ports: [{ name: "web", port: 8080 }], endpoints: [endpoint(HERE)] }),
+        slice({ name: "b", ports: [{ name: "web", port: 9090 }], endpoints: [endpoint(THERE, "node2")] }),
+      ],
+    },
+    to: tcp(VIP, 80),
+    outside: { kept: ["10.244.1.2:8080"], translated: ["10.244.2.2:9090"] },
+    inside: { kept: ["10.244.1.2:8080", "10.244.2.2:9090"] },
+  },
+  {
+    field: "ports",
+    finds: "the second of several ports, over UDP",
+    given: {
+      services: [service({ ports: [{ name: "a" }, { name: "b", port: 53, protocol: "UDP" }] })],
+      slices: [slice({ ports: [{ name: "a" }, { name: "b", protocol: "UDP", port: 5353 }], endpoints })],
+    },
+    to: udp(VIP, 53),
+    outside: split(5353),
+    inside: whole(5353),
+  },
+  {
+    field: "selector",
+    finds: "an endpoint outside the cluster behind a Service without selector",
+    given: { services: [service()], slices: [slice({ endpoints: [endpoint("203.0.113.50", "")] })] },
+    to: tcp(VIP, 80),
+    outside: { translated: ["203.0.113.50:8080"] },
+    inside: { kept: ["203.0.113.50:8080"] },
+  },
+  {
+    field: "headless",
+    finds: "no node port of a headless Service",
+    given: {
+      services: [service({ type: "NodePort", ports: [{ nodePort: PORT }], clusterIPs: [], headless: true })],
+      slices,
+    },
+    to: tcp(NODE1, PORT),
+    outside: "pass",
+    inside: "pass",
+  },
+  {
+    field: "externalName",
+    finds: "no node port of an ExternalName Service",
+    given: {
+      services: [service({ type: "ExternalName", externalName: "example.org", ports: [{ nodePort: PORT }] })],
+      slices,
+    },
+    to: tcp(NODE1, PORT),
+    outside: "pass",
+    inside: "pass",
+  },
+  {
+    field: "ipFamilies",
+    finds: "the backends of IPv6, which comes first of both families",
+    given: {
+      services: [service({ clusterIPs: [VIP_6, VIP] })],
+      slices: [...slices, slice({ name: "web-6", endpoints: [endpoint(HERE_6), endpoint(THERE_6, "node2")] })],
+    },
+    to: tcp(VIP_6, 80),
+    outside: { kept: ["[fd00:10:244:1::2]:8080"], translated: ["[fd00:10:244:2::2]:8080"] },
+    inside: { kept: ["[fd00:10:244:1::2]:8080", "[fd00:10:244:2::2]:8080"] },
+  },
+  {
+    field: "ipFamilyPolicy",
+    finds: "no backend of a family that has no slice yet",
+    given: { services: [service({ clusterIPs: [VIP, VIP_6] })], slices },
+    to: tcp(VIP_6, 80),
+    outside: "refuse",
+    inside: "refuse",
+  },
+  {
+    field: "conditions.terminating",
+    finds: "a terminating endpoint that serves, once no other is left",
+    given: {
+      services: [service({ clusterIPs: [VIP, VIP_6] })],
+      slices: [slice({ endpoints: [endpoint(HERE_6, "node1", { ready: false, serving: true, terminating: true })] })],
+    },
+    to: tcp(VIP_6, 80),
+    outside: { kept: ["[fd00:10:244:1::2]:8080"] },
+    inside: { kept: ["[fd00:10:244:1::2]:8080"] },
+  },
+];
+
+const onLoopback = {
+  hostPorts: [
+    hostPort({ hostAddress: "127.0.0.1" }),
+    hostPort({ pod: "default/six", hostAddress: "::1", podAddress: HERE_6 }),
+    hostPort({ pod: "default/udp", hostAddress: "127.0.0.1", protocol: "UDP", podAddress: HERE_TOO, podPort: 53 }),
+  ],
+};
+
+export const SERVICE_FIELD_CASES: readonly FlowCase[] = [
+  ...LINES.flatMap(fromEverywhere),
+  {
+    name: "a process of the host reaches a host port on 127.0.0.1",
+    field: "hostIP",
+    given: onLoopback,
+    from: { kind: "host", address: "127.0.0.1" },
+    to: tcp("127.0.0.1", 8080),
+    expect: { kept: ["10.244.1.2:80"] },
+  },
+  {
+    name: "a process of the host reaches a UDP host port on 127.0.0.1",
+    field: "hostIP",
+    given: onLoopback,
+    from: { kind: "host", address: "127.0.0.1" },
+    to: udp("127.0.0.1", 8080),
+    expect: { kept: ["10.244.1.3:53"] },
+  },
+  {
+    name: "a process of the host reaches a host port on ::1",
+    field: "hostIP",
+    given: onLoopback,
+    from: { kind: "host", address: "::1" },
+    to: tcp("::1", 8080),
+    expect: { kept: ["[fd00:10:244:1::2]:80"] },
+  },
+  {
+    name: "a host port on 127.0.0.1 does not answer on the node's address",
+    field: "hostIP",
+    given: onLoopback,
+    from: OUTSIDE,
+    to: tcp(NODE1, 8080),
+    expect: { verdict: "pass" },
+  },
+  {
+    name: "a pod's own loopback is not that of the host's ports",
+    field: "hostIP",
+    given: onLoopback,
+    from: POD,
+    to: tcp("127.0.0.1", 8080),
+    expect: { verdict: "pass" },
+  },
+  {
+    name: "a packet that comes in to 127.0.0.1 finds no host port",
+    field: "hostIP",
+    given: onLoopback,
+    from: OUTSIDE,
+    to: tcp("127.0.0.1", 8080),
+    expect: { verdict: "pass" },
+  },
+  {
+    name: "of two pods with one host port on different addresses each has its own",
+    field: "hostIP",
+    given: {
+      hostPorts: [
+        hostPort({ hostAddress: "127.0.0.1" }),
+        hostPort({ pod: "default/b", age: 2, hostAddress: NODE1, podAddress: HERE_TOO }),
+      ],
+    },
+    from: OUTSIDE,
+    to: tcp(NODE1, 8080),
+    expect: { kept: ["10.244.1.3:80"] },
+  },
+];
