@@ -10,8 +10,9 @@ import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
 import { at, FAMILIES, type Family, objects, portsOf, V4, V6 } from "./conversation.ts";
 import type { Namespace } from "./namespace.ts";
+import { packet } from "./packet.ts";
 import { type End, openSocket, type Socket } from "./raw-sockets.ts";
-import { HZ } from "./test-node.ts";
+import { HZ, macOf } from "./test-node.ts";
 import { createWires, type Wires } from "./wires.ts";
 
 const { port, target } = portsOf("UDP");
@@ -148,6 +149,67 @@ describeKernel("connected UDP sockets", () => {
       expect(client.ask(local, "four")).toBe("nothing arrived, ECONNREFUSED");
     },
   );
+
+  it.each(families)(
+    "%s: a pod on the bridge of a backend that is gone finds its address, and who has that address then",
+    async (_, family) => {
+      const { node } = wires;
+      const [gone, remote] = [here(family), there(family)];
+      const old = open(wires.pod, family.name);
+      await node.feed(objects(["here"]));
+      old.connect(family.vip, port);
+      expect(old.ask(gone, "one")).toBe(answered("one", family));
+      await node.feed(objects(["there"]));
+      gone.socket.close();
+      const neighbour = (): string => wires.pod.ip(`neigh show ${family.here} dev eth0`);
+      const version = family === V4 ? "" : "-6 ";
+      wires.backend.ip("link set eth0 down");
+      wires.pod.ip(`${version}neigh flush to ${family.here}`);
+      expect(old.ask(remote, "two")).toBe(answered("two", family));
+      expect(neighbour()).toContain(macOf("pod", 1));
+      // Another pod has it: what it answers counts, at once.
+      wires.backend.ip("link set eth0 up");
+      if (family === V6) wires.backend.ip(`addr replace ${family.here}/64 dev eth0 nodad`);
+      for (const route of ["route replace", "-6 route replace"]) {
+        const by = route.startsWith("-6") ? V6.bridge : V4.bridge;
+        wires.backend.ip(`${route} default via ${by}`);
+      }
+      wires.pod.ip(`${version}neigh flush to ${family.here}`);
+      const stranger = here(family);
+      const direct = open(wires.pod, family.name);
+      direct.connect(family.here, target);
+      expect(direct.ask(stranger, "three")).toBe(`re three from ${at(family.here, target)}`);
+      expect(neighbour()).toContain(macOf("pod", 2));
+      expect(old.ask(remote, "four")).toBe(answered("four", family));
+      expect(stranger.receiveError()).toBe("EAGAIN");
+    },
+  );
+
+  it.each([
+    ["one that wants the address for itself", "0.0.0.0", ["VERDICT_NEXT", "VERDICT_NEXT"]],
+    ["one that asks again in vain", V4.pod, ["VERDICT_NEXT", "VERDICT_NEIGHBOUR"]],
+  ] as const)("ARP for the address of a retired backend, of %s", async (_, sender, expected) => {
+    const { node } = wires;
+    await node.feed(objects(["here"]));
+    await node.feed(objects(["there"]));
+    const asked = packet()
+      .eth(macOf("pod", 99), "ff:ff:ff:ff:ff:ff")
+      .arp({ operation: "request", senderMac: macOf("pod", 99), sender, target: V4.here })
+      .bytes();
+    const verdicts = [0, 1].map(() => {
+      const { verdict } = node.run("tc_pod_ingress", asked, { device: "pod99" });
+      const retired = node.dataplane.map("retired");
+      for (const [key, value] of retired.entries()) {
+        const view = new DataView(value.buffer);
+        view.setUint32(0, (view.getUint32(0, true) - HZ) >>> 0, true);
+        retired.update(key, value);
+      }
+      return verdict;
+    });
+    expect(verdicts).toEqual(expected);
+    // Of another pod's question it says nothing, and no other address is anybody's.
+    expect(node.run("tc_pod_ingress", asked, { device: "pod3" }).verdict).toBe("VERDICT_NEXT");
+  });
 
   it("policy Local with endpoints elsewhere only: dropped, and counted by name", async () => {
     const { node } = wires;
