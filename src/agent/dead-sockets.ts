@@ -60,7 +60,8 @@ export function createDeadSockets({ dataplane, protocols, log, signal }: DeadSoc
       again = false;
       for (const protocol of protocols) {
         await end(protocol).catch((error: Error) => {
-          if (!signal.aborted) log.warn({ err: error, protocol }, "could not end sockets of the host whose backend left");
+          if (!signal.aborted)
+            log.warn({ err: error, protocol }, "could not end sockets of the host whose backend left");
         });
       }
     }

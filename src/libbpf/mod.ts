@@ -42,6 +42,7 @@ export {
   type NetworkRecords,
   readNetworkRecords,
 } from "./rtnetlink.ts";
+export { type ConnectedSocket, connectedSockets, destroySocket } from "./sock-diag.ts";
 export {
   clockBoottimeNs,
   createWakeup,
@@ -58,5 +59,4 @@ export {
   type Wakeup,
 } from "./system.ts";
 export { FEATURES, type FeatureName } from "./without.ts";
-export { type ConnectedSocket, connectedSockets, destroySocket } from "./sock-diag.ts";
 export { type OutputPolicy, outputPolicies } from "./xfrm.ts";
