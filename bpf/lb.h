@@ -209,9 +209,9 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 
 	switch (p->kind) {
 	case PACKET_ARP:
-		return hook == HOOK_UPLINK_INGRESS && link ? answer_arp(ctx) : VERDICT_NEXT;
+		return hook != HOOK_UPLINK_EGRESS && link ? answer_arp(ctx, hook) : VERDICT_NEXT;
 	case PACKET_NEIGHBOUR_SOLICITATION:
-		return hook == HOOK_UPLINK_INGRESS ? answer_neighbour(ctx, link) : VERDICT_NEXT;
+		return hook != HOOK_UPLINK_EGRESS ? answer_neighbour(ctx, hook, link) : VERDICT_NEXT;
 	case PACKET_NEIGHBOUR_ADVERTISEMENT:
 		if (hook == HOOK_UPLINK_INGRESS && link)
 			neighbour_advertised(ctx, p);

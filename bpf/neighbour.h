@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* ARP (RFC 826, RFC 5227) and neighbour discovery (RFC 4861) for announced addresses (tc ingress of uplinks only): answers
- * requests that are broadcast or to us, never gratuitous ones, and gives an address up when another MAC claims it while the
- * controller has not renewed it.
+/* ARP (RFC 826, RFC 5227) and neighbour discovery (RFC 4861): answers requests that are broadcast or to us, never gratuitous ones.
+ * At tc ingress of uplinks for announced addresses, which it gives up when another MAC claims one while the controller has not
+ * renewed it. At that of pods on a bridge for addresses of retired backends that nobody else answers for.
  */
 #pragma once
 #include "refuse.h"
@@ -61,15 +61,51 @@ static __always_inline void announcement_heard(ctx_t *ctx, const struct address 
 	RECORD(a->silent, 0);
 }
 
+#define ASKED_AGAIN_MS 300	  /* neighbours are asked once a second: this is no second copy of one question */
+#define ASKED_AGAIN_MAX_MS 4000 /* and this no new one */
+
+/* A pod on a bridge asks for the address of a retired backend, once more and in vain: its connected sockets could send nothing, and
+ * nothing of theirs could be sent on. Who has the address now has answered the first time.
+ */
+static __always_inline bool retired_is_nobodys(ctx_t *ctx, const struct address *target)
+{
+	struct frontend_key key = { .address = *target, .proto = IPPROTO_UDP };
+	struct retired_backend *gone = bpf_map_lookup_elem(&retired, &key);
+	const struct settings *s = settings_get();
+	__u32 now = jiffies_now(), passed;
+	bool again;
+
+	if (!gone || !s)
+		return false;
+	passed = now - gone->seen;
+	again = gone->asker == ctx_ifindex(ctx) && passed >= ASKED_AGAIN_MS * s->hz / 1000 &&
+		passed < ASKED_AGAIN_MAX_MS * s->hz / 1000;
+	RECORD(gone->asker, ctx_ifindex(ctx));
+	RECORD(gone->seen, now);
+	return again;
+}
+
+/* Do we answer for `target` here? `asker` is unspecified when it asks whether anybody has the address that it wants for itself. */
+static __always_inline bool answers_for(ctx_t *ctx, const struct device *device, const struct address *asker,
+					const struct address *target, __u32 hook)
+{
+	struct announcement *a;
+
+	if (hook == HOOK_POD_INGRESS)
+		return device->master && !address_is_unspecified(asker) && retired_is_nobodys(ctx, target);
+	a = announcement_of(ctx, target);
+	return a && announcement_answers(a);
+}
+
 /* Global for the verifier's sake, as the replies of refuse.h. */
-__noinline int answer_arp(ctx_t *ctx)
+__noinline int answer_arp(ctx_t *ctx, __u32 hook)
 {
 	struct scratch *x = scratch_get();
 	struct device *device = device_of(ctx_ifindex(ctx));
 	struct ethhdr *eth = ctx_at(ctx, 0, sizeof(*eth) + sizeof(struct arp_packet));
 	struct address sender, target;
-	struct announcement *a;
 	struct arp_packet *arp;
+	__u8 mac[ETH_ALEN];
 	__be32 raw;
 
 	if (!x || !eth || !device)
@@ -82,19 +118,20 @@ __noinline int answer_arp(ctx_t *ctx)
 	address_from_v4(&sender, raw);
 	__builtin_memcpy(&raw, arp->target_address, 4);
 	address_from_v4(&target, raw);
-	announcement_heard(ctx, &sender, arp->sender_mac, device);
+	if (hook != HOOK_POD_INGRESS)
+		announcement_heard(ctx, &sender, arp->sender_mac, device);
 	if (arp->operation != bpf_htons(ARP_REQUEST) || address_equal(&sender, &target))
 		return VERDICT_NEXT;
 	if (!(eth->h_dest[0] & 1) && !mac_equal(eth->h_dest, device->mac))
 		return VERDICT_NEXT;
-	a = announcement_of(ctx, &target);
-	if (!a || !announcement_answers(a))
+	if (!answers_for(ctx, device, &sender, &target, hook))
 		return VERDICT_NEXT;
 
+	__builtin_memcpy(mac, hook == HOOK_POD_INGRESS ? device->accepts : device->mac, ETH_ALEN);
 	__builtin_memcpy(arp->target_mac, arp->sender_mac, ETH_ALEN);
 	__builtin_memcpy(eth->h_dest, arp->sender_mac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, device->mac, ETH_ALEN);
-	__builtin_memcpy(arp->sender_mac, device->mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+	__builtin_memcpy(arp->sender_mac, mac, ETH_ALEN);
 	__builtin_memcpy(&raw, arp->target_address, 4);
 	__builtin_memcpy(arp->target_address, arp->sender_address, 4);
 	__builtin_memcpy(arp->sender_address, &raw, 4);
@@ -117,13 +154,12 @@ static __always_inline void neighbour_advertised(ctx_t *ctx, struct pkt *p)
 	announcement_heard(ctx, &target, message->mac, device);
 }
 
-__noinline int answer_neighbour(ctx_t *ctx, __u32 link)
+__noinline int answer_neighbour(ctx_t *ctx, __u32 hook, __u32 link)
 {
 	struct scratch *x = scratch_get();
 	struct device *device = device_of(ctx_ifindex(ctx));
 	struct neighbour_message *message;
 	struct address all_nodes = { .half = { 0x00000000000002ffULL, 0x0100000000000000ULL } };
-	struct announcement *a;
 	struct address target;
 	bool solicited;
 	__u32 length = sizeof(struct ipv6hdr) + sizeof(*message);
@@ -143,10 +179,9 @@ __noinline int answer_neighbour(ctx_t *ctx, __u32 link)
 	if (!link || !device || !message || p->ttl != 255 || message->code || p->l4 != p->l3 + sizeof(*ip))
 		return VERDICT_NEXT;
 	address_from_v6(&target, &message->target);
-	a = announcement_of(ctx, &target);
-	if (!a || !announcement_answers(a))
+	if (!answers_for(ctx, device, &p->tuple.source, &target, hook))
 		return VERDICT_NEXT;
-	__builtin_memcpy(mac, device->mac, ETH_ALEN);
+	__builtin_memcpy(mac, hook == HOOK_POD_INGRESS ? device->accepts : device->mac, ETH_ALEN);
 	if (bpf_skb_change_tail(ctx, p->l3 + length, 0))
 		return DROP_REWRITE;
 	eth = ctx_at(ctx, 0, sizeof(*eth) + sizeof(*ip) + sizeof(*message));

@@ -156,10 +156,10 @@ struct flow {
 	__u32 pad2;
 };
 
-/* Value of `retired`. */
+/* Value of `retired`. Under port 0 an address stands of which pods may ask the link-layer address. */
 struct retired_backend {
-	__u32 seen; /* jiffies when a backend there was retired last, low 32 bits */
-	__u32 pad;
+	__u32 seen; /* jiffies, low 32 bits: when a backend there was retired last; under port 0, when a pod asked last */
+	__u32 asker; /* under port 0: ifindex of that pod's device */
 };
 
 /* Element of `met_backends`. */

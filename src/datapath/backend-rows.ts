@@ -56,7 +56,7 @@ export function createBackendRows({ backends, retired, near, now }: BackendTable
   });
   function rememberRetired(key: FrontendKey): void {
     const value = new Uint8Array(RETIRED_BACKEND.size);
-    writeRetiredBackend(value, 0, { seen: now() });
+    writeRetiredBackend(value, 0, { seen: now(), asker: 0 });
     const bytes = frontendKeyBytes(key);
     near.comes.frontend(viewOf(bytes), 0);
     retired.update(bytes, value);
@@ -77,6 +77,8 @@ export function createBackendRows({ backends, retired, near, now }: BackendTable
     retire(retires) {
       for (const { index, generation, udp } of retires) {
         if (udp) rememberRetired(keyOfBackend(index));
+        // Pods on its bridge ask for its link-layer address.
+        if (udp && stateOf(index) === BACKEND_LOCAL) rememberRetired({ ...keyOfBackend(index), port: 0 });
         store(index, BACKEND_RETIRED, generation);
         near.goes.backend(view, backends.at(index));
       }

@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "d1bf62a1187c1af0";
+export const FINGERPRINT = "a1e75d032b7e38d2";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -621,17 +621,20 @@ export function writeRefusalKey(bytes: Uint8Array, at: number, value: RefusalKey
 /** struct retired_backend, 8 bytes. */
 export interface RetiredBackend {
   readonly seen: number;
+  readonly asker: number;
 }
 
 export const RETIRED_BACKEND = {
   size: 8,
   seen: 0,
+  asker: 4,
 } as const;
 
 export function readRetiredBackend(bytes: Uint8Array, at = 0): RetiredBackend {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return {
     seen: view.getUint32(at, true),
+    asker: view.getUint32(at + 4, true),
   };
 }
 
@@ -639,6 +642,7 @@ export function writeRetiredBackend(bytes: Uint8Array, at: number, value: Retire
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   bytes.fill(0, at, at + 8);
   view.setUint32(at, value.seen, true);
+  view.setUint32(at + 4, value.asker, true);
 }
 
 /** struct row, 64 bytes. */
@@ -1518,7 +1522,7 @@ export const LAYOUT: Layout = {
           "kind": "u32"
         },
         {
-          "name": "pad",
+          "name": "asker",
           "offset": 4,
           "size": 4,
           "kind": "u32"

@@ -7,13 +7,21 @@ import type { LabSession } from "../../src/lab/lab-session.ts";
 import { runSeeds, type SeedVerdict } from "../../src/lab/seed-checks.ts";
 import { SEEDS, type Seed } from "../../src/lab/seed-group.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
+import { keepUdp } from "./kept-udp.ts";
 import { downLab, labName, tracesOf, upLab } from "./lab-fixture.ts";
 
 const EXAMPLES = resolve(import.meta.dirname, "../../deploy/examples");
 const LAB = labName("seeds");
 
-const VARIANTS: readonly { readonly name: string; readonly flags: readonly string[] }[] = [
-  { name: "pods on a bridge, both families", flags: ["--cni", "bridge", "--ipv6"] },
+interface Variant {
+  readonly name: string;
+  readonly flags: readonly string[];
+  /** Connected UDP sockets are kept there while their backend, on this node, dies. */
+  readonly udpDiesOn?: "node1" | "node2";
+}
+
+const VARIANTS: readonly Variant[] = [
+  { name: "pods on a bridge, both families", flags: ["--cni", "bridge", "--ipv6"], udpDiesOn: "node1" },
   {
     name: "pods on a bridge, conntrack that drops what it does not know, bridged packets too, clsact instead of tcx",
     flags: ["--cni", "bridge", "--netfilter", "--bridge-nf", "--without", "tcx"],
@@ -22,6 +30,7 @@ const VARIANTS: readonly { readonly name: string; readonly flags: readonly strin
   {
     name: "pods with point-to-point routes, both families, checksums completed behind the programs",
     flags: ["--cni", "ptp", "--ipv6", "--tx-offload", "off"],
+    udpDiesOn: "node1",
   },
   {
     name: "pods with point-to-point routes, conntrack, sockets of the host only",
@@ -30,6 +39,7 @@ const VARIANTS: readonly { readonly name: string; readonly flags: readonly strin
   {
     name: "pods on a VXLAN, both families, uplinks found by the agent",
     flags: ["--cni", "vxlan", "--ipv6", "--devices", "auto"],
+    udpDiesOn: "node2",
   },
   {
     name: "pods on a VXLAN, conntrack, checksums, sockets of the host only",
@@ -38,7 +48,7 @@ const VARIANTS: readonly { readonly name: string; readonly flags: readonly strin
 ];
 
 describeKernel("the examples", () => {
-  describe.each(VARIANTS)("$name", ({ flags }) => {
+  describe.each(VARIANTS)("$name", ({ name, flags, udpDiesOn }) => {
     const verdicts = new Map<Seed, SeedVerdict>();
     let session: LabSession | undefined;
 
@@ -62,5 +72,10 @@ describeKernel("the examples", () => {
     it.each(SEEDS)("%s shows what it must show", (seed) => {
       expect(verdicts.get(seed)).toEqual({ seed, failure: "" });
     });
+
+    it.runIf(udpDiesOn !== undefined)(
+      "connected UDP sockets whose backend dies are served by another, or get errors, and nobody reaches a stranger",
+      () => keepUdp(LAB, name, udpDiesOn!),
+    );
   });
 });

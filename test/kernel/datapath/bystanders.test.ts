@@ -133,7 +133,7 @@ describeKernel("bystanders", () => {
       expect(flagsOf(V4.node) & NEAR_NODE).toBe(NEAR_NODE);
     });
 
-    it("holds a retired UDP backend, whose clients' packets are still sent on", async () => {
+    it("holds a retired UDP backend, whose clients' sockets are still looked at", async () => {
       await node.feed(objects(["there"]));
       await node.feed(objects(["hereToo"]));
       for (const { there } of FAMILIES) expect(flagsOf(there) & NEAR_FRONTEND, there).toBe(NEAR_FRONTEND);

@@ -1,23 +1,34 @@
 // Connected UDP sockets whose backend is gone, on real devices: packets carry their sockets, which no test run's packet does. Pods'
 // conversations go on to a living backend, the host's are refused, and nothing reaches whoever has the old address now.
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { createDeadSockets } from "../../../src/agent/dead-sockets.ts";
+import { sweepFlows } from "../../../src/datapath/flow-sweep.ts";
+import { createLog } from "../../../src/lib/log.ts";
 import { endpoint, service, slice } from "../../flows/builders.ts";
+import { itWith, lackOf } from "../kernel-lacks.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
-import { at, FAMILIES, type Family, objects, portsOf, V4 } from "./conversation.ts";
+import { at, FAMILIES, type Family, objects, portsOf, V4, V6 } from "./conversation.ts";
 import type { Namespace } from "./namespace.ts";
-import { openSocket, type Socket } from "./raw-sockets.ts";
+import { packet } from "./packet.ts";
+import { type End, openSocket, type Socket } from "./raw-sockets.ts";
+import { HZ, macOf } from "./test-node.ts";
 import { createWires, type Wires } from "./wires.ts";
 
 const { port, target } = portsOf("UDP");
+const families = FAMILIES.map((family) => [family.name, family] as const);
 
 describeKernel("connected UDP sockets", () => {
   let wires: Wires;
   let cgroup: Disposable;
-  let opened: { readonly namespace: Namespace; readonly socket: Socket }[] = [];
+  let opened: Socket[] = [];
   beforeAll(() => {
     wires = createWires();
     cgroup = joinCgroup(wires.node.dataplane);
+    for (const namespace of [wires.pod, wires.backend]) {
+      namespace.ip(`route add ${V4.ptp} via ${V4.bridge}`);
+      namespace.ip(`-6 route add ${V6.ptp} via ${V6.bridge}`);
+    }
   });
   afterAll(() => {
     cgroup?.[Symbol.dispose]();
@@ -25,63 +36,483 @@ describeKernel("connected UDP sockets", () => {
   });
   beforeEach(() => wires.node.clearFlows());
   afterEach(() => {
-    for (const { socket } of opened) socket.close();
+    for (const socket of opened) socket.close();
     opened = [];
   });
 
   interface Udp {
     connect(address: string, port: number): string;
-    /** What was said, and under which name it was answered: an errno where either failed. */
-    ask(server: Udp, text: string, to?: { address: string; port: number }): string;
-    send(text: string, to?: { address: string; port: number }): string;
+    /**
+     * What was said, and under which name it was answered; else why not. `tries`: so often, a moment each, the server looks for the
+     * question, and the client for an error.
+     */
+    ask(server: Udp, text: string, to?: End, tries?: number): string;
+    send(text: string, to?: End): string;
     receive(): ReturnType<Socket["receive"]>;
+    /** The errno after a moment: EAGAIN when nothing came. */
     receiveError(): string;
+    realPeer(): End | undefined;
     readonly socket: Socket;
-    readonly namespace: Namespace;
   }
 
-  function open(namespace: Namespace, family: Family, bound?: string, waitMs = 300): Udp {
-    const socket = namespace.inside(() => openSocket("UDP", family.name, waitMs));
-    opened.push({ namespace, socket });
+  const MOMENT_MS = 40;
+  const TRIES = 50;
+
+  function open(namespace: Namespace, kind: "IPv4" | "IPv6", bound?: string): Udp {
+    const socket = namespace.inside(() => openSocket("UDP", kind, MOMENT_MS));
+    opened.push(socket);
     if (bound !== undefined) namespace.inside(() => socket.bind({ address: bound, port: target }));
+    const receiveOnce = (): ReturnType<Socket["receive"]> => namespace.inside(() => socket.receive());
     const self: Udp = {
       socket,
-      namespace,
       connect: (address, to) => namespace.inside(() => socket.connect({ address, port: to })),
       send: (text, to) => namespace.inside(() => socket.send(text, to)),
-      receive: () => namespace.inside(() => socket.receive()),
+      receive() {
+        for (let i = 0; i < TRIES; i++) {
+          const got = receiveOnce();
+          if (got !== undefined) return got;
+        }
+        return undefined;
+      },
       receiveError: () => namespace.inside(() => socket.receiveError()),
-      ask(server, text, to) {
+      realPeer: () => namespace.inside(() => socket.realPeer()),
+      ask(server, text, to, tries = TRIES) {
         const failed = self.send(text, to);
         if (failed !== "") return failed;
-        const asked = server.receive();
-        if (asked === undefined) return `nothing arrived, ${self.receiveError()}`;
-        server.send(`re ${asked.data}`, asked.from);
-        const answer = self.receive();
-        return answer === undefined ? "no answer" : `${answer.data} from ${at(answer.from.address, answer.from.port)}`;
+        for (let i = 0; i < tries; i++) {
+          const asked = server.socket.receive();
+          if (asked !== undefined) {
+            server.send(`re ${asked.data}`, asked.from);
+            const answer = self.receive();
+            return answer === undefined
+              ? "no answer"
+              : `${answer.data} from ${at(answer.from.address, answer.from.port)}`;
+          }
+          const error = self.receiveError();
+          if (error !== "EAGAIN") return `nothing arrived, ${error}`;
+        }
+        return "nothing arrived";
       },
     };
     return self;
   }
 
-  const here = (family: Family): Udp => open(wires.backend, family, family.here);
-  const there = (family: Family): Udp => open(wires.remote, family, family.there);
+  const here = (family: Family): Udp => open(wires.backend, family.name, family.here);
+  const there = (family: Family): Udp => open(wires.remote, family.name, family.there);
   const answered = (text: string, family: Family): string => `re ${text} from ${at(family.vip, port)}`;
 
-  for (const family of FAMILIES) {
-    it(`${family.name}: a pod's socket goes on with a living backend under the name that it asked for, and back`, async () => {
+  /** Sockets that may ask for an address of the family. */
+  const kinds = [
+    ["IPv4", V4, "IPv4"],
+    ["IPv6", V6, "IPv6"],
+    ["IPv4 by an IPv6 socket", V4, "IPv6"],
+  ] as const;
+
+  it.each(kinds)(
+    "%s: a pod's socket goes on with a living backend, whose answers bear the name that it asked for",
+    async (_, family, kind) => {
+      const { node } = wires;
+      const [remote, local] = [there(family), here(family)];
+      for (const namespace of [wires.pod, wires.ptp]) {
+        await node.feed(objects(["there"]));
+        const client = open(namespace, kind);
+        expect(client.connect(family.vip, port)).toBe("");
+        expect(client.ask(remote, "one")).toBe(answered("one", family));
+        expect(node.flows()).toEqual([]);
+        await node.feed(objects(["here"]));
+        expect(client.ask(local, "two")).toBe(answered("two", family));
+        expect(client.ask(local, "three")).toBe(answered("three", family));
+        await node.feed(objects(["there"]));
+        expect(client.ask(remote, "four")).toBe(answered("four", family));
+        node.clearFlows();
+      }
+    },
+  );
+
+  it.each(families)(
+    "%s: while no endpoint is left it is refused, also after the Service itself went, and served when there is one again",
+    async (_, family) => {
       const { node } = wires;
       await node.feed(objects(["there"]));
-      const [remote, local] = [there(family), here(family)];
-      const client = open(wires.pod, family);
-      expect(client.connect(family.vip, port)).toBe("");
-      expect(client.ask(remote, "one")).toBe(answered("one", family));
+      const [stranger, local] = [there(family), here(family)];
+      const client = open(wires.pod, family.name);
+      client.connect(family.vip, port);
+      expect(client.ask(stranger, "one")).toBe(answered("one", family));
+      for (const nothing of [objects([]), {}]) {
+        await node.feed(nothing);
+        expect(client.ask(stranger, "two")).toBe("nothing arrived, ECONNREFUSED");
+      }
+      expect(client.ask(stranger, "two")).toBe("nothing arrived, ECONNREFUSED");
       await node.feed(objects(["here"]));
-      expect(client.ask(local, "two")).toBe(answered("two", family));
-      expect(node.flowTexts()).toHaveLength(2);
+      expect(client.ask(local, "three")).toBe(answered("three", family));
+      await node.feed(objects([]));
+      expect(client.ask(local, "four")).toBe("nothing arrived, ECONNREFUSED");
+    },
+  );
+
+  it.each(families)(
+    "%s: a pod on the bridge of a backend that is gone finds its address, and who has that address then",
+    async (_, family) => {
+      const { node } = wires;
+      const [gone, remote] = [here(family), there(family)];
+      const old = open(wires.pod, family.name);
+      await node.feed(objects(["here"]));
+      old.connect(family.vip, port);
+      expect(old.ask(gone, "one")).toBe(answered("one", family));
       await node.feed(objects(["there"]));
-      expect(client.ask(remote, "three")).toBe(answered("three", family));
+      gone.socket.close();
+      const neighbour = (): string => wires.pod.ip(`neigh show ${family.here} dev eth0`);
+      const version = family === V4 ? "" : "-6 ";
+      wires.backend.ip("link set eth0 down");
+      wires.pod.ip(`${version}neigh flush to ${family.here}`);
+      expect(old.ask(remote, "two")).toBe(answered("two", family));
+      expect(neighbour()).toContain(macOf("pod", 1));
+      // Another pod has it: what it answers counts, at once.
+      wires.backend.ip("link set eth0 up");
+      if (family === V6) wires.backend.ip(`addr replace ${family.here}/64 dev eth0 nodad`);
+      for (const route of ["route replace", "-6 route replace"]) {
+        const by = route.startsWith("-6") ? V6.bridge : V4.bridge;
+        wires.backend.ip(`${route} default via ${by}`);
+      }
+      wires.pod.ip(`${version}neigh flush to ${family.here}`);
+      const stranger = here(family);
+      const direct = open(wires.pod, family.name);
+      direct.connect(family.here, target);
+      expect(direct.ask(stranger, "three")).toBe(`re three from ${at(family.here, target)}`);
+      expect(neighbour()).toContain(macOf("pod", 2));
+      expect(old.ask(remote, "four")).toBe(answered("four", family));
+      expect(stranger.receiveError()).toBe("EAGAIN");
+    },
+  );
+
+  it.each([
+    ["one that wants the address for itself", "0.0.0.0", ["VERDICT_NEXT", "VERDICT_NEXT"]],
+    ["one that asks again in vain", V4.pod, ["VERDICT_NEXT", "VERDICT_NEIGHBOUR"]],
+  ] as const)("ARP for the address of a retired backend, of %s", async (_, sender, expected) => {
+    const { node } = wires;
+    await node.feed(objects(["here"]));
+    await node.feed(objects(["there"]));
+    const asked = packet()
+      .eth(macOf("pod", 99), "ff:ff:ff:ff:ff:ff")
+      .arp({ operation: "request", senderMac: macOf("pod", 99), sender, target: V4.here })
+      .bytes();
+    const verdicts = [0, 1].map(() => {
+      const { verdict } = node.run("tc_pod_ingress", asked, { device: "pod99" });
+      const retired = node.dataplane.map("retired");
+      for (const [key, value] of retired.entries()) {
+        const view = new DataView(value.buffer);
+        view.setUint32(0, (view.getUint32(0, true) - HZ) >>> 0, true);
+        retired.update(key, value);
+      }
+      return verdict;
     });
-  }
+    expect(verdicts).toEqual(expected);
+    // Of another pod's question it says nothing, and no other address is anybody's.
+    expect(node.run("tc_pod_ingress", asked, { device: "pod3" }).verdict).toBe("VERDICT_NEXT");
+  });
+
+  it("policy Local with endpoints elsewhere only: dropped, and counted by name", async () => {
+    const { node } = wires;
+    await node.feed(objects(["here"]));
+    const [stranger, remote] = [here(V4), there(V4)];
+    const client = open(wires.pod, "IPv4");
+    client.connect(V4.vip, port);
+    await node.feed(objects(["there"], { internalTrafficPolicy: "Local" }));
+    const before = node.verdicts().get("POD_INGRESS DROP_NO_LOCAL_BACKEND") ?? 0;
+    expect(client.ask(stranger, "x", undefined, 1)).toBe("nothing arrived");
+    expect(remote.receiveError()).toBe("EAGAIN");
+    expect(node.verdicts().get("POD_INGRESS DROP_NO_LOCAL_BACKEND")).toBe(before + 1);
+  });
+
+  it.each(families)(
+    "%s: who has the address now is reached by who means him, and by nobody else",
+    async (_, family) => {
+      const { node } = wires;
+      const remote = there(family);
+      const strangers = [here(family), open(wires.ptp, family.name, family.ptp)] as const;
+      for (const [where, stranger] of [
+        ["here", strangers[0]],
+        ["ptp", strangers[1]],
+      ] as const) {
+        await node.feed(objects([where]));
+        const old = open(wires.pod, family.name);
+        old.connect(family.vip, port);
+        expect(old.ask(stranger, "before")).toBe(answered("before", family));
+        const { port: used } = old.socket.localEnd();
+        await node.feed(objects(["there"]));
+        expect(old.ask(remote, "old")).toBe(answered("old", family));
+        expect(stranger.receiveError()).toBe("EAGAIN");
+        const direct = open(wires.pod, family.name);
+        direct.connect(family[where], target);
+        const named = `from ${at(family[where], target)}`;
+        expect(direct.ask(stranger, "direct")).toBe(`re direct ${named}`);
+        expect(open(wires.pod, family.name).ask(stranger, "to", { address: family[where], port: target })).toBe(
+          `re to ${named}`,
+        );
+        // The very same socket means him, too, once it says so.
+        const disconnect = open(wires.pod, family.name);
+        disconnect.connect(family.vip, port);
+        disconnect.connect(family[where], target);
+        expect(disconnect.ask(stranger, "now")).toBe(`re now ${named}`);
+        expect(used).toBe(old.socket.localEnd().port);
+        node.clearFlows();
+      }
+    },
+  );
+
+  it.each(families)(
+    "%s: an address that serves again, for another Service or the same, gets none of the old conversations it was not chosen for",
+    async (_, family) => {
+      const { node } = wires;
+      const ports = [{ name: "u", protocol: "UDP", port: target }] as const;
+      const vip = family === V4 ? "10.96.0.50" : "fd00:10:96::50";
+      const other = {
+        services: [service({ name: "other", clusterIPs: [vip], ports: [{ name: "u", protocol: "UDP", port }] })],
+        slices: [slice({ service: "other", family: family.name, ports, endpoints: [endpoint(family.here)] })],
+      };
+      const both = (names: Parameters<typeof objects>[0]) => ({
+        services: [...objects(names).services, ...other.services],
+        slices: [...objects(names).slices, ...other.slices],
+      });
+      await node.feed(objects(["here"]));
+      const [reused, remote] = [here(family), there(family)];
+      const old = open(wires.pod, family.name);
+      old.connect(family.vip, port);
+      expect(old.ask(reused, "one")).toBe(answered("one", family));
+      await node.feed(both(["there"]));
+      const others = open(wires.pod, family.name);
+      others.connect(vip, port);
+      expect(others.ask(reused, "other's")).toBe(`re other's from ${at(vip, port)}`);
+      expect(old.ask(remote, "two")).toBe(answered("two", family));
+      expect(reused.receiveError()).toBe("EAGAIN");
+      await node.feed(both([]));
+      expect(old.ask(reused, "three")).toBe("nothing arrived, ECONNREFUSED");
+      await node.feed(both(["here"]));
+      expect(old.ask(reused, "four")).toBe(answered("four", family));
+      // What it may use still when the other Service gives it up.
+      await node.feed(objects(["here"]));
+      expect(others.ask(reused, "gone")).toBe("nothing arrived, ECONNREFUSED");
+      expect(old.ask(reused, "five")).toBe(answered("five", family));
+    },
+  );
+
+  it("a backend that two Services had and one gave up is that Service's no more, and the other's still", async () => {
+    const { node } = wires;
+    const ports = [{ name: "u", protocol: "UDP", port: target }] as const;
+    const second = {
+      services: [
+        service({ name: "second", clusterIPs: ["10.96.0.51"], ports: [{ name: "u", protocol: "UDP", port }] }),
+      ],
+      slices: [slice({ service: "second", ports, endpoints: [endpoint(V4.here)] })],
+    };
+    const first = objects(["here"]);
+    await node.feed({ services: [...first.services, ...second.services], slices: [...first.slices, ...second.slices] });
+    const [local, remote] = [here(V4), there(V4)];
+    const [leaves, stays] = [open(wires.pod, "IPv4"), open(wires.pod, "IPv4")];
+    leaves.connect(V4.vip, port);
+    stays.connect("10.96.0.51", port);
+    const moved = objects(["there"]);
+    await node.feed({ services: [...moved.services, ...second.services], slices: [...moved.slices, ...second.slices] });
+    expect(leaves.ask(remote, "moved")).toBe(answered("moved", V4));
+    expect(stays.ask(local, "stays")).toBe(`re stays from ${at("10.96.0.51", port)}`);
+  });
+
+  it("a conversation of hours, in which both sides speak, goes on over every change, and after every silence", async () => {
+    const { node } = wires;
+    await node.feed(objects(["there"]));
+    const servers = { there: there(V4), here: here(V4) };
+    const client = open(wires.pod, "IPv4");
+    client.connect(V4.vip, port);
+    expect(client.ask(servers.there, "hello")).toBe(answered("hello", V4));
+    for (let hour = 0; hour < 4; hour++) {
+      const name = hour % 2 === 0 ? "here" : "there";
+      await node.feed(objects([name]));
+      // Silent for longer than any flow is kept, and then for less.
+      for (const seconds of [3600, 60]) {
+        for (const row of node.flows()) node.putFlow(row, { seen: (row.flow.seen - seconds * HZ) >>> 0 });
+        await sweepFlows(node.dataplane, HZ);
+        expect(client.ask(servers[name], `${hour}`)).toBe(answered(`${hour}`, V4));
+        // The server speaks first, too, where the conversation is young.
+        const from = { ...client.socket.localEnd(), address: V4.pod };
+        servers[name].send("keep", from);
+        expect(client.receive()?.data).toBe("keep");
+      }
+    }
+  });
+
+  it("a connection that moves to another path keeps being served on the new one and on the old", async () => {
+    const { node } = wires;
+    await node.feed(objects(["there"]));
+    const [remote, local] = [there(V4), here(V4)];
+    const before = open(wires.pod, "IPv4");
+    before.connect(V4.vip, port);
+    expect(before.ask(remote, "id 1")).toBe(answered("id 1", V4));
+    await node.feed(objects(["here"]));
+    expect(before.ask(local, "id 1")).toBe(answered("id 1", V4));
+    // RFC 9000 section 9: the client probes from another port, and goes on there.
+    const after = open(wires.pod, "IPv4");
+    after.connect(V4.vip, port);
+    for (const path of [after, before, after]) expect(path.ask(local, "id 1")).toBe(answered("id 1", V4));
+    await node.feed(objects(["there"]));
+    for (const path of [after, before, after]) expect(path.ask(remote, "id 1")).toBe(answered("id 1", V4));
+  });
+
+  it("a socket without storage, as one that an older build connected, is known by its cookie", async () => {
+    const { node } = wires;
+    await node.feed(objects(["there"]));
+    const [stranger, local] = [there(V4), here(V4)];
+    const client = open(wires.pod, "IPv4");
+    client.connect(V4.vip, port);
+    node.dataplane.map("socket_backends").delete(new Uint8Array(Int32Array.of(client.socket.fd).buffer));
+    await node.feed(objects(["here"]));
+    expect(client.ask(local, "on")).toBe(answered("on", V4));
+    expect(stranger.receiveError()).toBe("EAGAIN");
+  });
+
+  it("a socket whose name was forgotten in the table of all sockets is told it by its own storage", async () => {
+    const { node } = wires;
+    await node.feed(objects(["there"]));
+    const remote = there(V4);
+    const client = open(wires.pod, "IPv4");
+    client.connect(V4.vip, port);
+    for (const [key] of node.dataplane.map("socket_peers").entries()) node.dataplane.map("socket_peers").delete(key);
+    expect(client.ask(remote, "x")).toBe(answered("x", V4));
+    expect(client.socket.peerName()).toEqual({ address: V4.vip, port });
+    await node.feed(objects(["here"]));
+    expect(client.ask(here(V4), "y")).toBe(answered("y", V4));
+  });
+
+  describe("a socket of the host", () => {
+    it.each([
+      ["on another node", "there"],
+      ["in a pod on a bridge", "here"],
+      ["in a pod without a bridge", "ptp"],
+    ] as const)(
+      "is refused by name when its backend %s is gone, and served when it is opened anew",
+      async (_, where) => {
+        const { node } = wires;
+        for (const family of FAMILIES) {
+          const namespaces = { there: wires.remote, here: wires.backend, ptp: wires.ptp };
+          const rest = where === "there" ? "here" : "there";
+          const stranger = open(namespaces[where], family.name, family[where]);
+          const living = open(namespaces[rest], family.name, family[rest]);
+          await node.feed(objects([where]));
+          const client = open(node.namespace, family.name);
+          client.connect(family.vip, port);
+          expect(client.ask(stranger, "one")).toBe(answered("one", family));
+          await node.feed(objects([rest]));
+          const hook = where === "there" ? "UPLINK_EGRESS" : "POD_EGRESS";
+          const before = node.verdicts().get(`${hook} VERDICT_REFUSE`) ?? 0;
+          for (let i = 0; i < 3; i++) expect(client.ask(stranger, "two")).toBe("nothing arrived, ECONNREFUSED");
+          expect(node.verdicts().get(`${hook} VERDICT_REFUSE`)).toBe(before + 3);
+          const anew = open(node.namespace, family.name);
+          anew.connect(family.vip, port);
+          expect(anew.ask(living, "three")).toBe(answered("three", family));
+          const direct = open(node.namespace, family.name);
+          direct.connect(family[where], target);
+          expect(direct.ask(stranger, "four")).toBe(`re four from ${at(family[where], target)}`);
+          for (const socket of [stranger, living]) socket.socket.close();
+          node.clearFlows();
+        }
+      },
+    );
+
+    const itEnds = itWith("sock_destroy");
+    itEnds.each(kinds)("%s: is ended when its backend left, and no other is", async (_, family, kind) => {
+      const { node } = wires;
+      await node.feed(objects(["there"]));
+      const remote = there(family);
+      const [asked, direct, inPod] = [node.namespace, node.namespace, wires.pod].map((namespace) =>
+        open(namespace, kind),
+      ) as [Udp, Udp, Udp];
+      for (const client of [asked, inPod]) client.connect(family.vip, port);
+      direct.connect(family.there, target);
+      const endDead = (): Promise<void> =>
+        node.namespace.inside(async () => {
+          const dead = createDeadSockets({
+            dataplane: node.dataplane,
+            protocols: ["UDP"],
+            log: createLog("test"),
+            signal: new AbortController().signal,
+          });
+          dead.look();
+          await dead.settled();
+        });
+      await endDead();
+      expect(asked.ask(remote, "one")).toBe(answered("one", family));
+      await node.feed(objects(["here"]));
+      await endDead();
+      expect(asked.receiveError()).toBe("ECONNABORTED");
+      expect(asked.send("two")).toBe("EDESTADDRREQ");
+      expect(asked.connect(family.vip, port)).toBe("");
+      expect(asked.ask(here(family), "three")).toBe(answered("three", family));
+      expect(direct.ask(remote, "four")).toBe(`re four from ${at(family.there, target)}`);
+      expect(inPod.ask(here(family), "five")).toBe(answered("five", family));
+    });
+  });
+
+  describe("sendto() on a connected socket", () => {
+    it.each(kinds)(
+      "%s: the address that it asked for, named again, is the same conversation",
+      async (_, family, kind) => {
+        const { node } = wires;
+        await node.feed(objects(["there", "here"]));
+        const servers = [there(family), here(family)];
+        const vip = { address: family.vip, port };
+        for (const namespace of [wires.pod, node.namespace]) {
+          for (let i = 0; i < 6; i++) {
+            const client = open(namespace, kind);
+            client.connect(family.vip, port);
+            const server = client.realPeer()?.address === family.there ? servers[0]! : servers[1]!;
+            expect(client.ask(server, "named", vip)).toBe(answered("named", family));
+          }
+        }
+      },
+    );
+
+    it("goes on with a living backend when that one is gone, from a pod; of the host it is refused", async () => {
+      const { node } = wires;
+      await node.feed(objects(["there"]));
+      const [stranger, local] = [there(V4), here(V4)];
+      const vip = { address: V4.vip, port };
+      const [inPod, onHost] = [open(wires.pod, "IPv4"), open(node.namespace, "IPv4")];
+      for (const client of [inPod, onHost]) client.connect(V4.vip, port);
+      await node.feed(objects(["here"]));
+      expect(inPod.ask(local, "named", vip)).toBe(answered("named", V4));
+      expect(onHost.send("named", vip)).toBe(lackOf(["set_retval"]) === undefined ? "ECONNREFUSED" : "EPERM");
+      expect(stranger.receiveError()).toBe("EAGAIN");
+    });
+
+    it("another frontend is another conversation, told by its own name", async () => {
+      const { node } = wires;
+      await node.feed(objects(["there", "here"]));
+      const client = open(wires.pod, "IPv4");
+      client.connect(V4.vip, port);
+      const peer = client.realPeer()?.address;
+      const [near, other] = peer === V4.there ? [there(V4), here(V4)] : [here(V4), there(V4)];
+      expect(client.ask(near, "vip")).toBe(answered("vip", V4));
+      client.send("lb", { address: V4.lb, port });
+      // A connected socket takes nobody's answer but its peer's.
+      expect(other.receive()?.data).toBe("lb");
+    });
+  });
+
+  it.each(kinds)(
+    "%s: a pod that is asked directly, after a Service led to it, is told as itself, and then as the Service again",
+    async (_, family, kind) => {
+      const { node } = wires;
+      await node.feed(objects(["there"]));
+      const remote = there(family);
+      for (const namespace of [wires.pod, node.namespace]) {
+        const client = open(namespace, kind);
+        const [vip, pod] = [
+          { address: family.vip, port },
+          { address: family.there, port: target },
+        ];
+        expect(client.ask(remote, "one", vip)).toBe(answered("one", family));
+        expect(client.ask(remote, "two", pod)).toBe(`re two from ${at(family.there, target)}`);
+        expect(client.ask(remote, "three", vip)).toBe(answered("three", family));
+      }
+    },
+  );
 });
-void [endpoint, service, slice, V4];

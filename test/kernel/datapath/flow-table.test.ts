@@ -5,7 +5,7 @@ import type { Dataplane } from "../../../src/datapath/dataplane.ts";
 import { sweepFlows } from "../../../src/datapath/flow-sweep.ts";
 import { readClocks, readHz } from "../../../src/datapath/flow-table.ts";
 import { FLOW_TIMEOUTS } from "../../../src/datapath/flow-timeouts.ts";
-import { FLOW_STATE_VALUES, RETIRED_BACKEND } from "../../../src/datapath/layout.gen.ts";
+import { FLOW_STATE_VALUES } from "../../../src/datapath/layout.gen.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { again, answer, frame, objects, portsOf, send, V4 } from "./conversation.ts";
 import { createTestNode, type FlowRow, type TestNode } from "./test-node.ts";
@@ -166,31 +166,6 @@ describeKernel("the sweep of the flow tables", () => {
     const counted = Number(second.allJiffies - first.allJiffies) / seconds;
     const hz = readHz(node.dataplane);
     expect(Math.abs(counted - hz)).toBeLessThan(hz * 0.08);
-  });
-
-  it("a retired backend is forgotten when UDP flows would be", async () => {
-    await node.feed(objects(["hereToo"]));
-    const retired = node.dataplane.map("retired");
-    const count = (): number => [...retired.entries()].length;
-    const ageRetired = (seconds: number): void => {
-      const now = readClocks(node.dataplane).jiffies;
-      for (const [key, value] of retired.entries()) {
-        new DataView(value.buffer).setUint32(RETIRED_BACKEND.seen, (now - seconds * HZ) >>> 0, true);
-        retired.update(key, value);
-      }
-    };
-    try {
-      const known = count();
-      expect(known).toBeGreaterThan(0);
-      ageRetired(119);
-      await sweepFlows(node.dataplane, HZ);
-      expect(count()).toBe(known);
-      ageRetired(121);
-      await sweepFlows(node.dataplane, HZ);
-      expect(count()).toBe(0);
-    } finally {
-      await node.feed(objects(["here"]));
-    }
   });
 
   it("a TCP flow whose backend was retired goes two hours and five minutes after its last packet", async () => {

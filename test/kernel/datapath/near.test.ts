@@ -81,7 +81,7 @@ describeKernel("the filter of what is near", () => {
     ]);
   });
 
-  it("makes a retired UDP backend near until its conversations are over, and then a backend no more", async () => {
+  it("makes a retired UDP backend near, and a backend no more", async () => {
     await node.feed(objects(["here"]));
     expect(flagsOf(V4.there)).toBe(NEAR_BACKEND | NEAR_FRONTEND);
     await sweep();

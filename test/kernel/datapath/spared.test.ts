@@ -109,29 +109,6 @@ describeKernel("packets that are nobody's", () => {
         untouched(node.run("tc_pod_ingress", strange), strange);
       });
     }
-
-    it(`${family.name}: a datagram to a retired backend on the pod's own bridge goes on to a living one`, async () => {
-      const { target } = portsOf("UDP");
-      for (const rest of ["hereToo", "there"] as const) {
-        await node.feed(objects(["here", rest]));
-        node.clearFlows();
-        await node.feed(objects([rest]));
-        const from = { address: family.pod, port: CLIENT_PORT };
-        const sent = send(frame(macOf("pod", 99), macOf("pod", 2)), "UDP", from, {
-          address: family.here,
-          port: target,
-        });
-        const moved = node.run("tc_pod_ingress", sent);
-        expect(moved).toMatchObject({ action: ACTION.next, verdict: "VERDICT_PASS" });
-        const parsed = parsePacket(moved.packet);
-        expect(parsed).toMatchObject({ destination: family[rest], problems: [] });
-        // To the pod on the bridge, or to the stack by the bridge's own MAC.
-        expect(parsed.eth?.destination).toBe(rest === "hereToo" ? macOf("pod", 3) : macOf("pod", 1));
-        expect(node.run("tc_pod_egress", answer(moved.packet)).text).toBe(
-          `${at(family.here, target)} > ${at(family.pod, CLIENT_PORT)} udp`,
-        );
-      }
-    });
   }
 
   it("a first fragment that is none of ours forgets what an older datagram of its number left", async () => {

@@ -184,6 +184,11 @@ export class TestLab {
   async down(): Promise<void> {
     await Promise.all(this.#programs.map((program) => program.end()));
     await run(MILLRACE, ["lab", "down", "--name", this.name]);
+    this.forget();
+  }
+
+  /** Removes its files, of a lab that somebody else takes down. */
+  forget(): void {
     if (this.#files !== "") rmSync(this.#files, { recursive: true, force: true });
     this.#files = "";
   }
@@ -193,7 +198,11 @@ export class TestLab {
   }
 
   /** Starts server.ts or client.ts in a pod, on a node or an outside client; resolves when it is ready. */
-  async program(target: string, script: "server.ts" | "client.ts" | "hammer.ts", argument: unknown): Promise<Program> {
+  async program(
+    target: string,
+    script: "server.ts" | "client.ts" | "hammer.ts" | "keeper.ts",
+    argument: unknown,
+  ): Promise<Program> {
     const command = [NODE, ...NODE_FLAGS, join(import.meta.dirname, script), JSON.stringify(argument)];
     const child = spawn(MILLRACE, ["lab", "exec", "--name", this.name, target, "--", ...command], { stdio: "pipe" });
     const program = new Program(child);
