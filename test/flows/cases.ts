@@ -5,6 +5,7 @@ import { LOAD_BALANCER_CASES } from "./load-balancer-cases.ts";
 import { HOST_PORT_CASES, NODE_PORT_CASES } from "./node-port-cases.ts";
 import { NODE_TRAFFIC_CASES } from "./node-traffic-cases.ts";
 import { ENDPOINT_CASES, UNDEFINED_CASES } from "./nothing-served-cases.ts";
+import { UNANSWERED_CASES } from "./unanswered-cases.ts";
 
 export const FLOW_CASES: readonly FlowCase[] = [
   ...CLUSTER_ADDRESS_CASES,
@@ -14,4 +15,5 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...ENDPOINT_CASES,
   ...UNDEFINED_CASES,
   ...NODE_TRAFFIC_CASES,
+  ...UNANSWERED_CASES,
 ];
