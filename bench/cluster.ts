@@ -19,6 +19,8 @@ export interface BenchService {
   /** Its LoadBalancer address. */
   readonly external: Address;
   readonly port: number;
+  /** 0: none. The first eight have one. */
+  readonly nodePort: number;
   readonly targetPort: number;
   /** The first is on this node, the others on one other node each. */
   readonly endpoints: readonly Address[];
@@ -43,6 +45,7 @@ export function benchService(index: number): BenchService {
     clusterIP: family === "IPv4" ? `10.96.${low(256 + index)}` : `fd00:10:96::1:${hex(index)}`,
     external: family === "IPv4" ? `172.20.${low(256 + index)}` : `fd00:20::1:${hex(index)}`,
     port: 80,
+    nodePort: index < 8 ? 30_000 + index : 0,
     targetPort: 8080,
     endpoints: Array.from({ length: ENDPOINTS }, (_, node) => podAddress(family, node, 256 + index)),
   };
@@ -63,7 +66,9 @@ function serviceObject(one: BenchService): Service {
     externalIPs: [],
     headless: false,
     externalName: "",
-    ports: [{ name: "main", protocol: one.protocol, port: one.port, nodePort: 0, targetPort: one.targetPort }],
+    ports: [
+      { name: "main", protocol: one.protocol, port: one.port, nodePort: one.nodePort, targetPort: one.targetPort },
+    ],
     externalTrafficPolicy: one.policy,
     internalTrafficPolicy: "Cluster",
     healthCheckNodePort: 0,

@@ -3,7 +3,7 @@
 
 import { FLOW_PATH_VALUES } from "../src/datapath/layout.gen.ts";
 import type { Address } from "../src/lib/address.ts";
-import type { BpfProgram } from "../src/libbpf/mod.ts";
+import { type BpfProgram, hasFeature } from "../src/libbpf/mod.ts";
 import { macBytes, packet } from "../test/kernel/datapath/packet.ts";
 import { type BenchFamily, type BenchProtocol, type BenchService, benchService } from "./cluster.ts";
 import { type CycleStep, type Ends, putCycle } from "./flow-cycles.ts";
@@ -387,7 +387,13 @@ const REDIRECTED = 7;
 const UNSPEC = -1;
 
 function opened(node: BenchNode, services: number, effort: Effort, report: Report): void {
-  const places: readonly (Place & { scenario: string; policy: BenchService["policy"]; action: number })[] = [
+  const places: readonly (Place & {
+    scenario: string;
+    policy: BenchService["policy"];
+    action: number;
+    /** By the node port; of TCP in its middle. */
+    askedAbout?: true;
+  })[] = [
     {
       scenario: "uplink ingress, backend here",
       program: "tc_uplink_ingress",
@@ -395,6 +401,15 @@ function opened(node: BenchNode, services: number, effort: Effort, report: Repor
       from: "up0",
       policy: "Local",
       action: UNSPEC,
+    },
+    {
+      scenario: `uplink ingress, node port, backend here; sockets${hasFeature("ct_lookup") ? " and conntrack" : ""} asked`,
+      program: "tc_uplink_ingress",
+      device: "up0",
+      from: "up0",
+      policy: "Local",
+      action: UNSPEC,
+      askedAbout: true,
     },
     {
       scenario: "uplink ingress, backend elsewhere",
@@ -408,11 +423,13 @@ function opened(node: BenchNode, services: number, effort: Effort, report: Repor
   ];
   for (const place of places) {
     for (const [family, protocol] of KINDS) {
-      const list = servicesOf(services, family, protocol, place.policy);
+      const { askedAbout = false } = place;
+      const list = servicesOf(askedAbout ? 8 : services, family, protocol, place.policy);
       const client = place.device === "up0" ? CLIENT[family] : POD[family];
       const runs = Array.from({ length: effort.singles }, (_, i) => {
         const one = list[(i * 7) % list.length]!;
-        return prepare(node, place, tuple(one, client, 1024 + i, one.external, one.port), "S", 0);
+        const [address, port] = askedAbout ? [NODE_ADDRESS[family], one.nodePort] : [one.external, one.port];
+        return prepare(node, place, tuple(one, client, 1024 + i, address, port), askedAbout ? "A" : "S", 0);
       });
       node.clearFlows();
       const timing = node.namespace.inside(() =>

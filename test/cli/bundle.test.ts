@@ -60,7 +60,7 @@ describe("the bundle in dist/", () => {
     expect(readdirSync(cache, { recursive: true }).length).toBeGreaterThan(5);
   });
 
-  it.each(["tc", "xdp", "sock"])("holds the object %s, without this machine's paths in it", (name) => {
+  it.each(["tc", "tc_conntrack", "xdp", "sock"])("holds the object %s, without this machine's paths in it", (name) => {
     const object = readFileSync(join(dist, `bpf/${name}.bpf.o`));
     expect(object.subarray(1, 4).toString()).toBe("ELF");
     expect(object.includes(resolve(dist, ".."))).toBe(false);

@@ -9,6 +9,7 @@ import { NODE_TRAFFIC_CASES } from "./node-traffic-cases.ts";
 import { ENDPOINT_CASES, UNDEFINED_CASES } from "./nothing-served-cases.ts";
 import { SERVICE_FIELD_CASES } from "./service-field-cases.ts";
 import { TOPOLOGY_CASES } from "./topology-cases.ts";
+import { UNANSWERED_CASES } from "./unanswered-cases.ts";
 
 export const FLOW_CASES: readonly FlowCase[] = [
   ...CLUSTER_ADDRESS_CASES,
@@ -23,4 +24,5 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...UNDEFINED_CASES,
   ...NODE_TRAFFIC_CASES,
   ...BALANCING_CASES,
+  ...UNANSWERED_CASES,
 ];

@@ -37,9 +37,14 @@ export interface FlowCase {
    */
   readonly from: { readonly kind: "outside" | "pod" | "host"; readonly address: Address };
   readonly to: { readonly address: Address; readonly port: number; readonly protocol: RowProtocol };
-  /** "syn-ack": the packet answers a connection instead of asking for one. "another-mac": its frame is another machine's. */
-  readonly packet?: "syn-ack" | "another-mac";
+  /**
+   * "syn-ack": the packet answers a connection instead of asking for one. "another-mac": its frame is another machine's. "echo": an
+   * echo request, which has no port.
+   */
+  readonly packet?: "syn-ack" | "another-mac" | "echo";
   readonly expect: Served | { readonly verdict: Verdict };
+  /** What the programs count it as, where `expect` does not say it. */
+  readonly counted?: `DROP_${string}`;
 }
 
 /**
@@ -51,8 +56,8 @@ export interface Served {
   readonly translated?: readonly string[];
 }
 
-/** refuse: TCP reset, ICMP port unreachable, ECONNREFUSED. drop: nothing comes back. pass: none of our business. */
-export type Verdict = "refuse" | "drop" | "pass";
+/** refuse: TCP reset, ICMP port unreachable, ECONNREFUSED. drop: nothing comes back. pass: none of our business. echo: answered as ping is. */
+export type Verdict = "refuse" | "drop" | "pass" | "echo";
 
 /** What the case's options mean to the model. */
 export function modelOptions(given: Pick<FlowCase["given"], "externalIPRanges" | "nodePortAddresses">) {

@@ -70,7 +70,7 @@ describe("the table", () => {
     const seen = new Set(
       FLOW_CASES.flatMap(({ expect: wanted, from }) => ("verdict" in wanted ? [`${wanted.verdict} ${from.kind}`] : [])),
     );
-    const wanted = ["refuse", "drop", "pass"].flatMap((verdict) =>
+    const wanted = ["refuse", "drop", "pass", "echo"].flatMap((verdict) =>
       ["outside", "pod", "host"].map((client) => `${verdict} ${client}`),
     );
     expect(wanted.filter((one) => !seen.has(one))).toEqual([]);

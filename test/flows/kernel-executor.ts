@@ -20,7 +20,11 @@ import { type FlowCase, modelOptions, type Served, type Verdict } from "./flow-c
 /** Enough that of up to four backends each is chosen. */
 const FLOWS = 64;
 const CONNECTIONS = 32;
+/** Of what is not served: nothing is chosen. */
+const FEW = 8;
 const FIRST_PORT = 20000;
+
+const isServed = ({ expect }: FlowCase): boolean => !("verdict" in expect);
 
 /** No socket sends such a packet as the first one. */
 export function isForPacketsOnly({ packet, to }: FlowCase): boolean {
@@ -55,6 +59,7 @@ export function firstPacket({ given, from, to, packet: kind }: FlowCase, clientP
     .eth(macOf(side, last), macOf(side, kind === "another-mac" ? 77 : own))
     .ip(from.address, to.address)
     .payload(to.protocol === "TCP" ? 0 : 12);
+  if (kind === "echo") return start.icmp(familyOf(to.address) === "IPv4" ? 8 : 128, 0, clientPort).bytes();
   return (
     to.protocol === "TCP"
       ? start.tcp(clientPort, to.port, { flags: kind === "syn-ack" ? "SA" : "S" })
@@ -62,13 +67,21 @@ export function firstPacket({ given, from, to, packet: kind }: FlowCase, clientP
   ).bytes();
 }
 
-function outcomeOf(run: Run, sent: Uint8Array, { from, to }: FlowCase, clientPort: number): FlowOutcome {
+function outcomeOf(run: Run, sent: Uint8Array, { from, to, counted }: FlowCase, clientPort: number): FlowOutcome {
+  if (counted !== undefined && run.verdict !== counted) throw new Error(`counted as ${run.verdict}`);
   if (run.verdict === "VERDICT_NEXT") {
     if (Buffer.compare(run.packet, sent) !== 0 || run.action !== ACTION.next)
       throw new Error(`a packet that is none of ours was changed: ${run.text}`);
     return { verdict: "pass", backend: undefined, source: undefined };
   }
   if (run.verdict === "VERDICT_REFUSE") return { verdict: "refuse", backend: undefined, source: undefined };
+  if (run.verdict === "VERDICT_ECHO") {
+    const { source, destination, icmp, problems } = parsePacket(run.packet);
+    const wanted = familyOf(to.address) === "IPv4" ? 0 : 129;
+    if (source !== to.address || destination !== from.address || icmp?.type !== wanted || problems.length > 0)
+      throw new Error(`no answer to an echo request: ${run.text}`);
+    return { verdict: "echo", backend: undefined, source: undefined };
+  }
   if (run.verdict.startsWith("DROP_")) {
     if (run.action !== ACTION.shot) throw new Error(`${run.verdict} did not drop`);
     return { verdict: "drop", backend: undefined, source: undefined };
@@ -114,7 +127,7 @@ export async function prepare(node: TestNode, { given }: FlowCase): Promise<void
 export function runPackets(node: TestNode, flowCase: FlowCase): ReturnType<typeof summary> {
   const { program, device } = hookOf(flowCase.from);
   return summary(
-    Array.from({ length: FLOWS }, (_, i) => {
+    Array.from({ length: isServed(flowCase) ? FLOWS : FEW }, (_, i) => {
       const sent = firstPacket(flowCase, FIRST_PORT + i);
       return outcomeOf(node.run(program, sent, { device }), sent, flowCase, FIRST_PORT + i);
     }),
@@ -130,7 +143,7 @@ export function runXdp(
   flowCase: FlowCase,
 ): { readonly outcome: ReturnType<typeof summary>; taken: number } {
   let taken = 0;
-  const outcomes = Array.from({ length: FLOWS }, (_, i) => {
+  const outcomes = Array.from({ length: isServed(flowCase) ? FLOWS : FEW }, (_, i) => {
     const sent = firstPacket(flowCase, FIRST_PORT + i);
     const first = node.run("xdp_uplink", sent);
     if (first.action !== XDP_ACTION.pass) throw new Error(`XDP decided ${first.verdict}`);
@@ -157,7 +170,7 @@ export function runSockets(node: TestNode, client: Namespace, flowCase: FlowCase
   const { to } = flowCase;
   const backends = new Set<string>();
   const verdicts = new Set<Verdict>();
-  for (let i = 0; i < CONNECTIONS; i++) {
+  for (let i = 0; i < (isServed(flowCase) ? CONNECTIONS : FEW); i++) {
     const before = node.verdicts();
     const { refusal, real, told } = client.inside(() => {
       using socket = openSocket(to.protocol, familyOf(to.address));

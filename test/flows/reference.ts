@@ -57,6 +57,7 @@ export function trace(maps: FakeMaps, flow: Flow): Outcome {
   if (unusableReason(destination.address) === "unspecified") return unserved("pass", "no address at all");
   const isLoopback = unusableReason(destination.address) === "loopback";
   if (isLoopback && client.kind !== "host") return unserved("pass", "loopback is whose own it is");
+  if (packet === "echo") return unserved(verdictOfEcho(maps, destination.address), "ports do not matter");
   const row = findRow(maps, flow, steps);
   if (row === undefined) return unserved(verdictWithoutFrontend(maps, destination.address), "nobody answers");
   if (packet === "syn-ack") {
@@ -118,6 +119,13 @@ function verdictWithoutFrontend(maps: FakeMaps, address: Address): Verdict {
   if (roles?.refuse) return "refuse";
   const range = maps.serviceRanges.find((one) => prefixContains(one, address));
   return roles === undefined && range !== undefined && range.exempt !== true ? "drop" : "pass";
+}
+
+/** Answered where ports are refused. */
+function verdictOfEcho(maps: FakeMaps, address: Address): Verdict {
+  const roles = maps.addresses.get(address);
+  if (roles?.refuse === true) return roles.node || roles.peer ? "pass" : "echo";
+  return verdictWithoutFrontend(maps, address);
 }
 
 function windowFor(row: Row, client: FlowCase["from"]["kind"]): Window {

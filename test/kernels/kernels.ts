@@ -25,7 +25,8 @@ export const NOT_IN_DEBIAN: readonly { readonly name: string; readonly who: stri
     who: "Ubuntu 22.04, Azure Linux 2",
     risk:
       "Between 5.10 and 6.1, whose verifiers agree in what has refused our programs so far: a value that is spilled narrow and read again has " +
-      "lost its bounds, and a map's inlined update returns an int. The first with SO_NETNS_COOKIE here; no bpf_set_retval. Risky is what only " +
+      "lost its bounds, and a map's inlined update returns an int. The first with SO_NETNS_COOKIE here; no bpf_set_retval. Calls of the kernel's functions are " +
+      "resolved in dead code too (5.13 to 5.15): the programs that ask conntrack are an object of their own, which is not loaded there. Risky is what only " +
       "one of the neighbours was mended for by a stable update.",
   },
   {

@@ -100,6 +100,9 @@ ${notes === "" ? "" : `${notes}\n`}The last column is the beginning of the hash 
 ## What a kernel lacks, and what is then
 
 ${featureTable(kernels)}
+\`ct_lookup\` comes and goes with netfilter's conntrack, which most kernels have as a module: the programs that ask it are loaded when it is
+([decision 30](decisions/0030-conntrack-is-asked-by-another-object.md)). In the guests it is loaded; their names end in "conntrack" below.
+
 ## Programs
 
 Instructions that the verifier walks through (its limit is 1,000,000) · bytes of stack of the deepest chain of calls, each frame

@@ -96,12 +96,13 @@ describeKernel("a machine that lacks something", () => {
   });
 
   it("goes on without what newer kernels have, and tells in its status what it does instead", async () => {
-    const agent = machine.start({ env: { MILLRACE_WITHOUT: "tcx,set_retval,csum_ipv6,batch,membarrier" } });
+    const agent = machine.start({ env: { MILLRACE_WITHOUT: "tcx,set_retval,csum_ipv6,batch,membarrier,ct_lookup" } });
     const { degraded, attach } = await agent.healthy();
     expect(attach).toBe("clsact");
     expect(degraded.map(({ feature }) => feature).sort()).toEqual([
       "batch",
       "csum_ipv6",
+      "ct_lookup",
       "membarrier",
       "set_retval",
       "tcx",

@@ -16,7 +16,6 @@ import { createWires, type Wires } from "./wires.ts";
 /** Of the host outside: what pods ask, what the node asks, and what it asks the node from itself. */
 const PEER = { ofPods: 7777, ofNode: 7778, asking: 7779 } as const;
 const TRANSPORTS = ["TCP", "UDP"] as const;
-const lack = lackOf(["ct_lookup"]);
 
 /** As CNIs masquerade; the source port stays when it is free. */
 const MASQUERADE = `table inet pods { chain post { type nat hook postrouting priority srcnat;
@@ -44,6 +43,7 @@ async function tcpOfPod({ pod, client }: Wires, family: Family): Promise<{ own: 
     const socket = net.connect({ host: family.client, port: PEER.ofPods, localAddress: family.pod, localPort });
     socket.setTimeout(5000, () => socket.destroy(new Error("timeout")));
     await once(socket, "connect");
+    socket.setTimeout(0);
     return socket;
   });
   const [peer] = await accepted;
@@ -52,6 +52,7 @@ async function tcpOfPod({ pod, client }: Wires, family: Family): Promise<{ own: 
 }
 
 describeKernel("conntrack", () => {
+  const lack = lackOf(["ct_lookup"]);
   let wires: Wires;
   const undo: (() => void)[] = [];
   const tcp = new Map<Family, { own: net.Socket; peer: net.Socket }>();
