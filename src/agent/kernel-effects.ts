@@ -1,7 +1,6 @@
 // The effects of an agent on its kernel, made of the loaded programs and maps: what the reconciler hands each of them.
 import type { Attachments } from "../datapath/attach.ts";
 import type { Dataplane } from "../datapath/dataplane.ts";
-import { FLOW_TIMEOUTS } from "../datapath/flow-timeouts.ts";
 import { SETTING_FLAG_VALUES, SOCKETS_MODE_VALUES } from "../datapath/layout.gen.ts";
 import type { Loaded } from "../datapath/load.ts";
 import type { DesiredSettings } from "../decide/decide.ts";
@@ -66,7 +65,7 @@ export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "s
         sockets: sockets === "host-only" ? SOCKETS_MODE_VALUES.SOCKETS_HOST_ONLY : SOCKETS_MODE_VALUES.SOCKETS_ALL,
         snatFirst: first,
         snatCount: last - first + 1,
-        udpTimeout: FLOW_TIMEOUTS.udpSeconds,
+        udpTimeout: options.flowTimeouts.udpSeconds,
         handover: handover ? 1 : 0,
         flags:
           (sourceRoutes ? SETTING_FLAG_VALUES.SETTING_SOURCE_ROUTES : 0) |

@@ -1,7 +1,9 @@
 // The agent's configuration after flags, environment and file were merged: nothing optional, everything checked.
+import type { FlowTimeouts } from "../datapath/flow-timeouts.ts";
 import type { LoadOptions } from "../datapath/load.ts";
 import type { LogChoice } from "../lib/log.ts";
 import type { Range } from "../lib/range.ts";
+import type { Balancing } from "../model/spread.ts";
 
 export interface AgentOptions extends LogChoice {
   readonly nodeName: string;
@@ -42,6 +44,12 @@ export interface AgentOptions extends LogChoice {
   readonly healthzBindAddress: string;
   readonly metricsBindAddress: string;
   readonly mapSizes: LoadOptions["mapSizes"];
+  /** How a Service's flows are balanced. */
+  readonly balancing: Balancing;
+  /** Before netfilter's own are looked at. */
+  readonly flowTimeouts: FlowTimeouts;
+  /** netfilter's timeouts that are set, in seconds; 0 leaves one as it is. */
+  readonly conntrack: { readonly udp_timeout: number; readonly udp_timeout_stream: number };
 }
 
 /**

@@ -5,6 +5,7 @@ import type { DesiredDevices } from "../decide/decide.ts";
 import { machineNotice } from "../decide/machine-notice.ts";
 import type { Range } from "../lib/range.ts";
 import type { Notice } from "../model/objects.ts";
+import { setConntrackTimeouts } from "./conntrack-timeouts.ts";
 import { reservePorts } from "./reserved-ports.ts";
 
 export interface Sysctls {
@@ -16,11 +17,14 @@ export interface Sysctls {
 export interface SysctlsOptions {
   readonly ports: Range;
   readonly stateDir: string;
+  /** netfilter's timeouts to be set, in seconds; 0 leaves one as it is. */
+  readonly conntrack?: Parameters<typeof setConntrackTimeouts>[0];
   /** Directory of sysctls. */
   readonly root?: string;
 }
 
-export function createSysctls({ ports, stateDir, root = "/proc/sys" }: SysctlsOptions): Sysctls {
+export function createSysctls({ ports, stateDir, conntrack = {}, root = "/proc/sys" }: SysctlsOptions): Sysctls {
+  let unset: readonly Notice[] = [];
   let off: readonly Notice[] = [];
   let unreserved: readonly Notice[] = [];
   return {
@@ -29,6 +33,9 @@ export function createSysctls({ ports, stateDir, root = "/proc/sys" }: SysctlsOp
         const field = `net.${family}.conf.${device}.forwarding`;
         return isOff(`${root}/net/${family}/conf/${device}/forwarding`) ? forwardingOff(device, family, field) : [];
       });
+      unset = setConntrackTimeouts(conntrack, `${root}/net/netfilter`).map(({ sysctl, why }) =>
+        machineNotice(`Sysctl ${sysctl}`, "sysctl-not-set", `could not set ${sysctl}: ${why}`),
+      );
       try {
         reservePorts(ports, stateDir, `${root}/net/ipv4/ip_local_reserved_ports`);
         unreserved = [];
@@ -38,7 +45,7 @@ export function createSysctls({ ports, stateDir, root = "/proc/sys" }: SysctlsOp
         throw error;
       }
     },
-    notices: () => [...off, ...unreserved],
+    notices: () => [...off, ...unset, ...unreserved],
   };
 }
 

@@ -8,8 +8,9 @@ import { mergeOptions, readAgentOptions } from "../../src/cli/agent-options.ts";
 import { cgroup2Mount } from "../../src/cli/cgroup2.ts";
 import { parseConfig, readConfigFile } from "../../src/cli/config-file.ts";
 import { environmentName, SETTINGS } from "../../src/cli/settings.ts";
+import { FLOW_TIMEOUTS } from "../../src/datapath/flow-timeouts.ts";
 
-const machine = { nodeName: "node1", cgroup: "/sys/fs/cgroup" };
+const machine = { nodeName: "node1", cgroup: "/sys/fs/cgroup", memoryBytes: 8 * 2 ** 30, cpus: 2 };
 const directory = mkdtempSync(join(tmpdir(), "millrace-config-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -67,6 +68,9 @@ describe("the agent's options", () => {
         flows: 262_144,
         openings: 262_144,
       },
+      balancing: { byDefault: "hash", tableSize: 16_381 },
+      flowTimeouts: FLOW_TIMEOUTS,
+      conntrack: { udp_timeout: 0, udp_timeout_stream: 0 },
     });
   });
 
@@ -102,6 +106,15 @@ describe("the agent's options", () => {
     ["apiserver", "https://proxy/k8s/clusters/c1/", { apiServer: "https://proxy/k8s/clusters/c1" }],
     ["apiserver", "http://127.0.0.1:8080", { apiServer: "http://127.0.0.1:8080" }],
     ["trust-lists", "true", { trustLists: true }],
+    ["load-balancing", "maglev", { balancing: { byDefault: "maglev", tableSize: 16_381 } }],
+    ["maglev-table-size", "65521", { balancing: { byDefault: "hash", tableSize: 65_521 } }],
+    [
+      "flow-timeout",
+      "tcp-established=24h,udp-stream=1m30s",
+      { flowTimeouts: { ...FLOW_TIMEOUTS, tcpEstablishedSeconds: 86_400, udpSeconds: 90 } },
+    ],
+    ["conntrack-udp-timeout", "45s", { conntrack: { udp_timeout: 45, udp_timeout_stream: 0 } }],
+    ["conntrack-udp-timeout-stream", "2m", { conntrack: { udp_timeout: 0, udp_timeout_stream: 120 } }],
   ])("read --%s '%s'", (name, text, expected) => {
     expect(merge({ [name]: text })).toMatchObject(expected);
   });
@@ -150,6 +163,12 @@ describe("the agent's options", () => {
     ["healthz-bind-address", "0.0.0.0:65536", "ADDRESS:PORT"],
     ["metrics-bind-address", "::1:80", "ADDRESS:PORT"],
     ["max-flows", "1e6", "a whole number from 64"],
+    ["load-balancing", "random", "hash or maglev"],
+    ["maglev-table-size", "1000", "one of 251, 509"],
+    ["flow-timeout", "tcp-established=soon", "NAME=DURATION from 1s to 480h"],
+    ["flow-timeout", "tcp=1h", "names: tcp-syn-sent, tcp-syn-received"],
+    ["flow-timeout", "udp=0s", "NAME=DURATION from 1s to 480h"],
+    ["conntrack-udp-timeout", "45", "a duration such as 90s, or 0s"],
     ["max-slots", "0", "a whole number from 64"],
   ])("refuse --%s '%s'", (name, text, message) => {
     expect(() => merge({ [name]: text })).toThrow(
@@ -184,9 +203,9 @@ describe("the agent's options", () => {
 
   it("need a cgroup2 mount, and say how to get one", () => {
     const given = { flags: { manifests: "/m" }, environment: {}, configFile: "" };
-    expect(() => mergeOptions(given, {}, { nodeName: "n", cgroup: "" })).toThrow(/mount -t cgroup2.*--cgroup.*nsenter/);
+    expect(() => mergeOptions(given, {}, { ...machine, cgroup: "" })).toThrow(/mount -t cgroup2.*--cgroup.*nsenter/);
     expect(
-      mergeOptions({ ...given, flags: { ...given.flags, cgroup: "/c" } }, {}, { nodeName: "n", cgroup: "" }).cgroup,
+      mergeOptions({ ...given, flags: { ...given.flags, cgroup: "/c" } }, {}, { ...machine, cgroup: "" }).cgroup,
     ).toBe("/c");
   });
 
@@ -260,6 +279,7 @@ describe("the configuration file", () => {
     const values = await readConfigFile(path);
     expect(Object.keys(values)).toEqual(SETTINGS.map(({ name }) => name));
     const options = mergeOptions({ flags: {}, environment: {}, configFile: path }, values, {
+      ...machine,
       nodeName: "",
       cgroup: "",
     });
