@@ -1,11 +1,13 @@
 // Many first packets from random sources: established flows and handshakes under way do not notice. MILLRACE_FLOOD is how many
 // packets of each protocol a flood has (`make flood`: two million).
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { sweepFlows } from "../../../src/datapath/flow-sweep.ts";
+import { FLOW_TIMEOUTS } from "../../../src/datapath/flow-timeouts.ts";
 import { createRandom } from "../../model/random.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { frame, objects, V4 } from "./conversation.ts";
 import { type Parsed, packet, parsePacket } from "./packet.ts";
-import { createTestNode, macOf, type Program, type TestNode } from "./test-node.ts";
+import { createTestNode, HZ, macOf, type Program, type TestNode } from "./test-node.ts";
 
 const FULL = process.env["MILLRACE_FLOOD"] !== undefined;
 const FLOOD = Number(process.env["MILLRACE_FLOOD"] ?? 30_000);
@@ -83,6 +85,8 @@ for (const [where, place, back] of [
     beforeAll(async () => {
       node = createTestNode(1, { flows: 16_384, openings: 262_144 });
       await node.feed(objects([place]));
+      // By count, not by time: a slow machine would let openings grow stale, which gives their ports up.
+      node.settings({ snatFirst: 49_152, snatCount: 16_384, hz: 1_000_000 });
       run = runner(node);
     });
     afterAll(() => node?.[Symbol.dispose]());
@@ -151,5 +155,52 @@ describeKernel("a flood of SYNs and of UDP packets", () => {
     const heard = run.all("tc_uplink_egress", answers);
     expect(heard.filter(({ packet: { source } }) => source !== V4.lb)).toEqual([]);
     expect(node.dataplane.map("openings").countRows()).toBeGreaterThan(0);
+  });
+});
+
+describeKernel("source ports toward one backend", () => {
+  const PORTS = 16_384;
+  let node: TestNode;
+  let run: ReturnType<typeof runner>;
+  beforeAll(async () => {
+    node = createTestNode(1, { openings: 65_536 });
+    await node.feed(objects(["there"]));
+    node.settings({ snatFirst: 49_152, snatCount: PORTS, hz: 1_000_000 });
+    run = runner(node);
+  });
+  afterAll(() => node?.[Symbol.dispose]());
+
+  const refused = (): number => node.verdicts().get("UPLINK_INGRESS DROP_NO_SOURCE_PORT") ?? 0;
+  const opened = (): number => node.dataplane.map("openings").countRows() / 2;
+
+  it("that are used up are counted, named and refused, and come back when flows end", async () => {
+    // Each from an address of its own, so that the ports of clients say nothing.
+    let before = 0;
+    for (let asked = 0; refused() === 0; asked = opened()) {
+      before = asked;
+      run.flood(syn(1), 250, 100 + asked);
+    }
+    expect(before).toBeGreaterThan(11_500);
+    run.flood(syn(1), PORTS - opened(), 7);
+    const fit = opened();
+    if (FULL) console.log(`of ${PORTS} ports ${before} flows found one before the first was refused, then ${fit}`);
+    expect(fit).toBeGreaterThan(0.93 * PORTS);
+    expect(opened()).toBeLessThanOrEqual(PORTS);
+    const entries = node.dataplane.map("openings").countRows();
+    const dropped = refused();
+    run.flood(syn(1), 2000, 8);
+    expect(refused() - dropped).toBeGreaterThan(0);
+    expect(node.dataplane.map("openings").countRows() - entries).toBeLessThan(2 * 2000);
+
+    node.settings({ hz: HZ });
+    const { scarcePorts } = await sweepFlows(node.dataplane, 1_000_000);
+    expect(scarcePorts).toMatchObject([{ address: V4.there, port: 8080, protocol: "TCP", used: opened() }]);
+
+    const over = { ...FLOW_TIMEOUTS, tcpSynSentSeconds: 0 };
+    await sweepFlows(node.dataplane, HZ, over);
+    expect((await sweepFlows(node.dataplane, HZ)).scarcePorts).toEqual([]);
+    const last = refused();
+    run.flood(syn(1), 2000, 9);
+    expect(refused()).toBe(last);
   });
 });
