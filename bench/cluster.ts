@@ -55,7 +55,7 @@ export function serviceKey(index: number): string {
   return `bench/s${index}`;
 }
 
-function serviceObject(one: BenchService): Service {
+function serviceObject(one: BenchService, more: Pick<Service, "loadBalancing">): Service {
   return {
     namespace: "bench",
     name: `s${one.index}`,
@@ -75,6 +75,7 @@ function serviceObject(one: BenchService): Service {
     loadBalancerClass: "",
     isForeign: false,
     unserved: [],
+    ...more,
   };
 }
 
@@ -115,14 +116,14 @@ function nodeObject(number: number): Node {
   };
 }
 
-/** The whole cluster as the model is told of it. */
-export function clusterEvents(services: number): ObjectEvent[] {
+/** The whole cluster as the model is told of it, with `more` about each Service. */
+export function clusterEvents(services: number, more: Pick<Service, "loadBalancing"> = {}): ObjectEvent[] {
   const events: ObjectEvent[] = [];
   for (let number = 1; number <= NODES; number++) {
     events.push({ kind: "Node", key: `node${number}`, object: nodeObject(number) });
   }
   for (let index = 0; index < services; index++) {
-    events.push({ kind: "Service", key: serviceKey(index), object: serviceObject(benchService(index)) });
+    events.push({ kind: "Service", key: serviceKey(index), object: serviceObject(benchService(index), more) });
     events.push(sliceEvent(index));
   }
   return events;

@@ -16,7 +16,7 @@ import { readMachine } from "./machine.ts";
 import { FULL, QUICK } from "./measure.ts";
 import { type MapMemory, mapMemory } from "./memory.ts";
 import { createBenchNode } from "./node.ts";
-import { benchPackets, type PacketResult } from "./packets.ts";
+import { benchMaglev, benchPackets, type PacketResult } from "./packets.ts";
 import { controllerLines, goalLines, goalsOf, machineLines, memoryLines, packetLines, type Results } from "./report.ts";
 import { benchLoad, type LoadResult } from "./start-up.ts";
 
@@ -54,6 +54,7 @@ for (const services of [MANY, FEW]) {
   maps = mapMemory(node.dataplane);
   loads = benchLoad(node);
   benchPackets(node, services, effort, (result) => packets.push(result));
+  if (services === FEW) await benchMaglev(node, services, effort, (result) => packets.push(result));
 }
 packets.sort((a, b) => a.services - b.services);
 const graceMs = await benchGrace();

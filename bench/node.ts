@@ -5,6 +5,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import type { AgentOptions } from "../src/agent/options.ts";
+import { machineSize } from "../src/cli/agent-options.ts";
 import { SETTINGS } from "../src/cli/settings.ts";
 import type { Dataplane } from "../src/datapath/dataplane.ts";
 import { readHz } from "../src/datapath/flow-table.ts";
@@ -45,7 +46,7 @@ export interface BenchNode extends Disposable {
 
 /** What `millrace run` takes when nothing is said. */
 export function defaultMapSizes(): AgentOptions["mapSizes"] {
-  const machine = { nodeName: "", cgroup: "" };
+  const machine = { nodeName: "", cgroup: "", ...machineSize() };
   const parts = SETTINGS.filter(({ name }) => name.startsWith("max-")).map(
     (setting) => setting.read(setting.defaultValue(machine)).mapSizes,
   );

@@ -5,7 +5,7 @@ import { FLOW_PATH_VALUES } from "../src/datapath/layout.gen.ts";
 import type { Address } from "../src/lib/address.ts";
 import { type BpfProgram, hasFeature } from "../src/libbpf/mod.ts";
 import { macBytes, packet } from "../test/kernel/datapath/packet.ts";
-import { type BenchFamily, type BenchProtocol, type BenchService, benchService } from "./cluster.ts";
+import { type BenchFamily, type BenchProtocol, type BenchService, benchService, clusterEvents } from "./cluster.ts";
 import { type CycleStep, type Ends, putCycle } from "./flow-cycles.ts";
 import {
   countedSince,
@@ -386,7 +386,7 @@ function established(node: BenchNode, backends: Backends, services: number, effo
 const REDIRECTED = 7;
 const UNSPEC = -1;
 
-function opened(node: BenchNode, services: number, effort: Effort, report: Report): void {
+function opened(node: BenchNode, services: number, effort: Effort, report: Report, how = ""): void {
   const places: readonly (Place & {
     scenario: string;
     policy: BenchService["policy"];
@@ -440,7 +440,7 @@ function opened(node: BenchNode, services: number, effort: Effort, report: Repor
         throw new Error(`${place.scenario}: ${timing.counted} new flows left only ${entries} entries`);
       }
       report({
-        scenario: place.scenario,
+        scenario: `${place.scenario}${how}`,
         context: contextName(place),
         kind: "new",
         protocol,
@@ -460,4 +460,14 @@ export function benchPackets(node: BenchNode, services: number, effort: Effort, 
   notOurs(node, backends, services, effort, report);
   established(node, backends, services, effort, report);
   opened(node, services, effort, report);
+}
+
+/** New flows of a node whose few Services are balanced by Maglev. */
+export async function benchMaglev(node: BenchNode, services: number, effort: Effort, report: Report): Promise<void> {
+  const model = node.model();
+  model.update(clusterEvents(services, { loadBalancing: "maglev" }));
+  await node.dataplane.apply(model.plan());
+  opened(node, services, effort, report, ", by Maglev");
+  model.update(clusterEvents(services));
+  await node.dataplane.apply(model.plan());
 }

@@ -66,7 +66,7 @@ ${ofProcess.join("\n")}
 
 /** Every setting of `millrace run` with its default, as a configuration file. */
 export function configReference(): string {
-  const machine = { nodeName: "node1", cgroup: "/sys/fs/cgroup" };
+  const machine = { nodeName: "node1", cgroup: "/sys/fs/cgroup", memoryBytes: 8 * 2 ** 30, cpus: 4 };
   const entries = SETTINGS.map((setting) => {
     const { name, list, help, defaultText } = setting;
     const value = setting.defaultValue(machine);

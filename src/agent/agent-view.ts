@@ -32,6 +32,7 @@ export interface ViewParts {
   readonly hz: number;
   readonly degraded: () => AgentStatus["degraded"];
   readonly flowEntries: () => Readonly<Record<string, number>>;
+  readonly flowsTaken: () => AgentCounters["flowsTaken"];
   readonly reconciler: Pick<Reconciler, "announcerOf" | "desired" | "maps" | "statuses">;
   readonly syncs: { readonly stats: SyncStats };
   readonly model: Model;
@@ -147,6 +148,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       maps: capacity(),
       announcedAddresses: announcer.announced().length,
       flows: Object.entries(parts.flowEntries()).map(([table, entries]) => ({ table, entries })),
+      flowsTaken: parts.flowsTaken(),
     };
   }
 

@@ -33,6 +33,7 @@ import { createPeriodic } from "./periodic.ts";
 import { readyFields } from "./ready-fields.ts";
 import { createReconciler, type Reconciler } from "./reconciler.ts";
 import { readSavedNodeAddresses, saveNodeAddresses } from "./saved-node-addresses.ts";
+import { scarcePortNotices } from "./scarce-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
 import { createSysctls } from "./sysctls.ts";
 import { leaveOldLayouts, takeOver } from "./take-over.ts";
@@ -117,7 +118,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const sysctls = createSysctls({ ports: options.snatPortRange, stateDir, conntrack: conntrackOf(options) });
   const serviceRanges = clusterRangesOf(options).flatMap((text) => parsePrefix(text) ?? []);
   const model = createModel({
-    ...{ nodeName, capacity: dataplane.capacity, serviceRanges },
+    ...{ nodeName, capacity: dataplane.capacity, serviceRanges, balancing: options.balancing },
     externalIPRanges: options.externalIpCidrs.flatMap((text) => parsePrefix(text) ?? []),
     nodePortAddresses: parseNodePortAddresses(options.nodePortAddresses) ?? DEFAULT_NODE_PORT_ADDRESSES,
   });
@@ -179,12 +180,16 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     ...startNotices,
     ...watchNotices(watch?.problem() ?? ""),
     ...reconciler.desired().notices,
+    ...scarcePortNotices(periodic.scarcePorts(), options.snatPortRange, model.serviceById),
     ...effectNotices(reconciler.statuses()),
   ];
 
-  const periodic = createPeriodic({ dataplane, hz, network, announcer, reconciler, timers });
-  const { flowEntries } = periodic;
-  const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures, flowEntries, notices };
+  const periodic = createPeriodic({
+    ...{ dataplane, hz, network, announcer, reconciler, timers },
+    timeouts: options.flowTimeouts,
+  });
+  const { flowEntries, flowsTaken } = periodic;
+  const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures, flowEntries, flowsTaken, notices };
   const view = createAgentView({
     ...{ ...facts, options, reconciler, syncs, model, source, dataplane, announcer, attachments },
   });

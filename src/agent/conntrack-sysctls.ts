@@ -12,16 +12,24 @@ export interface ConntrackWishes {
   /** 0 leaves it as it is. */
   readonly establishedSeconds: number;
   readonly closeWaitSeconds: number;
+  /** Of UDP without an answer. */
+  readonly udpSeconds: number;
+  /** Of UDP with answers. */
+  readonly udpStreamSeconds: number;
 }
 
+export const NO_CONNTRACK: ConntrackWishes = {
+  ...{ maxPerCore: 0, min: 0 },
+  ...{ establishedSeconds: 0, closeWaitSeconds: 0, udpSeconds: 0, udpStreamSeconds: 0 },
+};
 /** kube-proxy's defaults. */
 export const CLUSTER_CONNTRACK: ConntrackWishes = {
+  ...NO_CONNTRACK,
   maxPerCore: 32_768,
   min: 131_072,
   establishedSeconds: 24 * 3600,
   closeWaitSeconds: 3600,
 };
-export const NO_CONNTRACK: ConntrackWishes = { maxPerCore: 0, min: 0, establishedSeconds: 0, closeWaitSeconds: 0 };
 
 /** However many CPUs there are. */
 const MOST_BY_CORES = 1_048_576;
@@ -67,6 +75,8 @@ export function createConntrackSysctls(
     buckets,
     sysctl("tcp_timeout_established", wishes.establishedSeconds),
     sysctl("tcp_timeout_close_wait", wishes.closeWaitSeconds),
+    sysctl("udp_timeout", wishes.udpSeconds),
+    sysctl("udp_timeout_stream", wishes.udpStreamSeconds),
   ].filter(({ value }) => value > 0);
   return {
     apply() {

@@ -1,7 +1,9 @@
 // The agent's configuration after flags, environment and file were merged: nothing optional, everything checked.
+import type { FlowTimeouts } from "../datapath/flow-timeouts.ts";
 import type { LoadOptions } from "../datapath/load.ts";
 import type { LogChoice } from "../lib/log.ts";
 import type { Range } from "../lib/range.ts";
+import type { Balancing } from "../model/spread.ts";
 import { CLUSTER_CONNTRACK, type ConntrackWishes, NO_CONNTRACK } from "./conntrack-sysctls.ts";
 
 export interface AgentOptions extends LogChoice {
@@ -36,6 +38,9 @@ export interface AgentOptions extends LogChoice {
   readonly conntrackMin: number | undefined;
   readonly conntrackEstablishedSeconds: number | undefined;
   readonly conntrackCloseWaitSeconds: number | undefined;
+  /** Of UDP without an answer, and with answers. */
+  readonly conntrackUdpSeconds: number;
+  readonly conntrackUdpStreamSeconds: number;
   readonly sockets: "all" | "host-only" | "auto";
   readonly xdp: "auto" | "on" | "off";
   /** Clients outside this node are served on cluster addresses too. */
@@ -54,6 +59,10 @@ export interface AgentOptions extends LogChoice {
   readonly healthzBindAddress: string;
   readonly metricsBindAddress: string;
   readonly mapSizes: LoadOptions["mapSizes"];
+  /** How a Service's flows are balanced. */
+  readonly balancing: Balancing;
+  /** Before netfilter's own are looked at. */
+  readonly flowTimeouts: FlowTimeouts;
 }
 
 /**
@@ -75,5 +84,7 @@ export function conntrackOf(options: AgentOptions): ConntrackWishes {
     min: options.conntrackMin ?? defaults.min,
     establishedSeconds: options.conntrackEstablishedSeconds ?? defaults.establishedSeconds,
     closeWaitSeconds: options.conntrackCloseWaitSeconds ?? defaults.closeWaitSeconds,
+    udpSeconds: options.conntrackUdpSeconds,
+    udpStreamSeconds: options.conntrackUdpStreamSeconds,
   };
 }

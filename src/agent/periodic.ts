@@ -3,6 +3,9 @@
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { SWEEP_MS } from "../datapath/flow-fullness.ts";
 import { type SweepResult, sweepFlows } from "../datapath/flow-sweep.ts";
+import { TABLES } from "../datapath/flow-table.ts";
+import type { FlowTimeouts } from "../datapath/flow-timeouts.ts";
+import type { ScarcePorts } from "../datapath/source-ports.ts";
 import type { Announcer } from "./announcer.ts";
 import { readFlowTimeouts } from "./conntrack-timeouts.ts";
 import type { NodeNetwork } from "./node-network.ts";
@@ -16,12 +19,17 @@ export interface PeriodicParts {
   readonly announcer: Pick<Announcer, "renew">;
   readonly reconciler: Reconciler;
   readonly timers: Timers;
+  readonly timeouts: FlowTimeouts;
 }
 
 export interface Periodic {
   start(): void;
   /** As the last sweep found them. */
   flowEntries(): Readonly<Record<string, number>>;
+  /** Entries that sweeps have taken out since the start, by table and why. */
+  flowsTaken(): readonly { readonly table: string; readonly reason: "over" | "given-up"; readonly entries: number }[];
+  /** Backends toward which source ports are scarce. */
+  scarcePorts(): readonly ScarcePorts[];
 }
 
 const FIREWALL_MS = 30_000;
@@ -29,16 +37,23 @@ const RENEW_MS = 1_000;
 /** A renewal that comes later than this did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
 
-export function createPeriodic({ dataplane, hz, network, announcer, reconciler, timers }: PeriodicParts): Periodic {
+export function createPeriodic(parts: PeriodicParts): Periodic {
+  const { dataplane, hz, network, announcer, reconciler, timers, timeouts } = parts;
   let swept: SweepResult | undefined;
   let lastTick = timers.now();
+  let taken = TABLES.map((table) => ({ table, removed: 0, givenUp: 0 }));
 
   async function sweep(): Promise<void> {
     let nextMs = SWEEP_MS;
     try {
-      const found = await sweepFlows(dataplane, hz, readFlowTimeouts(), swept);
+      const found = await sweepFlows(dataplane, hz, readFlowTimeouts(timeouts), swept);
       if (timers.isStopped()) return;
       swept = found;
+      taken = taken.map(({ table, removed, givenUp }) => ({
+        table,
+        removed: removed + found.taken[table].removed,
+        givenUp: givenUp + found.taken[table].givenUp,
+      }));
       nextMs = found.nextMs;
       reconciler.takeFlows(found.deadlines);
     } finally {
@@ -64,6 +79,12 @@ export function createPeriodic({ dataplane, hz, network, announcer, reconciler, 
       reconciler.lookAt("firewall");
       timers.every(FIREWALL_MS, () => reconciler.lookAt("firewall"));
     },
+    flowsTaken: () =>
+      taken.flatMap(({ table, removed, givenUp }) => [
+        { table, reason: "over", entries: removed },
+        { table, reason: "given-up", entries: givenUp },
+      ]),
+    scarcePorts: () => swept?.scarcePorts ?? [],
     flowEntries: () => swept?.entries ?? { tcp_flows: 0, udp_flows: 0, openings: 0 },
   };
 }

@@ -193,6 +193,12 @@ export interface AgentCounters {
   readonly maps: AgentStatus["capacity"];
   readonly announcedAddresses: number;
   readonly flows: readonly { readonly table: string; readonly entries: number }[];
+  /** Entries that sweeps took out since the start. */
+  readonly flowsTaken: readonly {
+    readonly table: string;
+    readonly reason: "over" | "given-up";
+    readonly entries: number;
+  }[];
 }
 
 /** Counters of a Service port in one address family. */

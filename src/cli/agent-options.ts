@@ -1,7 +1,7 @@
 // Merges flags, environment, configuration file and defaults (in this order of precedence) into AgentOptions.
 // Everything wrong is a Failure of code "usage" that names the flag, the variable or the key, and its value.
 import { stat } from "node:fs/promises";
-import { hostname } from "node:os";
+import { availableParallelism, hostname, totalmem } from "node:os";
 import type { AgentOptions } from "../agent/options.ts";
 import { Failure } from "../lib/errors.ts";
 import { findCgroup2 } from "./cgroup2.ts";
@@ -26,10 +26,16 @@ export async function readAgentOptions(sources: OptionSources): Promise<AgentOpt
   // What reads YAML is loaded only where there is some.
   const file =
     sources.configFile === "" ? {} : await (await import("./config-file.ts")).readConfigFile(sources.configFile);
-  const machine = { nodeName: hostname().toLowerCase(), cgroup: await findCgroup2() };
+  const machine = { nodeName: hostname().toLowerCase(), cgroup: await findCgroup2(), ...machineSize() };
   const options = mergeOptions(sources, file, machine);
   for (const path of options.manifests) await refuseAbsent(path);
   return options;
+}
+
+/** Pinned maps are charged to the agent's own memory cgroup. */
+export function machineSize(): Pick<MachineDefaults, "memoryBytes" | "cpus"> {
+  const limit = process.constrainedMemory();
+  return { memoryBytes: limit > 0 ? Math.min(limit, totalmem()) : totalmem(), cpus: availableParallelism() };
 }
 
 /** A directory may go and come back later, but one that is not there at the start is most likely misspelt. */
@@ -48,12 +54,12 @@ export async function readPlaces(
   environment: OptionSources["environment"],
 ): Promise<Pick<AgentOptions, "pinDir" | "stateDir" | "cgroup">> {
   const given = { "pin-dir": values.pinDir, "state-dir": values.stateDir, cgroup: values.cgroup };
-  return readSome(given, environment, { nodeName: "", cgroup: await findCgroup2() }) as AgentOptions;
+  return readSome(given, environment, { nodeName: "", cgroup: await findCgroup2(), ...machineSize() }) as AgentOptions;
 }
 
 /** Where an agent with this flag and this environment pins. @throws Failure "usage" */
 export function readPinDir(value: string | undefined, environment: OptionSources["environment"]): string {
-  const { pinDir } = readSome({ "pin-dir": value }, environment, { nodeName: "", cgroup: "" });
+  const { pinDir } = readSome({ "pin-dir": value }, environment, { nodeName: "", cgroup: "", ...machineSize() });
   return pinDir as string;
 }
 
@@ -88,12 +94,18 @@ export function mergeOptions(
     const given = findGiven(setting, sources, file, machine);
     if (given.text !== "") origins[setting.name] = given.from;
     const part = readSetting(setting, given);
-    const mapSizes = { ...options.mapSizes, ...part.mapSizes } as AgentOptions["mapSizes"];
-    options = { ...options, ...part, mapSizes };
+    options = { ...options, ...part, ...mergedRecords(options, part) };
   }
   // Each setting of the table has contributed its part: a test compares the keys.
   refuseTwoSources(origins);
   return options as AgentOptions;
+}
+
+/** Those to which several settings contribute. */
+const RECORDS = ["mapSizes", "balancing"] as const;
+
+function mergedRecords(options: Partial<AgentOptions>, part: Partial<AgentOptions>): Partial<AgentOptions> {
+  return Object.fromEntries(RECORDS.map((name) => [name, { ...options[name], ...part[name] }]));
 }
 
 /** `origins`: where each setting that is not empty came from. */

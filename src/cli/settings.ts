@@ -1,11 +1,14 @@
 // The settings of `millrace run`: one table from which come the flags, the environment variables, the keys of the
 // configuration file, the checks and the documentation. Never reads a file and never looks at the machine.
 import type { AgentOptions } from "../agent/options.ts";
+import { flowEntriesFor } from "../datapath/flow-sizes.ts";
+import { FLOW_TIMEOUT_NAMES, FLOW_TIMEOUTS, type FlowTimeouts } from "../datapath/flow-timeouts.ts";
 import { canonicalAddress, parsePrefix, parseRange } from "../lib/address.ts";
 import { parseBindAddress } from "../lib/bind-address.ts";
 import { DEFAULT_API_SOCKET } from "../lib/paths.ts";
 import type { Range } from "../lib/range.ts";
 import { parseNodePortAddresses } from "../model/node-port-addresses.ts";
+import { type Balancing, BY_HASH, TABLE_SIZES } from "../model/spread.ts";
 
 /** What a text must be, for "NAME must be <this>: current value is 'x'". Thrown by a setting's `read`. */
 export class WrongValue extends Error {
@@ -17,6 +20,9 @@ export interface MachineDefaults {
   readonly nodeName: string;
   /** Where cgroup2 is mounted, "" when nowhere. */
   readonly cgroup: string;
+  /** That this process may use. */
+  readonly memoryBytes: number;
+  readonly cpus: number;
 }
 
 export interface Setting {
@@ -136,14 +142,6 @@ function unlessEmpty<T>(text: string, read: (text: string) => T): T | undefined 
 
 const conntrackEntries = (text: string): number => wholeNumber(text, 0, 100_000_000);
 
-/** A time as kube-proxy's flags take it, in whole seconds. */
-function seconds(text: string): number {
-  const [, hours, minutes, rest] = /^(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s)?$/.exec(text) ?? [];
-  if (text === "0") return 0;
-  if (text === "" || (hours ?? minutes ?? rest) === undefined) throw new WrongValue("a time such as 24h0m0s, or 0");
-  return Number(hours ?? 0) * 3600 + Number(minutes ?? 0) * 60 + Number(rest ?? 0);
-}
-
 type Plain = Omit<Setting, "list" | "defaultText" | "defaultValue" | "placeholder"> &
   Partial<Pick<Setting, "list" | "defaultText" | "defaultValue" | "placeholder">> & { readonly default?: string };
 
@@ -157,6 +155,39 @@ function setting({ default: value = "", ...rest }: Plain): Setting {
   };
 }
 
+/** Seconds of a duration as Go writes it (24h, 1h30m, 90s), whole ones. */
+function duration(text: string): number | undefined {
+  const match = /^(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s)?$/.exec(text);
+  if (text === "0") return 0;
+  if (match === null || text === "") return undefined;
+  const [hours = 0, minutes = 0, seconds = 0] = match.slice(1).map((part) => Number(part ?? 0));
+  return hours * 3600 + minutes * 60 + seconds;
+}
+
+/** A time as kube-proxy's flags take it. */
+function seconds(text: string): number {
+  const found = duration(text);
+  if (found === undefined) throw new WrongValue("a time such as 24h0m0s, or 0");
+  return found;
+}
+
+/** A flow is swept out a sweep after its time at the latest; jiffies are compared within 24 days of a clock of 1000 Hz. */
+const LONGEST_TIMEOUT = 20 * 24 * 3600;
+
+function flowTimeouts(text: string): FlowTimeouts {
+  const given = items(text).map((item) => {
+    const [name = "", value = ""] = item.split("=", 2);
+    const field = Object.hasOwn(FLOW_TIMEOUT_NAMES, name) ? FLOW_TIMEOUT_NAMES[name] : undefined;
+    const seconds = duration(value);
+    if (field === undefined || seconds === undefined || seconds < 1 || seconds > LONGEST_TIMEOUT) {
+      const names = Object.keys(FLOW_TIMEOUT_NAMES).join(", ");
+      throw new WrongValue(`NAME=DURATION from 1s to 480h, such as tcp-established=24h; names: ${names}`);
+    }
+    return [field, seconds] as const;
+  });
+  return { ...FLOW_TIMEOUTS, ...Object.fromEntries(given) };
+}
+
 /** One of the map sizes: they are merged key by key. */
 function mapSize(key: keyof AgentOptions["mapSizes"], value: number, help: string): Setting {
   return setting({
@@ -166,6 +197,15 @@ function mapSize(key: keyof AgentOptions["mapSizes"], value: number, help: strin
     help,
     read: (text) => ({ mapSizes: { [key]: wholeNumber(text, 64, 16_777_216) } as unknown as AgentOptions["mapSizes"] }),
   });
+}
+
+/** The size of a flow table: by the machine. */
+function flowSize(key: "flows" | "openings", help: string): Setting {
+  return {
+    ...mapSize(key, 0, help),
+    defaultText: "by memory and processors, 262144 with 4 GiB",
+    defaultValue: ({ memoryBytes, cpus }) => String(flowEntriesFor(memoryBytes, cpus)),
+  };
 }
 
 /** Every setting, in the order of the help. */
@@ -364,6 +404,20 @@ export const SETTINGS: readonly Setting[] = [
     read: (text) => ({ conntrackCloseWaitSeconds: unlessEmpty(text, seconds) }),
   }),
   setting({
+    name: "conntrack-udp-timeout",
+    placeholder: "TIME",
+    default: "0",
+    help: "how long netfilter of the node keeps UDP without an answer; 0 leaves it as it is",
+    read: (text) => ({ conntrackUdpSeconds: seconds(text) }),
+  }),
+  setting({
+    name: "conntrack-udp-timeout-stream",
+    placeholder: "TIME",
+    default: "0",
+    help: "how long netfilter of the node keeps UDP with answers; 0 leaves it as it is",
+    read: (text) => ({ conntrackUdpStreamSeconds: seconds(text) }),
+  }),
+  setting({
     name: "forward-mark",
     placeholder: "MARK",
     default: "0x1000",
@@ -417,12 +471,40 @@ export const SETTINGS: readonly Setting[] = [
     help: "least level that is logged: debug, info, warn, error",
     read: (text) => ({ logLevel: oneOf(text, ["debug", "info", "warn", "error"]) }),
   }),
+  setting({
+    name: "load-balancing",
+    placeholder: "WAY",
+    default: BY_HASH.byDefault,
+    help: "how flows of a Service are balanced that does not say (annotation millrace.io/load-balancing): hash, maglev",
+    read: (text) => ({ balancing: { byDefault: oneOf(text, ["hash", "maglev"]) } as Balancing }),
+  }),
+  setting({
+    name: "maglev-table-size",
+    placeholder: "N",
+    default: String(BY_HASH.tableSize),
+    help: `least number of slots of a Maglev table, the same on all nodes: ${TABLE_SIZES.join(", ")}`,
+    read(text) {
+      const tableSize = TABLE_SIZES.find((size) => String(size) === text);
+      if (tableSize === undefined) throw new WrongValue(`one of ${TABLE_SIZES.join(", ")}`);
+      return { balancing: { tableSize } as Balancing };
+    },
+  }),
+  setting({
+    name: "flow-timeout",
+    placeholder: "NAME=DURATION",
+    list: true,
+    defaultText: "conntrack's",
+    help:
+      "how long an idle flow is kept, never longer than netfilter keeps its own: NAME is " +
+      `${Object.keys(FLOW_TIMEOUT_NAMES).join(", ")}; may be repeated`,
+    read: (text) => ({ flowTimeouts: flowTimeouts(text) }),
+  }),
   mapSize("services", 16_384, "Service ports that the maps have room for"),
   mapSize("frontends", 65_536, "frontends: address, port and protocol"),
   mapSize("backends", 131_072, "backends: address and port behind a Service port"),
   mapSize("slots", 524_288, "slots: a Service that changes needs its old and its new ones for a moment"),
-  mapSize("flows", 262_144, "flows of each protocol, two entries for each flow"),
-  mapSize("openings", 262_144, "entries of flows that were not yet answered, two for each flow"),
+  flowSize("flows", "entries of TCP flows, two for each, and half as many of UDP flows"),
+  flowSize("openings", "entries of flows that were not yet answered, two for each flow"),
 ];
 
 /** The environment variable of a setting: MILLRACE_STATE_DIR for `state-dir`. */

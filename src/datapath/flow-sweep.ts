@@ -1,6 +1,6 @@
 // The sweep: takes finished and idle flows out of the tables, clears what only they needed, and says what is to be refused while a
 // table is full. A table that fills gives up its idlest flows before anything is refused. Everything goes in slices.
-import { setImmediate as othersTurn } from "node:timers/promises";
+import { setTimeout as delay, setImmediate as othersTurn } from "node:timers/promises";
 import { inPortions } from "../lib/portions.ts";
 import { type BpfMap, hasFeature, possibleCpus } from "../libbpf/mod.ts";
 import type { Dataplane } from "./dataplane.ts";
@@ -14,6 +14,7 @@ import {
   REFUSAL_SECONDS,
   roomOf,
   SWEEP_MS,
+  SWEEP_RATE,
   shareOf,
   type TableUse,
 } from "./flow-fullness.ts";
@@ -22,9 +23,10 @@ import { createFlowMarks, type FlowMarks } from "./flow-marks.ts";
 import { createShares, type Shares } from "./flow-shares.ts";
 import { type FlowTableName, readClocks, wasReset } from "./flow-table.ts";
 import { FLOW_TIMEOUTS, type FlowTimeouts } from "./flow-timeouts.ts";
-import { FLOW, FLOW_PATH_VALUES, FLOW_STATE_VALUES, TUPLE } from "./layout.gen.ts";
+import { FLOW, FLOW_PATH_VALUES, FLOW_STATE_VALUES, readTuple, TUPLE } from "./layout.gen.ts";
 import { backendOfFlow, type NearBits, nearSum } from "./near.ts";
-import { viewOf } from "./row-codec.ts";
+import { PROTOCOLS, protocolName, viewOf } from "./row-codec.ts";
+import { createPortUse, type PortUse, type ScarcePorts } from "./source-ports.ts";
 
 /** Deadlines for `settings`: all 64 bits of jiffies, 0 when nothing is refused. Nothing stays on when the sweeps stop. */
 export interface FlowDeadlines {
@@ -38,6 +40,9 @@ export interface SweepResult {
   readonly entries: Readonly<Record<FlowTableName, number>>;
   /** Entries that were over or had been idle for too long. */
   readonly removed: number;
+  /** The same, and those given up for room, by table. */
+  readonly taken: Readonly<Record<FlowTableName, { readonly removed: number; readonly givenUp: number }>>;
+  readonly scarcePorts: readonly ScarcePorts[];
   /** Entries that were given up for room. */
   readonly givenUp: number;
   /** Client addresses that have their share of a table. */
@@ -52,9 +57,11 @@ export interface SweepResult {
 /** A flow on its way from `openings` to its established table is found in one of them at least. */
 const TABLES: readonly FlowTableName[] = ["openings", "tcp_flows", "udp_flows"];
 const STEP = 2048;
-const { STATE_FIN_CLIENT, STATE_FIN_BACKEND } = FLOW_STATE_VALUES;
+const NOTHING = { removed: 0, givenUp: 0 } as const;
+const { STATE_ANSWERED, STATE_FIN_CLIENT, STATE_FIN_BACKEND } = FLOW_STATE_VALUES;
 const BOTH_FINS = STATE_FIN_CLIENT | STATE_FIN_BACKEND;
 const { PATH_OUTSIDE_LOCAL, PATH_OUTSIDE_REMOTE, PATH_POD, PATH_HAIRPIN, PATH_PORT_CHANGE } = FLOW_PATH_VALUES;
+const TRANSLATES_SOURCE: ReadonlySet<number> = new Set([PATH_OUTSIDE_REMOTE, PATH_HAIRPIN]);
 /** Whose clients have a share. The node itself is none of them: its processes have one address. */
 const CLIENT_PATHS: ReadonlySet<number> = new Set([PATH_OUTSIDE_LOCAL, PATH_OUTSIDE_REMOTE, PATH_POD, PATH_HAIRPIN]);
 
@@ -68,6 +75,29 @@ interface Sweep {
   /** undefined: nothing can be cleared for certain. */
   readonly marks: FlowMarks | undefined;
   readonly near: NearBits | undefined;
+  readonly ports: PortUse;
+  /** Lets others have their turn, and keeps to the rate, after so many entries. */
+  readonly pace: (entries: number) => Promise<void>;
+}
+
+function createPace(): Sweep["pace"] {
+  const began = performance.now();
+  let entries = 0;
+  return (more) => {
+    entries += more;
+    const aheadMs = (entries * 1000) / SWEEP_RATE - (performance.now() - began);
+    return aheadMs < 1 ? othersTurn() : delay(aheadMs);
+  };
+}
+
+/** Who holds a source port: an entry of answers whose destination is an address of this node. */
+function countPort({ ports }: Sweep, keys: Uint8Array, key: number, flow: DataView, at: number): void {
+  if (!TRANSLATES_SOURCE.has(flow.getUint8(at + FLOW.path)) || flow.getUint8(at + FLOW.answer) === 0) return;
+  ports.add(flow.getUint32(at + FLOW.backend, true), () => {
+    const { source, sourcePort, proto } = readTuple(keys, key);
+    const serviceId = flow.getUint32(at + FLOW.service, true);
+    return { address: source, port: sourcePort, protocol: protocolName(proto) ?? "", serviceId };
+  });
 }
 
 /** Jiffies since the entry was last seen; those that another CPU has ahead of us count as none. */
@@ -83,12 +113,16 @@ function isRetired({ dataplane }: Sweep, flow: DataView, at: number): boolean {
   );
 }
 
-/** Has the entry at `at` outlived its time? */
-function isOver(sweep: Sweep, table: FlowTableName, flow: DataView, at: number, idle: number): boolean {
+/** Has the entry at `at`, of protocol `proto`, outlived its time? */
+function isOver(sweep: Sweep, table: FlowTableName, proto: number, flow: DataView, at: number, idle: number): boolean {
   const { timeouts, hz } = sweep;
-  if (table === "openings") return idle > timeouts.openingSeconds * hz;
   if (table === "udp_flows") return idle > timeouts.udpSeconds * hz;
   const state = flow.getUint32(at + FLOW.state, true);
+  if (table === "openings") {
+    if (proto === PROTOCOLS.UDP) return idle > timeouts.udpUnansweredSeconds * hz;
+    const isAnswered = (state & STATE_ANSWERED) !== 0;
+    return idle > (isAnswered ? timeouts.tcpSynReceivedSeconds : timeouts.tcpSynSentSeconds) * hz;
+  }
   const fins = state & BOTH_FINS;
   if (fins === BOTH_FINS || wasReset(state)) return idle > timeouts.tcpEndedSeconds * hz;
   if (fins === STATE_FIN_CLIENT) return idle > timeouts.tcpClientClosedSeconds * hz;
@@ -173,12 +207,13 @@ async function sweepTable(sweep: Sweep, table: FlowTableName, closer: Closer | u
       const key = i * TUPLE.size;
       const flow = i * FLOW.size;
       const idle = idleOf(flowView, flow, sweep.now);
-      if (isOver(sweep, table, flowView, flow, idle)) {
+      if (isOver(sweep, table, keys[key + TUPLE.proto]!, flowView, flow, idle)) {
         removal.add(keys, key);
         stale++;
         continue;
       }
       needs(sweep, keyView, key, flowView, flow);
+      countPort(sweep, keys, key, flowView, flow);
       if (closer === undefined || flowView.getUint8(flow + FLOW.answer) !== 0) continue;
       closer.idleness.add(classOf(sweep, flowView, flow), idle);
       if (CLIENT_PATHS.has(flowView.getUint8(flow + FLOW.path)))
@@ -186,7 +221,7 @@ async function sweepTable(sweep: Sweep, table: FlowTableName, closer: Closer | u
     }
     left += count - stale;
     removed += removal.flush();
-    await othersTurn();
+    await sweep.pace(count);
   }
   return { left, removed, closer };
 }
@@ -223,7 +258,7 @@ async function relieve(sweep: Sweep, map: BpfMap, room: number, { left, closer }
       }
     }
     givenUp += removal.flush();
-    await othersTurn();
+    await sweep.pace(count);
   }
   return { givenUp, crowded: weighs ? shares.above(share) : [] };
 }
@@ -253,10 +288,17 @@ export async function sweepFlows(
   const rebuild =
     marks !== undefined && dataplane.near.isStale() && !dataplane.isApplying() ? dataplane.near.rebuild() : undefined;
   if (rebuild !== undefined) await inPortions(dataplane.nearAddresses(rebuild.needs));
-  const sweep: Sweep = { dataplane, now, hz, timeouts, marks, near: rebuild?.needs };
+  const beganMs = performance.now();
+  const ports = createPortUse(dataplane.capacity.backends, dataplane.readSettings().snatCount);
+  const sweep: Sweep = { dataplane, now, hz, timeouts, marks, near: rebuild?.needs, ports, pace: createPace() };
 
   const looksCloser = earlier === undefined || earlier.nextMs < SWEEP_MS;
   const entries = { tcp_flows: 0, udp_flows: 0, openings: 0 };
+  const taken: Record<FlowTableName, { removed: number; givenUp: number }> = {
+    tcp_flows: NOTHING,
+    udp_flows: NOTHING,
+    openings: NOTHING,
+  };
   const uses = new Map<FlowTableName, TableUse>();
   const crowded: Uint8Array[] = [];
   let removed = 0;
@@ -267,12 +309,14 @@ export async function sweepFlows(
     const swept = await sweepTable(sweep, table, closer);
     removed += swept.removed;
     entries[table] = swept.left;
+    taken[table] = { removed: swept.removed, givenUp: 0 };
     if (!isLimited) continue;
     const map = dataplane.map(table);
     const room = roomOf(map.maxEntries, possibleCpus());
     const relief = await relieve(sweep, map, room, swept);
     entries[table] -= relief.givenUp;
     givenUp += relief.givenUp;
+    taken[table] = { removed: swept.removed, givenUp: relief.givenUp };
     crowded.push(...relief.crowded);
     uses.set(table, { room, found: swept.left, left: entries[table] });
   }
@@ -283,15 +327,20 @@ export async function sweepFlows(
   }
 
   const atMs = performance.now();
-  const until = readClocks(dataplane).allJiffies + BigInt(REFUSAL_SECONDS * hz);
+  const sweepMs = atMs - beganMs;
+  // The sweep after this one ends later the longer it takes.
+  const refusalSeconds = REFUSAL_SECONDS + Math.floor(sweepMs / 500);
+  const until = readClocks(dataplane).allJiffies + BigInt(refusalSeconds * hz);
   writeCrowded(dataplane.map("crowded_clients"), crowded, until);
   const before = (table: FlowTableName): EarlierUse | undefined =>
     earlier && { left: earlier.entries[table], ms: atMs - earlier.atMs };
-  const fullUntil = (table: FlowTableName): bigint => (isFull(uses.get(table)!, before(table)) ? until : 0n);
+  const fullUntil = (table: FlowTableName): bigint => (isFull(uses.get(table)!, before(table), sweepMs) ? until : 0n);
   return {
     entries,
     removed,
     givenUp,
+    taken,
+    scarcePorts: ports.scarce(),
     crowdedClients: crowded.length,
     deadlines: {
       tcpFullUntil: fullUntil("tcp_flows"),

@@ -19,7 +19,7 @@ import {
 import { protocolName, viewOf } from "./row-codec.ts";
 
 export type FlowTableName = "tcp_flows" | "udp_flows" | "openings";
-const TABLES: readonly FlowTableName[] = ["tcp_flows", "udp_flows", "openings"];
+export const TABLES: readonly FlowTableName[] = ["tcp_flows", "udp_flows", "openings"];
 
 export interface FlowEnd {
   readonly address: Address;

@@ -3,6 +3,9 @@
 
 /** Seconds since a flow's last packet. */
 export interface FlowTimeouts {
+  readonly tcpSynSentSeconds: number;
+  /** The backend's SYN-ACK was seen, the client's ACK was not. */
+  readonly tcpSynReceivedSeconds: number;
   readonly tcpEstablishedSeconds: number;
   /** The client sent its FIN, the backend did not. */
   readonly tcpClientClosedSeconds: number;
@@ -11,42 +14,70 @@ export interface FlowTimeouts {
   readonly tcpEndedSeconds: number;
   /** The backend was retired: longer than TCP's own keepalive (RFC 9293 section 3.8.4), which shows that somebody is still there. */
   readonly tcpRetiredSeconds: number;
+  /** Until there was an answer and another request. */
+  readonly udpUnansweredSeconds: number;
   readonly udpSeconds: number;
-  readonly openingSeconds: number;
 }
+
+/** As the operator names them. */
+export const FLOW_TIMEOUT_NAMES: Readonly<Record<string, keyof FlowTimeouts>> = {
+  "tcp-syn-sent": "tcpSynSentSeconds",
+  "tcp-syn-received": "tcpSynReceivedSeconds",
+  "tcp-established": "tcpEstablishedSeconds",
+  "tcp-fin-wait": "tcpClientClosedSeconds",
+  "tcp-close-wait": "tcpBackendClosedSeconds",
+  "tcp-ended": "tcpEndedSeconds",
+  "tcp-retired": "tcpRetiredSeconds",
+  udp: "udpUnansweredSeconds",
+  "udp-stream": "udpSeconds",
+};
 
 const HOUR = 3600;
 
+/** conntrack's, but for three. */
 export const FLOW_TIMEOUTS: FlowTimeouts = {
+  tcpSynSentSeconds: 120,
+  tcpSynReceivedSeconds: 60,
   tcpEstablishedSeconds: 120 * HOUR,
   tcpClientClosedSeconds: 120,
   // What kube-proxy gives netfilter (--conntrack-tcp-timeout-close-wait): servers that are slow to close are common.
   tcpBackendClosedSeconds: HOUR,
+  // Linux's own TIME_WAIT, as a source port is out of use for so long. conntrack: 120, after a reset 10.
   tcpEndedSeconds: 60,
+  // conntrack knows no backends.
   tcpRetiredSeconds: 2 * HOUR + 300,
+  udpUnansweredSeconds: 30,
   udpSeconds: 120,
-  openingSeconds: 60,
 };
 
-/** netfilter's own, in seconds: the sysctls net.netfilter.nf_conntrack_<name>. Infinity for one that is not there. */
-export interface ConntrackTimeouts {
-  readonly tcp_timeout_established: number;
-  readonly tcp_timeout_fin_wait: number;
-  readonly tcp_timeout_close_wait: number;
-  readonly udp_timeout_stream: number;
-}
+/** Of net.netfilter.nf_conntrack_<name>. */
+export const CONNTRACK_TIMEOUTS = [
+  "tcp_timeout_syn_sent",
+  "tcp_timeout_syn_recv",
+  "tcp_timeout_established",
+  "tcp_timeout_fin_wait",
+  "tcp_timeout_close_wait",
+  "udp_timeout",
+  "udp_timeout_stream",
+] as const;
 
-/** What holds beside netfilter. */
-export function flowTimeoutsBeside(conntrack: ConntrackTimeouts): FlowTimeouts {
-  const established = Math.min(FLOW_TIMEOUTS.tcpEstablishedSeconds, conntrack.tcp_timeout_established);
+/** netfilter's own, in seconds. Infinity for one that is not there. */
+export type ConntrackTimeouts = Readonly<Record<(typeof CONNTRACK_TIMEOUTS)[number], number>>;
+
+/** What holds beside netfilter, of what was asked for. */
+export function flowTimeoutsBeside(conntrack: ConntrackTimeouts, own: FlowTimeouts = FLOW_TIMEOUTS): FlowTimeouts {
+  const established = Math.min(own.tcpEstablishedSeconds, conntrack.tcp_timeout_established);
   // One FIN that was acknowledged is CLOSE_WAIT there, whoever sent it.
-  const closed = Math.min(FLOW_TIMEOUTS.tcpBackendClosedSeconds, conntrack.tcp_timeout_close_wait);
+  const closed = Math.min(own.tcpBackendClosedSeconds, conntrack.tcp_timeout_close_wait);
   return {
-    ...FLOW_TIMEOUTS,
+    ...own,
+    tcpSynSentSeconds: Math.min(own.tcpSynSentSeconds, conntrack.tcp_timeout_syn_sent),
+    tcpSynReceivedSeconds: Math.min(own.tcpSynReceivedSeconds, conntrack.tcp_timeout_syn_recv),
     tcpEstablishedSeconds: established,
-    tcpClientClosedSeconds: Math.min(FLOW_TIMEOUTS.tcpClientClosedSeconds, conntrack.tcp_timeout_fin_wait, closed),
+    tcpClientClosedSeconds: Math.min(own.tcpClientClosedSeconds, conntrack.tcp_timeout_fin_wait, closed),
     tcpBackendClosedSeconds: closed,
-    tcpRetiredSeconds: Math.min(FLOW_TIMEOUTS.tcpRetiredSeconds, established),
-    udpSeconds: Math.min(FLOW_TIMEOUTS.udpSeconds, conntrack.udp_timeout_stream),
+    tcpRetiredSeconds: Math.min(own.tcpRetiredSeconds, established),
+    udpUnansweredSeconds: Math.min(own.udpUnansweredSeconds, conntrack.udp_timeout),
+    udpSeconds: Math.min(own.udpSeconds, conntrack.udp_timeout_stream),
   };
 }

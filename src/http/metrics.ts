@@ -101,6 +101,14 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     help: "Entries in the flow tables; a translated flow has two.",
     read: ({ flows }) => flows.map(({ table, entries }) => ({ labels: { table }, value: entries })),
   },
+  {
+    name: "millrace_flow_entries_removed_total",
+    type: "counter",
+    labels: ["table", "reason"],
+    help: 'Entries of flow tables that sweeps took out: "over" had ended or were idle for too long, "given-up" made room in a table that filled. What an LRU evicts by itself the kernel does not count: it begins where millrace_map_entries comes near millrace_map_capacity.',
+    read: ({ flowsTaken }) =>
+      flowsTaken.map(({ table, reason, entries }) => ({ labels: { table, reason }, value: entries })),
+  },
   mapMetric("entries", "used", "Entries in use, by map."),
   mapMetric("capacity", "entries", "Entries that the map has room for."),
   mapMetric("memory_bytes", "bytes", "Memory of the map in the kernel."),

@@ -8,8 +8,9 @@ import { mergeOptions, readAgentOptions } from "../../src/cli/agent-options.ts";
 import { cgroup2Mount } from "../../src/cli/cgroup2.ts";
 import { parseConfig, readConfigFile } from "../../src/cli/config-file.ts";
 import { environmentName, SETTINGS } from "../../src/cli/settings.ts";
+import { FLOW_TIMEOUTS } from "../../src/datapath/flow-timeouts.ts";
 
-const machine = { nodeName: "node1", cgroup: "/sys/fs/cgroup" };
+const machine = { nodeName: "node1", cgroup: "/sys/fs/cgroup", memoryBytes: 8 * 2 ** 30, cpus: 2 };
 const directory = mkdtempSync(join(tmpdir(), "millrace-config-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -90,6 +91,9 @@ describe("the agent's options", () => {
         flows: 262_144,
         openings: 262_144,
       },
+      balancing: { byDefault: "hash", tableSize: 16_381 },
+      flowTimeouts: FLOW_TIMEOUTS,
+      conntrack: { udp_timeout: 0, udp_timeout_stream: 0 },
     });
   });
 
@@ -132,6 +136,15 @@ describe("the agent's options", () => {
     ["conntrack-tcp-timeout-established", "24h0m0s", { conntrackEstablishedSeconds: 86_400 }],
     ["conntrack-tcp-timeout-close-wait", "0", { conntrackCloseWaitSeconds: 0 }],
     ["conntrack-tcp-timeout-close-wait", "1h30m", { conntrackCloseWaitSeconds: 5400 }],
+    ["load-balancing", "maglev", { balancing: { byDefault: "maglev", tableSize: 16_381 } }],
+    ["maglev-table-size", "65521", { balancing: { byDefault: "hash", tableSize: 65_521 } }],
+    [
+      "flow-timeout",
+      "tcp-established=24h,udp-stream=1m30s",
+      { flowTimeouts: { ...FLOW_TIMEOUTS, tcpEstablishedSeconds: 86_400, udpSeconds: 90 } },
+    ],
+    ["conntrack-udp-timeout", "45s", { conntrackUdpSeconds: 45 }],
+    ["conntrack-udp-timeout-stream", "2m", { conntrackUdpStreamSeconds: 120 }],
   ])("read --%s '%s'", (name, text, expected) => {
     expect(merge({ [name]: text })).toMatchObject(expected);
   });
@@ -186,6 +199,12 @@ describe("the agent's options", () => {
     ["healthz-bind-address", "0.0.0.0:65536", "ADDRESS:PORT"],
     ["metrics-bind-address", "::1:80", "ADDRESS:PORT"],
     ["max-flows", "1e6", "a whole number from 64"],
+    ["load-balancing", "random", "hash or maglev"],
+    ["maglev-table-size", "1000", "one of 251, 509"],
+    ["flow-timeout", "tcp-established=soon", "NAME=DURATION from 1s to 480h"],
+    ["flow-timeout", "tcp=1h", "names: tcp-syn-sent, tcp-syn-received"],
+    ["flow-timeout", "udp=0s", "NAME=DURATION from 1s to 480h"],
+    ["conntrack-udp-timeout", "45", "a duration such as 90s, or 0s"],
     ["max-slots", "0", "a whole number from 64"],
   ])("refuse --%s '%s'", (name, text, message) => {
     expect(() => merge({ [name]: text })).toThrow(
@@ -220,9 +239,9 @@ describe("the agent's options", () => {
 
   it("need a cgroup2 mount, and say how to get one", () => {
     const given = { flags: { manifests: "/m" }, environment: {}, configFile: "" };
-    expect(() => mergeOptions(given, {}, { nodeName: "n", cgroup: "" })).toThrow(/mount -t cgroup2.*--cgroup.*nsenter/);
+    expect(() => mergeOptions(given, {}, { ...machine, cgroup: "" })).toThrow(/mount -t cgroup2.*--cgroup.*nsenter/);
     expect(
-      mergeOptions({ ...given, flags: { ...given.flags, cgroup: "/c" } }, {}, { nodeName: "n", cgroup: "" }).cgroup,
+      mergeOptions({ ...given, flags: { ...given.flags, cgroup: "/c" } }, {}, { ...machine, cgroup: "" }).cgroup,
     ).toBe("/c");
   });
 
@@ -296,6 +315,7 @@ describe("the configuration file", () => {
     const values = await readConfigFile(path);
     expect(Object.keys(values)).toEqual(SETTINGS.map(({ name }) => name));
     const options = mergeOptions({ flags: {}, environment: {}, configFile: path }, values, {
+      ...machine,
       nodeName: "",
       cgroup: "",
     });

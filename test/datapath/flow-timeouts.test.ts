@@ -1,19 +1,26 @@
 // How long flows are kept beside netfilter: never longer than it keeps its own entries.
 import { describe, expect, it } from "vitest";
-import { FLOW_TIMEOUTS, flowTimeoutsBeside } from "../../src/datapath/flow-timeouts.ts";
+import {
+  CONNTRACK_TIMEOUTS,
+  type ConntrackTimeouts,
+  FLOW_TIMEOUTS,
+  flowTimeoutsBeside,
+} from "../../src/datapath/flow-timeouts.ts";
 
-const NONE = Number.POSITIVE_INFINITY;
 const KERNEL = {
   tcp_timeout_established: 432_000,
   tcp_timeout_fin_wait: 120,
   tcp_timeout_close_wait: 60,
+  tcp_timeout_syn_sent: 120,
+  tcp_timeout_syn_recv: 60,
+  udp_timeout: 30,
   udp_timeout_stream: 120,
 };
 
 describe("the lifetimes of flows", () => {
   it("are ours where netfilter tracks no connections", () => {
-    const none = { tcp_timeout_established: NONE, tcp_timeout_fin_wait: NONE, tcp_timeout_close_wait: NONE };
-    expect(flowTimeoutsBeside({ ...none, udp_timeout_stream: NONE })).toEqual(FLOW_TIMEOUTS);
+    const none = Object.fromEntries(CONNTRACK_TIMEOUTS.map((name) => [name, Number.POSITIVE_INFINITY]));
+    expect(flowTimeoutsBeside(none as ConntrackTimeouts)).toEqual(FLOW_TIMEOUTS);
   });
 
   it("outlast the keepalive of TCP where a backend is retired", () => {
@@ -30,12 +37,18 @@ describe("the lifetimes of flows", () => {
     ["longer ones", { ...KERNEL, tcp_timeout_close_wait: 7200, udp_timeout_stream: 600 }, {}],
     [
       "short ones",
-      { tcp_timeout_established: 600, tcp_timeout_fin_wait: 10, tcp_timeout_close_wait: 20, udp_timeout_stream: 30 },
+      {
+        ...{ tcp_timeout_established: 600, tcp_timeout_fin_wait: 10, tcp_timeout_close_wait: 20 },
+        ...{ tcp_timeout_syn_sent: 5, tcp_timeout_syn_recv: 6, udp_timeout: 7, udp_timeout_stream: 30 },
+      },
       {
         tcpEstablishedSeconds: 600,
         tcpRetiredSeconds: 600,
         tcpClientClosedSeconds: 10,
         tcpBackendClosedSeconds: 20,
+        tcpSynSentSeconds: 5,
+        tcpSynReceivedSeconds: 6,
+        udpUnansweredSeconds: 7,
         udpSeconds: 30,
       },
     ],

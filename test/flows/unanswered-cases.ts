@@ -85,8 +85,8 @@ function casesOf(family: Family, protocol: RowProtocol): FlowCase[] {
     ),
   };
   const places = [
-    ["a cluster address", family.clusterIP, 80, "clusterIP"],
-    ["a LoadBalancer address", family.loadBalancer, 80, "loadBalancer"],
+    ["a cluster address", family.clusterIP, 80, "clusterIPs"],
+    ["a LoadBalancer address", family.loadBalancer, 80, "status.loadBalancer"],
     ["a node port", family.node, 30080, "nodePort"],
   ] as const;
   return family.clients.flatMap((from) => {
@@ -115,7 +115,7 @@ function casesOf(family: Family, protocol: RowProtocol): FlowCase[] {
     for (const [place, address, port, field] of places.slice(0, from.kind === "outside" ? 3 : 1)) {
       found.push({
         name: `policy Local with endpoints elsewhere drops at ${place}, by name, what comes from ${who}`,
-        field: `${field}, ${field === "clusterIP" ? "internalTrafficPolicy" : "externalTrafficPolicy"}`,
+        field: `${field}, ${field === "clusterIPs" ? "internalTrafficPolicy" : "externalTrafficPolicy"}`,
         given: elsewhere,
         from,
         to: to(address, port),
@@ -134,8 +134,8 @@ function casesOf(family: Family, protocol: RowProtocol): FlowCase[] {
     });
     if (protocol === "UDP") return found;
     for (const [place, address, verdict, field] of [
-      ["a cluster address", family.clusterIP, "echo", "clusterIP"],
-      ["a LoadBalancer address", family.loadBalancer, "echo", "loadBalancer"],
+      ["a cluster address", family.clusterIP, "echo", "clusterIPs"],
+      ["a LoadBalancer address", family.loadBalancer, "echo", "status.loadBalancer"],
       ["an address of the node", family.node, "pass", "none"],
       ["a free Service address", family.free, "drop", "none"],
     ] as const) {

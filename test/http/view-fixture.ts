@@ -188,6 +188,7 @@ export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters 
     maps: [{ map: "frontends", entries: 100, used: 3, bytes: 20_480 }],
     announcedAddresses: 1,
     flows: [{ table: "tcp_flows", entries: 2 }],
+    flowsTaken: [{ table: "tcp_flows", reason: "over", entries: 3 }],
     ...over,
   };
 }

@@ -103,7 +103,9 @@ describeKernel("the sweep of the flow tables", () => {
       tcpEndedSeconds: 20,
       tcpRetiredSeconds: 25,
       udpSeconds: 30,
-      openingSeconds: 40,
+      tcpSynSentSeconds: 40,
+      tcpSynReceivedSeconds: 35,
+      udpUnansweredSeconds: 38,
     };
     for (const [table, state, seconds] of [
       ["tcp_flows", 0, 10],

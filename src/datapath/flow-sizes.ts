@@ -1,0 +1,34 @@
+// How large the flow tables are when nobody says: as many flows as kube-proxy lets netfilter track, and no more memory for them than
+// Cilium would give its own. They are allocated whole. Numbers alone.
+import { FLOW, TUPLE } from "./layout.gen.ts";
+
+/** What the kernel adds to an entry of an LRU hash: the element's head, its place in a list, its bucket. */
+const OVERHEAD = 80;
+export const FLOW_ENTRY_BYTES = TUPLE.size + FLOW.size + OVERHEAD;
+
+/** `tcp_flows`, `udp_flows` and `openings` of one size and half of it. */
+const TABLES = 2.5;
+
+/** kube-proxy: --conntrack-max-per-core and --conntrack-min. A flow has two entries. */
+const FLOWS_PER_CPU = 32_768;
+const LEAST_FLOWS = 131_072;
+/** Cilium: bpf.mapDynamicSizeRatio. */
+const MEMORY_RATIO = 0.0025;
+/** Of a small machine the tables take so much at most. */
+const MOST_MEMORY = 1 / 16;
+const LEAST_ENTRIES = 16_384;
+
+/** Two binary digits: a machine whose memory is a page more or less has the same. */
+function rounded(entries: number): number {
+  const unit = 2 ** (Math.floor(Math.log2(entries)) - 1);
+  return Math.floor(entries / unit) * unit;
+}
+
+/** Entries of `tcp_flows`, and of `openings`, on a machine with so much memory and so many processors. */
+export function flowEntriesFor(memoryBytes: number, cpus: number): number {
+  const holds = (ratio: number): number => (memoryBytes * ratio) / (TABLES * FLOW_ENTRY_BYTES);
+  const most = 2 * Math.max(LEAST_FLOWS, FLOWS_PER_CPU * cpus);
+  const least = Math.min(2 * LEAST_FLOWS, holds(MOST_MEMORY));
+  const entries = Math.max(least, Math.min(most, holds(MEMORY_RATIO)));
+  return Math.max(LEAST_ENTRIES, rounded(entries));
+}
