@@ -65,6 +65,8 @@ function serviceObject(one: BenchService): Service {
     ports: [{ name: "main", protocol: one.protocol, port: one.port, nodePort: 0, targetPort: one.targetPort }],
     externalTrafficPolicy: one.policy,
     internalTrafficPolicy: "Cluster",
+    affinitySeconds: 0,
+    sourceRanges: [],
     healthCheckNodePort: 0,
     loadBalancerClass: "",
     isForeign: false,

@@ -3,6 +3,7 @@
  * a flow's: they get out of its way, or it out of theirs.
  */
 #pragma once
+#include "affinity.h"
 #include "open.h"
 
 #define OPTION_NOP 1
@@ -241,6 +242,56 @@ __noinline int asks_frontend(void)
 				  &row, &roles) != FRONTEND_NONE;
 }
 
+static __always_inline bool row_refuses(const struct row *row, struct scratch *x)
+{
+	return (row->flags & ROW_SOURCE_RANGES) && !source_in_ranges(row->service, &x->packet.tuple.source, &x->range);
+}
+
+/* Of a flow that was let in by other source ranges: may its client still ask the frontend? Returns 0 or a verdict. A global function,
+ * for the verifier's sake.
+ */
+__noinline int source_verdict(void)
+{
+	struct scratch *x = scratch_get();
+	__u32 roles = 0;
+	struct row *row;
+
+	if (!x)
+		return DROP_SOURCE_RANGE;
+	switch (frontend_find(&x->packet.tuple.destination, x->packet.tuple.destination_port, x->packet.tuple.proto, false, &row,
+			      &roles)) {
+	case FRONTEND_FOUND:
+		return row_refuses(row, x) ? DROP_SOURCE_RANGE : 0;
+	case FRONTEND_STALE:
+		return DROP_STALE_ROW;
+	default:
+		return 0;
+	}
+}
+
+/* Chooses for the scratch's packet: what its client keeps, or by a hash. Returns 0 or a verdict. */
+static __always_inline enum verdict stage_choice(struct scratch *x, const struct row *row, enum window which, __u64 window)
+{
+	const struct tuple *t = &x->packet.tuple;
+	struct choice *choice = &x->opening.choice;
+	bool keeps = row->affinity;
+	enum verdict verdict;
+	__u32 hash;
+
+	if (keeps) {
+		affinity_key(&x->client, &t->source, row->service, CLIENT_ADDRESS);
+		if (affinity_find(&x->client, &x->kept, row, which, choice))
+			return 0;
+		hash = affinity_hash(&x->client);
+	} else {
+		hash = tuple_hash(t);
+	}
+	verdict = select_backend(row, window, hash, choice);
+	if (!verdict && keeps)
+		affinity_keep(&x->client, &x->kept, row, which, choice);
+	return verdict;
+}
+
 /* A packet without a flow: is its destination a frontend, and what becomes of it? UNDECIDED: nothing. OPENS: it opens a flow, which the scratch's opening
  * describes. A global function, for the verifier's sake.
  */
@@ -255,6 +306,7 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	__u32 roles = 0;
 	bool node_level;
 	struct pkt *p;
+	__u32 policy;
 	__u64 window;
 
 	if (!x)
@@ -289,6 +341,9 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 		return node_level ? VERDICT_NEXT : DROP_PORT_UNKNOWN;
 	if (node_level && belongs_to_socket(ctx))
 		return VERDICT_NEXT;
+	policy = policy_count(row->service);
+	if (row_refuses(row, x))
+		return DROP_SOURCE_RANGE;
 	if ((p->options || p->source_route) && is_source_routed(ctx))
 		return DROP_SOURCE_ROUTE;
 	window = frontend_window(row, outside);
@@ -297,7 +352,8 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	opening = opening_get();
 	if (!opening)
 		return DROP_TABLE_FULL;
-	verdict = select_backend(row, window, tuple_hash(&p->tuple), &opening->choice);
+	opening->policy = policy;
+	verdict = stage_choice(x, row, client_window(row, outside), window);
 	if (verdict)
 		return verdict;
 	verdict = choose_path(ctx, p, opening, hook);

@@ -94,13 +94,13 @@ const TOPOLOGY_MODE = "service.kubernetes.io/topology-mode";
 /** Whether an object asks for what is not served. */
 const ASKS_FOR: Readonly<Record<UnservedField, (object: ServiceObject) => boolean>> = {
   "spec.externalIPs": ({ spec }) => (spec.externalIPs?.length ?? 0) > 0,
-  "spec.loadBalancerSourceRanges": ({ spec }) =>
-    spec.type === "LoadBalancer" && (spec.loadBalancerSourceRanges?.length ?? 0) > 0,
-  "spec.sessionAffinity": ({ spec }) => (spec.sessionAffinity || "None") !== "None",
   "spec.trafficDistribution": ({ spec }) => Boolean(spec.trafficDistribution),
   [`metadata.annotations[${TOPOLOGY_MODE}]`]: ({ metadata }) =>
     /^auto$/i.test(own(metadata.annotations, TOPOLOGY_MODE) ?? ""),
 };
+
+/** Seconds, the API server's default. */
+const AFFINITY_SECONDS = 10800;
 
 /** `grants`: what the object's author has no say in, as its source knows it. */
 export function normaliseService(object: ServiceObject, grants: Grants = grantsByApi(object)): Service {
@@ -126,6 +126,11 @@ export function normaliseService(object: ServiceObject, grants: Grants = grantsB
     })),
     externalTrafficPolicy: spec.externalTrafficPolicy || "Cluster",
     internalTrafficPolicy: spec.internalTrafficPolicy || "Cluster",
+    affinitySeconds:
+      spec.sessionAffinity === "ClientIP"
+        ? (spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? AFFINITY_SECONDS)
+        : 0,
+    sourceRanges: type === "LoadBalancer" ? (spec.loadBalancerSourceRanges ?? []) : [],
     healthCheckNodePort: spec.healthCheckNodePort ?? 0,
     loadBalancerClass: spec.loadBalancerClass ?? "",
     isForeign: own(labels, PROXY_NAME_LABEL) !== undefined || own(labels, HEADLESS_LABEL) !== undefined,

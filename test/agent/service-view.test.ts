@@ -11,6 +11,7 @@ const CAPACITY = {
   backends: 64,
   services: 64,
   serviceRanges: 16,
+  sourceRanges: 8,
   addresses: 64,
   devices: 64,
   announced: 64,

@@ -1,4 +1,5 @@
 // Every flow case, for all executors.
+import { AFFINITY_CASES, SOURCE_RANGE_CASES } from "./client-cases.ts";
 import { CLUSTER_ADDRESS_CASES } from "./cluster-address-cases.ts";
 import type { FlowCase } from "./flow-case.ts";
 import { LOAD_BALANCER_CASES } from "./load-balancer-cases.ts";
@@ -14,4 +15,6 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...ENDPOINT_CASES,
   ...UNDEFINED_CASES,
   ...NODE_TRAFFIC_CASES,
+  ...AFFINITY_CASES,
+  ...SOURCE_RANGE_CASES,
 ];

@@ -29,6 +29,8 @@ export interface FlowCase {
   readonly to: { readonly address: Address; readonly port: number; readonly protocol: RowProtocol };
   /** "syn-ack": the packet answers a connection instead of asking for one. "another-mac": its frame is another machine's. */
   readonly packet?: "syn-ack" | "another-mac";
+  /** A socket of the client is left alone, as its source is not known yet: its packets are served. */
+  readonly leftToPackets?: true;
   readonly expect: Served | { readonly verdict: Verdict };
 }
 
@@ -39,6 +41,8 @@ export interface FlowCase {
 export interface Served {
   readonly kept?: readonly string[];
   readonly translated?: readonly string[];
+  /** Of those that are named, all flows reach the same one. */
+  readonly sticks?: true;
 }
 
 /** refuse: TCP reset, ICMP port unreachable, ECONNREFUSED. drop: nothing comes back. pass: none of our business. */

@@ -20,6 +20,8 @@ const CLUSTER_ADDRESSES_6 = ["fd00:10:96::1", "fd00:10:96::2"];
 const VIPS = ["192.168.122.111", "192.168.122.112"];
 const ENDPOINTS = ["10.244.1.1", "10.244.1.2", "10.244.2.1", "10.244.2.2", "10.96.0.3", "192.168.122.11"];
 const NODE_PORTS = [30001, 30002];
+const SOURCE_RANGES = ["192.0.2.0/24", "192.0.2.128/25", "198.51.100.0/24", "2001:db8::/32", "192.0.2.0/33"];
+const CLIENTS = ["192.0.2.1", "192.0.2.200", "198.51.100.1", "203.0.113.1", "2001:db8::1"];
 
 type World = Map<string, ObjectEvent>;
 
@@ -78,6 +80,8 @@ function randomEvents(random: Random): ObjectEvent[] {
         clusterIPs: [random.pick(CLUSTER_ADDRESSES), ...(random.chance(0.3) ? [random.pick(CLUSTER_ADDRESSES_6)] : [])],
         externalTrafficPolicy: random.pick(policy),
         internalTrafficPolicy: random.pick(policy),
+        affinitySeconds: random.pick([0, 0, 60]),
+        sourceRanges: random.chance(0.5) ? SOURCE_RANGES.filter(() => random.chance(0.4)) : [],
         loadBalancerAddresses: random.chance(0.6)
           ? [{ address: random.pick(VIPS), ipMode: "VIP", fromPool: random.chance(0.5) }]
           : [],
@@ -99,6 +103,11 @@ function serving(maps: FakeMaps): Map<string, string> {
     for (const name of ["external", "internal", "cluster"] as const) {
       found.set(`${text} ${name}`, windowContent(maps, row.windows[name], row.serviceId, `${text} ${name}`));
     }
+    for (const client of CLIENTS) {
+      const isIn = !row.restricted || maps.letsIn(row.serviceId, client);
+      found.set(`${text} from ${client}`, isIn ? "served" : "refused");
+    }
+    found.set(`${text} affinity`, String(row.affinity));
   }
   return found;
 }
@@ -130,6 +139,8 @@ function applyChecked(maps: FakeMaps, operations: readonly Operation[]): void {
     const now = serving(maps);
     for (const key of new Set([...before.keys(), ...after.keys(), ...now.keys()])) {
       const allowed = [before.get(key), after.get(key)];
+      // Closed before it is opened: a client may be refused for a moment, and never served.
+      if (now.get(key) === "refused") continue;
       if (!allowed.includes(now.get(key))) {
         const ops = operations.slice(0, i + 1).map(({ op }) => op);
         throw new Error(`after ${ops.join(", ")}: ${key} finds ${now.get(key)}, neither ${allowed.join(" nor ")}`);
@@ -164,6 +175,7 @@ function checkCounts(maps: FakeMaps, model: Model): void {
     services: new Set(rows.map((row) => row.serviceId)).size,
     frontends: maps.frontends.size,
     addresses: maps.addresses.size,
+    sourceRanges: [...maps.readState().sourceRanges.values()].flat().length,
   });
 }
 
@@ -175,8 +187,9 @@ function newModel(capacity: Capacity = CAPACITY): Model {
   return createModel({ nodeName: "node1", capacity, serviceRanges: [{ address: "10.96.0.0", length: 12 }] });
 }
 
+/** Without what is said again after each adoption. */
 function withoutRanges(operations: readonly Operation[]): Operation[] {
-  return operations.filter(({ op }) => op !== "set-service-ranges");
+  return operations.filter(({ op }) => op !== "set-service-ranges" && op !== "raise-policy");
 }
 
 function contentOf(maps: FakeMaps): unknown {
@@ -281,6 +294,7 @@ test("a model whose plan failed half way adopts and goes on", () => {
 function smallCapacity(random: Random): Capacity {
   return {
     ...CAPACITY,
+    sourceRanges: random.below(6),
     frontends: 2 + random.below(14),
     rows: 2 + random.below(14),
     slots: 2 + random.below(18),

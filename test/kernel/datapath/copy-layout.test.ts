@@ -128,6 +128,7 @@ function entriesOf(flow: OldFlow, seen: number): { readonly key: Uint8Array; rea
       answer: answer ? 1 : 0,
       hop: HOP,
       hopCheck: 0,
+      policy: 0,
     });
     const view = new DataView(value.buffer);
     view.setUint32(FLOW.check, flowCheck(new DataView(key.buffer), 0, view, 0), true);
