@@ -52,7 +52,7 @@ export function serviceKey(index: number): string {
   return `bench/s${index}`;
 }
 
-function serviceObject(one: BenchService): Service {
+function serviceObject(one: BenchService, fields: Partial<Service>): Service {
   return {
     namespace: "bench",
     name: `s${one.index}`,
@@ -71,6 +71,7 @@ function serviceObject(one: BenchService): Service {
     loadBalancerClass: "",
     isForeign: false,
     unserved: [],
+    ...fields,
   };
 }
 
@@ -111,14 +112,18 @@ function nodeObject(number: number): Node {
   };
 }
 
-/** The whole cluster as the model is told of it. */
-export function clusterEvents(services: number): ObjectEvent[] {
+/** The whole cluster as the model is told of it; `fieldsOf`: what a Service has besides. */
+export function clusterEvents(
+  services: number,
+  fieldsOf: (one: BenchService) => Partial<Service> = () => ({}),
+): ObjectEvent[] {
   const events: ObjectEvent[] = [];
   for (let number = 1; number <= NODES; number++) {
     events.push({ kind: "Node", key: `node${number}`, object: nodeObject(number) });
   }
   for (let index = 0; index < services; index++) {
-    events.push({ kind: "Service", key: serviceKey(index), object: serviceObject(benchService(index)) });
+    const one = benchService(index);
+    events.push({ kind: "Service", key: serviceKey(index), object: serviceObject(one, fieldsOf(one)) });
     events.push(sliceEvent(index));
   }
   return events;

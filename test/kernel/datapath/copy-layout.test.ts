@@ -256,6 +256,12 @@ describeKernel("maps of a layout without hooks", () => {
     expect(flagsOf(V4.there) & NEAR_FRONTEND, "a backend is no frontend").toBe(0);
   });
 
+  it("give their rows with their kinds, which were words of their own", () => {
+    const kindsOf = ({ dataplane }: Pick<TestNode, "dataplane">): string[] =>
+      [...dataplane.readState().rows.values()].map(({ key, kind }) => `${key.address} ${key.port} ${kind}`).sort();
+    expect(kindsOf(loaded)).toEqual(kindsOf(from));
+  });
+
   it("give their ranges and settings by name, and refuse nothing on account of old words", () => {
     const ranges = new Uint8Array(loaded.dataplane.map("service_ranges").mmap(true));
     const kinds = [0, 1].map((i) => Number(readServiceRange(ranges, i * 40).kind));
