@@ -31,6 +31,7 @@ export function applySourceRanges(
   shortages: Shortage[],
 ): void {
   const restricted = group.rows.some((row) => row.restricted);
+  if (!restricted && group.sourceRanges.length === 0 && group.policy === "") return;
   const wanted = restricted ? (spec.sourceRanges ?? []) : [];
   const { serviceId } = group;
   const there = new Set(group.sourceRanges.map(prefixText));
