@@ -55,7 +55,7 @@ export function serviceKey(index: number): string {
   return `bench/s${index}`;
 }
 
-function serviceObject(one: BenchService, more: Pick<Service, "loadBalancing">): Service {
+function serviceObject(one: BenchService, fields: Partial<Service>): Service {
   return {
     namespace: "bench",
     name: `s${one.index}`,
@@ -71,11 +71,13 @@ function serviceObject(one: BenchService, more: Pick<Service, "loadBalancing">):
     ],
     externalTrafficPolicy: one.policy,
     internalTrafficPolicy: "Cluster",
+    affinitySeconds: 0,
+    sourceRanges: [],
     healthCheckNodePort: 0,
     loadBalancerClass: "",
     isForeign: false,
     unserved: [],
-    ...more,
+    ...fields,
   };
 }
 
@@ -116,14 +118,18 @@ function nodeObject(number: number): Node {
   };
 }
 
-/** The whole cluster as the model is told of it, with `more` about each Service. */
-export function clusterEvents(services: number, more: Pick<Service, "loadBalancing"> = {}): ObjectEvent[] {
+/** The whole cluster as the model is told of it; `fieldsOf`: what a Service has besides. */
+export function clusterEvents(
+  services: number,
+  fieldsOf: (one: BenchService) => Partial<Service> = () => ({}),
+): ObjectEvent[] {
   const events: ObjectEvent[] = [];
   for (let number = 1; number <= NODES; number++) {
     events.push({ kind: "Node", key: `node${number}`, object: nodeObject(number) });
   }
   for (let index = 0; index < services; index++) {
-    events.push({ kind: "Service", key: serviceKey(index), object: serviceObject(benchService(index), more) });
+    const one = benchService(index);
+    events.push({ kind: "Service", key: serviceKey(index), object: serviceObject(one, fieldsOf(one)) });
     events.push(sliceEvent(index));
   }
   return events;

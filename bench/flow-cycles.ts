@@ -80,7 +80,19 @@ export function putCycle(
   let row = 0;
   const put = (key: Ends, write: Ends, step: CycleStep, answers: boolean): void => {
     const { backend, generation, service } = step;
-    const common = { backend, generation, service, seen, state, number: 0, path, check: 0, hop: NO_HOP, hopCheck: 0 };
+    const common = {
+      backend,
+      generation,
+      service,
+      seen,
+      state,
+      number: 0,
+      path,
+      check: 0,
+      hop: NO_HOP,
+      hopCheck: 0,
+      policy: 0,
+    };
     const keyAt = row * TUPLE.size;
     const valueAt = row * FLOW.size;
     // sealFlow gives both their hooks.

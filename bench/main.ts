@@ -3,6 +3,7 @@
 import fs from "node:fs";
 import { parseArgs } from "node:util";
 import { type AgentResult, benchAgent } from "./agent.ts";
+import { benchClients } from "./clients.ts";
 import {
   type AdoptResult,
   benchAdopt,
@@ -55,6 +56,11 @@ for (const services of [MANY, FEW]) {
   loads = benchLoad(node);
   benchPackets(node, services, effort, (result) => packets.push(result));
   if (services === FEW) await benchMaglev(node, services, effort, (result) => packets.push(result));
+}
+{
+  progress("first packets, by who the client is");
+  using node = createBenchNode();
+  await benchClients(node, effort, (result) => packets.push(result));
 }
 packets.sort((a, b) => a.services - b.services);
 const graceMs = await benchGrace();

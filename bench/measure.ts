@@ -100,24 +100,48 @@ function undisturbed<T extends { readonly zero: number }>(rounds: readonly T[]):
   return sorted.filter(({ zero }) => zero <= limit);
 }
 
+type Singles = Timing & { readonly counted: number };
+
 /** Packets that are put through one by one; those that `wanted` refuses by their return value do not count. */
 export function timeSingles(
   runs: readonly Prepared[],
   empty: BpfProgram,
   wanted: (retval: number) => boolean,
-): Timing & { readonly counted: number } {
-  const own: number[] = [];
+): Singles {
+  return timeAlternating([runs], empty, wanted)[0]!;
+}
+
+/** The same of several lists, in turns, so that what disturbs one disturbs all. */
+export function timeAlternating(
+  lists: readonly (readonly Prepared[])[],
+  empty: BpfProgram,
+  wanted: (retval: number) => boolean,
+): Singles[] {
+  const own = lists.map((): number[] => []);
   const zeros: number[] = [];
-  for (const { program, packet, context } of runs) {
-    zeros.push(testRun(empty, { data: packet, context }).durationNs);
-    const { retval, durationNs } = testRun(program, { data: packet, context });
-    if (wanted(retval)) own.push(durationNs);
+  for (let i = 0; i < Math.max(...lists.map(({ length }) => length)); i++) {
+    for (const [at, list] of lists.entries()) {
+      const { program, packet: data, context } = list[i]!;
+      zeros.push(testRun(empty, { data, context }).durationNs);
+      const { retval, durationNs } = testRun(program, { data, context });
+      if (wanted(retval)) own[at]!.push(durationNs);
+    }
   }
-  if (own.length === 0) throw new Error("no packet was decided as the scenario says");
   const zero = median(zeros);
-  const quantile = (part: number): number => [...own].sort((a, b) => a - b)[Math.floor(own.length * part)]! - zero;
-  const best = quantile(0.05);
-  return { ns: median(own) - zero, best, worst: quantile(0.95), least: best, emptyNs: zero, counted: own.length };
+  return own.map((times) => {
+    if (times.length === 0) throw new Error("no packet was decided as the scenario says");
+    const sorted = times.toSorted((a, b) => a - b);
+    const quantile = (part: number): number => sorted[Math.floor(times.length * part)]! - zero;
+    const best = quantile(0.05);
+    return {
+      ns: median(times) - zero,
+      best,
+      worst: quantile(0.95),
+      least: best,
+      emptyNs: zero,
+      counted: times.length,
+    };
+  });
 }
 
 export type Counts = ReadonlyMap<string, number>;

@@ -63,7 +63,7 @@ interface Established extends Place {
   readonly endpoint: 0 | 1;
 }
 
-const CLIENT = { IPv4: "203.0.113.7", IPv6: "fd00:cc::7" } as const;
+export const CLIENT = { IPv4: "203.0.113.7", IPv6: "fd00:cc::7" } as const;
 const POD = { IPv4: "10.129.0.2", IPv6: "fd00:10:1::2" } as const;
 const CLIENT_PORT = 40_000;
 const PROTO = { TCP: 6, UDP: 17 } as const;
@@ -92,7 +92,7 @@ const turned = (given: Ends): Ends => ({
   proto: given.proto,
 });
 
-const toFrontend = (one: BenchService, client: Address): Ends =>
+export const toFrontend = (one: BenchService, client: Address): Ends =>
   tuple(one, client, CLIENT_PORT, one.external, one.port);
 const toBackend = (one: BenchService, client: Address, endpoint: Address): Ends =>
   tuple(one, client, CLIENT_PORT, endpoint, one.targetPort);
@@ -229,7 +229,7 @@ function bytesOf(place: Place, given: Ends, flags: string, payload: number): Uin
     : start.udp(given.sourcePort, given.destinationPort).bytes();
 }
 
-function prepare(node: BenchNode, place: Place, given: Ends, flags = "A", payload = 64): Prepared {
+export function prepare(node: BenchNode, place: Place, given: Ends, flags = "A", payload = 64): Prepared {
   const bytes = bytesOf(place, given, flags, payload);
   return {
     program: node.dataplane.program(place.program),
@@ -465,7 +465,7 @@ export function benchPackets(node: BenchNode, services: number, effort: Effort, 
 /** New flows of a node whose few Services are balanced by Maglev. */
 export async function benchMaglev(node: BenchNode, services: number, effort: Effort, report: Report): Promise<void> {
   const model = node.model();
-  model.update(clusterEvents(services, { loadBalancing: "maglev" }));
+  model.update(clusterEvents(services, () => ({ loadBalancing: "maglev" })));
   await node.dataplane.apply(model.plan());
   opened(node, services, effort, report, ", by Maglev");
   model.update(clusterEvents(services));

@@ -1,6 +1,7 @@
 // The page that `make bench` prints. Goals stand beside what they are about, with "ok" or "over". Decides nothing else.
 
 import type { AgentResult } from "./agent.ts";
+import { CLIENT_WAYS } from "./clients.ts";
 import type { AdoptResult, ChangeResult, FillResult } from "./controller.ts";
 import type { Machine } from "./machine.ts";
 import type { MapMemory } from "./memory.ts";
@@ -189,6 +190,13 @@ export function goalsOf({ packets, fills, changes, agents }: Results): Goal[] {
       "%",
     );
   }
+  const [plain, affinity, , ranges] = CLIENT_WAYS.map(({ scenario }) =>
+    packets.filter((one) => one.kind === "new" && one.scenario === scenario),
+  );
+  const more = (list: readonly PacketResult[] = []): number | undefined =>
+    worst(list.map((one, i) => one.ns - plain![i]!.ns));
+  add("a first packet of a known client with affinity: more by", more(affinity), 60, "ns");
+  add("a first packet with 16 source ranges: more by", more(ranges), 100, "ns");
   const others = packets.filter(({ kind }) => kind === "not-ours");
   add("not ours, the slowest hook and kind", worst(others.map(({ least }) => least)), 25, "ns");
   const fill = fills.find(({ services }) => services === Math.max(...fills.map((one) => one.services)));

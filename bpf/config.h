@@ -34,6 +34,9 @@ struct shared_enums {
 	enum near_flag near_flag;
 	enum range_kind range_kind;
 	enum setting_flag setting_flag;
+	enum row_flag row_flag;
+	enum client_kind client_kind;
+	enum backend_word backend_word;
 };
 
 const volatile struct shared_enums shared_enums = {};

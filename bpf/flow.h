@@ -12,6 +12,7 @@
 #include "near.h"
 #include "record.h"
 #include "scratch.h"
+#include "source_range.h"
 
 enum flow_table {
 	TABLE_ESTABLISHED,
@@ -165,7 +166,7 @@ static __always_inline void flow_forget_hop(struct flow *f)
 {
 	__builtin_memset(&f->hop, 0, sizeof(f->hop));
 	f->hop_check = 0;
-	f->pad2 = 0;
+	f->policy = 0;
 }
 
 static __always_inline void flow_copy_hop(struct flow *f, const struct flow *from)
@@ -211,6 +212,12 @@ static __always_inline void hop_remember(struct flow *live, struct flow *f, __u8
 	hop->valid = 1;
 	RECORD(live->hop, *hop);
 	RECORD(live->hop_check, hop_check(f, hop));
+}
+
+/* Did the Service's source ranges change since the client of this request was let in? */
+static __always_inline bool flow_policy_changed(const struct flow *live, const struct flow *f)
+{
+	return !f->answer && f->path != PATH_PORT_CHANGE && live->policy != policy_count(f->service);
 }
 
 /* Is it still the entry that `f` was copied from? An element can go to another key while we hold it. */

@@ -47,7 +47,7 @@ static __always_inline void flow_establish(const struct pkt *p, const struct flo
 	if (old)
 		flow_copy_hop(&x->partner, old);
 	flow_copy_hop(f, live);
-	f->pad2 = 0;
+	f->policy = live->policy;
 	f->number = p->acknowledgement;
 	x->partner.number = p->sequence;
 	if (table_insert(TABLE_ESTABLISHED, &x->partner_key, &x->partner, BPF_ANY))

@@ -155,6 +155,7 @@ static __always_inline enum verdict flow_open(const struct tuple *key, const str
 	f->seen = jiffies_now();
 	f->state = opening->midstream ? STATE_MIDSTREAM : 0;
 	f->path = opening->path;
+	f->policy = opening->policy;
 
 	step = (hash >> 16) | 1;
 	for (tries = 0; tries < SOURCE_PORT_TRIES && claim == CLAIM_TRY_NEXT; tries++) {

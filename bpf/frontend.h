@@ -117,12 +117,24 @@ static __always_inline enum frontend_result frontend_find(const struct address *
 	return FRONTEND_NONE;
 }
 
-/* The window that a client uses: design rule "windows by client". */
+/* Which window a client uses: design rule "windows by client". */
+static __always_inline enum window client_window(const struct row *row, bool outside)
+{
+	if (row->kind == KIND_CLUSTER_IP)
+		return WINDOW_INTERNAL;
+	return outside ? WINDOW_EXTERNAL : WINDOW_CLUSTER;
+}
+
 static __always_inline __u64 frontend_window(const struct row *row, bool outside)
 {
 	const volatile __u64 *windows = row->window;
 
-	if (row->kind == KIND_CLUSTER_IP)
+	switch (client_window(row, outside)) {
+	case WINDOW_INTERNAL:
 		return windows[WINDOW_INTERNAL];
-	return outside ? windows[WINDOW_EXTERNAL] : windows[WINDOW_CLUSTER];
+	case WINDOW_EXTERNAL:
+		return windows[WINDOW_EXTERNAL];
+	default:
+		return windows[WINDOW_CLUSTER];
+	}
 }

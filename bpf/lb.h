@@ -18,6 +18,7 @@ static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 	enum verdict verdict;
 	struct flow *live, *f;
 	struct pkt *p;
+	__u32 policy;
 
 	if (!x)
 		return UNDECIDED;
@@ -30,6 +31,14 @@ static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 	if (opens_anew(p, f, table)) {
 		flow_forget(&p->tuple, f, table);
 		return UNDECIDED;
+	}
+	if (flow_policy_changed(live, f)) {
+		policy = policy_count(f->service);
+		verdict = source_verdict();
+		if (verdict)
+			return verdict;
+		if (flow_is_still(live, f))
+			RECORD(live->policy, policy);
 	}
 	if ((p->options || p->source_route) && !f->answer && f->path != PATH_PORT_CHANGE && is_source_routed(ctx))
 		return DROP_SOURCE_ROUTE;

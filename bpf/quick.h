@@ -305,7 +305,7 @@ static __always_inline int quick_family(ctx_t *ctx, const struct settings *s, vo
 	if (way == QUICK_NONE)
 		return CTX_IS_XDP ? finish(hook, VERDICT_NEXT, 0) : QUICK_UNDECIDED;
 	now = jiffies_now();
-	if (now - q->live->seen >= s->hz)
+	if (now - q->live->seen >= s->hz || flow_policy_changed(q->live, f))
 		return QUICK_UNDECIDED;
 	if (way == QUICK_ROUTE || way == QUICK_SWITCH) {
 		/* Of what can be large only this is not on the stack: chains of calls have little left of that. */

@@ -3,6 +3,7 @@
  * a flow's: they get out of its way, or it out of theirs.
  */
 #pragma once
+#include "affinity.h"
 #include "conntrack.h"
 #include "open.h"
 #include "peer.h"
@@ -110,57 +111,6 @@ __noinline int socket_asked(ctx_t *ctx)
 	}
 	peer_key(&x->asked.key, bpf_get_socket_cookie(ctx), &t->destination, t->destination_port, IPPROTO_UDP, PEER_FRONTEND);
 	return peer_find(&x->asked.key, &x->asked.peer);
-}
-
-/* A datagram to where a backend was retired: is it of a socket that was pointed at that one? It goes on to a living backend of the
- * frontend that the socket asked for, with answers from the address that it knows, or is refused; never on to who has that address now.
- * Of the host it is refused: its socket is destroyed, or opened anew on the error. UNDECIDED: it is meant for who is there. A global
- * function, for the verifier's sake.
- */
-__noinline int stage_retired(ctx_t *ctx, __u32 hook)
-{
-	struct scratch *x = scratch_get();
-	struct frontend_key key = {};
-	struct opening *opening;
-	enum verdict verdict;
-	struct row *row;
-	__u32 roles = 0;
-	struct pkt *p;
-	__u64 window;
-
-	if (!x)
-		return UNDECIDED;
-	p = &x->packet;
-	key.address = p->tuple.destination;
-	key.port = p->tuple.destination_port;
-	key.proto = p->tuple.proto;
-	if (!bpf_map_lookup_elem(&retired, &key) || !socket_asked(ctx) ||
-	    backend_alive(x->asked.peer.backend, x->asked.peer.generation))
-		return UNDECIDED;
-	if (hook != HOOK_POD_INGRESS) {
-		p->service = x->asked.peer.service;
-		return VERDICT_REFUSE;
-	}
-	switch (frontend_find(&x->asked.peer.address, x->asked.peer.port, IPPROTO_UDP, false, &row, &roles)) {
-	case FRONTEND_FOUND:
-		break;
-	case FRONTEND_STALE:
-		return DROP_STALE_ROW;
-	default:
-		return VERDICT_REFUSE;
-	}
-	p->service = row->service;
-	window = frontend_window(row, false);
-	if (!(window >> 32))
-		return (__u32)window == EMPTY_DROP ? DROP_NO_LOCAL_BACKEND : VERDICT_REFUSE;
-	opening = opening_get();
-	if (!opening)
-		return DROP_TABLE_FULL;
-	verdict = select_backend(row, window, tuple_hash(&p->tuple), &opening->choice);
-	if (verdict)
-		return verdict;
-	verdict = choose_path(ctx, p, opening, hook);
-	return verdict ? verdict : OPENS;
 }
 
 /* A packet straight to a backend, of a client that talks with it through a frontend too and from the same port: the answers of
@@ -284,6 +234,112 @@ __noinline int asks_frontend(void)
 				  &row, &roles) != FRONTEND_NONE;
 }
 
+static __always_inline bool row_refuses(const struct row *row, struct scratch *x)
+{
+	return (row->flags & ROW_SOURCE_RANGES) && !source_in_ranges(row->service, &x->packet.tuple.source, &x->range);
+}
+
+/* Of a flow that was let in by other source ranges: may its client still ask the frontend? Returns 0 or a verdict. A global function,
+ * for the verifier's sake.
+ */
+__noinline int source_verdict(void)
+{
+	struct scratch *x = scratch_get();
+	__u32 roles = 0;
+	struct row *row;
+
+	if (!x)
+		return DROP_SOURCE_RANGE;
+	switch (frontend_find(&x->packet.tuple.destination, x->packet.tuple.destination_port, x->packet.tuple.proto, false, &row,
+			      &roles)) {
+	case FRONTEND_FOUND:
+		return row_refuses(row, x) ? DROP_SOURCE_RANGE : 0;
+	case FRONTEND_STALE:
+		return DROP_STALE_ROW;
+	default:
+		return 0;
+	}
+}
+
+/* Chooses for the scratch's packet: what its client keeps, or by a hash. Returns 0 or a verdict. */
+static __always_inline enum verdict stage_choice(struct scratch *x, const struct row *row, enum window which, __u64 window)
+{
+	const struct tuple *t = &x->packet.tuple;
+	struct choice *choice = &x->opening.choice;
+	bool keeps = row->affinity;
+	enum verdict verdict;
+	__u32 hash;
+
+	if (keeps) {
+		affinity_key(&x->client, &t->source, row->service, CLIENT_ADDRESS);
+		if (affinity_find(&x->client, &x->kept, row, which, choice))
+			return 0;
+		hash = affinity_hash(&x->client);
+	} else {
+		hash = tuple_hash(t);
+	}
+	verdict = select_backend(row, window, hash, choice);
+	if (!verdict && keeps)
+		affinity_keep(&x->client, &x->kept, row, which, choice);
+	return verdict;
+}
+
+/* A datagram to where a backend was retired: is it of a socket that was pointed at that one? It goes on to a living backend of the
+ * frontend that the socket asked for, with answers from the address that it knows, or is refused; never on to who has that address now.
+ * Of the host it is refused: its socket is destroyed, or opened anew on the error. UNDECIDED: it is meant for who is there. A global
+ * function, for the verifier's sake.
+ */
+__noinline int stage_retired(ctx_t *ctx, __u32 hook)
+{
+	struct scratch *x = scratch_get();
+	struct frontend_key key = {};
+	struct opening *opening;
+	enum verdict verdict;
+	struct row *row;
+	__u32 roles = 0;
+	struct pkt *p;
+	__u32 policy;
+	__u64 window;
+
+	if (!x)
+		return UNDECIDED;
+	p = &x->packet;
+	key.address = p->tuple.destination;
+	key.port = p->tuple.destination_port;
+	key.proto = p->tuple.proto;
+	if (!bpf_map_lookup_elem(&retired, &key) || !socket_asked(ctx) ||
+	    backend_alive(x->asked.peer.backend, x->asked.peer.generation))
+		return UNDECIDED;
+	if (hook != HOOK_POD_INGRESS) {
+		p->service = x->asked.peer.service;
+		return VERDICT_REFUSE;
+	}
+	switch (frontend_find(&x->asked.peer.address, x->asked.peer.port, IPPROTO_UDP, false, &row, &roles)) {
+	case FRONTEND_FOUND:
+		break;
+	case FRONTEND_STALE:
+		return DROP_STALE_ROW;
+	default:
+		return VERDICT_REFUSE;
+	}
+	p->service = row->service;
+	policy = policy_count(row->service);
+	if (row_refuses(row, x))
+		return DROP_SOURCE_RANGE;
+	window = frontend_window(row, false);
+	if (!(window >> 32))
+		return (__u32)window == EMPTY_DROP ? DROP_NO_LOCAL_BACKEND : VERDICT_REFUSE;
+	opening = opening_get();
+	if (!opening)
+		return DROP_TABLE_FULL;
+	opening->policy = policy;
+	verdict = stage_choice(x, row, client_window(row, false), window);
+	if (verdict)
+		return verdict;
+	verdict = choose_path(ctx, p, opening, hook);
+	return verdict ? verdict : OPENS;
+}
+
 /* A packet without a flow: is its destination a frontend, and what becomes of it? UNDECIDED: nothing. OPENS: it opens a flow, which the scratch's opening
  * describes. A global function, for the verifier's sake.
  */
@@ -298,6 +354,7 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	__u32 roles = 0;
 	bool node_level;
 	struct pkt *p;
+	__u32 policy;
 	__u64 window;
 
 	if (!x)
@@ -330,6 +387,9 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 		return node_level ? VERDICT_NEXT : DROP_PORT_UNKNOWN;
 	if (node_level && is_answer(ctx, p))
 		return VERDICT_NEXT;
+	policy = policy_count(row->service);
+	if (row_refuses(row, x))
+		return DROP_SOURCE_RANGE;
 	if ((p->options || p->source_route) && is_source_routed(ctx))
 		return DROP_SOURCE_ROUTE;
 	window = frontend_window(row, outside);
@@ -338,7 +398,8 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	opening = opening_get();
 	if (!opening)
 		return DROP_TABLE_FULL;
-	verdict = select_backend(row, window, tuple_hash(&p->tuple), &opening->choice);
+	opening->policy = policy;
+	verdict = stage_choice(x, row, client_window(row, outside), window);
 	if (verdict)
 		return verdict;
 	verdict = choose_path(ctx, p, opening, hook);

@@ -10,7 +10,8 @@ struct opening {
 	__u8 path;	/* enum flow_path */
 	__u8 midstream; /* the packet at hand is no SYN */
 	__u8 bystander; /* no frontend was asked: where no flow can be made the packet goes on as it came */
-	__u8 pad[5];
+	__u8 pad;
+	__u32 policy; /* see struct flow */
 };
 
 /* What does not fit the stack. One per CPU and object: packet programs of one object do not interrupt each other (tc and XDP
@@ -46,6 +47,9 @@ struct scratch {
 	__u32 pad2;
 	struct refusal_key refusal;
 	struct socket_backend asked; /* by the socket of the packet at hand */
+	struct affinity_key client;
+	struct affinity kept;
+	struct source_range_key range;
 };
 
 struct {

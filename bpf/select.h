@@ -46,10 +46,10 @@ static __always_inline __u32 tuple_hash(const struct tuple *t)
 	return mix_final(h ^ (h >> 29));
 }
 
-/* State of the backend in `word`'s upper half when its generation is `generation`, else BACKEND_FREE. */
+/* State of the backend in `word` when its generation is `generation`, else BACKEND_FREE. */
 static __always_inline __u32 backend_state(__u64 word, __u32 generation)
 {
-	__u32 state = (__u32)(word >> 32);
+	__u32 state = (__u8)(word >> BACKEND_STATE);
 
 	return (__u32)word == generation && state != BACKEND_RETIRED ? state : BACKEND_FREE;
 }
@@ -60,6 +60,18 @@ static __always_inline bool backend_alive(__u32 index, __u32 generation)
 	struct backend *backend = bpf_map_lookup_elem(&backends, &index);
 
 	return backend && backend_state(*(volatile __u64 *)&backend->word, generation) != BACKEND_FREE;
+}
+
+static __always_inline void choose(struct choice *choice, const struct backend *backend, __u32 index, __u32 generation,
+				   __u32 state)
+{
+	choice->address = backend->address;
+	choice->port = backend->port;
+	choice->pad = 0;
+	choice->backend = index;
+	choice->generation = generation;
+	choice->service = backend->service;
+	choice->local = state == BACKEND_LOCAL;
 }
 
 /* Takes the slot that `hash` points to, or one of the next when a backend is being retired. Returns 0 when chosen, else a
@@ -86,13 +98,7 @@ static __always_inline enum verdict select_backend(const struct row *row, __u64 
 		if (backend && backend->service == row->service) {
 			state = backend_state(*(volatile __u64 *)&backend->word, generation);
 			if (state != BACKEND_FREE) {
-				choice->address = backend->address;
-				choice->port = backend->port;
-				choice->pad = 0;
-				choice->backend = index;
-				choice->generation = generation;
-				choice->service = row->service;
-				choice->local = state == BACKEND_LOCAL;
+				choose(choice, backend, index, generation, state);
 				return 0;
 			}
 		}

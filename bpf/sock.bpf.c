@@ -13,10 +13,12 @@
 typedef struct bpf_sock_addr ctx_t;
 
 #include "address.h"
+#include "affinity.h"
 #include "frontend.h"
 #include "peer.h"
 #include "record.h"
 #include "select.h"
+#include "source_range.h"
 
 #define ECONNREFUSED 111
 #define ALLOW 1
@@ -121,9 +123,50 @@ static __always_inline bool remember_frontend(__u64 cookie, const struct target 
 	return true;
 }
 
+/* The source that the socket's packets to `target` will have: what it is bound to, or of the host's sockets the node's own. All zero
+ * when that is not known yet.
+ */
+static __always_inline void source_of(ctx_t *ctx, const struct settings *s, const struct target *target, bool host,
+				      const bool v6, const bool sends, struct address *source)
+{
+	bool v4 = address_is_v4(&target->address);
+	struct bpf_sock *socket = ctx->sk;
+	__u32 uplink = s->uplink;
+	struct device *device;
+
+	__builtin_memset(source, 0, sizeof(*source));
+	if (sends && v6) {
+		source->half[0] = (__u64)ctx->msg_src_ip6[0] | ((__u64)ctx->msg_src_ip6[1] << 32);
+		source->half[1] = (__u64)ctx->msg_src_ip6[2] | ((__u64)ctx->msg_src_ip6[3] << 32);
+	} else if (sends) {
+		address_from_v4(source, ctx->msg_src_ip4);
+	} else if (socket && v4) {
+		address_from_v4(source, socket->src_ip4);
+	} else if (socket) {
+		source->half[0] = (__u64)socket->src_ip6[0] | ((__u64)socket->src_ip6[1] << 32);
+		source->half[1] = (__u64)socket->src_ip6[2] | ((__u64)socket->src_ip6[3] << 32);
+	}
+	if (!address_is_unspecified(source) || !host)
+		return;
+	device = bpf_map_lookup_elem(&devices, &uplink);
+	if (device)
+		*source = v4 ? device->source4 : device->source6;
+}
+
+/* Is the socket's source known, and in the Service's ranges? Else its packets tell, and are dropped by name. */
+static __always_inline bool source_is_let_in(ctx_t *ctx, const struct settings *s, const struct target *target, bool host,
+					     __u32 service, const bool v6, const bool sends)
+{
+	struct source_range_key key;
+	struct address source;
+
+	source_of(ctx, s, target, host, v6, sends, &source);
+	return !address_is_unspecified(&source) && source_in_ranges(service, &source, &key);
+}
+
 /* The live window for `target`. UNCHANGED: it is not ours, or packets are dropped later by name. REFUSED: `choice` has the Service. */
 static __always_inline enum outcome find_window(ctx_t *ctx, const struct target *target, struct row **row, __u64 *window,
-						struct choice *choice)
+						struct choice *choice, const bool v6, const bool sends)
 {
 	const struct settings *s = settings_get();
 	bool host, loopback = address_is_own(&target->address);
@@ -149,6 +192,11 @@ static __always_inline enum outcome find_window(ctx_t *ctx, const struct target 
 	default:
 		return UNCHANGED;
 	}
+	if (((*row)->flags & ROW_SOURCE_RANGES) && !source_is_let_in(ctx, s, target, host, (*row)->service, v6, sends))
+		return UNCHANGED;
+	/* The client is a network namespace. Where nobody knows which, its packets tell an address. */
+	if ((*row)->affinity && !config_netns_cookie)
+		return UNCHANGED;
 	*window = frontend_window(*row, false);
 	if (*window >> 32)
 		return POINTED;
@@ -156,22 +204,45 @@ static __always_inline enum outcome find_window(ctx_t *ctx, const struct target 
 	return (__u32)*window == EMPTY_DROP ? UNCHANGED : REFUSED;
 }
 
+/* Chooses the backend that the socket's network namespace keeps, else by `hash`. False when there is none. */
+static __always_inline bool choose_for(ctx_t *ctx, const struct row *row, __u64 window, __u32 hash, struct choice *choice)
+{
+	enum window which = client_window(row, false);
+	bool keeps = config_netns_cookie && row->affinity;
+	struct address client = {};
+	struct affinity_key key;
+	struct affinity kept;
+
+	if (keeps) {
+		client.half[1] = bpf_get_netns_cookie(ctx);
+		affinity_key(&key, &client, row->service, CLIENT_NETNS);
+		if (affinity_find(&key, &kept, row, which, choice))
+			return true;
+		hash = affinity_hash(&key);
+	}
+	if (select_backend(row, window, hash, choice))
+		return false;
+	if (keeps)
+		affinity_keep(&key, &kept, row, which, choice);
+	return true;
+}
+
 /* connect(): random, so that a retry on the same socket can get another backend. */
-static __always_inline enum outcome decide_connect(ctx_t *ctx, const struct target *target, struct choice *choice)
+static __always_inline enum outcome decide_connect(ctx_t *ctx, const struct target *target, struct choice *choice, const bool v6)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct row *row = NULL;
 	enum outcome outcome;
 	__u64 window = 0;
 
-	outcome = find_window(ctx, target, &row, &window, choice);
+	outcome = find_window(ctx, target, &row, &window, choice, v6, false);
 	if (outcome != POINTED || !row) {
 		/* A socket that is refused stays connected as it was. */
 		if (outcome == UNCHANGED)
 			forget_connection(ctx, cookie, target);
 		return outcome;
 	}
-	if (select_backend(row, window, bpf_get_prandom_u32(), choice))
+	if (!choose_for(ctx, row, window, bpf_get_prandom_u32(), choice))
 		return UNCHANGED;
 	remember_connection(ctx, cookie, target, choice);
 	return POINTED;
@@ -209,7 +280,8 @@ static __always_inline enum outcome decide_connected(ctx_t *ctx, const struct so
 }
 
 /* sendmsg() to a frontend: the same backend for the same socket and frontend while it lives. */
-static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target *target, struct choice *choice, bool *fresh)
+static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target *target, struct choice *choice, bool *fresh,
+						const bool v6)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct socket_peer_key choice_key;
@@ -219,7 +291,7 @@ static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target 
 	enum outcome outcome;
 	__u64 window = 0;
 
-	outcome = find_window(ctx, target, &row, &window, choice);
+	outcome = find_window(ctx, target, &row, &window, choice, v6, true);
 	if (outcome == UNCHANGED)
 		forget_frontend(ctx, cookie, target);
 	if (outcome != POINTED || !row)
@@ -242,7 +314,9 @@ static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target 
 	__u32 hash = mix_final(cookie * MIX1 ^ (target->address.half[1] + target->port) * MIX2);
 	__u32 one_slot = 0xffffffff / (__u32)(window >> 32) + 1;
 
-	for (__u32 try = 0; try < CHOICE_TRIES; try++) {
+	bool known = row->affinity && choose_for(ctx, row, window, hash, choice) && remember_frontend(cookie, target, choice);
+
+	for (__u32 try = 0; !known && try < CHOICE_TRIES; try++) {
 		if (select_backend(row, window, hash, choice))
 			return UNCHANGED;
 		if (remember_frontend(cookie, target, choice))
@@ -327,7 +401,7 @@ static __always_inline int on_connect(ctx_t *ctx, const bool v6)
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
 		return ALLOW;
 	target_read(ctx, &target, v6);
-	return carry_out(ctx, HOOK_CONNECT, decide_connect(ctx, &target, &choice), &choice, true, v6);
+	return carry_out(ctx, HOOK_CONNECT, decide_connect(ctx, &target, &choice, v6), &choice, true, v6);
 }
 
 static __always_inline int on_sendmsg(ctx_t *ctx, const bool v6)
@@ -340,7 +414,7 @@ static __always_inline int on_sendmsg(ctx_t *ctx, const bool v6)
 	if (ctx->protocol != IPPROTO_UDP)
 		return ALLOW;
 	target_read(ctx, &target, v6);
-	outcome = decide_send(ctx, &target, &choice, &fresh);
+	outcome = decide_send(ctx, &target, &choice, &fresh, v6);
 	return carry_out(ctx, HOOK_SENDMSG, outcome, &choice, fresh, v6);
 }
 

@@ -46,13 +46,21 @@ enum empty_window {
 	EMPTY_DROP = 1,
 };
 
-/* Element of `rows`. Everything but the windows is constant while a frontend points here. */
+enum row_flag {
+	ROW_SOURCE_RANGES = 1, /* only clients in `source_ranges` are served */
+};
+
+/* Element of `rows`. The word from `kind` on and each window change on a live row by one 64-bit store; all else is constant while a
+ * frontend points here.
+ */
 struct row {
 	struct frontend_key key;
 	__u32 generation;
 	__u32 service;
-	__u32 kind; /* enum frontend_kind */
-	__u32 reserved;
+	__u8 kind;  /* enum frontend_kind */
+	__u8 flags; /* enum row_flag */
+	__u16 pad;
+	__u32 affinity; /* seconds that a client keeps its backend after its last new connection; 0: none */
 	__u64 window[3];
 };
 
@@ -68,7 +76,13 @@ enum backend_state {
 	BACKEND_RETIRED = 3,
 };
 
-/* Element of `backends`. The word is state << 32 | generation, and the only part that changes while the backend lives. */
+/* Of the word of a backend, where its fields begin. */
+enum backend_word {
+	BACKEND_STATE = 32,   /* enum backend_state, 8 bits */
+	BACKEND_WINDOWS = 40, /* a bit for each enum window that shows it: set before that does, cleared after */
+};
+
+/* Element of `backends`. The word holds the generation in its lower half, and is the only part that changes while the backend lives. */
 struct backend {
 	struct address address;
 	__be16 port;
@@ -153,7 +167,44 @@ struct flow {
 	__u16 pad;
 	struct next_hop hop; /* of this direction; several CPUs may write it at once */
 	__u32 hop_check;     /* over `hop` and `check`: a mixture, or a hop of another flow, does not count */
-	__u32 pad2;
+	__u32 policy;	     /* of a request: `service_policies` when its source was let in, low 32 bits */
+};
+
+enum client_kind {
+	CLIENT_ADDRESS = 0,
+	CLIENT_NETNS = 1, /* the second half of the address is the cookie of a network namespace */
+};
+
+/* Key of `affinity`: a client of one Service port. */
+struct affinity_key {
+	struct address client;
+	__u32 service;
+	__u8 kind; /* enum client_kind */
+	__u8 pad[3];
+};
+
+/* Value of `affinity`: the backend that the client keeps, while that serves in the window that the client uses. */
+struct affinity {
+	__u32 backend;
+	__u32 generation;
+	__u64 used;  /* jiffies, all 64 bits, of the client's last new connection */
+	__u32 check; /* over the key and the backend, as an element can be reused while it is read */
+	__u32 pad;
+};
+
+/* Key of `source_ranges`, a longest prefix match: the Service, then the network of its clients. `prefixlen` counts the Service's 32
+ * bits, and the 96 of the mapped form before an IPv4 prefix. The value is the Service again, as elements can be reused while they are
+ * read.
+ */
+struct source_range_key {
+	__u32 prefixlen;
+	__u32 service;
+	struct address address;
+};
+
+/* Element of `service_policies`, by service id. */
+struct service_policy {
+	__u64 count; /* raised when the Service lets in other clients: established flows are looked at again */
 };
 
 /* Value of `retired`. Under port 0 an address stands of which pods may ask the link-layer address. */
@@ -370,5 +421,6 @@ enum verdict {
 	DROP_REPLY_LIMIT = 23,	     /* would have been answered, but this CPU made its share of replies this second */
 	DROP_SOURCE_ROUTE = 24,	     /* a packet to a frontend that names its own way (RFC 7126, RFC 5095) */
 	DROP_CLIENT_SHARE = 25,	     /* the table fills, and this client has its share of it */
-	VERDICT_MAX = 26,
+	DROP_SOURCE_RANGE = 26,	     /* a client outside of the Service's source ranges */
+	VERDICT_MAX = 27,
 };

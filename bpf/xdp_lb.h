@@ -49,7 +49,7 @@ static __always_inline enum verdict xdp_forward(ctx_t *ctx, struct pkt *p)
 		return VERDICT_NEXT;
 	f = &x->flow;
 	live = flow_find(&p->tuple, f, &table, p->stranger);
-	if (!live || f->path != PATH_OUTSIDE_REMOTE || opens_anew(p, f, table))
+	if (!live || f->path != PATH_OUTSIDE_REMOTE || opens_anew(p, f, table) || flow_policy_changed(live, f))
 		return VERDICT_NEXT;
 	eth = ctx_at(ctx, 0, sizeof(*eth));
 	if (!eth || !hop_known(live, f, &hop, jiffies_now(), s->hz) || p->ttl <= 1 || p->segment > hop.mtu ||

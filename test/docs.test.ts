@@ -118,13 +118,14 @@ describe("architecture.md", () => {
     expect(rows.filter(({ cells }) => cells.includes("")).map(({ names }) => names[0])).toEqual([]);
   });
 
-  it("says of each map whether it is a hash or an array, per CPU or LRU, as it is", () => {
+  it("says of each map whether it is a hash, an array or a trie, per CPU or LRU, as it is", () => {
     const kinds: Readonly<Record<string, string>> = {
       HASH: "hash",
       ARRAY: "mapped array",
       LRU_HASH: "LRU hash",
       PERCPU_ARRAY: "per-CPU array",
       PERCPU_HASH: "per-CPU hash",
+      LPM_TRIE: "LPM trie",
     };
     const wrong = [...read("bpf/maps.h").matchAll(/BPF_MAP_TYPE_(\w+)\);[\s\S]*?^\} (\w+) SEC/gm)].filter(
       ([, type, name]) => {

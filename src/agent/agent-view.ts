@@ -84,6 +84,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       service_stats: usage.services,
       ...parts.flowEntries(),
       addresses: usage.addresses,
+      source_ranges: usage.sourceRanges,
     };
     return Object.entries(used).map(([name, count]) => {
       const map = dataplane.map(name);

@@ -103,6 +103,8 @@ export function createServiceViews({
         selector: service.selector ?? {},
         externalTrafficPolicy: service.externalTrafficPolicy,
         internalTrafficPolicy: service.internalTrafficPolicy,
+        affinitySeconds: service.affinitySeconds,
+        sourceRanges: service.sourceRanges,
         why: whyOf(ports, pending, elected.reason),
         ageMs: age > 1e11 ? Math.max(0, Date.now() - age) : 0,
         announcer: elected.node,

@@ -91,6 +91,10 @@ export interface ServiceView {
   readonly selector: Readonly<Record<string, string>>;
   readonly externalTrafficPolicy: string;
   readonly internalTrafficPolicy: string;
+  /** Seconds that a client keeps its endpoint after its last new connection, 0 when it keeps none. */
+  readonly affinitySeconds: number;
+  /** As in the manifest; empty when its LoadBalancer addresses are for everybody. */
+  readonly sourceRanges: readonly string[];
   /** What is wrong with its ports and addresses, "" when nothing is. */
   readonly why: string;
   readonly ageMs: number;

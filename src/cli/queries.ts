@@ -69,6 +69,8 @@ export function servicesQuery(oneNamespace: boolean): ListQuery<ServiceView> {
       { title: "AGE", text: ({ ageMs }) => age(ageMs), restless: true },
       { title: "EXTERNAL-POLICY", text: (service) => service.externalTrafficPolicy, wide: true },
       { title: "INTERNAL-POLICY", text: (service) => service.internalTrafficPolicy, wide: true },
+      { title: "AFFINITY", text: ({ affinitySeconds: s }) => (s === 0 ? orNone("") : `${s}s`), wide: true },
+      { title: "SOURCE-RANGES", text: ({ sourceRanges }) => orNone(sourceRanges.join(",")), wide: true },
       { title: "TARGET", text: ({ ports }) => orNone(perPort(ports, (port) => String(port.targetPort))), wide: true },
       { title: "SELECTOR", text: ({ selector }) => orNone(pairs(selector)), wide: true },
       { title: "ANNOUNCER", text: ({ announcer }) => orNone(announcer), wide: true },

@@ -2,20 +2,32 @@
 import { readAddress, writeAddress } from "../lib/address.ts";
 import type { BpfMap } from "../libbpf/mod.ts";
 import type { Backend, FrontendKey, Operation } from "../model/operations.ts";
-import { BACKEND, BACKEND_STATE_VALUES, RETIRED_BACKEND, writeRetiredBackend } from "./layout.gen.ts";
+import {
+  BACKEND,
+  BACKEND_STATE_VALUES,
+  BACKEND_WORD_VALUES,
+  RETIRED_BACKEND,
+  writeRetiredBackend,
+} from "./layout.gen.ts";
 import type { MappedArray } from "./mapped-array.ts";
 import type { NearFilter } from "./near.ts";
 import { frontendKeyBytes, viewOf } from "./row-codec.ts";
 
 const { BACKEND_FREE, BACKEND_LOCAL, BACKEND_REMOTE, BACKEND_RETIRED } = BACKEND_STATE_VALUES;
 
-const backendWord = (state: number, generation: number): bigint => (BigInt(state) << 32n) | BigInt(generation);
+const STATE = BigInt(BACKEND_WORD_VALUES.BACKEND_STATE);
+/** In the word's upper half. */
+const WINDOWS_SHIFT = BACKEND_WORD_VALUES.BACKEND_WINDOWS - BACKEND_WORD_VALUES.BACKEND_STATE;
+const STATE_MASK = (1 << WINDOWS_SHIFT) - 1;
+
+const backendWord = (state: number, generation: number, windows: number): bigint =>
+  (BigInt(state | (windows << WINDOWS_SHIFT)) << STATE) | BigInt(generation);
 
 type Retire = Extract<Operation, { op: "retire-backend" }>;
 
 export interface BackendRows {
   put(index: number, backend: Backend): void;
-  setLocal(index: number, generation: number, local: boolean): void;
+  set(index: number, backend: Pick<Backend, "generation" | "local" | "windows">): void;
   /** Backends that leave together. */
   retire(retires: readonly Retire[]): void;
   free(index: number): void;
@@ -37,14 +49,16 @@ export interface BackendTables {
 
 export function createBackendRows({ backends, retired, near, now }: BackendTables): BackendRows {
   const { view } = backends;
-  const store = (index: number, state: number, generation: number): void => {
-    Atomics.store(backends.words, backends.word(index, BACKEND.word), backendWord(state, generation));
+  const store = (index: number, state: number, generation: number, windows: number): void => {
+    Atomics.store(backends.words, backends.word(index, BACKEND.word), backendWord(state, generation, windows));
   };
+  const set: BackendRows["set"] = (index, { local, generation, windows }) =>
+    store(index, local ? BACKEND_LOCAL : BACKEND_REMOTE, generation, windows);
   const portOf = (index: number): number => view.getUint16(backends.at(index) + BACKEND.port, false);
   const serviceOf = (index: number): number => view.getUint32(backends.at(index) + BACKEND.service, true);
   const generationOf = (index: number): number => view.getUint32(backends.at(index) + BACKEND.word, true);
-  /** The word's upper half. */
-  const stateOf = (index: number): number => view.getUint32(backends.at(index) + BACKEND.word + 4, true);
+  const upperOf = (index: number): number => view.getUint32(backends.at(index) + BACKEND.word + 4, true);
+  const stateOf = (index: number): number => upperOf(index) & STATE_MASK;
   const serves = (index: number): boolean => {
     const state = stateOf(index);
     return state === BACKEND_LOCAL || state === BACKEND_REMOTE;
@@ -69,9 +83,9 @@ export function createBackendRows({ backends, retired, near, now }: BackendTable
       view.setUint16(at + BACKEND.port, backend.port, false);
       view.setUint32(at + BACKEND.service, backend.serviceId, true);
       near.comes.backend(view, at);
-      store(index, backend.local ? BACKEND_LOCAL : BACKEND_REMOTE, backend.generation);
+      set(index, backend);
     },
-    setLocal: (index, generation, local) => store(index, local ? BACKEND_LOCAL : BACKEND_REMOTE, generation),
+    set,
 
     /** Sockets that were pointed at a UDP backend send there without knowing better: `retired` has their packets looked at. */
     retire(retires) {
@@ -79,11 +93,11 @@ export function createBackendRows({ backends, retired, near, now }: BackendTable
         if (udp) rememberRetired(keyOfBackend(index));
         // Pods on its bridge ask for its link-layer address.
         if (udp && stateOf(index) === BACKEND_LOCAL) rememberRetired({ ...keyOfBackend(index), port: 0 });
-        store(index, BACKEND_RETIRED, generation);
+        store(index, BACKEND_RETIRED, generation, 0);
         near.goes.backend(view, backends.at(index));
       }
     },
-    free: (index) => store(index, BACKEND_FREE, generationOf(index)),
+    free: (index) => store(index, BACKEND_FREE, generationOf(index), 0),
     serves,
     isAlive: (index, generation) => index < backends.length && generationOf(index) === generation && serves(index),
 
@@ -105,6 +119,7 @@ export function createBackendRows({ backends, retired, near, now }: BackendTable
           serviceId: serviceOf(index),
           generation,
           local: state === BACKEND_LOCAL,
+          windows: upperOf(index) >>> WINDOWS_SHIFT,
         });
       }
       return { backends: found, generations };

@@ -8,6 +8,7 @@ export const CAPACITY_MAPS: Readonly<Record<keyof Capacity, string>> = {
   backends: "backends",
   services: "service_stats",
   serviceRanges: "service_ranges",
+  sourceRanges: "source_ranges",
   addresses: "addresses",
   devices: "devices",
   announced: "announced",

@@ -7,14 +7,14 @@ import { type BpfMap, openPinnedMap } from "../libbpf/mod.ts";
 import type { Dataplane } from "./dataplane.ts";
 import { sealFlow } from "./flow-check.ts";
 import { readClocks } from "./flow-table.ts";
-import { FLOW, FLOW_STATE_VALUES, LAYOUT, RANGE_KIND_VALUES, SERVICE_RANGE } from "./layout.gen.ts";
+import { FLOW, FLOW_STATE_VALUES, LAYOUT, RANGE_KIND_VALUES, ROW, SERVICE_RANGE } from "./layout.gen.ts";
 import { converter, type Layout } from "./layout.ts";
 import { WORD } from "./mapped-array.ts";
 import { backendOfFlow } from "./near.ts";
 import { viewOf } from "./row-codec.ts";
 
 /** In this order: a flow that is established while they are copied is found in one of them at least. */
-const FLOW_MAPS = ["openings", "tcp_flows", "udp_flows", "socket_peers", "retired", "announced"] as const;
+const FLOW_MAPS = ["openings", "tcp_flows", "udp_flows", "socket_peers", "retired", "announced", "affinity"] as const;
 /**
  * Rows, slots, backends and the hashes that lead to them: copied whole when their layout did not change. `near` and `met_backends`
  * are made anew of what is copied, as their hash is the programs' own; fragments and crowded clients are of the moment.
@@ -26,6 +26,8 @@ const STATE_MAPS = [
   "frontends",
   "addresses",
   "service_ranges",
+  "source_ranges",
+  "service_policies",
   "settings",
   "devices",
   "service_stats",
@@ -81,6 +83,13 @@ function relaxOpening(view: DataView, at: number): void {
   view.setUint32(at + FLOW.state, state | FLOW_STATE_VALUES.STATE_MIDSTREAM, true);
 }
 
+/** A row's kind was a word of its own, where now it is one byte of a word. */
+function keepKinds(source: Uint8Array, from: BpfMap, target: Uint8Array, to: BpfMap, old: Layout, count: number): void {
+  const kind = old.structs["row"]?.fields.find((field) => field.name === "kind" && field.size > 1)?.offset;
+  if (kind === undefined) return;
+  for (let i = 0; i < count; i++) target[i * to.stride + ROW.kind] = source[i * from.stride + kind]!;
+}
+
 function copyArray(from: BpfMap, to: BpfMap, old: Layout, name: string): void {
   const convert = converter(old, LAYOUT, LAYOUT.maps[name]!.value);
   if (convert === undefined || from.type !== "array") return;
@@ -88,6 +97,7 @@ function copyArray(from: BpfMap, to: BpfMap, old: Layout, name: string): void {
   const target = new Uint8Array(to.mmap(true));
   const count = Math.min(from.maxEntries, to.maxEntries);
   for (let i = 0; i < count; i++) convert(source, i * from.stride, target, i * to.stride);
+  if (name === "rows") keepKinds(source, from, target, to, old, count);
   if (name !== "service_ranges") return;
   // Ranges had a mark for being in use, where now there is what kind they are.
   const used = old.structs["service_range"]?.fields.find((field) => field.name === "used")?.offset;

@@ -5,15 +5,24 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import { Failure, KernelError } from "../lib/errors.ts";
 import { Multimap } from "../lib/multimap.ts";
 import { type BpfMap, type BpfProgram, membarrierGlobalAsync } from "../libbpf/mod.ts";
-import type { AddressRoles, Capacity, FrontendKey, KernelState, Operation, Row, Slot } from "../model/operations.ts";
+import {
+  type AddressRoles,
+  type Capacity,
+  type FrontendKey,
+  type KernelState,
+  type Operation,
+  type Row,
+  type Slot,
+  WINDOWS,
+} from "../model/operations.ts";
 import { createBackendRows } from "./backend-rows.ts";
 import { capacityOf } from "./capacity.ts";
 import {
   ADDRESS_ROLE_VALUES,
   FRONTEND,
   FRONTEND_KEY,
-  FRONTEND_KIND_VALUES,
   ROW,
+  ROW_FLAG_VALUES,
   readFrontend,
   readRow,
   readSettings,
@@ -31,13 +40,14 @@ import {
   KINDS,
   keyOf,
   PROTOCOLS,
+  rowWord,
   viewOf,
-  WINDOWS,
   windowOf,
   windowWord,
 } from "./row-codec.ts";
 import { createServiceCounts } from "./service-counts.ts";
 import { writeServiceRanges } from "./service-ranges.ts";
+import { createSourceRanges } from "./source-ranges.ts";
 
 const ADDRESS_BYTES = 16;
 const ROLES_BYTES = 4;
@@ -133,6 +143,7 @@ export function createDataplane(
     near,
     now: () => viewOf(program("tc_clocks").testRun({ data: clocks }).data).getUint32(0, true),
   });
+  const sourceRanges = createSourceRanges(map("source_ranges"), new MappedArray(map("service_policies")));
   const counts = createServiceCounts(serviceStats, map("service_refusals"), options.areNew);
   const rowService = (index: number): number => rows.view.getUint32(rows.at(index) + ROW.service, true);
 
@@ -144,6 +155,8 @@ export function createDataplane(
       generation: row.generation,
       service: row.serviceId,
       kind: KINDS[row.kind],
+      flags: row.restricted ? ROW_FLAG_VALUES.ROW_SOURCE_RANGES : 0,
+      affinity: row.affinity,
       window: WINDOWS.map((name) => windowWord(row.windows[name])),
     });
     rowsOfService.add(row.serviceId, index);
@@ -209,13 +222,12 @@ export function createDataplane(
       case "put-backends": {
         const { serviceId, indexes, generations, endpoints } = operation;
         for (let i = 0; i < indexes.length; i++) {
-          const { address, port, local } = endpoints[i]!;
-          backendRows.put(indexes[i]!, { address, port, local, serviceId, generation: generations[i]! });
+          backendRows.put(indexes[i]!, { ...endpoints[i]!, serviceId, generation: generations[i]! });
         }
         return;
       }
-      case "set-backend-local":
-        backendRows.setLocal(operation.index, operation.generation, operation.local);
+      case "set-backend":
+        backendRows.set(operation.index, operation);
         return;
       case "put-slots": {
         const first = slots.word(operation.first, 0);
@@ -240,6 +252,18 @@ export function createDataplane(
         });
         return;
       }
+      case "set-row":
+        Atomics.store(rows.words, rows.word(operation.index, ROW.kind), rowWord(operation));
+        return;
+      case "put-source-ranges":
+        sourceRanges.put(operation.serviceId, operation.ranges);
+        return;
+      case "free-source-ranges":
+        sourceRanges.drop(operation.serviceId, operation.ranges);
+        return;
+      case "raise-policy":
+        sourceRanges.raisePolicy(operation.serviceId);
+        return;
       case "drop-frontend": {
         const key = frontendKeyBytes(operation.key);
         frontends.delete(key);
@@ -259,7 +283,7 @@ export function createDataplane(
         const service = rowService(operation.index);
         rowsOfService.delete(service, operation.index);
         if (!rowsOfService.has(service)) counts.ends(service);
-        rows.view.setUint32(rows.at(operation.index) + ROW.kind, FRONTEND_KIND_VALUES.KIND_NONE, true);
+        Atomics.store(rows.words, rows.word(operation.index, ROW.kind), 0n);
         return;
       }
       case "put-frontend":
@@ -349,6 +373,8 @@ export function createDataplane(
         generation,
         serviceId: content.service,
         kind,
+        affinity: content.affinity,
+        restricted: (content.flags & ROW_FLAG_VALUES.ROW_SOURCE_RANGES) !== 0,
         windows: { external: external!, internal: internal!, cluster: cluster! },
       });
       rowsOfService.add(content.service, row);
@@ -370,6 +396,7 @@ export function createDataplane(
       backendGenerations: generations,
       slot,
       addresses: roles,
+      sourceRanges: sourceRanges.read(),
     };
   }
 

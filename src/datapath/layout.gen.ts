@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "a1e75d032b7e38d2";
+export const FINGERPRINT = "c822b6df9e30ee62";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -20,6 +20,16 @@ export const BACKEND_STATE_VALUES = {
   BACKEND_REMOTE: 1,
   BACKEND_LOCAL: 2,
   BACKEND_RETIRED: 3,
+} as const;
+
+export const BACKEND_WORD_VALUES = {
+  BACKEND_STATE: 32,
+  BACKEND_WINDOWS: 40,
+} as const;
+
+export const CLIENT_KIND_VALUES = {
+  CLIENT_ADDRESS: 0,
+  CLIENT_NETNS: 1,
 } as const;
 
 export const DEVICE_FLAG_VALUES = {
@@ -99,6 +109,10 @@ export const RANGE_KIND_VALUES = {
   RANGE_EXEMPT: 2,
 } as const;
 
+export const ROW_FLAG_VALUES = {
+  ROW_SOURCE_RANGES: 1,
+} as const;
+
 export const SETTING_FLAG_VALUES = {
   SETTING_SOURCE_ROUTES: 1,
   SETTING_CLUSTER_IPS_INSIDE: 2,
@@ -138,7 +152,8 @@ export const VERDICT_VALUES = {
   DROP_REPLY_LIMIT: 23,
   DROP_SOURCE_ROUTE: 24,
   DROP_CLIENT_SHARE: 25,
-  VERDICT_MAX: 26,
+  DROP_SOURCE_RANGE: 26,
+  VERDICT_MAX: 27,
 } as const;
 
 export const WINDOW_VALUES = {
@@ -146,6 +161,72 @@ export const WINDOW_VALUES = {
   WINDOW_INTERNAL: 1,
   WINDOW_CLUSTER: 2,
 } as const;
+
+/** struct affinity, 24 bytes. */
+export interface Affinity {
+  readonly backend: number;
+  readonly generation: number;
+  readonly used: bigint;
+  readonly check: number;
+}
+
+export const AFFINITY = {
+  size: 24,
+  backend: 0,
+  generation: 4,
+  used: 8,
+  check: 16,
+} as const;
+
+export function readAffinity(bytes: Uint8Array, at = 0): Affinity {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    backend: view.getUint32(at, true),
+    generation: view.getUint32(at + 4, true),
+    used: view.getBigUint64(at + 8, true),
+    check: view.getUint32(at + 16, true),
+  };
+}
+
+export function writeAffinity(bytes: Uint8Array, at: number, value: Affinity): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 24);
+  view.setUint32(at, value.backend, true);
+  view.setUint32(at + 4, value.generation, true);
+  view.setBigUint64(at + 8, value.used, true);
+  view.setUint32(at + 16, value.check, true);
+}
+
+/** struct affinity_key, 24 bytes. */
+export interface AffinityKey {
+  readonly client: Address;
+  readonly service: number;
+  readonly kind: number;
+}
+
+export const AFFINITY_KEY = {
+  size: 24,
+  client: 0,
+  service: 16,
+  kind: 20,
+} as const;
+
+export function readAffinityKey(bytes: Uint8Array, at = 0): AffinityKey {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    client: readAddress(bytes, at),
+    service: view.getUint32(at + 16, true),
+    kind: view.getUint8(at + 20),
+  };
+}
+
+export function writeAffinityKey(bytes: Uint8Array, at: number, value: AffinityKey): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 24);
+  writeAddress(value.client, bytes, at);
+  view.setUint32(at + 16, value.service, true);
+  view.setUint8(at + 20, value.kind);
+}
 
 /** struct announced_key, 24 bytes. */
 export interface AnnouncedKey {
@@ -313,6 +394,7 @@ export interface Flow {
   readonly answer: number;
   readonly hop: NextHop;
   readonly hopCheck: number;
+  readonly policy: number;
 }
 
 export const FLOW = {
@@ -329,6 +411,7 @@ export const FLOW = {
   answer: 69,
   hop: 72,
   hopCheck: 96,
+  policy: 100,
 } as const;
 
 export function readFlow(bytes: Uint8Array, at = 0): Flow {
@@ -346,6 +429,7 @@ export function readFlow(bytes: Uint8Array, at = 0): Flow {
     answer: view.getUint8(at + 69),
     hop: readNextHop(bytes, at + 72),
     hopCheck: view.getUint32(at + 96, true),
+    policy: view.getUint32(at + 100, true),
   };
 }
 
@@ -364,6 +448,7 @@ export function writeFlow(bytes: Uint8Array, at: number, value: Flow): void {
   view.setUint8(at + 69, value.answer);
   writeNextHop(bytes, at + 72, value.hop);
   view.setUint32(at + 96, value.hopCheck, true);
+  view.setUint32(at + 100, value.policy, true);
 }
 
 /** struct fragment, 8 bytes. */
@@ -651,6 +736,8 @@ export interface Row {
   readonly generation: number;
   readonly service: number;
   readonly kind: number;
+  readonly flags: number;
+  readonly affinity: number;
   readonly window: readonly bigint[];
 }
 
@@ -660,6 +747,8 @@ export const ROW = {
   generation: 24,
   service: 28,
   kind: 32,
+  flags: 33,
+  affinity: 36,
   window: 40,
 } as const;
 
@@ -669,7 +758,9 @@ export function readRow(bytes: Uint8Array, at = 0): Row {
     key: readFrontendKey(bytes, at),
     generation: view.getUint32(at + 24, true),
     service: view.getUint32(at + 28, true),
-    kind: view.getUint32(at + 32, true),
+    kind: view.getUint8(at + 32),
+    flags: view.getUint8(at + 33),
+    affinity: view.getUint32(at + 36, true),
     window: [view.getBigUint64(at + 40 + 0, true), view.getBigUint64(at + 40 + 8, true), view.getBigUint64(at + 40 + 16, true)],
   };
 }
@@ -680,7 +771,9 @@ export function writeRow(bytes: Uint8Array, at: number, value: Row): void {
   writeFrontendKey(bytes, at, value.key);
   view.setUint32(at + 24, value.generation, true);
   view.setUint32(at + 28, value.service, true);
-  view.setUint32(at + 32, value.kind, true);
+  view.setUint8(at + 32, value.kind);
+  view.setUint8(at + 33, value.flags);
+  view.setUint32(at + 36, value.affinity, true);
   view.setBigUint64(at + 40 + 0, value.window[0]!, true);
   view.setBigUint64(at + 40 + 8, value.window[1]!, true);
   view.setBigUint64(at + 40 + 16, value.window[2]!, true);
@@ -719,6 +812,29 @@ export function writeServiceCounters(bytes: Uint8Array, at: number, value: Servi
   view.setBigUint64(at + 8, value.packets, true);
   view.setBigUint64(at + 16, value.bytes, true);
   view.setBigUint64(at + 24, value.socketConnections, true);
+}
+
+/** struct service_policy, 8 bytes. */
+export interface ServicePolicy {
+  readonly count: bigint;
+}
+
+export const SERVICE_POLICY = {
+  size: 8,
+  count: 0,
+} as const;
+
+export function readServicePolicy(bytes: Uint8Array, at = 0): ServicePolicy {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    count: view.getBigUint64(at, true),
+  };
+}
+
+export function writeServicePolicy(bytes: Uint8Array, at: number, value: ServicePolicy): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 8);
+  view.setBigUint64(at, value.count, true);
 }
 
 /** struct service_range, 40 bytes. */
@@ -965,6 +1081,37 @@ export function writeSocketPeerKey(bytes: Uint8Array, at: number, value: SocketP
   view.setUint8(at + 27, value.kind);
 }
 
+/** struct source_range_key, 24 bytes. */
+export interface SourceRangeKey {
+  readonly prefixlen: number;
+  readonly service: number;
+  readonly address: Address;
+}
+
+export const SOURCE_RANGE_KEY = {
+  size: 24,
+  prefixlen: 0,
+  service: 4,
+  address: 8,
+} as const;
+
+export function readSourceRangeKey(bytes: Uint8Array, at = 0): SourceRangeKey {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    prefixlen: view.getUint32(at, true),
+    service: view.getUint32(at + 4, true),
+    address: readAddress(bytes, at + 8),
+  };
+}
+
+export function writeSourceRangeKey(bytes: Uint8Array, at: number, value: SourceRangeKey): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 24);
+  view.setUint32(at, value.prefixlen, true);
+  view.setUint32(at + 4, value.service, true);
+  writeAddress(value.address, bytes, at + 8);
+}
+
 /** struct tuple, 40 bytes. */
 export interface Tuple {
   readonly source: Address;
@@ -1024,6 +1171,77 @@ export const LAYOUT: Layout = {
           "element": {
             "size": 8,
             "kind": "be64"
+          }
+        }
+      ]
+    },
+    "affinity": {
+      "name": "affinity",
+      "size": 24,
+      "fields": [
+        {
+          "name": "backend",
+          "offset": 0,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "generation",
+          "offset": 4,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "used",
+          "offset": 8,
+          "size": 8,
+          "kind": "u64"
+        },
+        {
+          "name": "check",
+          "offset": 16,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "pad",
+          "offset": 20,
+          "size": 4,
+          "kind": "u32"
+        }
+      ]
+    },
+    "affinity_key": {
+      "name": "affinity_key",
+      "size": 24,
+      "fields": [
+        {
+          "name": "client",
+          "offset": 0,
+          "size": 16,
+          "kind": "address"
+        },
+        {
+          "name": "service",
+          "offset": 16,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "kind",
+          "offset": 20,
+          "size": 1,
+          "kind": "u8"
+        },
+        {
+          "name": "pad",
+          "offset": 21,
+          "size": 3,
+          "kind": "array",
+          "length": 3,
+          "element": {
+            "size": 1,
+            "kind": "u8"
           }
         }
       ]
@@ -1273,7 +1491,7 @@ export const LAYOUT: Layout = {
           "kind": "u32"
         },
         {
-          "name": "pad2",
+          "name": "policy",
           "offset": 100,
           "size": 4,
           "kind": "u32"
@@ -1555,11 +1773,23 @@ export const LAYOUT: Layout = {
         {
           "name": "kind",
           "offset": 32,
-          "size": 4,
-          "kind": "u32"
+          "size": 1,
+          "kind": "u8"
         },
         {
-          "name": "reserved",
+          "name": "flags",
+          "offset": 33,
+          "size": 1,
+          "kind": "u8"
+        },
+        {
+          "name": "pad",
+          "offset": 34,
+          "size": 2,
+          "kind": "u16"
+        },
+        {
+          "name": "affinity",
           "offset": 36,
           "size": 4,
           "kind": "u32"
@@ -1602,6 +1832,18 @@ export const LAYOUT: Layout = {
         {
           "name": "socket_connections",
           "offset": 24,
+          "size": 8,
+          "kind": "u64"
+        }
+      ]
+    },
+    "service_policy": {
+      "name": "service_policy",
+      "size": 8,
+      "fields": [
+        {
+          "name": "count",
+          "offset": 0,
           "size": 8,
           "kind": "u64"
         }
@@ -1861,6 +2103,30 @@ export const LAYOUT: Layout = {
         }
       ]
     },
+    "source_range_key": {
+      "name": "source_range_key",
+      "size": 24,
+      "fields": [
+        {
+          "name": "prefixlen",
+          "offset": 0,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "service",
+          "offset": 4,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "address",
+          "offset": 8,
+          "size": 16,
+          "kind": "address"
+        }
+      ]
+    },
     "tuple": {
       "name": "tuple",
       "size": 40,
@@ -1927,6 +2193,14 @@ export const LAYOUT: Layout = {
       "BACKEND_REMOTE": 1,
       "BACKEND_LOCAL": 2,
       "BACKEND_RETIRED": 3
+    },
+    "backend_word": {
+      "BACKEND_STATE": 32,
+      "BACKEND_WINDOWS": 40
+    },
+    "client_kind": {
+      "CLIENT_ADDRESS": 0,
+      "CLIENT_NETNS": 1
     },
     "device_flag": {
       "DEVICE_XDP_TARGET": 1,
@@ -1995,6 +2269,9 @@ export const LAYOUT: Layout = {
       "RANGE_SERVICES": 1,
       "RANGE_EXEMPT": 2
     },
+    "row_flag": {
+      "ROW_SOURCE_RANGES": 1
+    },
     "setting_flag": {
       "SETTING_SOURCE_ROUTES": 1,
       "SETTING_CLUSTER_IPS_INSIDE": 2,
@@ -2032,7 +2309,8 @@ export const LAYOUT: Layout = {
       "DROP_REPLY_LIMIT": 23,
       "DROP_SOURCE_ROUTE": 24,
       "DROP_CLIENT_SHARE": 25,
-      "VERDICT_MAX": 26
+      "DROP_SOURCE_RANGE": 26,
+      "VERDICT_MAX": 27
     },
     "window": {
       "WINDOW_EXTERNAL": 0,
@@ -2049,6 +2327,15 @@ export const LAYOUT: Layout = {
       "value": "u32",
       "keySize": 16,
       "valueSize": 4
+    },
+    "affinity": {
+      "name": "affinity",
+      "type": "lru_hash",
+      "flags": 0,
+      "key": "affinity_key",
+      "value": "affinity",
+      "keySize": 24,
+      "valueSize": 24
     },
     "announced": {
       "name": "announced",
@@ -2149,6 +2436,15 @@ export const LAYOUT: Layout = {
       "keySize": 4,
       "valueSize": 64
     },
+    "service_policies": {
+      "name": "service_policies",
+      "type": "array",
+      "flags": 1024,
+      "key": "u32",
+      "value": "service_policy",
+      "keySize": 4,
+      "valueSize": 8
+    },
     "service_ranges": {
       "name": "service_ranges",
       "type": "array",
@@ -2211,6 +2507,15 @@ export const LAYOUT: Layout = {
       "value": "socket_peer",
       "keySize": 32,
       "valueSize": 40
+    },
+    "source_ranges": {
+      "name": "source_ranges",
+      "type": "lpm_trie",
+      "flags": 1,
+      "key": "source_range_key",
+      "value": "u32",
+      "keySize": 24,
+      "valueSize": 4
     },
     "tcp_flows": {
       "name": "tcp_flows",

@@ -24,6 +24,9 @@ export const SHARED_ENUMS: readonly string[] = [
   "near_flag",
   "range_kind",
   "setting_flag",
+  "row_flag",
+  "client_kind",
+  "backend_word",
 ];
 
 /** Path of a compiled object: beside the bundle, or in the source tree's build directory. */

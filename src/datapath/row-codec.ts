@@ -1,9 +1,10 @@
 // The model's words for rows, as the maps hold them: protocols, kinds, windows, frontend keys.
-import type { FrontendKey, FrontendKind, RowProtocol, Window } from "../model/operations.ts";
+import type { FrontendKey, FrontendKind, Row, RowProtocol, Window } from "../model/operations.ts";
 import {
   EMPTY_WINDOW_VALUES,
   FRONTEND_KEY,
   FRONTEND_KIND_VALUES,
+  ROW_FLAG_VALUES,
   readFrontendKey,
   writeFrontendKey,
 } from "./layout.gen.ts";
@@ -21,9 +22,6 @@ export const KIND_NAMES: ReadonlyMap<number, FrontendKind> = new Map(
   Object.entries(KINDS).map(([name, value]) => [value, name as FrontendKind]),
 );
 
-/** In the order of the row's words. */
-export const WINDOWS = ["external", "internal", "cluster"] as const;
-
 export function protocolName(number: number): RowProtocol | undefined {
   return number === PROTOCOLS.TCP ? "TCP" : number === PROTOCOLS.UDP ? "UDP" : undefined;
 }
@@ -31,6 +29,15 @@ export function protocolName(number: number): RowProtocol | undefined {
 export function windowWord(window: Window): bigint {
   if (window.count > 0) return (BigInt(window.count) << 32n) | BigInt(window.first);
   return BigInt(window.whenEmpty === "drop" ? EMPTY_WINDOW_VALUES.EMPTY_DROP : EMPTY_WINDOW_VALUES.EMPTY_REFUSE);
+}
+
+const FLAGS_SHIFT = 8n;
+const AFFINITY_SHIFT = 32n;
+
+/** The word that `kind` begins. */
+export function rowWord({ kind, affinity, restricted }: Pick<Row, "kind" | "affinity" | "restricted">): bigint {
+  const flags = restricted ? ROW_FLAG_VALUES.ROW_SOURCE_RANGES : 0;
+  return BigInt(KINDS[kind]) | (BigInt(flags) << FLAGS_SHIFT) | (BigInt(affinity) << AFFINITY_SHIFT);
 }
 
 export function windowOf(word: bigint): Window {

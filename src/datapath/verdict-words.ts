@@ -36,6 +36,7 @@ export const VERDICT_MEANINGS: Readonly<Record<VerdictName, string>> = {
   DROP_SOURCE_ROUTE:
     "a packet to a frontend that names its own way: IPv4 options LSRR and SSRR, an IPv6 routing header with segments left",
   DROP_CLIENT_SHARE: "the flow table is above 80 %, and this client's address has its share of it",
+  DROP_SOURCE_RANGE: "a client outside of the `loadBalancerSourceRanges` of the Service",
 };
 
 /** A value of an enum of the programs under the name that people see: "drop_no_route", "uplink_ingress". */

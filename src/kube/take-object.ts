@@ -2,7 +2,7 @@
 // of manifests are. Fields that we do not read may hold anything: a newer API server knows more of them than we do.
 import { storedAddress } from "../lib/address.ts";
 import type { Service, ServiceCIDR } from "../model/objects.ts";
-import { type Checks, createChecks, type FieldError } from "../wire/field-checks.ts";
+import { type Checks, checkAffinityConfig, createChecks, type FieldError } from "../wire/field-checks.ts";
 import type { KubernetesObject, NodeObject, ServiceObject } from "../wire/kubernetes.ts";
 import { PROTOCOLS, SERVICE_TYPES, TRAFFIC_POLICIES } from "../wire/kubernetes.ts";
 import { normaliseNode, normaliseService } from "../wire/normalise.ts";
@@ -54,6 +54,7 @@ function checkService(checks: Checks, object: Fields): void {
   for (const name of ["externalName", "loadBalancerClass", "sessionAffinity", "trafficDistribution"]) {
     checks.string(`spec.${name}`, spec?.[name]);
   }
+  checkAffinityConfig(checks, spec);
   for (const name of ["externalTrafficPolicy", "internalTrafficPolicy"]) {
     checks.oneOf(`spec.${name}`, spec?.[name], TRAFFIC_POLICIES);
   }

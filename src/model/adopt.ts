@@ -33,7 +33,7 @@ export function adoptTables(state: KernelState, capacity: Tables["capacity"]): T
       continue;
     }
     group.family = familyOf(key.address);
-    const installed = { text, key, index, generation, kind: row.kind, group, windows: row.windows, leaving: false };
+    const installed = { ...row, text, key, index, generation, group, leaving: false };
     group.rows.push(installed);
     tables.frontends.set(text, installed);
   }
@@ -46,9 +46,15 @@ export function adoptTables(state: KernelState, capacity: Tables["capacity"]): T
     tables.backendAddresses[index] = backend.address;
     tables.backendPorts[index] = backend.port;
     tables.backendLocal[index] = backend.local ? 1 : 0;
+    tables.backendWindows[index] = backend.windows;
     const group = groupOf(backend.serviceId, "TCP");
     group.strays.push(index);
     holder.set(index, group);
+  }
+
+  for (const [serviceId, ranges] of state.sourceRanges) {
+    if (serviceId > 0 && serviceId < capacity.services) groupOf(serviceId, "TCP").sourceRanges = ranges;
+    tables.sourceRangesUsed += ranges.length;
   }
 
   // A slot that two service ids point to belongs to the first; the other gets new ones.

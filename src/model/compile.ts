@@ -1,6 +1,6 @@
 // What a Service, or the host ports of a pod, ask of the datapath: frontends, endpoints and policies per port and family.
 // Pure: it compiles one owner from what it is made of; what the kernel holds is plan.ts's.
-import { type Address, type Family, familyOf } from "../lib/address.ts";
+import { type Address, type Family, familyOf, type Prefix, parsePrefix } from "../lib/address.ts";
 import {
   type AddressClaim,
   type AddressClaims,
@@ -46,6 +46,9 @@ export interface PortSpec {
   readonly internal: TrafficPolicy;
   /** Least number of slots of its Maglev tables; 0: it is balanced by hash. */
   readonly tableSize: number;
+  readonly affinitySeconds: number;
+  /** Networks of the port's family, whose clients alone are served at LoadBalancer addresses; undefined: everybody is. */
+  readonly sourceRanges: readonly Prefix[] | undefined;
 }
 
 export interface Compiled {
@@ -88,7 +91,7 @@ function wantedAddresses(service: Service, around: Surroundings): WantedAddress[
       ? { reason: "frontend-refused", why: "of a family that the Service does not have" }
       : frontendRefusal(kind, address, undefined, around);
     for (const { protocol, port } of service.ports) {
-      if (protocol === "SCTP" || isClosed(kind, service)) continue;
+      if (protocol === "SCTP") continue;
       const refusedPort = frontendRefusal(kind, address, { protocol, port }, around);
       if (refusedPort === undefined) ports.push(`${protocol} ${port}`);
       else if (refusal === undefined) portRefusals.push(refusedPort);
@@ -112,9 +115,27 @@ function wantedAddresses(service: Service, around: Surroundings): WantedAddress[
   return wanted;
 }
 
-/** Whom to let in is not known: nobody. */
-function isClosed(kind: FrontendKind, service: Service): boolean {
-  return kind === "load-balancer" && service.unserved.includes("spec.loadBalancerSourceRanges");
+/** The Service's source ranges without repeats; undefined when it has none, and an empty list when none can be read. */
+function sourceRangesOf({ sourceRanges }: Service, tell: Tell): readonly Prefix[] | undefined {
+  if (sourceRanges.length === 0) return undefined;
+  const found = new Map<string, Prefix>();
+  for (const [i, text] of sourceRanges.entries()) {
+    const prefix = parsePrefix(text);
+    if (prefix !== undefined) found.set(prefixText(prefix), prefix);
+    else {
+      const message = `could not read source range "${text}": it is no network in CIDR notation; its clients are not served`;
+      tell("invalid-source-range", `spec.loadBalancerSourceRanges[${i}]`, message);
+    }
+  }
+  if (found.size === 0) {
+    const message = "could not read any source range: its LoadBalancer addresses are closed to every client";
+    tell("invalid-source-range", "spec.loadBalancerSourceRanges", message, "error");
+  }
+  return [...found.values()];
+}
+
+export function prefixText({ address, length }: Prefix): string {
+  return `${address}/${length}`;
 }
 
 function wantedNodePorts(service: Service, port: ServicePort): PortClaim[] {
@@ -157,13 +178,11 @@ export function compileService(
   const tell = noticesOf(`Service ${owner}`, notices);
   if (isSkipped(service) || service.isForeign) return { ports: [], notices, localEndpoints: 0 };
 
-  for (const field of service.unserved) {
-    const severity = field === "spec.loadBalancerSourceRanges" ? "error" : "warning";
-    tell("field-unsupported", field, UNSERVED_FIELDS[field], severity);
-  }
+  for (const field of service.unserved) tell("field-unsupported", field, UNSERVED_FIELDS[field]);
   const { tableSize, problem } = balancingOf(service, balancing);
   if (problem !== "") tell("annotation-invalid", `metadata.annotations[${LOAD_BALANCING_ANNOTATION}]`, problem);
   tellWeights(slices, notices);
+  const sourceRanges = sourceRangesOf(service, tell);
   const addresses = wantedAddresses(service, around);
   for (const { address, field, refusal, portRefusals } of addresses) {
     for (const { reason, why } of refusal === undefined ? portRefusals : [refusal]) {
@@ -253,6 +272,8 @@ export function compileService(
         external: service.externalTrafficPolicy,
         internal: service.internalTrafficPolicy,
         tableSize,
+        affinitySeconds: service.affinitySeconds,
+        sourceRanges: sourceRanges?.filter(({ address }) => familyOf(address) === family),
       });
     }
   }
@@ -339,6 +360,8 @@ export function compileHostPorts(
       external: "Cluster",
       internal: "Cluster",
       tableSize: 0,
+      affinitySeconds: 0,
+      sourceRanges: undefined,
     });
   }
   return { ports, notices, localEndpoints: 0 };

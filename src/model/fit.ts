@@ -9,7 +9,7 @@ import { type Layout, layOut } from "./windows.ts";
 
 /** A table is full, or what this one may have of it is used up (`share`): so many of those that were asked for are served. */
 export interface Shortage {
-  readonly table: "frontends" | "rows" | "slots" | "backends" | "services" | "spread";
+  readonly table: "frontends" | "rows" | "slots" | "backends" | "services" | "spread" | "source_ranges";
   readonly served: number;
   readonly asked: number;
   readonly share: boolean;

@@ -35,7 +35,10 @@ export interface HealthCheck {
   readonly localEndpoints: number;
 }
 
-export type Usage = Pick<Capacity, "rows" | "slots" | "backends" | "services" | "frontends" | "addresses">;
+export type Usage = Pick<
+  Capacity,
+  "rows" | "slots" | "backends" | "services" | "frontends" | "addresses" | "sourceRanges"
+>;
 
 export interface Model {
   /**

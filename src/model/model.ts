@@ -359,7 +359,7 @@ export function createModel(config: ModelConfig): Model {
         localEndpoints: planner.owners().get(service)?.localEndpoints ?? 0,
       })),
     usage() {
-      const { rows, slots, backends, services, frontends, addresses } = planner.tables();
+      const { rows, slots, backends, services, frontends, addresses, sourceRangesUsed } = planner.tables();
       return {
         rows: rows.used,
         slots: slots.used,
@@ -367,6 +367,7 @@ export function createModel(config: ModelConfig): Model {
         services: services.used,
         frontends: frontends.size,
         addresses: addresses.size,
+        sourceRanges: sourceRangesUsed,
       };
     },
   };

@@ -41,9 +41,6 @@ export interface Grants {
 
 /** What a Service may ask for that is not served, and what is done instead. */
 export const UNSERVED_FIELDS = {
-  "spec.loadBalancerSourceRanges":
-    "source ranges are not served yet: its LoadBalancer addresses are closed to every client, as whom to let in is not known",
-  "spec.sessionAffinity": "session affinity is not served yet: each connection may reach another endpoint",
   "metadata.annotations[service.kubernetes.io/topology-mode]":
     "endpoints are not dealt out to zones by the CPUs of their nodes here: they get no hints, and every endpoint is as good as any other",
 } as const;
@@ -66,6 +63,13 @@ export interface Service {
   readonly ports: readonly ServicePort[];
   readonly externalTrafficPolicy: "Cluster" | "Local";
   readonly internalTrafficPolicy: "Cluster" | "Local";
+  /** For so long after its last new connection a client keeps its endpoint (sessionAffinity: ClientIP); 0: it keeps none. */
+  readonly affinitySeconds: number;
+  /**
+   * Networks in CIDR notation, as the manifest has them: when there are any, valid or not, only their clients are served at LoadBalancer
+   * addresses.
+   */
+  readonly sourceRanges: readonly string[];
   /** 0 when there is none. */
   readonly healthCheckNodePort: number;
   /** "" when none is set. */

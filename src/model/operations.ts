@@ -33,19 +33,25 @@ export interface Window {
  * Which window a client uses: from outside this node: `internal` for a cluster-ip frontend, else `external`;
  * from this node (pod, process): `internal` for a cluster-ip frontend, else `cluster`.
  */
+export const WINDOWS = ["external", "internal", "cluster"] as const;
+
 export interface Windows {
   readonly external: Window;
   readonly internal: Window;
   readonly cluster: Window;
 }
 
-/** A row of the `rows` array. Everything but `windows` is constant while a frontend points to it. */
+/** A row of the `rows` array. What is below `kind` may change while a frontend points to it. */
 export interface Row {
   readonly key: FrontendKey;
   /** Raised each time the index is used for another frontend; never 0. */
   readonly generation: number;
   readonly serviceId: number;
   readonly kind: FrontendKind;
+  /** For so many seconds after its last new connection a client keeps its backend; 0: it keeps none. */
+  readonly affinity: number;
+  /** Only clients in the Service's source ranges are served. */
+  readonly restricted: boolean;
   readonly windows: Windows;
 }
 
@@ -58,6 +64,8 @@ export interface Backend {
   readonly generation: number;
   /** It is on this node: reached through the stack, without source translation. */
   readonly local: boolean;
+  /** The windows that show it, a bit each in the order of WINDOWS. Set before a window shows it, cleared after none does. */
+  readonly windows: number;
 }
 
 export interface Slot {
@@ -90,10 +98,10 @@ export type Operation =
       readonly serviceId: number;
       readonly indexes: readonly number[];
       readonly generations: readonly number[];
-      readonly endpoints: readonly Pick<Backend, "address" | "port" | "local">[];
+      readonly endpoints: readonly Pick<Backend, "address" | "port" | "local" | "windows">[];
     }
-  /** The one live change of a backend: it moved to this node or away. Same generation. */
-  | { readonly op: "set-backend-local"; readonly index: number; readonly generation: number; readonly local: boolean }
+  /** The one live change of a backend: it moved to this node or away, or other windows show it. Same generation. */
+  | ({ readonly op: "set-backend"; readonly index: number } & Pick<Backend, "generation" | "local" | "windows">)
   /** Slots [first, first + backends.length): a backend's index and generation each. */
   | {
       readonly op: "put-slots";
@@ -103,8 +111,15 @@ export type Operation =
     }
   /** Nothing points to `index` yet. */
   | { readonly op: "put-row"; readonly index: number; readonly row: Row }
-  /** The one live change of a row: up to three 64-bit stores. */
+  /** A live change of a row: up to three 64-bit stores. */
   | { readonly op: "set-windows"; readonly index: number; readonly windows: Windows }
+  /** A live change of a row: one 64-bit store. */
+  | ({ readonly op: "set-row"; readonly index: number } & Pick<Row, "kind" | "affinity" | "restricted">)
+  /** Networks whose clients the Service's restricted rows serve. Neither puts what is there nor drops what is not. */
+  | { readonly op: "put-source-ranges"; readonly serviceId: number; readonly ranges: readonly Prefix[] }
+  | { readonly op: "free-source-ranges"; readonly serviceId: number; readonly ranges: readonly Prefix[] }
+  /** Established flows of the Service are to be measured by its ranges again. */
+  | { readonly op: "raise-policy"; readonly serviceId: number }
   /** May replace the row of a key that another Service had: readers find the old or the new one, as rows repeat their key. */
   | { readonly op: "put-frontend"; readonly key: FrontendKey; readonly row: number; readonly generation: number }
   | { readonly op: "drop-frontend"; readonly key: FrontendKey }
@@ -133,6 +148,8 @@ export interface KernelState {
   /** Reads one slot. */
   slot(index: number): Slot;
   readonly addresses: ReadonlyMap<Address, AddressRoles>;
+  /** By service id. */
+  readonly sourceRanges: ReadonlyMap<number, readonly Prefix[]>;
 }
 
 /** Sizes of the maps that may fill up with what objects ask for. */
@@ -144,6 +161,8 @@ export interface Capacity {
   readonly services: number;
   /** Ranges of cluster addresses, and those exempt from them. */
   readonly serviceRanges: number;
+  /** Networks of source ranges, once for each service id. */
+  readonly sourceRanges: number;
   /** Addresses with a role. */
   readonly addresses: number;
   /** Network devices of the node. */

@@ -1,36 +1,51 @@
 // From what a port asks for and what the kernel has to operations, in an order in which every prefix is safe:
-// put -> switch -> drop -> retire -> grace -> free. It changes the tables as if every operation succeeded.
+// put -> switch -> drop -> settle -> retire -> grace -> free. It changes the tables as if every operation succeeded.
 import type { OwnerKey } from "./address-claims.ts";
 import { nextGeneration, type SlotRange, subtract } from "./allocation.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
 import { fitEndpoints, fitFrontends, isOwn, type Shortage } from "./fit.ts";
-import type { Operation, Row } from "./operations.ts";
+import type { Backend, Operation, Row, Windows } from "./operations.ts";
+import {
+  applySourceRanges,
+  endSourceRanges,
+  isRestricted,
+  removeSourceRanges,
+  type SourceRanges,
+} from "./source-ranges.ts";
 import { addGroup, backendsOf, type Group, type InstalledRow, setSpread, type Tables } from "./tables.ts";
-import { sameWindows, windowsOf } from "./windows.ts";
+import { sameWindows, windowBits, windowsOf } from "./windows.ts";
 
 /** The operations of changes that share one grace. */
 export interface Round {
   readonly puts: Operation[];
   readonly switches: Operation[];
+  /** What no frontend needs any more, of those that were switched or dropped. */
+  readonly settles: Operation[];
   readonly drops: Operation[];
   readonly retires: Operation[];
   readonly leaving: InstalledRow[];
   readonly freedBackends: number[];
   readonly freedRanges: SlotRange[];
   readonly freedServices: number[];
+  readonly leavingSourceRanges: SourceRanges[];
+  /** Elements of `source_ranges` that are free after this round. */
+  freedSourceRanges: number;
 }
 
 export function beginRound(): Round {
   return {
     puts: [],
     switches: [],
+    settles: [],
     drops: [],
     retires: [],
     leaving: [],
     freedBackends: [],
     freedRanges: [],
     freedServices: [],
+    leavingSourceRanges: [],
+    freedSourceRanges: 0,
   };
 }
 
@@ -72,17 +87,26 @@ export function applyPort(
   group.port = spec.port;
   group.nodePort = spec.nodePort;
 
-  if (fresh > 0) putBackends(tables, round, group, layout.slots, indexes);
+  const { localCount, clusterCount } = spread ?? layout;
+  const lying = { slots: { length: count }, localCount, clusterCount };
+  const served = frontends.map((frontend) => ({ frontend, windows: windowsOf(frontend.kind, spec, lying, first) }));
+  const shown = frontends.map(({ kind }) => ({ kind, windows: windowsOf(kind, spec, layout, 0) }));
+  const bits = windowBits(shown, total);
   if (fresh < total) {
-    for (let i = 0; i < total; i++) setLocal(tables, round, indexes[i]!, layout.slots[i]!.local);
+    for (let i = 0; i < total; i++) {
+      if (indexes[i] !== -1) setBackend(tables, round, indexes[i]!, layout.slots[i]!.local, bits[i]!);
+    }
   }
+  for (const index of waiting) setBackend(tables, round, index, tables.backendLocal[index] === 1, 0);
+  if (fresh > 0) putBackends(tables, round, group, layout.slots, indexes, bits);
   const backends = kept ?? spread?.positions.map((position) => indexes[position]!) ?? Uint32Array.from(indexes);
   if (kept === undefined && total > 0) {
     const generations = backends.map((index) => tables.backendGenerations[index]!);
     round.puts.push({ op: "put-slots", first, backends, generations });
   }
-  const { localCount, clusterCount } = spread ?? layout;
-  switchRows(tables, round, group, spec, frontends, { slots: backends, localCount, clusterCount }, first);
+  const restricted = group.rows.filter((row) => row.restricted);
+  switchRows(tables, round, group, spec, served);
+  applySourceRanges(tables, round, group, spec, restricted, shortages);
   setSpread(tables, group, spread === undefined ? 0 : count);
 
   const [present] = group.layouts;
@@ -104,6 +128,7 @@ export function removeGroup(tables: Tables, round: Round, group: Group): void {
   round.freedRanges.push(...group.ranges);
   setSpread(tables, group, 0);
   round.freedServices.push(group.serviceId);
+  removeSourceRanges(round, group);
   tables.groups.delete(group.serviceId);
 }
 
@@ -141,16 +166,28 @@ export function endRound(
     tables.slots.release(range);
   }
   for (const serviceId of round.freedServices) tables.services.release(serviceId);
+  for (const drop of endSourceRanges(tables, round)) frees.push(drop);
 
   const operations: Operation[] = [];
   if (tables.graceFirst && round.puts.length > 0) operations.push({ op: "grace" });
   if (round.puts.length > 0) tables.graceFirst = false;
-  for (const part of [round.puts, round.switches, addressPuts, round.drops, addressDrops, round.retires]) {
+  for (const part of [
+    round.puts,
+    round.switches,
+    addressPuts,
+    round.drops,
+    addressDrops,
+    round.settles,
+    round.retires,
+  ]) {
     for (const operation of part) operations.push(operation);
   }
   if (frees.length > 0) operations.push({ op: "grace" });
   for (const operation of frees) operations.push(operation);
-  return { operations, freed: frees.length + round.freedServices.length + round.drops.length > 0 };
+  return {
+    operations,
+    freed: frees.length + round.freedServices.length + round.drops.length + round.freedSourceRanges > 0,
+  };
 }
 
 /** Gives an index to every candidate that has none (-1 in `indexes`, which is filled in). */
@@ -160,32 +197,40 @@ function putBackends(
   group: Group,
   candidates: readonly Candidate[],
   indexes: number[],
+  bits: Uint8Array,
 ): void {
   const taken: number[] = [];
   const generations: number[] = [];
-  const endpoints: Candidate[] = [];
+  const endpoints: Pick<Backend, "address" | "port" | "local" | "windows">[] = [];
   for (let i = 0; i < candidates.length; i++) {
     if (indexes[i] !== -1) continue;
-    const candidate = candidates[i]!;
+    const { address, port, local } = candidates[i]!;
     const index = tables.backends.take();
     const generation = nextGeneration(tables.backendGenerations[index]!);
     tables.backendGenerations[index] = generation;
-    tables.backendAddresses[index] = candidate.address;
-    tables.backendPorts[index] = candidate.port;
-    tables.backendLocal[index] = candidate.local ? 1 : 0;
+    tables.backendAddresses[index] = address;
+    tables.backendPorts[index] = port;
+    tables.backendLocal[index] = local ? 1 : 0;
+    tables.backendWindows[index] = bits[i]!;
     indexes[i] = index;
     taken.push(index);
     generations.push(generation);
-    endpoints.push(candidate);
+    endpoints.push({ address, port, local, windows: bits[i]! });
   }
   round.puts.push({ op: "put-backends", serviceId: group.serviceId, indexes: taken, generations, endpoints });
 }
 
-function setLocal(tables: Tables, round: Round, index: number, local: boolean): void {
-  if ((tables.backendLocal[index] === 1) === local) return;
-  tables.backendLocal[index] = local ? 1 : 0;
+/** `windows`: those that are to show it. It tells of them before they do, and of others until they no longer do. */
+function setBackend(tables: Tables, round: Round, index: number, local: boolean, windows: number): void {
   const generation = tables.backendGenerations[index]!;
-  round.switches.push({ op: "set-backend-local", index, generation, local });
+  const before = tables.backendWindows[index]!;
+  const between = before | windows;
+  if ((tables.backendLocal[index] === 1) !== local || between !== before) {
+    round.switches.push({ op: "set-backend", index, generation, local, windows: between });
+  }
+  if (windows !== between) round.settles.push({ op: "set-backend", index, generation, local, windows });
+  tables.backendLocal[index] = local ? 1 : 0;
+  tables.backendWindows[index] = windows;
 }
 
 function switchRows(
@@ -193,18 +238,22 @@ function switchRows(
   round: Round,
   group: Group,
   spec: PortSpec,
-  frontends: readonly FrontendSpec[],
-  layout: Parameters<typeof windowsOf>[2],
-  first: number,
+  served: readonly { readonly frontend: FrontendSpec; readonly windows: Windows }[],
 ): void {
   const rows: InstalledRow[] = [];
-  for (const frontend of frontends) {
-    const windows = windowsOf(frontend.kind, spec, layout, first);
+  const affinity = spec.affinitySeconds;
+  for (const { frontend, windows } of served) {
+    const restricted = isRestricted(frontend, spec);
     const installed = tables.frontends.get(frontend.text);
     if (installed !== undefined && isOwn(installed, group, frontend)) {
       if (!sameWindows(installed.windows, windows)) {
         round.switches.push({ op: "set-windows", index: installed.index, windows });
         installed.windows = windows;
+      }
+      if (installed.affinity !== affinity || installed.restricted !== restricted) {
+        round.switches.push({ op: "set-row", index: installed.index, kind: installed.kind, affinity, restricted });
+        installed.affinity = affinity;
+        installed.restricted = restricted;
       }
       rows.push(installed);
       continue;
@@ -213,10 +262,10 @@ function switchRows(
     const generation = nextGeneration(tables.rowGenerations[index]!);
     tables.rowGenerations[index] = generation;
     const { key, kind, text } = frontend;
-    const row: Row = { key, generation, serviceId: group.serviceId, kind, windows };
+    const row: Row = { key, generation, serviceId: group.serviceId, kind, affinity, restricted, windows };
     round.puts.push({ op: "put-row", index, row });
     round.switches.push({ op: "put-frontend", key, row: index, generation });
-    const replacement = { text, key, index, generation, kind, group, windows, leaving: false };
+    const replacement = { text, index, group, leaving: false, ...row };
     if (installed !== undefined) {
       leave(round, installed);
       if (installed.group !== group) installed.group.rows = installed.group.rows.filter((other) => other !== installed);

@@ -201,6 +201,7 @@ const TABLES = {
   services: ["addresses", "--max-services"],
   slots: ["endpoints", "--max-slots"],
   backends: ["endpoints", "--max-backends"],
+  source_ranges: ["source ranges", "--max-frontends"],
 } as const;
 
 function shortageNotice(owner: OwnerKey, spec: PortSpec, { table, served, asked, share }: Shortage): Notice {

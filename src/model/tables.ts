@@ -1,6 +1,6 @@
 // What the model believes of the kernel's maps: who holds which service id, row, backend and slot range. This is the
 // allocation, the model's only state; objects and claims are not here.
-import type { Address, Family } from "../lib/address.ts";
+import type { Address, Family, Prefix } from "../lib/address.ts";
 import type { OwnerKey } from "./address-claims.ts";
 import {
   createIndexAllocator,
@@ -20,6 +20,8 @@ export interface InstalledRow {
   readonly kind: FrontendKind;
   readonly group: Group;
   windows: Windows;
+  affinity: number;
+  restricted: boolean;
   /** Its group gave it up or lost it; it is freed at the end of the round. */
   leaving: boolean;
 }
@@ -51,6 +53,10 @@ export interface Group {
   strays: number[];
   /** How many slots it has where backends stand more than once; 0: each stands in them once. */
   spread: number;
+  /** What `source_ranges` holds of it. */
+  sourceRanges: readonly Prefix[];
+  /** The ranges that its flows were told of last, as text; "" when there are none, or nobody knows. */
+  policy: string;
 }
 
 export interface Tables {
@@ -65,6 +71,10 @@ export interface Tables {
   readonly backendAddresses: Address[];
   readonly backendPorts: Uint16Array;
   readonly backendLocal: Uint8Array;
+  /** See Backend.windows. */
+  readonly backendWindows: Uint8Array;
+  /** Elements of `source_ranges`. */
+  sourceRangesUsed: number;
   /** By frontendText. */
   readonly frontends: Map<string, InstalledRow>;
   /** Frontends of the kernel that point to no valid row: replaced or dropped by the next plan. */
@@ -90,6 +100,8 @@ export function createTables(capacity: Capacity): Tables {
     backendAddresses: [],
     backendPorts: new Uint16Array(capacity.backends),
     backendLocal: new Uint8Array(capacity.backends),
+    backendWindows: new Uint8Array(capacity.backends),
+    sourceRangesUsed: 0,
     frontends: new Map(),
     broken: new Map(),
     groups: new Map(),
@@ -105,7 +117,10 @@ type GroupPort = Pick<Group, "protocol" | "key" | "family" | "portName" | "port"
 export function addGroup(tables: Tables, serviceId: number, spec: GroupPort): Group {
   const { protocol, key, family, portName, port, nodePort } = spec;
   const known = { serviceId, protocol, owner: undefined, key, family, portName, port, nodePort };
-  const group: Group = { ...known, rows: [], layouts: [], ranges: [], strays: [], spread: 0 };
+  const group: Group = {
+    ...known,
+    ...{ rows: [], layouts: [], ranges: [], strays: [], spread: 0, sourceRanges: [], policy: "" },
+  };
   tables.groups.set(serviceId, group);
   return group;
 }

@@ -1,6 +1,6 @@
 // How the endpoints of a service port lie in its slots, and which part of them each policy may use.
 // Nothing is stored twice: local-only first, then what both windows use, then cluster-only.
-import type { FrontendKind, Window, Windows } from "./operations.ts";
+import { type FrontendKind, WINDOWS, type Window, type Windows } from "./operations.ts";
 
 export type TrafficPolicy = "Cluster" | "Local";
 
@@ -71,6 +71,22 @@ export function windowsOf(
 
 function window(first: number, count: number, whenEmpty: "refuse" | "drop"): Window {
   return count === 0 ? { first: 0, count: 0, whenEmpty } : { first, count, whenEmpty: "refuse" };
+}
+
+/** Of `count` slots from 0 on, each one's windows that a client of these rows may use: a bit each in the order of WINDOWS. */
+export function windowBits(
+  rows: readonly { readonly kind: FrontendKind; readonly windows: Windows }[],
+  count: number,
+): Uint8Array {
+  const bits = new Uint8Array(count);
+  for (const { kind, windows } of rows) {
+    for (const [bit, name] of WINDOWS.entries()) {
+      if ((kind === "cluster-ip") !== (name === "internal")) continue;
+      const { first, count: long } = windows[name];
+      for (let at = first; at < first + long; at++) bits[at]! |= 1 << bit;
+    }
+  }
+  return bits;
 }
 
 /** Equal for every client. `first` means nothing in an empty window, `whenEmpty` nothing in one that has slots. */

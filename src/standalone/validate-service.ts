@@ -1,6 +1,6 @@
 // What an API server refuses in a Service on its own, before anything is allocated for it.
 import { canonicalAddress, familyOf } from "../lib/address.ts";
-import type { Checks } from "../wire/field-checks.ts";
+import { type Checks, checkAffinityConfig } from "../wire/field-checks.ts";
 import {
   type KubernetesObject,
   PROTOCOLS,
@@ -158,6 +158,7 @@ export function checkService(checks: Checks, object: KubernetesObject): void {
   }
   checks.oneOf("spec.sessionAffinity", spec["sessionAffinity"], ["None", "ClientIP"] as const);
   checks.oneOf("spec.trafficDistribution", spec["trafficDistribution"], TRAFFIC_DISTRIBUTIONS);
+  checkAffinityConfig(checks, spec);
   checks.string("spec.loadBalancerIP", spec["loadBalancerIP"]);
   checks.strings("spec.loadBalancerSourceRanges", spec["loadBalancerSourceRanges"]);
   const nodePorts = checks.boolean("spec.allocateLoadBalancerNodePorts", spec["allocateLoadBalancerNodePorts"]);

@@ -45,6 +45,15 @@ export interface Checks {
   oneOf<T extends string>(field: string, value: unknown, supported: readonly T[]): T | undefined;
 }
 
+/** spec.sessionAffinityConfig of a Service. */
+export function checkAffinityConfig(checks: Checks, spec: Record<string, unknown> | undefined): void {
+  const at = "spec.sessionAffinityConfig";
+  const client = checks.record(`${at}.clientIP`, checks.record(at, spec?.["sessionAffinityConfig"])?.["clientIP"]);
+  const seconds = checks.integer(`${at}.clientIP.timeoutSeconds`, client?.["timeoutSeconds"]);
+  if (seconds !== undefined && (seconds < 1 || seconds > 86_400))
+    checks.invalid(`${at}.clientIP.timeoutSeconds`, seconds, "must be between 1 and 86400, inclusive");
+}
+
 export function createChecks(): Checks {
   const errors: FieldError[] = [];
   const add = (field: string, message: string, reason = "invalid"): void => {

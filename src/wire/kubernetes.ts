@@ -52,6 +52,7 @@ export interface ServiceSpec {
   allocateLoadBalancerNodePorts?: boolean;
   publishNotReadyAddresses?: boolean;
   sessionAffinity?: "None" | "ClientIP";
+  sessionAffinityConfig?: { clientIP?: { timeoutSeconds?: number } };
   trafficDistribution?: string;
   [field: string]: unknown;
 }

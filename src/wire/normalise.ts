@@ -104,12 +104,12 @@ export function hasTopologyMode({ metadata: { annotations } }: ServiceObject): b
 
 /** Whether an object asks for what is not served. */
 const ASKS_FOR: Readonly<Record<UnservedField, (object: ServiceObject) => boolean>> = {
-  "spec.loadBalancerSourceRanges": ({ spec }) =>
-    spec.type === "LoadBalancer" && (spec.loadBalancerSourceRanges?.length ?? 0) > 0,
-  "spec.sessionAffinity": ({ spec }) => (spec.sessionAffinity || "None") !== "None",
   // An API server's own controller gives slices their hints: this is for those who have ours (normaliseObject).
   [`metadata.annotations[${TOPOLOGY_MODE}]`]: () => false,
 };
+
+/** Seconds, the API server's default. */
+const AFFINITY_SECONDS = 10800;
 
 /** `grants`: what the object's author has no say in, as its source knows it. */
 export function normaliseService(object: ServiceObject, grants: Grants = grantsByApi(object)): Service {
@@ -136,6 +136,11 @@ export function normaliseService(object: ServiceObject, grants: Grants = grantsB
     })),
     externalTrafficPolicy: spec.externalTrafficPolicy || "Cluster",
     internalTrafficPolicy: spec.internalTrafficPolicy || "Cluster",
+    affinitySeconds:
+      spec.sessionAffinity === "ClientIP"
+        ? (spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? AFFINITY_SECONDS)
+        : 0,
+    sourceRanges: type === "LoadBalancer" ? (spec.loadBalancerSourceRanges ?? []) : [],
     healthCheckNodePort: spec.healthCheckNodePort ?? 0,
     loadBalancerClass: spec.loadBalancerClass ?? "",
     isForeign: own(labels, PROXY_NAME_LABEL) !== undefined || own(labels, HEADLESS_LABEL) !== undefined,

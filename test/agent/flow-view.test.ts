@@ -58,6 +58,7 @@ function flowRow(of: Packets): Rows[number] {
     answer: 0,
     hop: NO_HOP,
     hopCheck: 0,
+    policy: 0,
   });
   return [key, value];
 }

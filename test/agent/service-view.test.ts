@@ -11,6 +11,7 @@ const CAPACITY = {
   backends: 64,
   services: 64,
   serviceRanges: 16,
+  sourceRanges: 8,
   addresses: 64,
   devices: 64,
   announced: 64,
@@ -33,7 +34,8 @@ function views(given: Parameters<typeof eventsOf>[0], over: Partial<ServiceViewP
 }
 
 const selector = { app: "web" };
-const web = service({ selector, labels: { tier: "front" } });
+const asks = { affinitySeconds: 60, sourceRanges: ["192.0.2.0/24"] };
+const web = service({ selector, labels: { tier: "front" }, ...asks });
 
 describe("Services as they are shown", () => {
   it("have policies, selector, target port, and ready and all endpoints beside what the kernel was given", () => {
@@ -46,6 +48,7 @@ describe("Services as they are shown", () => {
       selector,
       externalTrafficPolicy: "Cluster",
       internalTrafficPolicy: "Cluster",
+      ...asks,
       why: "",
       connections: 1,
       ports: [{ port: 80, targetPort: 8080, backends: 1, ready: 1, all: 3, why: "" }],

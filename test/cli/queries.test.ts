@@ -20,6 +20,8 @@ const services: readonly ServiceView[] = [
     type: "LoadBalancer",
     pending: "no-pool",
     externalTrafficPolicy: "Local",
+    affinitySeconds: 10_800,
+    sourceRanges: ["192.0.2.0/24", "2001:db8::/32"],
     announcer: "node2",
     why: "dns: no pods match selector app=lb; no LoadBalancer address: no-pool",
     ports: [
@@ -50,8 +52,12 @@ shop        lb     LoadBalancer   10.96.0.7    <pending>        80:30001/TCP,53:
 
   it("show policies, target port, selector and announcer when asked wide", async () => {
     const [header, row] = (await show(servicesQuery(true), [services[3]!], "wide")).split("\n");
-    expect(header).toMatch(/EXTERNAL-POLICY +INTERNAL-POLICY +TARGET +SELECTOR +ANNOUNCER +CONNECTIONS +WHY$/);
-    expect(row).toMatch(/ Local +Cluster +http:web,dns:8080 +app=web +node2 +5 +dns: no pods/);
+    expect(header).toMatch(
+      /EXTERNAL-POLICY +INTERNAL-POLICY +AFFINITY +SOURCE-RANGES +TARGET +SELECTOR +ANNOUNCER +CONNECTIONS +WHY$/,
+    );
+    expect(row).toMatch(
+      / Local +Cluster +10800s +192\.0\.2\.0\/24,2001:db8::\/32 +http:web,dns:8080 +app=web +node2 +5 +dns: no pods/,
+    );
   });
 
   it("are JSON and YAML as the agent gave them, and names that the commands take", async () => {

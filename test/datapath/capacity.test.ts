@@ -14,10 +14,12 @@ const REASONS: Readonly<Record<string, string>> = {
   openings: LRU,
   fragments: LRU,
   socket_peers: LRU,
+  affinity: LRU,
   settings: FIXED,
   near: FIXED,
   met_backends: FIXED,
   verdicts: FIXED,
+  service_policies: "it has an element for every service id",
   service_refusals: "a Service port has few reasons, and what does not fit is counted by hook alone",
   crowded_clients: "a client in it has an eighth of a flow table: there are no more than eight for each",
 };

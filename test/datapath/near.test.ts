@@ -87,6 +87,7 @@ function entries(
       answer: answer ? 1 : 0,
       hop: NO_HOP,
       hopCheck: 0,
+      policy: 0,
     });
     const view = { key: new DataView(keyBytes.buffer), flow: new DataView(flowBytes.buffer) };
     sealFlow(view.key, 0, view.flow, 0);

@@ -1,18 +1,21 @@
 // The kernel's maps as the model asks for them: a small real implementation. It refuses what the real ones refuse (full
 // tables, absent keys) and what would break a reader (writing what is live), and can fail in the middle of a batch.
+
+import { type Prefix, prefixContains } from "../../src/lib/address.ts";
 import { Failure } from "../../src/lib/errors.ts";
-import { frontendText } from "../../src/model/compile.ts";
-import type {
-  AddressRoles,
-  Backend,
-  Capacity,
-  FrontendKey,
-  KernelState,
-  Operation,
-  PrefixRange,
-  Row,
-  Slot,
-  Window,
+import { frontendText, prefixText } from "../../src/model/compile.ts";
+import {
+  type AddressRoles,
+  type Backend,
+  type Capacity,
+  type FrontendKey,
+  type KernelState,
+  type Operation,
+  type PrefixRange,
+  type Row,
+  type Slot,
+  WINDOWS,
+  type Window,
 } from "../../src/model/operations.ts";
 
 export interface FakeFrontend {
@@ -33,6 +36,10 @@ export interface FakeMaps {
   /** {address, port} of retired UDP backends -> service id. */
   readonly retired: ReadonlyMap<string, number>;
   readonly serviceRanges: readonly PrefixRange[];
+  /** Is the address in the Service's source ranges? */
+  letsIn(serviceId: number, address: string): boolean;
+  /** How often established flows of the Service were to be measured anew. */
+  readonly policies: ReadonlyMap<number, number>;
   slot(index: number): Slot;
   /** Applies in order. With `failAfter`, that many are applied and then it throws. */
   apply(operations: readonly Operation[], failAfter?: number): void;
@@ -53,6 +60,9 @@ interface Contents {
   readonly addresses: Map<string, AddressRoles>;
   readonly retired: Map<string, number>;
   serviceRanges: readonly PrefixRange[];
+  /** By service id and text of the network. */
+  readonly sourceRanges: Map<string, { readonly serviceId: number; readonly range: Prefix }>;
+  readonly policies: Map<number, number>;
   /** What was retired or dropped since the last grace may still be in use. */
   readonly unsettledBackends: Set<number>;
   readonly unsettledRows: Set<number>;
@@ -69,6 +79,8 @@ export function createFakeMaps(capacity: Capacity): FakeMaps {
     addresses: new Map(),
     retired: new Map(),
     serviceRanges: [],
+    sourceRanges: new Map(),
+    policies: new Map(),
     unsettledBackends: new Set(),
     unsettledRows: new Set(),
     unsettledSlots: [],
@@ -104,6 +116,21 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
     maps.unsettledSlots = [...maps.unsettledSlots, windows.external, windows.internal, windows.cluster];
   };
 
+  /** A window that clients use shows only backends that say so. */
+  const refuseUntold = (operation: Operation, row: Row | undefined): void => {
+    if (row === undefined) return;
+    for (const [bit, name] of WINDOWS.entries()) {
+      if ((row.kind === "cluster-ip") !== (name === "internal")) continue;
+      const { first, count } = row.windows[name];
+      for (let at = first; at < first + count; at++) {
+        const { backend, generation } = maps.slots.get(at) ?? FREE_SLOT;
+        const shown = maps.backends.get(backend);
+        if (shown?.state === "live" && shown.generation === generation && !(shown.windows & (1 << bit)))
+          refuse(operation, `backend ${backend} does not say that the ${name} window shows it`);
+      }
+    }
+  };
+
   const isUnsettled = (first: number, count: number): boolean =>
     maps.unsettledSlots.some((window) => window.first < first + count && first < window.first + window.count);
 
@@ -119,15 +146,16 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
           if (old?.state === "live") refuse(operation, "it is in use");
           if (maps.unsettledBackends.has(index)) refuse(operation, "no grace since it was retired");
           if (generation === 0 || generation === old?.generation) refuse(operation, "stale generation");
-          const { address, port, local } = endpoints[i]!;
-          maps.backends.set(index, { address, port, local, serviceId, generation, state: "live" });
+          maps.backends.set(index, { ...endpoints[i]!, serviceId, generation, state: "live" });
         }
         return;
       }
-      case "set-backend-local": {
-        const old = maps.backends.get(operation.index);
-        if (old?.state !== "live" || old.generation !== operation.generation) refuse(operation, "it is not live");
-        maps.backends.set(operation.index, { ...old, local: operation.local });
+      case "set-backend": {
+        const { index, generation, local, windows } = operation;
+        const old = maps.backends.get(index);
+        if (old?.state !== "live" || old.generation !== generation) refuse(operation, "it is not live");
+        maps.backends.set(index, { ...old, local, windows });
+        for (const { row } of maps.frontends.values()) refuseUntold(operation, maps.rows.get(row));
         return;
       }
       case "put-slots": {
@@ -157,8 +185,33 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
         if (row === undefined) refuse(operation, "there is no row");
         leaveWindows(operation.index);
         maps.rows.set(operation.index, { ...row, windows: operation.windows });
+        refuseUntold(operation, maps.rows.get(operation.index));
         return;
       }
+      case "set-row": {
+        const { index, kind, affinity, restricted } = operation;
+        const row = maps.rows.get(index);
+        if (row?.kind !== kind) refuse(operation, "there is no such row");
+        maps.rows.set(index, { ...row, affinity, restricted });
+        return;
+      }
+      case "put-source-ranges":
+        for (const range of operation.ranges) {
+          const text = `${operation.serviceId} ${prefixText(range)}`;
+          if (maps.sourceRanges.has(text)) refuse(operation, "it is there");
+          if (maps.sourceRanges.size >= capacity.sourceRanges) refuse(operation, "the map is full");
+          maps.sourceRanges.set(text, { serviceId: operation.serviceId, range });
+        }
+        return;
+      case "free-source-ranges":
+        for (const range of operation.ranges) {
+          if (!maps.sourceRanges.delete(`${operation.serviceId} ${prefixText(range)}`))
+            refuse(operation, "it is not there");
+        }
+        return;
+      case "raise-policy":
+        maps.policies.set(operation.serviceId, (maps.policies.get(operation.serviceId) ?? 0) + 1);
+        return;
       case "put-frontend": {
         const { key, row, generation } = operation;
         const text = frontendText(key);
@@ -167,6 +220,7 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
         if (maps.rows.get(row)?.generation !== generation) refuse(operation, "its row is not there");
         if (old !== undefined) maps.unsettledRows.add(old.row);
         leaveWindows(old?.row);
+        refuseUntold(operation, maps.rows.get(row));
         maps.frontends.set(text, { key, row, generation });
         return;
       }
@@ -235,6 +289,9 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
     get serviceRanges() {
       return maps.serviceRanges;
     },
+    letsIn: (serviceId, address) =>
+      [...maps.sourceRanges.values()].some((one) => one.serviceId === serviceId && prefixContains(one.range, address)),
+    policies: maps.policies,
     slot: (index) => maps.slots.get(index) ?? FREE_SLOT,
     apply(operations, failAfter = Number.POSITIVE_INFINITY) {
       for (const [i, operation] of operations.entries()) {
@@ -258,6 +315,12 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
         backendGenerations: new Map(others.map(([index, { generation }]) => [index, generation])),
         slot: (index) => maps.slots.get(index) ?? FREE_SLOT,
         addresses: new Map(maps.addresses),
+        sourceRanges: new Map(
+          [...Map.groupBy(maps.sourceRanges.values(), (one) => one.serviceId)].map(([serviceId, list]) => [
+            serviceId,
+            list.map(({ range }) => range),
+          ]),
+        ),
       };
     },
     dump: () => dumpOf(maps),
@@ -271,6 +334,8 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
         addresses: new Map(maps.addresses),
         retired: new Map(maps.retired),
         serviceRanges: maps.serviceRanges,
+        sourceRanges: new Map(maps.sourceRanges),
+        policies: new Map(maps.policies),
         unsettledBackends: new Set(maps.unsettledBackends),
         unsettledRows: new Set(maps.unsettledRows),
         unsettledSlots: maps.unsettledSlots,
@@ -290,7 +355,10 @@ function dumpOf(maps: Contents): string {
     else {
       const { external, internal, cluster } = row.windows;
       const windows = `ext ${windowText(maps, external)} int ${windowText(maps, internal)} all ${windowText(maps, cluster)}`;
-      lines.push(`frontend ${text} ${row.kind} service ${row.serviceId} row ${index}.${row.generation} ${windows}`);
+      const words = `${row.affinity > 0 ? ` affinity ${row.affinity}` : ""}${row.restricted ? " restricted" : ""}`;
+      lines.push(
+        `frontend ${text} ${row.kind} service ${row.serviceId} row ${index}.${row.generation}${words} ${windows}`,
+      );
     }
   }
   for (const [index, backend] of maps.backends) {
@@ -299,6 +367,7 @@ function dumpOf(maps: Contents): string {
     const words = `${local ? " local" : ""}${state === "retired" ? " retired" : ""}`;
     lines.push(`backend ${index}.${generation} service ${serviceId} ${endpointText(address, port)}${words}`);
   }
+  for (const text of maps.sourceRanges.keys()) lines.push(`source ${text}`);
   for (const [text, serviceId] of maps.retired) lines.push(`retired ${text} service ${serviceId}`);
   for (const { address, length, exempt } of maps.serviceRanges) {
     lines.push(`range ${address}/${length}${exempt === true ? " exempt" : ""}`);

@@ -60,6 +60,7 @@ const ROOM: Capacity = {
   backends: 8192,
   services: 8192,
   serviceRanges: 8,
+  sourceRanges: 8192,
   addresses: 8192,
   devices: 256,
   announced: 256,

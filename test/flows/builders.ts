@@ -43,6 +43,8 @@ export function service(given: ServiceFields = {}): Service {
     ports: ports.map((port) => ({ name: "", protocol: "TCP", port: 80, nodePort: 0, targetPort: 8080, ...port })),
     externalTrafficPolicy: "Cluster",
     internalTrafficPolicy: "Cluster",
+    affinitySeconds: 0,
+    sourceRanges: [],
     healthCheckNodePort: 0,
     loadBalancerClass: "",
     isForeign: false,

@@ -1,5 +1,6 @@
 // Every flow case, for all executors.
 import { BALANCING_CASES } from "./balancing-cases.ts";
+import { AFFINITY_CASES, SOURCE_RANGE_CASES } from "./client-cases.ts";
 import { CLUSTER_ADDRESS_CASES } from "./cluster-address-cases.ts";
 import { EXTERNAL_IP_CASES } from "./external-ip-cases.ts";
 import type { FlowCase } from "./flow-case.ts";
@@ -25,4 +26,6 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...NODE_TRAFFIC_CASES,
   ...BALANCING_CASES,
   ...UNANSWERED_CASES,
+  ...AFFINITY_CASES,
+  ...SOURCE_RANGE_CASES,
 ];

@@ -42,6 +42,8 @@ export interface FlowCase {
    * echo request, which has no port.
    */
   readonly packet?: "syn-ack" | "another-mac" | "echo";
+  /** A socket of the client is left alone, as its source is not known yet: its packets are served. */
+  readonly leftToPackets?: true;
   readonly expect: Served | { readonly verdict: Verdict };
   /** What the programs count it as, where `expect` does not say it. */
   readonly counted?: `DROP_${string}`;
@@ -54,6 +56,8 @@ export interface FlowCase {
 export interface Served {
   readonly kept?: readonly string[];
   readonly translated?: readonly string[];
+  /** Of those that are named, all flows reach the same one. */
+  readonly sticks?: true;
 }
 
 /** refuse: TCP reset, ICMP port unreachable, ECONNREFUSED. drop: nothing comes back. pass: none of our business. echo: answered as ping is. */

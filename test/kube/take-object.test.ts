@@ -167,6 +167,11 @@ describe("an object of the API", () => {
     ["spec.clusterIPs[0]", "Service", service("a", { spec: { clusterIPs: ["10.96.0.300"] } })],
     ["spec.clusterIP", "Service", service("a", { spec: { clusterIP: "ten" } })],
     ["spec.loadBalancerSourceRanges", "Service", service("a", { spec: { loadBalancerSourceRanges: "10.0.0.0/8" } })],
+    [
+      "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+      "Service",
+      service("a", { spec: { sessionAffinityConfig: { clientIP: { timeoutSeconds: 86_401 } } } }),
+    ],
     ["spec.ports", "Service", service("a", { spec: { ports: { port: 1 } } })],
     ["spec.ports[0].port", "Service", service("a", { spec: { ports: [{ name: "http" }] } })],
     ["spec.ports[0].port", "Service", service("a", { spec: { ports: [{ port: 65536 }] } })],

@@ -56,6 +56,36 @@ metadata: {name: web-near}
 spec: {selector: {app: web}, trafficDistribution: PreferSameZone, ports: [{port: 80, targetPort: http}]}
 `;
 
+/** The web's pods again, for clients of these ranges at 192.168.122.200, and each client at one of them by the other Service. */
+const byClient = (sourceRanges: string): string => `
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: [192.168.122.200/32]}
+---
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {name: all, namespace: metallb-system}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: sticky}
+spec:
+  type: NodePort
+  selector: {app: web}
+  sessionAffinity: ClientIP
+  ports: [{port: 80, targetPort: http, nodePort: 30081}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: limited}
+spec:
+  type: LoadBalancer
+  loadBalancerSourceRanges: [${sourceRanges}]
+  selector: {app: web}
+  ports: [{port: 80, targetPort: http}]
+`;
+
 describeKernel("a lab", () => {
   const directory = mkdtempSync(join(tmpdir(), "millrace-test-"));
   let lab: LabSession;
@@ -184,6 +214,31 @@ describeKernel("a lab", () => {
     must("apply", "-f", zones("b"));
     expect(await places("near")).toEqual(["node1", "node2"]);
     must("delete", "-f", zones("b"));
+  });
+
+  it("keeps each client at one pod where session affinity is asked for, and serves those of the source ranges alone", async () => {
+    must("apply", "-f", file("clients.yaml", byClient("10.244.0.0/16")));
+    const sticky = (await lab.service("default/sticky")).spec.clusterIPs![0]!;
+    for (const [from, host, port] of [
+      ["near", sticky, 80],
+      ["node1", sticky, 80],
+      ["client1", "192.168.122.11", 30081],
+    ] as const) {
+      const { pods, errors } = await lab.probe(from, { via: "tcp", host, port, count: 20 });
+      expect([pods.length, errors], from).toEqual([1, []]);
+    }
+    const limited = async (from: string): Promise<number> =>
+      (await lab.probe(from, { via: "tcp", host: "192.168.122.200", port: 80, timeoutMs: 1000 })).pods.length;
+    // The address has to be announced first.
+    const become = (wanted: readonly number[]): Promise<void> =>
+      eventually(10_000, async () => {
+        const found = [await limited("near"), await limited("client1")];
+        if (found.join() !== wanted.join()) throw new CheckFailure(`served ${found.join()}, not ${wanted.join()}`);
+      });
+    await become([1, 0]);
+    must("apply", "-f", file("clients.yaml", byClient("192.168.122.51/32")));
+    await become([0, 1]);
+    must("delete", "-f", join(directory, "clients.yaml"));
   });
 
   it("takes an unready pod out within a second, and back in", async () => {

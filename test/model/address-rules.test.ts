@@ -201,29 +201,12 @@ describe("nodes", () => {
 });
 
 describe("what is not served", () => {
-  test("source ranges close the LoadBalancer addresses, and nothing else", () => {
-    const { feed, maps, dump, model } = bench();
-    const closed = {
-      type: "LoadBalancer",
-      ports: [{ nodePort: 30080 }],
-      loadBalancerAddresses: [{ address: BALANCED, ipMode: "VIP", fromPool: true }],
-    } as const;
-    feed({ services: [service({ ...closed, unserved: ["spec.loadBalancerSourceRanges"] })] });
-    expect(frontends(dump())).toEqual(["0.0.0.0 TCP 30080", "10.96.0.10 TCP 80"]);
-    expect(maps.dump()).toContain(`address ${BALANCED} refuse`);
-    expect(model.notices()).toMatchObject([
-      { reason: "field-unsupported", severity: "error", field: "spec.loadBalancerSourceRanges" },
-    ]);
-    feed({ services: [service(closed)] });
-    expect(frontends(dump())).toContain(`${BALANCED} TCP 80`);
-    expect(model.notices()).toEqual([]);
-  });
-
-  test("whatever else is asked for is said", () => {
+  test("what is asked for is said", () => {
     const { feed, model } = bench();
-    feed({ services: [service({ unserved: ["spec.sessionAffinity"] })] });
-    expect(model.notices().map(({ reason, field, severity }) => [reason, field, severity])).toEqual([
-      ["field-unsupported", "spec.sessionAffinity", "warning"],
+    const field = "metadata.annotations[service.kubernetes.io/topology-mode]";
+    feed({ services: [service({ unserved: [field] })] });
+    expect(model.notices().map(({ reason, field: at, severity }) => [reason, at, severity])).toEqual([
+      ["field-unsupported", field, "warning"],
     ]);
   });
 });

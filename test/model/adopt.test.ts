@@ -95,7 +95,7 @@ describe("adoption", () => {
 
   test("of a backend that is in no slot retires and frees it", () => {
     const state = sound();
-    const stray = { address: "10.244.9.9", port: 8080, serviceId: 1, generation: 4, local: false };
+    const stray = { address: "10.244.9.9", port: 8080, serviceId: 1, generation: 4, local: false, windows: 0 };
     const operations = planOver({ ...state, backends: new Map(state.backends).set(9, stray) });
     expect(operations).toEqual([
       { op: "retire-backend", index: 9, generation: 5, udp: false },

@@ -461,16 +461,16 @@ describe("changes", () => {
     const { feed } = bench();
     feed({ services: [service(local)], slices: [slice({ endpoints: [here, there] })] });
     const operations = feed({ services: [service(nodePort)] });
-    expect(operations.map(({ op }) => op)).toEqual(["set-windows"]);
+    expect(operations.map(({ op }) => op)).toEqual(["set-backend", "set-windows"]);
     const back = feed({ services: [service(local)] });
-    expect(back.map(({ op }) => op)).toEqual(["set-windows"]);
+    expect(back.map(({ op }) => op)).toEqual(["set-windows", "set-backend"]);
   });
 
   test("a backend that moves to this node keeps its index and generation", () => {
     const { feed } = bench();
     feed({ services: [service()], slices: [slice({ endpoints: [there] })] });
     expect(feed({ slices: [slice({ endpoints: [endpoint("10.244.2.2", "node1")] })] })).toEqual([
-      { op: "set-backend-local", index: 0, generation: 1, local: true },
+      { op: "set-backend", index: 0, generation: 1, local: true, windows: 2 },
     ]);
   });
 
@@ -487,7 +487,15 @@ describe("changes", () => {
     feed({ services: [service(local)], slices: [slice({ endpoints: [here, there] })] });
     feedEvents([{ kind: "Service", key: "default/web", object: undefined }]);
     expect(dump()).toBe("");
-    expect(model.usage()).toEqual({ rows: 0, slots: 0, backends: 0, services: 0, frontends: 0, addresses: 4 });
+    expect(model.usage()).toEqual({
+      sourceRanges: 0,
+      rows: 0,
+      slots: 0,
+      backends: 0,
+      services: 0,
+      frontends: 0,
+      addresses: 4,
+    });
   });
 
   test("a renamed port keeps its service id and backends", () => {

@@ -12,6 +12,7 @@ export const CAPACITY: Capacity = {
   backends: 64,
   services: 64,
   serviceRanges: 8,
+  sourceRanges: 64,
   addresses: 64,
   devices: 64,
   announced: 64,

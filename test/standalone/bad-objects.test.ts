@@ -87,6 +87,11 @@ const CASES: { name: string; object: Any; field: string; reason?: string; title?
     object: { apiVersion: "v1", kind: "Service", metadata: { name: "x" } },
     field: "spec",
   },
+  {
+    name: "a session affinity that never ends",
+    object: service("x", { ports: [{ port: 80 }], sessionAffinityConfig: { clientIP: { timeoutSeconds: 0 } } }),
+    field: "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+  },
   { name: "a Service without ports", object: service("x", { ports: [] }), field: "spec.ports" },
   { name: "ports that are a string", object: service("x", { ports: "80" }), field: "spec.ports", reason: "wrong-type" },
   {

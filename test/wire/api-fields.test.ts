@@ -3,7 +3,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { takeObject } from "../../src/kube/take-object.ts";
-import { UNSERVED_FIELDS } from "../../src/model/objects.ts";
 import type { KubernetesObject } from "../../src/wire/kubernetes.ts";
 import { normaliseObject } from "../../src/wire/normalise.ts";
 
@@ -24,7 +23,6 @@ interface Line {
 }
 
 const served = (value: unknown): Line => ({ value, is: "served" });
-const noticed = (value: unknown): Line => ({ value, is: "noticed" });
 const elsewhere = (why: string, value: unknown): Line => ({ value, is: { elsewhere: why } });
 /** DNS needs it, where we serve DNS. */
 const named = (value: unknown): Line => ({ value, is: "served", forNames: true });
@@ -50,7 +48,7 @@ const LINES: Readonly<Record<Kind, Readonly<Record<string, Line>>>> = {
     "spec.ipFamilyPolicy": elsewhere(ALLOCATED, "PreferDualStack"),
     "spec.loadBalancerClass": served("example.org/other"),
     "spec.loadBalancerIP": elsewhere(ALLOCATED, "192.0.2.7"),
-    "spec.loadBalancerSourceRanges[]": noticed("192.0.2.0/24"),
+    "spec.loadBalancerSourceRanges[]": served("192.0.2.0/24"),
     "spec.ports[].appProtocol": elsewhere(ABOVE, "kubernetes.io/h2c"),
     "spec.ports[].name": served("other"),
     "spec.ports[].nodePort": served(30081),
@@ -59,7 +57,7 @@ const LINES: Readonly<Record<Kind, Readonly<Record<string, Line>>>> = {
     "spec.ports[].targetPort": served(8081),
     "spec.publishNotReadyAddresses": elsewhere(SLICED, true),
     "spec.selector": served({ app: "other" }),
-    "spec.sessionAffinity": noticed("ClientIP"),
+    "spec.sessionAffinity": served("ClientIP"),
     "spec.sessionAffinityConfig.clientIP.timeoutSeconds": elsewhere("it counts only with spec.sessionAffinity", 60),
     "spec.trafficDistribution": elsewhere(SLICED, "PreferSameZone"),
     "spec.type": served("ClusterIP"),
@@ -174,13 +172,6 @@ test("an external name counts", () => {
     return SOURCES["the API"]!("Service", { ...object, spec: { ...(object["spec"] as Json), externalName } });
   };
   expect(read("Example.org.")).toMatchObject({ externalName: "example.org", clusterIPs: [] });
-});
-
-test("whatever is noticed has a sentence, and every sentence a field", () => {
-  const paths = Object.entries(LINES.Service).flatMap(([path, { is }]) =>
-    is === "noticed" ? [path.replace("[]", "")] : [],
-  );
-  expect(Object.keys(UNSERVED_FIELDS).filter((one) => !one.startsWith("metadata."))).toEqual(paths);
 });
 
 test.each([

@@ -128,6 +128,7 @@ function entriesOf(flow: OldFlow, seen: number): { readonly key: Uint8Array; rea
       answer: answer ? 1 : 0,
       hop: HOP,
       hopCheck: 0,
+      policy: 0,
     });
     const view = new DataView(value.buffer);
     view.setUint32(FLOW.check, flowCheck(new DataView(key.buffer), 0, view, 0), true);
@@ -253,6 +254,12 @@ describeKernel("maps of a layout without hooks", () => {
     expect(flagsOf("10.96.0.99") & NEAR_FRONTEND, "a frontend that is gone").toBe(NEAR_FRONTEND);
     expect(flagsOf(V4.far, 0xe914) & NEAR_BACKEND, "a backend that is gone").toBe(NEAR_BACKEND);
     expect(flagsOf(V4.there) & NEAR_FRONTEND, "a backend is no frontend").toBe(0);
+  });
+
+  it("give their rows with their kinds, which were words of their own", () => {
+    const kindsOf = ({ dataplane }: Pick<TestNode, "dataplane">): string[] =>
+      [...dataplane.readState().rows.values()].map(({ key, kind }) => `${key.address} ${key.port} ${kind}`).sort();
+    expect(kindsOf(loaded)).toEqual(kindsOf(from));
   });
 
   it("give their ranges and settings by name, and refuse nothing on account of old words", () => {

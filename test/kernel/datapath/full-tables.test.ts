@@ -93,6 +93,7 @@ describeKernel("a flow table that fills", () => {
           answer,
           hop: NO_HOP,
           hopCheck: 0,
+          policy: 0,
         });
         sealFlow(key, at * TUPLE.size, value, at * FLOW.size);
       }

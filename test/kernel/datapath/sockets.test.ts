@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { listSocketPeers } from "../../../src/datapath/flow-table.ts";
 import { SOCKETS_MODE_VALUES } from "../../../src/datapath/layout.gen.ts";
 import { resetFeatures } from "../../../src/libbpf/mod.ts";
+import { endpoint, slice } from "../../flows/builders.ts";
 import { itWith } from "../kernel-lacks.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
@@ -253,6 +254,76 @@ describeKernel("sockets", () => {
     ]);
     await node.feed(objects(["hereToo"]));
     expect(listed().map((line) => line.split(" ").at(-1))).toEqual(["retired", "retired"]);
+  });
+
+  it.each(kinds)(
+    "with affinity, %s: whoever sends or connects in one namespace reaches one backend",
+    async (_, family, kind) => {
+      await node.feed(objects(["here", "hereToo"], { affinitySeconds: 60 }));
+      const servers = [backend(family, "here"), backend(family, "hereToo")];
+      inside(() => {
+        for (let i = 0; i < 8; i++) open("UDP", kind).send("x", { address: family.vip, port: 53 });
+        for (let i = 0; i < 8; i++) {
+          const client = open("UDP", kind);
+          client.connect({ address: family.vip, port: 53 });
+          client.send("x");
+        }
+      });
+      const got = servers.map((server) =>
+        inside(() => {
+          let count = 0;
+          while (server.receive() !== undefined) count++;
+          return count;
+        }),
+      );
+      expect(got.toSorted((a, b) => a - b)).toEqual([0, 16]);
+    },
+  );
+
+  it("with affinity a socket that asks two frontends still gets a backend for each", async () => {
+    await node.feed(objects(["here", "hereToo"], { affinitySeconds: 60 }));
+    const servers = [backend(V4, "here"), backend(V4, "hereToo")];
+    const client = open("UDP");
+    inside(() => {
+      for (const address of [V4.vip, V4.lb]) client.send(address, { address, port: 53 });
+      const got = servers.map((server) => server.receive()?.data);
+      expect(got.toSorted()).toEqual([V4.vip, V4.lb].toSorted());
+    });
+  });
+
+  it.each(FAMILIES.map((family) => [family.name, family] as const))(
+    "with source ranges, %s: a bound socket of a pod is served or left to its packets by its own address",
+    async (_, family) => {
+      const sourceRanges = [`${family.pod}/${family === V4 ? 32 : 128}`];
+      await node.feed(objects(["here"], { sourceRanges }));
+      const isServed = (address: string | undefined): boolean => {
+        const socket = open("UDP", family.name);
+        if (address !== undefined) socket.bind({ address, port: 0 });
+        socket.connect({ address: family.lb, port: 53 });
+        return text(socket.realPeer()) === at(family.here, 5353);
+      };
+      expect(inside(() => [family.pod, family.hereToo, undefined].map(isServed))).toEqual([true, false, false]);
+      const server = backend(family, "here");
+      inside(() => {
+        const bound = open("UDP", family.name);
+        bound.bind({ address: family.pod, port: 0 });
+        bound.send("bound", { address: family.lb, port: 53 });
+        open("UDP", family.name).send("unbound", { address: family.lb, port: 53 });
+        expect(server.receive()?.data).toBe("bound");
+        expect(server.receive()).toBeUndefined();
+      });
+    },
+  );
+
+  it("with source ranges the host reaches a backend on its own address, as its source is known", async () => {
+    const { services } = objects([], { sourceRanges: ["192.168.122.0/24"] });
+    const ports = [{ name: "t", protocol: "TCP", port: 8080 }] as const;
+    await node.feed({ services, slices: [slice({ ports, endpoints: [endpoint(V4.node)] })] });
+    node.namespace.inside(() => {
+      using socket = openSocket("TCP");
+      socket.connect({ address: V4.lb, port: 80 });
+      expect(node.verdicts().get("CONNECT VERDICT_CONNECT")).toBeGreaterThan(0);
+    });
   });
 
   it("connections are counted by Service, apart from packets", async () => {

@@ -412,7 +412,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
       await dataplane.apply(model.plan());
     },
     clearFlows() {
-      for (const name of [...FLOW_TABLES, "retired", "socket_peers", "fragments", "crowded_clients"]) {
+      for (const name of [...FLOW_TABLES, "retired", "socket_peers", "fragments", "crowded_clients", "affinity"]) {
         const map = dataplane.map(name);
         for (const [key] of map.entries()) map.delete(key);
       }

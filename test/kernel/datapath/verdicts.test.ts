@@ -165,6 +165,11 @@ const CASES: Readonly<Record<Exclude<Verdict, "DROP_REWRITE">, Ask>> = {
     node.settings({ crowdedUntil: 0n });
     return run;
   },
+  async DROP_SOURCE_RANGE(node) {
+    const { services, slices } = objects(["here"]);
+    await node.feed({ services: services?.map((one) => ({ ...one, sourceRanges: ["198.51.100.0/24"] })), slices });
+    return node.run("tc_uplink_ingress", send(frame(), "TCP", CLIENT, { address: V4.lb, port: 80 }));
+  },
 };
 
 describeKernel("verdicts", () => {

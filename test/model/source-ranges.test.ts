@@ -1,0 +1,108 @@
+// Source ranges and session affinity in the maps: what is written, in what order, and what is said of ranges that cannot be served.
+import { describe, expect, test } from "vitest";
+import type { Service } from "../../src/model/objects.ts";
+import { endpoint, service, slice } from "../flows/builders.ts";
+import { bench } from "./setup.ts";
+
+const VIP = "192.168.122.111";
+const VIP_6 = "fd00:192:168:122::111";
+const slices = [slice({ endpoints: [endpoint("10.244.1.2")] })];
+
+const balanced = (given: Partial<Pick<Service, "sourceRanges" | "affinitySeconds">>) => ({
+  services: [
+    service({
+      type: "LoadBalancer",
+      clusterIPs: ["10.96.0.10", "fd00:10:96::a"],
+      loadBalancerAddresses: [VIP, VIP_6].map((address) => ({ address, ipMode: "VIP", fromPool: true })),
+      ...given,
+    }),
+  ],
+  slices,
+});
+
+const ranges = (dump: string): string[] => dump.split("\n").filter((line) => line.startsWith("source "));
+const closed = (dump: string): string[] =>
+  dump.split("\n").flatMap((line) => (line.includes(" restricted ") ? [line.split(" ")[1]!] : []));
+
+describe("source ranges", () => {
+  test("are those of each family's service id, and close LoadBalancer addresses alone", () => {
+    const { feed, maps } = bench();
+    feed(balanced({ sourceRanges: ["192.0.2.9/24", " 192.0.2.0/24 ", "2001:db8::/32"] }));
+    expect(ranges(maps.dump())).toEqual(["source 1 192.0.2.0/24", "source 2 2001:db8::/32"]);
+    expect(closed(maps.dump())).toEqual([VIP, VIP_6]);
+    feed(balanced({ sourceRanges: ["2001:db8::/32"] }));
+    expect(ranges(maps.dump())).toEqual(["source 2 2001:db8::/32"]);
+    expect(closed(maps.dump()), "no range of its family").toEqual([VIP, VIP_6]);
+  });
+
+  test("come before they restrict and go after they do, and flows are told behind both", () => {
+    const { feed } = bench();
+    feed(balanced({}));
+    const names = (given: readonly string[]): string[] => feed(balanced({ sourceRanges: given })).map(({ op }) => op);
+    const one = ["192.0.2.0/24"];
+    expect(names(one)).toEqual(["put-source-ranges", "set-row", "set-row", "raise-policy", "raise-policy"]);
+    expect(names(["198.51.100.0/24"])).toEqual(["put-source-ranges", "free-source-ranges", "raise-policy"]);
+    expect(names([])).toEqual(["set-row", "set-row", "free-source-ranges", "raise-policy", "raise-policy"]);
+  });
+
+  test("that cannot be read are named, and close the address when there is no other", () => {
+    const { feed, maps, model } = bench();
+    const told = () => model.notices().map(({ reason, field, severity }) => [reason, field, severity]);
+    feed(balanced({ sourceRanges: ["192.0.2.0/24", "192.0.2.1", "10.0.0.0/33"] }));
+    expect(told()).toEqual([
+      ["invalid-source-range", "spec.loadBalancerSourceRanges[1]", "warning"],
+      ["invalid-source-range", "spec.loadBalancerSourceRanges[2]", "warning"],
+    ]);
+    feed(balanced({ sourceRanges: ["lan"] }));
+    expect(told()).toEqual([
+      ["invalid-source-range", "spec.loadBalancerSourceRanges[0]", "warning"],
+      ["invalid-source-range", "spec.loadBalancerSourceRanges", "error"],
+    ]);
+    expect([closed(maps.dump()), ranges(maps.dump())]).toEqual([[VIP, VIP_6], []]);
+    feed(balanced({}));
+    expect([told(), closed(maps.dump())]).toEqual([[], []]);
+  });
+
+  test("that find no room are left out and said, and come when there is some", () => {
+    const { feed, maps, model } = bench({ capacity: { sourceRanges: 3 } });
+    const list = ["192.0.2.0/26", "192.0.2.64/26", "192.0.2.128/26", "192.0.2.192/26"];
+    const other = service({
+      name: "other",
+      type: "LoadBalancer",
+      clusterIPs: ["10.96.0.11"],
+      loadBalancerAddresses: [{ address: "192.168.122.112", ipMode: "VIP", fromPool: true }],
+      sourceRanges: list.slice(0, 2),
+    });
+    feed({ services: [other] });
+    feed(balanced({ sourceRanges: list }));
+    expect(ranges(maps.dump())).toHaveLength(3);
+    expect(model.notices().map(({ reason, object, message }) => `${reason} ${object}: ${message}`)).toEqual([
+      'table-full Service default/web: could serve only 1 of 4 source ranges of TCP port 80 (IPv4): map "source_ranges" is full; raise --max-frontends',
+    ]);
+    model.update([{ kind: "Service", key: "default/other", object: undefined }]);
+    maps.apply(model.plan());
+    expect(ranges(maps.dump()).toSorted()).toEqual(
+      list
+        .slice(0, 3)
+        .map((text) => `source 2 ${text}`)
+        .toSorted(),
+    );
+    expect(model.usage().sourceRanges).toBe(3);
+    feed(balanced({ sourceRanges: list.slice(3) }));
+    expect(ranges(maps.dump())).toEqual([`source 2 ${list[3]}`]);
+    expect(model.notices()).toEqual([]);
+  });
+});
+
+test("session affinity is a live change of the rows", () => {
+  const { feed, maps } = bench();
+  feed(balanced({}));
+  const operations = feed(balanced({ affinitySeconds: 60 }));
+  expect(new Set(operations.map(({ op }) => op))).toEqual(new Set(["set-row"]));
+  const rows = maps
+    .dump()
+    .split("\n")
+    .filter((line) => line.startsWith("frontend "));
+  expect(rows.filter((line) => !line.includes(" affinity 60 "))).toEqual([]);
+  expect(feed(balanced({ affinitySeconds: 60 }))).toEqual([]);
+});
