@@ -360,7 +360,7 @@ describe("host ports", () => {
     );
   });
 
-  test.each(["127.0.0.1", "10.96.0.10"])("are refused at %s", (hostAddress) => {
+  test.each(["169.254.1.1", "10.96.0.10"])("are refused at %s", (hostAddress) => {
     const { feed, dump, reasons } = bench();
     feed({ services: [service()], hostPorts: [hostPort({ hostAddress })] });
     expect(dump()).not.toContain("host-port");
