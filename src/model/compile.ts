@@ -54,7 +54,7 @@ export interface PortSpec {
 export interface Compiled {
   readonly ports: readonly PortSpec[];
   readonly notices: readonly Notice[];
-  /** Ready endpoint addresses on this node, for the health check node port. */
+  /** Ready endpoint addresses on this node, of the family that has more of them, for the health check node port. */
   readonly localEndpoints: number;
 }
 
@@ -195,7 +195,7 @@ export function compileService(
   const taken = new Set<string>();
   const refused = new Map<Address, string>();
   const lost = new Set<string>();
-  const localReady = new Set<Address>();
+  const localReady = { IPv4: new Set<Address>(), IPv6: new Set<Address>() };
   for (const [i, port] of service.ports.entries()) {
     const { name, protocol } = port;
     const field = `spec.ports[${i}]`;
@@ -243,7 +243,7 @@ export function compileService(
       const selected = selectEndpoints(slices, family, name, protocol, around);
       for (const [address, reason] of selected.refused) refused.set(address, reason);
       for (const candidate of selected.candidates) {
-        if (candidate.local && candidate.ready && candidate.weight !== 0) localReady.add(candidate.address);
+        if (candidate.local && candidate.ready && candidate.weight !== 0) localReady[family].add(candidate.address);
       }
       if (selected.unmatched) {
         const { targetPort } = port;
@@ -278,7 +278,8 @@ export function compileService(
     }
   }
   tellRefused(refused, tell);
-  return { ports, notices, localEndpoints: localReady.size };
+  const localEndpoints = Math.max(localReady.IPv4.size, localReady.IPv6.size);
+  return { ports, notices, localEndpoints };
 }
 
 /** What the host ports of one pod claim on this node. */

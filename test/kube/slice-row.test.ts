@@ -4,6 +4,7 @@ import type { Change } from "../../src/kube/row.ts";
 import { createUnpacker, packChanges } from "../../src/kube/rows.ts";
 import { takeSlice } from "../../src/kube/slice-row.ts";
 import { takeObject } from "../../src/kube/take-object.ts";
+import { hasHints } from "../../src/model/endpoint-list.ts";
 import type { EndpointSliceObject } from "../../src/wire/kubernetes.ts";
 import { normaliseEndpointSlice } from "../../src/wire/normalise.ts";
 import { type Json, type SliceFields, service, slice } from "./objects.ts";
@@ -201,4 +202,24 @@ describe("changes in one message", () => {
       "EndpointSlice default/a web 2",
     ]);
   });
+});
+
+it("hints of one slice of a message stay with its endpoints, and slices without any keep no column for them", () => {
+  const hints = (zone: string) => ({ hints: { forZones: [{ name: zone }] } });
+  const changes = [
+    change(slice("web-1", { addresses: ["10.244.1.5", "10.244.1.6"] })),
+    change(slice("web-2", { addresses: ["10.244.2.5", "10.244.2.6"], endpoint: hints("b") })),
+    change(slice("web-3", { addresses: ["10.244.3.5"], endpoint: hints("c") })),
+  ];
+  const unpacker = createUnpacker();
+  for (let round = 0; round < 2; round++) {
+    const lists = unpacker
+      .unpack(structuredClone(packChanges(changes.slice(round))))
+      .flatMap((event) =>
+        event.kind === "EndpointSlice" && event.object !== undefined ? [event.object.endpoints] : [],
+      );
+    const expected = [[undefined, undefined], ["b", "b"], ["c"]].slice(round);
+    expect(lists.map((list) => [...list].map((one) => one.hints?.zones.join()))).toEqual(expected);
+    expect(lists.map(hasHints)).toEqual([false, true, true].slice(round));
+  }
 });

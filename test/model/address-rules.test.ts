@@ -1,8 +1,11 @@
 // Which addresses and ports may be a frontend or an endpoint: a line for each rule, beside one that it must not reach.
 import { describe, expect, it, test } from "vitest";
 import { type AddressFacts, endpointRefusal, frontendRefusal } from "../../src/model/address-rules.ts";
-import { endpoint, hostPort, node, service, slice } from "../flows/builders.ts";
-import { bench } from "./setup.ts";
+import { createModel } from "../../src/model/model.ts";
+import type { ObjectEvent } from "../../src/model/objects.ts";
+import { createFakeMaps } from "../fakes/fake-maps.ts";
+import { endpoint, eventsOf, hostPort, node, service, slice } from "../flows/builders.ts";
+import { bench, CAPACITY } from "./setup.ts";
 
 const OWN = "192.168.122.11";
 const PEER = "192.168.122.12";
@@ -208,6 +211,76 @@ describe("what is not served", () => {
     expect(model.notices().map(({ reason, field: at, severity }) => [reason, at, severity])).toEqual([
       ["field-unsupported", field, "warning"],
     ]);
+  });
+});
+
+describe("an external IP", () => {
+  const EXTERNAL = "198.51.100.7";
+  const allowed = () => {
+    const maps = createFakeMaps(CAPACITY);
+    const model = createModel({
+      ...{ nodeName: "node1", capacity: CAPACITY, serviceRanges: [] },
+      externalIPRanges: [{ address: "198.51.100.0", length: 24 }],
+    });
+    return {
+      feed(events: readonly ObjectEvent[]) {
+        model.update(events);
+        maps.apply(model.plan());
+      },
+      ownerOf: () => {
+        const row = maps.rows.get(maps.frontends.get(`${EXTERNAL} TCP 80`)?.row ?? -1);
+        return row === undefined ? undefined : [model.serviceById(row.serviceId)?.service, row.kind];
+      },
+      told: () => model.notices().map(({ object, reason, message }) => [object, reason, message]),
+    };
+  };
+
+  test("passes to who has it as LoadBalancer address, and back when that goes; the losers are told", () => {
+    const { feed, ownerOf, told } = allowed();
+    const first = service({ name: "first", externalIPs: [EXTERNAL] });
+    const second = service({ name: "second", age: 2, clusterIPs: ["10.96.0.11"], externalIPs: [EXTERNAL] });
+    const balanced = service({
+      ...{ name: "balanced", age: 3, type: "LoadBalancer", clusterIPs: ["10.96.0.12"] },
+      loadBalancerAddresses: [{ address: EXTERNAL, ipMode: "VIP", fromPool: false }],
+    });
+    const lost = (name: string, to: string) => [
+      `Service default/${name}`,
+      "address-in-use",
+      `could not serve port 80 of ${EXTERNAL}: Service default/${to} has it`,
+    ];
+    feed(eventsOf({ services: [second] }));
+    expect([ownerOf(), told()]).toEqual([["default/second", "external-ip"], []]);
+    feed(eventsOf({ services: [first] }));
+    expect([ownerOf(), told()]).toEqual([["default/first", "external-ip"], [lost("second", "first")]]);
+    feed(eventsOf({ services: [balanced] }));
+    expect(ownerOf()).toEqual(["default/balanced", "load-balancer"]);
+    expect(told().sort()).toEqual([lost("first", "balanced"), lost("second", "balanced")]);
+    feed([{ kind: "Service", key: "default/balanced", object: undefined }]);
+    feed([{ kind: "Service", key: "default/first", object: undefined }]);
+    expect([ownerOf(), told()]).toEqual([["default/second", "external-ip"], []]);
+  });
+
+  test("that is not allowed is told for each address, and the others are served", () => {
+    const { feed, ownerOf, told } = allowed();
+    feed(eventsOf({ services: [service({ externalIPs: ["203.0.113.5", EXTERNAL, "203.0.113.6"] })] }));
+    expect(ownerOf()).toEqual(["default/web", "external-ip"]);
+    expect(told().map(([, reason]) => reason)).toEqual(["external-ip-not-allowed", "external-ip-not-allowed"]);
+    expect(told()[0]?.[2]).toBe(
+      "could not serve 203.0.113.5: it is in none of the ranges that --external-ip-cidrs allows",
+    );
+  });
+
+  test("is given up while a node has it", () => {
+    const { feed, ownerOf, told } = allowed();
+    feed(
+      eventsOf({
+        services: [service({ externalIPs: [EXTERNAL] })],
+        nodes: [node(2, { internalAddresses: [EXTERNAL] })],
+      }),
+    );
+    expect([ownerOf(), told().map(([, reason]) => reason)]).toEqual([undefined, ["frontend-refused"]]);
+    feed(eventsOf({ nodes: [node(2)] }));
+    expect([ownerOf(), told()]).toEqual([["default/web", "external-ip"], []]);
   });
 });
 

@@ -360,7 +360,7 @@ describe("host ports", () => {
     );
   });
 
-  test.each(["127.0.0.1", "10.96.0.10"])("are refused at %s", (hostAddress) => {
+  test.each(["169.254.1.1", "10.96.0.10"])("are refused at %s", (hostAddress) => {
     const { feed, dump, reasons } = bench();
     feed({ services: [service()], hostPorts: [hostPort({ hostAddress })] });
     expect(dump()).not.toContain("host-port");
@@ -552,6 +552,22 @@ describe("what can be read", () => {
     expect(model.healthChecks()).toEqual([{ service: "default/web", port: 32000, localEndpoints: 0 }]);
     feed({ slices: [slice({ endpoints: [here, endpoint("10.244.1.9"), there] })] });
     expect(model.healthChecks()).toEqual([{ service: "default/web", port: 32000, localEndpoints: 2 }]);
+  });
+
+  test("a pod of both families is one local endpoint", () => {
+    const { feed, model } = bench();
+    feed({
+      services: [
+        service({
+          ...local,
+          clusterIPs: ["10.96.0.10", "fd00:10:96::a"],
+          type: "LoadBalancer",
+          healthCheckNodePort: 32000,
+        }),
+      ],
+      slices: [slice({ endpoints: [here] }), slice({ name: "web-6", endpoints: [endpoint("fd00:10:244:1::2")] })],
+    });
+    expect(model.healthChecks()).toMatchObject([{ localEndpoints: 1 }]);
   });
 
   test("ServiceCIDR objects replace the ranges of the configuration, which come back when the last has gone", () => {
