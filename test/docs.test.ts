@@ -125,6 +125,7 @@ describe("architecture.md", () => {
       LRU_HASH: "LRU hash",
       PERCPU_ARRAY: "per-CPU array",
       PERCPU_HASH: "per-CPU hash",
+      SK_STORAGE: "socket storage",
     };
     const wrong = [...read("bpf/maps.h").matchAll(/BPF_MAP_TYPE_(\w+)\);[\s\S]*?^\} (\w+) SEC/gm)].filter(
       ([, type, name]) => {

@@ -14,6 +14,7 @@ const REASONS: Readonly<Record<string, string>> = {
   openings: LRU,
   fragments: LRU,
   socket_peers: LRU,
+  socket_backends: "with each socket, and of no size",
   settings: FIXED,
   near: FIXED,
   met_backends: FIXED,

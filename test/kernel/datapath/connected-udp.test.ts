@@ -1,5 +1,7 @@
 // Connected UDP sockets whose backend is gone, on real devices: packets carry their sockets, which no test run's packet does. Pods'
 // conversations go on to a living backend, the host's are refused, and nothing reaches whoever has the old address now.
+import { once } from "node:events";
+import net from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createDeadSockets } from "../../../src/agent/dead-sockets.ts";
 import { sweepFlows } from "../../../src/datapath/flow-sweep.ts";
@@ -13,7 +15,7 @@ import type { Namespace } from "./namespace.ts";
 import { packet } from "./packet.ts";
 import { type End, openSocket, type Socket } from "./raw-sockets.ts";
 import { HZ, macOf } from "./test-node.ts";
-import { createWires, type Wires } from "./wires.ts";
+import { createWires, serve, type Wires } from "./wires.ts";
 
 const { port, target } = portsOf("UDP");
 const families = FAMILIES.map((family) => [family.name, family] as const);
@@ -418,6 +420,15 @@ describeKernel("connected UDP sockets", () => {
     );
 
     const itEnds = itWith("sock_destroy");
+    const endDead = (protocols: readonly ("TCP" | "UDP")[]): Promise<void> =>
+      wires.node.namespace.inside(async () => {
+        const { dataplane } = wires.node;
+        const { signal } = new AbortController();
+        const dead = createDeadSockets({ dataplane, protocols, log: createLog("test"), signal });
+        dead.look();
+        await dead.settled();
+      });
+
     itEnds.each(kinds)("%s: is ended when its backend left, and no other is", async (_, family, kind) => {
       const { node } = wires;
       await node.feed(objects(["there"]));
@@ -427,27 +438,39 @@ describeKernel("connected UDP sockets", () => {
       ) as [Udp, Udp, Udp];
       for (const client of [asked, inPod]) client.connect(family.vip, port);
       direct.connect(family.there, target);
-      const endDead = (): Promise<void> =>
-        node.namespace.inside(async () => {
-          const dead = createDeadSockets({
-            dataplane: node.dataplane,
-            protocols: ["UDP"],
-            log: createLog("test"),
-            signal: new AbortController().signal,
-          });
-          dead.look();
-          await dead.settled();
-        });
-      await endDead();
+      await endDead(["UDP"]);
       expect(asked.ask(remote, "one")).toBe(answered("one", family));
       await node.feed(objects(["here"]));
-      await endDead();
+      await endDead(["UDP"]);
       expect(asked.receiveError()).toBe("ECONNABORTED");
       expect(asked.send("two")).toBe("EDESTADDRREQ");
       expect(asked.connect(family.vip, port)).toBe("");
       expect(asked.ask(here(family), "three")).toBe(answered("three", family));
       expect(direct.ask(remote, "four")).toBe(`re four from ${at(family.there, target)}`);
       expect(inPod.ask(here(family), "five")).toBe(answered("five", family));
+    });
+
+    itEnds("of TCP is ended only when that is asked for", async () => {
+      const { node } = wires;
+      await using _server = await serve(wires.backend, "here", { udp: false });
+      await node.feed(objects(["here"]));
+      const connection = await node.namespace.inside(
+        () =>
+          new Promise<net.Socket>((resolve, reject) => {
+            const connecting = net.connect({ host: V4.vip, port: 80 }, () => resolve(connecting));
+            connecting.once("error", reject);
+          }),
+      );
+      const errors: (string | undefined)[] = [];
+      connection.on("error", (error: NodeJS.ErrnoException) => errors.push(error.code));
+      const closed = once(connection, "close");
+      await node.feed(objects(["there"]));
+      await endDead(["UDP"]);
+      expect(connection.destroyed).toBe(false);
+      await endDead(["UDP", "TCP"]);
+      connection.resume();
+      await closed;
+      expect(errors).toEqual(["ECONNABORTED"]);
     });
   });
 
