@@ -171,11 +171,9 @@ describeKernel("connected UDP sockets", () => {
       expect(neighbour()).toContain(macOf("pod", 1));
       // Another pod has it: what it answers counts, at once.
       wires.backend.ip("link set eth0 up");
-      if (family === V6) wires.backend.ip(`addr replace ${family.here}/64 dev eth0 nodad`);
-      for (const route of ["route replace", "-6 route replace"]) {
-        const by = route.startsWith("-6") ? V6.bridge : V4.bridge;
-        wires.backend.ip(`${route} default via ${by}`);
-      }
+      wires.backend.ip(`addr replace ${V6.here}/64 dev eth0 nodad`);
+      for (const to of ["default", V4.ptp]) wires.backend.ip(`route replace ${to} via ${V4.bridge}`);
+      for (const to of ["default", V6.ptp]) wires.backend.ip(`-6 route replace ${to} via ${V6.bridge}`);
       wires.pod.ip(`${version}neigh flush to ${family.here}`);
       const stranger = here(family);
       const direct = open(wires.pod, family.name);
