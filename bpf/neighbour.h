@@ -80,7 +80,8 @@ static __always_inline bool retired_is_nobodys(ctx_t *ctx, const struct address 
 	passed = now - gone->seen;
 	again = gone->asker == ctx_ifindex(ctx) && passed >= ASKED_AGAIN_MS * s->hz / 1000 &&
 		passed < ASKED_AGAIN_MAX_MS * s->hz / 1000;
-	RECORD(gone->asker, ctx_ifindex(ctx));
+	/* Once answered, its next question is a first one. */
+	RECORD(gone->asker, again ? 0 : ctx_ifindex(ctx));
 	RECORD(gone->seen, now);
 	return again;
 }

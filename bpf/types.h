@@ -401,7 +401,7 @@ enum verdict {
 	VERDICT_CONNECT = 3,	     /* a socket was pointed at a backend */
 	VERDICT_REFUSE = 4,	     /* answered with RST, port unreachable or ECONNREFUSED */
 	VERDICT_ECHO = 5,	     /* an echo request to a frontend's address was answered */
-	VERDICT_NEIGHBOUR = 6,	     /* an ARP or neighbour request for an announced address was answered */
+	VERDICT_NEIGHBOUR = 6,	     /* an ARP or neighbour request for an announced or a retired address was answered */
 	VERDICT_TOO_BIG = 7,	     /* answered with fragmentation needed or packet too big */
 	VERDICT_ICMP = 8,	     /* an ICMP error about a translated flow was translated */
 	DROP_NO_LOCAL_BACKEND = 9,   /* policy Local, endpoints elsewhere only */

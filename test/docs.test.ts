@@ -126,6 +126,7 @@ describe("architecture.md", () => {
       PERCPU_ARRAY: "per-CPU array",
       PERCPU_HASH: "per-CPU hash",
       LPM_TRIE: "LPM trie",
+      SK_STORAGE: "socket storage",
     };
     const wrong = [...read("bpf/maps.h").matchAll(/BPF_MAP_TYPE_(\w+)\);[\s\S]*?^\} (\w+) SEC/gm)].filter(
       ([, type, name]) => {

@@ -11,7 +11,8 @@ export const VERDICT_MEANINGS: Readonly<Record<VerdictName, string>> = {
   VERDICT_REFUSE:
     "refused: TCP reset, ICMP port unreachable, ECONNREFUSED. No endpoint at all, or an undefined port of an address that refuses",
   VERDICT_ECHO: "an echo request to an address that refuses was answered",
-  VERDICT_NEIGHBOUR: "an ARP request or neighbour solicitation for an announced address was answered",
+  VERDICT_NEIGHBOUR:
+    "an ARP request or neighbour solicitation for an announced address, or a pod's for a retired backend's, was answered",
   VERDICT_TOO_BIG: 'too big for the next hop: answered with "fragmentation needed" or "packet too big"',
   VERDICT_ICMP: "an ICMP error about a translated flow was translated",
   DROP_NO_LOCAL_BACKEND: "traffic policy Local, and endpoints on other nodes only",

@@ -15,6 +15,7 @@ const REASONS: Readonly<Record<string, string>> = {
   fragments: LRU,
   socket_peers: LRU,
   affinity: LRU,
+  socket_backends: "with each socket, and of no size",
   settings: FIXED,
   near: FIXED,
   met_backends: FIXED,

@@ -1,5 +1,7 @@
 // Connected UDP sockets whose backend is gone, on real devices: packets carry their sockets, which no test run's packet does. Pods'
 // conversations go on to a living backend, the host's are refused, and nothing reaches whoever has the old address now.
+import { once } from "node:events";
+import net from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createDeadSockets } from "../../../src/agent/dead-sockets.ts";
 import { sweepFlows } from "../../../src/datapath/flow-sweep.ts";
@@ -13,7 +15,7 @@ import type { Namespace } from "./namespace.ts";
 import { packet } from "./packet.ts";
 import { type End, openSocket, type Socket } from "./raw-sockets.ts";
 import { HZ, macOf } from "./test-node.ts";
-import { createWires, type Wires } from "./wires.ts";
+import { createWires, serve, type Wires } from "./wires.ts";
 
 const { port, target } = portsOf("UDP");
 const families = FAMILIES.map((family) => [family.name, family] as const);
@@ -169,11 +171,9 @@ describeKernel("connected UDP sockets", () => {
       expect(neighbour()).toContain(macOf("pod", 1));
       // Another pod has it: what it answers counts, at once.
       wires.backend.ip("link set eth0 up");
-      if (family === V6) wires.backend.ip(`addr replace ${family.here}/64 dev eth0 nodad`);
-      for (const route of ["route replace", "-6 route replace"]) {
-        const by = route.startsWith("-6") ? V6.bridge : V4.bridge;
-        wires.backend.ip(`${route} default via ${by}`);
-      }
+      wires.backend.ip(`addr replace ${V6.here}/64 dev eth0 nodad`);
+      for (const to of ["default", V4.ptp]) wires.backend.ip(`route replace ${to} via ${V4.bridge}`);
+      for (const to of ["default", V6.ptp]) wires.backend.ip(`-6 route replace ${to} via ${V6.bridge}`);
       wires.pod.ip(`${version}neigh flush to ${family.here}`);
       const stranger = here(family);
       const direct = open(wires.pod, family.name);
@@ -418,6 +418,15 @@ describeKernel("connected UDP sockets", () => {
     );
 
     const itEnds = itWith("sock_destroy");
+    const endDead = (protocols: readonly ("TCP" | "UDP")[]): Promise<void> =>
+      wires.node.namespace.inside(async () => {
+        const { dataplane } = wires.node;
+        const { signal } = new AbortController();
+        const dead = createDeadSockets({ dataplane, protocols, log: createLog("test"), signal });
+        dead.look();
+        await dead.settled();
+      });
+
     itEnds.each(kinds)("%s: is ended when its backend left, and no other is", async (_, family, kind) => {
       const { node } = wires;
       await node.feed(objects(["there"]));
@@ -427,27 +436,39 @@ describeKernel("connected UDP sockets", () => {
       ) as [Udp, Udp, Udp];
       for (const client of [asked, inPod]) client.connect(family.vip, port);
       direct.connect(family.there, target);
-      const endDead = (): Promise<void> =>
-        node.namespace.inside(async () => {
-          const dead = createDeadSockets({
-            dataplane: node.dataplane,
-            protocols: ["UDP"],
-            log: createLog("test"),
-            signal: new AbortController().signal,
-          });
-          dead.look();
-          await dead.settled();
-        });
-      await endDead();
+      await endDead(["UDP"]);
       expect(asked.ask(remote, "one")).toBe(answered("one", family));
       await node.feed(objects(["here"]));
-      await endDead();
+      await endDead(["UDP"]);
       expect(asked.receiveError()).toBe("ECONNABORTED");
       expect(asked.send("two")).toBe("EDESTADDRREQ");
       expect(asked.connect(family.vip, port)).toBe("");
       expect(asked.ask(here(family), "three")).toBe(answered("three", family));
       expect(direct.ask(remote, "four")).toBe(`re four from ${at(family.there, target)}`);
       expect(inPod.ask(here(family), "five")).toBe(answered("five", family));
+    });
+
+    itEnds("of TCP is ended only when that is asked for", async () => {
+      const { node } = wires;
+      await using _server = await serve(wires.backend, "here", { udp: false });
+      await node.feed(objects(["here"]));
+      const connection = await node.namespace.inside(
+        () =>
+          new Promise<net.Socket>((resolve, reject) => {
+            const connecting = net.connect({ host: V4.vip, port: 80 }, () => resolve(connecting));
+            connecting.once("error", reject);
+          }),
+      );
+      const errors: (string | undefined)[] = [];
+      connection.on("error", (error: NodeJS.ErrnoException) => errors.push(error.code));
+      const closed = once(connection, "close");
+      await node.feed(objects(["there"]));
+      await endDead(["UDP"]);
+      expect(connection.destroyed).toBe(false);
+      await endDead(["UDP", "TCP"]);
+      connection.resume();
+      await closed;
+      expect(errors).toEqual(["ECONNABORTED"]);
     });
   });
 

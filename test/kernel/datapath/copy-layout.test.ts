@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { flowCheck, pathHook } from "../../../src/datapath/flow-check.ts";
 import { readClocks } from "../../../src/datapath/flow-table.ts";
 import {
+  FINGERPRINT,
   FLOW,
   FLOW_PATH_VALUES,
   FLOW_STATE_VALUES,
@@ -24,10 +25,11 @@ import type { Layout } from "../../../src/datapath/layout.ts";
 import { type Loaded, removePins } from "../../../src/datapath/load.ts";
 import { backendOfFlow, backendSum, nearMix, nearSum } from "../../../src/datapath/near.ts";
 import { addressBytes } from "../../../src/lib/address.ts";
-import { type BpfMap, createMap } from "../../../src/libbpf/mod.ts";
+import { type BpfMap, createMap, openPinnedMap } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { objects, V4 } from "./conversation.ts";
 import { loadDataplane } from "./load-dataplane.ts";
+import { openSocket } from "./raw-sockets.ts";
 import { createTestNode, type TestNode } from "./test-node.ts";
 
 const saved = JSON.parse(fs.readFileSync(path.join(import.meta.dirname, "layout-without-hooks.saved"), "utf8")) as {
@@ -295,5 +297,32 @@ describeKernel("maps of a layout without hooks", () => {
   it("go when the links are switched", () => {
     loaded.removeOldLayouts();
     expect(fs.readdirSync(pinDir).filter((name) => name.includes(saved.fingerprint))).toEqual([]);
+  });
+});
+
+describeKernel("maps of another layout that has the same socket storage", () => {
+  it("leave to sockets what lies with them: it is found as before", () => {
+    using node = createTestNode(1);
+    node.dataplane.close();
+    // As if this build's layout had been another one's.
+    const other = "0123456789abcdef";
+    fs.renameSync(path.join(node.pinDir, `maps-${FINGERPRINT}`), path.join(node.pinDir, `maps-${other}`));
+    const layouts = path.join(node.stateDir, "layouts");
+    fs.renameSync(path.join(layouts, `${FINGERPRINT}.json`), path.join(layouts, `${other}.json`));
+    using before = openPinnedMap(path.join(node.pinDir, `maps-${other}`, "socket_backends"), "socket_backends");
+    using socket = openSocket("UDP");
+    const key = new Uint8Array(Int32Array.of(socket.fd).buffer);
+    const value = new Uint8Array(before.valueSize).fill(7);
+    before.update(key, value);
+    const { dataplane, replacesLayout, removeOldLayouts } = loadDataplane({
+      ...{ pinDir: node.pinDir, stateDir: node.stateDir, mapSizes: SIZES, l3: false, xdp: false },
+    });
+    try {
+      expect(replacesLayout).toBe(true);
+      removeOldLayouts();
+      expect(dataplane.map("socket_backends").lookup(key)).toEqual(value);
+    } finally {
+      dataplane.close();
+    }
   });
 });
