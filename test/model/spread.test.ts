@@ -208,6 +208,18 @@ describe("a model that balances", () => {
     expect(model.usage().slots).toBe(2);
   });
 
+  test("makes no tables that there is no room for", () => {
+    const { feed, model } = bench({ capacity: { ...ROOM, slots: 2 * CAPACITY.backends + 100 } });
+    const services = Array.from({ length: 50 }, (_, i) =>
+      service({ name: `s${i}`, clusterIPs: [`10.96.1.${i}`], loadBalancing: "maglev" }),
+    );
+    const slices = services.map(({ name }) => slice({ service: name, endpoints: endpoints.slice(0, 1) }));
+    const start = process.threadCpuUsage();
+    feed({ services, slices });
+    expect(process.threadCpuUsage(start).user / 1000).toBeLessThan(50);
+    expect(model.notices()).toHaveLength(50);
+  });
+
   test("has the same table on every node, whatever way it came by it", () => {
     const all = Array.from({ length: 9 }, (_, i) => endpoint(`10.244.${1 + (i % 3)}.${2 + i}`, `node${1 + (i % 3)}`));
     const weights = "10.244.1.2=3,10.244.2.3=0";
