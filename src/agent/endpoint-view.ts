@@ -1,6 +1,7 @@
 // The endpoints behind a Service's ports as its slices have them, beside what the kernel was given of them: how many are ready,
 // which are not and why, and why a port has none. Pure.
 import type { Address } from "../lib/address.ts";
+import { weightsOf } from "../model/endpoints.ts";
 import type { Endpoint, EndpointSlice, Service, ServicePort } from "../model/objects.ts";
 
 /** An endpoint of a port under its first address, once, however many slices have it. */
@@ -8,7 +9,8 @@ export interface PortEndpoint {
   readonly address: Address;
   readonly port: number;
   readonly node: string;
-  readonly condition: "ready" | "terminating" | "gone" | "not-ready";
+  /** "drained": it is ready, and its weight is 0. */
+  readonly condition: "ready" | "drained" | "terminating" | "gone" | "not-ready";
   /** It is meant for some zones or nodes. */
   readonly hinted: boolean;
 }
@@ -30,9 +32,10 @@ function conditionOf({ ready, serving, terminating }: Endpoint): PortEndpoint["c
 
 const RANKS: Readonly<Record<PortEndpoint["condition"], number>> = {
   ready: 0,
-  terminating: 1,
-  "not-ready": 2,
-  gone: 3,
+  drained: 1,
+  terminating: 2,
+  "not-ready": 3,
+  gone: 4,
 };
 
 /** `backends`: how many the kernel was given for the port. `isLocal`: is the endpoint on this node? */
@@ -47,12 +50,14 @@ export function portEndpoints(
   let anyPort = 0;
   for (const slice of slices) {
     anyPort += slice.endpoints.length;
+    const weights = weightsOf(slice);
     for (const { name, protocol, port: number } of slice.ports) {
       if (name !== port.name || protocol !== port.protocol) continue;
       for (const endpoint of slice.endpoints) {
         const address = endpoint.addresses[0];
         if (address === undefined) continue;
-        const condition = conditionOf(endpoint);
+        const stands = conditionOf(endpoint);
+        const condition = stands === "ready" && weights?.get(address) === 0 ? "drained" : stands;
         const key = `${address} ${number}`;
         const known = found.get(key);
         if (known !== undefined && RANKS[known.condition] <= RANKS[condition]) continue;
@@ -65,12 +70,14 @@ export function portEndpoints(
     a.address < b.address ? -1 : a.address > b.address ? 1 : a.port - b.port,
   );
   const ready = endpoints.filter(({ condition }) => condition === "ready");
-  const counts = { anyPort, all: endpoints.length, ready: ready.length, backends };
+  const drained = endpoints.filter(({ condition }) => condition === "drained").length;
+  const counts = { drained, anyPort, all: endpoints.length, ready: ready.length, backends };
   const why = whyNone(service, port, counts) || whyNotHere(service, port, ready.some(isLocal));
   return { endpoints, ready: ready.length, why };
 }
 
 interface Counts {
+  readonly drained: number;
   /** Endpoints of whatever port. */
   readonly anyPort: number;
   readonly all: number;
@@ -78,7 +85,7 @@ interface Counts {
   readonly backends: number;
 }
 
-function whyNone(service: Service, port: ServicePort, { anyPort, all, ready, backends }: Counts): string {
+function whyNone(service: Service, port: ServicePort, { drained, anyPort, all, ready, backends }: Counts): string {
   if (service.type === "ExternalName" || service.headless) return "";
   if (service.isForeign) return "it is left to another proxy";
   if (port.protocol === "SCTP") return "SCTP is not served";
@@ -94,6 +101,7 @@ function whyNone(service: Service, port: ServicePort, { anyPort, all, ready, bac
       ? `no pod has a port named ${port.targetPort}`
       : `no endpoint serves ${port.name === "" ? `port ${port.port}` : `the port ${port.name}`}`;
   }
+  if (ready === 0 && drained > 0) return `${drained} ready endpoint${drained === 1 ? "" : "s"} drained (weight 0)`;
   const pods = service.selector === undefined ? "endpoint" : "pod";
   if (ready === 0) return `${all} ${pods}${all === 1 ? "" : "s"} not ready`;
   return `none of ${ready} ready ${pods}s may be a backend: millrace status says why`;

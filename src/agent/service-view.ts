@@ -159,6 +159,7 @@ export function createServiceViews({
 
 const UNUSED: Readonly<Record<PortEndpoint["condition"], readonly [BackendView["state"], string]>> = {
   ready: ["unused", "ready, but it may be no backend: millrace status says why"],
+  drained: ["unused", "drained: its weight is 0, and flows that it has go on"],
   terminating: ["unused", "terminating, and there are ready ones"],
   gone: ["gone", "terminating, and it serves no more"],
   "not-ready": ["not-ready", "its pod is not ready"],

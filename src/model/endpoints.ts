@@ -78,7 +78,7 @@ export function selectEndpoints(
 }
 
 /** None where the slice has none, or malformed ones: those are compile.ts's to tell. */
-function weightsOf({ weights }: EndpointSlice): ReadonlyMap<Address, number> | undefined {
+export function weightsOf({ weights }: EndpointSlice): ReadonlyMap<Address, number> | undefined {
   const parsed = weights === undefined ? undefined : parseWeights(weights);
   return typeof parsed === "string" ? undefined : parsed;
 }

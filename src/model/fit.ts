@@ -3,7 +3,7 @@
 import type { SlotRange } from "./allocation.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
-import { SLOTS_PER_BACKEND, type Spread, spreadLayout } from "./spread.ts";
+import { type Spread, spreadLayout } from "./spread.ts";
 import { backendsOf, type Group, type InstalledRow, type SlotLayout, spreadRoom, type Tables } from "./tables.ts";
 import { type Layout, layOut } from "./windows.ts";
 
@@ -159,24 +159,19 @@ function placeSpread(
   tableSize: number,
   shortages: Shortage[],
 ): Placed | undefined {
-  const spread = spreadLayout(fitted.layout, tableSize);
+  const spread = spreadLayout(fitted.layout, tableSize, spreadRoom(tables) + (old?.spread ?? 0));
   if (spread === undefined) return undefined;
-  const asked = spread === "too-many" ? fitted.indexes.length * SLOTS_PER_BACKEND : spread.positions.length;
-  const lacks = (): undefined => {
+  const lacks = (asked: number): undefined => {
     shortages.push({ table: "spread", served: 0, asked, share: false });
   };
-  if (spread === "too-many") return lacks();
+  if (typeof spread === "number") return lacks(spread);
   const { positions } = spread;
-  const kept =
-    fitted.fresh > 0
-      ? undefined
-      : old?.layouts.find(
-          ({ backends }) =>
-            backends.length === asked && backends.every((one, i) => one === fitted.indexes[positions[i]!]),
-        );
+  const isSame = ({ backends }: SlotLayout): boolean =>
+    backends.length === positions.length && backends.every((one, i) => one === fitted.indexes[positions[i]!]);
+  const kept = fitted.fresh > 0 ? undefined : old?.layouts.find(isSame);
   if (kept !== undefined) return { ...fitted, first: kept.first, kept: kept.backends, waiting: [], spread };
-  const first = asked > spreadRoom(tables) + (old?.spread ?? 0) ? undefined : tables.slots.take(asked);
-  return first === undefined ? lacks() : { ...fitted, first, kept: undefined, waiting: [], spread };
+  const first = tables.slots.take(positions.length);
+  return first === undefined ? lacks(positions.length) : { ...fitted, first, kept: undefined, waiting: [], spread };
 }
 
 /** The present slots when they serve as they lie, else a free range. */

@@ -107,35 +107,43 @@ export interface Spread {
   readonly clusterCount: number;
 }
 
+interface Laid {
+  readonly slots: readonly Member[];
+  readonly localCount: number;
+  readonly clusterCount: number;
+}
+
 /**
- * The layout's endpoints spread, each window by itself; undefined where each is to stand in its slots once. "too-many": no table is
- * large enough for so many endpoints.
+ * The layout's endpoints spread, each window by itself; undefined where each is to stand in its slots once. A number: so many slots
+ * they would need, which is more than `room`, or than any table has. Tables are not made in vain, as they take their time.
  */
-export function spreadLayout(
-  {
-    slots,
-    localCount,
-    clusterCount,
-  }: { readonly slots: readonly Member[]; readonly localCount: number; readonly clusterCount: number },
-  tableSize: number,
-): Spread | "too-many" | undefined {
-  const isWeighted = slots.some((one) => weightOf(one) !== weightOf(slots[0]!));
-  if (slots.length === 0 || (tableSize === 0 && !isWeighted)) return undefined;
-  const positionsOf = (from: number, to: number): Uint32Array | undefined => {
-    if (from === to) return new Uint32Array(0);
-    const members = slots.slice(from, to);
-    const size = tableSizeFor(members.length, tableSize);
-    const found =
-      tableSize === 0 ? weightedSlots(members) : size === undefined ? undefined : maglevTable(members, size);
-    return found?.map((position) => position + from);
-  };
+export function spreadLayout(layout: Laid, tableSize: number, room: number): Spread | number | undefined {
+  const { slots, localCount, clusterCount } = layout;
   const total = slots.length;
-  const local = positionsOf(0, localCount);
+  if (total === 0) return undefined;
+  if (tableSize === 0 && slots.every((one) => weightOf(one) === weightOf(slots[0]!))) return undefined;
   const isOne = localCount === total && clusterCount === total;
-  const cluster = isOne ? local : positionsOf(total - clusterCount, total);
-  if (local === undefined || cluster === undefined) return "too-many";
-  if (isOne) return { positions: local, localCount: local.length, clusterCount: local.length };
+  const counts = isOne ? [total] : [localCount, clusterCount].filter((count) => count > 0);
+  if (tableSize > 0) {
+    const sizes = counts.map((count) => tableSizeFor(count, tableSize) ?? Number.POSITIVE_INFINITY);
+    const asked = sizes.reduce((sum, size) => sum + size, 0);
+    if (asked > room) return Number.isFinite(asked) ? asked : total * SLOTS_PER_BACKEND;
+  }
+  const positionsOf = (from: number, to: number): Uint32Array => {
+    const members = slots.slice(from, to);
+    if (members.length === 0) return new Uint32Array(0);
+    const size = tableSize === 0 ? 0 : tableSizeFor(members.length, tableSize)!;
+    const found = size === 0 ? weightedSlots(members) : maglevTable(members, size);
+    return found.map((position) => position + from);
+  };
+  const local = positionsOf(0, localCount);
+  if (isOne)
+    return local.length > room
+      ? local.length
+      : { positions: local, localCount: local.length, clusterCount: local.length };
+  const cluster = positionsOf(total - clusterCount, total);
   const positions = new Uint32Array(local.length + cluster.length);
+  if (positions.length > room) return positions.length;
   positions.set(local);
   positions.set(cluster, local.length);
   return { positions, localCount: local.length, clusterCount: cluster.length };

@@ -138,6 +138,19 @@ const CASES: readonly Case[] = [
     why: "",
   },
   {
+    name: "one of two is drained",
+    slices: [slice({ endpoints: [ready, elsewhere], weights: "10.244.2.5=0" })],
+    seen: "1/2",
+    why: "",
+  },
+  {
+    name: "all are drained",
+    slices: [slice({ endpoints: [ready], weights: "10.244.1.5=0" })],
+    backends: 0,
+    seen: "0/1",
+    why: "1 ready endpoint drained (weight 0)",
+  },
+  {
     name: "another proxy's",
     service: { ...web, isForeign: true },
     slices: [slice({ endpoints: [ready] })],

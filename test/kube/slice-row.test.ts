@@ -77,6 +77,28 @@ describe("a slice", () => {
     },
   );
 
+  it("keeps its weights, and is another slice with others", () => {
+    const weighted = (weights: unknown): Json => {
+      const object = slice("web-1", {});
+      const metadata = object["metadata"] as Json;
+      return { ...object, metadata: { ...metadata, annotations: { "millrace.io/weights": weights } } };
+    };
+    const plain = change(slice("web-2", {}));
+    expect(crossed(plain, change(weighted("10.1.1.1=0")))).toMatchObject([
+      { key: "default/web-2" },
+      { key: "default/web-1", object: { weights: "10.1.1.1=0" } },
+    ]);
+    const hashes = ["10.1.1.1=0", "10.1.1.1=1", undefined].map((weights) => {
+      const taken = takeSlice(weights === undefined ? slice("web-1", {}) : weighted(weights));
+      return taken.outcome === "taken" ? taken.hash : 0;
+    });
+    expect(new Set(hashes).size).toBe(3);
+    expect(takeSlice(weighted(5))).toMatchObject({
+      outcome: "refused",
+      complaints: [{ field: "metadata.annotations[millrace.io/weights]" }],
+    });
+  });
+
   it("keeps the first address of an endpoint that can be used", () => {
     const { content } = change(slice("web", { endpoint: { addresses: ["127.0.0.1", "10.1.1.1", "10.1.1.2"] } }));
     expect(content?.addresses).toEqual(["10.1.1.1"]);

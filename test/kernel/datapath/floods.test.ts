@@ -183,7 +183,7 @@ describeKernel("source ports toward one backend", () => {
     expect(before).toBeGreaterThan(11_500);
     run.flood(syn(1), PORTS - opened(), 7);
     const fit = opened();
-    if (FULL) console.log(`of ${PORTS} ports ${before} flows found one before the first was refused, then ${fit}`);
+    if (FULL) process.stdout.write(`of ${PORTS} ports ${before} were found before the first refusal, ${fit} in all\n`);
     expect(fit).toBeGreaterThan(0.93 * PORTS);
     expect(opened()).toBeLessThanOrEqual(PORTS);
     const entries = node.dataplane.map("openings").countRows();

@@ -2,7 +2,7 @@
 // put into the tables by hand, as many as it takes.
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { sealFlow } from "../../../src/datapath/flow-check.ts";
-import { REFUSAL_SECONDS, roomOf } from "../../../src/datapath/flow-fullness.ts";
+import { REFUSAL_SECONDS, roomOf, SWEEP_RATE } from "../../../src/datapath/flow-fullness.ts";
 import { type SweepResult, sweepFlows } from "../../../src/datapath/flow-sweep.ts";
 import { readClocks } from "../../../src/datapath/flow-table.ts";
 import {
@@ -112,6 +112,22 @@ describeKernel("a flow table that fills", () => {
     const result = await sweep();
     expect(result).toMatchObject({ removed: 0, givenUp: 0, nextMs: 1000, deadlines: { tcpFullUntil: 0n } });
     expect(left()).toBe(2 * flows);
+  });
+
+  it("is read at a bounded rate, and what is taken out is counted by table", async () => {
+    const flows = Math.floor((room() * 0.89) / 2);
+    put(flows);
+    const began = performance.now();
+    const result = await sweep();
+    // A timer may come a little early.
+    expect(performance.now() - began).toBeGreaterThan((2 * flows * 1000) / SWEEP_RATE - 5);
+    expect(result.taken.tcp_flows).toEqual({ removed: 0, givenUp: 0 });
+    put(10, { idleSeconds: 500_000, from: flows });
+    expect((await sweep()).taken).toEqual({
+      tcp_flows: { removed: 20, givenUp: 0 },
+      udp_flows: { removed: 0, givenUp: 0 },
+      openings: { removed: 0, givenUp: 0 },
+    });
   });
 
   it("above, gives up the idlest, both entries of each, down to 85 %, and refuses nobody", async () => {
