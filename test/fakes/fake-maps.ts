@@ -289,8 +289,11 @@ function over(capacity: Capacity, maps: Contents): FakeMaps {
     get serviceRanges() {
       return maps.serviceRanges;
     },
-    letsIn: (serviceId, address) =>
-      [...maps.sourceRanges.values()].some((one) => one.serviceId === serviceId && prefixContains(one.range, address)),
+    letsIn(serviceId, address) {
+      for (const one of maps.sourceRanges.values())
+        if (one.serviceId === serviceId && prefixContains(one.range, address)) return true;
+      return false;
+    },
     policies: maps.policies,
     slot: (index) => maps.slots.get(index) ?? FREE_SLOT,
     apply(operations, failAfter = Number.POSITIVE_INFINITY) {
