@@ -363,5 +363,7 @@ enum verdict {
 	DROP_REPLY_LIMIT = 23,	     /* would have been answered, but this CPU made its share of replies this second */
 	DROP_SOURCE_ROUTE = 24,	     /* a packet to a frontend that names its own way (RFC 7126, RFC 5095) */
 	DROP_CLIENT_SHARE = 25,	     /* the table fills, and this client has its share of it */
-	VERDICT_MAX = 26,
+	VERDICT_TIME_EXCEEDED = 26,  /* no hop left where we forward: answered with time exceeded */
+	DROP_SCTP_FRAGMENT = 27,     /* a port would change, and the checksum covers pieces that are not here */
+	VERDICT_MAX = 28,
 };

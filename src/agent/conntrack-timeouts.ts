@@ -23,5 +23,6 @@ export function readFlowTimeouts(directory: string = DIRECTORY): FlowTimeouts {
     tcp_timeout_fin_wait: read("tcp_timeout_fin_wait"),
     tcp_timeout_close_wait: read("tcp_timeout_close_wait"),
     udp_timeout_stream: read("udp_timeout_stream"),
+    sctp_timeout_established: read("sctp_timeout_established"),
   });
 }

@@ -24,7 +24,7 @@ import { type FlowTableName, readClocks, wasReset } from "./flow-table.ts";
 import { FLOW_TIMEOUTS, type FlowTimeouts } from "./flow-timeouts.ts";
 import { FLOW, FLOW_PATH_VALUES, FLOW_STATE_VALUES, FRONTEND_KEY, RETIRED_BACKEND, TUPLE } from "./layout.gen.ts";
 import { backendOfFlow, type NearBits, nearSum } from "./near.ts";
-import { viewOf } from "./row-codec.ts";
+import { PROTOCOLS, viewOf } from "./row-codec.ts";
 
 /** Deadlines for `settings`: all 64 bits of jiffies, 0 when nothing is refused. Nothing stays on when the sweeps stop. */
 export interface FlowDeadlines {
@@ -87,7 +87,10 @@ function isRetired({ dataplane }: Sweep, flow: DataView, at: number): boolean {
 function isOver(sweep: Sweep, table: FlowTableName, flow: DataView, at: number, idle: number): boolean {
   const { timeouts, hz } = sweep;
   if (table === "openings") return idle > timeouts.openingSeconds * hz;
-  if (table === "udp_flows") return idle > timeouts.udpSeconds * hz;
+  if (table === "udp_flows") {
+    const isSctp = flow.getUint8(at + FLOW.write + TUPLE.proto) === PROTOCOLS.SCTP;
+    return idle > (isSctp ? timeouts.sctpSeconds : timeouts.udpSeconds) * hz;
+  }
   const state = flow.getUint32(at + FLOW.state, true);
   const fins = state & BOTH_FINS;
   if (fins === BOTH_FINS || wasReset(state)) return idle > timeouts.tcpEndedSeconds * hz;

@@ -12,6 +12,8 @@ export interface FlowTimeouts {
   /** The backend was retired: longer than TCP's own keepalive (RFC 9293 section 3.8.4), which shows that somebody is still there. */
   readonly tcpRetiredSeconds: number;
   readonly udpSeconds: number;
+  /** Seven of SCTP's heartbeats (RFC 9260 section 16), which a live association has in each direction. */
+  readonly sctpSeconds: number;
   readonly openingSeconds: number;
 }
 
@@ -25,6 +27,7 @@ export const FLOW_TIMEOUTS: FlowTimeouts = {
   tcpEndedSeconds: 60,
   tcpRetiredSeconds: 2 * HOUR + 300,
   udpSeconds: 120,
+  sctpSeconds: 210,
   openingSeconds: 60,
 };
 
@@ -34,6 +37,7 @@ export interface ConntrackTimeouts {
   readonly tcp_timeout_fin_wait: number;
   readonly tcp_timeout_close_wait: number;
   readonly udp_timeout_stream: number;
+  readonly sctp_timeout_established: number;
 }
 
 /** What holds beside netfilter. */
@@ -48,5 +52,6 @@ export function flowTimeoutsBeside(conntrack: ConntrackTimeouts): FlowTimeouts {
     tcpBackendClosedSeconds: closed,
     tcpRetiredSeconds: Math.min(FLOW_TIMEOUTS.tcpRetiredSeconds, established),
     udpSeconds: Math.min(FLOW_TIMEOUTS.udpSeconds, conntrack.udp_timeout_stream),
+    sctpSeconds: Math.min(FLOW_TIMEOUTS.sctpSeconds, conntrack.sctp_timeout_established),
   };
 }

@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "3c3e08b8bc5ac85e";
+export const FINGERPRINT = "09d0ccfbb2ec1752";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -135,7 +135,9 @@ export const VERDICT_VALUES = {
   DROP_REPLY_LIMIT: 23,
   DROP_SOURCE_ROUTE: 24,
   DROP_CLIENT_SHARE: 25,
-  VERDICT_MAX: 26,
+  VERDICT_TIME_EXCEEDED: 26,
+  DROP_SCTP_FRAGMENT: 27,
+  VERDICT_MAX: 28,
 } as const;
 
 export const WINDOW_VALUES = {
@@ -2013,7 +2015,9 @@ export const LAYOUT: Layout = {
       "DROP_REPLY_LIMIT": 23,
       "DROP_SOURCE_ROUTE": 24,
       "DROP_CLIENT_SHARE": 25,
-      "VERDICT_MAX": 26
+      "VERDICT_TIME_EXCEEDED": 26,
+      "DROP_SCTP_FRAGMENT": 27,
+      "VERDICT_MAX": 28
     },
     "window": {
       "WINDOW_EXTERNAL": 0,

@@ -84,7 +84,7 @@ function wantedAddresses(service: Service, around: Surroundings): WantedAddress[
       ? { reason: "frontend-refused", why: "of a family that the Service does not have" }
       : frontendRefusal(kind, address, undefined, around);
     for (const { protocol, port } of service.ports) {
-      if (protocol === "SCTP" || isClosed(kind, service)) continue;
+      if (isClosed(kind, service)) continue;
       const refusedPort = frontendRefusal(kind, address, { protocol, port }, around);
       if (refusedPort === undefined) ports.push(`${protocol} ${port}`);
       else if (refusal === undefined) portRefusals.push(refusedPort);
@@ -109,7 +109,7 @@ function isClosed(kind: FrontendKind, service: Service): boolean {
 }
 
 function wantedNodePorts(service: Service, port: ServicePort): PortClaim[] {
-  if (port.protocol === "SCTP" || port.nodePort === 0 || service.type === "ClusterIP" || service.isForeign) return [];
+  if (port.nodePort === 0 || service.type === "ClusterIP" || service.isForeign) return [];
   const { nodePort, protocol } = port;
   return familiesOf(service).map((family) => ({
     kind: "node-port",
@@ -167,10 +167,6 @@ export function compileService(
   for (const [i, port] of service.ports.entries()) {
     const { name, protocol } = port;
     const field = `spec.ports[${i}]`;
-    if (protocol === "SCTP") {
-      tell("protocol-unsupported", `${field}.protocol`, `could not serve port ${port.port}: SCTP is not served yet`);
-      continue;
-    }
     const nodePorts = wantedNodePorts(service, port);
     for (const family of families) {
       const frontends: FrontendSpec[] = [];
@@ -259,7 +255,7 @@ export function claimsOfHostPorts(hostPorts: readonly HostPort[], around: Surrou
 
 function hostPortClaim(hostPort: HostPort, around: Surroundings): PortClaim | undefined {
   const { hostAddress, hostPort: port, protocol, podAddress } = hostPort;
-  if (hostPort.node !== around.nodeName || protocol === "SCTP") return undefined;
+  if (hostPort.node !== around.nodeName) return undefined;
   const family = familyOf(podAddress);
   const everywhere = hostAddress === "" || hostAddress === "0.0.0.0" || hostAddress === "::";
   if (hostAddress !== "" && familyOf(hostAddress) !== family) return undefined;
@@ -283,10 +279,6 @@ export function compileHostPorts(
     const { protocol, podAddress } = hostPort;
     const tell = noticesOf(`Pod ${hostPort.pod}`, notices);
     const what = `${protocol} host port ${hostPort.hostPort}`;
-    if (protocol === "SCTP") {
-      tell("protocol-unsupported", "hostPort", `could not serve ${what}: SCTP is not served yet`);
-      continue;
-    }
     const claim = hostPortClaim(hostPort, around);
     if (claim === undefined) {
       const refused = `it is no address of this node that can serve ${podAddress}`;

@@ -8,12 +8,14 @@ const KERNEL = {
   tcp_timeout_fin_wait: 120,
   tcp_timeout_close_wait: 60,
   udp_timeout_stream: 120,
+  sctp_timeout_established: 210,
 };
 
 describe("the lifetimes of flows", () => {
   it("are ours where netfilter tracks no connections", () => {
     const none = { tcp_timeout_established: NONE, tcp_timeout_fin_wait: NONE, tcp_timeout_close_wait: NONE };
-    expect(flowTimeoutsBeside({ ...none, udp_timeout_stream: NONE })).toEqual(FLOW_TIMEOUTS);
+    const rest = { udp_timeout_stream: NONE, sctp_timeout_established: NONE };
+    expect(flowTimeoutsBeside({ ...none, ...rest })).toEqual(FLOW_TIMEOUTS);
   });
 
   it("outlast the keepalive of TCP where a backend is retired", () => {
@@ -30,13 +32,20 @@ describe("the lifetimes of flows", () => {
     ["longer ones", { ...KERNEL, tcp_timeout_close_wait: 7200, udp_timeout_stream: 600 }, {}],
     [
       "short ones",
-      { tcp_timeout_established: 600, tcp_timeout_fin_wait: 10, tcp_timeout_close_wait: 20, udp_timeout_stream: 30 },
+      {
+        tcp_timeout_established: 600,
+        tcp_timeout_fin_wait: 10,
+        tcp_timeout_close_wait: 20,
+        udp_timeout_stream: 30,
+        sctp_timeout_established: 50,
+      },
       {
         tcpEstablishedSeconds: 600,
         tcpRetiredSeconds: 600,
         tcpClientClosedSeconds: 10,
         tcpBackendClosedSeconds: 20,
         udpSeconds: 30,
+        sctpSeconds: 50,
       },
     ],
   ])("give way to %s", (_, conntrack, differs) => {

@@ -5,6 +5,8 @@ import { LOAD_BALANCER_CASES } from "./load-balancer-cases.ts";
 import { HOST_PORT_CASES, NODE_PORT_CASES } from "./node-port-cases.ts";
 import { NODE_TRAFFIC_CASES } from "./node-traffic-cases.ts";
 import { ENDPOINT_CASES, UNDEFINED_CASES } from "./nothing-served-cases.ts";
+import { SCTP_CASES } from "./sctp-cases.ts";
+import { variantsOf } from "./variants.ts";
 
 export const FLOW_CASES: readonly FlowCase[] = [
   ...CLUSTER_ADDRESS_CASES,
@@ -14,4 +16,8 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...ENDPOINT_CASES,
   ...UNDEFINED_CASES,
   ...NODE_TRAFFIC_CASES,
+  ...SCTP_CASES,
 ];
+
+/** The same over the other protocols and in the other family. */
+export const FLOW_VARIANTS: readonly FlowCase[] = FLOW_CASES.flatMap(variantsOf);

@@ -8,6 +8,10 @@ import { node } from "./builders.ts";
 export interface FlowCase {
   /** A sentence of behaviour; unique. */
   readonly name: string;
+  /**
+   * What of an object it is about: a field of Service, EndpointSlice or Pod by its last name ("nodePort"), or "none".
+   */
+  readonly field?: string;
   readonly given: {
     readonly services?: readonly Service[];
     readonly slices?: readonly EndpointSlice[];
@@ -74,6 +78,10 @@ export const THERE_6 = "fd00:10:244:2::2";
 
 export function tcp(address: Address, port: number): FlowCase["to"] {
   return { address, port, protocol: "TCP" };
+}
+
+export function sctp(address: Address, port: number): FlowCase["to"] {
+  return { address, port, protocol: "SCTP" };
 }
 
 export function udp(address: Address, port: number): FlowCase["to"] {

@@ -1,7 +1,7 @@
 // Runs every flow case on the model of the datapath, and checks that the table covers what it claims to.
 import { describe, expect, test } from "vitest";
 import { familyOf } from "../../src/lib/address.ts";
-import { FLOW_CASES } from "./cases.ts";
+import { FLOW_CASES, FLOW_VARIANTS } from "./cases.ts";
 import type { FlowCase, Served, Verdict } from "./flow-case.ts";
 import { mapsOf, type Outcome, trace } from "./reference.ts";
 
@@ -29,7 +29,7 @@ function summary(outcomes: readonly Outcome[]): Served | { verdict: Verdict } {
 }
 
 describe("the model of the datapath", () => {
-  test.each(FLOW_CASES)("$name", (flowCase) => {
+  test.each([...FLOW_CASES, ...FLOW_VARIANTS])("$name", (flowCase) => {
     const outcomes = outcomesOf(flowCase);
     expect(summary(outcomes), outcomes[0]?.steps.join("; ")).toEqual(flowCase.expect);
   });
@@ -56,7 +56,7 @@ describe("the table", () => {
     }
     const wanted = ["cluster-ip", "node-port", "load-balancer", "host-port"].flatMap((kind) => [
       ...["outside", "pod", "host"].map((client) => `${kind} from ${client}`),
-      ...["TCP", "UDP"].map((protocol) => `${kind} over ${protocol}`),
+      ...["TCP", "UDP", "SCTP"].map((protocol) => `${kind} over ${protocol}`),
       ...["IPv4", "IPv6"].map((family) => `${kind} over ${family}`),
     ]);
     expect(wanted.filter((one) => !seen.has(one))).toEqual([]);

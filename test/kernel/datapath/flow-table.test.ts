@@ -103,6 +103,7 @@ describeKernel("the sweep of the flow tables", () => {
       tcpEndedSeconds: 20,
       tcpRetiredSeconds: 25,
       udpSeconds: 30,
+      sctpSeconds: 50,
       openingSeconds: 40,
     };
     for (const [table, state, seconds] of [
