@@ -48,6 +48,7 @@ const dualUdp = {
 export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   {
     name: "a pod reaches every backend of a cluster address over TCP",
+    field: "clusterIPs",
     given: cluster,
     from: POD,
     to: tcp(VIP, 80),
@@ -55,6 +56,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches every backend of a cluster address over UDP",
+    field: "clusterIPs",
     given: overUdp,
     from: POD,
     to: udp(VIP, 53),
@@ -62,6 +64,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process of the node reaches every backend of a cluster address over TCP",
+    field: "clusterIPs",
     given: cluster,
     from: HOST,
     to: tcp(VIP, 80),
@@ -69,6 +72,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process of the node reaches every backend of a cluster address over UDP",
+    field: "clusterIPs",
     given: overUdp,
     from: HOST,
     to: udp(VIP, 53),
@@ -76,6 +80,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "an outside client of a cluster address keeps its address only toward local backends",
+    field: "clusterIPs",
     given: cluster,
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -83,6 +88,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "an outside client of a cluster address over UDP keeps its address only toward local backends",
+    field: "clusterIPs",
     given: overUdp,
     from: OUTSIDE,
     to: udp(VIP, 53),
@@ -90,6 +96,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod that is itself a backend reaches itself with a translated source",
+    field: "clusterIPs",
     given: { services: [service()], slices: [slice({ endpoints: [endpoint(HERE)] })] },
     from: { kind: "pod", address: HERE },
     to: tcp(VIP, 80),
@@ -97,6 +104,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod that is one of two backends is translated toward itself only",
+    field: "clusterIPs",
     given: cluster,
     from: { kind: "pod", address: HERE },
     to: tcp(VIP, 80),
@@ -104,6 +112,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches IPv6 backends by the IPv6 cluster address",
+    field: "clusterIPs",
     given: dual,
     from: POD_6,
     to: tcp(VIP_6, 80),
@@ -111,6 +120,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "the IPv4 address of a dual-stack Service leads to IPv4 backends only",
+    field: "ipFamilies",
     given: dual,
     from: POD,
     to: tcp(VIP, 80),
@@ -118,6 +128,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "an outside client of an IPv6 cluster address keeps its address only toward local backends",
+    field: "clusterIPs",
     given: dual,
     from: OUTSIDE_6,
     to: tcp(VIP_6, 80),
@@ -125,6 +136,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process of the node reaches IPv6 backends",
+    field: "clusterIPs",
     given: dual,
     from: HOST_6,
     to: tcp(VIP_6, 80),
@@ -132,6 +144,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local serves a pod on its own node over IPv6 and UDP",
+    field: "internalTrafficPolicy",
     given: dualUdp,
     from: POD_6,
     to: udp(VIP_6, 53),
@@ -139,6 +152,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local keeps pods on their node",
+    field: "internalTrafficPolicy",
     given: local,
     from: POD,
     to: tcp(VIP, 80),
@@ -146,6 +160,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local keeps processes on their node",
+    field: "internalTrafficPolicy",
     given: local,
     from: HOST,
     to: tcp(VIP, 80),
@@ -153,6 +168,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local holds for outside clients of the cluster address",
+    field: "internalTrafficPolicy",
     given: local,
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -160,6 +176,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local drops a pod's packet on a node without endpoint",
+    field: "internalTrafficPolicy",
     given: { ...local, thisNode: "node3" },
     from: { kind: "pod", address: "10.244.3.99" },
     to: tcp(VIP, 80),
@@ -167,6 +184,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local refuses when there is no endpoint anywhere",
+    field: "internalTrafficPolicy",
     given: { services: local.services },
     from: POD,
     to: tcp(VIP, 80),
@@ -174,6 +192,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local uses a terminating local endpoint while ready ones are elsewhere",
+    field: "internalTrafficPolicy",
     given: { services: local.services, slices: [slice({ endpoints: [ending(HERE), endpoint(THERE, "node2")] })] },
     from: POD,
     to: tcp(VIP, 80),
@@ -181,6 +200,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local does not touch the cluster address",
+    field: "externalTrafficPolicy",
     given: external,
     from: POD,
     to: tcp(VIP, 80),
@@ -188,6 +208,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local does not touch outside clients of the cluster address",
+    field: "externalTrafficPolicy",
     given: { ...external, thisNode: "node3" },
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -195,6 +216,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a backend on the node's own network is local",
+    field: "clusterIPs",
     given: { services: [service()], slices: [slice({ endpoints: [endpoint("192.168.122.11", "node1")] })] },
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -202,6 +224,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a backend on another node's network is remote",
+    field: "clusterIPs",
     given: { services: [service()], slices: [slice({ endpoints: [endpoint("192.168.122.12", "node2")] })] },
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -209,6 +232,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "a backend that no node claims is remote",
+    field: "clusterIPs",
     given: { services: [service()], slices: [slice({ endpoints: [endpoint("192.168.122.77", "")] })] },
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -216,6 +240,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "each port of a Service has its own backends",
+    field: "ports",
     given: {
       services: [
         service({
@@ -236,6 +261,7 @@ export const CLUSTER_ADDRESS_CASES: readonly FlowCase[] = [
   },
   {
     name: "TCP and UDP at one port number are different ports",
+    field: "protocol",
     given: {
       services: [
         service({

@@ -9,9 +9,10 @@ export interface FlowCase {
   /** A sentence of behaviour; unique. */
   readonly name: string;
   /**
-   * What of an object it is about: a field of Service, EndpointSlice or Pod by its last name ("nodePort"), or "none".
+   * What of an object it is about: a field of Service, EndpointSlice or Pod by its last name ("nodePort"), an annotation or
+   * label by its name; "none": packets that no object asks for. Several are separated by ", ".
    */
-  readonly field?: string;
+  readonly field: string;
   readonly given: {
     readonly services?: readonly Service[];
     readonly slices?: readonly EndpointSlice[];

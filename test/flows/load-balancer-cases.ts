@@ -59,6 +59,7 @@ const dual = (policy: "Cluster" | "Local") => ({
 export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   {
     name: "an outside client reaches every backend by a LoadBalancer address",
+    field: "status.loadBalancer",
     given: cluster,
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -66,6 +67,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "an outside client reaches every backend by a LoadBalancer address over UDP",
+    field: "status.loadBalancer",
     given: overUdp("Cluster"),
     from: OUTSIDE,
     to: udp(VIP, 53),
@@ -73,6 +75,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches every backend by a LoadBalancer address",
+    field: "status.loadBalancer",
     given: cluster,
     from: POD,
     to: tcp(VIP, 80),
@@ -80,6 +83,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process of the node reaches every backend by a LoadBalancer address",
+    field: "status.loadBalancer",
     given: cluster,
     from: HOST,
     to: tcp(VIP, 80),
@@ -87,6 +91,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a LoadBalancer Service answers on its node port",
+    field: "nodePort",
     given: cluster,
     from: OUTSIDE,
     to: tcp(NODE1, 30080),
@@ -94,6 +99,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a LoadBalancer Service answers at its cluster address",
+    field: "status.loadBalancer",
     given: cluster,
     from: POD,
     to: tcp("10.96.0.10", 80),
@@ -101,6 +107,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a LoadBalancer Service without address answers on its node port",
+    field: "nodePort",
     given: { services: [balanced({}, [])], slices },
     from: OUTSIDE,
     to: tcp(NODE1, 30080),
@@ -108,6 +115,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "policy Local at a LoadBalancer address keeps outside clients on the node",
+    field: "externalTrafficPolicy",
     given: local,
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -115,6 +123,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "policy Local at a LoadBalancer address keeps UDP clients on the node",
+    field: "externalTrafficPolicy",
     given: overUdp("Local"),
     from: OUTSIDE,
     to: udp(VIP, 53),
@@ -122,6 +131,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "policy Local at a LoadBalancer address drops on a node without endpoint",
+    field: "externalTrafficPolicy",
     given: { ...local, thisNode: "node3" },
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -129,6 +139,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "policy Local at a LoadBalancer address does not touch pods of a node without endpoint",
+    field: "externalTrafficPolicy",
     given: { ...local, thisNode: "node3" },
     from: { kind: "pod", address: "10.244.3.99" },
     to: tcp(VIP, 80),
@@ -136,6 +147,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local does not touch LoadBalancer addresses",
+    field: "internalTrafficPolicy",
     given: { services: [balanced({ internalTrafficPolicy: "Local" })], slices, thisNode: "node3" },
     from: { kind: "host", address: "192.168.122.13" },
     to: tcp(VIP, 80),
@@ -143,6 +155,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "policy Local at a LoadBalancer address uses what terminates here",
+    field: "externalTrafficPolicy",
     given: { ...local, slices: [slice({ endpoints: [ending(HERE), endpoint(THERE, "node2")] })] },
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -150,6 +163,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "an IPv6 LoadBalancer address leads to IPv6 backends",
+    field: "status.loadBalancer",
     given: dual("Cluster"),
     from: OUTSIDE_6,
     to: tcp(VIP_6, 80),
@@ -157,6 +171,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "policy Local holds at an IPv6 LoadBalancer address",
+    field: "externalTrafficPolicy",
     given: dual("Local"),
     from: OUTSIDE_6,
     to: tcp(VIP_6, 80),
@@ -164,6 +179,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches every backend by an IPv6 LoadBalancer address",
+    field: "status.loadBalancer",
     given: dual("Local"),
     from: POD_6,
     to: tcp(VIP_6, 80),
@@ -171,6 +187,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "an address of a family that the Service lacks is not served",
+    field: "ipFamilies",
     given: { services: [balanced({}, [vip(VIP), vip(VIP_6)])], slices },
     from: OUTSIDE_6,
     to: tcp(VIP_6, 80),
@@ -178,6 +195,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a port nobody defined is refused at an address of our pools",
+    field: "status.loadBalancer",
     given: cluster,
     from: OUTSIDE,
     to: tcp(VIP, 81),
@@ -185,6 +203,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a UDP port nobody defined is refused at an address of our pools",
+    field: "status.loadBalancer",
     given: cluster,
     from: POD,
     to: udp(VIP, 80),
@@ -192,6 +211,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "an address that is not from our pools is served",
+    field: "status.loadBalancer",
     given: status,
     from: OUTSIDE,
     to: tcp(STATUS, 80),
@@ -199,6 +219,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a port nobody defined is not refused at an address that is not from our pools",
+    field: "status.loadBalancer",
     given: status,
     from: OUTSIDE,
     to: tcp(STATUS, 81),
@@ -206,6 +227,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "another loadBalancerClass's status address is served",
+    field: "loadBalancerClass",
     given: {
       services: [balanced({ loadBalancerClass: "example.org/lb" }, [vip(STATUS, { fromPool: false })])],
       slices,
@@ -216,6 +238,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "ipMode Proxy makes no frontend",
+    field: "ipMode",
     given: { services: [balanced({}, [vip(STATUS, { ipMode: "Proxy", fromPool: false })])], slices },
     from: POD,
     to: tcp(STATUS, 80),
@@ -223,6 +246,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "ipMode Proxy leaves node port and cluster address",
+    field: "ipMode",
     given: { services: [balanced({}, [vip(STATUS, { ipMode: "Proxy", fromPool: false })])], slices },
     from: OUTSIDE,
     to: tcp(NODE1, 30080),
@@ -230,6 +254,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a status address that is this node's is served at its exact port",
+    field: "status.loadBalancer",
     given: { services: [balanced({}, [vip(NODE1, { fromPool: false })])], slices },
     from: OUTSIDE,
     to: tcp(NODE1, 80),
@@ -237,6 +262,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "other ports of a status address that is this node's are the node's own",
+    field: "status.loadBalancer",
     given: { services: [balanced({}, [vip(NODE1)])], slices },
     from: OUTSIDE,
     to: tcp(NODE1, 22),
@@ -244,6 +270,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "other ports of a pool address that is another node's are not refused",
+    field: "status.loadBalancer",
     given: { services: [balanced({}, [vip(NODE2)])], slices },
     from: POD,
     to: tcp(NODE2, 22),
@@ -251,6 +278,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "the exact port of a status address wins over a host port on every address",
+    field: "hostPort",
     given: {
       services: [balanced({}, [vip(NODE1, { fromPool: false })])],
       slices,
@@ -262,6 +290,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "two Services share a LoadBalancer address by port",
+    field: "precedence",
     given: {
       services: [
         balanced(),
@@ -275,6 +304,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "the older of two Services has a port of a LoadBalancer address",
+    field: "precedence",
     given: {
       services: [
         balanced({ age: 2 }),
@@ -288,6 +318,7 @@ export const LOAD_BALANCER_CASES: readonly FlowCase[] = [
   },
   {
     name: "a cluster address wins over an older LoadBalancer address",
+    field: "precedence",
     given: {
       services: [
         balanced({ age: 1, clusterIPs: ["10.96.0.20"] }, [vip("10.96.0.10")]),

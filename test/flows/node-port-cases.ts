@@ -39,6 +39,7 @@ const dualOf = (policy: "Cluster" | "Local") => ({
 export const NODE_PORT_CASES: readonly FlowCase[] = [
   {
     name: "an outside client reaches every backend by a node port, translated toward other nodes",
+    field: "nodePort",
     given: cluster,
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -46,6 +47,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "an outside client reaches every backend by a UDP node port",
+    field: "nodePort",
     given: overUdp,
     from: OUTSIDE,
     to: udp(NODE1, 30053),
@@ -53,6 +55,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node without a pod of the Service serves its node port",
+    field: "nodePort",
     given: { ...cluster, thisNode: "node3" },
     from: OUTSIDE,
     to: tcp("192.168.122.13", PORT),
@@ -60,6 +63,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches the node port of its node",
+    field: "nodePort",
     given: cluster,
     from: POD,
     to: tcp(NODE1, PORT),
@@ -67,6 +71,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process reaches the node port of its node",
+    field: "nodePort",
     given: cluster,
     from: HOST,
     to: tcp(NODE1, PORT),
@@ -74,6 +79,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process reaches a UDP node port of its node",
+    field: "nodePort",
     given: overUdp,
     from: HOST,
     to: udp(NODE1, 30053),
@@ -81,6 +87,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "another node's node port is that node's to translate",
+    field: "nodePort",
     given: cluster,
     from: POD,
     to: tcp(NODE2, PORT),
@@ -88,6 +95,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "another node's node port is not translated for a process either",
+    field: "nodePort",
     given: cluster,
     from: HOST,
     to: tcp(NODE2, PORT),
@@ -95,6 +103,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a packet for another node's node port that passes through is not touched",
+    field: "nodePort",
     given: cluster,
     from: OUTSIDE,
     to: tcp(NODE2, PORT),
@@ -102,6 +111,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local keeps outside clients on the node, untranslated",
+    field: "externalTrafficPolicy",
     given: local,
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -109,6 +119,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local keeps outside clients over UDP on the node",
+    field: "externalTrafficPolicy",
     given: overUdpLocal,
     from: OUTSIDE,
     to: udp(NODE1, 30053),
@@ -116,6 +127,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local drops on a node without endpoint",
+    field: "externalTrafficPolicy",
     given: { ...local, thisNode: "node3" },
     from: OUTSIDE,
     to: tcp("192.168.122.13", PORT),
@@ -123,6 +135,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local drops UDP on a node without endpoint",
+    field: "externalTrafficPolicy",
     given: { ...overUdpLocal, thisNode: "node3" },
     from: OUTSIDE,
     to: udp("192.168.122.13", 30053),
@@ -130,6 +143,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local refuses when there is no endpoint anywhere",
+    field: "externalTrafficPolicy",
     given: { services: local.services },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -137,6 +151,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local does not touch pods",
+    field: "externalTrafficPolicy",
     given: local,
     from: POD,
     to: tcp(NODE1, PORT),
@@ -144,6 +159,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local does not touch a process on a node without endpoint",
+    field: "externalTrafficPolicy",
     given: { ...local, thisNode: "node3" },
     from: { kind: "host", address: "192.168.122.13" },
     to: tcp("192.168.122.13", PORT),
@@ -151,6 +167,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "internal policy Local does not touch node ports",
+    field: "internalTrafficPolicy",
     given: { ...cluster, services: [service({ ...nodePort, internalTrafficPolicy: "Local" })] },
     from: POD,
     to: tcp(NODE1, PORT),
@@ -158,6 +175,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a terminating local endpoint serves outside clients of policy Local next to ready ones elsewhere",
+    field: "externalTrafficPolicy",
     given: { ...local, slices: [slice({ endpoints: [ending(HERE), endpoint(THERE, "node2")] })] },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -165,6 +183,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "pods use the ready endpoints elsewhere while policy Local keeps a terminating one",
+    field: "externalTrafficPolicy",
     given: { ...local, slices: [slice({ endpoints: [ending(HERE), endpoint(THERE, "node2")] })] },
     from: POD,
     to: tcp(NODE1, PORT),
@@ -172,6 +191,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "an IPv6 node port leads to IPv6 backends",
+    field: "nodePort",
     given: dualOf("Cluster"),
     from: OUTSIDE_6,
     to: tcp(NODE1_6, PORT),
@@ -179,6 +199,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "the IPv4 node port of a dual-stack Service leads to IPv4 backends",
+    field: "ipFamilies",
     given: dualOf("Cluster"),
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -186,6 +207,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "external policy Local holds for IPv6",
+    field: "externalTrafficPolicy",
     given: dualOf("Local"),
     from: OUTSIDE_6,
     to: tcp(NODE1_6, PORT),
@@ -193,6 +215,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "pods reach every backend of an IPv6 node port with policy Local",
+    field: "externalTrafficPolicy",
     given: dualOf("Local"),
     from: POD_6,
     to: tcp(NODE1_6, PORT),
@@ -200,6 +223,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process reaches every backend of an IPv6 node port",
+    field: "nodePort",
     given: dualOf("Cluster"),
     from: HOST_6,
     to: tcp(NODE1_6, PORT),
@@ -207,6 +231,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a Service of IPv4 only leaves the node's IPv6 address alone",
+    field: "ipFamilies",
     given: cluster,
     from: OUTSIDE_6,
     to: tcp(NODE1_6, PORT),
@@ -214,6 +239,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process of the host reaches a node port on loopback",
+    field: "nodePort",
     given: cluster,
     from: { kind: "host", address: "127.0.0.1" },
     to: tcp("127.0.0.1", PORT),
@@ -221,6 +247,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port does not answer on a pod's address",
+    field: "nodePort",
     given: cluster,
     from: POD,
     to: tcp("10.244.1.1", PORT),
@@ -228,6 +255,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port does not answer at the cluster address",
+    field: "nodePort",
     given: cluster,
     from: POD,
     to: tcp("10.96.0.10", PORT),
@@ -235,6 +263,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a port of the node that nobody defined is the node's own",
+    field: "nodePort",
     given: cluster,
     from: OUTSIDE,
     to: tcp(NODE1, 22),
@@ -242,6 +271,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node answers on each of its InternalIPs",
+    field: "nodePort",
     given: {
       ...cluster,
       nodes: [node(1, { internalAddresses: ["192.168.122.11", "10.9.9.1"] }), node(2)],
@@ -252,6 +282,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port without endpoint refuses",
+    field: "nodePort",
     given: { services: cluster.services },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -259,6 +290,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "the type ClusterIP takes the node port away",
+    field: "type",
     given: { ...cluster, services: [service({ ...nodePort, type: "ClusterIP" })] },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -266,6 +298,7 @@ export const NODE_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "the older of two Services has the node port",
+    field: "precedence",
     given: {
       services: [
         service({ ...nodePort, age: 2 }),
@@ -287,6 +320,7 @@ const pod = { hostPorts: [hostPort()] };
 export const HOST_PORT_CASES: readonly FlowCase[] = [
   {
     name: "an outside client reaches a host port and keeps its address",
+    field: "hostPort",
     given: pod,
     from: OUTSIDE,
     to: tcp(NODE1, 8080),
@@ -294,6 +328,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches a host port of its node",
+    field: "hostPort",
     given: pod,
     from: POD,
     to: tcp(NODE1, 8080),
@@ -301,6 +336,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process reaches a host port of its node",
+    field: "hostPort",
     given: pod,
     from: HOST,
     to: tcp(NODE1, 8080),
@@ -308,6 +344,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod reaches its own host port with a translated source",
+    field: "hostPort",
     given: pod,
     from: { kind: "pod", address: HERE },
     to: tcp(NODE1, 8080),
@@ -315,6 +352,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process of the host reaches a host port on loopback",
+    field: "hostPort",
     given: pod,
     from: { kind: "host", address: "127.0.0.1" },
     to: tcp("127.0.0.1", 8080),
@@ -322,6 +360,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod's own loopback is not ours",
+    field: "hostPort",
     given: pod,
     from: POD,
     to: tcp("127.0.0.1", 8080),
@@ -329,6 +368,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a UDP host port serves UDP",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ protocol: "UDP", podPort: 53 })] },
     from: OUTSIDE,
     to: udp(NODE1, 8080),
@@ -336,6 +376,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a UDP host port leaves TCP alone",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ protocol: "UDP" })] },
     from: OUTSIDE,
     to: tcp(NODE1, 8080),
@@ -343,6 +384,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "an IPv6 host port leads to the pod's IPv6 address",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ podAddress: HERE_6 })] },
     from: OUTSIDE_6,
     to: tcp(NODE1_6, 8080),
@@ -350,6 +392,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "an IPv6 host port serves UDP from a pod",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ podAddress: HERE_6, protocol: "UDP" })] },
     from: POD_6,
     to: udp(NODE1_6, 8080),
@@ -357,6 +400,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a host port of another node's pod is not served here",
+    field: "hostPort",
     given: { hostPorts: [hostPort({ node: "node2", podAddress: THERE })] },
     from: OUTSIDE,
     to: tcp(NODE1, 8080),
@@ -364,6 +408,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a host port with an address answers there",
+    field: "hostIP",
     given: { hostPorts: [hostPort({ hostAddress: NODE1 })] },
     from: OUTSIDE,
     to: tcp(NODE1, 8080),
@@ -371,6 +416,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a host port with an address does not answer at another one",
+    field: "hostIP",
     given: {
       hostPorts: [hostPort({ hostAddress: NODE1 })],
       nodes: [node(1, { internalAddresses: [NODE1, "10.9.9.1"] })],
@@ -381,6 +427,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port wins over a host port",
+    field: "hostPort",
     given: { ...cluster, hostPorts: [hostPort({ hostPort: PORT, age: 0, podPort: 9999 })] },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -388,6 +435,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node port wins over a host port that names the node's address",
+    field: "hostPort",
     given: { ...cluster, hostPorts: [hostPort({ hostPort: PORT, hostAddress: NODE1, podPort: 9999 })] },
     from: OUTSIDE,
     to: tcp(NODE1, PORT),
@@ -395,6 +443,7 @@ export const HOST_PORT_CASES: readonly FlowCase[] = [
   },
   {
     name: "the older pod has a host port",
+    field: "hostPort",
     given: {
       hostPorts: [hostPort({ pod: "default/b", age: 2, podAddress: "10.244.1.7" }), hostPort({ age: 1 })],
     },

@@ -32,6 +32,7 @@ const covered = {
 export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   {
     name: "another node's address in a Service range is no free Service address",
+    field: "none",
     given: covered,
     from: { kind: "host", address: "10.96.5.11" },
     to: tcp("10.96.6.12", 22),
@@ -39,6 +40,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "this node's address in a Service range is no free Service address",
+    field: "none",
     given: covered,
     from: { kind: "outside", address: "10.96.6.12" },
     to: tcp("10.96.5.11", 22),
@@ -46,6 +48,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "a neighbour in a network of this node that lies in a Service range is reached",
+    field: "none",
     given: covered,
     from: { kind: "host", address: "10.96.5.11" },
     to: udp("10.96.5.200", 123),
@@ -53,6 +56,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "beside a network of this node a Service range goes on to be dropped",
+    field: "none",
     given: covered,
     from: POD,
     to: tcp("10.96.7.7", 80),
@@ -60,6 +64,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "a network of this node around a Service range keeps its neighbours",
+    field: "none",
     given: { networks: [{ address: "10.1.2.3", length: 8 }] },
     from: HOST,
     to: tcp("10.96.7.7", 80),
@@ -67,6 +72,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "a neighbour in an IPv6 network of this node around a Service range is reached",
+    field: "none",
     given: { networks: [{ address: "fd00:10:96::11", length: 64 }] },
     from: { kind: "pod", address: "fd00:10:244:1::99" },
     to: tcp("fd00:10:96::77", 80),
@@ -74,6 +80,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "an address of a device of this node in a Service range is no free Service address",
+    field: "none",
     given: { networks: [{ address: "10.96.0.53", length: 32 }] },
     from: POD,
     to: udp("10.96.0.53", 53),
@@ -81,6 +88,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "a cluster address that a device of this node has is the device's",
+    field: "clusterIPs",
     given: { services: [service()], slices, networks: [{ address: VIP, length: 32 }] },
     from: POD,
     to: tcp(VIP, 80),
@@ -88,6 +96,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "an undefined port of a LoadBalancer address that a device of this node has is not refused",
+    field: "status.loadBalancer",
     given: {
       services: [
         service({
@@ -104,6 +113,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "a host port at another node's address takes nothing that goes there",
+    field: "hostIP",
     given: {
       hostPorts: [hostPort({ hostAddress: NODE2 })],
     },
@@ -113,6 +123,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "a packet to no address at all is nobody's, whatever node ports there are",
+    field: "none",
     given: nodePort,
     from: OUTSIDE,
     to: tcp("0.0.0.0", 30080),
@@ -120,6 +131,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "a packet to no IPv6 address at all is nobody's",
+    field: "none",
     given: {
       services: [service({ type: "NodePort", clusterIPs: [VIP_6], ports: [{ nodePort: 30080 }] })],
       slices: [slice({ endpoints: [endpoint(HERE_6)] })],
@@ -130,6 +142,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "an answer to the node's own connection from a node port's number is no request",
+    field: "none",
     given: nodePort,
     from: OUTSIDE,
     to: tcp(NODE1, 30080),
@@ -138,6 +151,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "an answer to a pod from a cluster address opens nothing",
+    field: "none",
     given: { services: [service()], slices },
     from: POD,
     to: tcp(VIP, 80),
@@ -146,6 +160,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "a frame for another machine is let by",
+    field: "none",
     given: nodePort,
     from: OUTSIDE,
     to: tcp(NODE1, 30080),
@@ -154,6 +169,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "a frame for another machine is not refused either",
+    field: "none",
     given: { services: [service()] },
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -162,6 +178,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "with cluster addresses for inside, a client outside is not served there",
+    field: "clusterIPs",
     given: inside,
     from: OUTSIDE,
     to: tcp(VIP, 80),
@@ -169,6 +186,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "with cluster addresses for inside, a pod is served there",
+    field: "clusterIPs",
     given: inside,
     from: POD,
     to: tcp(VIP, 80),
@@ -176,6 +194,7 @@ export const NODE_TRAFFIC_CASES: readonly FlowCase[] = [
   },
   {
     name: "with cluster addresses for inside, a client outside is served on node ports",
+    field: "clusterIPs",
     given: { ...nodePort, clusterIPsInside: true },
     from: OUTSIDE,
     to: tcp(NODE1, 30080),

@@ -24,8 +24,13 @@ const drop = { verdict: "drop" } as const;
 const pass = { verdict: "pass" } as const;
 
 /** Service "web" whose endpoints are these; a pod asks its cluster address. */
-function asked(name: string, slices: readonly ReturnType<typeof slice>[], expect: FlowCase["expect"]): FlowCase {
-  return { name, given: { services, slices }, from: POD, to: tcp(VIP, 80), expect };
+function asked(
+  field: string,
+  name: string,
+  slices: readonly ReturnType<typeof slice>[],
+  expect: FlowCase["expect"],
+): FlowCase {
+  return { name, field, given: { services, slices }, from: POD, to: tcp(VIP, 80), expect };
 }
 
 /** Beside one good endpoint there is one at a refused address. */
@@ -34,6 +39,7 @@ function refused(what: string, address: string): FlowCase {
   const six = address.includes(":");
   return {
     name: `an endpoint at ${what} is never used`,
+    field: "endpoints",
     given: {
       services: [
         service({ clusterIPs: [VIP, VIP_6] }),
@@ -57,37 +63,48 @@ function refused(what: string, address: string): FlowCase {
 }
 
 export const ENDPOINT_CASES: readonly FlowCase[] = [
-  asked("a Service without slices refuses", [], refuse),
-  asked("a slice without endpoints refuses", [slice()], refuse),
+  asked("selector", "a Service without slices refuses", [], refuse),
+  asked("selector", "a slice without endpoints refuses", [slice()], refuse),
   asked(
+    "conditions.ready",
     "endpoints that are not ready refuse",
     [slice({ endpoints: [notReady(HERE), notReady(THERE, "node2")] })],
     refuse,
   ),
-  asked("ready endpoints alone are used", [slice({ endpoints: [endpoint(HERE), notReady(HERE_TOO)] })], {
-    kept: ["10.244.1.2:8080"],
-  }),
   asked(
+    "conditions.ready",
+    "ready endpoints alone are used",
+    [slice({ endpoints: [endpoint(HERE), notReady(HERE_TOO)] })],
+    {
+      kept: ["10.244.1.2:8080"],
+    },
+  ),
+  asked(
+    "conditions.terminating",
     "terminating endpoints that serve are used when nothing is ready",
     [slice({ endpoints: [ending(HERE), ending(THERE, "node2"), notReady(HERE_TOO)] })],
     { kept: ["10.244.1.2:8080", "10.244.2.2:8080"] },
   ),
   asked(
+    "conditions.terminating",
     "terminating endpoints are left when one is ready",
     [slice({ endpoints: [ending(HERE), endpoint(THERE, "node2")] })],
     { kept: ["10.244.2.2:8080"] },
   ),
   asked(
+    "conditions.terminating",
     "terminating endpoints that do not serve refuse",
     [slice({ endpoints: [endpoint(HERE, "node1", { ready: false, terminating: true })] })],
     refuse,
   ),
   asked(
+    "conditions.terminating",
     "an endpoint that is both ready and terminating counts as ready",
     [slice({ endpoints: [endpoint(HERE, "node1", { terminating: true }), ending(HERE_TOO)] })],
     { kept: ["10.244.1.2:8080"] },
   ),
   asked(
+    "conditions.ready",
     "an endpoint in two slices is one backend, ready if it is ready in one",
     [
       slice({ name: "a", endpoints: [notReady(HERE), endpoint(HERE_TOO)] }),
@@ -96,6 +113,7 @@ export const ENDPOINT_CASES: readonly FlowCase[] = [
     { kept: ["10.244.1.2:8080", "10.244.1.3:8080"] },
   ),
   asked(
+    "targetPort",
     "one address at two ports is two backends",
     [
       slice({ name: "a", endpoints: [endpoint(HERE)] }),
@@ -104,22 +122,26 @@ export const ENDPOINT_CASES: readonly FlowCase[] = [
     { kept: ["10.244.1.2:8080", "10.244.1.2:8081"] },
   ),
   asked(
+    "targetPort",
     "a port name that does not match gives no backend",
     [slice({ ports: [{ name: "http" }], endpoints: [endpoint(HERE)] })],
     refuse,
   ),
   asked(
+    "targetPort",
     "a protocol that does not match gives no backend",
     [slice({ ports: [{ protocol: "UDP" }], endpoints: [endpoint(HERE)] })],
     refuse,
   ),
-  asked("slices of another family give no backend", [slice({ endpoints: [endpoint(HERE_6)] })], refuse),
+  asked("ipFamilies", "slices of another family give no backend", [slice({ endpoints: [endpoint(HERE_6)] })], refuse),
   asked(
+    "selector",
     "slices of another Service give no backend",
     [slice({ service: "other", endpoints: [endpoint(HERE)] })],
     refuse,
   ),
   asked(
+    "selector",
     "a Service of that name in another namespace gives no backend",
     [slice({ service: "elsewhere/web", endpoints: [endpoint(HERE)] })],
     refuse,
@@ -137,6 +159,7 @@ export const ENDPOINT_CASES: readonly FlowCase[] = [
   refused("another Service's LoadBalancer address and port", "192.168.122.111"),
   {
     name: "an endpoint at a LoadBalancer address, on a port that no Service answers at, is used",
+    field: "endpoints",
     given: {
       services: [
         service(),
@@ -155,6 +178,7 @@ export const ENDPOINT_CASES: readonly FlowCase[] = [
   },
   {
     name: "a host port whose pod has a Service's address is not served",
+    field: "hostPort",
     given: { services, hostPorts: [hostPort({ podAddress: VIP })] },
     from: OUTSIDE,
     to: tcp(NODE1, 8080),
@@ -165,6 +189,7 @@ export const ENDPOINT_CASES: readonly FlowCase[] = [
 export const UNDEFINED_CASES: readonly FlowCase[] = [
   {
     name: "a port nobody defined is refused at a cluster address",
+    field: "clusterIPs",
     given: { services },
     from: POD,
     to: tcp(VIP, 81),
@@ -172,6 +197,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a port nobody defined is refused to outside clients of a cluster address",
+    field: "clusterIPs",
     given: { services },
     from: OUTSIDE,
     to: tcp(VIP, 81),
@@ -179,6 +205,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a UDP port nobody defined is refused to a process of the node",
+    field: "clusterIPs",
     given: { services },
     from: HOST,
     to: udp(VIP, 80),
@@ -186,6 +213,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a port nobody defined is refused at an IPv6 cluster address",
+    field: "clusterIPs",
     given: { services: [service({ clusterIPs: [VIP_6] })] },
     from: POD_6,
     to: tcp(VIP_6, 81),
@@ -193,6 +221,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a free address of a Service range is dropped for a pod",
+    field: "none",
     given: { services },
     from: POD,
     to: tcp("10.96.7.7", 80),
@@ -200,6 +229,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a free address of a Service range is dropped for a process of the node",
+    field: "none",
     given: { services },
     from: HOST,
     to: udp("10.96.7.7", 53),
@@ -207,6 +237,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a free address of an IPv6 Service range is dropped",
+    field: "none",
     given: { services },
     from: POD_6,
     to: tcp("fd00:10:96::77", 80),
@@ -214,6 +245,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "an address outside every Service range passes",
+    field: "none",
     given: { services },
     from: POD,
     to: tcp("203.0.113.1", 80),
@@ -221,6 +253,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a pod's own address passes",
+    field: "clusterIPs",
     given: { services, slices: [slice({ endpoints: [endpoint(HERE)] })] },
     from: POD,
     to: tcp(HERE, 8080),
@@ -228,6 +261,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a headless Service has nothing in the maps",
+    field: "headless",
     given: {
       services: [service({ clusterIPs: [], headless: true })],
       slices: [slice({ endpoints: [endpoint(HERE)] })],
@@ -238,6 +272,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "an ExternalName Service serves nothing, whatever else it says",
+    field: "externalName",
     given: {
       services: [service({ type: "ExternalName", externalName: "example.org" })],
       slices: [slice({ endpoints: [endpoint(HERE)] })],
@@ -248,6 +283,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a Service of another proxy is left to that one",
+    field: "service-proxy-name",
     given: { services: [service({ isForeign: true })], slices: [slice({ endpoints: [endpoint(HERE)] })] },
     from: POD,
     to: tcp(VIP, 80),
@@ -255,6 +291,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a port that nobody defined is left to another proxy too",
+    field: "service-proxy-name",
     given: { services: [service({ isForeign: true })] },
     from: OUTSIDE,
     to: tcp(VIP, 81),
@@ -262,6 +299,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a process of the node reaches another proxy's Service as it would without us",
+    field: "service-proxy-name",
     given: { services: [service({ isForeign: true, clusterIPs: [VIP, VIP_6] })] },
     from: HOST,
     to: udp(VIP, 53),
@@ -269,6 +307,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "another proxy's cluster address is no LoadBalancer address of ours",
+    field: "service-proxy-name",
     given: {
       services: [
         service({ isForeign: true }),
@@ -287,6 +326,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a cluster address that a device of the node has is left to that one",
+    field: "clusterIPs",
     given: {
       services,
       slices: [slice({ endpoints: [endpoint(HERE)] })],
@@ -298,6 +338,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "the node port of another proxy's Service is not served",
+    field: "service-proxy-name",
     given: {
       services: [service({ isForeign: true, type: "NodePort", ports: [{ nodePort: 30080 }] })],
       slices: [slice({ endpoints: [endpoint(HERE)] })],
@@ -308,6 +349,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a cluster address that is a node's address is not served",
+    field: "clusterIPs",
     given: {
       services: [service({ clusterIPs: ["192.168.122.12"] })],
       slices: [slice({ endpoints: [endpoint(HERE)] })],
@@ -318,6 +360,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a cluster address on loopback is not served",
+    field: "clusterIPs",
     given: { services: [service({ clusterIPs: ["127.0.0.1"] })], slices: [slice({ endpoints: [endpoint(HERE)] })] },
     from: POD,
     to: tcp("127.0.0.1", 80),
@@ -325,6 +368,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a LoadBalancer address that is link-local is not served",
+    field: "status.loadBalancer",
     given: {
       services: [
         service({
@@ -341,6 +385,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "the older of two Services has the cluster address",
+    field: "precedence",
     given: {
       services: [service({ age: 2 }), service({ name: "old", age: 1 })],
       slices: [slice({ endpoints: [endpoint(HERE)] }), slice({ service: "old", endpoints: [endpoint(HERE_TOO)] })],
@@ -351,6 +396,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "the loser of a cluster address has none of its ports there",
+    field: "precedence",
     given: {
       services: [service({ age: 2, ports: [{ port: 81 }] }), service({ name: "old", age: 1 })],
       slices: [slice({ endpoints: [endpoint(HERE)] })],
@@ -361,6 +407,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "Services of one age are told apart by name",
+    field: "precedence",
     given: {
       services: [service({ name: "b" }), service({ name: "a" })],
       slices: [
@@ -374,6 +421,7 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
   },
   {
     name: "a node that nobody described answers no node port",
+    field: "nodePort",
     given: {
       services: [service({ type: "NodePort", ports: [{ nodePort: 30080 }] })],
       slices: [slice({ endpoints: [endpoint(HERE)] })],
