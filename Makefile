@@ -107,7 +107,7 @@ kernels-ci: build ## Every program on Debian's 6.1 and 5.10, flow states on 6.1;
 	@rm -f build/results-kernels.json
 	@flock .cache/kernels/.lock node test/kernels/main.ts --ci
 
-docs: setup ## Write what is generated of the documentation: command line, metrics, reference configuration, kernels
+docs: setup ## Write what is generated of the documentation: command line, metrics, semantics, reference configuration, kernels
 	@node scripts/docs.ts
 
 format: ## Format and fix what can be fixed

@@ -4,6 +4,7 @@ import { familyOf } from "../../src/lib/address.ts";
 import { FLOW_CASES, FLOW_VARIANTS } from "./cases.ts";
 import type { FlowCase, Served, Verdict } from "./flow-case.ts";
 import { mapsOf, type Outcome, trace } from "./reference.ts";
+import { emptyCells } from "./semantics-page.ts";
 
 /** Enough that of up to four backends each is chosen. */
 const FLOWS = 128;
@@ -60,6 +61,10 @@ describe("the table", () => {
       ...["IPv4", "IPv6"].map((family) => `${kind} over ${family}`),
     ]);
     expect(wanted.filter((one) => !seen.has(one))).toEqual([]);
+  });
+
+  test("has no cell of docs/semantics.md empty without a reason", () => {
+    expect(emptyCells()).toEqual([]);
   });
 
   test("has every verdict from every client", () => {
