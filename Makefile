@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test bench bench-api bench-cluster bench-ways demo cluster cluster-programs cluster-down test-cluster kernels kernels-ci docs clean format
+.PHONY: help setup bpf build bundle check test mutations bench bench-api bench-cluster bench-ways demo cluster cluster-programs cluster-down test-cluster kernels kernels-ci docs clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -58,6 +58,9 @@ check: build ## Format, lint, types, layering, generated files, lock file
 test: build ## Every test, those that need root and the kernel included, and the checks (one file: make test FILES=test/http)
 	@status=0; node scripts/test.ts main $(FILES) || status=1; \
 	[ -n '$(FILES)' ] || node scripts/check.ts format types layouts lock || status=1; exit $$status
+
+mutations: build ## Mutated packets through every packet program (N=10000000, SEED=...)
+	@MUTATIONS=$(or $(N),10000000) $(if $(SEED),SEED=$(SEED)) REQUIRE_KERNEL=1 vitest run test/kernel/mutation
 
 bench: build ## Nanoseconds per packet, rows per second, memory; the same as JSON in build/bench.json
 	@node bench/main.ts --json build/bench.json

@@ -29,10 +29,14 @@ static __always_inline __u32 pseudo_sum(const struct tuple *t, __u8 proto, __u32
 /* Does the transport checksum wait for a device to complete it? */
 static __always_inline bool checksum_is_partial(ctx_t *ctx, const struct pkt *p)
 {
-	__u16 *field = ctx_at(ctx, p->l4 + checksum_offset(p->tuple.proto), 4);
+	__u16 *field;
 
-	if (p->tuple.proto == IPPROTO_SCTP)
-		return field && !*(__u32 *)field;
+	if (p->tuple.proto == IPPROTO_SCTP) {
+		__u32 *sum = ctx_at(ctx, p->l4 + SCTP_CHECKSUM, 4);
+
+		return sum && !*sum;
+	}
+	field = ctx_at(ctx, p->l4 + checksum_offset(p->tuple.proto), 2);
 	return field && *field == sum_fold16(pseudo_sum(&p->tuple, p->tuple.proto, p->length - (p->l4 - p->l3)));
 }
 

@@ -129,7 +129,7 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
 });
 
 /** CRC32c of [from, to) with the four bytes at `hole` taken for 0; unsigned. */
-export function crc32c(bytes: Uint8Array, from: number, to: number, hole = -1): number {
+export function crc32c(bytes: Uint8Array, from: number, to: number, hole = -4): number {
   let crc = 0xffffffff;
   for (let at = from; at < to; at++) {
     const byte = at >= hole && at < hole + 4 ? 0 : bytes[at]!;
@@ -153,11 +153,11 @@ const NONE = -1;
 
 /**
  * Residues over all that is there, from the transport header on: bytes behind the packet's end count in both, before and after.
- * A checksum of 0 in UDP over IPv4, and in SCTP that a device completes, is none.
+ * A checksum of 0 in UDP, and in SCTP that a device completes, is none.
  */
-export function residues(bytes: Uint8Array, layers: Layers): Residues {
-  const header = layers.family === 4 && layers.l4 <= bytes.length ? sum(bytes, layers.l3, layers.l4) : NONE;
-  return { header, transport: transportResidue(bytes, layers, bytes.length) };
+export function residues(bytes: Uint8Array, layers: Layers, to = bytes.length): Residues {
+  const header = layers.family === 4 && layers.l4 <= to ? sum(bytes, layers.l3, layers.l4) : NONE;
+  return { header, transport: transportResidue(bytes, layers, to) };
 }
 
 function transportResidue(bytes: Uint8Array, layers: Layers, to: number): number {
@@ -173,7 +173,7 @@ function transportResidue(bytes: Uint8Array, layers: Layers, to: number): number
     if (stored === 0 || layers.moreFragments || end > bytes.length || end < l4 + 12) return NONE;
     return (stored ^ crc32c(bytes, l4, end, field)) >>> 0;
   }
-  if (protocol === UDP && family === 4 && word(bytes, field) === 0) return NONE;
+  if (protocol === UDP && word(bytes, field) === 0) return NONE;
   const covered = sum(bytes, l4, to);
   return protocol === ICMP ? covered : (covered + pseudoHeader(bytes, layers, end - l4)) % 0xffff;
 }
@@ -268,7 +268,7 @@ export function addressText(bytes: Uint8Array, { family, l3 }: Layers, which: "s
 
 /** Is `got` an answer that was made of `sent`, and not `sent` sent on? */
 export function isReply(sent: Uint8Array, a: Layers, got: Uint8Array, b: Layers): boolean {
-  if (swaps(sent, a, got, b)) return true;
+  if (swaps(sent, a, got, b) || (isNeighbour(sent, a) && isNeighbour(got, b))) return true;
   const quoted = quotedBy(got, b);
   return quoted !== undefined && quotedBy(sent, a) === undefined && goesBack(sent, a, got, b);
 }
@@ -303,8 +303,9 @@ function auditTranslated(sent: Uint8Array, a: Layers, got: Uint8Array, b: Layers
   const inner = quotedBy(sent, a);
   const innerAfter = quotedBy(got, b);
   if (inner === undefined || innerAfter === undefined) return problems;
-  const quoted = residues(sent, inner);
-  const quotedAfter = residues(got, innerAfter);
+  // What is behind the error's own end is no part of it.
+  const quoted = residues(sent, inner, Math.min(a.end, sent.length));
+  const quotedAfter = residues(got, innerAfter, Math.min(b.end, got.length));
   same("quoted header checksum", quoted.header, quotedAfter.header);
   // SCTP's covers what was cut off.
   if (inner.protocol === TCP || inner.protocol === UDP)

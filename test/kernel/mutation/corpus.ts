@@ -150,8 +150,9 @@ function errorAbout(
   family: Family,
   [type, code, rest]: readonly [number, number, number],
 ): Uint8Array {
-  const { source, destination } = parsePacket(about, { cut: true });
-  return frame()
+  const { eth, source, destination } = parsePacket(about, { cut: true });
+  return packet()
+    .eth(eth!.destination, eth!.source)
     .ip(destination, source)
     .icmp(type, code, rest)
     .payload(about.slice(14, 14 + family.header + 28))
