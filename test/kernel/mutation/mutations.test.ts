@@ -139,7 +139,9 @@ describeKernel("mutated packets", () => {
       if (hasLink(place) !== link)
         packet = hasLink(place) ? Buffer.concat([seeds[0]!.packet.subarray(0, 14), packet]) : packet.subarray(14);
       if (packet.length < 15) return;
-      const { action, packet: got } = runs(place, packet);
+      const run = runs(place, packet);
+      if (run === undefined) return;
+      const { action, packet: got } = run;
       if (action === ACTION.shot) dropped++;
       else if (Buffer.compare(got, packet) !== 0) changed++;
       const found = faultsOf(place, packet, action, got, allowed);
