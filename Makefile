@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test flood bench bench-api bench-cluster bench-ways demo cluster cluster-programs cluster-down test-cluster kernels kernels-ci docs clean format
+.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-ways demo cluster cluster-programs cluster-down test-cluster kernels kernels-ci docs clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -61,6 +61,9 @@ test: build ## Every test, those that need root and the kernel included, and the
 
 flood: build ## Two million SYNs and as many UDP packets from random sources: no established flow ends, no handshake fails
 	@MILLRACE_FLOOD=2000000 REQUIRE_KERNEL=1 vitest run test/kernel/datapath/floods.test.ts
+
+mutations: build ## Mutated packets through every packet program (N=10000000, SEED=...)
+	@MUTATIONS=$(or $(N),10000000) $(if $(SEED),SEED=$(SEED)) REQUIRE_KERNEL=1 vitest run test/kernel/mutation
 
 bench: build ## Nanoseconds per packet, rows per second, memory; the same as JSON in build/bench.json
 	@node bench/main.ts --json build/bench.json
@@ -110,7 +113,7 @@ kernels-ci: build ## Every program on Debian's 6.1 and 5.10, flow states on 6.1;
 	@rm -f build/results-kernels.json
 	@flock .cache/kernels/.lock node test/kernels/main.ts --ci
 
-docs: setup ## Write what is generated of the documentation: command line, metrics, reference configuration, kernels
+docs: setup ## Write what is generated of the documentation: command line, metrics, semantics, reference configuration, kernels
 	@node scripts/docs.ts
 
 format: ## Format and fix what can be fixed

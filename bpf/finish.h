@@ -11,6 +11,12 @@
 /* What a stage returns that filled the scratch's opening. */
 #define OPENS (VERDICT_MAX + 1)
 
+/* Not a packet that was answered. */
+static __always_inline bool is_drop(enum verdict verdict)
+{
+	return verdict >= DROP_NO_LOCAL_BACKEND && verdict != VERDICT_TIME_EXCEEDED;
+}
+
 /* `action` is what a redirect helper returned, for the verdicts of packets that were redirected. */
 static __always_inline int finish(enum hook hook, enum verdict verdict, int action)
 {
@@ -18,7 +24,7 @@ static __always_inline int finish(enum hook hook, enum verdict verdict, int acti
 #if CTX_IS_XDP
 	if (verdict == VERDICT_FORWARD)
 		return action;
-	return verdict >= DROP_NO_LOCAL_BACKEND ? XDP_DROP : XDP_PASS;
+	return is_drop(verdict) ? XDP_DROP : XDP_PASS;
 #else
 	switch (verdict) {
 	case VERDICT_NEXT:
@@ -30,6 +36,7 @@ static __always_inline int finish(enum hook hook, enum verdict verdict, int acti
 	case VERDICT_ECHO:
 	case VERDICT_NEIGHBOUR:
 	case VERDICT_TOO_BIG:
+	case VERDICT_TIME_EXCEEDED:
 		return action;
 	default:
 		return TC_ACT_SHOT;

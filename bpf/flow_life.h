@@ -61,7 +61,7 @@ static __always_inline void flow_establish(const struct pkt *p, const struct flo
 /* What ended is not kept alive, and no half of it rebuilt: its tuple may be another connection's by now. */
 static __always_inline bool flow_is_over(const struct tuple *key, const struct flow *f)
 {
-	if (key->proto == IPPROTO_TCP)
+	if (key->proto != IPPROTO_UDP)
 		return flow_ended(f->state);
 	return f->path != PATH_PORT_CHANGE && !backend_alive(f->backend, f->generation);
 }
@@ -109,13 +109,13 @@ static __always_inline bool ending_counts(const struct pkt *p, struct flow *f, e
 	return !partner || !partner->number || number_fits(p->sequence, partner->number);
 }
 
-/* An answer to an opening. Of several SYN-ACKs the newest counts: another one may have another number. */
+/* An answer to an opening. Of several SYN-ACKs, or INIT ACKs, the newest counts: another one may have another number. */
 static __always_inline void flow_answered(const struct pkt *p, struct flow *live, struct flow *f)
 {
 	struct flow *partner;
 
-	if (p->tuple.proto == IPPROTO_TCP && !(f->state & STATE_MIDSTREAM)) {
-		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK))
+	if (p->tuple.proto != IPPROTO_UDP && !(f->state & STATE_MIDSTREAM)) {
+		if (!answers_handshake(p))
 			return;
 	} else if (f->state & STATE_ANSWERED) {
 		return;
@@ -124,18 +124,22 @@ static __always_inline void flow_answered(const struct pkt *p, struct flow *live
 		RECORD(live->state, live->state | STATE_ANSWERED);
 	partner = flow_partner_find(&p->tuple, f, TABLE_OPENINGS);
 	if (partner) {
-		RECORD(partner->number, p->sequence);
+		RECORD(partner->number, p->tuple.proto == IPPROTO_SCTP ? p->acknowledgement : p->sequence);
 		RECORD(partner->state, partner->state | STATE_ANSWERED);
 	}
 }
 
-/* Does this packet of the client complete the opening? A first acknowledgement may be of data too (RFC 7413). */
+/* Does this packet of the client complete the opening? A first acknowledgement may be of data too (RFC 7413); of SCTP it bears the tag
+ * that the INIT ACK asked for (RFC 9260 section 8.5).
+ */
 static __always_inline bool opening_completes(const struct pkt *p, const struct flow *f)
 {
 	if (!(f->state & STATE_ANSWERED))
 		return false;
-	if (p->tuple.proto != IPPROTO_TCP || (f->state & STATE_MIDSTREAM))
+	if (p->tuple.proto == IPPROTO_UDP || (f->state & STATE_MIDSTREAM))
 		return true;
+	if (p->tuple.proto == IPPROTO_SCTP)
+		return p->sequence == f->number;
 	return (p->tcp_flags & TCP_ACK) && !(p->tcp_flags & TCP_SYN) && p->acknowledgement - f->number - 1 < WINDOW_BEHIND;
 }
 
@@ -182,5 +186,7 @@ static __always_inline void flow_advance(const struct pkt *p, struct flow *live,
 		if (table == TABLE_ESTABLISHED && (p->tcp_flags & TCP_ACK) && !(p->tcp_flags & TCP_RST) && flow_is_still(live, f))
 			RECORD(live->number, p->acknowledgement);
 	}
+	if (p->tuple.proto == IPPROTO_SCTP && (opens_handshake(p) || answers_handshake(p)))
+		return;
 	flow_refresh(&p->tuple, live, f, table);
 }

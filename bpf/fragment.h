@@ -8,18 +8,26 @@
 /* A reassembly is given up after so long (RFC 791 and RFC 8200 allow 60 s; Linux takes 30), and numbers come round. */
 #define FRAGMENT_SECONDS 30
 
-static __always_inline void fragment_key_of(const struct pkt *p, struct fragment_key *key)
+/* The key of a piece of `id` between these ends, by the hook that sees them. */
+static __always_inline void fragment_key_between(const struct tuple *ends, __u32 id, __u8 hook, struct fragment_key *key)
 {
-	key->source = p->tuple.source;
-	key->destination = p->tuple.destination;
-	key->id = p->id;
-	key->proto = p->tuple.proto;
-	key->hook = p->tuple.hook;
+	key->source = ends->source;
+	key->destination = ends->destination;
+	key->id = id;
+	key->proto = ends->proto;
+	key->hook = hook;
 	key->pad = 0;
 }
 
-/* Of a first fragment that is translated: each one anew, as numbers are used again. */
-static __always_inline void fragment_remember(struct pkt *p)
+static __always_inline void fragment_key_of(const struct pkt *p, struct fragment_key *key)
+{
+	fragment_key_between(&p->tuple, p->id, p->tuple.hook, key);
+}
+
+/* Of a first fragment that is translated, to `to`: each one anew, as numbers are used again. Where errors about its pieces come, they
+ * quote what they were translated to.
+ */
+static __always_inline void fragment_remember(struct pkt *p, const struct tuple *to)
 {
 	struct scratch *x = scratch_of_packet(p);
 	struct fragment value = {
@@ -29,6 +37,10 @@ static __always_inline void fragment_remember(struct pkt *p)
 	};
 
 	fragment_key_of(p, &x->piece);
+	RECORD_UPDATE(&fragments, &x->piece, &value, BPF_ANY);
+	value.source_port = to->source_port;
+	value.destination_port = to->destination_port;
+	fragment_key_between(to, p->id, to->hook, &x->piece);
 	RECORD_UPDATE(&fragments, &x->piece, &value, BPF_ANY);
 }
 
@@ -41,22 +53,26 @@ static __always_inline void fragment_forget(struct pkt *p)
 	RECORD_DELETE(&fragments, &x->piece);
 }
 
-/* Gives a later fragment the ports of its first one; false when that was not seen, or was none of ours. */
-static __always_inline bool fragment_recall(struct pkt *p)
+/* Gives the piece of `id` between these ends the ports of its first one; false when that was not seen, or was none of ours. */
+static __always_inline bool fragment_ports(struct scratch *x, struct tuple *ends, __u32 id, __u8 hook)
 {
 	const struct settings *s = settings_get();
-	struct scratch *x = scratch_of_packet(p);
 	struct fragment *found;
 	__u64 word;
 
-	fragment_key_of(p, &x->piece);
+	fragment_key_between(ends, id, hook, &x->piece);
 	found = bpf_map_lookup_elem(&fragments, &x->piece);
 	if (!found || !s)
 		return false;
 	word = *(volatile __u64 *)found;
 	if (jiffies_now() - (__u32)(word >> 32) > FRAGMENT_SECONDS * s->hz)
 		return false;
-	p->tuple.source_port = (__be16)word;
-	p->tuple.destination_port = (__be16)(word >> 16);
+	ends->source_port = (__be16)word;
+	ends->destination_port = (__be16)(word >> 16);
 	return true;
+}
+
+static __always_inline bool fragment_recall(struct pkt *p)
+{
+	return fragment_ports(scratch_of_packet(p), &p->tuple, p->id, p->tuple.hook);
 }

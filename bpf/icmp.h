@@ -4,6 +4,7 @@
  * translated: they would teach the client a route to a pod under the Service's address.
  */
 #pragma once
+#include "fragment.h"
 #include "leave.h"
 
 #define REDIRECTED_HEADER 4
@@ -30,37 +31,81 @@ static __always_inline __u32 icmp_inner(ctx_t *ctx, const struct pkt *p)
 	return 0;
 }
 
-/* Reads the quoted tuple. `inner_l4` is the offset of its ports. */
-static __always_inline bool icmp_quoted(ctx_t *ctx, const struct pkt *p, struct tuple *quoted, __u32 *inner_l4)
+/* Where the quoted packet's transport header begins, and which piece of a datagram it is. A global function, for the verifier's sake; false
+ * when it is none that can be translated.
+ */
+__noinline int icmp_walk(ctx_t *ctx)
 {
-	__u32 inner = icmp_inner(ctx, p);
-	__be16 *ports;
+	struct scratch *x = scratch_get();
+	struct tuple *quoted;
+	__u32 inner, at;
+	struct pkt *p;
 
+	if (!x)
+		return false;
+	p = &x->packet;
+	quoted = &x->icmp.quoted;
 	__builtin_memset(quoted, 0, sizeof(*quoted));
+	x->icmp.later = 0;
+	inner = icmp_inner(ctx, p);
 	if (!inner)
 		return false;
+	x->icmp.inner = inner;
 	if (p->v6) {
 		struct ipv6hdr *ip = ctx_at(ctx, inner, sizeof(*ip));
+		__u8 next;
 
-		if (!ip)
+		if (!ip || ip->version != 6)
 			return false;
 		address_from_v6(&quoted->source, &ip->saddr);
 		address_from_v6(&quoted->destination, &ip->daddr);
-		quoted->proto = ip->nexthdr;
-		*inner_l4 = inner + sizeof(*ip);
+		next = ip->nexthdr;
+		at = inner + sizeof(*ip);
+		for (int i = 0; i < 4; i++) {
+			__u8 *header;
+
+			if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_FRAGMENT && next != NEXT_DESTINATION)
+				break;
+			header = ctx_at(ctx, at, 8);
+			if (!header)
+				return false;
+			if (next == NEXT_FRAGMENT) {
+				x->icmp.later = ((((__u16)header[2] << 8) | header[3]) & 0xfff8) != 0;
+				p->id = *(__u32 *)(header + 4);
+				at += 8;
+			} else {
+				at += ((__u32)header[1] + 1) * 8;
+			}
+			next = header[0];
+			if (at > HEADERS_MAX)
+				return false;
+		}
+		quoted->proto = next;
 	} else {
 		struct iphdr *ip = ctx_at(ctx, inner, sizeof(*ip));
 
-		if (!ip || ip->ihl < 5)
+		if (!ip || ip->version != 4 || ip->ihl < 5)
 			return false;
 		address_from_v4(&quoted->source, ip->saddr);
 		address_from_v4(&quoted->destination, ip->daddr);
 		quoted->proto = ip->protocol;
-		*inner_l4 = inner + ip->ihl * 4;
+		x->icmp.later = (ip->frag_off & bpf_htons(0x1fff)) != 0;
+		p->id = ip->id;
+		at = inner + ip->ihl * 4;
 	}
-	if (quoted->proto != IPPROTO_TCP && quoted->proto != IPPROTO_UDP)
-		return false;
-	ports = ctx_at(ctx, *inner_l4, 4);
+	x->icmp.l4 = at;
+	return quoted->proto == IPPROTO_TCP || quoted->proto == IPPROTO_UDP || quoted->proto == IPPROTO_SCTP;
+}
+
+/* Fills the quoted tuple's ports: from the packet, or, of a later fragment, from what its first one left when it was translated. */
+static __always_inline bool icmp_ports(ctx_t *ctx, struct scratch *x)
+{
+	struct tuple *quoted = &x->icmp.quoted;
+	__be16 *ports;
+
+	if (x->icmp.later)
+		return fragment_ports(x, quoted, x->packet.id, x->packet.tuple.hook);
+	ports = ctx_at(ctx, x->icmp.l4, 4);
 	if (!ports)
 		return false;
 	quoted->source_port = ports[0];
@@ -68,23 +113,56 @@ static __always_inline bool icmp_quoted(ctx_t *ctx, const struct pkt *p, struct 
 	return true;
 }
 
-/* Writes the quoted packet as it was before translation, and the new outer addresses. */
-static __always_inline bool icmp_rewrite(ctx_t *ctx, struct pkt *p, const struct tuple *quoted, const struct tuple *original,
-					 const struct tuple *outer, __u32 inner_l4, __u8 ttl)
+/* Brings the quoted packet's transport checksum, when that was quoted, to what it was; returns what that adds to the error's own. SCTP's
+ * covers what was cut off.
+ */
+static __always_inline __u32 icmp_rewrite_sum(ctx_t *ctx, const struct scratch *x, __u32 diff)
 {
-	__u32 addresses = diff_addresses(p->v6, quoted, original);
-	__u32 ports_diff = diff_ports(quoted, original);
-	__u32 inner = p->l4 + 8;
-	__be16 *ports;
+	__u8 proto = x->icmp.quoted.proto;
+	__u32 at = x->icmp.l4 + checksum_offset(proto);
+	__u16 before, *sum;
 
+	if (proto == IPPROTO_SCTP || at + 2 > x->packet.l3 + x->packet.length)
+		return 0;
+	sum = ctx_at(ctx, at, 2);
+	if (!sum || (!*sum && proto == IPPROTO_UDP))
+		return 0;
+	before = *sum;
+	*sum = sum_apply(before, diff);
+	if (!*sum && proto == IPPROTO_UDP)
+		*sum = 0xffff;
+	return (__u32)(__u16)~before + *sum;
+}
+
+/* Writes the quoted packet as it was before translation, and the new outer addresses. */
+static __always_inline bool icmp_rewrite(ctx_t *ctx, struct scratch *x, __u8 ttl)
+{
+	const struct tuple *quoted = &x->icmp.quoted, *original = &x->icmp.original;
+	struct pkt *p = &x->packet;
+	__u32 addresses = diff_addresses(p->v6, quoted, original);
+	__u32 ports = x->icmp.later ? 0 : diff_changed_ports(quoted, original);
+	__u32 covered = 0;
+
+	if (!x->icmp.later) {
+		covered = icmp_rewrite_sum(ctx, x, sum_fold32((__u64)addresses + ports));
+		if (ports) {
+			__be16 *both = ctx_at(ctx, x->icmp.l4, 4);
+
+			if (!both)
+				return false;
+			both[0] = original->source_port;
+			both[1] = original->destination_port;
+		}
+	}
+	covered = sum_fold32((__u64)covered + ports);
 	if (p->v6) {
 		__u64 pseudo = BPF_F_PSEUDO_HDR | (config_csum_ipv6 ? BPF_F_IPV6 : 0);
 		struct ipv6hdr *ip;
 
-		if (bpf_l4_csum_replace(ctx, p->l4 + 2, 0, sum_fold32((__u64)addresses + ports_diff), 0) ||
-		    bpf_l4_csum_replace(ctx, p->l4 + 2, 0, diff_addresses(p->v6, &p->tuple, outer), pseudo))
+		if (bpf_l4_csum_replace(ctx, p->l4 + 2, 0, sum_fold32((__u64)addresses + covered), 0) ||
+		    bpf_l4_csum_replace(ctx, p->l4 + 2, 0, diff_addresses(p->v6, &p->tuple, &x->icmp.ends), pseudo))
 			return false;
-		ip = ctx_at(ctx, inner, sizeof(*ip));
+		ip = ctx_at(ctx, x->icmp.inner, sizeof(*ip));
 		if (!ip)
 			return false;
 		address_to_v6(&original->source, &ip->saddr);
@@ -93,21 +171,16 @@ static __always_inline bool icmp_rewrite(ctx_t *ctx, struct pkt *p, const struct
 		struct iphdr *ip;
 
 		/* The quoted header's own checksum takes the addresses' difference up. */
-		if (bpf_l4_csum_replace(ctx, p->l4 + 2, 0, ports_diff, 0))
+		if (covered && bpf_l4_csum_replace(ctx, p->l4 + 2, 0, covered, 0))
 			return false;
-		ip = ctx_at(ctx, inner, sizeof(*ip));
+		ip = ctx_at(ctx, x->icmp.inner, sizeof(*ip));
 		if (!ip)
 			return false;
 		ip->check = sum_apply(ip->check, addresses);
 		ip->saddr = address_to_v4(&original->source);
 		ip->daddr = address_to_v4(&original->destination);
 	}
-	ports = ctx_at(ctx, inner_l4, 4);
-	if (!ports)
-		return false;
-	ports[0] = original->source_port;
-	ports[1] = original->destination_port;
-	return rewrite_network(ctx, p, outer, ttl);
+	return rewrite_network(ctx, p, &x->icmp.ends, ttl);
 }
 
 /* An ICMP error, or redirect, about a flow that is known. Global for the verifier's sake. */
@@ -115,7 +188,6 @@ __noinline int stage_icmp(ctx_t *ctx, __u32 hook, __u32 link)
 {
 	struct scratch *x = scratch_get();
 	enum flow_table table;
-	__u32 inner_l4 = 0;
 	bool redirected;
 	long result = 0;
 	struct pkt *p;
@@ -125,7 +197,7 @@ __noinline int stage_icmp(ctx_t *ctx, __u32 hook, __u32 link)
 		return VERDICT_NEXT;
 	p = &x->packet;
 	f = &x->flow;
-	if (!icmp_quoted(ctx, p, &x->icmp.quoted, &inner_l4))
+	if (!icmp_walk(ctx) || !icmp_ports(ctx, x))
 		return VERDICT_NEXT;
 	tuple_reverse(&x->icmp.quoted, &x->partner_key);
 	x->partner_key.hook = p->tuple.hook;
@@ -148,7 +220,7 @@ __noinline int stage_icmp(ctx_t *ctx, __u32 hook, __u32 link)
 		if (p->ttl <= 1)
 			return DROP_TTL;
 	}
-	if (!icmp_rewrite(ctx, p, &x->icmp.quoted, &x->icmp.original, &x->icmp.ends, inner_l4, redirected))
+	if (!icmp_rewrite(ctx, x, redirected))
 		return DROP_REWRITE;
 	p->action = TC_ACT_UNSPEC;
 	if (redirected) {

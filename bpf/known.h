@@ -3,7 +3,7 @@
 #pragma once
 #include "flow_life.h"
 
-/* A UDP request goes on by a living backend. A SYN begins another connection when this one ended; when its backend was retired only
+/* A UDP request goes on by a living backend. A SYN, or SCTP's INIT, begins another connection when this one ended; when its backend was retired only
  * after some silence, as a single forged SYN would move a connection that lives.
  */
 static __always_inline bool opens_anew(const struct pkt *p, const struct flow *f, enum flow_table table)
@@ -14,7 +14,7 @@ static __always_inline bool opens_anew(const struct pkt *p, const struct flow *f
 		return false;
 	if (p->tuple.proto == IPPROTO_UDP)
 		return !backend_alive(f->backend, f->generation);
-	if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+	if (!opens_handshake(p))
 		return false;
 	if (flow_ended(f->state))
 		return true;

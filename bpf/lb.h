@@ -43,7 +43,7 @@ static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 	if ((p->options || p->source_route) && !f->answer && f->path != PATH_PORT_CHANGE && is_source_routed(ctx))
 		return DROP_SOURCE_ROUTE;
 	if (p->piece == PIECE_FIRST)
-		fragment_remember(p);
+		fragment_remember(p, &f->write);
 	/* The tuple and the numbers of `p` stay as they arrived; only the packet changes. */
 	verdict = deliver(ctx, p, f, live, hook, link);
 	flow_advance(p, live, f, table);
@@ -138,7 +138,9 @@ __noinline int stage_source_route(ctx_t *ctx, __u32 link)
 		return UNDECIDED;
 	p->service = x->flow.service;
 	if (p->piece == PIECE_FIRST)
-		fragment_remember(p);
+		fragment_remember(p, &x->flow.write);
+	if (checksum_is_elsewhere(p, &x->flow.write))
+		return DROP_SCTP_FRAGMENT;
 	if (!rewrite_tuple(ctx, p, &x->flow.write, 1))
 		return DROP_REWRITE;
 	p->tuple.hook = HOOK_UPLINK_EGRESS;
@@ -296,10 +298,12 @@ static __always_inline enum verdict lb_pod_egress(ctx_t *ctx, struct pkt *p, con
 static __always_inline enum verdict lb_reply(ctx_t *ctx, struct scratch *x, enum verdict verdict, enum hook hook,
 					     const __u32 link)
 {
-	if (verdict != VERDICT_REFUSE && verdict != VERDICT_TOO_BIG && verdict != VERDICT_ECHO)
+	if (verdict != VERDICT_REFUSE && verdict != VERDICT_TOO_BIG && verdict != VERDICT_ECHO && verdict != VERDICT_TIME_EXCEEDED)
 		return verdict;
 	/* An error is told about a datagram, not about each of its pieces (RFC 1122 section 3.2.2). */
 	if (x->packet.piece == PIECE_LATER)
+		return verdict == VERDICT_TIME_EXCEEDED ? DROP_TTL : DROP_PORT_UNKNOWN;
+	if (verdict == VERDICT_REFUSE && is_reset(&x->packet))
 		return DROP_PORT_UNKNOWN;
 	if (!reply_allowed(x, verdict == VERDICT_TOO_BIG))
 		return DROP_REPLY_LIMIT;
@@ -307,7 +311,7 @@ static __always_inline enum verdict lb_reply(ctx_t *ctx, struct scratch *x, enum
 		return reply_echo(ctx, hook, link);
 	if (verdict == VERDICT_REFUSE && x->packet.tuple.proto == IPPROTO_TCP)
 		return refuse_tcp(ctx, hook, link);
-	return reply_icmp(ctx, hook, verdict == VERDICT_TOO_BIG ? x->fib.mtu_result : 0, link);
+	return reply_icmp(ctx, hook, verdict, link);
 }
 
 /* Counts what was refused or dropped for the Service that it was on its way to. A global function, for the stack's sake. */

@@ -29,7 +29,7 @@ static __always_inline enum verdict leave_by_route(ctx_t *ctx, struct pkt *p, st
 	if (!route_found(result))
 		return DROP_NO_ROUTE;
 	if (p->ttl <= 1)
-		return DROP_TTL;
+		return VERDICT_TIME_EXCEEDED;
 	out = device_of(x->fib.ifindex);
 	if (link && live && result == BPF_FIB_LKUP_RET_SUCCESS && out && !(out->flags & DEVICE_NO_LINK_HEADER))
 		hop_remember(live, f, out->flags & DEVICE_XDP_TARGET ? HOP_XDP_TARGET : 0);
@@ -114,6 +114,8 @@ static __always_inline enum verdict leave_to_host(ctx_t *ctx, struct pkt *p, con
 static __always_inline enum verdict deliver(ctx_t *ctx, struct pkt *p, struct flow *f, struct flow *live, enum hook hook,
 					    const __u32 link)
 {
+	if (checksum_is_elsewhere(p, &f->write))
+		return DROP_SCTP_FRAGMENT;
 	switch (hook) {
 	case HOOK_UPLINK_INGRESS:
 		if (f->path == PATH_OUTSIDE_REMOTE)

@@ -31,8 +31,8 @@ __noinline int make_flow(void)
 	if (!x)
 		return DROP_TABLE_FULL;
 	p = &x->packet;
-	x->opening.midstream = p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN;
-	if (x->opening.midstream && (p->tcp_flags & TCP_RST))
+	x->opening.midstream = !opens_handshake(p);
+	if (x->opening.midstream && is_reset(p))
 		verdict = DROP_PORT_UNKNOWN;
 	else
 		verdict = flow_open(&p->tuple, &x->opening, &x->flow, &created);
@@ -40,7 +40,7 @@ __noinline int make_flow(void)
 		return x->opening.bystander ? UNDECIDED : verdict;
 	count_service(x->flow.service, p->length, created);
 	if (p->piece == PIECE_FIRST)
-		fragment_remember(p);
+		fragment_remember(p, &x->flow.write);
 	return 0;
 }
 

@@ -47,11 +47,24 @@ struct icmp_header {
 #define NEXT_FRAGMENT 44
 #define NEXT_DESTINATION 60
 
+/* RFC 9260 sections 3.1 and 3.2. */
+#define SCTP_HEADER 12
+#define SCTP_CHECKSUM 8
+#define SCTP_INIT 1
+#define SCTP_INIT_ACK 2
+#define SCTP_ABORT 6
+#define SCTP_SHUTDOWN_COMPLETE 14
+/* The gso_size of a packet whose segments are of any size: a list of SCTP packets that share one header. */
+#define GSO_BY_FRAGS 0xffff
+
+/* Extension headers end before this offset, or are none of ours. */
+#define HEADERS_MAX 512
+
 #define UNUSED __attribute__((unused))
 
 enum packet_kind {
 	PACKET_OTHER = 0,
-	PACKET_FLOW,	 /* TCP or UDP, whole or a first fragment */
+	PACKET_FLOW,	 /* TCP, UDP or SCTP, whole or a first fragment */
 	PACKET_FRAGMENT, /* a later fragment: it has no ports */
 	PACKET_ECHO_REQUEST,
 	PACKET_ICMP_ERROR,
@@ -79,8 +92,8 @@ struct pkt {
 	__u32 l4;
 	__u32 length;  /* of the network layer, whole packet */
 	__u32 segment; /* the same for one segment of a GSO packet: what must fit an MTU */
-	__u32 sequence;
-	__u32 acknowledgement;
+	__u32 sequence;	       /* of SCTP the verification tag */
+	__u32 acknowledgement; /* of SCTP's INIT and INIT ACK the tag that the other side is to use */
 	int action; /* what a redirect helper returned, for VERDICT_FORWARD and replies */
 	__u32 stranger; /* no established flow has it: asked before it was parsed */
 	__u32 id;	/* of the datagram, when this is a piece of it */
@@ -91,9 +104,57 @@ struct pkt {
 	__u8 piece;	  /* enum piece */
 	__u8 options;	  /* IPv4 options: their length in bytes */
 	__u8 source_route; /* IPv6: a routing header with segments left */
-	__u8 pad;
+	__u8 chunk; /* type of SCTP's first chunk */
 	__u32 service; /* whose frontend it asked, or whose flow it is of; 0 when that is nobody's */
 };
+
+/* Offset of the checksum in the transport header. */
+static __always_inline __u32 checksum_offset(__u8 proto)
+{
+	return proto == IPPROTO_TCP ? 16 : proto == IPPROTO_SCTP ? SCTP_CHECKSUM : 6;
+}
+
+/* May the packet open a conversation that nobody heard of? UDP knows no first packet. */
+static __always_inline bool opens_handshake(const struct pkt *p)
+{
+	if (p->tuple.proto == IPPROTO_TCP)
+		return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	return p->tuple.proto != IPPROTO_SCTP || p->chunk == SCTP_INIT;
+}
+
+/* The second packet of a handshake answers somebody, and opens nothing. */
+static __always_inline bool answers_handshake(const struct pkt *p)
+{
+	if (p->tuple.proto == IPPROTO_TCP)
+		return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+	return p->tuple.proto == IPPROTO_SCTP && p->chunk == SCTP_INIT_ACK;
+}
+
+/* Ends a conversation, and is never answered. */
+static __always_inline bool is_reset(const struct pkt *p)
+{
+	if (p->tuple.proto == IPPROTO_TCP)
+		return p->tcp_flags & TCP_RST;
+	return p->tuple.proto == IPPROTO_SCTP && (p->chunk == SCTP_ABORT || p->chunk == SCTP_SHUTDOWN_COMPLETE);
+}
+
+static __always_inline bool parse_sctp(ctx_t *ctx, struct pkt *p, __u32 *header)
+{
+	__be32 *words = ctx_at(ctx, p->l4, SCTP_HEADER);
+
+	if (!words)
+		return false;
+	p->tuple.source_port = ((__be16 *)words)[0];
+	p->tuple.destination_port = ((__be16 *)words)[1];
+	p->sequence = bpf_ntohl(words[1]);
+	*header = SCTP_HEADER;
+	words = ctx_at(ctx, p->l4 + SCTP_HEADER, 8);
+	if (words) {
+		p->chunk = *(__u8 *)words;
+		p->acknowledgement = bpf_ntohl(words[1]);
+	}
+	return true;
+}
 
 /* Fills the ports and, for TCP, flags, numbers and the header's length; returns false when the header is cut. */
 static __always_inline bool parse_ports(ctx_t *ctx, struct pkt *p, __u32 *header)
@@ -111,6 +172,8 @@ static __always_inline bool parse_ports(ctx_t *ctx, struct pkt *p, __u32 *header
 		*header = tcp->doff * 4;
 		return true;
 	}
+	if (p->tuple.proto == IPPROTO_SCTP)
+		return parse_sctp(ctx, p, header);
 	struct udphdr *udp = ctx_at(ctx, p->l4, sizeof(*udp));
 
 	if (!udp)
@@ -129,13 +192,18 @@ static __always_inline enum packet_kind parse_transport(ctx_t *ctx, struct pkt *
 
 	if (fragment)
 		p->piece = first ? PIECE_FIRST : PIECE_LATER;
-	if (p->tuple.proto == IPPROTO_TCP || p->tuple.proto == IPPROTO_UDP) {
+	if (p->tuple.proto == IPPROTO_TCP || p->tuple.proto == IPPROTO_UDP || p->tuple.proto == IPPROTO_SCTP) {
 		if (fragment && !first)
 			return PACKET_FRAGMENT;
 		if (!parse_ports(ctx, p, &header))
 			return PACKET_OTHER;
 		gso = ctx_gso_size(ctx);
-		p->segment = gso ? p->l4 - p->l3 + header + gso : p->length;
+		/* Those of SCTP were cut to their sender's path MTU, which nobody tells. */
+		if (gso == GSO_BY_FRAGS)
+			gso = 0;
+		else if (!gso)
+			gso = p->length - (p->l4 - p->l3) - header;
+		p->segment = p->l4 - p->l3 + header + gso;
 		return PACKET_FLOW;
 	}
 	if (fragment)
@@ -239,7 +307,7 @@ static __always_inline enum packet_kind parse_v6(ctx_t *ctx, struct pkt *p)
 			p->source_route = 1;
 		next = header[0];
 		p->l4 += ((__u32)header[1] + 1) * 8;
-		if (p->l4 > 512)
+		if (p->l4 > HEADERS_MAX)
 			return PACKET_OTHER;
 	}
 	p->tuple.proto = next;

@@ -17,6 +17,8 @@
 #define QUOTE_MAX sizeof(((struct scratch *)0)->words) /* bytes of the transport part that an ICMP error quotes */
 #define HEADER_MAX 120 /* network header with its options or extension headers */
 #define REPLY_TTL 64
+/* Of SCTP less is quoted: its checksum may have to be completed. Enough for the tag by which the sender knows its INIT (RFC 9260 appendix B). */
+#define SCTP_QUOTE_MAX 32
 
 static __always_inline __u32 pseudo_sum(const struct tuple *t, __u8 proto, __u32 length)
 {
@@ -27,8 +29,14 @@ static __always_inline __u32 pseudo_sum(const struct tuple *t, __u8 proto, __u32
 /* Does the transport checksum wait for a device to complete it? */
 static __always_inline bool checksum_is_partial(ctx_t *ctx, const struct pkt *p)
 {
-	__u16 *field = ctx_at(ctx, p->l4 + (p->tuple.proto == IPPROTO_TCP ? 16 : 6), 2);
+	__u16 *field;
 
+	if (p->tuple.proto == IPPROTO_SCTP) {
+		__u32 *sum = ctx_at(ctx, p->l4 + SCTP_CHECKSUM, 4);
+
+		return sum && !*sum;
+	}
+	field = ctx_at(ctx, p->l4 + checksum_offset(p->tuple.proto), 2);
 	return field && *field == sum_fold16(pseudo_sum(&p->tuple, p->tuple.proto, p->length - (p->l4 - p->l3)));
 }
 
@@ -120,7 +128,7 @@ __noinline int refuse_tcp(ctx_t *ctx, __u32 hook, __u32 link)
 	p = &x->packet;
 	partial = checksum_is_partial(ctx, p);
 	tcp = ctx_at(ctx, p->l4, sizeof(*tcp));
-	if (!tcp || (p->tcp_flags & TCP_RST))
+	if (!tcp)
 		return DROP_PORT_UNKNOWN;
 	header = p->l4 - p->l3;
 	plain = p->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
@@ -175,13 +183,56 @@ static __always_inline bool sum_bytes(ctx_t *ctx, struct scratch *x, __u32 offse
 	return true;
 }
 
-/* Wraps the packet in an ICMP error from the address that the client talked to (RFC 792, RFC 4443). `mtu` is 0 but for
- * "fragmentation needed" and "packet too big".
+/* The checksum that a device will put over the SCTP packet of `length` bytes, a multiple of 4, whose first ones are in the scratch's words. A
+ * global function, for the verifier's sake.
  */
-__noinline int reply_icmp(ctx_t *ctx, __u32 hook, __u32 mtu, __u32 link)
+__noinline int crc32c_complete(__u32 length)
 {
 	struct scratch *x = scratch_get();
-	__u32 room, header, quote, outer;
+	__u32 sum = ~0U;
+
+	if (!x)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < SCTP_QUOTE_MAX / 4; i++) {
+		if (i * 4 < length)
+			sum = crc32c_multiply(sum ^ x->words[i], crc32c_powers[0][4]);
+	}
+	return (int)~sum;
+}
+
+/* Lets a reply come from this node's own address on the device that it leaves by, where it has one. */
+static __always_inline void reply_from_node(ctx_t *ctx, bool v6, struct tuple *back)
+{
+	struct device *device = device_of(ctx_ifindex(ctx));
+	const struct address *own;
+
+	if (!device)
+		return;
+	own = v6 ? &device->source6 : &device->source4;
+	if (address_is_set(own))
+		back->source = *own;
+}
+
+/* Type and code of the error that a verdict stands for, as the first half of its header: of IPv6 packet too big 2/0 and port unreachable
+ * 1/4 (RFC 4443), of IPv4 fragmentation needed 3/4 (RFC 1191) and port unreachable 3/3; time exceeded in transit 3/0 and 11/0.
+ */
+static __always_inline __be32 icmp_error(enum verdict verdict, bool v6)
+{
+	if (verdict == VERDICT_TOO_BIG)
+		return v6 ? bpf_htonl(0x02000000) : bpf_htonl(0x03040000);
+	if (verdict == VERDICT_TIME_EXCEEDED)
+		return v6 ? bpf_htonl(0x03000000) : bpf_htonl(0x0b000000);
+	return v6 ? bpf_htonl(0x01040000) : bpf_htonl(0x03030000);
+}
+
+/* Wraps the packet in an ICMP error (RFC 792, RFC 4443) from the address that the client talked to; the end of its hops is told as by any
+ * router, from this node's own address, unless it is this node that is told.
+ */
+__noinline int reply_icmp(ctx_t *ctx, __u32 hook, __u32 verdict, __u32 link)
+{
+	struct scratch *x = scratch_get();
+	__u32 room, header, quote, outer, mtu;
 	__u64 sum = 0, covered = 0;
 	struct tuple *back;
 	struct pkt *p;
@@ -193,11 +244,14 @@ __noinline int reply_icmp(ctx_t *ctx, __u32 hook, __u32 mtu, __u32 link)
 	p = &x->packet;
 	back = &x->reply;
 	room = p->v6 ? sizeof(struct ipv6hdr) + 8 : sizeof(struct iphdr) + 8;
+	mtu = verdict == VERDICT_TOO_BIG ? x->fib.mtu_result : 0;
 	partial = checksum_is_partial(ctx, p);
 	header = p->l4 - p->l3;
 	quote = p->length;
 	if (quote > header + QUOTE_MAX)
 		quote = header + QUOTE_MAX;
+	if (p->tuple.proto == IPPROTO_SCTP && quote > header + SCTP_QUOTE_MAX)
+		quote = header + SCTP_QUOTE_MAX;
 	quote &= ~3U;
 	if (header > HEADER_MAX || quote < header + sizeof(struct udphdr))
 		return DROP_PORT_UNKNOWN;
@@ -206,12 +260,16 @@ __noinline int reply_icmp(ctx_t *ctx, __u32 hook, __u32 mtu, __u32 link)
 	if (bpf_skb_adjust_room(ctx, (__s32)room, BPF_ADJ_ROOM_MAC, 0))
 		return DROP_REWRITE;
 	tuple_reverse(&p->tuple, back);
+	if (verdict == VERDICT_TIME_EXCEEDED && hook != HOOK_UPLINK_EGRESS)
+		reply_from_node(ctx, p->v6, back);
 
 	/* The quoted packet, as it will be read: with its checksum completed when it was partial. */
 	if (!sum_bytes(ctx, x, p->l3 + room, header, &sum) || !sum_bytes(ctx, x, p->l4 + room, quote - header, &covered))
 		return DROP_REWRITE;
 	sum += covered;
-	if (partial) {
+	if (partial && p->tuple.proto == IPPROTO_SCTP) {
+		sum += (__u32)crc32c_complete(quote - header);
+	} else if (partial) {
 		__u16 seed = (__u16)(p->tuple.proto == IPPROTO_TCP ? x->words[4] : x->words[1] >> 16);
 		__u16 completed = (__u16)~sum_fold16(sum_fold32(covered));
 
@@ -225,20 +283,14 @@ __noinline int reply_icmp(ctx_t *ctx, __u32 hook, __u32 mtu, __u32 link)
 	icmp = ctx_at(ctx, p->l3 + room - 8, 8);
 	if (!icmp)
 		return DROP_REWRITE;
-	/* Of IPv6 packet too big is type 2 code 0, port unreachable type 1 code 4; of IPv4 fragmentation needed type 3 code 4 (RFC 1191),
-	 * port unreachable type 3 code 3.
-	 */
-	if (p->v6) {
-		icmp[0] = bpf_htonl(mtu ? 0x02000000 : 0x01040000);
+	icmp[0] = icmp_error(verdict, p->v6);
+	if (p->v6)
 		sum += pseudo_sum(back, IPPROTO_ICMPV6, outer);
-	} else {
-		icmp[0] = bpf_htonl(mtu ? 0x03040000 : 0x03030000);
-	}
 	icmp[1] = bpf_htonl(mtu);
 	sum += icmp[0];
 	sum += icmp[1];
 	((__u16 *)icmp)[1] = (__u16)~sum_fold16(sum_fold32(sum));
-	return reply_out(ctx, p, hook, mtu ? VERDICT_TOO_BIG : VERDICT_REFUSE, link);
+	return reply_out(ctx, p, hook, verdict, link);
 }
 
 __noinline int reply_echo(ctx_t *ctx, __u32 hook, __u32 link)

@@ -72,6 +72,9 @@ __noinline int belongs_to_socket(ctx_t *ctx)
 	if (!x)
 		return 0;
 	p = &x->packet;
+	/* Nobody can be asked for sockets of SCTP. */
+	if (p->tuple.proto == IPPROTO_SCTP)
+		return 0;
 	size = tuple_ends(&p->tuple, p->v6, &ends);
 	if (p->tuple.proto == IPPROTO_TCP) {
 		socket = bpf_skc_lookup_tcp(ctx, &ends, size, BPF_F_CURRENT_NETNS, 0);
@@ -124,7 +127,7 @@ static __always_inline enum verdict stage_direct(struct pkt *p, enum hook hook)
 	enum flow_table table;
 	struct met_backend *backend;
 
-	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+	if (!opens_handshake(p))
 		return UNDECIDED;
 	/* A packet that another build has just translated goes straight to its backend too. */
 	if (!s || s->handover)
@@ -186,8 +189,7 @@ static __always_inline enum verdict stage_claim(struct pkt *p)
 	if (!s || !x || s->handover || !answers_would_be_near(p) || !(address_roles(&p->tuple.source) & ADDRESS_NODE))
 		return UNDECIDED;
 	/* What answers, or ends, claims nothing. */
-	if (p->tuple.proto == IPPROTO_TCP &&
-	    ((p->tcp_flags & TCP_RST) || (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)))
+	if (is_reset(p) || answers_handshake(p))
 		return UNDECIDED;
 	/* Nor is the answer to a request, which was translated where it left a device above this one. */
 	tuple_reverse(&p->tuple, &x->inverse);
@@ -383,7 +385,7 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 		return address_in_service_range(&p->tuple.destination) ? DROP_FREE_SERVICE_ADDRESS : VERDICT_NEXT;
 	node_level = is_node_level(row, p, roles);
 	/* The second half of a handshake opens nothing: it answers somebody, who is nobody behind a Service's address. */
-	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+	if (answers_handshake(p))
 		return node_level ? VERDICT_NEXT : DROP_PORT_UNKNOWN;
 	if (node_level && is_answer(ctx, p))
 		return VERDICT_NEXT;

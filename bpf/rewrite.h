@@ -4,9 +4,12 @@
  * In tc the transport checksum may be partial (only the pseudo header is summed yet) or complete (skb->csum holds the
  * packet's sum), so addresses and ports go through bpf_l4_csum_replace apart: addresses with the pseudo-header flag, ports
  * without. In XDP there is no such state and the arithmetic is plain.
+ *
+ * SCTP's checksum covers no address. Where a device is to complete it, the field is 0 and stays so.
  */
 #pragma once
 #include "config.h"
+#include "crc32c.h"
 #include "parse.h"
 
 #ifndef BPF_F_IPV6
@@ -150,7 +153,7 @@ static __always_inline bool rewrite_sum(ctx_t *ctx, __u32 l4, __u8 proto, bool v
 {
 	__u64 flags = proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
 	__u64 pseudo = flags | BPF_F_PSEUDO_HDR | (v6 && config_csum_ipv6 ? BPF_F_IPV6 : 0);
-	__u32 check = l4 + (proto == IPPROTO_TCP ? 16 : 6);
+	__u32 check = l4 + checksum_offset(proto);
 	__u16 *sum;
 
 	if (bpf_l4_csum_replace(ctx, check, 0, addresses, pseudo))
@@ -170,6 +173,29 @@ static __always_inline bool rewrite_sum(ctx_t *ctx, __u32 l4, __u8 proto, bool v
 }
 #endif
 
+/* Is the packet a piece of one whose checksum would have to change, by what only the whole tells? */
+static __always_inline bool checksum_is_elsewhere(const struct pkt *p, const struct tuple *to)
+{
+	return p->tuple.proto == IPPROTO_SCTP && p->piece == PIECE_FIRST && ports_differ(&p->tuple, to);
+}
+
+static __always_inline bool rewrite_sctp(ctx_t *ctx, const struct pkt *p, const struct tuple *to)
+{
+	__u32 before = *(const __u32 *)&p->tuple.source_port, after = *(const __u32 *)&to->source_port, diff;
+	__u32 *words;
+
+	if (before == after)
+		return true;
+	diff = (__u32)crc32c_difference(before ^ after, p->length - (p->l4 - p->l3));
+	words = ctx_at(ctx, p->l4, SCTP_HEADER);
+	if (!words)
+		return false;
+	words[0] = after;
+	if (words[SCTP_CHECKSUM / 4])
+		words[SCTP_CHECKSUM / 4] ^= diff;
+	return true;
+}
+
 /* Makes `to` of the packet that `p` describes, and takes `ttl` off its hop limit. On false the packet must be dropped. Of a
  * later fragment only the network header is there; the first one's checksum covers the datagram.
  */
@@ -186,7 +212,9 @@ static __always_inline bool rewrite_tuple(ctx_t *ctx, struct pkt *p, const struc
 		return rewrite_header(ctx, p, to, ttl, addresses);
 	}
 #endif
-	sum = ctx_at(ctx, p->l4 + (p->tuple.proto == IPPROTO_TCP ? 16 : 6), 2);
+	if (p->tuple.proto == IPPROTO_SCTP)
+		return rewrite_sctp(ctx, p, to) && rewrite_header(ctx, p, to, ttl, addresses);
+	sum = ctx_at(ctx, p->l4 + checksum_offset(p->tuple.proto), 2);
 	if (!sum)
 		return false;
 #if CTX_IS_XDP

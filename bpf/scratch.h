@@ -32,6 +32,10 @@ struct scratch {
 			struct tuple quoted;   /* what an ICMP error quotes */
 			struct tuple original; /* what that was before it was translated */
 			struct tuple ends;     /* of the error itself */
+			__u32 inner; /* offset of the quoted packet */
+			__u32 l4;    /* and of its transport header */
+			__u32 later; /* it is a later fragment, and has none */
+			__u32 pad;
 		} icmp;
 	};
 	struct opening opening;

@@ -69,7 +69,7 @@ static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 strang
 	if (verdict == VERDICT_NEXT && p->piece == PIECE_FIRST)
 		fragment_forget(p);
 	verdict = lb_reply(ctx, x, verdict, hook, link);
-	if (verdict == VERDICT_REFUSE || verdict >= DROP_NO_LOCAL_BACKEND)
+	if (verdict == VERDICT_REFUSE || is_drop(verdict))
 		count_refused(hook, verdict);
 	return finish(hook, verdict, p->action);
 }

@@ -422,5 +422,7 @@ enum verdict {
 	DROP_SOURCE_ROUTE = 24,	     /* a packet to a frontend that names its own way (RFC 7126, RFC 5095) */
 	DROP_CLIENT_SHARE = 25,	     /* the table fills, and this client has its share of it */
 	DROP_SOURCE_RANGE = 26,	     /* a client outside of the Service's source ranges */
-	VERDICT_MAX = 27,
+	VERDICT_TIME_EXCEEDED = 27,  /* no hop left where we forward: answered with time exceeded */
+	DROP_SCTP_FRAGMENT = 28,     /* a port would change, and the checksum covers pieces that are not here */
+	VERDICT_MAX = 29,
 };

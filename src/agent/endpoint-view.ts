@@ -88,7 +88,6 @@ interface Counts {
 function whyNone(service: Service, port: ServicePort, { drained, anyPort, all, ready, backends }: Counts): string {
   if (service.type === "ExternalName" || service.headless) return "";
   if (service.isForeign) return "it is left to another proxy";
-  if (port.protocol === "SCTP") return "SCTP is not served";
   if (backends > 0) return "";
   if (anyPort === 0) {
     const { selector } = service;

@@ -60,7 +60,7 @@ export function registerQueryCommands(program: Command): void {
     .option("--pod <POD>", "only those of NAME or NAMESPACE/NAME, where the source of objects tells of pods")
     .option("--backend-node <NODE>", "only those whose backend is on this Node")
     .option("--state <STATE>", "only those in this state, as established or syn-sent")
-    .option("--protocol <PROTOCOL>", "tcp or udp")
+    .option("--protocol <PROTOCOL>", "tcp, udp or sctp")
     .option("--path <PATH>", "packet: translated packet by packet; socket: at the socket, once")
     .option("--limit <N>", "at most so many, up to 10000; 0: all", "1000")
     .addHelpText(

@@ -116,10 +116,11 @@ function isRetired({ dataplane }: Sweep, flow: DataView, at: number): boolean {
 /** Has the entry at `at`, of protocol `proto`, outlived its time? */
 function isOver(sweep: Sweep, table: FlowTableName, proto: number, flow: DataView, at: number, idle: number): boolean {
   const { timeouts, hz } = sweep;
-  if (table === "udp_flows") return idle > timeouts.udpSeconds * hz;
+  if (table === "udp_flows") return idle > (proto === PROTOCOLS.SCTP ? timeouts.sctpSeconds : timeouts.udpSeconds) * hz;
   const state = flow.getUint32(at + FLOW.state, true);
   if (table === "openings") {
     if (proto === PROTOCOLS.UDP) return idle > timeouts.udpUnansweredSeconds * hz;
+    if (proto === PROTOCOLS.SCTP) return idle > timeouts.sctpOpeningSeconds * hz;
     const isAnswered = (state & STATE_ANSWERED) !== 0;
     return idle > (isAnswered ? timeouts.tcpSynReceivedSeconds : timeouts.tcpSynSentSeconds) * hz;
   }

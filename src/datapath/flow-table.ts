@@ -1,5 +1,6 @@
 // The flow tables as people see them, and the clock by which flows are seen: jiffies, whose rate only the kernel knows.
 import type { Address } from "../lib/address.ts";
+import type { RowProtocol } from "../model/operations.ts";
 import type { Dataplane } from "./dataplane.ts";
 import {
   FLOW,
@@ -28,7 +29,7 @@ export interface FlowEnd {
 
 export interface FlowRecord {
   readonly table: FlowTableName;
-  readonly protocol: "TCP" | "UDP";
+  readonly protocol: RowProtocol;
   readonly client: FlowEnd;
   readonly frontend: FlowEnd;
   readonly backend: FlowEnd;
@@ -42,7 +43,7 @@ export interface FlowRecord {
 /** A backend that a socket was pointed at. Nothing tells when the socket is closed: the entry stays until its place is needed. */
 export interface SocketRecord {
   readonly table: "socket_peers";
-  readonly protocol: "TCP" | "UDP";
+  readonly protocol: RowProtocol;
   /** Unknown: the kernel gives the socket its own address later. */
   readonly client: undefined;
   readonly cookie: bigint;
@@ -59,7 +60,7 @@ export function wasReset(state: number): boolean {
   return (state & FLOW_STATE_VALUES.STATE_RESET) !== 0 && (state & wentOn) !== wentOn;
 }
 
-function stateName(state: number, protocol: "TCP" | "UDP"): string {
+function stateName(state: number, protocol: RowProtocol): string {
   const has = (bit: number): boolean => (state & bit) !== 0;
   if (wasReset(state)) return "reset";
   const client = has(FLOW_STATE_VALUES.STATE_FIN_CLIENT);

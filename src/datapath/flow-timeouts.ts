@@ -17,6 +17,10 @@ export interface FlowTimeouts {
   /** Until there was an answer and another request. */
   readonly udpUnansweredSeconds: number;
   readonly udpSeconds: number;
+  /** Until there was an answer and another request. */
+  readonly sctpOpeningSeconds: number;
+  /** Seven of SCTP's heartbeats (RFC 9260 section 16), which a live association has in each direction. */
+  readonly sctpSeconds: number;
 }
 
 /** As the operator names them. */
@@ -30,6 +34,8 @@ export const FLOW_TIMEOUT_NAMES: Readonly<Record<string, keyof FlowTimeouts>> = 
   "tcp-retired": "tcpRetiredSeconds",
   udp: "udpUnansweredSeconds",
   "udp-stream": "udpSeconds",
+  "sctp-opening": "sctpOpeningSeconds",
+  sctp: "sctpSeconds",
 };
 
 const HOUR = 3600;
@@ -48,6 +54,8 @@ export const FLOW_TIMEOUTS: FlowTimeouts = {
   tcpRetiredSeconds: 2 * HOUR + 300,
   udpUnansweredSeconds: 30,
   udpSeconds: 120,
+  sctpOpeningSeconds: 60,
+  sctpSeconds: 210,
 };
 
 /** Of net.netfilter.nf_conntrack_<name>. */
@@ -59,6 +67,7 @@ export const CONNTRACK_TIMEOUTS = [
   "tcp_timeout_close_wait",
   "udp_timeout",
   "udp_timeout_stream",
+  "sctp_timeout_established",
 ] as const;
 
 /** netfilter's own, in seconds. Infinity for one that is not there. */
@@ -79,5 +88,6 @@ export function flowTimeoutsBeside(conntrack: ConntrackTimeouts, own: FlowTimeou
     tcpRetiredSeconds: Math.min(own.tcpRetiredSeconds, established),
     udpUnansweredSeconds: Math.min(own.udpUnansweredSeconds, conntrack.udp_timeout),
     udpSeconds: Math.min(own.udpSeconds, conntrack.udp_timeout_stream),
+    sctpSeconds: Math.min(own.sctpSeconds, conntrack.sctp_timeout_established),
   };
 }

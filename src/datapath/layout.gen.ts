@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "c822b6df9e30ee62";
+export const FINGERPRINT = "74b736b80e5e96d5";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -153,7 +153,9 @@ export const VERDICT_VALUES = {
   DROP_SOURCE_ROUTE: 24,
   DROP_CLIENT_SHARE: 25,
   DROP_SOURCE_RANGE: 26,
-  VERDICT_MAX: 27,
+  VERDICT_TIME_EXCEEDED: 27,
+  DROP_SCTP_FRAGMENT: 28,
+  VERDICT_MAX: 29,
 } as const;
 
 export const WINDOW_VALUES = {
@@ -2310,7 +2312,9 @@ export const LAYOUT: Layout = {
       "DROP_SOURCE_ROUTE": 24,
       "DROP_CLIENT_SHARE": 25,
       "DROP_SOURCE_RANGE": 26,
-      "VERDICT_MAX": 27
+      "VERDICT_TIME_EXCEEDED": 27,
+      "DROP_SCTP_FRAGMENT": 28,
+      "VERDICT_MAX": 29
     },
     "window": {
       "WINDOW_EXTERNAL": 0,

@@ -9,7 +9,9 @@ import {
   writeFrontendKey,
 } from "./layout.gen.ts";
 
-export const PROTOCOLS: Readonly<Record<RowProtocol, number>> = { TCP: 6, UDP: 17 };
+export const PROTOCOLS: Readonly<Record<RowProtocol, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
+
+const PROTOCOL_NAMES = new Map(Object.entries(PROTOCOLS).map(([name, number]) => [number, name as RowProtocol]));
 
 export const KINDS: Readonly<Record<FrontendKind, number>> = {
   "cluster-ip": FRONTEND_KIND_VALUES.KIND_CLUSTER_IP,
@@ -23,7 +25,7 @@ export const KIND_NAMES: ReadonlyMap<number, FrontendKind> = new Map(
 );
 
 export function protocolName(number: number): RowProtocol | undefined {
-  return number === PROTOCOLS.TCP ? "TCP" : number === PROTOCOLS.UDP ? "UDP" : undefined;
+  return PROTOCOL_NAMES.get(number);
 }
 
 export function windowWord(window: Window): bigint {

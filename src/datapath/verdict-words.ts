@@ -28,7 +28,7 @@ export const VERDICT_MEANINGS: Readonly<Record<VerdictName, string>> = {
   DROP_NO_ROUTE: "the kernel has no route to the backend or client, or forwarding is off on the device",
   DROP_ICMP_REDIRECT:
     "an ICMP redirect about a translated flow: it would teach the client a route to a pod under the Service's address",
-  DROP_TTL: "no hop left where we forward",
+  DROP_TTL: "no hop left where we forward, of what is not answered: later fragments and ICMP errors",
   DROP_REWRITE: "a helper failed on a packet half rewritten",
   DROP_HOST_TO_HOST: "a host's packet past the sockets, for a backend on the node's own address",
   DROP_PORT_UNKNOWN: "could be refused only by name: it is itself a reset, or has more headers than can be quoted",
@@ -38,6 +38,9 @@ export const VERDICT_MEANINGS: Readonly<Record<VerdictName, string>> = {
     "a packet to a frontend that names its own way: IPv4 options LSRR and SSRR, an IPv6 routing header with segments left",
   DROP_CLIENT_SHARE: "the flow table is above 80 %, and this client's address has its share of it",
   DROP_SOURCE_RANGE: "a client outside of the `loadBalancerSourceRanges` of the Service",
+  VERDICT_TIME_EXCEEDED: 'no hop left where we forward: answered with "time exceeded"',
+  DROP_SCTP_FRAGMENT:
+    "a first fragment of SCTP whose port would change: the checksum to be corrected covers the pieces that are not here",
 };
 
 /** A value of an enum of the programs under the name that people see: "drop_no_route", "uplink_ingress". */

@@ -91,7 +91,6 @@ function wantedAddresses(service: Service, around: Surroundings): WantedAddress[
       ? { reason: "frontend-refused", why: "of a family that the Service does not have" }
       : frontendRefusal(kind, address, undefined, around);
     for (const { protocol, port } of service.ports) {
-      if (protocol === "SCTP") continue;
       const refusedPort = frontendRefusal(kind, address, { protocol, port }, around);
       if (refusedPort === undefined) ports.push(`${protocol} ${port}`);
       else if (refusal === undefined) portRefusals.push(refusedPort);
@@ -139,7 +138,7 @@ export function prefixText({ address, length }: Prefix): string {
 }
 
 function wantedNodePorts(service: Service, port: ServicePort): PortClaim[] {
-  if (port.protocol === "SCTP" || port.nodePort === 0 || service.type === "ClusterIP" || service.isForeign) return [];
+  if (port.nodePort === 0 || service.type === "ClusterIP" || service.isForeign) return [];
   const { nodePort, protocol } = port;
   return familiesOf(service).map((family) => ({
     kind: "node-port",
@@ -199,10 +198,6 @@ export function compileService(
   for (const [i, port] of service.ports.entries()) {
     const { name, protocol } = port;
     const field = `spec.ports[${i}]`;
-    if (protocol === "SCTP") {
-      tell("protocol-unsupported", `${field}.protocol`, `could not serve port ${port.port}: SCTP is not served yet`);
-      continue;
-    }
     const nodePorts = wantedNodePorts(service, port);
     for (const family of families) {
       const frontends: FrontendSpec[] = [];
@@ -295,7 +290,7 @@ export function claimsOfHostPorts(hostPorts: readonly HostPort[], around: Surrou
 
 function hostPortClaim(hostPort: HostPort, around: Surroundings): PortClaim | undefined {
   const { hostAddress, hostPort: port, protocol, podAddress } = hostPort;
-  if (hostPort.node !== around.nodeName || protocol === "SCTP") return undefined;
+  if (hostPort.node !== around.nodeName) return undefined;
   const family = familyOf(podAddress);
   const everywhere = hostAddress === "" || hostAddress === "0.0.0.0" || hostAddress === "::";
   if (hostAddress !== "" && familyOf(hostAddress) !== family) return undefined;
@@ -319,10 +314,6 @@ export function compileHostPorts(
     const { protocol, podAddress } = hostPort;
     const tell = noticesOf(`Pod ${hostPort.pod}`, notices);
     const what = `${protocol} host port ${hostPort.hostPort}`;
-    if (protocol === "SCTP") {
-      tell("protocol-unsupported", "hostPort", `could not serve ${what}: SCTP is not served yet`);
-      continue;
-    }
     const claim = hostPortClaim(hostPort, around);
     if (claim === undefined) {
       const refused = `it is no address of this node that can serve ${podAddress}`;

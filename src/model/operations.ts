@@ -2,9 +2,10 @@
 // Meaning of each row: docs/architecture.md, "Maps". Order is the invariant: put backends -> put slots -> put or switch rows
 // -> frontends -> retire -> grace -> free.
 import type { Address, Prefix } from "../lib/address.ts";
+import type { Protocol } from "./objects.ts";
 
-/** What is translated. SCTP is not served yet and never gets this far. */
-export type RowProtocol = "TCP" | "UDP";
+/** What is translated. */
+export type RowProtocol = Protocol;
 
 /**
  * Key of the `frontends` hash. "0.0.0.0" (bytes ::ffff:0.0.0.0) stands for every IPv4 address of this node, "::" for every

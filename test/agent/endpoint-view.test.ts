@@ -158,13 +158,6 @@ const CASES: readonly Case[] = [
     seen: "1/1",
     why: "it is left to another proxy",
   },
-  {
-    name: "SCTP",
-    service: { ...web, ports: [{ protocol: "SCTP" }] },
-    slices: [],
-    seen: "0/0",
-    why: "SCTP is not served",
-  },
 ];
 
 describe("the endpoints of a Service port", () => {

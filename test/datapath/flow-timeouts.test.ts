@@ -15,6 +15,7 @@ const KERNEL = {
   tcp_timeout_syn_recv: 60,
   udp_timeout: 30,
   udp_timeout_stream: 120,
+  sctp_timeout_established: 210,
 };
 
 describe("the lifetimes of flows", () => {
@@ -40,6 +41,7 @@ describe("the lifetimes of flows", () => {
       {
         ...{ tcp_timeout_established: 600, tcp_timeout_fin_wait: 10, tcp_timeout_close_wait: 20 },
         ...{ tcp_timeout_syn_sent: 5, tcp_timeout_syn_recv: 6, udp_timeout: 7, udp_timeout_stream: 30 },
+        sctp_timeout_established: 50,
       },
       {
         tcpEstablishedSeconds: 600,
@@ -50,6 +52,7 @@ describe("the lifetimes of flows", () => {
         tcpSynReceivedSeconds: 6,
         udpUnansweredSeconds: 7,
         udpSeconds: 30,
+        sctpSeconds: 50,
       },
     ],
   ])("give way to %s", (_, conntrack, differs) => {

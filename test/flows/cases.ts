@@ -8,9 +8,11 @@ import { LOAD_BALANCER_CASES } from "./load-balancer-cases.ts";
 import { HOST_PORT_CASES, NODE_PORT_ADDRESS_CASES, NODE_PORT_CASES } from "./node-port-cases.ts";
 import { NODE_TRAFFIC_CASES } from "./node-traffic-cases.ts";
 import { ENDPOINT_CASES, UNDEFINED_CASES } from "./nothing-served-cases.ts";
+import { SCTP_CASES } from "./sctp-cases.ts";
 import { SERVICE_FIELD_CASES } from "./service-field-cases.ts";
 import { TOPOLOGY_CASES } from "./topology-cases.ts";
 import { UNANSWERED_CASES } from "./unanswered-cases.ts";
+import { variantsOf } from "./variants.ts";
 
 export const FLOW_CASES: readonly FlowCase[] = [
   ...CLUSTER_ADDRESS_CASES,
@@ -28,4 +30,8 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...UNANSWERED_CASES,
   ...AFFINITY_CASES,
   ...SOURCE_RANGE_CASES,
+  ...SCTP_CASES,
 ];
+
+/** The same over the other protocols and in the other family. */
+export const FLOW_VARIANTS: readonly FlowCase[] = FLOW_CASES.flatMap(variantsOf);

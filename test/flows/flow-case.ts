@@ -107,6 +107,10 @@ export function tcp(address: Address, port: number): FlowCase["to"] {
   return { address, port, protocol: "TCP" };
 }
 
+export function sctp(address: Address, port: number): FlowCase["to"] {
+  return { address, port, protocol: "SCTP" };
+}
+
 export function udp(address: Address, port: number): FlowCase["to"] {
   return { address, port, protocol: "UDP" };
 }

@@ -1,10 +1,11 @@
 // Runs every flow case on the model of the datapath, and checks that the table covers what it claims to.
 import { describe, expect, test } from "vitest";
 import { familyOf } from "../../src/lib/address.ts";
-import { FLOW_CASES } from "./cases.ts";
+import { FLOW_CASES, FLOW_VARIANTS } from "./cases.ts";
 import { expected } from "./expected.ts";
 import { type FlowCase, modelOptions, type Served, type Verdict } from "./flow-case.ts";
 import { mapsOf, type Outcome, trace } from "./reference.ts";
+import { emptyCells } from "./semantics-page.ts";
 
 /** Enough that of up to four backends each is chosen. */
 const FLOWS = 128;
@@ -34,7 +35,7 @@ function summary(outcomes: readonly Outcome[]): Served | { verdict: Verdict } {
 }
 
 describe("the model of the datapath", () => {
-  test.each(FLOW_CASES)("$name", (flowCase) => {
+  test.each([...FLOW_CASES, ...FLOW_VARIANTS])("$name", (flowCase) => {
     const outcomes = outcomesOf(flowCase);
     const found = summary(outcomes);
     expect(found, outcomes[0]?.steps.join("; ")).toEqual(expected(flowCase, found));
@@ -49,7 +50,7 @@ describe("the table", () => {
 
   test("has flows of every kind of frontend, for every client, protocol and family", () => {
     const seen = new Set<string>();
-    for (const { given, from, to } of FLOW_CASES) {
+    for (const { given, from, to } of [...FLOW_CASES, ...FLOW_VARIANTS]) {
       const { maps } = mapsOf(given);
       const [step] = trace(maps, { client: from, clientPort: 20000, destination: to }).steps.filter((one) =>
         one.startsWith("frontend"),
@@ -62,10 +63,14 @@ describe("the table", () => {
     }
     const wanted = ["cluster-ip", "node-port", "load-balancer", "external-ip", "host-port"].flatMap((kind) => [
       ...["outside", "pod", "host"].map((client) => `${kind} from ${client}`),
-      ...["TCP", "UDP"].map((protocol) => `${kind} over ${protocol}`),
+      ...["TCP", "UDP", "SCTP"].map((protocol) => `${kind} over ${protocol}`),
       ...["IPv4", "IPv6"].map((family) => `${kind} over ${family}`),
     ]);
     expect(wanted.filter((one) => !seen.has(one))).toEqual([]);
+  });
+
+  test("has no cell of docs/semantics.md empty without a reason", () => {
+    expect(emptyCells()).toEqual([]);
   });
 
   test("has every verdict from every client", () => {

@@ -4,7 +4,7 @@ import { SETTING_FLAG_VALUES } from "../../src/datapath/layout.gen.ts";
 import { familyOf, unusableReason } from "../../src/lib/address.ts";
 import { endpointText } from "../fakes/fake-maps.ts";
 import type { Namespace } from "../kernel/datapath/namespace.ts";
-import { packet, parsePacket } from "../kernel/datapath/packet.ts";
+import { packet, parsePacket, SCTP_CHUNK } from "../kernel/datapath/packet.ts";
 import { openSocket } from "../kernel/datapath/raw-sockets.ts";
 import {
   ACTION,
@@ -27,9 +27,9 @@ const FIRST_PORT = 20000;
 
 const isServed = ({ expect }: FlowCase): boolean => !("verdict" in expect);
 
-/** No socket sends such a packet as the first one. */
+/** No socket sends such a packet as the first one, or none that the socket programs point elsewhere. */
 export function isForPacketsOnly({ packet, to }: FlowCase): boolean {
-  return packet !== undefined || unusableReason(to.address) === "unspecified";
+  return packet !== undefined || to.protocol === "SCTP" || unusableReason(to.address) === "unspecified";
 }
 
 export interface FlowOutcome {
@@ -61,11 +61,15 @@ export function firstPacket({ given, from, to, packet: kind }: FlowCase, clientP
     .ip(from.address, to.address)
     .payload(to.protocol === "TCP" ? 0 : 12);
   if (kind === "echo") return start.icmp(familyOf(to.address) === "IPv4" ? 8 : 128, 0, clientPort).bytes();
-  return (
-    to.protocol === "TCP"
-      ? start.tcp(clientPort, to.port, { flags: kind === "syn-ack" ? "SA" : "S" })
-      : start.udp(clientPort, to.port)
-  ).bytes();
+  const answers = kind === "syn-ack";
+  switch (to.protocol) {
+    case "TCP":
+      return start.tcp(clientPort, to.port, { flags: answers ? "SA" : "S" }).bytes();
+    case "SCTP":
+      return start.sctp(clientPort, to.port, { chunk: answers ? SCTP_CHUNK.initAck : SCTP_CHUNK.init }).bytes();
+    default:
+      return start.udp(clientPort, to.port).bytes();
+  }
 }
 
 function outcomeOf(run: Run, sent: Uint8Array, { from, to, counted }: FlowCase, clientPort: number): FlowOutcome {
@@ -169,12 +173,14 @@ export function runXdp(
  */
 export function runSockets(node: TestNode, client: Namespace, flowCase: FlowCase): readonly string[] | Verdict {
   const { to } = flowCase;
+  const { protocol } = to;
+  if (protocol === "SCTP") throw new Error("sockets of SCTP are left alone");
   const backends = new Set<string>();
   const verdicts = new Set<Verdict>();
   for (let i = 0; i < (isServed(flowCase) ? CONNECTIONS : FEW); i++) {
     const before = node.verdicts();
     const { refusal, real, told } = client.inside(() => {
-      using socket = openSocket(to.protocol, familyOf(to.address));
+      using socket = openSocket(protocol, familyOf(to.address));
       const refusal = socket.connect(to);
       return { refusal, real: socket.realPeer(), told: socket.peerName() };
     });

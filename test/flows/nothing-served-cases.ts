@@ -348,24 +348,6 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
     expect: pass,
   },
   {
-    name: "an SCTP port is not served, the TCP port beside it is",
-    field: "protocol",
-    given: {
-      services: [
-        service({
-          ports: [
-            { name: "s", protocol: "SCTP", port: 80 },
-            { name: "t", port: 80 },
-          ],
-        }),
-      ],
-      slices: [slice({ ports: [{ name: "t" }, { name: "s", protocol: "SCTP" }], endpoints: [endpoint(HERE)] })],
-    },
-    from: POD,
-    to: tcp(VIP, 80),
-    expect: { kept: ["10.244.1.2:8080"] },
-  },
-  {
     name: "a cluster address that is a node's address is not served",
     field: "clusterIPs",
     given: {

@@ -208,13 +208,6 @@ describe("what gets nothing", () => {
     expect(reasons()).toEqual([]);
   });
 
-  test("a port with SCTP, with a notice", () => {
-    const { feed, dump, reasons } = bench();
-    feed({ services: [service({ ports: [{ protocol: "SCTP" }] })] });
-    expect(dump()).toBe("");
-    expect(reasons()).toEqual(["protocol-unsupported Service default/web"]);
-  });
-
   test("a LoadBalancer address with ipMode Proxy", () => {
     const { feed, dump } = bench();
     const loadBalancerAddresses = [{ address: "192.168.122.111", ipMode: "Proxy", fromPool: true }] as const;

@@ -3,7 +3,15 @@
 import type { Address } from "../../../src/lib/address.ts";
 import type { EndpointSlice, Service } from "../../../src/model/objects.ts";
 import { endpoint, service, slice } from "../../flows/builders.ts";
-import { type PacketBuilder, PROTOCOL, packet, parsePacket, type TcpFields } from "./packet.ts";
+import {
+  type PacketBuilder,
+  type Parsed,
+  PROTOCOL,
+  packet,
+  parsePacket,
+  SCTP_CHUNK,
+  type TcpFields,
+} from "./packet.ts";
 import { macOf } from "./test-node.ts";
 
 export interface Family {
@@ -76,7 +84,7 @@ export const V6: Family = {
 
 export const FAMILIES = [V4, V6] as const;
 
-export type Transport = "TCP" | "UDP" | "UDP without checksum";
+export type Transport = "TCP" | "UDP" | "UDP without checksum" | "SCTP";
 export const TRANSPORTS: readonly Transport[] = ["TCP", "UDP", "UDP without checksum"];
 
 /** Family and transport of each conversation; IPv6 knows no UDP without checksum. */
@@ -88,7 +96,11 @@ export const CONVERSATIONS: readonly (readonly [Family, Transport])[] = FAMILIES
 
 /** Ports by transport: of the cluster address, of nodes, of backends. */
 export const portsOf = (transport: Transport): { port: number; nodePort: number; target: number } =>
-  transport === "TCP" ? { port: 80, nodePort: 30080, target: 8080 } : { port: 53, nodePort: 30053, target: 5353 };
+  transport === "TCP"
+    ? { port: 80, nodePort: 30080, target: 8080 }
+    : transport === "SCTP"
+      ? { port: 3868, nodePort: 30868, target: 13868 }
+      : { port: 53, nodePort: 30053, target: 5353 };
 
 /** Service "web" of both families and protocols with these endpoints ("here" and so on, by family). */
 export function objects(
@@ -123,6 +135,20 @@ export function objects(
   };
 }
 
+/** The same Service over SCTP alone, whose pods listen on `target`. */
+export function sctpObjects(names: Parameters<typeof objects>[0], target: number): ReturnType<typeof objects> {
+  const { port, nodePort } = portsOf("SCTP");
+  const { services, slices } = objects(names);
+  const protocol = "SCTP";
+  return {
+    services: services.map((one) => ({
+      ...one,
+      ports: [{ name: "s", protocol, port, nodePort, targetPort: target }],
+    })),
+    slices: slices.map((one) => ({ ...one, ports: [{ name: "s", protocol, port: target }] })),
+  };
+}
+
 export interface Peer {
   readonly address: Address;
   readonly port: number;
@@ -138,6 +164,14 @@ export function podFrame(pod: 2 | 3 | 5 | 99 = 99): PacketBuilder {
   return packet().eth(macOf("pod", pod), macOf("pod", pod === 5 ? 0x85 : 1));
 }
 
+/** The chunk that stands for a segment with these flags: of the handshake, else data. */
+const CHUNK_OF: Readonly<Record<string, number>> = {
+  S: SCTP_CHUNK.init,
+  SA: SCTP_CHUNK.initAck,
+  A: SCTP_CHUNK.cookieEcho,
+  R: SCTP_CHUNK.abort,
+};
+
 /** A packet of `transport` from one end to another on top of `start`. */
 export function send(
   start: PacketBuilder,
@@ -149,7 +183,18 @@ export function send(
   const { payload = transport === "TCP" ? 0 : 9, ttl = 64, dontFragment = false, ...tcp } = fields;
   const built = start.ip(from.address, to.address, { ttl, dontFragment }).payload(payload);
   if (transport === "TCP") return built.tcp(from.port, to.port, tcp).bytes();
+  if (transport === "SCTP") {
+    const { flags = "S", seq = 1000, ack = 0 } = tcp;
+    const chunk = CHUNK_OF[flags] ?? SCTP_CHUNK.data;
+    return built.sctp(from.port, to.port, { chunk, tag: ack, initiateTag: seq + 1 }).bytes();
+  }
   return built.udp(from.port, to.port, { checksum: transport === "UDP" }).bytes();
+}
+
+function transportOf({ protocol, checksum }: Parsed): Transport {
+  if (protocol === PROTOCOL.tcp) return "TCP";
+  if (protocol === PROTOCOL.sctp) return "SCTP";
+  return checksum === 0 ? "UDP without checksum" : "UDP";
 }
 
 /** What the receiver of `bytes` answers: ends and MACs swapped, a SYN-ACK for a SYN unless flags are given. */
@@ -158,11 +203,9 @@ export function answer(
   fields: TcpFields & { readonly payload?: number; readonly ttl?: number } = {},
 ): Uint8Array {
   const got = parsePacket(bytes);
-  const transport: Transport =
-    got.protocol === PROTOCOL.tcp ? "TCP" : got.checksum === 0 ? "UDP without checksum" : "UDP";
   return send(
     packet().eth(got.eth!.destination, got.eth!.source),
-    transport,
+    transportOf(got),
     { address: got.destination, port: got.destinationPort },
     { address: got.source, port: got.sourcePort },
     { flags: "SA", seq: 7000, ack: got.seq + 1, ...fields },
@@ -175,11 +218,9 @@ export function again(
   fields: TcpFields & { readonly payload?: number; readonly ttl?: number } = {},
 ): Uint8Array {
   const got = parsePacket(bytes);
-  const transport: Transport =
-    got.protocol === PROTOCOL.tcp ? "TCP" : got.checksum === 0 ? "UDP without checksum" : "UDP";
   return send(
     packet().eth(got.eth!.source, got.eth!.destination),
-    transport,
+    transportOf(got),
     { address: got.source, port: got.sourcePort },
     { address: got.destination, port: got.destinationPort },
     { flags: "A", seq: got.seq + 1, ack: 7001, ...fields },
@@ -191,4 +232,5 @@ export const at = (address: Address, port: number): string =>
   address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 
 /** The words after the ends in a packet's text. */
-export const words = (transport: Transport, flags = "S"): string => (transport === "TCP" ? `tcp ${flags}` : "udp");
+export const words = (transport: Transport, flags = "S"): string =>
+  transport === "TCP" ? `tcp ${flags}` : transport === "SCTP" ? `sctp ${CHUNK_OF[flags] ?? SCTP_CHUNK.data}` : "udp";

@@ -1,6 +1,6 @@
 // Every flow case on the loaded programs: by packets at each hook, by XDP before tc, and by real sockets.
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { FLOW_CASES } from "../../flows/cases.ts";
+import { FLOW_CASES, FLOW_VARIANTS } from "../../flows/cases.ts";
 import { expected } from "../../flows/expected.ts";
 import {
   isForPacketsOnly,
@@ -31,7 +31,7 @@ describeKernel("flow cases by packets", () => {
     return node;
   };
 
-  const byPackets = thinned(FLOW_CASES.filter((one) => !isForSocketsOnly(one)));
+  const byPackets = thinned([...FLOW_CASES, ...FLOW_VARIANTS].filter((one) => !isForSocketsOnly(one)));
   it.each(byPackets)("$name", async (flowCase) => {
     const node = nodeOf(flowCase.given.thisNode);
     await prepare(node, flowCase);

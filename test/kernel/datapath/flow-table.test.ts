@@ -106,6 +106,8 @@ describeKernel("the sweep of the flow tables", () => {
       tcpSynSentSeconds: 40,
       tcpSynReceivedSeconds: 35,
       udpUnansweredSeconds: 38,
+      sctpSeconds: 50,
+      sctpOpeningSeconds: 40,
     };
     for (const [table, state, seconds] of [
       ["tcp_flows", 0, 10],

@@ -5,6 +5,7 @@ import { FRAGMENT, readFragment, writeFragment } from "../../../src/datapath/lay
 import { describeKernel } from "../require-kernel.ts";
 import { answer, CONVERSATIONS, FAMILIES, frame, objects, podFrame, portsOf, send } from "./conversation.ts";
 import { cut, type Reassembled, reassemble } from "./fragments.ts";
+import { packet, parsePacket } from "./packet.ts";
 import { ACTION, createTestNode, HZ, type Run, type TestNode, XDP_ACTION } from "./test-node.ts";
 import { CLIENT_PORT, talkBy, WAYS, wayOf } from "./ways.ts";
 
@@ -100,7 +101,47 @@ describeKernel("fragments", () => {
     });
   }
 
+  /** An error that quotes so much of the packet, from its receiver to its sender. */
+  function errorAbout(about: Uint8Array, quoted: number): Uint8Array {
+    const { eth, source, destination } = parsePacket(about, { cut: true });
+    const [type, code] = source.includes(":") ? [1, 4] : [3, 3];
+    return packet()
+      .eth(eth!.destination, eth!.source)
+      .ip(destination, source)
+      .icmp(type!, code!)
+      .payload(about.slice(14, 14 + quoted))
+      .bytes();
+  }
+
   for (const family of FAMILIES) {
+    it.each(WAYS.map((way) => [way.name, way] as const))(
+      `${family.name}, %s: an error about a piece, whichever it quotes, is about what the client sent`,
+      async (_, way) => {
+        await node.feed(objects([way.backend]));
+        const talk = talkBy(way, node, family, "UDP");
+        talk.establish();
+        const sent = cut(send(talk.start, "UDP", talk.client, talk.frontend, { payload: SIZE }));
+        const translated = sent.map((piece) => talk.request(piece).packet);
+        for (const [i, piece] of translated.entries()) {
+          for (const quoted of [family.header + 16, family.header + 100]) {
+            const run = talk.reply(errorAbout(piece, quoted));
+            expect(run.verdict, `piece ${i}`).toBe("VERDICT_ICMP");
+            const told = parsePacket(run.packet);
+            expect(told).toMatchObject({ destination: talk.client.address, problems: [] });
+            expect(told.quoted).toMatchObject({ source: talk.client.address, destination: talk.frontend.address });
+            // But for the hops that it went.
+            const original = sent[i]!.slice(14, 14 + told.payload.length);
+            const at = family.header === 20 ? [8, 10, 11] : [7];
+            for (const byte of at) original[byte] = told.payload[byte]!;
+            expect(told.payload).toEqual(original);
+          }
+        }
+        // Another datagram's later piece is nobody's.
+        const [, stranger] = cut(send(talk.start, "UDP", talk.client, talk.frontend, { payload: SIZE }), { id: 9 });
+        expect(talk.reply(errorAbout(stranger!, family.header + 16)).verdict).not.toBe("VERDICT_ICMP");
+      },
+    );
+
     const client = { address: family.client, port: CLIENT_PORT };
     const pieces = (to: string, port: number, options = {}): [Uint8Array, Uint8Array, Uint8Array] =>
       cut(send(frame(), "UDP", client, { address: to, port }, { payload: SIZE }), options) as [
@@ -167,7 +208,8 @@ describeKernel("fragments", () => {
           map.update(key, changed);
         }
       };
-      expect(remembered()).toBe(1);
+      // As it came, and as errors about it will quote it.
+      expect(remembered()).toBe(2);
       age(29);
       expect(run(second).verdict).toBe("VERDICT_PASS");
       age(31);

@@ -3,7 +3,7 @@
 import { type Address, addressBytes, familyOf, readAddress, writeAddress } from "../../../src/lib/address.ts";
 
 export const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806, ipv6: 0x86dd } as const;
-export const PROTOCOL = { icmp: 1, tcp: 6, udp: 17, icmp6: 58 } as const;
+export const PROTOCOL = { icmp: 1, tcp: 6, udp: 17, icmp6: 58, sctp: 132 } as const;
 
 /** In the order of the bits; a packet's flags are written "SA", "F", ... */
 const TCP_FLAGS = "FSRPAUEC";
@@ -35,6 +35,20 @@ export interface TcpFields {
   readonly options?: Uint8Array;
 }
 
+/** RFC 9260 section 3.2. */
+export const SCTP_CHUNK = { data: 0, init: 1, initAck: 2, abort: 6, cookieEcho: 10, cookieAck: 11 } as const;
+
+export interface SctpFields {
+  /** Type of the first chunk. @default init */
+  readonly chunk?: number;
+  /** The verification tag. @default 0, as an INIT has it */
+  readonly tag?: number;
+  /** What INIT and INIT ACK ask the other side to use. @default 1001 */
+  readonly initiateTag?: number;
+  /** false: left to a device, so it is 0. */
+  readonly checksum?: boolean;
+}
+
 export interface ArpFields {
   readonly operation: "request" | "reply";
   readonly senderMac: string;
@@ -50,6 +64,8 @@ export interface PacketBuilder {
   tcp(sourcePort: number, destinationPort: number, fields?: TcpFields): PacketBuilder;
   /** `checksum` false leaves it out (zero). */
   udp(sourcePort: number, destinationPort: number, fields?: { readonly checksum?: boolean }): PacketBuilder;
+  /** A chunk of 20 bytes, and the payload behind it. */
+  sctp(sourcePort: number, destinationPort: number, fields?: SctpFields): PacketBuilder;
   /** ICMP or ICMPv6, by the family of the network header. `rest` is the header's second word. */
   icmp(type: number, code: number, rest?: number): PacketBuilder;
   /** A neighbour solicitation's or advertisement's target and, when `mac` is given, its link-layer option. */
@@ -240,6 +256,30 @@ function udpBytes(parts: Parts, ports: readonly [number, number], withSum: boole
   return bytes;
 }
 
+/** CRC32c bit by bit (RFC 9260 appendix A), as SCTP sends it. */
+function sctpChecksum(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  }
+  return ~crc >>> 0;
+}
+
+function sctpBytes(ports: readonly [number, number], fields: SctpFields, payload: Uint8Array): Uint8Array {
+  const bytes = concat(new Uint8Array(12 + 20), payload);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, ports[0]);
+  view.setUint16(2, ports[1]);
+  view.setUint32(4, fields.tag ?? 0);
+  bytes[12] = fields.chunk ?? SCTP_CHUNK.init;
+  view.setUint16(14, 20);
+  view.setUint32(16, fields.initiateTag ?? 1001);
+  view.setUint32(20, 65536);
+  if (fields.checksum ?? true) view.setUint32(8, sctpChecksum(bytes), true);
+  return bytes;
+}
+
 function icmpBytes(parts: Parts, type: number, code: number, rest: number, payload: Uint8Array): Uint8Array {
   const bytes = concat(new Uint8Array(8), payload);
   const view = new DataView(bytes.buffer);
@@ -272,6 +312,14 @@ function over(parts: Parts): PacketBuilder {
         transport: (all, payload) => ({
           protocol: PROTOCOL.udp,
           bytes: udpBytes(all, [source, destination], fields.checksum ?? true, payload),
+        }),
+      }),
+    sctp: (source, destination, fields = {}) =>
+      over({
+        ...parts,
+        transport: (_all, payload) => ({
+          protocol: PROTOCOL.sctp,
+          bytes: sctpBytes([source, destination], fields, payload),
         }),
       }),
     icmp: (type, code, rest = 0) =>
@@ -335,6 +383,8 @@ export interface Parsed {
   readonly ack: number;
   /** The transport checksum as it stands. */
   readonly checksum: number;
+  /** Of SCTP. */
+  readonly sctp: { readonly tag: number; readonly chunk: number } | undefined;
   readonly icmp: { readonly type: number; readonly code: number; readonly rest: number } | undefined;
   readonly payload: Uint8Array;
   /** What an ICMP error quotes. */
@@ -390,6 +440,7 @@ export function parsePacket(bytes: Uint8Array, { link = true, cut = false }: Par
   const segment = bytes.subarray(l4, Math.min(end, bytes.length));
   const fields = { sourcePort: 0, destinationPort: 0, flags: "", seq: 0, ack: 0, checksum: 0 };
   let payload = segment;
+  let sctp: Parsed["sctp"];
   let icmp: Parsed["icmp"];
   let quoted: Parsed | undefined;
   const seg = new DataView(segment.buffer, segment.byteOffset, segment.byteLength);
@@ -417,6 +468,15 @@ export function parsePacket(bytes: Uint8Array, { link = true, cut = false }: Par
       if (fields.checksum !== 0) verify("UDP");
       else if (version === 6) problems.push("no UDP checksum");
     }
+  } else if (protocol === PROTOCOL.sctp && segment.length >= 12) {
+    fields.sourcePort = seg.getUint16(0);
+    fields.destinationPort = seg.getUint16(2);
+    fields.checksum = seg.getUint32(8, true);
+    sctp = { tag: seg.getUint32(4), chunk: segment[12] ?? 255 };
+    payload = segment.subarray(32);
+    const blank = segment.slice();
+    blank.fill(0, 8, 12);
+    if (whole && fields.checksum !== 0 && fields.checksum !== sctpChecksum(blank)) problems.push("SCTP checksum");
   } else if (protocol === PROTOCOL.icmp || protocol === PROTOCOL.icmp6) {
     icmp = { type: segment[0]!, code: segment[1]!, rest: seg.getUint32(4) };
     fields.checksum = seg.getUint16(2);
@@ -429,7 +489,7 @@ export function parsePacket(bytes: Uint8Array, { link = true, cut = false }: Par
     }
   }
   const ttl = version === 4 ? bytes[at + 8]! : bytes[at + 7]!;
-  return { eth, source, destination, ttl, protocol, ...fields, icmp, payload, quoted, problems };
+  return { eth, source, destination, ttl, protocol, ...fields, sctp, icmp, payload, quoted, problems };
 }
 
 /**
@@ -462,6 +522,7 @@ export function describe(parsed: Parsed): string {
   }
   const ends = `${withPort(source, parsed.sourcePort)} > ${withPort(destination, parsed.destinationPort)}`;
   if (protocol === PROTOCOL.tcp) return `${ends} tcp ${parsed.flags}${bad}`;
+  if (parsed.sctp !== undefined) return `${ends} sctp ${parsed.sctp.chunk}${bad}`;
   return `${ends} ${protocol === PROTOCOL.udp ? "udp" : protocol}${bad}`;
 }
 

@@ -292,11 +292,30 @@ describeKernel("replies", () => {
       }
     });
 
-    it(`${family.name} ${transport}: the last hop is dropped by name when forwarded, not when delivered`, async () => {
+    it(`${family.name} ${transport}: the last hop is told by this node when forwarded, not when delivered`, async () => {
       await node.feed(objects(["there"]));
       const last = send(frame(), transport, client, to, { ttl: 1 });
-      for (let i = 0; i < 2; i++)
-        expect(node.run("tc_uplink_ingress", last)).toMatchObject({ action: ACTION.shot, verdict: "DROP_TTL" });
+      const check = (run: Run, from: Address): void => {
+        expect(run).toMatchObject({ action: ACTION.redirect, verdict: "VERDICT_TIME_EXCEEDED", mark: MARK_REDIRECTED });
+        expect(run.text).toBe(
+          `${from} > ${family.client} icmp ${family === V4 ? "11/0" : "3/0"} ` +
+            `(${at(family.client, CLIENT_PORT)} > ${at(to.address, to.port)} ${words(transport)})`,
+        );
+        expect(parsePacket(run.packet)).toMatchObject({ ttl: 64, icmp: { rest: 0 }, problems: [] });
+      };
+      for (let i = 0; i < 2; i++) check(node.run("tc_uplink_ingress", last), family.node);
+      // A LoadBalancer address is nobody's on the way: routers have their own.
+      node.clearFlows();
+      const { port } = portsOf(transport);
+      const balanced = send(frame(), transport, client, { address: family.lb, port }, { ttl: 1 });
+      const run = node.run("tc_uplink_ingress", balanced);
+      expect(run.verdict).toBe("VERDICT_TIME_EXCEEDED");
+      expect(parsePacket(run.packet)).toMatchObject({
+        source: family.node,
+        destination: family.client,
+        quoted: { destination: family.lb, ttl: 1 },
+        problems: [],
+      });
       node.clearFlows();
       await node.feed(objects(["here"]));
       expect(node.run("tc_uplink_ingress", last)).toMatchObject({ verdict: "VERDICT_PASS" });

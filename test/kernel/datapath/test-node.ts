@@ -28,6 +28,7 @@ import { attachXdp, netnsCookie, openObject, possibleCpus } from "../../../src/l
 import { createModel } from "../../../src/model/model.ts";
 import { eventsOf } from "../../flows/builders.ts";
 import { type FlowCase, modelOptions, NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
+import { audit } from "../../packets/audit.ts";
 import { skipWithout } from "../kernel-lacks.ts";
 import { loadDataplane } from "./load-dataplane.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
@@ -141,6 +142,12 @@ const nameOf = (values: Readonly<Record<string, number>>, prefix: string, value:
   Object.entries(values)
     .find(([name, one]) => one === value && !name.endsWith("_MAX"))?.[0]
     .replace(prefix, "") ?? String(value);
+
+/** "HOOK VERDICT" by the index of `verdicts`. */
+const COUNTED = Array.from({ length: HOOK_VALUES.HOOK_MAX * VERDICT_VALUES.VERDICT_MAX }, (_, index) => {
+  const hook = nameOf(HOOK_VALUES, "HOOK_", Math.floor(index / VERDICT_VALUES.VERDICT_MAX));
+  return `${hook} ${nameOf(VERDICT_VALUES, "", index % VERDICT_VALUES.VERDICT_MAX)}`;
+});
 
 /** MAC of the host whose IPv4 address ends so, on its LAN. */
 export function macOf(lan: "lan" | "tunnel" | "pod", last: number): string {
@@ -321,21 +328,24 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
   const met = new BigUint64Array(dataplane.map("met_backends").mmap(true));
 
   const verdictMap = dataplane.map("verdicts");
-  const verdicts = (): Map<string, number> => {
+  const cpus = possibleCpus();
+  /** Counts over all CPUs, by the index of the map. */
+  const counts = (): number[] => {
     const rows = verdictMap.readAll();
     const keys = new Uint32Array(rows.keys.buffer, rows.keys.byteOffset, rows.count);
-    const cpus = possibleCpus();
     const values = new BigUint64Array(rows.values.buffer, rows.values.byteOffset, rows.count * cpus);
-    const found = new Map<string, number>();
+    const found: number[] = [];
     for (let i = 0; i < rows.count; i++) {
       let sum = 0n;
       for (let cpu = 0; cpu < cpus; cpu++) sum += values[i * cpus + cpu]!;
-      if (sum === 0n) continue;
-      const hook = nameOf(HOOK_VALUES, "HOOK_", Math.floor(keys[i]! / VERDICT_VALUES.VERDICT_MAX));
-      const verdict = nameOf(VERDICT_VALUES, "", keys[i]! % VERDICT_VALUES.VERDICT_MAX);
-      found.set(`${hook} ${verdict}`, Number(sum));
-      seenVerdicts.add(`${hook} ${verdict}`);
+      found[keys[i]!] = Number(sum);
     }
+    return found;
+  };
+  const verdicts = (): Map<string, number> => {
+    const found = new Map<string, number>();
+    for (const [index, count] of counts().entries()) if (count > 0) found.set(COUNTED[index]!, count);
+    for (const name of found.keys()) seenVerdicts.add(name);
     return found;
   };
 
@@ -368,9 +378,10 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
       view.setUint32(40, index, true);
       view.setUint32(176, given.gsoSize ?? 0, true);
     }
-    const before = verdicts();
+    const before = counts();
     const result = namespace.inside(() => dataplane.program(program).testRun({ data, context }));
-    const counted = [...verdicts()].filter(([name, count]) => count !== (before.get(name) ?? 0)).map(([name]) => name);
+    const counted = counts().flatMap((count, index) => (count === before[index] ? [] : [COUNTED[index]!]));
+    for (const name of counted) seenVerdicts.add(name);
     if (counted.length > 1) throw new Error(`${program} counted more than once: ${counted.join(", ")}`);
     const [hook = "none", verdict = "none"] = (counted[0] ?? "none none").split(" ");
     const out = result.data.slice();
@@ -380,6 +391,8 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     } catch {
       text = Buffer.from(out).toString("hex");
     }
+    const faults = result.retval === ACTION.shot ? [] : auditOf(program, data, out);
+    if (faults.length > 0) throw new Error(`${program} made ${text}: ${faults.join(", ")}`);
     const mark = xdp ? 0 : new DataView(result.context.buffer, result.context.byteOffset).getUint32(8, true);
     // Whoever is next on the device must see what we did not consume (TC_ACT_OK would hide it).
     if (!xdp && result.retval === ACTION.ok) throw new Error(`${program} returned TC_ACT_OK for ${text}`);
@@ -449,6 +462,14 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
     verdicts,
     [Symbol.dispose]: dispose,
   };
+}
+
+/** What the judge of packets says; what a device without link header is given may leave by one with it. */
+function auditOf(program: Program, sent: Uint8Array, got: Uint8Array): string[] {
+  if (Buffer.compare(sent, got) === 0) return [];
+  const link = !program.endsWith("_l3");
+  const version = got[0]! >> 4;
+  return audit(sent, got, link, link || (version !== 4 && version !== 6));
 }
 
 /** Words that change while a flow lives, and those that tests break on purpose. */

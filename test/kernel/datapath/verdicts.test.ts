@@ -7,7 +7,7 @@ import { clockBoottimeNs, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { endpoint, slice } from "../../flows/builders.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
-import { frame, objects, send, V4 } from "./conversation.ts";
+import { frame, objects, sctpObjects, send, V4 } from "./conversation.ts";
 import { packet } from "./packet.ts";
 import { openSocket } from "./raw-sockets.ts";
 import { createTestNode, macOf, type Program, REPLIES, type Run, seenVerdicts, type TestNode } from "./test-node.ts";
@@ -133,7 +133,19 @@ const CASES: Readonly<Record<Exclude<Verdict, "DROP_REWRITE">, Ask>> = {
     const about = forward!.packet.slice(14, 42);
     return node.run("tc_uplink_egress", frame().ip(V4.here, V4.client).icmp(5, 1).payload(about).bytes());
   },
-  DROP_TTL: ask(["there"], { fields: { ttl: 1 } }),
+  VERDICT_TIME_EXCEEDED: ask(["there"], { fields: { ttl: 1 } }),
+  async DROP_TTL(node) {
+    await node.feed(objects(["there"]));
+    const first = frame().ip(V4.client, V4.node, { moreFragments: true }).udp(40000, 30053).payload(16);
+    node.run("tc_uplink_ingress", first.bytes());
+    const later = frame().ip(V4.client, V4.node, { fragmentOffset: 24, ttl: 1 }).raw(17).payload(8);
+    return node.run("tc_uplink_ingress", later.bytes());
+  },
+  async DROP_SCTP_FRAGMENT(node) {
+    await node.feed(sctpObjects(["here"], 13868));
+    const first = frame().ip(V4.client, V4.node, { moreFragments: true }).sctp(40000, 30868).payload(16);
+    return node.run("tc_uplink_ingress", first.bytes());
+  },
   async DROP_HOST_TO_HOST(node) {
     const slices = [slice({ ports: [{ name: "t", port: 8080 }], endpoints: [endpoint(V4.node)] })];
     await node.feed({ ...objects([]), slices });

@@ -10,7 +10,18 @@ import { FAMILIES, objects, V4 } from "./conversation.ts";
 import type { Namespace } from "./namespace.ts";
 import { macBytes } from "./packet.ts";
 import { openSocket } from "./raw-sockets.ts";
-import { attachXdpTo, attempt, BULK, bulk, checksumErrors, createWires, echo, serve, type Wires } from "./wires.ts";
+import {
+  askPairs,
+  attachXdpTo,
+  attempt,
+  BULK,
+  bulk,
+  checksumErrors,
+  createWires,
+  echo,
+  serve,
+  type Wires,
+} from "./wires.ts";
 
 const MODES = [
   { name: "offload on", senders: "on", behind: "on" },
@@ -96,6 +107,35 @@ describeKernel("on the wire", () => {
       }
     });
   }
+
+  describe("a resolver's questions", () => {
+    // 10,000 by `QUERIES=10000 vitest run test/kernel/datapath/wire.test.ts`.
+    const count = Math.ceil(Number(process.env["QUERIES"] ?? 1000) / 4);
+    const askers = [
+      ["outside", () => wires.client, "node", 30080, 30053],
+      ["a pod", () => wires.pod, "vip", 80, 53],
+    ] as const;
+    for (const family of FAMILIES) {
+      it.each(askers)(
+        `${family.name}: of two at once from one socket of %s, under load, each has its answer`,
+        async (...row) => {
+          const [, from, to, tcpPort, udpPort] = row;
+          await wires.node.feed(objects(["here", "there", "ptp"]));
+          let isOver = false;
+          const load = async (): Promise<void> => {
+            while (!isOver) await bulk(from(), family[to], tcpPort);
+          };
+          const loads = [load(), load()];
+          try {
+            expect(await askPairs(from(), family, family[to], udpPort, count)).toEqual([]);
+          } finally {
+            isOver = true;
+            await Promise.all(loads);
+          }
+        },
+      );
+    }
+  });
 
   describe("XDP on both ends of the uplink", () => {
     it.each(FAMILIES.map((family) => [family.name, family] as const))("%s: bulk and datagrams", async (_, family) => {

@@ -5,11 +5,13 @@ import dgram from "node:dgram";
 import { once } from "node:events";
 import fs from "node:fs";
 import net from "node:net";
+import { setImmediate } from "node:timers/promises";
 import { expect } from "vitest";
 import { type Attachments, createAttachments } from "../../../src/datapath/attach.ts";
 import { attachXdp, openObject } from "../../../src/libbpf/mod.ts";
 import { FAMILIES, type Family, V4, V6 } from "./conversation.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
+import { openSocket } from "./raw-sockets.ts";
 import { createTestNode, macOf, PASS_OBJECT, type TestNode } from "./test-node.ts";
 
 export const BULK = 2 * 1024 * 1024;
@@ -228,6 +230,47 @@ export async function echo(from: Namespace, family: Family, address: string, por
       socket.close();
     }
   }
+}
+
+const AT_ONCE = 32;
+
+/**
+ * Asks two questions at once from one socket, a fresh one each time, as a resolver asks for A and AAAA; returns what answers were
+ * missing after two seconds.
+ */
+export async function askPairs(
+  from: Namespace,
+  family: Family,
+  address: string,
+  port: number,
+  count: number,
+): Promise<string[]> {
+  const lost: string[] = [];
+  for (let asked = 0; asked < count; asked += AT_ONCE) {
+    using sockets = new DisposableStack();
+    const waiting = from.inside(() =>
+      Array.from({ length: Math.min(AT_ONCE, count - asked) }, (_, i) => {
+        const socket = sockets.use(openSocket("UDP", family.name, 1));
+        const missing = new Set([`A ${asked + i}`, `AAAA ${asked + i}`]);
+        for (const question of missing) {
+          const failed = socket.send(question, { address, port });
+          if (failed !== "") lost.push(`${question}: ${failed}`);
+        }
+        return { socket, missing };
+      }),
+    );
+    const deadline = performance.now() + 2000;
+    while (waiting.some(({ missing }) => missing.size > 0) && performance.now() < deadline) {
+      // The server is of this process.
+      await setImmediate();
+      for (const { socket, missing } of waiting) {
+        const got = missing.size === 0 ? undefined : socket.receive();
+        if (got !== undefined && got.from.address === address && got.from.port === port) missing.delete(got.data);
+      }
+    }
+    for (const { missing } of waiting) lost.push(...missing);
+  }
+  return lost;
 }
 
 /** What a TCP connection attempt ends in, and after how many milliseconds. */
