@@ -69,7 +69,14 @@ const CHECKS: Readonly<Record<string, () => Outcome>> = {
   docs: () =>
     regenerated(
       () => command(process.execPath, ["scripts/docs.ts"]),
-      ["docs/cli.md", "docs/metrics.md", "docs/kernels.md", "deploy/config-reference.yaml", API_FIELDS],
+      [
+        "docs/cli.md",
+        "docs/metrics.md",
+        "docs/kernels.md",
+        "docs/conformance.md",
+        "deploy/config-reference.yaml",
+        API_FIELDS,
+      ],
       "run make docs and commit them",
     ),
   lock: lockFile,
