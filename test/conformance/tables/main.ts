@@ -1,12 +1,14 @@
 // Writes the tables of kube-proxy's own tests to build/: they are run with our files laid over the module in Go's cache, which
-// write what is asked instead of asking. Nothing of theirs is kept.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+// write what is asked. Nothing of theirs is kept.
+import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { runChecked } from "../../../src/lab/shell.ts";
 import { MODULE } from "../../cluster/programs.ts";
 import { TABLES } from "./paths.ts";
 
-const GO = ["-C", MODULE];
+/** Go lays nothing over files of its cache by their own names: the module gets another one. */
+const KUBERNETES = join(TABLES, "kubernetes");
+const MODULE_FILE = join(TABLES, "tables.mod");
 
 /** Puts `text` behind the one place in a Go file that `after` finds. */
 function insert(source: string, after: RegExp, text: string): string {
@@ -59,8 +61,8 @@ const TABLES_OF_KUBE_PROXY: readonly Table[] = [
   },
 ];
 
-async function write({ name, directory, tests, added, changed }: Table, module: string): Promise<void> {
-  const theirs = (file: string) => join(module, directory, file);
+async function write({ name, directory, tests, added, changed }: Table): Promise<void> {
+  const theirs = (file: string) => join(KUBERNETES, directory, file);
   const replaced: Record<string, string> = {};
   for (const [file, as] of Object.entries(added)) replaced[theirs(as)] = join(import.meta.dirname, file);
   for (const [file, change] of Object.entries(changed)) {
@@ -72,13 +74,18 @@ async function write({ name, directory, tests, added, changed }: Table, module: 
   writeFileSync(overlay, JSON.stringify({ Replace: replaced }, undefined, 1));
   const table = join(TABLES, `${name}.jsonl`);
   const env = { ...process.env, CGO_ENABLED: "0", GOWORK: "off", TABLES: table };
-  const args = [...GO, "test", "-count=1", "-vet=off", `-overlay=${overlay}`, `-run=${tests}`];
-  await runChecked("nice", ["-n", "5", "go", ...args, `k8s.io/kubernetes/${directory}`], { env });
+  const options = [`-modfile=${MODULE_FILE}`, `-overlay=${overlay}`, "-trimpath", "-buildvcs=false", "-vet=off"];
+  const args = ["-C", MODULE, "test", ...options, "-count=1", `-run=${tests}`, `k8s.io/kubernetes/${directory}`];
+  await runChecked("nice", ["-n", "5", "go", ...args], { env });
   const lines = readFileSync(table, "utf8").trim().split("\n").length;
   process.stderr.write(`  ${lines} lines of ${directory}\n`);
 }
 
 rmSync(TABLES, { recursive: true, force: true });
 mkdirSync(TABLES, { recursive: true });
-const module = (await runChecked("go", [...GO, "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"])).trim();
-for (const table of TABLES_OF_KUBE_PROXY) await write(table, module);
+const list = ["-C", MODULE, "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"];
+symlinkSync((await runChecked("go", list)).trim(), KUBERNETES);
+const required = readFileSync(join(MODULE, "go.mod"), "utf8");
+writeFileSync(MODULE_FILE, `${required}\nreplace k8s.io/kubernetes => ${KUBERNETES}\n`);
+copyFileSync(join(MODULE, "go.sum"), MODULE_FILE.replace(/mod$/, "sum"));
+for (const table of TABLES_OF_KUBE_PROXY) await write(table);

@@ -5,6 +5,7 @@ package nftables
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"sort"
 	"testing"
@@ -26,6 +27,8 @@ type dumpedPacket struct {
 	// Both change what the rules say of a client.
 	MasqueradeAll bool `json:"masqueradeAll"`
 	KnowsLocal    bool `json:"knowsLocal"`
+	// Addresses of the node that answer on node ports.
+	NodePortAddresses []net.IP `json:"nodePortAddresses"`
 	Services      []*v1.Service              `json:"services"`
 	Slices        []*discovery.EndpointSlice `json:"slices"`
 }
@@ -40,11 +43,17 @@ func dumpPackets(t *testing.T, nft *knftables.Fake, packets []packetFlowTest) {
 		panic(err)
 	}
 	defer file.Close()
+	proxier := given.proxier
+	addresses, err := proxier.nodePortAddresses.GetNodeIPs(proxier.networkInterfacer)
+	if err != nil {
+		panic(err)
+	}
 	for _, packet := range packets {
 		dumped := dumpedPacket{
 			Test: t.Name(), Name: packet.name, Source: packet.sourceIP, Protocol: string(packet.protocol),
 			Address: packet.destIP, Port: packet.destPort, Output: packet.output, Masquerade: packet.masq,
-			MasqueradeAll: given.proxier.masqueradeAll, KnowsLocal: given.proxier.localDetector.IsImplemented(),
+			MasqueradeAll: proxier.masqueradeAll, KnowsLocal: proxier.localDetector.IsImplemented(),
+			NodePortAddresses: addresses,
 			Services: sorted(given.services), Slices: sorted(given.slices),
 		}
 		if err := json.NewEncoder(file).Encode(dumped); err != nil {

@@ -2,11 +2,13 @@
 // executors of flow cases have their nodes, pods and clients.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Address } from "../../../src/lib/address.ts";
+import { type Address, familyOf } from "../../../src/lib/address.ts";
 import type { RowProtocol } from "../../../src/model/operations.ts";
 import type { EndpointSliceObject, ServiceObject } from "../../../src/wire/kubernetes.ts";
 import { normaliseEndpointSlice, normaliseService } from "../../../src/wire/normalise.ts";
-import { type FlowCase, NODE1, type Verdict } from "../../flows/flow-case.ts";
+import { endpointText } from "../../fakes/fake-maps.ts";
+import { node } from "../../flows/builders.ts";
+import { type FlowCase, NODE1, NODE1_6, NODES, type Verdict } from "../../flows/flow-case.ts";
 import { TABLES } from "./paths.ts";
 
 /** As packets.go writes it. */
@@ -22,6 +24,8 @@ interface DumpedPacket {
   readonly masquerade: boolean;
   readonly masqueradeAll: boolean;
   readonly knowsLocal: boolean;
+  /** Addresses of the node that answer on node ports. */
+  readonly nodePortAddresses: readonly Address[];
   readonly services: readonly ServiceObject[];
   readonly slices: readonly EndpointSliceObject[];
 }
@@ -33,8 +37,14 @@ export interface PacketCase {
   readonly answer: Verdict | readonly string[];
 }
 
-/** The node of kube-proxy's tests, its second address, and the prefixes of its pods and of Services. */
-const THEIR = { name: "test-node", address: "192.168.0.2", pods: /^10\.(?:0|180)\./, services: /^172\.30\./ } as const;
+/** The node of kube-proxy's tests, and where it, its pods and Services are in the lab. */
+const NODE_NAME = "test-node";
+const NODE_ADDRESSES = new Map<Address, Address>([
+  ["192.168.0.2", NODE1],
+  ["2001:db8::1", NODE1_6],
+]);
+const PODS = /^10\.(?:0|180)\.|^fd00:10:(?::|180:)/;
+const SERVICES = /^172\.30\./;
 
 export function packetCases(): PacketCase[] {
   const lines = readFileSync(join(TABLES, "packets.jsonl"), "utf8").trim().split("\n");
@@ -58,30 +68,31 @@ type Move = (address: Address) => Address;
 
 /** Where each address of a packet's objects is in the lab. */
 function mover({ slices }: DumpedPacket): Move {
-  const endpoints = new Map<Address, Address>();
+  const moved = new Map(NODE_ADDRESSES);
   const counts = { here: 2, there: 2 };
   for (const { endpoints: listed } of slices) {
     for (const { addresses, nodeName } of listed ?? []) {
-      const isHere = nodeName === THEIR.name;
       for (const address of addresses) {
-        if (endpoints.has(address)) continue;
-        endpoints.set(address, isHere ? `10.244.1.${counts.here++}` : `10.244.2.${counts.there++}`);
+        if (moved.has(address)) continue;
+        const prefix = familyOf(address) === "IPv4" ? ["10.244", "."] : ["fd00:10:244", "::"];
+        const [number, last] = nodeName === NODE_NAME ? [1, counts.here++] : [2, counts.there++];
+        moved.set(address, `${prefix[0]}${prefix[1]![0]}${number}${prefix[1]}${last}`);
       }
     }
   }
   return (address) => {
-    if (address === THEIR.address) return NODE1;
-    const known = endpoints.get(address);
+    const known = moved.get(address);
     if (known !== undefined) return known;
-    if (THEIR.services.test(address)) return address.replace(THEIR.services, "10.96.");
-    return THEIR.pods.test(address) ? "10.244.1.99" : address;
+    if (SERVICES.test(address)) return address.replace(SERVICES, "10.96.");
+    if (!PODS.test(address)) return address;
+    return familyOf(address) === "IPv4" ? "10.244.1.99" : "fd00:10:244:1::99";
   };
 }
 
 function clientOf(source: Address, move: Move): FlowCase["from"] {
   const address = move(source);
-  if (address === NODE1) return { kind: "host", address };
-  return { kind: address.startsWith("10.244.") ? "pod" : "outside", address };
+  if (address === NODE1 || address === NODE1_6) return { kind: "host", address };
+  return { kind: /^10\.244\.|^fd00:10:244:/.test(address) ? "pod" : "outside", address };
 }
 
 function answerOf(output: string, move: Move): PacketCase["answer"] {
@@ -89,20 +100,24 @@ function answerOf(output: string, move: Move): PacketCase["answer"] {
   if (output === "REJECT") return "refuse";
   if (output === "DROP") return "drop";
   const moved = output.split(", ").map((endpoint) => {
-    const [address = "", port = ""] = endpoint.split(":");
-    return `${move(address)}:${port}`;
+    const [, address = "", port = ""] = /^\[?(.*?)\]?:(\d+)$/.exec(endpoint) ?? [];
+    return endpointText(move(address), Number(port));
   });
   return moved.sort();
 }
 
-function objectsOf({ services, slices }: DumpedPacket, move: Move): FlowCase["given"] {
+function objectsOf({ services, slices, nodePortAddresses }: DumpedPacket, move: Move): FlowCase["given"] {
   const moved = <T>(object: T): T =>
-    JSON.parse(JSON.stringify(object), (_, value) =>
-      typeof value === "string" && /^[\d.]+$/.test(value) ? move(value) : value === THEIR.name ? "node1" : value,
-    ) as T;
+    JSON.parse(JSON.stringify(object), (_, value) => {
+      if (value === NODE_NAME) return "node1";
+      return typeof value === "string" && /^[\da-f]*[.:][\da-f.:]+$/.test(value) ? move(value) : value;
+    }) as T;
+  // Whatever else the node has is none of ours.
+  const internalAddresses = [...new Set([NODE1, NODE1_6, ...nodePortAddresses.map(move)])];
   return {
     services: services.map((object) => normaliseService(moved(object))),
     slices: slices.flatMap((object) => normaliseEndpointSlice(moved(withNodes(object))).slice ?? []),
+    nodes: [node(1, { internalAddresses }), ...NODES.slice(1)],
   };
 }
 
@@ -110,7 +125,7 @@ function objectsOf({ services, slices }: DumpedPacket, move: Move): FlowCase["gi
 function withNodes(slice: EndpointSliceObject): EndpointSliceObject {
   const endpoints = (slice.endpoints ?? []).map((endpoint) => ({
     ...endpoint,
-    nodeName: endpoint.nodeName === THEIR.name ? THEIR.name : "node2",
+    nodeName: endpoint.nodeName === NODE_NAME ? NODE_NAME : "node2",
   }));
   return { ...slice, endpoints } as EndpointSliceObject;
 }
