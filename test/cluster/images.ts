@@ -7,6 +7,7 @@ import {
   linkSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -23,11 +24,13 @@ export type ImageSet = (typeof IMAGE_SETS)[number];
 
 interface Recipe {
   readonly names: readonly string[];
-  /** What it runs when the pod does not say; none: the pod says. */
-  readonly program?: ProgramName;
+  /** In its root directory. The first is what it runs; none: the pod says. */
+  readonly programs: readonly ProgramName[];
   readonly command: readonly string[];
-  /** The Debian with the tools that are called in pods; none: the program is all there is. */
+  /** The Debian with the tools that are called in pods; none: the programs are all there is. */
   readonly root?: DebianRoot;
+  /** It has the files that agnhost's servers look for: a certificate, and an image for `fake-registry-server`. */
+  readonly hasFiles?: boolean;
 }
 
 interface DebianRoot {
@@ -51,21 +54,28 @@ const TOOLS: DebianRoot = {
 const E2E = "registry.k8s.io/e2e-test-images";
 const RECIPES: Readonly<Record<ImageSet, readonly Recipe[]>> = {
   cluster: [
-    { names: [PAUSE_IMAGE], program: "pause", command: [] },
-    { names: [COREDNS_IMAGE], program: "coredns", command: [] },
-    { names: [AGNHOST_IMAGE], program: "agnhost", command: ["pause"], root: SMALL },
+    { names: [PAUSE_IMAGE], programs: ["pause"], command: [] },
+    { names: [COREDNS_IMAGE], programs: ["coredns"], command: [] },
+    { names: [AGNHOST_IMAGE], programs: ["agnhost"], command: ["pause"], root: SMALL },
   ],
   conformance: [
-    { names: ["registry.k8s.io/pause:3.10.2"], program: "pause", command: [] },
-    { names: [`${E2E}/agnhost:2.66.1`, `${E2E}/agnhost:2.55`], program: "agnhost", command: ["pause"], root: TOOLS },
-    { names: [`${E2E}/nginx:1.27.0-2`], program: "agnhost", command: ["test-webserver"], root: TOOLS },
-    { names: [`${E2E}/regression-issue-74839:1.5`], program: "regression-issue-74839", command: [], root: TOOLS },
+    { names: ["registry.k8s.io/pause:3.10.2"], programs: ["pause"], command: [] },
+    {
+      names: [`${E2E}/agnhost:2.66.1`, `${E2E}/agnhost:2.55`],
+      programs: ["agnhost", "coredns"],
+      command: ["pause"],
+      root: TOOLS,
+      hasFiles: true,
+    },
+    { names: [`${E2E}/nginx:1.27.0-2`], programs: ["agnhost"], command: ["test-webserver"], root: TOOLS },
+    { names: [`${E2E}/regression-issue-74839:1.5`], programs: ["regression-issue-74839"], command: [], root: TOOLS },
     {
       names: [
         `${E2E}/busybox:1.37.0-2`,
         `${E2E}/glibc-dns-testing:2.1.1`,
         "registry.k8s.io/build-image/distroless-iptables:v0.9.9",
       ],
+      programs: [],
       command: ["sh"],
       root: TOOLS,
     },
@@ -127,30 +137,81 @@ async function bootstrapDebian(root: DebianRoot): Promise<void> {
   renameSync(`${target}.part.tar`, target);
 }
 
-/** Puts an image's own layer and its configuration into the archive's directory. Returns its entry of manifest.json. */
-async function addImage(work: string, { names, program, command, root }: Recipe, id: string): Promise<object> {
+/** Puts an image's own layers and its configuration into the archive's directory. Returns its entry of manifest.json. */
+async function addImage(work: string, recipe: Recipe, id: string): Promise<object> {
+  const { names, programs, command, root, hasFiles = false } = recipe;
   const layers = root === undefined ? [] : [`${root.name}.tar`];
-  if (program !== undefined) {
-    const layer = `${program}.tar`;
-    layers.push(layer);
-    const owner = ["--owner=0", "--group=0", "--numeric-owner"];
-    const archive = ["-C", dirname(programPath(program)), ...owner, "-cf", join(work, layer), program];
-    if (!existsSync(join(work, layer))) await runChecked("tar", archive);
-  }
+  for (const program of programs) layers.push(await packLayer(work, program, dirname(programPath(program)), program));
+  if (hasFiles) layers.push(await packFiles(work));
   const digests = await Promise.all(layers.map((layer) => digestOf(join(work, layer))));
-  const config = {
+  const [entry] = programs;
+  const config = imageConfig({ ...(entry && { Entrypoint: [`/${entry}`] }), Cmd: command }, digests);
+  writeFileSync(join(work, `${id}.json`), config);
+  return { Config: `${id}.json`, RepoTags: names, Layers: layers };
+}
+
+function imageConfig(run: object, digests: readonly string[]): string {
+  const environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/"];
+  return JSON.stringify({
     architecture: process.arch === "arm64" ? "arm64" : "amd64",
     os: "linux",
-    config: {
-      ...(program === undefined ? {} : { Entrypoint: [`/${program}`] }),
-      Cmd: command,
-      Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/"],
-      WorkingDir: "/",
-    },
+    config: { ...run, Env: environment, WorkingDir: "/" },
     rootfs: { type: "layers", diff_ids: digests },
+  });
+}
+
+/** Packs one entry of a directory, unless another image has had it packed. Returns the layer's file. */
+async function packLayer(work: string, name: string, directory: string, entry: string): Promise<string> {
+  const layer = `${name}.tar`;
+  const owner = ["--owner=0", "--group=0", "--numeric-owner"];
+  const args = ["-C", directory, ...owner, "-cf", join(work, layer), entry];
+  if (!existsSync(join(work, layer))) await runChecked("tar", args);
+  return layer;
+}
+
+const OCI = "application/vnd.oci.image";
+
+/** A layer with what agnhost's servers look for. */
+async function packFiles(work: string): Promise<string> {
+  const top = join(CACHE, "files.part");
+  rmSync(top, { recursive: true, force: true });
+  await writeRegistry(work, join(top, "var/registry"));
+  const pair = [
+    "-newkey",
+    "rsa:2048",
+    "-nodes",
+    "-keyout",
+    join(top, "localhost.key"),
+    "-out",
+    join(top, "localhost.crt"),
+  ];
+  await runChecked("openssl", ["req", "-x509", "-days", "3650", "-subj", "/CN=localhost", ...pair]);
+  const packed = await packLayer(work, "files", top, ".");
+  rmSync(top, { recursive: true });
+  return packed;
+}
+
+/** The image `pause:testing` as a registry keeps it: every digest has a file of its own. */
+async function writeRegistry(work: string, directory: string): Promise<void> {
+  const image = join(directory, "pause");
+  const keep = (kind: "blobs" | "manifests", bytes: Buffer) => {
+    const hash = createHash("sha256").update(bytes).digest("hex");
+    const place = join(image, kind, "sha256", hash.slice(0, 2), hash);
+    mkdirSync(place, { recursive: true });
+    writeFileSync(join(place, "data"), bytes);
+    return { digest: `sha256:${hash}`, size: bytes.length };
   };
-  writeFileSync(join(work, `${id}.json`), JSON.stringify(config));
-  return { Config: `${id}.json`, RepoTags: names, Layers: layers };
+  const layer = readFileSync(join(work, await packLayer(work, "pause", dirname(programPath("pause")), "pause")));
+  const layers = [{ mediaType: `${OCI}.layer.v1.tar`, ...keep("blobs", layer) }];
+  const config = Buffer.from(imageConfig({ Entrypoint: ["/pause"] }, [layers[0]!.digest]));
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: `${OCI}.manifest.v1+json`,
+    config: { mediaType: `${OCI}.config.v1+json`, ...keep("blobs", config) },
+    layers,
+  };
+  const { digest } = keep("manifests", Buffer.from(JSON.stringify(manifest)));
+  writeFileSync(join(image, "manifests/testing"), `${digest}\n`);
 }
 
 async function digestOf(path: string): Promise<string> {
