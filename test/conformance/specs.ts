@@ -112,10 +112,11 @@ export function outcomesIn(report: string, wanted: readonly string[], logs: stri
   const found = new Map(specsOf(report).map((spec) => [nameOf(spec), spec]));
   return wanted.map((name) => {
     const spec = found.get(name);
-    if (spec === undefined) return { name, outcome: "failed", why: "it did not run" };
+    if (spec === undefined || (spec.State === "skipped" && spec.NumAttempts === 0))
+      return { name, outcome: "failed", why: "it did not run" };
     if (spec.State === "passed") return { name, outcome: "passed" };
     const why = oneLine(spec.Failure?.Message ?? spec.State);
-    if (spec.State === "skipped" && spec.NumAttempts > 0) return { name, outcome: "skipped", why };
+    if (spec.State === "skipped") return { name, outcome: "skipped", why };
     writeLog(logs, name, spec);
     return { name, outcome: "failed", why };
   });
