@@ -83,10 +83,13 @@ Cilium's own tests leave ${skipped} of these ${names.length} specs out: what is 
 \`${CILIUM.workflow}\` (branch v${CILIUM.version}, commit ${CILIUM.commit.slice(0, 12)}), not a run.
 
 \`\`\`sh
-make conformance                              # Services by Millrace
-make conformance PROXY=nftables               # by kube-proxy
-make conformance FOCUS='session affinity'     # those whose name a regular expression matches
+make conformance
+make conformance PROXY=nftables
+make conformance FOCUS=affinity
 \`\`\`
+
+\`PROXY=nftables\` is kube-proxy in its nftables mode; \`FOCUS\` is a regular expression over the names of specs, \`PROCS\` how many run
+at once (5). \`make kube-proxy-tables\` asks kube-proxy's own unit tests of endpoints and packets of our model and our programs.
 
 Logs of specs that fail are in \`build/conformance\`. LoadBalancer Services get their addresses from a stand-in for a cloud
 (\`test/conformance/cloud.ts\`): it writes \`status.loadBalancer\`, keeps the finalizer, and routes what is sent to an address to all
