@@ -36,8 +36,8 @@ interface Options {
   readonly keep?: boolean;
 }
 
-/** Flags of the agent that the specs take for granted, as kube-proxy has them by default. */
-const AGENT_FLAGS: readonly string[] = [];
+/** What the specs take for granted, as kube-proxy does it unasked: external IPs of documentation's TEST-NET-3 (RFC 5737). */
+const AGENT_FLAGS: readonly string[] = ["--external-ip-cidrs=203.0.113.0/24"];
 
 async function main(options: Options): Promise<void> {
   const progress = progressOnStderr();

@@ -43,7 +43,10 @@ const NODE_ADDRESSES = new Map<Address, Address>([
   ["192.168.0.2", NODE1],
   ["2001:db8::1", NODE1_6],
 ]);
+const NODE_NETWORK = "192.168.0.0/24";
 const PODS = /^10\.(?:0|180)\.|^fd00:10:(?::|180:)/;
+/** kube-proxy serves external IPs unasked. */
+const EXTERNAL_IPS = "192.168.99.0/24";
 const SERVICES = /^172\.30\./;
 
 export function packetCases(): PacketCase[] {
@@ -61,7 +64,8 @@ function caseOf(packet: DumpedPacket): PacketCase | undefined {
   const name = `${packet.test.replace(/^Test/, "")}: ${packet.name}`;
   const expect = typeof answer === "string" ? { verdict: answer } : { kept: answer };
   const to = { address: move(packet.address), port: packet.port, protocol };
-  return { name, flowCase: { name, given: objectsOf(packet, move), from, to, expect }, answer };
+  const flowCase = { name, field: "none", given: objectsOf(packet, move), from, to, expect };
+  return { name, flowCase, answer };
 }
 
 type Move = (address: Address) => Address;
@@ -110,15 +114,18 @@ function objectsOf({ services, slices, nodePortAddresses }: DumpedPacket, move: 
   const moved = <T>(object: T): T =>
     JSON.parse(JSON.stringify(object), (_, value) => {
       if (value === NODE_NAME) return "node1";
+      if (value === NODE_NETWORK) return "192.168.122.0/24";
       return typeof value === "string" && /^[\da-f]*[.:][\da-f.:]+$/.test(value) ? move(value) : value;
     }) as T;
-  // Whatever else the node has is none of ours.
-  const internalAddresses = [...new Set([NODE1, NODE1_6, ...nodePortAddresses.map(move)])];
-  return {
+  const served = nodePortAddresses.map(move);
+  const given = {
     services: services.map((object) => normaliseService(moved(object))),
     slices: slices.flatMap((object) => normaliseEndpointSlice(moved(withNodes(object))).slice ?? []),
-    nodes: [node(1, { internalAddresses }), ...NODES.slice(1)],
+    nodes: [node(1, { internalAddresses: [...new Set([NODE1, NODE1_6, ...served])] }), ...NODES.slice(1)],
+    externalIPRanges: [EXTERNAL_IPS],
+    nodePortAddresses: served.map((address) => `${address}/${familyOf(address) === "IPv4" ? 32 : 128}`),
   };
+  return given;
 }
 
 /** An endpoint that names no node, or another than kube-proxy's own, is one of the second node's. */
