@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-ways demo cluster cluster-programs cluster-down test-cluster kernels kernels-ci docs clean format
+.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables kernels kernels-ci docs clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -75,6 +75,9 @@ demo: ## Three nodes, every example manifest, one line for each (ONCE=1: then ta
 	@$(MAKE) build >&2
 	@exec dist/millrace lab demo $(if $(filter 1,$(ONCE)),--once)
 
+# KUBERNETES=1.34: the older of the two versions that the targets about clusters know.
+export KUBERNETES
+
 cluster: cluster-programs ## A real cluster in namespaces (PROXY=millrace|nftables|iptables|none, CNI=ptp|bridge, NAME=cluster)
 	@node test/cluster/main.ts up $(if $(PROXY),--proxy $(PROXY)) $(if $(CNI),--cni $(CNI)) $(if $(NAME),--name $(NAME))
 
@@ -89,6 +92,19 @@ cluster-down: setup ## Take the cluster away (NAME=cluster)
 
 test-cluster: cluster-programs ## The tests that need a real cluster (one file: make test-cluster FILES=test/cluster/cluster)
 	@node scripts/test.ts cluster $(FILES)
+
+conformance: conformance-programs ## Kubernetes' own specs about Services (PROXY=millrace|nftables, FOCUS=regex, PROCS=5; a quarter of an hour)
+	@node test/conformance/main.ts $(if $(PROXY),--proxy $(PROXY)) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(PROCS),--procs $(PROCS)) $(if $(NAME),--name $(NAME))
+
+conformance conformance-programs kube-proxy-tables: KUBERNETES :=
+conformance-programs: build
+	@test/cluster/setup.sh >&2
+	@mkdir -p .cache/cluster
+	@flock .cache/cluster/.lock node test/cluster/main.ts build --images conformance
+
+kube-proxy-tables: build ## kube-proxy's own tests of endpoints and packets, asked of our model and our programs
+	@node test/conformance/tables/main.ts
+	@node node_modules/vitest/vitest.mjs run --config test/conformance/tables/vitest.config.ts
 
 bench-cluster: cluster-programs ## From a write to the API to the first connection, Millrace beside kube-proxy (takes half an hour)
 	@node bench/latency.ts

@@ -74,6 +74,7 @@ const CHECKS: Readonly<Record<string, () => Outcome>> = {
         "docs/metrics.md",
         "docs/kernels.md",
         "docs/semantics.md",
+        "docs/conformance.md",
         "deploy/config-reference.yaml",
         API_FIELDS,
       ],

@@ -1,5 +1,6 @@
 // Writes what is generated of the documentation: docs/cli.md from the commands, docs/metrics.md from the metrics,
-// deploy/config-reference.yaml from the settings, docs/semantics.md from the flow cases, docs/kernels.md from what `make kernels` measured last, and the fields of
+// deploy/config-reference.yaml from the settings, docs/semantics.md from the flow cases, docs/kernels.md and docs/conformance.md from
+// what was measured last, and the fields of
 // Kubernetes' objects. `make check` says when they are out of date.
 import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
@@ -7,6 +8,7 @@ import type { Command } from "commander";
 import { createProgram } from "../src/cli/program.ts";
 import { environmentName, SETTINGS } from "../src/cli/settings.ts";
 import { createMetricsRegistry, METRICS } from "../src/http/metrics.ts";
+import { writeConformancePage } from "../test/conformance/page.ts";
 import { writeSemanticsPage } from "../test/flows/semantics-page.ts";
 import { writeKernelsPage } from "../test/kernels/page.ts";
 import { writeApiFields } from "./api-fields.ts";
@@ -94,6 +96,7 @@ if (import.meta.main) {
   writeFileSync(resolve(root, "docs/cli.md"), await cliPage());
   writeKernelsPage();
   writeSemanticsPage();
+  writeConformancePage();
   writeApiFields();
   writeKnownFields();
 }

@@ -11,7 +11,7 @@ import { type ClusterCni, CNI_PLUGINS, cniConfiguration } from "./cni.ts";
 import { Component } from "./component.ts";
 import { flags } from "./flags.ts";
 import { copyImageStore } from "./image-store.ts";
-import { PAUSE_IMAGE } from "./images.ts";
+import { type ImageSet, PAUSE_IMAGE } from "./images.ts";
 import { Member } from "./member.ts";
 import { CGROUP_PREFIX, type ClusterPaths, memberNamespacePath, nodeFiles } from "./paths.ts";
 import { programPath } from "./programs.ts";
@@ -69,7 +69,7 @@ export class ClusterNode extends Member {
   }
 
   /** Makes its namespaces, cgroups and files; its network is there. */
-  async prepare(authority: Authority, cni: ClusterCni): Promise<void> {
+  async prepare(authority: Authority, cni: ClusterCni, images: ImageSet): Promise<void> {
     for (const part of ["run", "log", "lib/cluster", "lib/kubelet", "lib/cni/net.d"]) {
       mkdirSync(join(this.files, part), { recursive: true });
     }
@@ -81,7 +81,7 @@ export class ClusterNode extends Member {
       names: [`DNS:${this.name}`, ...this.addresses.map((address) => `IP:${address}`)],
     });
     this.#writeConfiguration(authority, certificate, cni);
-    await copyImageStore(join(this.files, "lib/containerd"));
+    await copyImageStore(join(this.files, "lib/containerd"), images);
     await this.#holder.start();
     await this.#waitForMounts();
   }
@@ -104,13 +104,18 @@ export class ClusterNode extends Member {
     await waitUntil(`containerd of ${this.name} to answer`, answers, { timeoutMs: 30_000, from: this.containerd });
   }
 
+  /** One of three, as in a cluster of a cloud: `zone1` has node1, node4 and so on. */
+  get zone(): string {
+    return `zone${((this.number - 1) % 3) + 1}`;
+  }
+
   /** Its Node object as it is before the kubelet has seen it: with the prefixes that the routes lead to. */
   get object(): object {
     const podCIDRs = podPrefixes(this.number, true);
     return {
       apiVersion: "v1",
       kind: "Node",
-      metadata: { name: this.name },
+      metadata: { name: this.name, labels: { "topology.kubernetes.io/zone": this.zone } },
       spec: { podCIDR: podCIDRs[0], podCIDRs },
     };
   }
@@ -156,7 +161,6 @@ export class ClusterNode extends Member {
       failCgroupV1: false,
       failSwapOn: false,
       imageGCHighThresholdPercent: 100,
-      localStorageCapacityIsolation: false,
       resolvConf: "/etc/resolv.conf",
       tlsCertFile: `${CONFIG}/kubelet.crt`,
       tlsPrivateKeyFile: `${CONFIG}/kubelet.key`,

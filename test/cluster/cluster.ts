@@ -9,6 +9,7 @@ import { execInPod, type PodExecOptions, type PodObject } from "./cluster-pod.ts
 import type { ClusterCni } from "./cni.ts";
 import type { Component } from "./component.ts";
 import { ControlPlane, type Etcd } from "./control-plane.ts";
+import type { ImageSet } from "./images.ts";
 import { Member } from "./member.ts";
 import { type ClusterPaths, clusterPaths } from "./paths.ts";
 import { programPath } from "./programs.ts";
@@ -23,6 +24,7 @@ export interface ClusterConfig {
   readonly cni: ClusterCni;
   readonly agentFlags: readonly string[];
   readonly dist: string;
+  readonly images: ImageSet;
 }
 
 /** A cluster that stands. It ends with `down()`, or at the end of an `await using`; not with the process. */

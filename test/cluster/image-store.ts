@@ -1,35 +1,35 @@
 // Images as containerd keeps them: imported and unpacked once, then given to each node by hard links. Importing them on every
 // node took most of a cluster's start.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { runChecked, runProgram } from "../../src/lab/shell.ts";
-import { imageArchive } from "./images.ts";
+import { type ImageSet, imageArchives } from "./images.ts";
 import { CACHE } from "./paths.ts";
+import { removeOutdated } from "./programs.ts";
 import type { Progress } from "./progress.ts";
 
 /** containerd writes to these in place; everything else it only adds or removes. */
 const DATABASES = ["io.containerd.metadata.v1.bolt/meta.db", "io.containerd.snapshotter.v1.overlayfs/metadata.db"];
 
 /** The root directory of a containerd that has the images, once `makeImageStore` has returned. */
-export function imageStore(): string {
-  return join(CACHE, basename(imageArchive(), ".tar").replace("images-", "containerd-"));
+export function imageStore(set: ImageSet): string {
+  return join(CACHE, basename(imageArchives(set).at(-1)!, ".tar").replace("images-", "containerd-"));
 }
 
-/** Makes the store unless it is there; the archive is. Not to be run twice at once. */
-export async function makeImageStore(progress: Progress): Promise<void> {
-  const store = imageStore();
+/** Makes the store unless it is there; the archives are. Not to be run twice at once. */
+export async function makeImageStore(progress: Progress, set: ImageSet): Promise<void> {
+  const store = imageStore(set);
+  removeOutdated("containerd");
   if (existsSync(store)) return;
   progress("unpacking the images");
-  for (const old of readdirSync(CACHE)) {
-    if (old.startsWith("containerd-")) rmSync(join(CACHE, old), { recursive: true });
-  }
-  await importInto(`${store}.part`);
+  rmSync(`${store}.part`, { recursive: true, force: true });
+  await importInto(`${store}.part`, imageArchives(set));
   renameSync(`${store}.part`, store);
 }
 
-/** Imports the archive by a containerd that runs for nothing else. */
-async function importInto(root: string): Promise<void> {
+/** Imports the archives by a containerd that runs for nothing else. */
+async function importInto(root: string, archives: readonly string[]): Promise<void> {
   const work = mkdtempSync(join(tmpdir(), "millrace-images-"));
   const settings = { root, state: join(work, "state"), socket: join(work, "containerd.sock") };
   const config = join(work, "containerd.toml");
@@ -47,7 +47,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   );
   try {
     // Unpacking mounts: in a mount namespace that ends with the script.
-    await runChecked("unshare", ["--mount", "--", "sh", "-c", IMPORT, config, settings.socket, imageArchive()]);
+    await runChecked("unshare", ["--mount", "--", "sh", "-c", IMPORT, config, settings.socket, ...archives]);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
@@ -63,12 +63,14 @@ until ctr --address "$1" --connect-timeout 1s version >/dev/null 2>&1; do
   [ $tries -lt 100 ] || { echo 'containerd does not answer' >&2; exit 1; }
   sleep 0.1
 done
-ctr --address "$1" --namespace k8s.io images import "$2" >/dev/null`;
+socket=$1
+shift
+for archive; do ctr --address "$socket" --namespace k8s.io images import "$archive" >/dev/null; done`;
 
 /** Fills a node's containerd root. Files are shared with the store where both are on one file system. */
-export async function copyImageStore(target: string): Promise<void> {
+export async function copyImageStore(target: string, set: ImageSet): Promise<void> {
   mkdirSync(target, { recursive: true });
-  const store = imageStore();
+  const store = imageStore(set);
   const linked = await runProgram("cp", ["-al", `${store}/.`, target]);
   if (linked.status !== 0) await runChecked("cp", ["-a", "--reflink=auto", `${store}/.`, target]);
   for (const database of DATABASES) {

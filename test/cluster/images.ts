@@ -1,4 +1,5 @@
-// The cluster's images, made without a registry: one docker-archive that holds pause, CoreDNS, and agnhost on a small Debian.
+// The cluster's images, made without a registry: a docker-archive that holds pause, CoreDNS, and agnhost on a small Debian;
+// and for Kubernetes' end-to-end specs one more, of stand-ins for the images that they pull.
 import { createHash } from "node:crypto";
 import {
   createReadStream,
@@ -6,22 +7,35 @@ import {
   linkSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { runChecked } from "../../src/lab/shell.ts";
 import { CACHE } from "./paths.ts";
-import { moduleVersion, type ProgramName, programPath } from "./programs.ts";
+import { moduleVersion, type ProgramName, programPath, programsFingerprint, removeOutdated } from "./programs.ts";
 import type { Progress } from "./progress.ts";
 
+export const IMAGE_SETS = ["cluster", "conformance"] as const;
+/** "conformance" is all of "cluster", and more. */
+export type ImageSet = (typeof IMAGE_SETS)[number];
+
 interface Recipe {
-  readonly name: string;
-  readonly program: ProgramName;
+  readonly names: readonly string[];
+  /** In its root directory. The first is what it runs; none: the pod says. */
+  readonly programs: readonly ProgramName[];
   readonly command: readonly string[];
-  /** Whether its program runs on a Debian with the tools that tests call in pods, or alone. */
-  readonly debian: boolean;
+  /** The Debian with the tools that are called in pods; none: the programs are all there is. */
+  readonly root?: DebianRoot;
+  /** It has the files that agnhost's servers look for: a certificate, and an image for `fake-registry-server`. */
+  readonly hasFiles?: boolean;
+}
+
+interface DebianRoot {
+  readonly name: string;
+  readonly packages: readonly string[];
 }
 
 export const PAUSE_IMAGE = "localhost/pause:1";
@@ -29,76 +43,175 @@ export const COREDNS_IMAGE = `localhost/coredns:${moduleVersion("github.com/core
 /** Kubernetes' test image: `agnhost netexec` and others, and curl, ip, ping, nc, sh, getent beside them. */
 export const AGNHOST_IMAGE = "localhost/agnhost:1";
 
-const RECIPES: readonly Recipe[] = [
-  { name: PAUSE_IMAGE, program: "pause", command: [], debian: false },
-  { name: COREDNS_IMAGE, program: "coredns", command: [], debian: false },
-  { name: AGNHOST_IMAGE, program: "agnhost", command: ["pause"], debian: true },
-];
+const SMALL: DebianRoot = { name: "debian", packages: ["curl", "iproute2", "iputils-ping", "netcat-openbsd"] };
+/** With what the specs call in their pods beside that. */
+const TOOLS: DebianRoot = {
+  name: "debian-tools",
+  packages: [...SMALL.packages, "bind9-dnsutils", "conntrack", "iperf", "iptables", "net-tools", "procps", "wget"],
+};
 
-const DEBIAN_PACKAGES = "curl,iproute2,iputils-ping,netcat-openbsd";
+/** What the specs of sig-network pull, by the names of test/utils/image/manifest.go of the version that e2e.test is built from. */
+const E2E = "registry.k8s.io/e2e-test-images";
+const RECIPES: Readonly<Record<ImageSet, readonly Recipe[]>> = {
+  cluster: [
+    { names: [PAUSE_IMAGE], programs: ["pause"], command: [] },
+    { names: [COREDNS_IMAGE], programs: ["coredns"], command: [] },
+    { names: [AGNHOST_IMAGE], programs: ["agnhost"], command: ["pause"], root: SMALL },
+  ],
+  conformance: [
+    { names: ["registry.k8s.io/pause:3.10.2"], programs: ["pause"], command: [] },
+    {
+      names: [`${E2E}/agnhost:2.66.1`, `${E2E}/agnhost:2.55`],
+      programs: ["agnhost", "coredns"],
+      command: ["pause"],
+      root: TOOLS,
+      hasFiles: true,
+    },
+    { names: [`${E2E}/nginx:1.27.0-2`], programs: ["agnhost"], command: ["test-webserver"], root: TOOLS },
+    { names: [`${E2E}/regression-issue-74839:1.5`], programs: ["regression-issue-74839"], command: [], root: TOOLS },
+    {
+      names: [
+        `${E2E}/busybox:1.37.0-2`,
+        `${E2E}/glibc-dns-testing:2.1.1`,
+        "registry.k8s.io/build-image/distroless-iptables:v0.9.9",
+      ],
+      programs: [],
+      command: ["sh"],
+      root: TOOLS,
+    },
+  ],
+};
+
 const UNUSED = ["doc", "man", "info", "locale"].map((directory) => `/usr/share/${directory}/*`);
 
-/** Where the archive is once `makeImages` has returned: named by the programs it was made of. */
-export function imageArchive(): string {
-  const programs = basename(dirname(programPath("pause"))).replace("programs-", "");
-  return join(CACHE, `images-${programs}.tar`);
+/** Where a set's archives are once `makeImages` has returned, named by what they are made of. */
+export function imageArchives(set: ImageSet): string[] {
+  return set === "cluster" ? [archiveOf("cluster")] : [archiveOf("cluster"), archiveOf("conformance")];
 }
 
-/** Makes the archive unless it is there, from the programs as they were built. Not to be run twice at once. */
-export async function makeImages(progress: Progress): Promise<void> {
-  const archive = imageArchive();
-  if (existsSync(archive)) return;
-  const root = join(CACHE, "debian.tar");
-  if (!existsSync(root)) {
-    progress("making a small Debian for pods");
+function archiveOf(set: ImageSet): string {
+  if (set === "cluster") return join(CACHE, `images-${programsFingerprint()}.tar`);
+  const recipes = createHash("sha256").update(JSON.stringify(RECIPES[set])).digest("hex").slice(0, 8);
+  return join(CACHE, `images-${programsFingerprint()}-${set}-${recipes}.tar`);
+}
+
+/** Makes the archives that are missing, from the programs as they were built. Not to be run twice at once. */
+export async function makeImages(progress: Progress, set: ImageSet): Promise<void> {
+  for (const one of set === "cluster" ? [set] : IMAGE_SETS) {
+    if (!existsSync(archiveOf(one))) await makeArchive(progress, one);
+  }
+  removeOutdated("images");
+}
+
+async function makeArchive(progress: Progress, set: ImageSet): Promise<void> {
+  const archive = archiveOf(set);
+  const roots = new Set(RECIPES[set].flatMap(({ root }) => root ?? []));
+  for (const root of roots) {
+    if (existsSync(rootArchive(root))) continue;
+    progress(`making ${root.name === SMALL.name ? "a small Debian" : "a Debian with tools"} for pods`);
     await bootstrapDebian(root);
   }
   progress("making the images");
   const work = join(CACHE, "images.part");
   rmSync(work, { recursive: true, force: true });
   mkdirSync(work);
+  for (const root of roots) linkSync(rootArchive(root), join(work, `${root.name}.tar`));
   const entries = [];
-  for (const recipe of RECIPES) entries.push(await addImage(work, recipe, root));
+  for (const [i, recipe] of RECIPES[set].entries()) entries.push(await addImage(work, recipe, `${i}`));
   writeFileSync(join(work, "manifest.json"), JSON.stringify(entries));
   await runChecked("tar", ["-C", work, "-cf", `${archive}.part`, ...readdirSync(work).sort()]);
   rmSync(work, { recursive: true });
-  for (const old of readdirSync(CACHE)) if (/^images-.*\.tar$/.test(old)) rmSync(join(CACHE, old));
   renameSync(`${archive}.part`, archive);
 }
 
-async function bootstrapDebian(target: string): Promise<void> {
+function rootArchive({ name }: DebianRoot): string {
+  return join(CACHE, `${name}.tar`);
+}
+
+async function bootstrapDebian(root: DebianRoot): Promise<void> {
+  const target = rootArchive(root);
   const excluded = UNUSED.map((path) => `--dpkgopt=path-exclude=${path}`);
-  const options = ["--mode=root", "--quiet", "--variant=essential", `--include=${DEBIAN_PACKAGES}`, ...excluded];
+  const included = `--include=${root.packages.join(",")}`;
+  const options = ["--mode=root", "--quiet", "--variant=essential", included, ...excluded];
   await runChecked("nice", ["-n", "5", "mmdebstrap", ...options, "bookworm", `${target}.part.tar`]);
   renameSync(`${target}.part.tar`, target);
 }
 
-/** Puts an image's layers and its configuration into the archive's directory. Returns its entry of manifest.json. */
-async function addImage(work: string, recipe: Recipe, debian: string): Promise<object> {
-  const { program, name, command } = recipe;
-  const layers: string[] = [];
-  if (recipe.debian) {
-    layers.push("debian.tar");
-    linkSync(debian, join(work, "debian.tar"));
-  }
-  layers.push(`${program}.tar`);
-  const owner = ["--owner=0", "--group=0", "--numeric-owner"];
-  const path = programPath(program);
-  await runChecked("tar", ["-C", dirname(path), ...owner, "-cf", join(work, `${program}.tar`), program]);
+/** Puts an image's own layers and its configuration into the archive's directory. Returns its entry of manifest.json. */
+async function addImage(work: string, recipe: Recipe, id: string): Promise<object> {
+  const { names, programs, command, root, hasFiles = false } = recipe;
+  const layers = root === undefined ? [] : [`${root.name}.tar`];
+  for (const program of programs) layers.push(await packLayer(work, program, dirname(programPath(program)), program));
+  if (hasFiles) layers.push(await packFiles(work));
   const digests = await Promise.all(layers.map((layer) => digestOf(join(work, layer))));
-  const config = {
+  const [entry] = programs;
+  const config = imageConfig({ ...(entry && { Entrypoint: [`/${entry}`] }), Cmd: command }, digests);
+  writeFileSync(join(work, `${id}.json`), config);
+  return { Config: `${id}.json`, RepoTags: names, Layers: layers };
+}
+
+function imageConfig(run: object, digests: readonly string[]): string {
+  const environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/"];
+  return JSON.stringify({
     architecture: process.arch === "arm64" ? "arm64" : "amd64",
     os: "linux",
-    config: {
-      Entrypoint: [`/${program}`],
-      Cmd: command,
-      Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/"],
-      WorkingDir: "/",
-    },
+    config: { ...run, Env: environment, WorkingDir: "/" },
     rootfs: { type: "layers", diff_ids: digests },
+  });
+}
+
+/** Packs one entry of a directory, unless another image has had it packed. Returns the layer's file. */
+async function packLayer(work: string, name: string, directory: string, entry: string): Promise<string> {
+  const layer = `${name}.tar`;
+  const owner = ["--owner=0", "--group=0", "--numeric-owner"];
+  const args = ["-C", directory, ...owner, "-cf", join(work, layer), entry];
+  if (!existsSync(join(work, layer))) await runChecked("tar", args);
+  return layer;
+}
+
+const OCI = "application/vnd.oci.image";
+
+/** A layer with what agnhost's servers look for. */
+async function packFiles(work: string): Promise<string> {
+  const top = join(CACHE, "files.part");
+  rmSync(top, { recursive: true, force: true });
+  await writeRegistry(work, join(top, "var/registry"));
+  const pair = [
+    "-newkey",
+    "rsa:2048",
+    "-nodes",
+    "-keyout",
+    join(top, "localhost.key"),
+    "-out",
+    join(top, "localhost.crt"),
+  ];
+  await runChecked("openssl", ["req", "-x509", "-days", "3650", "-subj", "/CN=localhost", ...pair]);
+  const packed = await packLayer(work, "files", top, ".");
+  rmSync(top, { recursive: true });
+  return packed;
+}
+
+/** The image `pause:testing` as a registry keeps it: every digest has a file of its own. */
+async function writeRegistry(work: string, directory: string): Promise<void> {
+  const image = join(directory, "pause");
+  const keep = (kind: "blobs" | "manifests", bytes: Buffer) => {
+    const hash = createHash("sha256").update(bytes).digest("hex");
+    const place = join(image, kind, "sha256", hash.slice(0, 2), hash);
+    mkdirSync(place, { recursive: true });
+    writeFileSync(join(place, "data"), bytes);
+    return { digest: `sha256:${hash}`, size: bytes.length };
   };
-  writeFileSync(join(work, `${program}.json`), JSON.stringify(config));
-  return { Config: `${program}.json`, RepoTags: [name], Layers: layers };
+  const layer = readFileSync(join(work, await packLayer(work, "pause", dirname(programPath("pause")), "pause")));
+  const layers = [{ mediaType: `${OCI}.layer.v1.tar`, ...keep("blobs", layer) }];
+  const config = Buffer.from(imageConfig({ Entrypoint: ["/pause"] }, [layers[0]!.digest]));
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: `${OCI}.manifest.v1+json`,
+    config: { mediaType: `${OCI}.config.v1+json`, ...keep("blobs", config) },
+    layers,
+  };
+  const { digest } = keep("manifests", Buffer.from(JSON.stringify(manifest)));
+  writeFileSync(join(image, "manifests/testing"), `${digest}\n`);
 }
 
 async function digestOf(path: string): Promise<string> {

@@ -5,7 +5,7 @@ import { FAILURES, Failure } from "../../src/lib/errors.ts";
 import type { Cluster } from "./cluster.ts";
 import { type ClusterCni, CNIS } from "./cni.ts";
 import { makeImageStore } from "./image-store.ts";
-import { makeImages } from "./images.ts";
+import { IMAGE_SETS, type ImageSet, makeImages } from "./images.ts";
 import { CACHE, clusterPaths } from "./paths.ts";
 import { buildPrograms } from "./programs.ts";
 import { progressOnStderr } from "./progress.ts";
@@ -21,12 +21,12 @@ interface UpOptions {
   readonly keep?: boolean;
 }
 
-async function build(): Promise<void> {
+async function build({ images }: { readonly images: ImageSet }): Promise<void> {
   mkdirSync(CACHE, { recursive: true });
   const progress = progressOnStderr();
-  await buildPrograms(progress);
-  await makeImages(progress);
-  await makeImageStore(progress);
+  await buildPrograms(progress, images === "conformance");
+  await makeImages(progress, images);
+  await makeImageStore(progress, images);
 }
 
 async function up(options: UpOptions): Promise<void> {
@@ -62,7 +62,11 @@ async function down({ name }: { readonly name: string }): Promise<void> {
 
 const name = new Option("--name <name>", "name of the cluster").default("cluster");
 const program = new Command("cluster").description("A real cluster in network namespaces of this machine");
-program.command("build").description("build programs and images, if they are missing").action(build);
+program
+  .command("build")
+  .description("build programs and images, if they are missing")
+  .addOption(new Option("--images <set>", "for whom").choices(IMAGE_SETS).default("cluster"))
+  .action(build);
 program
   .command("up")
   .addOption(name)

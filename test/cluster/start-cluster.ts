@@ -27,6 +27,8 @@ export interface ClusterWishes {
   readonly agentFlags?: readonly string[];
   /** Directory of another build of Millrace. */
   readonly dist?: string;
+  /** What its nodes have. @default "cluster" */
+  readonly images?: ClusterConfig["images"];
   /** Remove what a cluster of this name has left behind, instead of a refusal. @default false */
   readonly replace?: boolean;
   /** Leave a cluster that does not come up as it is, to be looked at. @default false */
@@ -52,8 +54,9 @@ export async function startCluster(wishes: ClusterWishes = {}): Promise<Cluster>
     cni: wishes.cni ?? "ptp",
     agentFlags: wishes.agentFlags ?? [],
     dist: wishes.dist ?? "",
+    images: wishes.images ?? "cluster",
   };
-  for (const made of [programPath("kubelet"), imageStore()]) {
+  for (const made of [programPath("kubelet"), imageStore(config.images)]) {
     if (existsSync(made)) continue;
     throw new Failure("machine", made, `could not start a cluster: ${made} is missing, \`make cluster\` builds it`);
   }
@@ -103,7 +106,7 @@ async function waitForApi(apiserver: Component, api: Cluster["api"]): Promise<vo
 async function startRuntimes({ control, nodes, config }: Cluster): Promise<void> {
   await Promise.all(
     nodes.map(async (node) => {
-      await node.prepare(control.authority, config.cni);
+      await node.prepare(control.authority, config.cni, config.images);
       await node.containerd.start();
       await node.waitForContainerd();
     }),

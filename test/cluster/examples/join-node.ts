@@ -14,7 +14,7 @@ export async function joinNode(cluster: Cluster, number: number, others: readonl
   addNode(script, clusterNetwork(paths), number, others);
   await script.run(`node${number} of cluster ${paths.name}`);
   const node = new ClusterNode(paths, number);
-  await node.prepare(control.authority, config.cni);
+  await node.prepare(control.authority, config.cni, config.images);
   await node.containerd.start();
   await node.waitForContainerd();
   await api.ask({ method: "POST", path: "/api/v1/nodes", body: node.object });

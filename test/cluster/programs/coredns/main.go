@@ -1,4 +1,4 @@
-// CoreDNS with the few plugins that a cluster's DNS needs; the order of the directives is the order of its plugin chain.
+// CoreDNS with the few plugins that a cluster's DNS and Kubernetes' specs need; the order of the directives is the order of its plugin chain.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
+	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/log"
 	_ "github.com/coredns/coredns/plugin/loop"
@@ -17,7 +18,7 @@ import (
 
 func init() {
 	dnsserver.Directives = []string{
-		"reload", "health", "ready", "errors", "log", "cache", "kubernetes", "loop",
+		"reload", "health", "ready", "errors", "log", "cache", "hosts", "kubernetes", "loop",
 	}
 }
 
