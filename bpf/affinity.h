@@ -17,10 +17,14 @@ static __always_inline void affinity_key(struct affinity_key *key, const struct 
 	__builtin_memset(key->pad, 0, sizeof(key->pad));
 }
 
-/* A client's hash: of nothing but the client, so that one whose entry was evicted is chosen the same. */
-static __always_inline __u32 affinity_hash(const struct affinity_key *key)
+/* A client's hash: of nothing but the client, so that one whose entry was evicted is chosen the same; and of when the entry was used
+ * last that counts no more, so that its time's end is a new choice. `last` is what affinity_find() left.
+ */
+static __always_inline __u32 affinity_hash(const struct affinity_key *key, const struct affinity *last)
 {
-	return mix_final((key->client.half[0] ^ MIX2) * MIX1 + (key->client.half[1] ^ MIX3) * MIX2);
+	__u64 client = (key->client.half[0] ^ MIX2) * MIX1 + (key->client.half[1] ^ MIX3) * MIX2;
+
+	return mix_final(client + last->used * MIX4);
 }
 
 static __always_inline __u32 affinity_check(const struct affinity_key *key, const struct affinity *a)
@@ -32,7 +36,9 @@ static __always_inline __u32 affinity_check(const struct affinity_key *key, cons
 	return (__u32)(h ^ (h >> 32));
 }
 
-/* The entry of `key`, copied to `a`, when it still counts: then `choice` is its backend, and its time begins anew. */
+/* The entry of `key`, copied to `a`, when it still counts: then `choice` is its backend, and its time begins anew. Else `a->used` is
+ * when it was used last, 0 when there is none.
+ */
 static __always_inline bool affinity_find(const struct affinity_key *key, struct affinity *a, const struct row *row,
 					  enum window window, struct choice *choice)
 {
@@ -42,6 +48,7 @@ static __always_inline bool affinity_find(const struct affinity_key *key, struct
 	__u64 now, word;
 	__u32 index, state;
 
+	a->used = 0;
 	if (!live || !s)
 		return false;
 	*a = *live;

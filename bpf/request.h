@@ -276,7 +276,7 @@ static __always_inline enum verdict stage_choice(struct scratch *x, const struct
 		affinity_key(&x->client, &t->source, row->service, CLIENT_ADDRESS);
 		if (affinity_find(&x->client, &x->kept, row, which, choice))
 			return 0;
-		hash = affinity_hash(&x->client);
+		hash = affinity_hash(&x->client, &x->kept);
 	} else {
 		hash = tuple_hash(t);
 	}

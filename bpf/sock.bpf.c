@@ -218,7 +218,7 @@ static __always_inline bool choose_for(ctx_t *ctx, const struct row *row, __u64 
 		affinity_key(&key, &client, row->service, CLIENT_NETNS);
 		if (affinity_find(&key, &kept, row, which, choice))
 			return true;
-		hash = affinity_hash(&key);
+		hash = affinity_hash(&key, &kept);
 	}
 	if (select_backend(row, window, hash, choice))
 		return false;

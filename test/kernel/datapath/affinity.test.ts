@@ -72,7 +72,7 @@ describeKernel("session affinity", () => {
   }
 
   it.each(FAMILIES.map((family) => [family.name, family] as const))(
-    "%s: ends when the time since the last new connection is over",
+    "%s: ends when the time since the last new connection is over, and then the client is dealt out anew",
     async (_, family) => {
       const client = await clientOf(family, "hereToo");
       await feed(["here"]);
@@ -83,8 +83,11 @@ describeKernel("session affinity", () => {
       expect(ask(family, client), "just before its time").toBe(family.here);
       wait(SECONDS - 5);
       expect(ask(family, client), "its time began anew").toBe(family.here);
-      wait(SECONDS);
-      expect(ask(family, client), "after its time").toBe(family.hereToo);
+      const later = Array.from({ length: 24 }, (_, i) => {
+        wait(SECONDS + i);
+        return ask(family, client);
+      });
+      expect([...new Set(later)].sort(), "after its time").toEqual([family.here, family.hereToo].sort());
     },
   );
 
