@@ -1,7 +1,7 @@
 // The network in front of a cluster under test: the load balancers' addresses, and a client that is in none of its nodes' networks.
 import { lanGateways } from "../../src/lab/addressing.ts";
 import { changeNetwork } from "../../src/lab/shell.ts";
-import type { Address } from "../../src/lib/address.ts";
+import { type Address, familyOf } from "../../src/lib/address.ts";
 import { CONTROL_ADDRESSES } from "../cluster/addressing.ts";
 import { type ClusterPaths, memberNamespace } from "../cluster/paths.ts";
 
@@ -21,7 +21,7 @@ export async function addOutside(paths: ClusterPaths): Promise<void> {
     script.ip(
       memberNamespace(paths, "control"),
       CLIENT.flatMap((address, i) => [
-        `addr add ${address} dev lo`,
+        `addr add ${address} dev lo${familyOf(address) === "IPv6" ? " nodad" : ""}`,
         `route add ${BALANCERS[i]} via ${gateways[i]} src ${address}`,
       ]),
     );

@@ -52,9 +52,7 @@ describe("the packets of kube-proxy's nftables mode, by the programs", () => {
   });
   afterAll(() => node[Symbol.dispose]());
 
-  // The executor has packets of TCP and UDP.
-  const sendable = packets.filter(({ flowCase }) => (flowCase.to.protocol as string) !== "SCTP");
-  it.each(sendable)("$name", async ({ name, flowCase, answer }) => {
+  it.each(packets)("$name", async ({ name, flowCase, answer }) => {
     await prepare(node, flowCase);
     const outcome = runPackets(node, flowCase);
     const said =
