@@ -194,7 +194,7 @@ static __always_inline enum verdict stage_unknown(ctx_t *ctx, const struct pkt *
 {
 	enum verdict verdict = UNDECIDED;
 
-	if (hook != HOOK_UPLINK_INGRESS && p->tuple.proto == IPPROTO_UDP)
+	if (hook == HOOK_POD_INGRESS && p->tuple.proto == IPPROTO_UDP)
 		verdict = stage_retired(ctx, hook);
 	return verdict == UNDECIDED ? stage_frontend(ctx, hook) : verdict;
 }
@@ -247,6 +247,12 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 		return stage_icmp(ctx, hook, link);
 	default:
 		return VERDICT_NEXT;
+	}
+	/* First, as the conversation may have claimed its ports when its backend was there still. */
+	if (hook == HOOK_UPLINK_EGRESS && p->tuple.proto == IPPROTO_UDP) {
+		verdict = stage_retired(ctx, hook);
+		if (verdict != UNDECIDED)
+			return verdict;
 	}
 	verdict = stage_known(ctx, hook, link);
 	if (verdict == UNDECIDED && hook == HOOK_POD_INGRESS && routes_by_source())

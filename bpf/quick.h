@@ -203,8 +203,12 @@ static __always_inline int quick_find(struct plain *q, struct flow *f, const voi
 	quick_copy(f, q->live, v6);
 	if (f->check != flow_check(&q->key, f) || (q->live->state & STATE_RESET))
 		return QUICK_UNDECIDED;
-	if (q->proto == IPPROTO_UDP && !f->answer && f->path != PATH_PORT_CHANGE && !backend_alive(f->backend, f->generation))
-		return QUICK_UNDECIDED;
+	if (q->proto == IPPROTO_UDP && !f->answer) {
+		/* A socket of the host may be on its way to a backend that is gone. */
+		if (f->path == PATH_PORT_CHANGE ? near_flags(near_sum(&q->key.destination)) & NEAR_FRONTEND :
+						  !backend_alive(f->backend, f->generation))
+			return QUICK_UNDECIDED;
+	}
 	return 0;
 }
 

@@ -33,6 +33,8 @@ const REASONS = [
 /** Of other things than notices: of a call that failed, of a worker's message, of a node that may not announce. */
 const NO_NOTICES = new Set([
   "connect",
+  "given-up",
+  "over",
   "not-ours",
   "not-advertised",
   "excluded",

@@ -93,7 +93,8 @@ describe("the agent's options", () => {
       },
       balancing: { byDefault: "hash", tableSize: 16_381 },
       flowTimeouts: FLOW_TIMEOUTS,
-      conntrack: { udp_timeout: 0, udp_timeout_stream: 0 },
+      conntrackUdpSeconds: 0,
+      conntrackUdpStreamSeconds: 0,
     });
   });
 
@@ -204,7 +205,7 @@ describe("the agent's options", () => {
     ["flow-timeout", "tcp-established=soon", "NAME=DURATION from 1s to 480h"],
     ["flow-timeout", "tcp=1h", "names: tcp-syn-sent, tcp-syn-received"],
     ["flow-timeout", "udp=0s", "NAME=DURATION from 1s to 480h"],
-    ["conntrack-udp-timeout", "45", "a duration such as 90s, or 0s"],
+    ["conntrack-udp-timeout", "45", "a time such as 24h0m0s, or 0"],
     ["max-slots", "0", "a whole number from 64"],
   ])("refuse --%s '%s'", (name, text, message) => {
     expect(() => merge({ [name]: text })).toThrow(

@@ -101,7 +101,7 @@ ${notes === "" ? "" : `${notes}\n`}The last column is the beginning of the hash 
 
 ${featureTable(kernels)}
 \`ct_lookup\` comes and goes with netfilter's conntrack, which most kernels have as a module: the programs that ask it are loaded when it is
-([decision 30](decisions/0030-conntrack-is-asked-by-another-object.md)). In the guests it is loaded; their names end in "conntrack" below.
+([decision 29](decisions/0029-conntrack-is-asked-by-another-object.md)). In the guests it is loaded; their names end in "conntrack" below.
 
 ## Programs
 

@@ -1,6 +1,7 @@
 // Properties of random histories of a small cluster: every prefix of a plan is safe, a restart changes nothing, and the
 // maps are the same whatever way led to them.
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
+import { patience } from "../../src/lib/patience.ts";
 import { frontendText } from "../../src/model/compile.ts";
 import { createModel, type Model } from "../../src/model/model.ts";
 import type { Endpoint, HostPort, ObjectEvent } from "../../src/model/objects.ts";
@@ -13,6 +14,9 @@ import { CAPACITY } from "./setup.ts";
 
 /** With room for slots by weight. */
 const ROOMY: Capacity = { ...CAPACITY, slots: 1024 };
+
+// Each walks thousands of prefixes.
+vi.setConfig({ testTimeout: patience(180_000) });
 
 const HISTORIES = 60;
 const STEPS = 40;
