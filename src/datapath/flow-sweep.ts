@@ -117,15 +117,15 @@ function isRetired({ dataplane }: Sweep, flow: DataView, at: number): boolean {
 function isOver(sweep: Sweep, table: FlowTableName, proto: number, flow: DataView, at: number, idle: number): boolean {
   const { timeouts, hz } = sweep;
   if (table === "udp_flows") return idle > (proto === PROTOCOLS.SCTP ? timeouts.sctpSeconds : timeouts.udpSeconds) * hz;
+  if (proto === PROTOCOLS.UDP) return idle > timeouts.udpUnansweredSeconds * hz;
+  if (proto === PROTOCOLS.SCTP) return idle > timeouts.sctpOpeningSeconds * hz;
   const state = flow.getUint32(at + FLOW.state, true);
+  const fins = state & BOTH_FINS;
+  if (fins === BOTH_FINS || wasReset(state)) return idle > timeouts.tcpEndedSeconds * hz;
   if (table === "openings") {
-    if (proto === PROTOCOLS.UDP) return idle > timeouts.udpUnansweredSeconds * hz;
-    if (proto === PROTOCOLS.SCTP) return idle > timeouts.sctpOpeningSeconds * hz;
     const isAnswered = (state & STATE_ANSWERED) !== 0;
     return idle > (isAnswered ? timeouts.tcpSynReceivedSeconds : timeouts.tcpSynSentSeconds) * hz;
   }
-  const fins = state & BOTH_FINS;
-  if (fins === BOTH_FINS || wasReset(state)) return idle > timeouts.tcpEndedSeconds * hz;
   if (fins === STATE_FIN_CLIENT) return idle > timeouts.tcpClientClosedSeconds * hz;
   if (fins === STATE_FIN_BACKEND) return idle > timeouts.tcpBackendClosedSeconds * hz;
   if (idle > timeouts.tcpEstablishedSeconds * hz) return true;

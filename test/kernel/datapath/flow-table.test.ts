@@ -13,8 +13,14 @@ import { createTestNode, type FlowRow, type TestNode } from "./test-node.ts";
 /** A number for the sweep to reckon with: jiffies pass at the kernel's own rate. */
 const HZ = 1000;
 const HOUR = 3600;
-const { STATE_FIN_CLIENT, STATE_FIN_BACKEND, STATE_RESET, STATE_CLIENT_WENT_ON, STATE_BACKEND_WENT_ON } =
-  FLOW_STATE_VALUES;
+const {
+  STATE_ANSWERED,
+  STATE_FIN_CLIENT,
+  STATE_FIN_BACKEND,
+  STATE_RESET,
+  STATE_CLIENT_WENT_ON,
+  STATE_BACKEND_WENT_ON,
+} = FLOW_STATE_VALUES;
 
 type Table = FlowRow["table"];
 
@@ -68,7 +74,8 @@ describeKernel("the sweep of the flow tables", () => {
     ],
     ["a TCP flow whose reset one side ignored", "tcp_flows", STATE_RESET | STATE_CLIENT_WENT_ON, 60],
     ["a UDP flow", "udp_flows", 0, 120],
-    ["an opening", "openings", 0, 60],
+    ["an opening", "openings", 0, 120],
+    ["an opening that was answered", "openings", STATE_ANSWERED, 60],
     ["an opening that was refused", "openings", STATE_RESET, 60],
   ] as const)("%s goes after its time and no sooner", async (_, table, state, seconds) => {
     talk(table, 40000);
@@ -148,11 +155,11 @@ describeKernel("the sweep of the flow tables", () => {
     ])("an entry's age is right: %s", async (_, now) => {
       talk("openings", 40000);
       talk("openings", 40001);
-      age(40000, 60 * HZ, 0, now);
+      age(40000, 120 * HZ, 0, now);
       // Another CPU's clock was ahead by a jiffy.
       age(40001, -1, 0, now);
       expect((await sweepFlows(at(now), HZ)).removed).toBe(0);
-      age(40000, 60 * HZ + 1, 0, now);
+      age(40000, 120 * HZ + 1, 0, now);
       expect((await sweepFlows(at(now), HZ)).removed).toBe(2);
       expect(ports("openings")).toEqual([40001]);
     });
