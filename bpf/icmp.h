@@ -71,6 +71,8 @@ __noinline int icmp_walk(ctx_t *ctx)
 				return false;
 			if (next == NEXT_FRAGMENT) {
 				x->icmp.later = ((((__u16)header[2] << 8) | header[3]) & 0xfff8) != 0;
+				if (p->id)
+					return false;
 				p->id = *(__u32 *)(header + 4);
 				at += 8;
 			} else {
@@ -79,6 +81,8 @@ __noinline int icmp_walk(ctx_t *ctx)
 			next = header[0];
 			if (at > HEADERS_MAX)
 				return false;
+			if (x->icmp.later)
+				break;
 		}
 		quoted->proto = next;
 	} else {

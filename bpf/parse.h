@@ -296,11 +296,17 @@ static __always_inline enum packet_kind parse_v6(ctx_t *ctx, struct pkt *p)
 		if (next == NEXT_FRAGMENT) {
 			__u16 offset = ((__u16)header[2] << 8) | header[3];
 
+			/* A piece of a piece is nobody's. */
+			if (p->id)
+				return PACKET_OTHER;
 			fragment = (offset & 0xfff9) != 0;
 			first = (offset & 0xfff8) == 0;
 			p->id = *(__u32 *)(header + 4);
 			next = header[0];
 			p->l4 += 8;
+			/* Behind a later piece's header stands the middle of something. */
+			if (!first)
+				break;
 			continue;
 		}
 		if (next == NEXT_ROUTING && header[3])

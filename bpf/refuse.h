@@ -255,6 +255,9 @@ __noinline int reply_icmp(ctx_t *ctx, __u32 hook, __u32 verdict, __u32 link)
 	quote &= ~3U;
 	if (header > HEADER_MAX || quote < header + sizeof(struct udphdr))
 		return DROP_PORT_UNKNOWN;
+	/* What is behind the end that the header tells is no checksum of it. */
+	if (partial && quote < header + checksum_offset(p->tuple.proto) + 2)
+		partial = false;
 	if (bpf_skb_change_tail(ctx, p->l3 + quote, 0))
 		return DROP_REWRITE;
 	if (bpf_skb_adjust_room(ctx, (__s32)room, BPF_ADJ_ROOM_MAC, 0))
@@ -306,7 +309,7 @@ __noinline int reply_echo(ctx_t *ctx, __u32 hook, __u32 link)
 	p = &x->packet;
 	header = p->l4 - p->l3;
 	plain = p->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
-	if (header > HEADER_MAX || header < plain)
+	if (header > HEADER_MAX || header < plain || p->length < header + sizeof(struct icmp_header))
 		return DROP_PORT_UNKNOWN;
 	if (header != plain && bpf_skb_adjust_room(ctx, (__s32)plain - (__s32)header, BPF_ADJ_ROOM_NET, 0))
 		return DROP_REWRITE;

@@ -68,6 +68,14 @@ function isAllowed(before: Packet, after: Packet, { outside, inside }: Allowed, 
   return (to[1] === toNow[1] && isSnatPort(fromNow[1])) || (from[1] === fromNow[1] && isSnatPort(to[1]));
 }
 
+/** Is it an ICMP error that was put around a packet that is none, of a device without link header? */
+function isErrorMade(sent: Uint8Array, got: Uint8Array): boolean {
+  const before = dissect(sent, 0);
+  const after = dissect(got, 0);
+  if (before === undefined || after === undefined || before.protocol === after.protocol) return false;
+  return after.protocol === (after.family === 4 ? 1 : 58);
+}
+
 function faultsOf(place: Place, sent: Uint8Array, action: number, got: Uint8Array, allowed: Allowed): string[] {
   const actions = place.program === "xdp_uplink" ? XDP_ACTIONS : TC_ACTIONS;
   if (!actions.has(action)) return [`returned ${action}`];
@@ -76,6 +84,8 @@ function faultsOf(place: Place, sent: Uint8Array, action: number, got: Uint8Arra
   const link = hasLink(place);
   const version = got[0]! >> 4;
   const linkNow = link || (version !== 4 && version !== 6);
+  // A test run takes the first bytes for a link header that such a device has not, and makes room behind them.
+  if (!link && isErrorMade(sent, got)) return [];
   const faults = audit(sent, got, link, linkNow);
   if (faults.length > 0) return faults;
   const layersOf = (bytes: Uint8Array, has: boolean): Packet | undefined => {
