@@ -141,7 +141,7 @@ describeKernel("conntrack", () => {
       const program = (name: string) => node.dataplane.program(name);
       const ids = new Set<number>();
       const effects = createKernelEffects({
-        options: { snatPortRange: { first: 1, last: 1 } } as never,
+        options: { snatPortRange: { first: 1, last: 1 }, nodePortAddresses: ["primary", "localhost"] } as never,
         loaded: node.loaded,
         hasL3: true,
         network: {
