@@ -103,7 +103,6 @@ export function openSocket(protocol: "TCP" | "UDP", family: "IPv4" | "IPv6" = "I
     BigInt64Array.of(BigInt(Math.trunc(waitMs / 1000)), BigInt((waitMs % 1000) * 1000)),
     16,
   );
-  call.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, Int32Array.of(1), 4);
   const name = (which: "getpeername" | "getsockname"): End | undefined => {
     const bytes = new Uint8Array(28);
     return call[which](fd, bytes, Uint32Array.of(28)) === 0 ? decode(bytes) : undefined;
@@ -122,6 +121,8 @@ export function openSocket(protocol: "TCP" | "UDP", family: "IPv4" | "IPv6" = "I
       return failed === "EINPROGRESS" ? "" : failed;
     },
     bind(to) {
+      // Here alone: of sockets that all ask for it, the kernel gives two the same port of its choice.
+      call.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, Int32Array.of(1), 4);
       const bytes = encode(to, domain);
       if (call.bind(fd, bytes, bytes.length) !== 0) throw new Error(`bind ${to.address}:${to.port}: ${errno()}`);
     },

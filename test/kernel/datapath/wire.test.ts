@@ -127,7 +127,10 @@ describeKernel("on the wire", () => {
           };
           const loads = [load(), load()];
           try {
-            expect(await askPairs(from(), family, family[to], udpPort, count)).toEqual([]);
+            const before = wires.node.verdicts();
+            const stray = await askPairs(from(), family, family[to], udpPort, count);
+            const dropped = [...wires.node.verdicts()].filter(([name, n]) => /DROP|REFUSE/.test(name) && n > (before.get(name) ?? 0));
+            expect({ stray, dropped: dropped.map(([name]) => name) }).toEqual({ stray: [], dropped: [] });
           } finally {
             isOver = true;
             await Promise.all(loads);
