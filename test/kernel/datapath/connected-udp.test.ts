@@ -188,7 +188,10 @@ describeKernel("connected UDP sockets", () => {
       const stranger = here(family);
       const direct = open(wires.pod, family.name);
       direct.connect(family.here, target);
-      expect(direct.ask(stranger, "three")).toBe(`re three from ${at(family.here, target)}`);
+      // Its device has only just come up: a question may be lost, a third one is not.
+      let told = "";
+      for (let tries = 0; tries < 3 && !told.startsWith("re"); tries++) told = direct.ask(stranger, "three");
+      expect(told).toBe(`re three from ${at(family.here, target)}`);
       expect(neighbour()).toContain(macOf("pod", 2));
       expect(old.ask(remote, "four")).toBe(answered("four", family));
       expect(stranger.receiveError()).toBe("EAGAIN");

@@ -6,7 +6,7 @@ import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
 import { again, frame, objects, send, V4 } from "./conversation.ts";
 import { openSocket } from "./raw-sockets.ts";
-import { createTestNode, type TestNode } from "./test-node.ts";
+import { createTestNode, REPLIES, type TestNode } from "./test-node.ts";
 
 const CLIENT = { address: V4.client, port: 40_000 };
 const NODE_PORT = { address: V4.node, port: 30_080 };
@@ -58,8 +58,11 @@ describeKernel("refusals of a Service", () => {
     await node.feed(objects(["there"]));
     expect(ask()).toBe("VERDICT_FORWARD");
     const dead = again(send(frame(), "TCP", CLIENT, NODE_PORT), { ttl: 1 });
-    expect(node.run("tc_uplink_ingress", dead).verdict).toBe("DROP_TTL");
-    expect(counted()).toContain("uplink_ingress drop_ttl 1");
+    expect(node.run("tc_uplink_ingress", dead).verdict).toBe("VERDICT_TIME_EXCEEDED");
+    node.settings({ replies: 0 });
+    expect(node.run("tc_uplink_ingress", dead).verdict).toBe("DROP_REPLY_LIMIT");
+    node.settings({ replies: REPLIES });
+    expect(counted()).toContain("uplink_ingress drop_reply_limit 1");
   });
 
   it("do not count what asks no Service", async () => {

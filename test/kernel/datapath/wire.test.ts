@@ -129,7 +129,9 @@ describeKernel("on the wire", () => {
           try {
             const before = wires.node.verdicts();
             const stray = await askPairs(from(), family, family[to], udpPort, count);
-            const dropped = [...wires.node.verdicts()].filter(([name, n]) => /DROP|REFUSE/.test(name) && n > (before.get(name) ?? 0));
+            const dropped = [...wires.node.verdicts()].filter(
+              ([name, n]) => /DROP|REFUSE/.test(name) && n > (before.get(name) ?? 0),
+            );
             expect({ stray, dropped: dropped.map(([name]) => name) }).toEqual({ stray: [], dropped: [] });
           } finally {
             isOver = true;
