@@ -109,7 +109,7 @@ function whyNone(service: Service, port: ServicePort, { drained, anyPort, all, r
 /** Of a port that has backends: a policy keeps some clients to those of this node, and there is none. */
 function whyNotHere(service: Service, port: ServicePort, hasLocal: boolean): string {
   if (hasLocal || service.isForeign || service.headless) return "";
-  const isExternal = port.nodePort > 0 || service.type === "LoadBalancer";
+  const isExternal = port.nodePort > 0 || service.type === "LoadBalancer" || service.externalIPs.length > 0;
   const policies = [
     ...(service.externalTrafficPolicy === "Local" && isExternal ? ["externalTrafficPolicy"] : []),
     ...(service.internalTrafficPolicy === "Local" ? ["internalTrafficPolicy"] : []),

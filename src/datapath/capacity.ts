@@ -16,5 +16,7 @@ export const CAPACITY_MAPS: Readonly<Record<keyof Capacity, string>> = {
 
 export function capacityOf(map: (name: string) => { readonly maxEntries: number }): Capacity {
   const sizes = Object.entries(CAPACITY_MAPS).map(([key, name]) => [key, map(name).maxEntries]);
-  return Object.fromEntries(sizes) as Record<keyof Capacity, number>;
+  const capacity = Object.fromEntries(sizes) as Record<keyof Capacity, number>;
+  // Of a build before one may have been kept larger than the other is made.
+  return { ...capacity, services: Math.min(capacity.services, map("service_policies").maxEntries) };
 }

@@ -145,10 +145,12 @@ export function createAddressBook(
     services: readonly PrefixRange[],
     claimed: "refuse" | "foreign" | undefined,
   ): AddressRoles {
-    const isNode = nodeAddresses.has(address);
+    const holders = nodeAddresses.get(address);
+    const isNode = holders !== undefined;
+    const isOthers = isNode && !(holders.size === 1 && holders.has(nodeName));
     const inRange = onDevices.has(address) && services.some((range) => prefixContains(range, address));
     const own = isOwn(address);
-    const mayServe = own || (onDevices.has(address) && !isNode && !inRange && unusableReason(address) === undefined);
+    const mayServe = own || (onDevices.has(address) && !isOthers && !inRange && unusableReason(address) === undefined);
     const serves = mayServe && servesNodePorts(nodePorts, address, ownAddresses);
     const node = own || serves;
     return {

@@ -123,14 +123,15 @@ const rankOf = ({ ready, local }: Candidate): number => (ready ? 2 : 0) + (local
 
 /**
  * Hints by node are heeded when every ready endpoint has one and some name this node; else those by zone likewise; else none.
- * What is not ready has no say, and is set aside by none. Without those that are neither meant for this node nor on it.
+ * What is not ready, or drained, has no say, and is set aside by none. Without those that are neither meant for this node nor on it.
  */
 function preferredOf(
   all: readonly Candidate[],
   hinted: ReadonlyMap<Candidate, EndpointHints>,
   { nodeName, zone }: Surroundings,
 ): Candidate[] {
-  const ready = all.filter((one) => one.ready);
+  const serves = (one: Candidate): boolean => one.ready && one.weight !== 0;
+  const ready = all.filter(serves);
   for (const [kind, own] of [
     ["nodes", nodeName],
     ["zones", zone],
@@ -138,7 +139,7 @@ function preferredOf(
     const hintsOf = (one: Candidate): readonly string[] => hinted.get(one)?.[kind] ?? [];
     if (own === "" || !ready.some((one) => hintsOf(one).includes(own))) continue;
     if (!ready.every((one) => hintsOf(one).length > 0)) continue;
-    const isMeant = (one: Candidate): boolean => !one.ready || hintsOf(one).includes(own);
+    const isMeant = (one: Candidate): boolean => !serves(one) || hintsOf(one).includes(own);
     return all.flatMap((one) => (isMeant(one) ? [one] : one.local ? [{ ...one, preferred: false }] : []));
   }
   return [...all];

@@ -69,6 +69,23 @@ const NODE = "hints.forNodes";
 
 export const TOPOLOGY_CASES: readonly FlowCase[] = [
   {
+    name: "a drained endpoint, though the only one of the zone, does not keep clients from those of others",
+    field: "hints.forZones, millrace.io/weights",
+    given: {
+      nodes,
+      services: [service()],
+      slices: [
+        slice({
+          endpoints: [meant(endpoint(HERE), "a"), meant(endpoint(FAR, "node3"), "b")],
+          weights: `${HERE}=0`,
+        }),
+      ],
+    },
+    from: POD,
+    to: tcp(VIP, 80),
+    expect: { kept: [`${FAR}:8080`] },
+  },
+  {
     name: "a pod stays in its zone",
     field: ZONE,
     given: zone,

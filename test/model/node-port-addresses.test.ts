@@ -72,6 +72,20 @@ test("an InternalIP that becomes the first gets node ports, and the one before i
   expect(name("10.9.9.1", V6)).toEqual([`${V4} -`]);
 });
 
+test("this node's own ExternalIP, on a device, is like any other address of it; another node's is that one's", () => {
+  const model = createModel({
+    ...{ nodeName: "node1", capacity: CAPACITY, serviceRanges: [] },
+    nodePortAddresses: parseNodePortAddresses(["all"])!,
+  });
+  const outside = "203.0.113.11";
+  const own = node(1, { externalAddresses: [outside] });
+  model.setNetworks([{ address: outside, length: 24 }]);
+  model.update(eventsOf({ nodes: [own] }));
+  expect(changes(model.plan())).toContain(`${outside} node ports`);
+  model.update(eventsOf({ nodes: [own, node(2, { externalAddresses: [outside] })] }));
+  expect(changes(model.plan())).toContain(`${outside} peer`);
+});
+
 test("a device's address has node ports from when it comes until it goes", () => {
   const { name, hold } = modelWith(["primary", "10.8.0.0/16"]);
   name(V4);

@@ -194,6 +194,8 @@ function completed(bytes: Uint8Array, layers: Layers): Uint8Array {
   const { l4, protocol } = layers;
   const field = l4 + SUM_AT[protocol]!;
   const end = bytes.length;
+  // A quote may end before it.
+  if (field + (protocol === SCTP ? 4 : 2) > end) return whole;
   if (protocol === SCTP) {
     new DataView(whole.buffer).setUint32(field, crc32c(bytes, l4, end, field), true);
     return whole;
