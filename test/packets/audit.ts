@@ -284,7 +284,10 @@ export function audit(sent: Uint8Array, got: Uint8Array, sentLink = true, gotLin
   const b = dissectAt(got, networkAt(got, gotLink));
   if (a === undefined) return [];
   if (b === undefined) return ["an IP packet became none"];
-  return isReply(sent, a, got, b) ? auditReply(sent, a, got, b) : auditTranslated(sent, a, got, b);
+  if (!isReply(sent, a, got, b)) return auditTranslated(sent, a, got, b);
+  const problems = auditReply(sent, a, got, b);
+  // A backend that is its own client is sent what looks like an answer.
+  return problems.length === 0 || auditTranslated(sent, a, got, b).length === 0 ? [] : problems;
 }
 
 const dissectAt = (bytes: Uint8Array, l3: number): Layers | undefined => (l3 < 0 ? undefined : dissect(bytes, l3));
