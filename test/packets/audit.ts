@@ -183,7 +183,7 @@ export function isPartial(bytes: Uint8Array, layers: Layers): boolean {
   const { l4, protocol, fragmentOffset, end } = layers;
   if (fragmentOffset > 0 || (protocol !== TCP && protocol !== UDP && protocol !== SCTP)) return false;
   const field = l4 + SUM_AT[protocol]!;
-  if (field + 4 > bytes.length) return false;
+  if (field + (protocol === SCTP ? 4 : 2) > bytes.length) return false;
   if (protocol === SCTP) return storedCrc(bytes, field) === 0;
   return word(bytes, field) % 0xffff === pseudoHeader(bytes, layers, end - l4) && word(bytes, field) !== 0;
 }
