@@ -23,7 +23,8 @@ export default class CrashReporter implements Reporter {
   }
 
   onTestCaseReady(test: TestCase): void {
-    this.#running.set(test.module, test.fullName);
+    // Told of late, when the module has ended already, it is no sign of life.
+    if (this.#running.has(test.module)) this.#running.set(test.module, test.fullName);
   }
 
   onTestModuleEnd(module: TestModule): void {
