@@ -100,7 +100,7 @@ export function createConntrackSysctls(
 }
 
 /** undefined: the file is not there, or holds something else. */
-function readNumber(path: string): number | undefined {
+export function readNumber(path: string): number | undefined {
   try {
     const number = Number(readFileSync(path, "utf8"));
     return Number.isInteger(number) ? number : undefined;

@@ -1,5 +1,4 @@
 // netfilter's timeouts of this network namespace: nobody's flows here outlive them.
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   CONNTRACK_TIMEOUTS,
@@ -8,6 +7,7 @@ import {
   type FlowTimeouts,
   flowTimeoutsBeside,
 } from "../datapath/flow-timeouts.ts";
+import { readNumber } from "./conntrack-sysctls.ts";
 
 const DIRECTORY = "/proc/sys/net/netfilter";
 
@@ -17,12 +17,8 @@ const pathOf = (directory: string, name: Name): string => join(directory, `nf_co
 
 /** undefined: the file is not there, or holds no time that anything could live by. */
 function readSeconds(directory: string, name: Name): number | undefined {
-  try {
-    const seconds = Number(readFileSync(pathOf(directory, name), "utf8"));
-    return Number.isInteger(seconds) && seconds > 0 ? seconds : undefined;
-  } catch {
-    return undefined;
-  }
+  const seconds = readNumber(pathOf(directory, name));
+  return seconds !== undefined && seconds > 0 ? seconds : undefined;
 }
 
 /** How long flows may be kept now: read it anew for each sweep, as the module comes and goes and administrators change it. */
