@@ -110,6 +110,13 @@ const CASES: readonly Case[] = [
     why: "externalTrafficPolicy Local, and no ready endpoint on this node",
   },
   {
+    name: "external policy Local of a ClusterIP Service with external IPs, and endpoints elsewhere only",
+    service: { ...web, externalIPs: ["203.0.113.20"], externalTrafficPolicy: "Local" },
+    slices: [slice({ endpoints: [elsewhere] })],
+    seen: "1/1",
+    why: "externalTrafficPolicy Local, and no ready endpoint on this node",
+  },
+  {
     name: "both policies Local, with a local endpoint",
     service: { ...web, type: "LoadBalancer", externalTrafficPolicy: "Local", internalTrafficPolicy: "Local" },
     slices: [slice({ endpoints: [ready, elsewhere] })],

@@ -39,3 +39,8 @@ test("a capacity is the sizes of the maps that are there", () => {
   expect(sizes).toMatchObject({ rows: 4, services: "service_stats".length, announced: 9 });
   expect(Object.keys(sizes)).toEqual(Object.keys(CAPACITY_MAPS));
 });
+
+test("of two maps by service id the smaller one counts", () => {
+  const services = (smaller: string) => capacityOf((name) => ({ maxEntries: name === smaller ? 3 : 10 })).services;
+  expect([services("service_stats"), services("service_policies"), services("rows")]).toEqual([3, 3, 10]);
+});
