@@ -165,20 +165,51 @@ export function openSocket(protocol: "TCP" | "UDP", family: "IPv4" | "IPv6" = "I
   };
 }
 
+/** packet(7): struct sockaddr_ll. */
+function linkAddress(ifindex: number, protocol: number, destination: Uint8Array = new Uint8Array(6)): Uint8Array {
+  const address = new Uint8Array(20);
+  const view = new DataView(address.buffer);
+  view.setUint16(0, AF_PACKET, true);
+  view.setUint16(2, protocol);
+  view.setInt32(4, ifindex, true);
+  address[11] = 6;
+  address.set(destination, 12);
+  return address;
+}
+
+/** A socket of whole frames on a device of the namespace that the caller stands in. */
+export interface FrameSocket extends Disposable {
+  /** Sends a frame as it is. "" when it went, else the errno's name. */
+  send(frame: Uint8Array): string;
+  /** The next frame that came in or went out; undefined when there is none now. */
+  receive(): Uint8Array | undefined;
+}
+
+const ETH_P_ALL = 3;
+
+/** `protocol`: the EtherType that is received; none: all. */
+export function openFrameSocket(ifindex: number, protocol = ETH_P_ALL): FrameSocket {
+  const fd = call.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) as number;
+  if (fd < 0) throw new Error(`socket: ${errno()}`);
+  const bound = linkAddress(ifindex, protocol);
+  if (call.bind(fd, bound, bound.length) !== 0) throw new Error(`bind: ${errno()}`);
+  const buffer = new Uint8Array(65536);
+  return {
+    send(frame) {
+      const to = linkAddress(ifindex, (frame[12]! << 8) | frame[13]!, frame.subarray(0, 6));
+      return (call.sendto(fd, frame, frame.length, 0, to, to.length) as number) < 0 ? errno() : "";
+    },
+    receive() {
+      const size = call.recvfrom(fd, buffer, buffer.length, 0, null, null) as number;
+      return size < 0 ? undefined : buffer.slice(0, size);
+    },
+    [Symbol.dispose]: () => void call.close(fd),
+  };
+}
+
 /** Sends a whole frame, as it is, out of a device of the namespace that the caller stands in. */
 export function sendFrame(ifindex: number, frame: Uint8Array): void {
-  const fd = call.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0) as number;
-  if (fd < 0) throw new Error(`socket: ${errno()}`);
-  try {
-    const to = new Uint8Array(20);
-    const view = new DataView(to.buffer);
-    view.setUint16(0, AF_PACKET, true);
-    view.setUint16(2, (frame[12]! << 8) | frame[13]!);
-    view.setInt32(4, ifindex, true);
-    to[11] = 6;
-    to.set(frame.subarray(0, 6), 12);
-    if ((call.sendto(fd, frame, frame.length, 0, to, to.length) as number) < 0) throw new Error(`sendto: ${errno()}`);
-  } finally {
-    call.close(fd);
-  }
+  using socket = openFrameSocket(ifindex);
+  const trouble = socket.send(frame);
+  if (trouble !== "") throw new Error(`sendto: ${trouble}`);
 }
