@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables kernels kernels-ci docs clean format
+.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables kernels kernels-ci docs clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -117,6 +117,9 @@ build/ways: bench/ways.c
 
 bench-ways: cluster-programs build/ways ## Direct and Service connections beside kube-proxy and no proxy, as ratios (PAIRS=30; ten minutes)
 	@node bench/ways.ts --json build/bench-ways.json $(if $(PAIRS),--pairs $(PAIRS)) $(if $(ONLY),--only '$(ONLY)')
+
+bench-failover: cluster-programs ## How long an address goes unanswered when its node dies, Millrace beside MetalLB (RUNS=20, ONLY=regex, PRODUCTS=list)
+	@node bench/failover.ts $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only '$(ONLY)') $(if $(PRODUCTS),--products $(PRODUCTS))
 
 kernels: build ## Debian's 5.10, 6.1, 6.12, 7.x in QEMU: programs, tests, paths (KERNELS="6.1 5.10", QUICK=1: loads, flow states, paths)
 	@test/kernels/setup.sh >&2

@@ -1,9 +1,11 @@
 // `make bench-failover`: how long a LoadBalancer address goes unanswered, and how long two speak for it, when something happens to
-// the node that announces it. --products LIST, --only REGEX (scenarios), --runs N, --frames SECONDS, --json FILE: what is in it already is not done
-// again.
+// the node that announces it; and how many frames that takes. --products LIST, --only REGEX (names of scenarios, or "frames"),
+// --runs N, --json FILE: what is in it already is not done again.
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { openSite, PRODUCTS, type Product } from "../test/failover/products.ts";
+import { measureFrames } from "../test/failover/frames.ts";
+import { PRODUCTS, type Product } from "../test/failover/product-names.ts";
+import { openSite } from "../test/failover/products.ts";
 import { emptyResults, type Results, summaryLine } from "../test/failover/results.ts";
 import { runScenario } from "../test/failover/run.ts";
 import { SCENARIOS, type Scenario } from "../test/failover/scenarios.ts";
@@ -13,12 +15,15 @@ import { readMachine } from "./machine.ts";
 
 const { values: flags } = parseArgs({
   options: {
-    products: { type: "string", default: PRODUCTS.join(",") },
+    products: { type: "string", default: "millrace,metallb" },
     only: { type: "string", default: "" },
     runs: { type: "string", default: "20" },
     json: { type: "string", default: "build/bench-failover.json" },
   },
 });
+
+const ADDRESSES = 1000;
+const REST_SECONDS = 120;
 
 const progress = (text: string): void => void process.stderr.write(`  BENCH  ${text}\n`);
 
@@ -68,21 +73,33 @@ function isPossible(scenario: Scenario, site: Site): boolean {
   return scenario.needs !== "an event loop" || site.hasEventLoop;
 }
 
+/** Many addresses at once, and what they put on the LAN. */
+async function measureTraffic(product: Product, site: Site): Promise<void> {
+  const prober = await startProber(site);
+  try {
+    const figures = await measureFrames(site, prober, results.next++, ADDRESSES, REST_SECONDS);
+    results.frames[product] = figures;
+    progress(`${product} frames: ${JSON.stringify(figures)}`);
+  } catch (error) {
+    progress(`${product} frames failed: ${(error as Error).message}`);
+  }
+  await prober.end();
+  keep();
+}
+
 const only = new RegExp(flags.only);
 for (const name of flags.products.split(",")) {
   const product = PRODUCTS.find((one) => one === name);
   if (product === undefined) throw new Error(`there is no product ${name}: ${PRODUCTS.join(", ")}`);
-  const due = SCENARIOS.filter(
-    (scenario) =>
-      only.test(scenario.name) && (results.runs[product]?.[scenario.name]?.length ?? 0) < wantedRuns(scenario),
-  );
-  if (due.length === 0) continue;
-  progress(`${product}: ${due.map((scenario) => scenario.name).join(", ")}`);
+  const isDue = (scenario: Scenario): boolean =>
+    only.test(scenario.name) && (results.runs[product]?.[scenario.name]?.length ?? 0) < wantedRuns(scenario);
+  const due = SCENARIOS.filter(isDue);
+  const framesAreDue = only.test("frames") && results.frames[product] === undefined;
+  if (due.length === 0 && !framesAreDue) continue;
+  progress(`${product}: ${[...due.map((scenario) => scenario.name), ...(framesAreDue ? ["frames"] : [])].join(", ")}`);
   await using site = await openSite(product, progress);
-  results.measured[product] = {
-    date: new Date().toISOString().slice(0, 10),
-    machine: readMachine(),
-    version: site.version,
-  };
+  const date = new Date().toISOString().slice(0, 10);
+  results.measured[product] = { date, machine: readMachine(), version: site.version };
   for (const scenario of due) if (isPossible(scenario, site)) await measure(product, site, scenario);
+  if (framesAreDue) await measureTraffic(product, site);
 }

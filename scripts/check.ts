@@ -75,6 +75,7 @@ const CHECKS: Readonly<Record<string, () => Outcome>> = {
         "docs/kernels.md",
         "docs/semantics.md",
         "docs/conformance.md",
+        "docs/failover.md",
         "deploy/config-reference.yaml",
         API_FIELDS,
       ],

@@ -1,7 +1,6 @@
 // Writes what is generated of the documentation: docs/cli.md from the commands, docs/metrics.md from the metrics,
-// deploy/config-reference.yaml from the settings, docs/semantics.md from the flow cases, docs/kernels.md and docs/conformance.md from
-// what was measured last, and the fields of
-// Kubernetes' objects. `make check` says when they are out of date.
+// deploy/config-reference.yaml from the settings, docs/semantics.md from the flow cases, docs/kernels.md, docs/conformance.md and
+// docs/failover.md from what was measured last, and the fields of Kubernetes' objects. `make check` says when they are out of date.
 import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Command } from "commander";
@@ -9,6 +8,7 @@ import { createProgram } from "../src/cli/program.ts";
 import { environmentName, SETTINGS } from "../src/cli/settings.ts";
 import { createMetricsRegistry, METRICS } from "../src/http/metrics.ts";
 import { writeConformancePage } from "../test/conformance/page.ts";
+import { writeFailoverPage } from "../test/failover/page.ts";
 import { writeSemanticsPage } from "../test/flows/semantics-page.ts";
 import { writeKernelsPage } from "../test/kernels/page.ts";
 import { writeApiFields } from "./api-fields.ts";
@@ -97,6 +97,7 @@ if (import.meta.main) {
   writeKernelsPage();
   writeSemanticsPage();
   writeConformancePage();
+  writeFailoverPage();
   writeApiFields();
   writeKnownFields();
 }

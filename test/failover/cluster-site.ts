@@ -51,12 +51,14 @@ export async function clusterSite(product: ClusterProduct): Promise<Site> {
     version: product.version,
     hasEventLoop: product.hasEventLoop,
     announcers: ANNOUNCERS,
-    async expose(name, address) {
-      await cluster.api.ask({ method: "POST", path: SERVICES, body: serviceManifest(name, address) });
-    },
-    async withdraw(name) {
-      await cluster.api.send({ method: "DELETE", path: `${SERVICES}/${name}` });
-    },
+    expose: (services) =>
+      sideBySide(services, async ([name, address]) => {
+        await cluster.api.ask({ method: "POST", path: SERVICES, body: serviceManifest(name, address) });
+      }),
+    withdraw: (names) =>
+      sideBySide(names, async (name) => {
+        await cluster.api.send({ method: "DELETE", path: `${SERVICES}/${name}` });
+      }),
     async cutPower(node) {
       await lan.linkDown(node);
       await freeze(node);
@@ -105,6 +107,14 @@ export async function clusterSite(product: ClusterProduct): Promise<Site> {
     await site[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+async function sideBySide<T>(items: Iterable<T>, each: (item: T) => Promise<void>): Promise<void> {
+  const left = [...items];
+  const worker = async (): Promise<void> => {
+    for (let item = left.pop(); item !== undefined; item = left.pop()) await each(item);
+  };
+  await Promise.all(Array.from({ length: 8 }, worker));
 }
 
 function serverPod(): object {

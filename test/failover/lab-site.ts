@@ -7,20 +7,14 @@ import { VERSION } from "../../src/lib/version.ts";
 import type { TestLab } from "../lab/traffic/test-lab.ts";
 import { freezer } from "./freezer.ts";
 import { Lan } from "./lan.ts";
+import { OtherBuild } from "./other-build.ts";
 import { manifests, PORT, poolManifests, type Site, serviceManifest } from "./site.ts";
 
 const SERVER = "node4";
 const ANNOUNCERS = ["node1", "node2", "node3"];
 
-export interface LabWishes {
-  /** Directory of another build, for `upgrade`. */
-  readonly otherDist?: string;
-  /** Further flags of `millrace lab up`. */
-  readonly flags?: readonly string[];
-}
-
 /** Brings the lab up; it is taken down at the end of an `await using`, also when it did not come up. */
-export async function labSite(lab: TestLab, { otherDist = "", flags = [] }: LabWishes = {}): Promise<Site> {
+export async function labSite(lab: TestLab): Promise<Site> {
   const network: LabNetwork = {
     lab: lab.name,
     cni: "ptp",
@@ -40,15 +34,15 @@ export async function labSite(lab: TestLab, { otherDist = "", flags = [] }: LabW
   };
   const { cgroup } = labPaths(lab.name);
   const nodeCgroup = (name: string): string => join(cgroup, name);
+  /** By the Service that is in it. */
   const files = new Map<string, string>();
   const { freeze, thaw } = freezer(lan, nodeCgroup);
-  /** The build that the agents run. */
-  let dist = "";
-  const startAgent = (name: string): Promise<unknown> => lab.startAgents([name], dist);
+  const build = new OtherBuild();
+  const startAgent = (name: string): Promise<unknown> => lab.startAgents([name], build.dist);
   try {
     await lab.up(
       manifests(server, ...poolManifests(ANNOUNCERS)),
-      ...["--nodes", "4", "--cni", "ptp", "--ipv6", "--devices", "auto", ...flags],
+      ...["--nodes", "4", "--cni", "ptp", "--ipv6", "--devices", "auto"],
     );
   } catch (error) {
     await lab.down();
@@ -59,13 +53,16 @@ export async function labSite(lab: TestLab, { otherDist = "", flags = [] }: LabW
     version: VERSION,
     hasEventLoop: true,
     announcers: ANNOUNCERS,
-    async expose(name, address) {
-      const path = lab.file(`${name}.yaml`, manifests(serviceManifest(name, address)));
-      files.set(name, path);
+    async expose(services) {
+      const objects = [...services].map(([name, address]) => ({ name, object: serviceManifest(name, address) }));
+      const [first = ""] = services.keys();
+      const path = lab.file(`${first}.yaml`, manifests(...objects.map(({ object }) => object)));
+      for (const { name } of objects) files.set(name, path);
       await lab.order("apply", { files: [path] });
     },
-    async withdraw(name) {
-      await lab.order("delete", { files: [files.get(name)] });
+    async withdraw(names) {
+      const paths = new Set([...names].flatMap((name) => files.get(name) ?? []));
+      await lab.order("delete", { files: [...paths] });
     },
     async cutPower(name) {
       // Not by `millrace lab kill`: the lab says at once in the Node object what a cluster learns after 40 s.
@@ -87,7 +84,7 @@ export async function labSite(lab: TestLab, { otherDist = "", flags = [] }: LabW
     freeze,
     thaw,
     async upgrade() {
-      dist = dist === "" ? otherDist : "";
+      await build.change();
       for (const name of ANNOUNCERS) {
         await lab.killAgents([name]);
         await startAgent(name);
@@ -100,6 +97,7 @@ export async function labSite(lab: TestLab, { otherDist = "", flags = [] }: LabW
     async [Symbol.asyncDispose]() {
       await lan.changes.restore();
       await lab.down();
+      await build[Symbol.asyncDispose]();
     },
   };
 }

@@ -15,6 +15,16 @@ import { Undo } from "./undo.ts";
 const STRANGER = 40;
 const SECOND_NIC = "eth1";
 
+/** What announcers send: rules of nftables by the name of a counter. */
+const FRAMES = {
+  resolution: "meta protocol arp",
+  neighbours: "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }",
+  liveness: "udp dport 7948 or udp sport 7948",
+  memberlist: "meta l4proto { tcp, udp } th dport 7946",
+} as const;
+type FrameKind = keyof typeof FRAMES;
+export type FrameCounts = Readonly<Record<FrameKind, number>>;
+
 export class Lan {
   readonly #network: LabNetwork;
   readonly changes = new Undo();
@@ -164,6 +174,52 @@ export class Lan {
     return changeNetwork(`second NIC of ${node}`, (script) => {
       script.ip(this.namespace("lan"), [`link set ${node}b down`]);
     });
+  }
+
+  /** Counts frames that the nodes' ports send into the LAN from now on, by kind. */
+  async countFrames(nodes: readonly string[]): Promise<void> {
+    const ports = `{ ${nodes.map((node) => `"${node}"`).join(", ")} }`;
+    const rules = Object.entries(FRAMES).map(([name, match]) => `    ${match} counter name "${name}"`);
+    await this.changes.take("counters");
+    const remove = (script: NetworkScript): void =>
+      void script.nft(this.namespace("lan"), ["table bridge failover {}", "delete table bridge failover"]);
+    await this.#put(
+      "counters",
+      (script) => {
+        script.nft(this.namespace("lan"), [
+          "table bridge failover {",
+          ...Object.keys(FRAMES).map((name) => `  counter ${name} {}`),
+          "  chain sent {",
+          "    type filter hook prerouting priority 0; policy accept;",
+          `    iifname != ${ports} accept`,
+          ...rules,
+          "  }",
+          "}",
+        ]);
+      },
+      remove,
+    );
+  }
+
+  /** Since `countFrames`. */
+  async readFrames(): Promise<FrameCounts> {
+    const namespace = this.namespace("lan");
+    const [file = "", ...args] = inNamespace(namespace, [
+      "nft",
+      "-j",
+      "list",
+      "counters",
+      "table",
+      "bridge",
+      "failover",
+    ]);
+    const { nftables } = JSON.parse(await runChecked(file, args)) as {
+      nftables: { counter?: { name: FrameKind; packets: number } }[];
+    };
+    const found = nftables.flatMap(({ counter }) =>
+      counter === undefined ? [] : [[counter.name, counter.packets] as const],
+    );
+    return Object.fromEntries(found) as FrameCounts;
   }
 
   /** Starts the prober in client1. It ends with `end()`. */

@@ -13,7 +13,7 @@ import type { Progress } from "../cluster/progress.ts";
 const SOURCES = join(MODULE, "metallb");
 const NAME = "go.universe.tf/metallb";
 const MANIFEST = "metallb-native.yaml";
-const BGP_TYPES = "api/v1beta1/frrconfiguration_types.go";
+const BGP_MODULE = "github.com/metallb/frr-k8s";
 /** In a node's own mounts: as long as `hold` is in it, its speaker is not started. */
 export const HOLD_DIRECTORY = "/var/lib/cluster/metallb";
 
@@ -46,24 +46,32 @@ export async function buildMetallb(progress: Progress): Promise<void> {
   };
   const directoryOf = async (module: string): Promise<string> =>
     (await go(["list", "-m", "-f", "{{.Dir}}", module])).trim();
-  const overlay = writeOverlay(unfinished, join(await directoryOf("github.com/metallb/frr-k8s"), BGP_TYPES));
+  const modfile = await completeBgpTypes(unfinished, await directoryOf(BGP_MODULE));
   const programs = ["controller", "speaker"].map((name) => `${NAME}/${name}`);
-  const options = ["-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-overlay", overlay];
+  const options = ["-buildvcs=false", "-trimpath", "-ldflags", "-s -w", `-modfile=${modfile}`];
   await go(["build", ...options, "-o", `${unfinished}/`, ...programs]);
   copyFileSync(join(await directoryOf(NAME), "config/manifests", MANIFEST), join(unfinished, MANIFEST));
   renameSync(unfinished, target);
 }
 
-/** Go's overlay (`go help build`) that adds the type of BGP mode which the module's newest version in the proxy lacks. */
-function writeOverlay(work: string, types: string): string {
+/** A copy of the module with the type of BGP mode that its newest version in the proxy lacks. Returns the go.mod that has it. */
+async function completeBgpTypes(work: string, module: string): Promise<string> {
+  const copy = join(work, "frr-k8s");
+  await runChecked("cp", ["-r", "--no-preserve=mode", module, copy]);
   const field = '\tPrefixesWithCommunity []CommunityPrefixes `json:"withCommunity,omitempty"`\n';
   const added = '\tPrefixesWithAsPathPrepend []AsPathPrependPrefixes `json:"withAsPathPrepend,omitempty"`\n';
   const type = "\ntype AsPathPrependPrefixes struct {\n\tAsPathPrepend uint8\n\tPrefixes []string\n}\n";
-  const patched = join(work, "types.go");
-  writeFileSync(patched, readFileSync(types, "utf8").replace(field, () => field + added) + type);
-  const overlay = join(work, "overlay.json");
-  writeFileSync(overlay, JSON.stringify({ Replace: { [types]: patched } }));
-  return overlay;
+  const types = join(copy, "api/v1beta1/frrconfiguration_types.go");
+  writeFileSync(types, readFileSync(types, "utf8").replace(field, () => field + added) + type);
+  const modfile = join(work, "build.mod");
+  const replaced = new RegExp(`^replace ${BGP_MODULE} => .*$`, "m");
+  const text = readFileSync(join(SOURCES, "go.mod"), "utf8");
+  writeFileSync(
+    modfile,
+    text.replace(replaced, () => `replace ${BGP_MODULE} => ${copy}`),
+  );
+  copyFileSync(join(SOURCES, "go.sum"), join(work, "build.sum"));
+  return modfile;
 }
 
 interface Manifest {

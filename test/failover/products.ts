@@ -1,34 +1,31 @@
-// What is measured, and where.
+// How each product is put where it is measured.
 import { TestLab } from "../lab/traffic/test-lab.ts";
-import { buildVariant, newFlowField } from "../lab/traffic/variants.ts";
 import { clusterSite } from "./cluster-site.ts";
 import { labSite } from "./lab-site.ts";
 import { buildMetallb } from "./metallb.ts";
 import { metallbProduct } from "./metallb-site.ts";
+import { millraceProduct } from "./millrace-site.ts";
+import type { Product } from "./product-names.ts";
 import type { Site } from "./site.ts";
 
-export const PRODUCTS = ["millrace-lab", "metallb"] as const;
-export type Product = (typeof PRODUCTS)[number];
+/** Of clusters and labs; one at a time. */
+const NAME = "failover";
 
 type Progress = (text: string) => void;
 
 const OPENERS: Readonly<Record<Product, (progress: Progress) => Promise<Site>>> = {
+  async millrace(progress) {
+    progress("a cluster with Millrace");
+    return clusterSite(millraceProduct(NAME));
+  },
   async "millrace-lab"(progress) {
-    progress("another build");
-    const variant = await buildVariant(newFlowField);
-    const site = await labSite(new TestLab("failover"), { otherDist: variant.dist });
-    return {
-      ...site,
-      async [Symbol.asyncDispose]() {
-        await site[Symbol.asyncDispose]();
-        variant.remove();
-      },
-    };
+    progress("a lab");
+    return labSite(new TestLab(NAME));
   },
   async metallb(progress) {
     await buildMetallb(progress);
     progress("a cluster with MetalLB");
-    return clusterSite(metallbProduct("failover"));
+    return clusterSite(metallbProduct(NAME));
   },
 };
 

@@ -1,7 +1,8 @@
 // What the runs of a bench came to: kept as JSON, printed as lines, and for the page put side by side. Pure.
 import type { Machine } from "../../bench/machine.ts";
 import { medianOf } from "./figures.ts";
-import type { Product } from "./products.ts";
+import type { FrameFigures } from "./frames.ts";
+import type { Product } from "./product-names.ts";
 import type { Scenario } from "./scenarios.ts";
 import type { Outcome } from "./stage.ts";
 
@@ -17,9 +18,10 @@ export interface Results {
   readonly measured: { [product in Product]?: Measured };
   /** By product and name of the scenario. */
   readonly runs: { [product in Product]?: Record<string, Outcome[]> };
+  readonly frames: { [product in Product]?: FrameFigures };
 }
 
-export const emptyResults = (): Results => ({ next: 0, measured: {}, runs: {} });
+export const emptyResults = (): Results => ({ next: 0, measured: {}, runs: {}, frames: {} });
 
 export interface Summary {
   readonly runs: number;

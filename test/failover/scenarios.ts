@@ -174,7 +174,7 @@ export const SCENARIOS: readonly Scenario[] = [
     async before(stage) {
       await stage.site.lan.foreignHost(stage.address);
       stage.watch();
-      await stage.site.expose(stage.name, stage.address);
+      await stage.expose();
     },
     async play(stage) {
       await stage.pause(6000);

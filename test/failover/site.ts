@@ -15,10 +15,10 @@ export interface Site extends AsyncDisposable {
   readonly hasEventLoop: boolean;
   /** The nodes that may announce. Whatever becomes of them, the servers are on another. */
   readonly announcers: readonly string[];
-  /** Makes a LoadBalancer Service with this address, of the pool. */
-  expose(name: string, address: Address): Promise<void>;
-  /** Takes it away again. */
-  withdraw(name: string): Promise<void>;
+  /** Makes LoadBalancer Services, by name, each with one address of the pool. */
+  expose(services: ReadonlyMap<string, Address>): Promise<void>;
+  /** Takes them away again. */
+  withdraw(names: Iterable<string>): Promise<void>;
   /** Everything of the node ends or stands still without a word, and its link is cut. */
   cutPower(node: string): Promise<void>;
   restorePower(node: string): Promise<void>;
@@ -58,7 +58,8 @@ export function serviceManifest(name: string, address: Address): object {
   };
 }
 
-const POOL = ["192.168.122.110-192.168.122.189", "fd00:192:168:122::a:0/112"];
+/** The last is for many at once: no prefix of the LAN's. */
+const POOL = ["192.168.122.110-192.168.122.189", "fd00:192:168:122::a:0/112", "198.18.0.0/21"];
 
 /** One address of the pool after the other. */
 export function poolAddress(index: number, family: Family): Address {
@@ -68,10 +69,15 @@ export function poolAddress(index: number, family: Family): Address {
 }
 
 /** MetalLB's objects: one pool of both families, announced by these nodes. */
-export function poolManifests(announcers: readonly string[], addresses: readonly string[] = POOL): object[] {
+export function poolManifests(announcers: readonly string[]): object[] {
   const metadata = (name: string) => ({ name, namespace: "metallb-system" });
   return [
-    { apiVersion: "metallb.io/v1beta1", kind: "IPAddressPool", metadata: metadata("failover"), spec: { addresses } },
+    {
+      apiVersion: "metallb.io/v1beta1",
+      kind: "IPAddressPool",
+      metadata: metadata("failover"),
+      spec: { addresses: POOL },
+    },
     {
       apiVersion: "metallb.io/v1beta1",
       kind: "L2Advertisement",
@@ -82,4 +88,9 @@ export function poolManifests(announcers: readonly string[], addresses: readonly
       },
     },
   ];
+}
+
+/** `count` Services of addresses that are in no prefix of the LAN. */
+export function manyServices(count: number): ReadonlyMap<string, Address> {
+  return new Map(Array.from({ length: count }, (_, i) => [`many-${i}`, `198.18.${i >> 8}.${i & 0xff}`]));
 }

@@ -57,10 +57,14 @@ export class Stage implements AsyncDisposable {
     this.#prober.say(`watch ${this.name} ${this.address}`);
   }
 
+  expose(): Promise<void> {
+    return this.site.expose(new Map([[this.name, this.address]]));
+  }
+
   /** Makes the Service, and waits until one node announces it and the client is served. */
   async open(): Promise<void> {
     await this.site.lan.forgetNeighbour(this.address);
-    await this.site.expose(this.name, this.address);
+    await this.expose();
     this.watch();
     await this.calm(START_LIMIT_MS);
   }
@@ -154,7 +158,7 @@ export class Stage implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#prober.say(`forget ${this.name}`);
-    await this.site.withdraw(this.name);
+    await this.site.withdraw([this.name]);
   }
 }
 

@@ -1,0 +1,63 @@
+// The short form of `make bench-failover` (docs/failover.md): what a client outside notices when something happens to the node that
+// announces an address. Bounds are ten times what is aimed at, as the machine may be busy elsewhere.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { labSite } from "../failover/lab-site.ts";
+import { runScenario } from "../failover/run.ts";
+import { SCENARIOS } from "../failover/scenarios.ts";
+import type { Site } from "../failover/site.ts";
+import { type Outcome, startProber } from "../failover/stage.ts";
+import { labName } from "./lab-fixture.ts";
+import { type Program, TestLab } from "./traffic/test-lab.ts";
+
+const GOAL_MS = 1000;
+const BOUND_MS = 10 * GOAL_MS;
+/** Questions that a busy machine has answered too late. */
+const NOISE_MS = 400;
+
+describe("an announced address, seen from outside", () => {
+  let site: Site | undefined;
+  let prober: Program | undefined;
+  let index = 0;
+
+  beforeAll(async () => {
+    site = await labSite(new TestLab(labName("failover")));
+    prober = await startProber(site);
+  });
+  afterAll(async () => {
+    await prober?.end();
+    await site?.[Symbol.asyncDispose]();
+  });
+
+  async function play(name: string): Promise<Outcome> {
+    const scenario = SCENARIOS.find((one) => one.name === name);
+    if (scenario === undefined || site === undefined || prober === undefined) throw new Error(`cannot play ${name}`);
+    const outcome = await runScenario(site, prober, scenario, index++);
+    process.stdout.write(`${name}: ${JSON.stringify(outcome)}\n`);
+    return outcome;
+  }
+
+  it.each(["power-cut", "link-down"])("is answered by another node soon after %s", async (name) => {
+    const { unresolvedMs, unansweredMs, severalMs, isOpen, speakers } = await play(name);
+    expect({ isOpen, severalMs }).toEqual({ isOpen: false, severalMs: 0 });
+    expect(Math.max(unresolvedMs, unansweredMs)).toBeLessThan(BOUND_MS);
+    expect(new Set(speakers).size).toBe(2);
+  });
+
+  it("is answered all the while when the agent is killed and started again", async () => {
+    const { unresolvedMs, unansweredMs, severalMs, speakers } = await play("agent-killed-1s");
+    expect(Math.max(unresolvedMs, unansweredMs)).toBeLessThan(NOISE_MS);
+    expect({ severalMs, speakers: speakers.length }).toEqual({ severalMs: 0, speakers: 1 });
+  });
+
+  it("has one speaker again soon after a split is healed", async () => {
+    const { unansweredMs, severalMs, isOpen } = await play("split");
+    expect(isOpen).toBe(false);
+    expect(unansweredMs).toBeLessThan(BOUND_MS);
+    expect(severalMs).toBeLessThan(BOUND_MS);
+  });
+
+  it("is left to a host outside that has it already", async () => {
+    const { severalMs, speakers } = await play("foreign-host");
+    expect({ severalMs, speakers }).toEqual({ severalMs: 0, speakers: ["a stranger"] });
+  });
+});
