@@ -87,6 +87,11 @@ async function measureTraffic(product: Product, site: Site): Promise<void> {
   keep();
 }
 
+let opened: Site | undefined;
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => void opened?.[Symbol.asyncDispose]().finally(() => process.exit(1)));
+}
+
 const only = new RegExp(flags.only);
 for (const name of flags.products.split(",")) {
   const product = PRODUCTS.find((one) => one === name);
@@ -98,6 +103,7 @@ for (const name of flags.products.split(",")) {
   if (due.length === 0 && !framesAreDue) continue;
   progress(`${product}: ${[...due.map((scenario) => scenario.name), ...(framesAreDue ? ["frames"] : [])].join(", ")}`);
   await using site = await openSite(product, progress);
+  opened = site;
   const date = new Date().toISOString().slice(0, 10);
   results.measured[product] = { date, machine: readMachine(), version: site.version };
   for (const scenario of due) if (isPossible(scenario, site)) await measure(product, site, scenario);

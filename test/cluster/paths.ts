@@ -48,7 +48,7 @@ export function clusterPaths(name: string): ClusterPaths {
   };
 }
 
-/** A member of the LAN: `lan` itself, `control`, `node1`, `client1`. */
+/** A member of the LAN: `lan` itself, `control`, `node1`, `client1`, `h1` (a host outside). */
 export function memberNamespace(paths: ClusterPaths, member: string): string {
   return namespaceName(paths.network, member);
 }
@@ -60,7 +60,7 @@ export function memberNamespacePath(paths: ClusterPaths, member: string): string
 /** Whether a namespace found on the machine is one of this cluster: `a` never takes one of `a-node1`. */
 export function isClusterNamespace(paths: ClusterPaths, namespace: string): boolean {
   const prefix = memberNamespace(paths, "");
-  return namespace.startsWith(prefix) && /^(lan|control|(node|client)\d+)$/.test(namespace.slice(prefix.length));
+  return namespace.startsWith(prefix) && /^(lan|control|(node|client|h)\d+)$/.test(namespace.slice(prefix.length));
 }
 
 /** The files of one node, on the machine; in its mount namespace they lie where programs look for them. */
