@@ -89,7 +89,7 @@ async function measureTraffic(product: Product, site: Site): Promise<void> {
 
 let opened: Site | undefined;
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  process.once(signal, () => void opened?.[Symbol.asyncDispose]().finally(() => process.exit(1)));
+  process.once(signal, () => void Promise.resolve(opened?.[Symbol.asyncDispose]()).finally(() => process.exit(1)));
 }
 
 const only = new RegExp(flags.only);

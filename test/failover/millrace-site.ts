@@ -1,7 +1,7 @@
 // Millrace's agents and its controller on a real cluster.
 import { randomBytes } from "node:crypto";
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { millraceCommand } from "../../src/lab/programs.ts";
 import { VERSION } from "../../src/lib/version.ts";
 import { Cluster } from "../cluster/cluster.ts";
@@ -9,9 +9,11 @@ import type { Component } from "../cluster/component.ts";
 import { inForce } from "../cluster/load/ask-cluster.ts";
 import { ANNOUNCERS, type ClusterProduct } from "./cluster-site.ts";
 import { OtherBuild } from "./other-build.ts";
+import { manifests } from "./site.ts";
 
 /** In a node's own mounts. */
 const SECRET = "/var/lib/cluster/announcer";
+const CRDS = resolve(import.meta.dirname, "../../deploy/crds.yaml");
 
 export function millraceProduct(name: string): ClusterProduct {
   const build = new OtherBuild();
@@ -29,6 +31,8 @@ export function millraceProduct(name: string): ClusterProduct {
     hasEventLoop: true,
     wishes: { name, proxy: "millrace", agentFlags: ["--announcer-secret", SECRET] },
     async install(cluster) {
+      const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: "metallb-system" } };
+      await cluster.apply([readFileSync(CRDS, "utf8"), manifests(namespace)].join("---\n"));
       const key = randomBytes(16).toString("hex");
       for (const node of cluster.nodes) {
         const directory = join(node.files, SECRET.replace("/var/", ""));
