@@ -18,15 +18,16 @@ const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
   row(head) + row(head.map(() => "---")).replaceAll(" ", "") + rows.map(row).join("");
 
-/** Seconds; less than two questions' time is none. */
-const seconds = (ms: number): string => (ms < 40 ? "0" : (ms / 1000).toFixed(2));
+/** The time of two questions. */
+const NONE_MS = 40;
+const seconds = (ms: number): string => (ms < NONE_MS ? "0" : (ms / 1000).toFixed(2));
 
 function cells(results: Results, product: Product, scenario: Scenario): string[] {
   const outcomes = results.runs[product]?.[scenario.name] ?? [];
   if (outcomes.length === 0) return ["–", "–", "–", "–"];
   const both = (figure: "unresolvedMs" | "unansweredMs"): string => {
     const { median, longest } = summaryOf(outcomes, figure);
-    const isOpen = outcomes.some((outcome) => outcome.isOpen && outcome[figure] === longest);
+    const isOpen = longest >= NONE_MS && outcomes.some((outcome) => outcome.isOpen && outcome[figure] === longest);
     return `${seconds(median)} / ${isOpen ? "> " : ""}${seconds(longest)}`;
   };
   return [
