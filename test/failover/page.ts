@@ -31,7 +31,7 @@ function cells(results: Results, product: Product, scenario: Scenario): string[]
     return `${seconds(median)} / ${isOpen ? "> " : ""}${seconds(longest)}`;
   };
   return [
-    both("unansweredMs"),
+    scenario.isUnserved === true ? "–" : both("unansweredMs"),
     both("unresolvedMs"),
     seconds(summaryOf(outcomes, "severalMs").longest),
     `${outcomes.length}`,
@@ -94,6 +94,8 @@ instead of by a kubelet with its growing delay.
 - **UDP and TCP**: the longest time without an answer in a run, whichever of both is longer: median over the runs / longest, in seconds.
 - **ARP or NDP**: the same for requests for the MAC. A client that has the address in its table does not notice.
 - **two speakers**: longest time in a run in which two MACs answered the same requests, in seconds; while the LAN is split it does not count.
+
+A host outside that has the address serves nobody there, so only who answers for it counts.
 
 A power cut is a link that is cut and, at the same moment, all processes of the node that stand still: the Node object says Ready for 40 s more.
 

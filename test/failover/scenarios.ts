@@ -15,6 +15,8 @@ export interface Scenario {
   readonly runs?: number;
   /** Only where there is such a thing. */
   readonly needs?: "an event loop" | "an API";
+  /** Who has the address serves nobody, whatever the product does. */
+  readonly isUnserved?: true;
   /** Somebody else has the address before the product is told of it. */
   readonly before?: (stage: Stage) => Promise<void>;
   play(stage: Stage): Promise<void>;
@@ -75,10 +77,10 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   { name: "agent-killed-1s", title: "The agent is killed, and started 1 s later", play: killAgentFor(1000) },
   {
-    name: "agent-killed-50s",
-    title: "The agent is killed, and started 50 s later",
+    name: "agent-killed-60s",
+    title: "The agent is killed, and started 60 s later",
     runs: 3,
-    play: killAgentFor(50_000),
+    play: killAgentFor(60_000),
   },
   {
     name: "agent-killed",
@@ -171,6 +173,7 @@ export const SCENARIOS: readonly Scenario[] = [
     name: "foreign-host",
     title: "A host outside the cluster has the address already when the Service comes",
     runs: 5,
+    isUnserved: true,
     async before(stage) {
       await stage.site.lan.foreignHost(stage.address);
       stage.watch();
