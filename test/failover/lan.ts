@@ -102,8 +102,9 @@ export class Lan {
           })
           // Elsewhere than where it is asked: a proxy is silent about what lies on the asker's side.
           .ip(namespace, [
-            "link add out0 type dummy",
+            "link add out0 type veth peer name out1",
             "link set out0 up",
+            "link set out1 up",
             "route add 192.168.122.96/27 dev out0",
             "route add 192.168.122.128/26 dev out0",
           ]);

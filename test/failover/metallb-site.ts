@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Cluster } from "../cluster/cluster.ts";
 import { isPodReady } from "../cluster/cluster-pod.ts";
 import { waitUntil } from "../cluster/wait-until.ts";
-import { type ClusterProduct, processesCalled, SERVER_NODE } from "./cluster-site.ts";
+import { ANNOUNCERS, type ClusterProduct, processesCalled, SERVER_NODE } from "./cluster-site.ts";
 import { HOLD_DIRECTORY, metallbObjects, metallbVersion, metallbWorkloads, NAMESPACE } from "./metallb.ts";
 import { manifests } from "./site.ts";
 
@@ -25,7 +25,7 @@ export function metallbProduct(name: string): ClusterProduct {
     async install(cluster) {
       for (const { name: node } of cluster.nodes) mkdirSync(join(holdFile(cluster, node), ".."), { recursive: true });
       await cluster.apply(manifests(...metallbObjects()));
-      await cluster.apply(manifests(...metallbWorkloads(SERVER_NODE)));
+      await cluster.apply(manifests(...metallbWorkloads(SERVER_NODE, ANNOUNCERS)));
       await this.settled(cluster);
     },
     agentPids: speakers,

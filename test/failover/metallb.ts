@@ -133,8 +133,9 @@ function podTemplate(component: "controller" | "speaker", spec: object, containe
   };
 }
 
-/** A controller on `controllerNode`, a speaker on every node. */
-export function metallbWorkloads(controllerNode: string): object[] {
+/** A controller on `controllerNode`, a speaker on each of `speakerNodes`. */
+export function metallbWorkloads(controllerNode: string, speakerNodes: readonly string[]): object[] {
+  const onThese = { matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: speakerNodes }] };
   const programs = { name: "programs", hostPath: { path: directory() } };
   const mount = (name: string, mountPath: string) => ({ name, mountPath, readOnly: true });
   const metadata = (name: string) => ({ name, namespace: NAMESPACE });
@@ -160,6 +161,9 @@ export function metallbWorkloads(controllerNode: string): object[] {
         "speaker",
         {
           hostNetwork: true,
+          affinity: {
+            nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [onThese] } },
+          },
           volumes: [
             programs,
             { name: "hold", hostPath: { path: HOLD_DIRECTORY, type: "DirectoryOrCreate" } },

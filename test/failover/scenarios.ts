@@ -180,7 +180,7 @@ export const SCENARIOS: readonly Scenario[] = [
       await stage.expose();
     },
     async play(stage) {
-      await stage.pause(6000);
+      await stage.pause(10_000);
       await stage.take();
     },
   },
