@@ -50,7 +50,7 @@ function signal(stage: Stage, name: "SIGSTOP" | "SIGCONT"): void {
 async function splitAndHeal(stage: Stage): Promise<void> {
   const { lan } = stage.site;
   await lan.split([stage.holder], stage.others);
-  await stage.pause(8000);
+  await stage.pause(5000);
   await stage.take({ isSplit: true });
   await lan.heal();
   stage.mark();
@@ -63,12 +63,12 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: "power-cut-ipv6", title: "A node's power is cut, IPv6", family: "IPv6", play: cutPower },
   {
     name: "link-down",
-    title: "The link of a node is down, and up again 5 s after the client is served",
+    title: "The link of a node is down, and up again soon after the client is served",
     async play(stage) {
       const { lan } = stage.site;
       await lan.linkDown(stage.holder);
       await stage.recovered(LIMIT_MS, 2000);
-      await stage.pause(5000);
+      await stage.pause(1000);
       await lan.linkUp(stage.holder);
       await stage.pause(4000);
       await stage.recovered(LIMIT_MS);
@@ -136,7 +136,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: "split",
-    title: "The announcing node is cut off from the others for 8 s, then they meet again",
+    title: "The announcing node is cut off from the others for 6 s, then they meet again",
     play: splitAndHeal,
   },
   {
