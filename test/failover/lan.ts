@@ -17,10 +17,11 @@ const SECOND_NIC = "eth1";
 
 /** What announcers send: rules of nftables by the name of a counter. */
 const FRAMES = {
-  resolution: "meta protocol arp",
-  neighbours: "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }",
-  liveness: "udp dport 7948 or udp sport 7948",
-  memberlist: "meta l4proto { tcp, udp } th dport 7946",
+  resolution: ["meta protocol arp"],
+  neighbours: ["icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"],
+  // Questions, and answers.
+  liveness: ["udp dport 7948", "udp sport 7948"],
+  memberlist: ["udp dport 7946", "tcp dport 7946", "tcp sport 7946"],
 } as const;
 type FrameKind = keyof typeof FRAMES;
 export type FrameCounts = Readonly<Record<FrameKind, number>>;
@@ -180,7 +181,9 @@ export class Lan {
   /** Counts frames that the nodes' ports send into the LAN from now on, by kind. */
   async countFrames(nodes: readonly string[]): Promise<void> {
     const ports = `{ ${nodes.map((node) => `"${node}"`).join(", ")} }`;
-    const rules = Object.entries(FRAMES).map(([name, match]) => `    ${match} counter name "${name}"`);
+    const rules = Object.entries(FRAMES).flatMap(([name, matches]) =>
+      matches.map((match) => `    ${match} counter name "${name}"`),
+    );
     await this.changes.take("counters");
     const remove = (script: NetworkScript): void =>
       void script.nft(this.namespace("lan"), ["table bridge failover {}", "delete table bridge failover"]);
