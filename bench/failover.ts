@@ -23,7 +23,8 @@ const { values: flags } = parseArgs({
 });
 
 const ADDRESSES = 1000;
-const REST_SECONDS = 120;
+/** Announcements are repeated once a minute. */
+const REST_SECONDS = 60;
 
 const progress = (text: string): void => void process.stderr.write(`  BENCH  ${text}\n`);
 
