@@ -34,6 +34,8 @@ export interface Periodic {
 
 const FIREWALL_MS = 30_000;
 const RENEW_MS = 1_000;
+/** Soon: an agent that is started again and again takes out what is over all the same. */
+const FIRST_SWEEP_MS = 2_000;
 /** A renewal that comes later than this did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
 
@@ -75,7 +77,7 @@ export function createPeriodic(parts: PeriodicParts): Periodic {
     start() {
       lastTick = timers.now();
       timers.every(RENEW_MS, tick);
-      timers.after(SWEEP_MS, sweep);
+      timers.after(FIRST_SWEEP_MS, sweep);
       reconciler.lookAt("firewall");
       timers.every(FIREWALL_MS, () => reconciler.lookAt("firewall"));
     },

@@ -5,12 +5,16 @@ import type { Loaded } from "../datapath/load.ts";
 import type { Reconciler } from "./reconciler.ts";
 
 export function takeOver(
-  loaded: Pick<Loaded, "replacesLayout" | "catchUp" | "removeOldLayouts">,
+  loaded: Pick<Loaded, "replacesLayout" | "catchUp" | "stopOpening" | "removeOldLayouts">,
   attachments: Pick<Attachments, "beginHandover" | "finishHandover">,
   reconciler: Pick<Reconciler, "setHandover" | "turn" | "works">,
 ): void {
   reconciler.setHandover(loaded.replacesLayout);
-  if (loaded.replacesLayout) attachments.beginHandover(loaded.catchUp);
+  const stopOpening = (): void => {
+    // A device or socket that goes on with a program of the old build alone needs it whole.
+    if (isReplaced(reconciler)) loaded.stopOpening();
+  };
+  if (loaded.replacesLayout) attachments.beginHandover({ catchUp: loaded.catchUp, stopOpening });
   loaded.catchUp();
   reconciler.turn();
   loaded.catchUp();
@@ -22,5 +26,8 @@ export function takeOver(
 
 /** Programs that could not be replaced keep their maps: a later start takes those away. */
 export function leaveOldLayouts(loaded: Pick<Loaded, "removeOldLayouts">, reconciler: Pick<Reconciler, "works">): void {
-  if (reconciler.works("devices") && reconciler.works("sockets")) loaded.removeOldLayouts();
+  if (isReplaced(reconciler)) loaded.removeOldLayouts();
 }
+
+const isReplaced = (reconciler: Pick<Reconciler, "works">): boolean =>
+  reconciler.works("devices") && reconciler.works("sockets");

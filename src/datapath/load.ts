@@ -64,6 +64,8 @@ export interface Loaded {
   readonly replacesLayout: boolean;
   /** Copies what came to the maps of other layouts since the last time. Cheap: call it around whatever is switched. */
   catchUp(): void;
+  /** The programs of other layouts open no flow any more, and go on with those that they know. */
+  stopOpening(): void;
   /** Catches up and takes the maps of other layouts away: call it when every link runs this build's programs. */
   removeOldLayouts(): void;
   /** Loads the programs for devices without a link header when they were left out, in a thread of its own. */
@@ -339,6 +341,7 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
       leftBehind,
       replacesLayout: oldLayouts.length > 0,
       catchUp: copy.catchUp,
+      stopOpening: copy.stopOpening,
       removeOldLayouts() {
         copy.catchUp();
         for (const name of others) removePins(join(options.pinDir, name));
