@@ -72,7 +72,7 @@ struct {
 /* Jiffies, all 64 bits, when a pod's device last asked for the link-layer address of a retired backend; 0 once it was answered. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 4096);
 	__type(key, struct announced_key);
 	__type(value, __u64);
 } neighbour_questions SEC(".maps");

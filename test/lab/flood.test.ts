@@ -11,7 +11,8 @@ import { pause, show, TestLab, until } from "./traffic/test-lab.ts";
 const NODE1 = "192.168.122.11";
 /** Of each protocol. */
 const COUNT = 40_000;
-const FLOWS = 4096;
+/** Of the flow tables: a tenth of what comes. */
+const ENTRIES = 8192;
 const PORTS = { "web-here": 30501, "web-there": 30502, sink: 30503, "sink-there": 30504 } as const;
 
 const pod = (name: string, node: string): string => `
@@ -45,7 +46,12 @@ const MANIFESTS = [
 describeKernel("a flood from a raw socket", () => {
   const lab = new TestLab(labName("flood"));
   beforeAll(async () => {
-    await lab.up(MANIFESTS, "--nodes", "2", "--clients", "2", "--flows", String(FLOWS), "--openings", String(FLOWS));
+    await lab.up(
+      MANIFESTS,
+      "--nodes",
+      "2",
+      ...["flows", "openings"].flatMap((one) => ["--agent-flag", `--max-${one}=${ENTRIES}`]),
+    );
     for (const name of ["web-here", "web-there"])
       await lab.program(name, "server.ts", { name, udp: 9000, stream: 9001, short: 9002, rate: 20 });
   }, 120_000);

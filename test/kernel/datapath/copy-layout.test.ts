@@ -25,9 +25,9 @@ import type { Layout } from "../../../src/datapath/layout.ts";
 import { type Loaded, removePins } from "../../../src/datapath/load.ts";
 import { backendOfFlow, backendSum, nearMix, nearSum } from "../../../src/datapath/near.ts";
 import { addressBytes } from "../../../src/lib/address.ts";
-import { type BpfMap, createMap, openPinnedMap } from "../../../src/libbpf/mod.ts";
+import { type BpfMap, createMap } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
-import { objects, V4 } from "./conversation.ts";
+import { frame, objects, send, V4 } from "./conversation.ts";
 import { loadDataplane } from "./load-dataplane.ts";
 import { openSocket } from "./raw-sockets.ts";
 import { createTestNode, type TestNode } from "./test-node.ts";
@@ -300,27 +300,51 @@ describeKernel("maps of a layout without hooks", () => {
   });
 });
 
-describeKernel("maps of another layout that has the same socket storage", () => {
-  it("leave to sockets what lies with them: it is found as before", () => {
-    using node = createTestNode(1);
+describeKernel("maps of another layout", () => {
+  const OTHER = "0123456789abcdef";
+
+  /** What this build makes of the node's maps, as if its own layout had been another one's. */
+  function upgrade(node: TestNode): Loaded {
     node.dataplane.close();
-    // As if this build's layout had been another one's.
-    const other = "0123456789abcdef";
-    fs.renameSync(path.join(node.pinDir, `maps-${FINGERPRINT}`), path.join(node.pinDir, `maps-${other}`));
+    fs.renameSync(path.join(node.pinDir, `maps-${FINGERPRINT}`), path.join(node.pinDir, `maps-${OTHER}`));
     const layouts = path.join(node.stateDir, "layouts");
-    fs.renameSync(path.join(layouts, `${FINGERPRINT}.json`), path.join(layouts, `${other}.json`));
-    using before = openPinnedMap(path.join(node.pinDir, `maps-${other}`, "socket_backends"), "socket_backends");
+    fs.renameSync(path.join(layouts, `${FINGERPRINT}.json`), path.join(layouts, `${OTHER}.json`));
+    const { pinDir, stateDir } = node;
+    const loaded = loadDataplane({ pinDir, stateDir, mapSizes: SIZES, l3: false, xdp: false });
+    expect(loaded.replacesLayout).toBe(true);
+    return loaded;
+  }
+
+  it("leave to sockets what lies with them, where their storage is the same: it is found as before", () => {
+    using node = createTestNode(1);
     using socket = openSocket("UDP");
     const key = new Uint8Array(Int32Array.of(socket.fd).buffer);
+    const before = node.dataplane.map("socket_backends");
     const value = new Uint8Array(before.valueSize).fill(7);
     before.update(key, value);
-    const { dataplane, replacesLayout, removeOldLayouts } = loadDataplane({
-      ...{ pinDir: node.pinDir, stateDir: node.stateDir, mapSizes: SIZES, l3: false, xdp: false },
-    });
+    const { dataplane, removeOldLayouts } = upgrade(node);
     try {
-      expect(replacesLayout).toBe(true);
       removeOldLayouts();
       expect(dataplane.map("socket_backends").lookup(key)).toEqual(value);
+    } finally {
+      dataplane.close();
+    }
+  });
+
+  it("give what each client keeps: it reaches the same backend, with the time that it has left", async () => {
+    using node = createTestNode(1);
+    await node.feed(objects(["here", "hereToo"], { affinitySeconds: 60 }));
+    for (const client of [V4.client, V4.otherClient]) {
+      const sent = send(frame(), "TCP", { address: client, port: 40_000 }, { address: V4.lb, port: 80 });
+      node.run("tc_uplink_ingress", sent);
+    }
+    const kept = (dataplane: TestNode["dataplane"]): string[] =>
+      [...dataplane.map("affinity").entries()].map((entry) => JSON.stringify(entry)).sort();
+    const before = kept(node.dataplane);
+    expect(before).toHaveLength(2);
+    const { dataplane } = upgrade(node);
+    try {
+      expect(kept(dataplane)).toEqual(before);
     } finally {
       dataplane.close();
     }
