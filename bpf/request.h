@@ -289,7 +289,7 @@ static __always_inline enum verdict stage_choice(struct scratch *x, const struct
 	return verdict;
 }
 
-/* The packet asks `row`, which its source may or may not: which backend is it for, and which way does it go? OPENS, or a verdict. */
+/* Of a packet that asks `row`: may its source, which backend is it for, and which way does it go? OPENS, or a verdict. */
 static __always_inline enum verdict stage_row(ctx_t *ctx, struct scratch *x, const struct row *row, __u32 hook)
 {
 	const bool outside = hook == HOOK_UPLINK_INGRESS;

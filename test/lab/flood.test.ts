@@ -72,7 +72,7 @@ describeKernel("a flood from a raw socket", () => {
       return all.every((one) => (one.received ?? one.answered) > 5) ? true : undefined;
     });
 
-    const mac = (await lab.exec("node1", "cat", "/sys/class/net/eth0/address")).stdout.trim();
+    const [{ address: mac }] = JSON.parse((await lab.exec("node1", "ip", "-j", "link", "show", "dev", "eth0")).stdout);
     const before = lab.verdicts("node1", "HOOK_UPLINK_INGRESS");
     client.say("mark flood");
     for (const [i, name] of (["sink", "sink-there"] as const).entries()) {

@@ -46,7 +46,7 @@ describeKernel("datagrams to a backend that is gone", () => {
     ["on the pod's bridge", "here", "there"],
     ["on another node", "there", "here"],
   ] as const) {
-    it.each(families)(`%s: from ${where}, in pieces: all of them go on to a living backend`, async (_, family) => {
+    it.each(families)(`%s: in pieces, to one ${where}: all of them go on to a living backend`, async (_, family) => {
       const { node } = wires;
       const servers = { here: here(family), there: there(family) };
       await node.feed(objects([gone]));
@@ -58,16 +58,19 @@ describeKernel("datagrams to a backend that is gone", () => {
       expect(servers[gone].receiveError()).toBe("EAGAIN");
     });
 
-    it.each(families)(`%s: from ${where}, in pieces, with no backend left: none of them passes`, async (_, family) => {
-      const { node } = wires;
-      const stranger = gone === "here" ? here(family) : there(family);
-      await node.feed(objects([gone]));
-      const client = connected(family);
-      await node.feed(objects([]));
-      const before = counted("POD_INGRESS DROP_PORT_UNKNOWN");
-      expect(client.ask(stranger, LARGE)).toBe("nothing arrived, ECONNREFUSED");
-      expect(counted("POD_INGRESS DROP_PORT_UNKNOWN") - before).toBe(2);
-    });
+    it.each(families)(
+      `%s: in pieces, to one ${where}, with no backend left: none of them passes`,
+      async (_, family) => {
+        const { node } = wires;
+        const stranger = gone === "here" ? here(family) : there(family);
+        await node.feed(objects([gone]));
+        const client = connected(family);
+        await node.feed(objects([]));
+        const before = counted("POD_INGRESS DROP_PORT_UNKNOWN");
+        expect(client.ask(stranger, LARGE)).toBe("nothing arrived, ECONNREFUSED");
+        expect(counted("POD_INGRESS DROP_PORT_UNKNOWN") - before).toBe(2);
+      },
+    );
   }
 
   it.each(families)(

@@ -1,6 +1,6 @@
 // Runs in an outside client: so many SYNs and as many UDP datagrams from random sources to one address and port, by a raw socket,
 // and no more. Argument: JSON Flood. Says {flooded} when all are out; ends when standard input does.
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
 import { packet } from "../../kernel/datapath/packet.ts";
 import { openFrameSocket } from "../../kernel/datapath/raw-sockets.ts";
 import { createRandom } from "../../model/random.ts";
@@ -18,13 +18,16 @@ export interface Flood {
 }
 
 const { count, device, mac, address, port, seed } = JSON.parse(process.argv[2] ?? "{}") as Flood;
-const of = (name: string): string => readFileSync(`/sys/class/net/${device}/${name}`, "utf8").trim();
-const start = packet().eth(of("address"), mac);
+// /sys is the machine's, not the namespace's.
+const [link] = JSON.parse(execFileSync("ip", ["-j", "link", "show", "dev", device], { encoding: "utf8" })) as [
+  { readonly ifindex: number; readonly address: string },
+];
+const start = packet().eth(link.address, mac);
 /** Frames that are sent before others of this process may run. */
 const AT_ONCE = 64;
 
 async function flood(): Promise<void> {
-  using socket = openFrameSocket(Number(of("ifindex")));
+  using socket = openFrameSocket(link.ifindex);
   const random = createRandom(seed);
   for (let sent = 0; sent < 2 * count; sent++) {
     const source = `${11 + random.below(80)}.${random.below(256)}.${random.below(256)}.${1 + random.below(254)}`;
