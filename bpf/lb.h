@@ -34,7 +34,7 @@ static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 	}
 	if (flow_policy_changed(live, f)) {
 		policy = policy_count(f->service);
-		verdict = source_verdict();
+		verdict = source_verdict(hook == HOOK_POD_INGRESS && p->tuple.proto == IPPROTO_UDP && socket_asked(ctx));
 		if (verdict)
 			return verdict;
 		if (flow_is_still(live, f))
@@ -206,10 +206,22 @@ static __always_inline enum verdict lb_neighbour(ctx_t *ctx, struct pkt *p, cons
 {
 	enum verdict verdict;
 
-	if (p->kind != PACKET_FLOW || asks_frontend())
+	if (p->kind == PACKET_FRAGMENT ? !fragment_recall(p) : p->kind != PACKET_FLOW)
+		return VERDICT_NEXT;
+	if (asks_frontend())
 		return VERDICT_NEXT;
 	verdict = stage_known(ctx, HOOK_POD_INGRESS, link);
 	return verdict == UNDECIDED ? stage_unknown(ctx, p, HOOK_POD_INGRESS) : verdict;
+}
+
+/* A global function, for the stack's sake. */
+__noinline int hear_neighbour(ctx_t *ctx)
+{
+	struct scratch *x = scratch_get();
+
+	if (x)
+		neighbour_advertised(ctx, &x->packet);
+	return VERDICT_NEXT;
 }
 
 /* What came from the client's side: an uplink's ingress, a pod device's ingress, or a local packet at an uplink's egress. */
@@ -224,9 +236,7 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 	case PACKET_NEIGHBOUR_SOLICITATION:
 		return hook != HOOK_UPLINK_EGRESS ? answer_neighbour(ctx, hook, link) : VERDICT_NEXT;
 	case PACKET_NEIGHBOUR_ADVERTISEMENT:
-		if (hook == HOOK_UPLINK_INGRESS && link)
-			neighbour_advertised(ctx, p);
-		return VERDICT_NEXT;
+		return hook == HOOK_UPLINK_INGRESS && link ? hear_neighbour(ctx) : VERDICT_NEXT;
 	}
 	addressee = addressee_of(ctx, p, hook, link);
 	if (addressee == FOR_OTHERS)

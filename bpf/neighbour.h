@@ -65,24 +65,27 @@ static __always_inline void announcement_heard(ctx_t *ctx, const struct address 
 #define ASKED_AGAIN_MAX_MS 4000 /* and this no new one */
 
 /* A pod on a bridge asks for the address of a retired backend, once more and in vain: its connected sockets could send nothing, and
- * nothing of theirs could be sent on. Who has the address now has answered the first time.
+ * nothing of theirs could be sent on. Who has the address now has answered the first time. Each pod's question is its own.
  */
 static __always_inline bool retired_is_nobodys(ctx_t *ctx, const struct address *target)
 {
 	struct frontend_key key = { .address = *target, .proto = IPPROTO_UDP };
-	struct retired_backend *gone = bpf_map_lookup_elem(&retired, &key);
+	struct announced_key question = { .address = *target, .ifindex = ctx_ifindex(ctx) };
 	const struct settings *s = settings_get();
-	__u32 now = jiffies_now(), passed;
+	__u64 now = bpf_jiffies64(), passed, *asked;
 	bool again;
 
-	if (!gone || !s)
+	if (!s || !bpf_map_lookup_elem(&retired, &key))
 		return false;
-	passed = now - gone->seen;
-	again = gone->asker == ctx_ifindex(ctx) && passed >= ASKED_AGAIN_MS * s->hz / 1000 &&
-		passed < ASKED_AGAIN_MAX_MS * s->hz / 1000;
+	asked = bpf_map_lookup_elem(&neighbour_questions, &question);
+	if (!asked) {
+		RECORD_UPDATE(&neighbour_questions, &question, &now, BPF_ANY);
+		return false;
+	}
+	passed = now - *asked;
+	again = passed >= ASKED_AGAIN_MS * s->hz / 1000 && passed < ASKED_AGAIN_MAX_MS * s->hz / 1000;
 	/* Once answered, its next question is a first one. */
-	RECORD(gone->asker, again ? 0 : ctx_ifindex(ctx));
-	RECORD(gone->seen, now);
+	RECORD(*asked, again ? 0 : now);
 	return again;
 }
 

@@ -44,6 +44,25 @@ static __always_inline bool was_redirected(ctx_t *ctx)
 	return true;
 }
 
+/* Global functions, for the stack's sake. */
+__noinline int parse_frame(struct __sk_buff *ctx, __u32 hook)
+{
+	struct scratch *x = scratch_get();
+
+	if (x)
+		parse(ctx, &x->packet, hook, ETH_HLEN);
+	return 0;
+}
+
+__noinline int parse_l3(struct __sk_buff *ctx, __u32 hook)
+{
+	struct scratch *x = scratch_get();
+
+	if (x)
+		parse(ctx, &x->packet, hook, 0);
+	return 0;
+}
+
 /* All that is not quick. */
 static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 stranger, const __u32 link)
 {
@@ -54,7 +73,10 @@ static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 strang
 	if (!x)
 		return TC_ACT_UNSPEC;
 	p = &x->packet;
-	parse(ctx, p, hook, link);
+	if (link)
+		parse_frame(ctx, hook);
+	else
+		parse_l3(ctx, hook);
 	p->stranger = stranger;
 	if (hook == HOOK_UPLINK_EGRESS)
 		verdict = lb_uplink_egress(ctx, p, link);

@@ -209,8 +209,7 @@ struct service_policy {
 
 /* Value of `retired`. Under port 0 an address stands of which pods may ask the link-layer address. */
 struct retired_backend {
-	__u32 seen; /* jiffies, low 32 bits: when a backend there was retired last; under port 0, when a pod asked last */
-	__u32 asker; /* under port 0: ifindex of that pod's device */
+	__u64 seen; /* jiffies, all 64 bits: when a backend there was retired last */
 };
 
 /* Element of `met_backends`. */
@@ -315,7 +314,9 @@ struct settings {
 	__u32 flags;	    /* enum setting_flag */
 };
 
-/* Key of `announced`: a LoadBalancer address that this node answers ARP or NDP for on a device. */
+/* Key of `announced`: a LoadBalancer address that this node answers ARP or NDP for on a device. And of `neighbour_questions`: an address
+ * that was asked for there.
+ */
 struct announced_key {
 	struct address address;
 	__u32 ifindex;

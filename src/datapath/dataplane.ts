@@ -141,7 +141,7 @@ export function createDataplane(
     backends,
     retired,
     near,
-    now: () => viewOf(program("tc_clocks").testRun({ data: clocks }).data).getUint32(0, true),
+    now: () => viewOf(program("tc_clocks").testRun({ data: clocks }).data).getBigUint64(0, true),
   });
   const sourceRanges = createSourceRanges(map("source_ranges"), new MappedArray(map("service_policies")));
   const counts = createServiceCounts(serviceStats, map("service_refusals"), options.areNew);

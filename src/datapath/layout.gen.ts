@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "74b736b80e5e96d5";
+export const FINGERPRINT = "9ff69da0ce3ae1e5";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -707,29 +707,25 @@ export function writeRefusalKey(bytes: Uint8Array, at: number, value: RefusalKey
 
 /** struct retired_backend, 8 bytes. */
 export interface RetiredBackend {
-  readonly seen: number;
-  readonly asker: number;
+  readonly seen: bigint;
 }
 
 export const RETIRED_BACKEND = {
   size: 8,
   seen: 0,
-  asker: 4,
 } as const;
 
 export function readRetiredBackend(bytes: Uint8Array, at = 0): RetiredBackend {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return {
-    seen: view.getUint32(at, true),
-    asker: view.getUint32(at + 4, true),
+    seen: view.getBigUint64(at, true),
   };
 }
 
 export function writeRetiredBackend(bytes: Uint8Array, at: number, value: RetiredBackend): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   bytes.fill(0, at, at + 8);
-  view.setUint32(at, value.seen, true);
-  view.setUint32(at + 4, value.asker, true);
+  view.setBigUint64(at, value.seen, true);
 }
 
 /** struct row, 64 bytes. */
@@ -1738,14 +1734,8 @@ export const LAYOUT: Layout = {
         {
           "name": "seen",
           "offset": 0,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
-          "name": "asker",
-          "offset": 4,
-          "size": 4,
-          "kind": "u32"
+          "size": 8,
+          "kind": "u64"
         }
       ]
     },
@@ -2411,6 +2401,15 @@ export const LAYOUT: Layout = {
       "key": "u32",
       "value": "near_word",
       "keySize": 4,
+      "valueSize": 8
+    },
+    "neighbour_questions": {
+      "name": "neighbour_questions",
+      "type": "lru_hash",
+      "flags": 0,
+      "key": "announced_key",
+      "value": "u64",
+      "keySize": 24,
       "valueSize": 8
     },
     "openings": {

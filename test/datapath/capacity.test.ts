@@ -9,6 +9,7 @@ const FIXED = "its size does not depend on objects";
 /** Why a map needs no capacity. */
 const REASONS: Readonly<Record<string, string>> = {
   retired: LRU,
+  neighbour_questions: LRU,
   tcp_flows: LRU,
   udp_flows: LRU,
   openings: LRU,

@@ -1,6 +1,8 @@
 // Node ports and host ports: on the node's own addresses only, by policy, in both families and protocols.
 import { ending, endpoint, hostPort, node, service, slice } from "./builders.ts";
 import {
+  ENDPOINTS,
+  ENDPOINTS_6,
   type FlowCase,
   HERE,
   HERE_6,
@@ -14,26 +16,23 @@ import {
   POD,
   POD_6,
   THERE,
-  THERE_6,
   tcp,
   udp,
 } from "./flow-case.ts";
 
 const PORT = 30080;
 const nodePort = { type: "NodePort", ports: [{ nodePort: PORT }] } as const;
-const endpoints = [endpoint(HERE), endpoint(THERE, "node2")];
-const cluster = { services: [service(nodePort)], slices: [slice({ endpoints })] };
+const cluster = { services: [service(nodePort)], slices: [slice({ endpoints: ENDPOINTS })] };
 const local = { ...cluster, services: [service({ ...nodePort, externalTrafficPolicy: "Local" })] };
 
 const udpPort = { type: "NodePort", ports: [{ protocol: "UDP", port: 53, nodePort: 30053 }] } as const;
-const udpSlice = slice({ ports: [{ protocol: "UDP", port: 5353 }], endpoints });
+const udpSlice = slice({ ports: [{ protocol: "UDP", port: 5353 }], endpoints: ENDPOINTS });
 const overUdp = { services: [service(udpPort)], slices: [udpSlice] };
 const overUdpLocal = { services: [service({ ...udpPort, externalTrafficPolicy: "Local" })], slices: [udpSlice] };
 
-const endpoints6 = [endpoint(HERE_6), endpoint(THERE_6, "node2")];
 const dualOf = (policy: "Cluster" | "Local") => ({
   services: [service({ ...nodePort, externalTrafficPolicy: policy, clusterIPs: ["10.96.0.10", "fd00:10:96::a"] })],
-  slices: [slice({ endpoints }), slice({ name: "web-6", endpoints: endpoints6 })],
+  slices: [slice({ endpoints: ENDPOINTS }), slice({ name: "web-6", endpoints: ENDPOINTS_6 })],
 });
 
 export const NODE_PORT_CASES: readonly FlowCase[] = [

@@ -27,7 +27,7 @@ import { backendOfFlow, backendSum, nearMix, nearSum } from "../../../src/datapa
 import { addressBytes } from "../../../src/lib/address.ts";
 import { type BpfMap, createMap } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
-import { frame, objects, V4 } from "./conversation.ts";
+import { frame, objects, send, V4 } from "./conversation.ts";
 import { loadDataplane } from "./load-dataplane.ts";
 import { openSocket } from "./raw-sockets.ts";
 import { ACTION, createTestNode, type TestNode } from "./test-node.ts";
@@ -338,8 +338,8 @@ describeKernel("programs of another layout that are to open no flow any more", (
   });
 });
 
-describeKernel("maps of another layout that has the same socket storage", () => {
-  it("leave to sockets what lies with them: it is found as before", () => {
+describeKernel("maps of another layout", () => {
+  it("leave to sockets what lies with them, where their storage is the same: it is found as before", () => {
     using node = createTestNode(1);
     using socket = openSocket("UDP");
     const key = new Uint8Array(Int32Array.of(socket.fd).buffer);
@@ -352,6 +352,25 @@ describeKernel("maps of another layout that has the same socket storage", () => 
       expect(loaded.dataplane.map("socket_backends").lookup(key)).toEqual(value);
     } finally {
       loaded.dataplane.close();
+    }
+  });
+
+  it("give what each client keeps: it reaches the same backend, with the time that it has left", async () => {
+    using node = createTestNode(1);
+    await node.feed(objects(["here", "hereToo"], { affinitySeconds: 60 }));
+    for (const client of [V4.client, V4.otherClient]) {
+      const sent = send(frame(), "TCP", { address: client, port: 40_000 }, { address: V4.lb, port: 80 });
+      node.run("tc_uplink_ingress", sent);
+    }
+    const kept = (dataplane: TestNode["dataplane"]): string[] =>
+      [...dataplane.map("affinity").entries()].map((entry) => JSON.stringify(entry)).sort();
+    const before = kept(node.dataplane);
+    expect(before).toHaveLength(2);
+    const { dataplane } = loadOver(node);
+    try {
+      expect(kept(dataplane)).toEqual(before);
+    } finally {
+      dataplane.close();
     }
   });
 });
