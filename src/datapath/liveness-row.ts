@@ -37,7 +37,10 @@ export interface LivenessRow {
   listen(port: number, keys: readonly Uint8Array[]): void;
   /** MACs that are this node's, up to eight: the first four are told, and no frame with any of them is another machine's. */
   setMacs(macs: readonly Mac[]): void;
-  /** The node renewed what it announces, at `now` of the boot clock in nanoseconds. */
+  /**
+   * What the node is now. When it is sound, it has just renewed what it announces, at `now` of the boot clock in nanoseconds; else the
+   * age of the last renewal goes on growing, as that of its rows does.
+   */
   renew(now: bigint, state: { readonly isSound: boolean; readonly isLeaving: boolean }): void;
   /** Tells the filter what a question needs to be looked at. */
   needs(bits: NearBits): void;
@@ -87,7 +90,7 @@ export function createLivenessRow(map: BpfMap, near: NearFilter): LivenessRow {
     renew(now, { isSound, isLeaving }) {
       const flags = (isSound ? LIVENESS_SOUND : 0) | (isLeaving ? LIVENESS_LEAVING : 0);
       Atomics.store(words, LIVENESS.flags / WORD, BigInt(flags));
-      Atomics.store(words, LIVENESS.renewed / WORD, now);
+      if (isSound) Atomics.store(words, LIVENESS.renewed / WORD, now);
     },
     needs: (bits) => needs(bits, view.getUint16(LIVENESS.port, false)),
   };
