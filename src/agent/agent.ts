@@ -21,6 +21,7 @@ import { createDeadSockets } from "./dead-sockets.ts";
 import { degradedFeatures } from "./degraded.ts";
 import { createFirewallEffect } from "./firewall.ts";
 import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
+import { createLiveness } from "./liveness.ts";
 import { checkMachine, effectNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createMaps } from "./maps.ts";
@@ -115,6 +116,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const attachments = createAttachments({ pinDir, stateDir });
   const network = createNodeNetwork(dataplane, attachments, { xdp }, log);
   const announcer = createAnnouncer(dataplane, createLog("l2"));
+  const liveness = createLiveness(options, dataplane, timers);
   const sysctls = createSysctls({ ports: options.snatPortRange, stateDir, conntrack: conntrackOf(options) });
   const serviceRanges = clusterRangesOf(options).flatMap((text) => parsePrefix(text) ?? []);
   const model = createModel({
@@ -176,6 +178,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const notices = (): Notice[] => [
     ...bypassNotices(dataplane.readBypass()),
     ...[source, model, network, announcer, sysctls].flatMap((one) => one.notices()),
+    ...liveness.notices(model.l2Advertisements().size > 0),
     ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
     ...startNotices,
     ...watchNotices(watch?.problem() ?? ""),
@@ -185,7 +188,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   ];
 
   const periodic = createPeriodic({
-    ...{ dataplane, hz, network, announcer, reconciler, timers },
+    ...{ dataplane, hz, network, announcer, liveness, reconciler, timers },
     timeouts: options.flowTimeouts,
   });
   const { flowEntries, flowsTaken } = periodic;
@@ -206,6 +209,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     timers.stop();
     watch?.stop();
     announcer.stop();
+    liveness.stop();
     await source.stop();
     await reconciler.settled();
     await deadSockets.settled();

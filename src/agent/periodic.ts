@@ -8,6 +8,7 @@ import type { FlowTimeouts } from "../datapath/flow-timeouts.ts";
 import type { ScarcePorts } from "../datapath/source-ports.ts";
 import type { Announcer } from "./announcer.ts";
 import { readFlowTimeouts } from "./conntrack-timeouts.ts";
+import type { Liveness } from "./liveness.ts";
 import type { NodeNetwork } from "./node-network.ts";
 import type { Reconciler } from "./reconciler.ts";
 import type { Timers } from "./timers.ts";
@@ -17,6 +18,7 @@ export interface PeriodicParts {
   readonly hz: number;
   readonly network: Pick<NodeNetwork, "isAttached">;
   readonly announcer: Pick<Announcer, "renew">;
+  readonly liveness: Pick<Liveness, "renew">;
   readonly reconciler: Reconciler;
   readonly timers: Timers;
   readonly timeouts: FlowTimeouts;
@@ -40,7 +42,7 @@ const FIRST_SWEEP_MS = 2_000;
 const LOOP_ALIVE_MS = 2_500;
 
 export function createPeriodic(parts: PeriodicParts): Periodic {
-  const { dataplane, hz, network, announcer, reconciler, timers, timeouts } = parts;
+  const { dataplane, hz, network, announcer, liveness, reconciler, timers, timeouts } = parts;
   let swept: SweepResult | undefined;
   let lastTick = timers.now();
   let taken = TABLES.map((table) => ({ table, removed: 0, givenUp: 0 }));
@@ -68,8 +70,14 @@ export function createPeriodic(parts: PeriodicParts): Periodic {
     lastTick = timers.now();
     reconciler.turn();
     const running = new Set<number>();
-    for (const { device } of reconciler.desired().devices.list) if (device.running) running.add(device.ifindex);
+    const uplinks: Uint8Array[] = [];
+    const { list, roles } = reconciler.desired().devices;
+    for (const { device } of list) {
+      if (device.running) running.add(device.ifindex);
+      if (roles.get(device.ifindex) === "uplink") uplinks.push(device.mac);
+    }
     const isSound = isAlive && reconciler.works("maps");
+    liveness.renew(uplinks, isSound);
     announcer.renew(({ ifindex }) => isSound && running.has(ifindex) && network.isAttached(ifindex));
   }
 

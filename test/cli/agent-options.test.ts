@@ -70,6 +70,8 @@ describe("the agent's options", () => {
       xdp: "auto",
       externalClusterIPs: true,
       replyLimit: 1000,
+      announcerSecret: "",
+      livenessPort: 7948,
       destroyTcpSockets: false,
       snatPortRange: { first: 49152, last: 65535 },
       conntrackMaxPerCore: undefined,
