@@ -301,7 +301,7 @@ describeKernel("maps of a layout without hooks", () => {
 });
 
 describeKernel("maps of another layout that has the same socket storage", () => {
-  it("leave to sockets what lies with them: it is found as before", () => {
+  it("leave to sockets what lies with them: it is found as before, by programs that are loaded later too", async () => {
     using node = createTestNode(1);
     node.dataplane.close();
     // As if this build's layout had been another one's.
@@ -314,11 +314,13 @@ describeKernel("maps of another layout that has the same socket storage", () => 
     const key = new Uint8Array(Int32Array.of(socket.fd).buffer);
     const value = new Uint8Array(before.valueSize).fill(7);
     before.update(key, value);
-    const { dataplane, replacesLayout, removeOldLayouts } = loadDataplane({
+    const { dataplane, replacesLayout, loadL3, removeOldLayouts } = loadDataplane({
       ...{ pinDir: node.pinDir, stateDir: node.stateDir, mapSizes: SIZES, l3: false, xdp: false },
     });
     try {
       expect(replacesLayout).toBe(true);
+      await loadL3();
+      expect(dataplane.program("tc_uplink_in_l3").id).toBeGreaterThan(0);
       removeOldLayouts();
       expect(dataplane.map("socket_backends").lookup(key)).toEqual(value);
     } finally {
