@@ -54,6 +54,7 @@ export interface Servers {
 }
 
 const NOTICES_MS = 1_000;
+const OLD_LAYOUTS_MS = 1_000;
 
 /** Runs until the signal aborts. What it attached and pinned stays: the datapath does not need it. */
 export async function runAgent(options: AgentOptions, wiring: AgentWiring): Promise<void> {
@@ -141,11 +142,12 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const reconciler: Reconciler = createReconciler({
     ...{ nodeName, model, source, syncs, adopted, timers, log },
     wishes: { devices, xdp, sockets, forwardMark },
+    mostDevices: dataplane.capacity.devices,
     maps: (inForce, digest) =>
       createMaps({
         ...{ model, dataplane, syncs, digest, inForce, retired: deadSockets.look, broken: finished.reject },
         firstDone() {
-          if (!adopted) leaveOldLayouts(loaded, reconciler);
+          if (!adopted) leaveOldLayouts(loaded, reconciler, network);
           setImmediate(() => {
             releaseMemory();
             log.info(readyFields(view.status(), options, model.services().size, performance.now()), "ready");
@@ -198,7 +200,12 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   });
   const noticeLog = createNoticeLog(createLog("notices"));
   try {
-    if (adopted) takeOver(loaded, attachments, reconciler);
+    if (adopted && !takeOver(loaded, attachments, reconciler, network)) {
+      const stop = timers.every(OLD_LAYOUTS_MS, () => {
+        if (leaveOldLayouts(loaded, reconciler, network)) stop();
+        else loaded.catchUp();
+      });
+    }
     servers = await wiring.serve(view);
     watch = watchNetwork(() => reconciler.lookAt("network"), log);
     periodic.start();

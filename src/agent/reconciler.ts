@@ -44,6 +44,7 @@ export interface Effects {
 export interface ReconcilerParts {
   readonly nodeName: string;
   readonly wishes: Wishes;
+  readonly mostDevices: number;
   readonly model: Pick<Model, "update" | "setNetworks" | "isDirty" | "nodes" | "healthChecks" | "adopt" | "plan">;
   readonly source: Pick<Source, "bypassesSockets">;
   readonly syncs: SyncRecorder;
@@ -197,6 +198,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
         desired = decide(
           {
             wishes: parts.wishes,
+            mostDevices: parts.mostDevices,
             objects: {
               generation: objectsRead,
               complete: synced,

@@ -312,7 +312,7 @@ export const SETTINGS: readonly Setting[] = [
     placeholder: "WHICH",
     list: true,
     default: "primary,localhost",
-    help: "addresses of this node that node ports answer on: primary (its first InternalIP of each family), localhost (for its own processes), all, CIDRs; a family of which nothing is named has all",
+    help: "addresses of this node that node ports answer on: primary (the InternalIPs of its Node object), localhost (for its own processes), all, CIDRs; a family of which nothing is named has all",
     read: (text) => {
       const nodePortAddresses = items(text);
       if (nodePortAddresses.length === 0 || parseNodePortAddresses(nodePortAddresses) === undefined) {

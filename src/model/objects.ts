@@ -39,13 +39,6 @@ export interface Grants {
   readonly addresses: readonly GrantedAddress[];
 }
 
-/** What a Service may ask for that is not served, and what is done instead. */
-export const UNSERVED_FIELDS = {
-  "metadata.annotations[service.kubernetes.io/topology-mode]":
-    "endpoints are not dealt out to zones by the CPUs of their nodes here: they get no hints, and every endpoint is as good as any other",
-} as const;
-export type UnservedField = keyof typeof UNSERVED_FIELDS;
-
 export interface Service {
   readonly namespace: string;
   readonly name: string;
@@ -76,8 +69,6 @@ export interface Service {
   readonly loadBalancerClass: string;
   /** It is another proxy's by its labels, and left to that. */
   readonly isForeign: boolean;
-  /** Paths of the fields that ask for what is not served. */
-  readonly unserved: readonly UnservedField[];
   /** The annotation millrace.io/load-balancing as it stands there. */
   readonly loadBalancing?: string;
 }

@@ -114,6 +114,7 @@ export interface NodeObject extends KubernetesObject {
     addresses?: { type: string; address: string }[];
     conditions?: { type: string; status: string }[];
     daemonEndpoints?: { kubeletEndpoint?: { Port?: number } };
+    allocatable?: { cpu?: string | number };
     [field: string]: unknown;
   };
 }

@@ -22,7 +22,6 @@ import type {
   Notice,
   ObjectEvent,
   Service,
-  UnservedField,
 } from "../model/objects.ts";
 import { LOAD_BALANCING_ANNOTATION } from "../model/spread.ts";
 import { WEIGHTS_ANNOTATION } from "../model/weights.ts";
@@ -93,7 +92,7 @@ export function clusterIPsOf(service: ServiceObject): readonly Address[] {
   return storedList(clusterIPs !== undefined && clusterIPs.length > 0 ? clusterIPs : clusterIP ? [clusterIP] : []);
 }
 
-const TOPOLOGY_MODE = "service.kubernetes.io/topology-mode";
+export const TOPOLOGY_MODE = "service.kubernetes.io/topology-mode";
 const TOPOLOGY_AWARE_HINTS = "service.kubernetes.io/topology-aware-hints";
 
 /** Whoever makes its slices deals its endpoints out to zones by the CPUs of their nodes, and disregards `trafficDistribution`. */
@@ -101,12 +100,6 @@ export function hasTopologyMode({ metadata: { annotations } }: ServiceObject): b
   const mode = own(annotations, TOPOLOGY_AWARE_HINTS) ?? own(annotations, TOPOLOGY_MODE);
   return mode === "Auto" || mode === "auto";
 }
-
-/** Whether an object asks for what is not served. */
-const ASKS_FOR: Readonly<Record<UnservedField, (object: ServiceObject) => boolean>> = {
-  // An API server's own controller gives slices their hints: this is for those who have ours (normaliseObject).
-  [`metadata.annotations[${TOPOLOGY_MODE}]`]: () => false,
-};
 
 /** Seconds, the API server's default. */
 const AFFINITY_SECONDS = 10800;
@@ -144,7 +137,6 @@ export function normaliseService(object: ServiceObject, grants: Grants = grantsB
     healthCheckNodePort: spec.healthCheckNodePort ?? 0,
     loadBalancerClass: spec.loadBalancerClass ?? "",
     isForeign: own(labels, PROXY_NAME_LABEL) !== undefined || own(labels, HEADLESS_LABEL) !== undefined,
-    unserved: (Object.keys(ASKS_FOR) as UnservedField[]).filter((field) => ASKS_FOR[field](object)),
     ...annotation(object, LOAD_BALANCING_ANNOTATION, "loadBalancing"),
   };
 }
@@ -368,11 +360,7 @@ export function normaliseObject(
   switch (object.kind) {
     case "Service": {
       const service = object as ServiceObject;
-      const normalised = normaliseService(service, grantsByAllocator(service));
-      const unserved: readonly UnservedField[] = hasTopologyMode(service)
-        ? [...normalised.unserved, `metadata.annotations[${TOPOLOGY_MODE}]`]
-        : normalised.unserved;
-      return whole({ kind: "Service", key, object: { ...normalised, unserved } });
+      return whole({ kind: "Service", key, object: normaliseService(service, grantsByAllocator(service)) });
     }
     case "EndpointSlice": {
       const { slice, refused } = normaliseEndpointSlice(object as EndpointSliceObject);

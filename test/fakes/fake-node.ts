@@ -135,6 +135,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
   const reconciler: Reconciler = createReconciler({
     nodeName: "node1",
     wishes: { devices: [], xdp: "off", sockets: "all", forwardMark: 0x1000, ...options.wishes },
+    mostDevices: 4096,
     model,
     source: { bypassesSockets: options.bypassesSockets ?? (() => false) },
     syncs,

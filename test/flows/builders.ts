@@ -48,7 +48,6 @@ export function service(given: ServiceFields = {}): Service {
     healthCheckNodePort: 0,
     loadBalancerClass: "",
     isForeign: false,
-    unserved: [],
     ...rest,
   };
 }

@@ -333,7 +333,7 @@ const everybody = { kept: ["10.244.1.2:8080"], translated: ["10.244.2.2:8080"] }
 
 export const NODE_PORT_ADDRESS_CASES: readonly FlowCase[] = [
   {
-    name: "primary: a node port answers on the first InternalIP",
+    name: "primary: a node port answers on an InternalIP",
     field,
     given: several,
     from: OUTSIDE,
@@ -341,7 +341,7 @@ export const NODE_PORT_ADDRESS_CASES: readonly FlowCase[] = [
     expect: everybody,
   },
   {
-    name: "primary: a node port answers on the first InternalIP of IPv6",
+    name: "primary: a node port answers on an InternalIP of IPv6",
     field,
     given: several,
     from: OUTSIDE_6,
@@ -349,25 +349,33 @@ export const NODE_PORT_ADDRESS_CASES: readonly FlowCase[] = [
     expect: { kept: ["[fd00:10:244:1::2]:8080"], translated: ["[fd00:10:244:2::2]:8080"] },
   },
   {
-    name: "primary: another InternalIP has no node ports",
+    name: "primary: a node port answers on another InternalIP of the same family",
     field,
     given: several,
     from: OUTSIDE,
     to: tcp(OTHER, PORT),
+    expect: everybody,
+  },
+  {
+    name: "primary: an address that the Node does not name has no node ports",
+    field,
+    given: several,
+    from: OUTSIDE,
+    to: tcp("10.8.8.1", PORT),
     expect: pass,
   },
   {
-    name: "primary: another InternalIP has no node ports for a process either",
+    name: "primary: an address that the Node does not name has no node ports for a process either",
     field,
     given: several,
     from: HOST,
-    to: tcp(OTHER, PORT),
+    to: tcp("10.8.8.1", PORT),
     expect: pass,
   },
   {
     name: "an InternalIP without node ports has host ports",
     field: `${field}, hostPort`,
-    given: { ...several, hostPorts: [hostPort()] },
+    given: { ...several, hostPorts: [hostPort()], nodePortAddresses: [`${NODE1}/32`] },
     from: OUTSIDE,
     to: tcp(OTHER, 8080),
     expect: { kept: ["10.244.1.2:80"] },

@@ -339,7 +339,7 @@ describeKernel("programs of another layout that are to open no flow any more", (
 });
 
 describeKernel("maps of another layout", () => {
-  it("leave to sockets what lies with them, where their storage is the same: it is found as before", () => {
+  it("leave to sockets what lies with them, where their storage is the same: it is found as before, by programs that are loaded later too", async () => {
     using node = createTestNode(1);
     using socket = openSocket("UDP");
     const key = new Uint8Array(Int32Array.of(socket.fd).buffer);
@@ -348,6 +348,8 @@ describeKernel("maps of another layout", () => {
     const loaded = loadOver(node);
     try {
       expect(loaded.replacesLayout).toBe(true);
+      await loaded.loadL3();
+      expect(loaded.dataplane.program("tc_uplink_in_l3").id).toBeGreaterThan(0);
       loaded.removeOldLayouts();
       expect(loaded.dataplane.map("socket_backends").lookup(key)).toEqual(value);
     } finally {
