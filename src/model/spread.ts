@@ -74,7 +74,8 @@ export function maglevTable(members: readonly Member[], size: number): Uint32Arr
   let left = size;
   for (let round = 0; ; round++) {
     for (const i of order) {
-      if (!hasTurn(round, weightOf(members[i]!), most)) continue;
+      // Nobody is without a slot, however little it weighs: weight 0 alone drains.
+      if (round > 0 && !hasTurn(round, weightOf(members[i]!), most)) continue;
       let at = next[i]!;
       const step = skip[i]!;
       while (table[at] !== FREE) {

@@ -109,6 +109,11 @@ describe("a Maglev table", () => {
     }
   });
 
+  test("leaves no backend without a slot, however little it weighs", () => {
+    const all = members(100).map((one, i) => ({ ...one, weight: i === 0 ? 1 : 1000 }));
+    expect(countsOf(maglevTable(all, 16_381), 100)[0]).toBe(1);
+  });
+
   test("of the largest size takes little for as many backends as it is for", () => {
     const all = members(1024);
     maglevTable(all, 131_071);
