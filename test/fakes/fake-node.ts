@@ -15,6 +15,7 @@ import { createModel, type Model } from "../../src/model/model.ts";
 import type { HealthCheck } from "../../src/model/model-interface.ts";
 import type { ObjectEvent } from "../../src/model/objects.ts";
 import type { Capacity } from "../../src/model/operations.ts";
+import { createProvenance } from "../../src/model/provenance.ts";
 import { NETWORK, SETTINGS } from "../decide/inputs.ts";
 import { createFakeMaps, type FakeMaps } from "./fake-maps.ts";
 
@@ -137,6 +138,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
     wishes: { devices: [], xdp: "off", sockets: "all", forwardMark: 0x1000, ...options.wishes },
     mostDevices: 4096,
     model,
+    provenance: createProvenance({ loadBalancerClass: "", serviceRanges: [] }),
     source: { bypassesSockets: options.bypassesSockets ?? (() => false) },
     syncs,
     maps: (inForce, digest) =>
@@ -181,6 +183,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
         announced = announcements;
         steps.push("announcer");
       },
+      announced: () => attempt("announced"),
       healthPorts(list: readonly HealthCheck[], healthy) {
         attempt("healthPorts");
         if (new Set(list.map(({ port }) => port)).size !== list.length) refuse("two Services on one port");

@@ -67,6 +67,7 @@ export function serviceView(over: Partial<ServiceView> = {}): ServiceView {
     ageMs: 90_000,
     announcer: "",
     unannounced: "",
+    pools: [],
     connections: 5,
     packets: 50,
     bytes: 500,
@@ -160,7 +161,14 @@ export function syncStats(over: Partial<SyncStats> = {}): SyncStats {
 }
 
 export function apiStats(over: Partial<ApiStats> = {}): ApiStats {
-  const resource = { connected: true, synced: true, lastEventMs: 1_700_000_050_000, lists: 1, watches: 4 };
+  const resource = {
+    connected: true,
+    synced: true,
+    absent: false,
+    lastEventMs: 1_700_000_050_000,
+    lists: 1,
+    watches: 4,
+  };
   return {
     requests: [
       { code: "200", method: "GET", host: "192.168.122.11:6443", count: 8 },
