@@ -105,7 +105,9 @@ export function applyPort(
     const generations = backends.map((index) => tables.backendGenerations[index]!);
     round.puts.push({ op: "put-slots", first, backends, generations });
   }
-  const restricted = group.rows.filter((row) => row.restricted);
+  // Those too that another port took over in this round: they are read until they were switched.
+  const taken = spec.sourceRanges === undefined ? [] : round.leaving.filter((row) => row.group === group);
+  const restricted = [...group.rows, ...taken].filter((row) => row.restricted);
   switchRows(tables, round, group, spec, served);
   applySourceRanges(tables, round, group, spec, limit.sourceRanges, restricted, shortages);
   setSpread(tables, group, spread === undefined ? 0 : count);
