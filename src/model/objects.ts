@@ -187,13 +187,21 @@ export interface LabelSelector {
   }[];
 }
 
-/** An L2Advertisement (metallb.io/v1beta1). Empty pool lists and selectors mean every pool; empty node selectors every node. */
+/** Nodes that match are preferred; the weights (1 to 100) of those that match one add up. */
+export interface PreferredNodeSelector {
+  readonly weight: number;
+  readonly preference: LabelSelector;
+}
+
+/** An L2Advertisement (metallb.io/v1beta1). Empty pool lists and selectors mean every pool; empty selectors every node, every Service. */
 export interface L2Advertisement {
   readonly namespace: string;
   readonly name: string;
   readonly pools: readonly string[];
   readonly poolSelectors: readonly LabelSelector[];
   readonly nodeSelectors: readonly LabelSelector[];
+  readonly preferredNodeSelectors: readonly PreferredNodeSelector[];
+  readonly serviceSelectors: readonly LabelSelector[];
   readonly interfaces: readonly string[];
 }
 

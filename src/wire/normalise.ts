@@ -352,6 +352,11 @@ export function normaliseL2Advertisement(object: L2AdvertisementObject): L2Adver
     pools: spec.ipAddressPools ?? [],
     poolSelectors: (spec.ipAddressPoolSelectors ?? []).map((one) => parseLabelSelector(one).selector),
     nodeSelectors: (spec.nodeSelectors ?? []).map((one) => parseLabelSelector(one).selector),
+    preferredNodeSelectors: (spec.preferredNodeSelectors ?? []).map(({ weight, preference }) => ({
+      weight,
+      preference: parseLabelSelector(preference).selector,
+    })),
+    serviceSelectors: (spec.serviceSelectors ?? []).map((one) => parseLabelSelector(one).selector),
     interfaces: spec.interfaces ?? [],
   };
 }
