@@ -6,6 +6,7 @@
 #include "finish.h"
 #include "icmp.h"
 #include "known.h"
+#include "liveness.h"
 #include "neighbour.h"
 #include "refuse.h"
 #include "request.h"
@@ -222,6 +223,8 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 	case PACKET_ARP:
 		return hook != HOOK_UPLINK_EGRESS && link ? answer_arp(ctx, hook) : VERDICT_NEXT;
 	case PACKET_NEIGHBOUR_SOLICITATION:
+		if (hook == HOOK_UPLINK_INGRESS && link)
+			neighbour_solicited(ctx);
 		return hook != HOOK_UPLINK_EGRESS ? answer_neighbour(ctx, hook, link) : VERDICT_NEXT;
 	case PACKET_NEIGHBOUR_ADVERTISEMENT:
 		if (hook == HOOK_UPLINK_INGRESS && link)
@@ -239,6 +242,11 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 			return stage_fragment(p, true);
 		break;
 	case PACKET_FLOW:
+		if (hook != HOOK_UPLINK_INGRESS || !asks_liveness(p))
+			break;
+		verdict = answer_liveness(ctx, link);
+		if (verdict != UNDECIDED)
+			return verdict;
 		break;
 	case PACKET_ECHO_REQUEST:
 		return stage_echo(ctx, p);

@@ -153,6 +153,14 @@ struct {
 } announced SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct liveness);
+} liveness SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct affinity_key);
@@ -217,4 +225,11 @@ static __always_inline const struct settings *settings_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+static __always_inline struct liveness *liveness_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&liveness, &zero);
 }

@@ -1,20 +1,12 @@
 // Does what the announcer's state machine says: writes rows of `announced`, sends frames, joins groups. The kernel program
 // answers requests; here nothing is received. What the kernel refuses is a notice, and is tried again.
+import { createAnnouncedRows } from "../datapath/announced-rows.ts";
 import type { Dataplane } from "../datapath/dataplane.ts";
-import {
-  ANNOUNCED_KEY,
-  ANNOUNCEMENT,
-  readAnnouncedKey,
-  readAnnouncement,
-  writeAnnouncedKey,
-  writeAnnouncement,
-} from "../datapath/layout.gen.ts";
 import { machineNotice } from "../decide/machine-notice.ts";
 import {
   type Announcement,
   createAnnouncerMachine,
   type KernelRow,
-  type Place,
   placeText,
   type RowChanges,
 } from "../l2/announcer-machine.ts";
@@ -46,12 +38,6 @@ const PART_MS = 5;
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
-function keyOf({ address, ifindex }: Place): Uint8Array {
-  const key = new Uint8Array(ANNOUNCED_KEY.size);
-  writeAnnouncedKey(key, 0, { address, ifindex });
-  return key;
-}
-
 /** struct __sk_buff: ifindex is its eleventh word. */
 function contextOf(ifindex: number): Uint8Array {
   const context = new Uint8Array(192);
@@ -64,8 +50,8 @@ export function createAnnouncer(
   log: Log,
   changeGroups: typeof changeGroupsByNetlink = changeGroupsByNetlink,
 ): Announcer {
-  const announced = dataplane.map("announced");
-  const machine = createAnnouncerMachine(announced.maxEntries);
+  const announced = createAnnouncedRows(dataplane);
+  const machine = createAnnouncerMachine(announced.capacity);
   const groups = createSolicitedGroups(changeGroups, log);
   const told = new Map<string, Announcement>();
   /** Announcements whose frames could not be sent: said once. */
@@ -74,22 +60,7 @@ export function createAnnouncer(
   let trouble = "";
 
   function readRows(): KernelRow[] {
-    return [...announced.entries()].map(([key, value]) => ({
-      ...readAnnouncedKey(key),
-      conflict: readAnnouncement(value).conflict !== 0n,
-    }));
-  }
-
-  function write(announcement: Announcement): string {
-    const now = clockBoottimeNs();
-    const value = new Uint8Array(ANNOUNCEMENT.size);
-    writeAnnouncement(value, 0, { renewed: now, stale: now + STALE_NS, silent: now + SILENT_NS, conflict: 0n });
-    try {
-      announced.update(keyOf(announcement), value);
-      return "";
-    } catch (error) {
-      return messageOf(error);
-    }
+    return announced.read().map(({ address, ifindex, conflict }) => ({ address, ifindex, conflict: conflict !== 0n }));
   }
 
   function speak(): void {
@@ -132,12 +103,15 @@ export function createAnnouncer(
     const changes = ask(rows);
     for (const place of changes.remove) {
       try {
-        announced.delete(keyOf(place));
+        announced.remove(place);
       } catch (error) {
         trouble = messageOf(error);
       }
     }
-    for (const announcement of changes.write) machine.wrote(announcement, write(announcement), performance.now());
+    const renewed = clockBoottimeNs();
+    const times = { renewed, stale: renewed + STALE_NS, silent: renewed + SILENT_NS };
+    for (const [i, refusal] of announced.put(changes.write, times).entries())
+      machine.wrote(changes.write[i]!, refusal, performance.now());
     groups.set(machine.wanted(), changes.remove, changes.regained);
     report();
     speak();

@@ -29,6 +29,7 @@ const STATE_MAPS = [
   "source_ranges",
   "service_policies",
   "settings",
+  "liveness",
   "devices",
   "service_stats",
 ];

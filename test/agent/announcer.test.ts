@@ -1,7 +1,7 @@
 // The announcer over maps and programs that refuse: rows, frames and groups are what the machine said, and nothing is thrown.
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Announcement, createAnnouncer } from "../../src/agent/announcer.ts";
-import { readAnnouncement } from "../../src/datapath/layout.gen.ts";
+import { ANNOUNCED_KEY, ANNOUNCEMENT, readAnnouncement } from "../../src/datapath/layout.gen.ts";
 import type { GroupChange } from "../../src/l2/solicited-groups.ts";
 import { KernelError } from "../../src/lib/errors.ts";
 import type { Log } from "../../src/lib/log.ts";
@@ -43,13 +43,30 @@ function bench(maxEntries = 4096) {
       return rows.delete(hex(key));
     },
   };
+  const renewal = {
+    testRun({ data }: { data: Uint8Array }) {
+      refuse("renew rows of");
+      let found = 0;
+      for (let i = 0; 24 + i * ANNOUNCED_KEY.size < data.length; i++) {
+        const key = data.subarray(24 + i * ANNOUNCED_KEY.size, 24 + (i + 1) * ANNOUNCED_KEY.size);
+        const row = rows.get(hex(key));
+        if (row === undefined) continue;
+        row.set(data.subarray(0, 24), ANNOUNCEMENT.renewed);
+        found |= 1 << i;
+      }
+      return { retval: found };
+    },
+  };
   const program = {
     testRun({ data, context }: { data: Uint8Array; context: Uint8Array }) {
       if (world.sendRefused !== "") throw new KernelError("run", "tc_send", 19, world.sendRefused);
       frames.push({ ifindex: new DataView(context.buffer).getUint32(40, true), mac: hex(data.subarray(6, 12)) });
     },
   };
-  const dataplane = { map: () => map, program: () => program } as unknown as Parameters<typeof createAnnouncer>[0];
+  const dataplane = {
+    map: () => map,
+    program: (name: string) => (name === "tc_renew" ? renewal : program),
+  } as unknown as Parameters<typeof createAnnouncer>[0];
   const announcer = createAnnouncer(
     dataplane,
     { info: say, warn: say, error: say } as unknown as Log,
