@@ -218,8 +218,9 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       sound = soundNow;
       if (!begun) {
         const changes = renewFound(rows, nowMs);
-        isSound = true;
-        renews = changes.write.length > 0 || rows.length === 0;
+        // It cannot take an address whose node dies: others are to ask the wire, not to rely on it.
+        isSound = false;
+        renews = changes.write.length > 0;
         return changes;
       }
       const regained: Announcement[] = [];

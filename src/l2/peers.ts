@@ -55,7 +55,7 @@ export interface Peers {
   /** Since when it has been alive without a break; Infinity while it is not. */
   healthySinceMs(node: string, nowMs: number): number;
   ownerOf(mac: Mac): string | undefined;
-  /** Who answered since this was asked last, after it had been gone or unheard for a while. */
+  /** Who answered since this was asked last, for the first time or after it had been gone or unheard for a while. */
   returned(): ReadonlySet<string>;
   isUrgent(): boolean;
   /** Some question of an inquiry is yet to be asked. */
@@ -154,7 +154,7 @@ export function createPeers(): Peers {
       const peer = peers.get(node);
       if (peer === undefined) return;
       const isBack = stateOf(peer, nowMs) === "gone" || nowMs - peer.answeredMs >= AWAY_MS;
-      if (peer.answer !== undefined && isBack) back.add(node);
+      if (isBack) back.add(node);
       const isSame = peer.answer?.incarnation === answer.incarnation;
       for (const mac of peer.answer?.macs ?? []) if (owners.get(mac) === node) owners.delete(mac);
       for (const mac of answer.macs) owners.set(mac, node);
