@@ -153,12 +153,12 @@ export function createPeers(): Peers {
     answered(node, answer, nowMs) {
       const peer = peers.get(node);
       if (peer === undefined) return;
-      const isBack = stateOf(peer, nowMs) === "gone" || nowMs - peer.answeredMs >= AWAY_MS;
-      if (isBack) back.add(node);
+      const wasAway = stateOf(peer, nowMs) === "gone" || nowMs - peer.answeredMs >= AWAY_MS;
       const isSame = peer.answer?.incarnation === answer.incarnation;
       for (const mac of peer.answer?.macs ?? []) if (owners.get(mac) === node) owners.delete(mac);
       for (const mac of answer.macs) owners.set(mac, node);
       Object.assign(peer, { open: false, missed: 0, answer, answeredMs: nowMs });
+      if (wasAway && stateOf(peer, nowMs) !== "gone") back.add(node);
       if (stateOf(peer, nowMs) !== "alive") peer.healthySinceMs = Number.POSITIVE_INFINITY;
       else if (!isSame || peer.healthySinceMs === Number.POSITIVE_INFINITY) peer.healthySinceMs = nowMs;
     },

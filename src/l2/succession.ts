@@ -52,6 +52,8 @@ export interface Succession {
 /** Who waits, or doubts, asks the wire so often; with many addresses so many in a second. */
 const PACE_MS = 1_000;
 const PACED_PER_SECOND = 50;
+const RECENT_MS = 5_000;
+const SPREAD = 16;
 /** A better node is given its addresses back after so much health, one in each second, and has so long to take one. */
 const HEALTHY_MS = 60_000;
 const HAND_BACK_MS = 1_000;
@@ -77,6 +79,7 @@ export function createSuccession(parts: SuccessionParts): Succession {
   let back: ReadonlySet<string> = new Set();
   let room = 0;
   let paced = 0;
+  let spread = 0;
   let left: Candidate[] = [];
   let handBackMs = 0;
 
@@ -111,7 +114,11 @@ export function createSuccession(parts: SuccessionParts): Succession {
     return liveness() ? candidacy.above.find((node) => peers.stateOf(node, nowMs) === "unheard") : undefined;
   }
 
-  const paceMs = (): number => Math.max(PACE_MS, (paced * 1_000) / PACED_PER_SECOND);
+  /** Those that began to wait at once do not ask at once. */
+  function paceMs(): number {
+    spread = (spread + 1) % SPREAD;
+    return Math.max(PACE_MS, ((paced * 1_000) / PACED_PER_SECOND) * (0.5 + spread / SPREAD));
+  }
 
   function check(one: Candidate, nowMs: number): Phase {
     if (one.phase === "standby") {
@@ -337,7 +344,8 @@ export function createSuccession(parts: SuccessionParts): Succession {
       room = Math.max(0, parts.capacity - parts.used());
       left = [];
       paced = 0;
-      for (const one of all) if (one.nextCheckMs > nowMs) paced++;
+      for (const { phase, nextCheckMs } of all)
+        if (phase === "waiting" || phase === "checking" || nowMs - nextCheckMs < RECENT_MS) paced++;
     },
     step(one, row, nowMs) {
       switch (one.phase) {
