@@ -17,10 +17,14 @@ export interface Announcements {
   /** As the model and the network are now. The same array as long as nothing in it changed. */
   current(): readonly Candidacy[];
   /**
-   * The node that ought to announce the Service's first address that one announces. "" when none does, and why then; "" too when it has no
-   * address of ours.
+   * The node that ought to announce the Service's first address that one may, and that address. "" when none may, and why then; "" too
+   * when it has no address of ours.
    */
-  announcerOf(service: ObjectKey): { readonly node: string; readonly reason: Ineligible | "" };
+  announcerOf(service: ObjectKey): {
+    readonly node: string;
+    readonly address: Address | "";
+    readonly reason: Ineligible | "";
+  };
 }
 
 /** What of the network decides where an address belongs. */
@@ -103,6 +107,7 @@ export function createAnnouncements(
       const node = nodes.find((name) => name !== "") ?? "";
       return {
         node,
+        address: addresses[nodes.indexOf(node)] ?? "",
         reason: node === "" && addresses[0] !== undefined ? (election.whyNobody(addresses[0]) ?? "") : "",
       };
     },

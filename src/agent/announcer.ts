@@ -36,6 +36,8 @@ export interface Announcer {
   announced(): readonly Announcement[];
   /** All that this node may announce, and who has it. */
   standings(): ReturnType<AnnouncerMachine["standings"]>;
+  /** The node that has the address as far as is known; "" when none is, or when this node may not announce it. */
+  holderOf(address: Address | ""): string;
   peers(): ReturnType<AnnouncerMachine["peers"]>;
   counts: AnnouncerMachine["counts"];
   notices(): readonly Notice[];
@@ -206,6 +208,7 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
     },
     announced: machine.announced,
     standings: () => machine.standings(nowMs()),
+    holderOf: (address) => machine.holderOf(address, nowMs()),
     peers: () => machine.peers(nowMs()),
     counts: machine.counts,
     notices() {

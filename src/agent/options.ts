@@ -47,6 +47,8 @@ export interface AgentOptions extends LogChoice {
   readonly externalClusterIPs: boolean;
   /** Resets, ICMP errors and echo replies that a CPU makes in a second at most. */
   readonly replyLimit: number;
+  /** Between two unasked announcements of an address that nothing happens to; 0: none. */
+  readonly gratuitousArpSeconds: number;
   /** TCP connections of the host's own sockets end with their backend, as those of UDP do. */
   readonly destroyTcpSockets: boolean;
   /** Source ports for SNAT, reserved in ip_local_reserved_ports. */

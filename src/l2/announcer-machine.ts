@@ -84,6 +84,8 @@ export interface AnnouncerMachine {
   /** Those that have a row or are to get one. */
   wanted(): readonly Announcement[];
   standings(nowMs: number): readonly Standing[];
+  /** Of the address on the first of its devices; "" when this node may not announce it. */
+  holderOf(address: string, nowMs: number): string;
   peers(nowMs: number): readonly PeerView[];
   /** Every device that this node may announce on passes its self-check, and some row could be renewed. */
   soundness(): { readonly sound: boolean; readonly renews: boolean };
@@ -106,6 +108,7 @@ const NOTHING: RowChanges = { remove: [], write: [], regained: [] };
 export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachine {
   const peers = createPeers();
   const candidates = new Map<string, Candidate>();
+  let byAddress: ReadonlyMap<string, Candidate> = new Map();
   const succession = createSuccession({ ...options, peers, claimed, letGo, used: () => used });
   /** Who lost an address tells those that wait for it by a probe. */
   const goodbyes: Announcement[] = [];
@@ -209,6 +212,7 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
         if (before.device !== candidacy.device || macText(before.mac) !== macText(candidacy.mac))
           known.gratuitous = beginGratuitous(nowMs);
       }
+      byAddress = new Map([...candidates.values()].reverse().map((one) => [one.candidacy.address, one]));
       begun = true;
       return { ...NOTHING, ...turn(rows, nowMs) };
     },
@@ -313,6 +317,10 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
         phase: one.phase,
         holder: succession.holderOf(one, nowMs),
       })),
+    holderOf(address, nowMs) {
+      const one = byAddress.get(address);
+      return one === undefined ? "" : succession.holderOf(one, nowMs);
+    },
     peers: peers.views,
     soundness: () => ({ sound: isSound, renews }),
     counts: succession.counts,

@@ -25,7 +25,8 @@ export interface PeerAnswer {
  * suspect: two questions in a row are unanswered, or its rows are about to go silent
  * gone: three are, its rows are silent, or it is leaving
  */
-export type PeerState = "unheard" | "alive" | "doubtful" | "suspect" | "gone";
+export const PEER_STATES = ["unheard", "alive", "doubtful", "suspect", "gone"] as const;
+export type PeerState = (typeof PEER_STATES)[number];
 
 export interface PeerView {
   readonly node: string;
@@ -54,6 +55,8 @@ export interface Peers {
   yields(node: string, nowMs: number): boolean;
   /** Since when it has been alive without a break; Infinity while it is not. */
   healthySinceMs(node: string, nowMs: number): number;
+  /** When the last of these answered; 0 when none ever did. */
+  lastAnsweredMs(nodes: readonly string[]): number;
   ownerOf(mac: Mac): string | undefined;
   /** Who answered since this was asked last, for the first time or after it had been gone or unheard for a while. */
   returned(): ReadonlySet<string>;
@@ -69,6 +72,8 @@ export const ROUND_MS = 200;
 const CASUAL_MS = 1_000;
 /** Who did not answer for so long, or was not heard by this node, may have changed hands with it unheard. */
 const AWAY_MS = 2_500;
+/** An agent that never renewed anything so far is given so long to begin. */
+const STARTING_MS = 5_000;
 /** A round that comes later than this after the one before says nothing about who did not answer. */
 const LATE_MS = 300;
 /** After so long without a round what was missed before is no news either. */
@@ -91,6 +96,8 @@ interface Peer {
   missed: number;
   answer: PeerAnswer | undefined;
   answeredMs: number;
+  /** The first answer of this incarnation. */
+  startedMs: number;
   healthySinceMs: number;
 }
 
@@ -112,10 +119,16 @@ export function createPeers(): Peers {
   function stateOf(peer: Peer | undefined, nowMs: number): PeerState {
     if (peer?.answer === undefined) return "unheard";
     // Without a fresh answer its agent may have come back.
-    const ageMs = nowMs - peer.answeredMs < FORGET_MS ? ageOf(peer, nowMs) : Math.min(peer.answer.ageMs, STALE_MS);
-    if (peer.missed >= GONE_MISSES || peer.answer.leaving || ageMs >= SILENT_MS) return "gone";
+    const { answer, startedMs } = peer;
+    const isStarting = answer.ageMs === Number.POSITIVE_INFINITY && nowMs - startedMs < STARTING_MS;
+    const ageMs = isStarting
+      ? 0
+      : nowMs - peer.answeredMs < FORGET_MS
+        ? ageOf(peer, nowMs)
+        : Math.min(answer.ageMs, STALE_MS);
+    if (peer.missed >= GONE_MISSES || answer.leaving || ageMs >= SILENT_MS) return "gone";
     if (peer.missed >= SUSPECT_MISSES || ageMs >= SILENT_MS - BEFORE_SILENT_MS) return "suspect";
-    return ageMs >= STALE_MS || !peer.answer.sound ? "doubtful" : "alive";
+    return ageMs >= STALE_MS || !(answer.sound || isStarting) ? "doubtful" : "alive";
   }
 
   return {
@@ -137,7 +150,7 @@ export function createPeers(): Peers {
       for (const node of asked) {
         let peer = peers.get(node);
         if (peer === undefined) {
-          const never = { answer: undefined, answeredMs: 0, healthySinceMs: Number.POSITIVE_INFINITY };
+          const never = { answer: undefined, answeredMs: 0, startedMs: 0, healthySinceMs: Number.POSITIVE_INFINITY };
           peer = { firstAskedMs: nowMs, askedMs: nowMs, open: false, missed: 0, ...never };
           peers.set(node, peer);
         }
@@ -158,8 +171,10 @@ export function createPeers(): Peers {
       for (const mac of peer.answer?.macs ?? []) if (owners.get(mac) === node) owners.delete(mac);
       for (const mac of answer.macs) owners.set(mac, node);
       Object.assign(peer, { open: false, missed: 0, answer, answeredMs: nowMs });
+      if (!isSame) peer.startedMs = nowMs;
       if (wasAway && stateOf(peer, nowMs) !== "gone") back.add(node);
-      if (stateOf(peer, nowMs) !== "alive") peer.healthySinceMs = Number.POSITIVE_INFINITY;
+      if (stateOf(peer, nowMs) !== "alive" || answer.ageMs === Number.POSITIVE_INFINITY)
+        peer.healthySinceMs = Number.POSITIVE_INFINITY;
       else if (!isSame || peer.healthySinceMs === Number.POSITIVE_INFINITY) peer.healthySinceMs = nowMs;
     },
     voidRound() {
@@ -176,6 +191,7 @@ export function createPeers(): Peers {
     },
     healthySinceMs: (node, nowMs) =>
       stateOf(peers.get(node), nowMs) === "alive" ? peers.get(node)!.healthySinceMs : Number.POSITIVE_INFINITY,
+    lastAnsweredMs: (nodes) => Math.max(0, ...nodes.map((node) => peers.get(node)?.answeredMs ?? 0)),
     ownerOf: (mac) => owners.get(mac),
     returned() {
       const found = new Set(back);

@@ -12,8 +12,10 @@ import { type Peers, SILENT_MS } from "./peers.ts";
 export interface Counts {
   /** Claims. */
   readonly claims: number;
-  /** Claims of addresses after nodes that were gone. */
+  /** Claims of addresses after nodes that had been heard. */
   readonly takeovers: number;
+  /** Milliseconds from the last answer of the node before to the claim, of takeovers together. */
+  readonly takeoverMs: number;
   /** Addresses given back to better nodes. */
   readonly handBacks: number;
   /** Addresses left to another node that was heard to have them. */
@@ -75,7 +77,7 @@ type Level = "held" | "suspect" | "doubtful" | "clear";
 
 export function createSuccession(parts: SuccessionParts): Succession {
   const { peers, liveness } = parts;
-  const counts = { claims: 0, takeovers: 0, handBacks: 0, yields: 0, conflicts: 0 };
+  const counts = { claims: 0, takeovers: 0, takeoverMs: 0, handBacks: 0, yields: 0, conflicts: 0 };
   let back: ReadonlySet<string> = new Set();
   let room = 0;
   let paced = 0;
@@ -158,7 +160,11 @@ export function createSuccession(parts: SuccessionParts): Succession {
 
   function claim(one: Candidate, nowMs: number): Phase {
     counts.claims++;
-    if (one.candidacy.above.length > 0) counts.takeovers++;
+    const before = liveness() ? peers.lastAnsweredMs([...one.candidacy.above, one.holder]) : 0;
+    if (before > 0 && !one.reclaims) {
+      counts.takeovers++;
+      counts.takeoverMs += nowMs - before;
+    }
     if (one.reclaims) one.handBackMs = nowMs + AGAIN_MS;
     noteChange(one.damping, nowMs);
     enter(one, "holding", nowMs);

@@ -133,10 +133,10 @@ test("an announcement follows its device: another MAC, another name, gone and ba
     }),
   ).toEqual([]);
   expect(setDevices(() => kept)).toHaveLength(1);
-  expect(announcements.announcerOf("default/a")).toEqual({ node: "node1", reason: "" });
+  expect(announcements.announcerOf("default/a")).toEqual({ node: "node1", address: "192.168.122.101", reason: "" });
   feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }));
-  expect(announcements.announcerOf("default/a")).toEqual({ node: "", reason: "excluded" });
-  expect(announcements.announcerOf("default/unknown")).toEqual({ node: "", reason: "" });
+  expect(announcements.announcerOf("default/a")).toEqual({ node: "", address: "192.168.122.101", reason: "excluded" });
+  expect(announcements.announcerOf("default/unknown")).toEqual({ node: "", address: "", reason: "" });
 });
 
 test.each([1000, 5000])("a network event with %i nodes and 500 addresses costs next to nothing", (count) => {
