@@ -21,6 +21,7 @@ import { createDeadSockets } from "./dead-sockets.ts";
 import { degradedFeatures } from "./degraded.ts";
 import { createFirewallEffect } from "./firewall.ts";
 import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
+import { createLiveness } from "./liveness.ts";
 import { checkMachine, effectNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createMaps } from "./maps.ts";
@@ -114,13 +115,17 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const timers = createTimers((error) => log.error({ err: error }, "what is done now and then failed"));
   const attachments = createAttachments({ pinDir, stateDir });
   const network = createNodeNetwork(dataplane, attachments, { xdp }, log);
-  const announcer = createAnnouncer(dataplane, createLog("l2"));
+  const liveness = createLiveness(options, dataplane, timers);
   const sysctls = createSysctls({ ports: options.snatPortRange, stateDir, conntrack: conntrackOf(options) });
   const serviceRanges = clusterRangesOf(options).flatMap((text) => parsePrefix(text) ?? []);
   const model = createModel({
     ...{ nodeName, capacity: dataplane.capacity, serviceRanges, balancing: options.balancing },
     externalIPRanges: options.externalIpCidrs.flatMap((text) => parsePrefix(text) ?? []),
     nodePortAddresses: parseNodePortAddresses(options.nodePortAddresses) ?? DEFAULT_NODE_PORT_ADDRESSES,
+  });
+  const announcer = createAnnouncer({
+    ...{ dataplane, nodeName, liveness, nodes: model.nodes, log: createLog("l2") },
+    gratuitousSeconds: options.gratuitousArpSeconds,
   });
   const syncs = createSyncRecorder();
   const hz = readHz(dataplane);
@@ -176,6 +181,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const notices = (): Notice[] => [
     ...bypassNotices(dataplane.readBypass()),
     ...[source, model, network, announcer, sysctls].flatMap((one) => one.notices()),
+    ...liveness.notices(model.l2Advertisements().size > 0),
     ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
     ...startNotices,
     ...watchNotices(watch?.problem() ?? ""),
@@ -185,7 +191,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   ];
 
   const periodic = createPeriodic({
-    ...{ dataplane, hz, network, announcer, reconciler, timers },
+    ...{ dataplane, hz, network, announcer, liveness, reconciler, timers },
     timeouts: options.flowTimeouts,
   });
   const { flowEntries, flowsTaken } = periodic;
@@ -206,6 +212,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     timers.stop();
     watch?.stop();
     announcer.stop();
+    liveness.stop();
     await source.stop();
     await reconciler.settled();
     await deadSockets.settled();

@@ -47,6 +47,10 @@ export interface AgentOptions extends LogChoice {
   readonly externalClusterIPs: boolean;
   /** Resets, ICMP errors and echo replies that a CPU makes in a second at most. */
   readonly replyLimit: number;
+  /** UDP port at which nodes ask each other whether they live; 0: they do not. */
+  readonly livenessPort: number;
+  /** Directory of the keys that they know each other by, "" when there is none. */
+  readonly announcerSecret: string;
   /** Between two unasked announcements of an address that nothing happens to; 0: none. */
   readonly gratuitousArpSeconds: number;
   /** TCP connections of the host's own sockets end with their backend, as those of UDP do. */

@@ -363,6 +363,20 @@ export const SETTINGS: readonly Setting[] = [
     read: (text) => ({ replyLimit: wholeNumber(text, 1, 1_000_000) }),
   }),
   setting({
+    name: "announcer-secret",
+    placeholder: "DIR",
+    defaultText: "none",
+    help: "directory of the keys by which the nodes of a cluster believe each other that they live, as a mounted Secret has them: files of 32 hex digits, of which `current` is the one to send by",
+    read: (text) => ({ announcerSecret: text === "" ? "" : absolutePath(text) }),
+  }),
+  setting({
+    name: "liveness-port",
+    placeholder: "PORT",
+    default: "7948",
+    help: "UDP port at which nodes ask each other whether they live, the same on all of them; 0: they do not ask",
+    read: (text) => ({ livenessPort: wholeNumber(text, 0, 65_535) }),
+  }),
+  setting({
     name: "gratuitous-arp-interval",
     placeholder: "SECONDS",
     default: "60",

@@ -37,8 +37,11 @@ export interface LivenessRow {
   listen(port: number, keys: readonly Uint8Array[]): void;
   /** MACs that are this node's, up to eight: the first four are told, and no frame with any of them is another machine's. */
   setMacs(macs: readonly Mac[]): void;
-  /** The node renewed what it announces, at `now` of the boot clock in nanoseconds. */
-  renew(now: bigint, state: { readonly isSound: boolean; readonly isLeaving: boolean }): void;
+  /**
+   * What the node is now. `renews`: it has just renewed what it announces, at `now` of the boot clock in nanoseconds; else the age of
+   * the last renewal goes on growing, as that of its rows does.
+   */
+  renew(now: bigint, state: { readonly isSound: boolean; readonly isLeaving: boolean; readonly renews: boolean }): void;
   /** Tells the filter what a question needs to be looked at. */
   needs(bits: NearBits): void;
 }
@@ -84,10 +87,10 @@ export function createLivenessRow(map: BpfMap, near: NearFilter): LivenessRow {
       for (const [i, mac] of macs.slice(0, LIVENESS_MACS).entries()) raw.set(macBytes(mac), i * WORD);
       store({ macs: [...new BigUint64Array(raw.buffer)] });
     },
-    renew(now, { isSound, isLeaving }) {
+    renew(now, { isSound, isLeaving, renews }) {
       const flags = (isSound ? LIVENESS_SOUND : 0) | (isLeaving ? LIVENESS_LEAVING : 0);
       Atomics.store(words, LIVENESS.flags / WORD, BigInt(flags));
-      Atomics.store(words, LIVENESS.renewed / WORD, now);
+      if (renews) Atomics.store(words, LIVENESS.renewed / WORD, now);
     },
     needs: (bits) => needs(bits, view.getUint16(LIVENESS.port, false)),
   };

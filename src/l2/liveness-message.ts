@@ -3,9 +3,6 @@
 import { type Mac, macBytes, macText } from "../lib/mac.ts";
 import { sipHash, sipHashKeyId } from "../lib/siphash.ts";
 
-/** UDP port that nodes ask at. */
-export const LIVENESS_PORT = 7948;
-
 /** Bytes of a message, the whole of a datagram. */
 export const MESSAGE_BYTES = 72;
 /** That the tag covers, which stands behind them. */

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { createAnnouncedRows } from "../../../src/datapath/announced-rows.ts";
 import { VERDICT_VALUES } from "../../../src/datapath/layout.gen.ts";
-import { encodeMessage, LIVENESS_PORT, question } from "../../../src/l2/liveness-message.ts";
+import { encodeMessage, question } from "../../../src/l2/liveness-message.ts";
 import { addressBytes } from "../../../src/lib/address.ts";
 import { clockBoottimeNs, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { endpoint, slice } from "../../flows/builders.ts";
@@ -64,12 +64,9 @@ const CASES: Readonly<Record<Exclude<Verdict, "DROP_REWRITE">, Ask>> = {
   async VERDICT_LIVENESS(node) {
     await node.feed(objects(["here"]));
     const key = new Uint8Array(16);
-    node.dataplane.liveness.listen(LIVENESS_PORT, [key]);
+    node.dataplane.liveness.listen(7948, [key]);
     const asked = encodeMessage(question("0123456789abcdef", "fedcba9876543210"), key);
-    return node.run(
-      "tc_uplink_ingress",
-      frame().ip(V4.client, V4.node).udp(40000, LIVENESS_PORT).payload(asked).bytes(),
-    );
+    return node.run("tc_uplink_ingress", frame().ip(V4.client, V4.node).udp(40000, 7948).payload(asked).bytes());
   },
   VERDICT_TOO_BIG: ask(["far"], { fields: { payload: 1400 } }),
   async VERDICT_ICMP(node) {
