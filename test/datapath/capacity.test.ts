@@ -17,6 +17,7 @@ const REASONS: Readonly<Record<string, string>> = {
   affinity: LRU,
   socket_backends: "with each socket, and of no size",
   settings: FIXED,
+  liveness: FIXED,
   near: FIXED,
   met_backends: FIXED,
   verdicts: FIXED,
