@@ -34,9 +34,14 @@ export function createLiveness(options: Wishes, dataplane: Pick<Dataplane, "live
   const secret = createAnnouncerSecret(port === 0 ? "" : announcerSecret);
   const link = createLivenessLink({ port, nodeId, keys: secret.keys, clock: () => performance.now() });
 
+  /** Until then it is not known that there is no key: what an agent before announced is not given up for want of one. */
+  let hasRead = false;
+
   async function readSecret(): Promise<void> {
     // Until the files were read an agent before this one may have left keys, which go on.
-    if ((await secret.read()) && !timers.isStopped()) row.listen(port, secret.keys());
+    const isOther = await secret.read();
+    hasRead = true;
+    if (isOther && !timers.isStopped()) row.listen(port, secret.keys());
   }
 
   row.identify({ nodeId, incarnation: Date.now() });
@@ -57,7 +62,7 @@ export function createLiveness(options: Wishes, dataplane: Pick<Dataplane, "live
     return [{ object: "Announcer", file: "", field: "", reason: "no-liveness", message, severity: "warning" }];
   }
 
-  const isOn = (): boolean => port !== 0 && secret.keys().length > 0;
+  const isOn = (): boolean => port !== 0 && announcerSecret !== "" && (!hasRead || secret.keys().length > 0);
   return {
     link,
     isOn,
