@@ -132,7 +132,7 @@ function history(random: Random, { losses, kinds }: Faults): void {
 }
 
 const SEED = seedOfRun();
-const COUNT = Number(process.env["MILLRACE_HISTORIES"] ?? 3);
+const COUNT = Number(process.env["MILLRACE_HISTORIES"] ?? 2);
 const WAYS: readonly (Faults & { readonly name: string })[] = [
   { name: "power fails", losses: 0, kinds: ["power"] },
   { name: "links fail", losses: 0, kinds: ["link"] },
