@@ -73,7 +73,13 @@ export function sipHash(key: Uint8Array, data: Uint8Array): Uint8Array {
   return new Uint8Array(tag.buffer);
 }
 
-/** By which of several keys a message was made, in one byte that tells nothing else: the first of the tag of nothing. */
+const ids = new WeakMap<Uint8Array, number>();
+
+/** By which of several keys a message was made, in one byte that tells nothing else: the first of the tag of nothing. Keys are not changed. */
 export function sipHashKeyId(key: Uint8Array): number {
-  return sipHash(key, new Uint8Array(0))[0]!;
+  const known = ids.get(key);
+  if (known !== undefined) return known;
+  const id = sipHash(key, new Uint8Array(0))[0]!;
+  ids.set(key, id);
+  return id;
 }

@@ -175,6 +175,28 @@ describeKernel("a node that is asked whether it lives", () => {
     });
   }
 
+  it.each(FAMILIES.map((family) => [family.name, family] as const))(
+    "%s: whatever bit of its headers is wrong, a question is answered rightly or goes by",
+    (_, family) => {
+      let answered = 0;
+      for (let bit = 0; bit < (14 + family.header + 8) * 8; bit++) {
+        const bytes = asked(family);
+        bytes[bit >> 3]! ^= 1 << (bit & 7);
+        // It judges the checksums of what changed.
+        const run = ask(bytes);
+        if (run.verdict !== "VERDICT_LIVENESS") {
+          expect(run, `bit ${bit}`).toMatchObject({ action: ACTION.next, packet: bytes });
+          continue;
+        }
+        answered++;
+        const parsed = parsePacket(run.packet);
+        expect(parsed.problems, `bit ${bit}`).toEqual([]);
+        expect(decodeMessage(parsed.payload, [KEY])?.nonce, `bit ${bit}`).toBe(NONCE);
+      }
+      expect(answered).toBeGreaterThan(100);
+    },
+  );
+
   it("IPv4: a question without a checksum is answered with one", () => {
     const run = ask(asked(V4, { checksum: false }));
     read(run);
