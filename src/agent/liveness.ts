@@ -12,7 +12,7 @@ import type { Timers } from "./timers.ts";
 
 export interface Liveness {
   readonly link: LivenessLink;
-  /** Nodes can be asked: there is a port and a key. */
+  /** Nodes can be asked: there is a port and a key, or it is not known yet that there is none. */
   isOn(): boolean;
   /** A second has passed: MACs of this node's uplinks, whether all that it announces is sound, and whether it has just been renewed. */
   renew(macs: readonly Uint8Array[], state: { readonly sound: boolean; readonly renews: boolean }): void;
