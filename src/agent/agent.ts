@@ -119,7 +119,6 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const timers = createTimers((error) => log.error({ err: error }, "what is done now and then failed"));
   const attachments = createAttachments({ pinDir, stateDir });
   const network = createNodeNetwork(dataplane, attachments, { xdp }, log);
-  const announcer = createAnnouncer(dataplane, createLog("l2"));
   const liveness = createLiveness(options, dataplane, timers);
   const sysctls = createSysctls({ ports: options.snatPortRange, stateDir, conntrack: conntrackOf(options) });
   const serviceRanges = clusterRangesOf(options).flatMap((text) => parsePrefix(text) ?? []);
@@ -127,6 +126,10 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     ...{ nodeName, capacity: dataplane.capacity, serviceRanges, balancing: options.balancing },
     externalIPRanges: options.externalIpCidrs.flatMap((text) => parsePrefix(text) ?? []),
     nodePortAddresses: parseNodePortAddresses(options.nodePortAddresses) ?? DEFAULT_NODE_PORT_ADDRESSES,
+  });
+  const announcer = createAnnouncer({
+    ...{ dataplane, nodeName, liveness, nodes: model.nodes, log: createLog("l2") },
+    gratuitousSeconds: options.gratuitousArpSeconds,
   });
   const syncs = createSyncRecorder();
   const hz = readHz(dataplane);

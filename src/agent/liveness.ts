@@ -12,10 +12,10 @@ import type { Timers } from "./timers.ts";
 
 export interface Liveness {
   readonly link: LivenessLink;
-  /** Nodes can be asked: there is a port and a key. */
+  /** Nodes can be asked: there is a port and a key, or it is not known yet that there is none. */
   isOn(): boolean;
-  /** A second has passed: MACs of this node's uplinks, and whether it has just renewed what it announces. */
-  renew(macs: readonly Uint8Array[], isSound: boolean): void;
+  /** A second has passed: MACs of this node's uplinks, whether all that it announces is sound, and whether it has just been renewed. */
+  renew(macs: readonly Uint8Array[], state: { readonly sound: boolean; readonly renews: boolean }): void;
   /** `announces`: there are addresses to announce. */
   notices(announces: boolean): readonly Notice[];
   stop(): void;
@@ -34,9 +34,14 @@ export function createLiveness(options: Wishes, dataplane: Pick<Dataplane, "live
   const secret = createAnnouncerSecret(port === 0 ? "" : announcerSecret);
   const link = createLivenessLink({ port, nodeId, keys: secret.keys, clock: () => performance.now() });
 
+  /** Until then it is not known that there is no key: what an agent before announced is not given up for want of one. */
+  let hasRead = false;
+
   async function readSecret(): Promise<void> {
     // Until the files were read an agent before this one may have left keys, which go on.
-    if ((await secret.read()) && !timers.isStopped()) row.listen(port, secret.keys());
+    const isOther = await secret.read();
+    hasRead = true;
+    if (isOther && !timers.isStopped()) row.listen(port, secret.keys());
   }
 
   row.identify({ nodeId, incarnation: Date.now() });
@@ -57,14 +62,14 @@ export function createLiveness(options: Wishes, dataplane: Pick<Dataplane, "live
     return [{ object: "Announcer", file: "", field: "", reason: "no-liveness", message, severity: "warning" }];
   }
 
-  const isOn = (): boolean => port !== 0 && secret.keys().length > 0;
+  const isOn = (): boolean => port !== 0 && announcerSecret !== "" && (!hasRead || secret.keys().length > 0);
   return {
     link,
     isOn,
-    renew(macs, isSound) {
+    renew(macs, { sound, renews }) {
       const texts = macs.map((mac) => macText(mac)).filter((mac) => mac !== "00:00:00:00:00:00");
       row.setMacs([...new Set(texts)]);
-      row.renew(clockBoottimeNs(), { isSound, isLeaving: false });
+      row.renew(clockBoottimeNs(), { isSound: sound, isLeaving: false, renews });
     },
     notices(announces) {
       const isAlone = options.manifests.length > 0 && announcerSecret === "";

@@ -55,6 +55,8 @@ export interface AgentOptions extends LogChoice {
   readonly livenessPort: number;
   /** Directory of the keys that they know each other by, "" when there is none. */
   readonly announcerSecret: string;
+  /** Between two unasked announcements of an address that nothing happens to; 0: none. */
+  readonly gratuitousArpSeconds: number;
   /** TCP connections of the host's own sockets end with their backend, as those of UDP do. */
   readonly destroyTcpSockets: boolean;
   /** Source ports for SNAT, reserved in ip_local_reserved_ports. */

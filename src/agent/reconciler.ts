@@ -13,6 +13,7 @@ import {
 import { heldNetworks } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
 import { believedEvents, type NodeAddresses, nodeAddresses, rememberedNode } from "../decide/node-addresses.ts";
+import type { Candidacy } from "../l2/announcement.ts";
 import type { Log } from "../lib/log.ts";
 import type { Model } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
@@ -20,7 +21,6 @@ import type { Node, ObjectEvent } from "../model/objects.ts";
 import type { Provenance } from "../model/provenance.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcements } from "./announcements.ts";
-import type { Announcement } from "./announcer.ts";
 import { createEffect, type Effect, type EffectStatus } from "./effect.ts";
 import type { Maps } from "./maps.ts";
 import type { WantedDevices } from "./node-network.ts";
@@ -33,7 +33,7 @@ export interface Effects {
   readonly settings: (wanted: DesiredSettings) => void;
   readonly devices: (wanted: WantedDevices) => void | Promise<void>;
   readonly sockets: () => void;
-  readonly announcer: (announcements: readonly Announcement[]) => void;
+  readonly announcer: (candidacies: readonly Candidacy[]) => void;
   /** Tells of what is announced. */
   readonly announced: () => void;
   readonly healthPorts: (list: readonly HealthCheck[], healthy: boolean) => void;

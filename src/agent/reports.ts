@@ -1,7 +1,7 @@
 // What the agent tells whoever reads objects: which Services this node announces, and what is wrong with a Service, a pool or an
 // advertisement, as events about it. What every node sees alike is told by one of them. Holds what was told; writes nothing itself.
 import { hashOf, score } from "../decide/ranking.ts";
-import type { Announcement } from "../l2/announcer-machine.ts";
+import type { Announcement } from "../l2/announcement.ts";
 import type { Node, Notice } from "../model/objects.ts";
 import type { Provenance } from "../model/provenance.ts";
 import type { AnnouncedService, ObjectReport, Source } from "../model/source.ts";

@@ -400,6 +400,13 @@ export const SETTINGS: readonly Setting[] = [
     read: (text) => ({ livenessPort: wholeNumber(text, 0, 65_535) }),
   }),
   setting({
+    name: "gratuitous-arp-interval",
+    placeholder: "SECONDS",
+    default: "60",
+    help: "seconds between two unasked announcements (gratuitous ARP, unsolicited neighbour advertisement) of an address that nothing happens to; 0: none but the six in 4.4 seconds after a claim",
+    read: (text) => ({ gratuitousArpSeconds: wholeNumber(text, 0, 2_147_483_647) }),
+  }),
+  setting({
     name: "destroy-tcp-sockets",
     default: "false",
     help: "end TCP connections of the host's processes to a backend that left its Service, as is done for UDP",

@@ -38,10 +38,13 @@ export interface LivenessRow {
   /** MACs that are this node's, up to eight: the first four are told, and no frame with any of them is another machine's. */
   setMacs(macs: readonly Mac[]): void;
   /**
-   * What the node is now. When it is sound, it has just renewed what it announces, at `now` of the boot clock in nanoseconds; else the
-   * age of the last renewal goes on growing, as that of its rows does.
+   * What the node is now. `renews`, as `isSound` when it is not given: it has just renewed what it announces, at `now` of the boot
+   * clock in nanoseconds; else the age of the last renewal goes on growing, as that of its rows does.
    */
-  renew(now: bigint, state: { readonly isSound: boolean; readonly isLeaving: boolean }): void;
+  renew(
+    now: bigint,
+    state: { readonly isSound: boolean; readonly isLeaving: boolean; readonly renews?: boolean },
+  ): void;
   /** Tells the filter what a question needs to be looked at. */
   needs(bits: NearBits): void;
 }
@@ -87,10 +90,10 @@ export function createLivenessRow(map: BpfMap, near: NearFilter): LivenessRow {
       for (const [i, mac] of macs.slice(0, LIVENESS_MACS).entries()) raw.set(macBytes(mac), i * WORD);
       store({ macs: [...new BigUint64Array(raw.buffer)] });
     },
-    renew(now, { isSound, isLeaving }) {
+    renew(now, { isSound, isLeaving, renews = isSound }) {
       const flags = (isSound ? LIVENESS_SOUND : 0) | (isLeaving ? LIVENESS_LEAVING : 0);
       Atomics.store(words, LIVENESS.flags / WORD, BigInt(flags));
-      if (isSound) Atomics.store(words, LIVENESS.renewed / WORD, now);
+      if (renews) Atomics.store(words, LIVENESS.renewed / WORD, now);
     },
     needs: (bits) => needs(bits, view.getUint16(LIVENESS.port, false)),
   };

@@ -1,7 +1,7 @@
 // What is told to whoever reads objects: each Service that is announced, each wrong once, by one node.
 import { describe, expect, it } from "vitest";
 import { createReports } from "../../src/agent/reports.ts";
-import type { Announcement } from "../../src/l2/announcer-machine.ts";
+import type { Announcement } from "../../src/l2/announcement.ts";
 import type { Node, Notice } from "../../src/model/objects.ts";
 import type { AnnouncedService, ObjectReport } from "../../src/model/source.ts";
 import { node } from "../flows/builders.ts";

@@ -72,6 +72,7 @@ describe("the agent's options", () => {
       xdp: "auto",
       externalClusterIPs: true,
       replyLimit: 1000,
+      gratuitousArpSeconds: 60,
       announcerSecret: "",
       livenessPort: 7948,
       destroyTcpSockets: false,

@@ -2,7 +2,6 @@
 // given, refuse what would break traffic, and fail when they are told to.
 
 import { createAnnouncements } from "../../src/agent/announcements.ts";
-import type { Announcement } from "../../src/agent/announcer.ts";
 import { createMaps } from "../../src/agent/maps.ts";
 import { createReconciler, type Effects, type Reconciler } from "../../src/agent/reconciler.ts";
 import { createSyncRecorder } from "../../src/agent/sync-stats.ts";
@@ -10,6 +9,7 @@ import { createTimers, type Timers } from "../../src/agent/timers.ts";
 import type { FirewallFacts, Wishes } from "../../src/decide/decide.ts";
 import type { Network } from "../../src/decide/network.ts";
 import type { NodeAddresses } from "../../src/decide/node-addresses.ts";
+import type { Candidacy } from "../../src/l2/announcement.ts";
 import { Failure } from "../../src/lib/errors.ts";
 import { createModel, type Model } from "../../src/model/model.ts";
 import type { HealthCheck } from "../../src/model/model-interface.ts";
@@ -74,7 +74,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
   const failing = new Map<Failing, unknown>();
   const attempts = new Map<Failing, number>();
   const programs = new Map<string, string>(Object.entries(before?.programs ?? {}));
-  let announced: readonly Announcement[] = [];
+  let announced: readonly Candidacy[] = [];
   let healthPorts = "none";
   let remembered: NodeAddresses | undefined;
   let broken: unknown;
@@ -175,12 +175,12 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
         if (!isFilled) refuse("socket programs over rows that do not serve yet");
         steps.push("sockets");
       },
-      announcer(announcements) {
+      announcer(candidacies) {
         attempt("announcer");
-        const places = announcements.map(({ address, ifindex }) => `${address}%${ifindex}`);
+        const places = candidacies.map(({ address, ifindex }) => `${address}%${ifindex}`);
         if (new Set(places).size !== places.length) refuse("an address twice on a device");
-        for (const { device } of announcements) if (programs.get(device) !== "uplink") refuse(`no answer on ${device}`);
-        announced = announcements;
+        for (const { device } of candidacies) if (programs.get(device) !== "uplink") refuse(`no answer on ${device}`);
+        announced = candidacies.filter(({ above }) => above.length === 0);
         steps.push("announcer");
       },
       announced: () => attempt("announced"),

@@ -32,6 +32,12 @@ export function agentStatus(over: Partial<AgentStatus> = {}): AgentStatus {
     attach: "tcx",
     devices: [{ name: "eth0", ifindex: 2, role: "uplink", programs: ["tc_ingress", "tc_egress"] }],
     announced: [{ address: "192.168.122.111", device: "eth0", service: "default/web" }],
+    announcer: {
+      addresses: [
+        { address: "192.168.122.111", device: "eth0", service: "default/web", state: "holding", holder: "node1" },
+      ],
+      peers: [{ node: "node2", state: "alive", missed: 0, ageMs: 400 }],
+    },
     capacity: [{ map: "frontends", entries: 100, used: 3, bytes: 20_480 }],
     degraded: [],
     notices: [],
@@ -197,6 +203,10 @@ export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters 
     api: undefined,
     maps: [{ map: "frontends", entries: 100, used: 3, bytes: 20_480 }],
     announcedAddresses: 1,
+    announcer: {
+      ...{ claims: 3, takeovers: 2, takeoverMs: 1_400, handBacks: 1, yields: 4, conflicts: 5 },
+      peers: [{ state: "alive", nodes: 1 }],
+    },
     flows: [{ table: "tcp_flows", entries: 2 }],
     flowsTaken: [{ table: "tcp_flows", reason: "over", entries: 3 }],
     ...over,
