@@ -76,7 +76,6 @@ function serviceObject(one: BenchService, fields: Partial<Service>): Service {
     healthCheckNodePort: 0,
     loadBalancerClass: "",
     isForeign: false,
-    unserved: [],
     ...fields,
   };
 }

@@ -69,21 +69,21 @@ static __always_inline bool affinity_find(const struct affinity_key *key, struct
 	return true;
 }
 
-/* Keeps `choice` for the client. Of two first connections at once the second takes the first one's. */
-static __always_inline void affinity_keep(const struct affinity_key *key, struct affinity *a, const struct row *row,
-					  enum window window, struct choice *choice)
+/* Writes the entry of `choice`, `how` as for a map. Returns 0 or a negative errno. */
+static __always_inline int affinity_put(const struct affinity_key *key, struct affinity *a, const struct choice *choice, __u64 how)
 {
 	__builtin_memset(a, 0, sizeof(*a));
 	a->backend = choice->backend;
 	a->generation = choice->generation;
 	a->used = bpf_jiffies64();
 	a->check = affinity_check(key, a);
-	if (RECORD_UPDATE(&affinity, key, a, BPF_NOEXIST) != -AFFINITY_EEXIST || affinity_find(key, a, row, window, choice))
-		return;
-	/* What is there counts no more. */
-	a->backend = choice->backend;
-	a->generation = choice->generation;
-	a->used = bpf_jiffies64();
-	a->check = affinity_check(key, a);
-	RECORD_UPDATE(&affinity, key, a, BPF_ANY);
+	return RECORD_UPDATE(&affinity, key, a, how);
+}
+
+/* Keeps `choice` for the client. Of two first connections at once the second takes the first one's; what counts no more gives way. */
+static __always_inline void affinity_keep(const struct affinity_key *key, struct affinity *a, const struct row *row,
+					  enum window window, struct choice *choice)
+{
+	if (affinity_put(key, a, choice, BPF_NOEXIST) == -AFFINITY_EEXIST && !affinity_find(key, a, row, window, choice))
+		affinity_put(key, a, choice, BPF_ANY);
 }

@@ -37,6 +37,9 @@ struct shared_enums {
 	enum row_flag row_flag;
 	enum client_kind client_kind;
 	enum backend_word backend_word;
+	enum liveness_limit liveness_limit;
+	enum liveness_kind liveness_kind;
+	enum liveness_flag liveness_flag;
 };
 
 const volatile struct shared_enums shared_enums = {};

@@ -14,7 +14,7 @@
 /* Not a packet that was answered. */
 static __always_inline bool is_drop(enum verdict verdict)
 {
-	return verdict >= DROP_NO_LOCAL_BACKEND && verdict != VERDICT_TIME_EXCEEDED;
+	return verdict >= DROP_NO_LOCAL_BACKEND && verdict != VERDICT_TIME_EXCEEDED && verdict != VERDICT_LIVENESS;
 }
 
 /* `action` is what a redirect helper returned, for the verdicts of packets that were redirected. */
@@ -37,6 +37,7 @@ static __always_inline int finish(enum hook hook, enum verdict verdict, int acti
 	case VERDICT_NEIGHBOUR:
 	case VERDICT_TOO_BIG:
 	case VERDICT_TIME_EXCEEDED:
+	case VERDICT_LIVENESS:
 		return action;
 	default:
 		return TC_ACT_SHOT;

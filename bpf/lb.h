@@ -6,6 +6,7 @@
 #include "finish.h"
 #include "icmp.h"
 #include "known.h"
+#include "liveness.h"
 #include "neighbour.h"
 #include "refuse.h"
 #include "request.h"
@@ -34,7 +35,7 @@ static __always_inline int known(ctx_t *ctx, enum hook hook, const __u32 link)
 	}
 	if (flow_policy_changed(live, f)) {
 		policy = policy_count(f->service);
-		verdict = source_verdict();
+		verdict = source_verdict(hook == HOOK_POD_INGRESS && p->tuple.proto == IPPROTO_UDP && socket_asked(ctx));
 		if (verdict)
 			return verdict;
 		if (flow_is_still(live, f))
@@ -206,10 +207,22 @@ static __always_inline enum verdict lb_neighbour(ctx_t *ctx, struct pkt *p, cons
 {
 	enum verdict verdict;
 
-	if (p->kind != PACKET_FLOW || asks_frontend())
+	if (p->kind == PACKET_FRAGMENT ? !fragment_recall(p) : p->kind != PACKET_FLOW)
+		return VERDICT_NEXT;
+	if (asks_frontend())
 		return VERDICT_NEXT;
 	verdict = stage_known(ctx, HOOK_POD_INGRESS, link);
 	return verdict == UNDECIDED ? stage_unknown(ctx, p, HOOK_POD_INGRESS) : verdict;
+}
+
+/* A global function, for the stack's sake. */
+__noinline int hear_neighbour(ctx_t *ctx)
+{
+	struct scratch *x = scratch_get();
+
+	if (x)
+		neighbour_advertised(ctx, &x->packet);
+	return VERDICT_NEXT;
 }
 
 /* What came from the client's side: an uplink's ingress, a pod device's ingress, or a local packet at an uplink's egress. */
@@ -222,11 +235,11 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 	case PACKET_ARP:
 		return hook != HOOK_UPLINK_EGRESS && link ? answer_arp(ctx, hook) : VERDICT_NEXT;
 	case PACKET_NEIGHBOUR_SOLICITATION:
+		if (hook == HOOK_UPLINK_INGRESS && link)
+			neighbour_solicited(ctx);
 		return hook != HOOK_UPLINK_EGRESS ? answer_neighbour(ctx, hook, link) : VERDICT_NEXT;
 	case PACKET_NEIGHBOUR_ADVERTISEMENT:
-		if (hook == HOOK_UPLINK_INGRESS && link)
-			neighbour_advertised(ctx, p);
-		return VERDICT_NEXT;
+		return hook == HOOK_UPLINK_INGRESS && link ? hear_neighbour(ctx) : VERDICT_NEXT;
 	}
 	addressee = addressee_of(ctx, p, hook, link);
 	if (addressee == FOR_OTHERS)
@@ -239,6 +252,11 @@ static __always_inline enum verdict lb_forward(ctx_t *ctx, struct pkt *p, const 
 			return stage_fragment(p, true);
 		break;
 	case PACKET_FLOW:
+		if (hook != HOOK_UPLINK_INGRESS || !asks_liveness(p))
+			break;
+		verdict = answer_liveness(ctx, link);
+		if (verdict != UNDECIDED)
+			return verdict;
 		break;
 	case PACKET_ECHO_REQUEST:
 		return stage_echo(ctx, p);

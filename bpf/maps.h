@@ -69,6 +69,14 @@ struct {
 	__type(value, struct retired_backend);
 } retired SEC(".maps");
 
+/* Jiffies, all 64 bits, when a pod's device last asked for the link-layer address of a retired backend; 0 once it was answered. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct announced_key);
+	__type(value, __u64);
+} neighbour_questions SEC(".maps");
+
 /* By a hash of address, port, protocol and the hook of the answers: has such a backend a flow at all? Set before a flow is opened; the controller clears
  * what no flow needs, by comparison with what it read before it looked. A mark for nothing costs a lookup.
  */
@@ -153,6 +161,14 @@ struct {
 } announced SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct liveness);
+} liveness SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct affinity_key);
@@ -217,4 +233,11 @@ static __always_inline const struct settings *settings_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+static __always_inline struct liveness *liveness_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&liveness, &zero);
 }

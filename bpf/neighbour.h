@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* ARP (RFC 826, RFC 5227) and neighbour discovery (RFC 4861): answers requests that are broadcast or to us, never gratuitous ones.
  * At tc ingress of uplinks for announced addresses, which it gives up when another MAC claims one while the controller has not
- * renewed it. At that of pods on a bridge for addresses of retired backends that nobody else answers for.
+ * renewed it; who else claims or probes one is remembered. At that of pods on a bridge for addresses of retired backends that nobody
+ * else answers for.
  */
 #pragma once
 #include "refuse.h"
@@ -45,16 +46,62 @@ static __always_inline bool announcement_answers(const struct announcement *a)
 	return bpf_ktime_get_boot_ns() < a->silent;
 }
 
-/* Another MAC uses `address`: a row that nobody renews yields. */
-static __always_inline void announcement_heard(ctx_t *ctx, const struct address *address, const __u8 *mac,
-					       const struct device *device)
+#define MAC_MASK 0xffffffffffffULL
+
+static __always_inline __u64 mac_word(const __u8 *mac)
+{
+	__u64 word = 0;
+
+	__builtin_memcpy(&word, mac, ETH_ALEN);
+	return word;
+}
+
+/* Is the MAC one host's, and none of this node's? Our own frames come back by bridges that reflect, and between two devices of ours in
+ * one network.
+ */
+static __always_inline bool mac_is_foreign(__u64 mac, const struct device *device)
+{
+	const struct liveness *own = liveness_get();
+
+	if (!mac || (mac & 1) || mac == mac_word(device->mac))
+		return false;
+	if (!own)
+		return true;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < LIVENESS_MACS; i++) {
+		if (own->macs[i] == mac)
+			return false;
+	}
+	return true;
+}
+
+enum heard {
+	HEARD_CLAIM, /* the address is said to be its */
+	HEARD_PROBE, /* it asks whether anybody has the address that it wants for itself */
+};
+
+/* A frame with this MAC is about `address`. A row that nobody renews yields to a claim. */
+static __always_inline void announcement_heard(ctx_t *ctx, const struct address *address, __u64 mac,
+					       const struct device *device, enum heard what)
 {
 	struct announcement *a = announcement_of(ctx, address);
-	__u64 now;
+	__u64 now, who;
 
-	if (!a || mac_equal(mac, device->mac))
+	if (!a || !mac_is_foreign(mac, device))
 		return;
 	now = bpf_ktime_get_boot_ns();
+	who = mac | (now >> 20) << 56;
+	if (what == HEARD_PROBE) {
+		RECORD(a->prober, who);
+		RECORD(a->probed, now);
+		return;
+	}
+	if ((a->claimant[0] & MAC_MASK) != mac) {
+		RECORD(a->claimant[1], a->claimant[0]);
+		RECORD(a->claimed[1], a->claimed[0]);
+	}
+	RECORD(a->claimant[0], who);
+	RECORD(a->claimed[0], now);
 	if (now < a->stale || now >= a->silent)
 		return;
 	RECORD(a->conflict, now);
@@ -65,24 +112,27 @@ static __always_inline void announcement_heard(ctx_t *ctx, const struct address 
 #define ASKED_AGAIN_MAX_MS 4000 /* and this no new one */
 
 /* A pod on a bridge asks for the address of a retired backend, once more and in vain: its connected sockets could send nothing, and
- * nothing of theirs could be sent on. Who has the address now has answered the first time.
+ * nothing of theirs could be sent on. Who has the address now has answered the first time. Each pod's question is its own.
  */
 static __always_inline bool retired_is_nobodys(ctx_t *ctx, const struct address *target)
 {
 	struct frontend_key key = { .address = *target, .proto = IPPROTO_UDP };
-	struct retired_backend *gone = bpf_map_lookup_elem(&retired, &key);
+	struct announced_key question = { .address = *target, .ifindex = ctx_ifindex(ctx) };
 	const struct settings *s = settings_get();
-	__u32 now = jiffies_now(), passed;
+	__u64 now = bpf_jiffies64(), passed, *asked;
 	bool again;
 
-	if (!gone || !s)
+	if (!s || !bpf_map_lookup_elem(&retired, &key))
 		return false;
-	passed = now - gone->seen;
-	again = gone->asker == ctx_ifindex(ctx) && passed >= ASKED_AGAIN_MS * s->hz / 1000 &&
-		passed < ASKED_AGAIN_MAX_MS * s->hz / 1000;
+	asked = bpf_map_lookup_elem(&neighbour_questions, &question);
+	if (!asked) {
+		RECORD_UPDATE(&neighbour_questions, &question, &now, BPF_ANY);
+		return false;
+	}
+	passed = now - *asked;
+	again = passed >= ASKED_AGAIN_MS * s->hz / 1000 && passed < ASKED_AGAIN_MAX_MS * s->hz / 1000;
 	/* Once answered, its next question is a first one. */
-	RECORD(gone->asker, again ? 0 : ctx_ifindex(ctx));
-	RECORD(gone->seen, now);
+	RECORD(*asked, again ? 0 : now);
 	return again;
 }
 
@@ -119,8 +169,10 @@ __noinline int answer_arp(ctx_t *ctx, __u32 hook)
 	address_from_v4(&sender, raw);
 	__builtin_memcpy(&raw, arp->target_address, 4);
 	address_from_v4(&target, raw);
-	if (hook != HOOK_POD_INGRESS)
-		announcement_heard(ctx, &sender, arp->sender_mac, device);
+	if (hook != HOOK_POD_INGRESS && !address_is_unspecified(&sender))
+		announcement_heard(ctx, &sender, mac_word(arp->sender_mac), device, HEARD_CLAIM);
+	else if (hook != HOOK_POD_INGRESS && arp->operation == bpf_htons(ARP_REQUEST))
+		announcement_heard(ctx, &target, mac_word(arp->sender_mac), device, HEARD_PROBE);
 	if (arp->operation != bpf_htons(ARP_REQUEST) || address_equal(&sender, &target))
 		return VERDICT_NEXT;
 	if (!(eth->h_dest[0] & 1) && !mac_equal(eth->h_dest, device->mac))
@@ -142,17 +194,56 @@ __noinline int answer_arp(ctx_t *ctx, __u32 hook)
 	return VERDICT_NEIGHBOUR;
 }
 
+/* The MAC that a message of neighbour discovery at `l4` tells by an option of this type, else the one that it came from. */
+static __always_inline __u64 neighbour_mac(ctx_t *ctx, __u32 l4, __u8 option)
+{
+	struct neighbour_message *message = ctx_at(ctx, l4, sizeof(*message));
+	struct ethhdr *eth;
+
+	if (message && message->option_type == option && message->option_length == 1)
+		return mac_word(message->mac);
+	eth = ctx_at(ctx, 0, sizeof(*eth));
+	return eth ? mac_word(eth->h_source) : 0;
+}
+
+#define OPTION_SOURCE_MAC 1
+#define OPTION_TARGET_MAC 2
+
+/* A router would have lowered the hop limit: what has it whole is from the link (RFC 4861 section 7.1). */
 static __always_inline void neighbour_advertised(ctx_t *ctx, struct pkt *p)
 {
 	struct device *device = device_of(ctx_ifindex(ctx));
-	struct neighbour_message *message = ctx_at(ctx, p->l4, sizeof(*message));
+	struct neighbour_message *message = ctx_at(ctx, p->l4, 24);
 	struct address target;
 
-	/* A router would have lowered the hop limit: it is from the link (RFC 4861 section 7.1.2). */
-	if (!device || !message || p->ttl != 255 || message->option_type != 2)
+	if (!device || !message || p->ttl != 255 || message->code)
 		return;
 	address_from_v6(&target, &message->target);
-	announcement_heard(ctx, &target, message->mac, device);
+	announcement_heard(ctx, &target, neighbour_mac(ctx, p->l4, OPTION_TARGET_MAC), device, HEARD_CLAIM);
+}
+
+/* Who asks from an address claims that one; who asks from none wants the one that is asked for. A global function, for the stack's sake. */
+__noinline int neighbour_solicited(ctx_t *ctx)
+{
+	struct device *device = device_of(ctx_ifindex(ctx));
+	struct scratch *x = scratch_get();
+	struct neighbour_message *message;
+	struct pkt *p;
+	__u64 mac;
+
+	if (!x || !device)
+		return 0;
+	p = &x->packet;
+	message = ctx_at(ctx, p->l4, 24);
+	if (!message || p->ttl != 255 || message->code)
+		return 0;
+	address_from_v6(&x->reply.source, &message->target);
+	mac = neighbour_mac(ctx, p->l4, OPTION_SOURCE_MAC);
+	if (address_is_set(&p->tuple.source))
+		announcement_heard(ctx, &p->tuple.source, mac, device, HEARD_CLAIM);
+	else
+		announcement_heard(ctx, &x->reply.source, mac, device, HEARD_PROBE);
+	return 0;
 }
 
 __noinline int answer_neighbour(ctx_t *ctx, __u32 hook, __u32 link)

@@ -241,10 +241,10 @@ static __always_inline bool row_refuses(const struct row *row, struct scratch *x
 	return (row->flags & ROW_SOURCE_RANGES) && !source_in_ranges(row->service, &x->packet.tuple.source, &x->range);
 }
 
-/* Of a flow that was let in by other source ranges: may its client still ask the frontend? Returns 0 or a verdict. A global function,
- * for the verifier's sake.
+/* Of a flow that was let in by other source ranges: may its client still ask the frontend? `by_socket`: that stands in the scratch's
+ * `asked`, as the packet goes to where a backend was. Returns 0 or a verdict. A global function, for the verifier's sake.
  */
-__noinline int source_verdict(void)
+__noinline int source_verdict(__u32 by_socket)
 {
 	struct scratch *x = scratch_get();
 	__u32 roles = 0;
@@ -252,8 +252,11 @@ __noinline int source_verdict(void)
 
 	if (!x)
 		return DROP_SOURCE_RANGE;
-	switch (frontend_find(&x->packet.tuple.destination, x->packet.tuple.destination_port, x->packet.tuple.proto, false, &row,
-			      &roles)) {
+	if (!by_socket) {
+		x->asked.peer.address = x->packet.tuple.destination;
+		x->asked.peer.port = x->packet.tuple.destination_port;
+	}
+	switch (frontend_find(&x->asked.peer.address, x->asked.peer.port, x->packet.tuple.proto, false, &row, &roles)) {
 	case FRONTEND_FOUND:
 		return row_refuses(row, x) ? DROP_SOURCE_RANGE : 0;
 	case FRONTEND_STALE:
@@ -286,6 +289,33 @@ static __always_inline enum verdict stage_choice(struct scratch *x, const struct
 	return verdict;
 }
 
+/* Of a packet that asks `row`: may its source, which backend is it for, and which way does it go? OPENS, or a verdict. */
+static __always_inline enum verdict stage_row(ctx_t *ctx, struct scratch *x, const struct row *row, __u32 hook)
+{
+	const bool outside = hook == HOOK_UPLINK_INGRESS;
+	struct pkt *p = &x->packet;
+	__u64 window = frontend_window(row, outside);
+	__u32 policy = policy_count(row->service);
+	struct opening *opening;
+	enum verdict verdict;
+
+	if (row_refuses(row, x))
+		return DROP_SOURCE_RANGE;
+	if ((p->options || p->source_route) && is_source_routed(ctx))
+		return DROP_SOURCE_ROUTE;
+	if (!(window >> 32))
+		return (__u32)window == EMPTY_DROP ? DROP_NO_LOCAL_BACKEND : VERDICT_REFUSE;
+	opening = opening_get();
+	if (!opening)
+		return DROP_TABLE_FULL;
+	opening->policy = policy;
+	verdict = stage_choice(x, row, client_window(row, outside), window);
+	if (verdict)
+		return verdict;
+	verdict = choose_path(ctx, p, opening, hook);
+	return verdict ? verdict : OPENS;
+}
+
 /* A datagram to where a backend was retired: is it of a socket that was pointed at that one? It goes on to a living backend of the
  * frontend that the socket asked for, with answers from the address that it knows, or is refused; never on to who has that address now.
  * Of the host it is refused: its socket is destroyed, or opened anew on the error. UNDECIDED: it is meant for who is there. A global
@@ -295,13 +325,9 @@ __noinline int stage_retired(ctx_t *ctx, __u32 hook)
 {
 	struct scratch *x = scratch_get();
 	struct frontend_key key = {};
-	struct opening *opening;
-	enum verdict verdict;
 	struct row *row;
 	__u32 roles = 0;
 	struct pkt *p;
-	__u32 policy;
-	__u64 window;
 
 	if (!x)
 		return UNDECIDED;
@@ -312,6 +338,9 @@ __noinline int stage_retired(ctx_t *ctx, __u32 hook)
 	if (!bpf_map_lookup_elem(&retired, &key) || !socket_asked(ctx) ||
 	    backend_alive(x->asked.peer.backend, x->asked.peer.generation))
 		return UNDECIDED;
+	/* Its later pieces share its fate. */
+	if (p->piece == PIECE_FIRST)
+		fragment_remember(p, &p->tuple);
 	if (hook != HOOK_POD_INGRESS) {
 		p->service = x->asked.peer.service;
 		return VERDICT_REFUSE;
@@ -325,21 +354,7 @@ __noinline int stage_retired(ctx_t *ctx, __u32 hook)
 		return VERDICT_REFUSE;
 	}
 	p->service = row->service;
-	policy = policy_count(row->service);
-	if (row_refuses(row, x))
-		return DROP_SOURCE_RANGE;
-	window = frontend_window(row, false);
-	if (!(window >> 32))
-		return (__u32)window == EMPTY_DROP ? DROP_NO_LOCAL_BACKEND : VERDICT_REFUSE;
-	opening = opening_get();
-	if (!opening)
-		return DROP_TABLE_FULL;
-	opening->policy = policy;
-	verdict = stage_choice(x, row, client_window(row, false), window);
-	if (verdict)
-		return verdict;
-	verdict = choose_path(ctx, p, opening, hook);
-	return verdict ? verdict : OPENS;
+	return stage_row(ctx, x, row, hook);
 }
 
 /* A packet without a flow: is its destination a frontend, and what becomes of it? UNDECIDED: nothing. OPENS: it opens a flow, which the scratch's opening
@@ -350,14 +365,11 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	const bool outside = hook == HOOK_UPLINK_INGRESS;
 	const struct settings *s = settings_get();
 	struct scratch *x = scratch_get();
-	struct opening *opening;
 	enum verdict verdict;
 	struct row *row;
 	__u32 roles = 0;
 	bool node_level;
 	struct pkt *p;
-	__u32 policy;
-	__u64 window;
 
 	if (!x)
 		return VERDICT_NEXT;
@@ -389,23 +401,7 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 		return node_level ? VERDICT_NEXT : DROP_PORT_UNKNOWN;
 	if (node_level && is_answer(ctx, p))
 		return VERDICT_NEXT;
-	policy = policy_count(row->service);
-	if (row_refuses(row, x))
-		return DROP_SOURCE_RANGE;
-	if ((p->options || p->source_route) && is_source_routed(ctx))
-		return DROP_SOURCE_ROUTE;
-	window = frontend_window(row, outside);
-	if (!(window >> 32))
-		return (__u32)window == EMPTY_DROP ? DROP_NO_LOCAL_BACKEND : VERDICT_REFUSE;
-	opening = opening_get();
-	if (!opening)
-		return DROP_TABLE_FULL;
-	opening->policy = policy;
-	verdict = stage_choice(x, row, client_window(row, outside), window);
-	if (verdict)
-		return verdict;
-	verdict = choose_path(ctx, p, opening, hook);
-	return verdict ? verdict : OPENS;
+	return stage_row(ctx, x, row, hook);
 }
 
 /* Echo is answered where ports are refused. */

@@ -44,10 +44,17 @@ struct scratch {
 	__u32 pad;
 	struct next_hop hop;
 	struct fragment_key piece;
-	__u32 words[32]; /* of a packet, to be summed or looked through */
+	union {
+		__u32 words[32]; /* of a packet, to be summed or looked through */
+		struct liveness_message message;
+		__u64 hashed[LIVENESS_WORDS]; /* of that message what its tag covers */
+	};
+	__u64 tag;
 	__u32 replies_since; /* jiffies: the second that `replies` were made in */
 	__u32 replies;
 	__u32 sizes;
+	__u32 answers_since; /* as of replies, of answers about this node's life */
+	__u32 answers;
 	__u32 pad2;
 	struct refusal_key refusal;
 	struct socket_backend asked; /* by the socket of the packet at hand */

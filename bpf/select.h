@@ -74,6 +74,29 @@ static __always_inline void choose(struct choice *choice, const struct backend *
 	choice->local = state == BACKEND_LOCAL;
 }
 
+/* Takes the backend of slot `index` when it lives. */
+static __always_inline bool choose_slot(const struct row *row, __u32 index, struct choice *choice)
+{
+	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
+	struct backend *backend;
+	__u32 state, generation;
+	__u64 word;
+
+	if (!slot)
+		return false;
+	word = *(volatile __u64 *)slot;
+	index = (__u32)word;
+	generation = (__u32)(word >> 32);
+	backend = bpf_map_lookup_elem(&backends, &index);
+	if (!backend || backend->service != row->service)
+		return false;
+	state = backend_state(*(volatile __u64 *)&backend->word, generation);
+	if (state == BACKEND_FREE)
+		return false;
+	choose(choice, backend, index, generation, state);
+	return true;
+}
+
 /* Takes the slot that `hash` points to, or one of the next when a backend is being retired. Returns 0 when chosen, else a
  * verdict. The window must not be empty.
  */
@@ -83,25 +106,8 @@ static __always_inline enum verdict select_backend(const struct row *row, __u64 
 	__u32 offset = (__u32)(((__u64)hash * count) >> 32);
 
 	for (int i = 0; i < 4; i++) {
-		__u32 index = first + offset;
-		struct slot *slot = bpf_map_lookup_elem(&slots, &index);
-		struct backend *backend;
-		__u64 word;
-		__u32 state, generation;
-
-		if (!slot)
-			return DROP_STALE_BACKEND;
-		word = *(volatile __u64 *)slot;
-		index = (__u32)word;
-		generation = (__u32)(word >> 32);
-		backend = bpf_map_lookup_elem(&backends, &index);
-		if (backend && backend->service == row->service) {
-			state = backend_state(*(volatile __u64 *)&backend->word, generation);
-			if (state != BACKEND_FREE) {
-				choose(choice, backend, index, generation, state);
-				return 0;
-			}
-		}
+		if (choose_slot(row, first + offset, choice))
+			return 0;
 		if (++offset >= count)
 			offset = 0;
 	}

@@ -23,7 +23,8 @@ typedef struct bpf_sock_addr ctx_t;
 #define ECONNREFUSED 111
 #define ALLOW 1
 #define REJECT 0
-#define CHOICE_TRIES 4
+#define CHOICE_TRIES 8
+#define SLOTS_SEARCHED 256
 
 enum outcome {
 	UNCHANGED,
@@ -279,6 +280,48 @@ static __always_inline enum outcome decide_connected(ctx_t *ctx, const struct so
 	return config_netns_cookie && bpf_get_netns_cookie(ctx) == s->node_cookie ? REFUSED : POINTED;
 }
 
+/* The first slot behind `offset`, in turns, that holds neither of these backends; the one where the search ended when none does. */
+static __always_inline __u32 slot_of_others(__u64 window, __u32 offset, __u32 one, __u32 other)
+{
+	__u32 first = (__u32)window, count = (__u32)(window >> 32), at = offset;
+
+	/* By a remainder, which tells the verifier nothing: steps that begin anew at the end would be as many states as slots squared. */
+#pragma clang loop unroll(disable)
+	for (__u32 i = 1; i < SLOTS_SEARCHED; i++) {
+		struct slot *slot;
+		__u32 index;
+
+		at = (offset + i) % count;
+		index = first + at;
+		slot = bpf_map_lookup_elem(&slots, &index);
+		if (!slot || (slot->backend != one && slot->backend != other))
+			break;
+	}
+	return at;
+}
+
+/* Chooses by `hash`; when the socket already talks to that backend under another frontend, the next one that it does not, however often
+ * each stands in the window: with as many backends as frontends asked, every one gets its own. When none is found it is the last one
+ * tried. False when no backend lives.
+ */
+static __always_inline bool choose_apart(__u64 cookie, const struct target *target, const struct row *row, __u64 window,
+					 __u32 hash, struct choice *choice)
+{
+	__u32 offset = (__u32)(((__u64)hash * (window >> 32)) >> 32), one;
+
+	if (select_backend(row, window, hash, choice))
+		return false;
+	one = choice->backend;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < CHOICE_TRIES; i++) {
+		if (remember_frontend(cookie, target, choice))
+			break;
+		offset = slot_of_others(window, offset, one, choice->backend);
+		choose_slot(row, (__u32)window + offset, choice);
+	}
+	return true;
+}
+
 /* sendmsg() to a frontend: the same backend for the same socket and frontend while it lives. */
 static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target *target, struct choice *choice, bool *fresh,
 						const bool v6)
@@ -310,19 +353,12 @@ static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target 
 		if (remember_frontend(cookie, target, choice))
 			return POINTED;
 	}
-	/* Each try takes the slot after: with as many backends as frontends asked, every one gets its own. */
 	__u32 hash = mix_final(cookie * MIX1 ^ (target->address.half[1] + target->port) * MIX2);
-	__u32 one_slot = 0xffffffff / (__u32)(window >> 32) + 1;
 
 	bool known = row->affinity && choose_for(ctx, row, window, hash, choice) && remember_frontend(cookie, target, choice);
 
-	for (__u32 try = 0; !known && try < CHOICE_TRIES; try++) {
-		if (select_backend(row, window, hash, choice))
-			return UNCHANGED;
-		if (remember_frontend(cookie, target, choice))
-			break;
-		hash += one_slot;
-	}
+	if (!known && !choose_apart(cookie, target, row, window, hash, choice))
+		return UNCHANGED;
 	peer_remember(&choice_key, &choice->address, choice->port, choice);
 	*fresh = true;
 	return POINTED;

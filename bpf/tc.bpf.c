@@ -44,6 +44,25 @@ static __always_inline bool was_redirected(ctx_t *ctx)
 	return true;
 }
 
+/* Global functions, for the stack's sake. */
+__noinline int parse_frame(struct __sk_buff *ctx, __u32 hook)
+{
+	struct scratch *x = scratch_get();
+
+	if (x)
+		parse(ctx, &x->packet, hook, ETH_HLEN);
+	return 0;
+}
+
+__noinline int parse_l3(struct __sk_buff *ctx, __u32 hook)
+{
+	struct scratch *x = scratch_get();
+
+	if (x)
+		parse(ctx, &x->packet, hook, 0);
+	return 0;
+}
+
 /* All that is not quick. */
 static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 stranger, const __u32 link)
 {
@@ -54,7 +73,10 @@ static __always_inline int decide(ctx_t *ctx, const enum hook hook, __u32 strang
 	if (!x)
 		return TC_ACT_UNSPEC;
 	p = &x->packet;
-	parse(ctx, p, hook, link);
+	if (link)
+		parse_frame(ctx, hook);
+	else
+		parse_l3(ctx, hook);
 	p->stranger = stranger;
 	if (hook == HOOK_UPLINK_EGRESS)
 		verdict = lb_uplink_egress(ctx, p, link);
@@ -174,6 +196,43 @@ SEC("tc")
 int tc_send(struct __sk_buff *ctx)
 {
 	return (int)bpf_clone_redirect(ctx, ctx->ifindex, 0);
+}
+
+/* So many rows are renewed by one run: a bit of its result for each. */
+#define RENEWALS 32
+
+struct renewal_times {
+	__u64 renewed;
+	__u64 stale;
+	__u64 silent;
+};
+
+/* Run by the controller only: the packet is times, and keys of `announced` behind them. Rows that are there get the times in their place, so
+ * that nothing is lost of what is heard meanwhile. Returns a bit for each key that has a row, the first one's lowest.
+ */
+SEC("tc")
+int tc_renew(struct __sk_buff *ctx)
+{
+	struct renewal_times times;
+	struct announced_key key;
+	struct announcement *row;
+	__u32 found = 0;
+
+	if (bpf_skb_load_bytes(ctx, 0, &times, sizeof(times)))
+		return 0;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < RENEWALS; i++) {
+		if (bpf_skb_load_bytes(ctx, sizeof(times) + i * sizeof(key), &key, sizeof(key)))
+			break;
+		row = bpf_map_lookup_elem(&announced, &key);
+		if (!row)
+			continue;
+		row->renewed = times.renewed;
+		row->stale = times.stale;
+		row->silent = times.silent;
+		found |= 1U << i;
+	}
+	return (int)found;
 }
 
 struct clocks {

@@ -4,10 +4,11 @@ import type { Attachments } from "../datapath/attach.ts";
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { FINGERPRINT, VERDICT_VALUES } from "../datapath/layout.gen.ts";
 import { canRefuse, HOOKS, VERDICTS } from "../datapath/verdict-words.ts";
+import { PEER_STATES } from "../l2/peers.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
 import type { Model } from "../model/model.ts";
-import type { Notice } from "../model/objects.ts";
+import type { Notice, ObjectKey } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
 import { flowViews } from "./flow-view.ts";
@@ -95,6 +96,24 @@ export function createAgentView(parts: ViewParts): AgentView {
   const announcedView = (): AgentStatus["announced"] =>
     announcer.announced().map(({ address, device, service }) => ({ address, device, service }));
 
+  function announcerView(): AgentStatus["announcer"] {
+    return {
+      addresses: announcer.standings().map(({ announcement: { address, device, service }, phase, holder }) => ({
+        ...{ address, device, service },
+        ...{ state: phase, holder },
+      })),
+      peers: announcer.peers().map(({ node, state, missed, ageMs = -1 }) => {
+        return { node, state, missed, ageMs: Number.isFinite(ageMs) ? Math.round(ageMs) : -1 };
+      }),
+    };
+  }
+
+  /** Who has the address, as far as is known, else who ought to. */
+  function announcerOf(service: ObjectKey): ReturnType<typeof reconciler.announcerOf> {
+    const elected = reconciler.announcerOf(service);
+    return { ...elected, node: announcer.holderOf(elected.address) || elected.node };
+  }
+
   function status(): AgentStatus {
     const { health, settings, devices } = reconciler.desired();
     const sourceStatus = source.status();
@@ -116,6 +135,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       attach: attachments.mode,
       devices: attachments.devices().map((device) => ({ ...device, role: devices.roles.get(device.ifindex) ?? "pod" })),
       announced: announcedView(),
+      announcer: announcerView(),
       capacity: capacity(),
       degraded: parts.degraded(),
       notices: notices(),
@@ -128,14 +148,19 @@ export function createAgentView(parts: ViewParts): AgentView {
   }
 
   const views = createServiceViews({
-    ...{ nodeName: options.nodeName, model, source, totalsOf },
+    ...{ nodeName: options.nodeName, loadBalancerClass: options.loadBalancerClass, model, source, totalsOf },
     ownAddresses: () =>
       reconciler.desired().devices.list.flatMap(({ device }) => device.addresses.map(({ address }) => address)),
-    announcerOf: reconciler.announcerOf,
+    announcerOf,
   });
 
   function drops(): Iterable<DropView> {
     return dropViews(readVerdicts(dataplane), readRefusals(dataplane.map("service_refusals")), model.serviceById);
+  }
+
+  function peerCounts(): AgentCounters["announcer"]["peers"] {
+    const states = announcer.peers().map(({ state }) => state);
+    return PEER_STATES.map((state) => ({ state, nodes: states.filter((one) => one === state).length }));
   }
 
   function counters(): AgentCounters {
@@ -148,6 +173,7 @@ export function createAgentView(parts: ViewParts): AgentView {
       api: source.api?.(),
       maps: capacity(),
       announcedAddresses: announcer.announced().length,
+      announcer: { ...announcer.counts(), peers: peerCounts() },
       flows: Object.entries(parts.flowEntries()).map(([table, entries]) => ({ table, entries })),
       flowsTaken: parts.flowsTaken(),
     };

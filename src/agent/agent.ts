@@ -3,6 +3,7 @@
 import { createAttachments } from "../datapath/attach.ts";
 import { readHz } from "../datapath/flow-table.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
+import { absentResourceNotices } from "../decide/absent-resources.ts";
 import { advertisementNotices } from "../decide/advertisement-notices.ts";
 import { defaultRouteAddresses, needsL3 } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
@@ -12,6 +13,7 @@ import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
 import { DEFAULT_NODE_PORT_ADDRESSES, parseNodePortAddresses } from "../model/node-port-addresses.ts";
 import type { Notice } from "../model/objects.ts";
+import { createProvenance } from "../model/provenance.ts";
 import type { Source } from "../model/source.ts";
 import { createAgentView } from "./agent-view.ts";
 import { createAnnouncements } from "./announcements.ts";
@@ -21,6 +23,7 @@ import { createDeadSockets } from "./dead-sockets.ts";
 import { degradedFeatures } from "./degraded.ts";
 import { createFirewallEffect } from "./firewall.ts";
 import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
+import { createLiveness } from "./liveness.ts";
 import { checkMachine, effectNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createMaps } from "./maps.ts";
@@ -32,6 +35,7 @@ import { type AgentOptions, clusterRangesOf, conntrackOf } from "./options.ts";
 import { createPeriodic } from "./periodic.ts";
 import { readyFields } from "./ready-fields.ts";
 import { createReconciler, type Reconciler } from "./reconciler.ts";
+import { createReports } from "./reports.ts";
 import { readSavedNodeAddresses, saveNodeAddresses } from "./saved-node-addresses.ts";
 import { scarcePortNotices } from "./scarce-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
@@ -53,6 +57,7 @@ export interface Servers {
 }
 
 const NOTICES_MS = 1_000;
+const OLD_LAYOUTS_MS = 1_000;
 
 /** Runs until the signal aborts. What it attached and pinned stays: the datapath does not need it. */
 export async function runAgent(options: AgentOptions, wiring: AgentWiring): Promise<void> {
@@ -114,13 +119,17 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const timers = createTimers((error) => log.error({ err: error }, "what is done now and then failed"));
   const attachments = createAttachments({ pinDir, stateDir });
   const network = createNodeNetwork(dataplane, attachments, { xdp }, log);
-  const announcer = createAnnouncer(dataplane, createLog("l2"));
+  const liveness = createLiveness(options, dataplane, timers);
   const sysctls = createSysctls({ ports: options.snatPortRange, stateDir, conntrack: conntrackOf(options) });
   const serviceRanges = clusterRangesOf(options).flatMap((text) => parsePrefix(text) ?? []);
   const model = createModel({
     ...{ nodeName, capacity: dataplane.capacity, serviceRanges, balancing: options.balancing },
     externalIPRanges: options.externalIpCidrs.flatMap((text) => parsePrefix(text) ?? []),
     nodePortAddresses: parseNodePortAddresses(options.nodePortAddresses) ?? DEFAULT_NODE_PORT_ADDRESSES,
+  });
+  const announcer = createAnnouncer({
+    ...{ dataplane, nodeName, liveness, nodes: model.nodes, log: createLog("l2") },
+    gratuitousSeconds: options.gratuitousArpSeconds,
   });
   const syncs = createSyncRecorder();
   const hz = readHz(dataplane);
@@ -135,15 +144,21 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     network: () => reconciler.desired().devices.basis.network,
     roles: () => reconciler.desired().devices.roles,
   });
+  const provenance = createProvenance({
+    loadBalancerClass: options.loadBalancerClass,
+    serviceRanges: clusterRangesOf(options),
+  });
+  const reports = createReports({ nodeName, source, provenance, nodes: model.nodes });
   model.adopt(dataplane.readState());
   const reconciler: Reconciler = createReconciler({
-    ...{ nodeName, model, source, syncs, adopted, timers, log },
+    ...{ nodeName, model, source, provenance, syncs, adopted, timers, log },
     wishes: { devices, xdp, sockets, forwardMark },
+    mostDevices: dataplane.capacity.devices,
     maps: (inForce, digest) =>
       createMaps({
         ...{ model, dataplane, syncs, digest, inForce, retired: deadSockets.look, broken: finished.reject },
         firstDone() {
-          if (!adopted) leaveOldLayouts(loaded, reconciler);
+          if (!adopted) leaveOldLayouts(loaded, reconciler, network);
           setImmediate(() => {
             releaseMemory();
             log.info(readyFields(view.status(), options, model.services().size, performance.now()), "ready");
@@ -154,6 +169,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       sysctls: sysctls.apply,
       ...createKernelEffects({ options, loaded, hasL3, network, attachments, hz, log }),
       announcer: announcer.set,
+      announced: () => reports.announced(announcer.announced()),
       healthPorts: (list, healthy) => servers?.health(list, healthy),
       memory: (addresses) => saveNodeAddresses(stateDir, addresses),
       firewall: begun.firewall,
@@ -172,11 +188,18 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     broken: finished.reject,
   });
 
+  /** What any node that reads these objects has to say of them. */
+  const objectNotices = (): Notice[] => [
+    ...[source, provenance, model].flatMap((one) => one.notices()),
+    ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
+  ];
   /** All that is to be told now, but for what the HTTP servers add. */
   const notices = (): Notice[] => [
     ...bypassNotices(dataplane.readBypass()),
-    ...[source, model, network, announcer, sysctls].flatMap((one) => one.notices()),
-    ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
+    ...objectNotices(),
+    ...[network, announcer, sysctls].flatMap((one) => one.notices()),
+    ...absentResourceNotices(source.api?.()?.resources, provenance.services()),
+    ...liveness.notices(model.l2Advertisements().size > 0),
     ...startNotices,
     ...watchNotices(watch?.problem() ?? ""),
     ...reconciler.desired().notices,
@@ -185,7 +208,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   ];
 
   const periodic = createPeriodic({
-    ...{ dataplane, hz, network, announcer, reconciler, timers },
+    ...{ dataplane, hz, network, announcer, liveness, reconciler, timers },
     timeouts: options.flowTimeouts,
   });
   const { flowEntries, flowsTaken } = periodic;
@@ -195,17 +218,26 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   });
   const noticeLog = createNoticeLog(createLog("notices"));
   try {
-    if (adopted) takeOver(loaded, attachments, reconciler);
+    if (adopted && !takeOver(loaded, attachments, reconciler, network)) {
+      const stop = timers.every(OLD_LAYOUTS_MS, () => {
+        if (leaveOldLayouts(loaded, reconciler, network)) stop();
+        else loaded.catchUp();
+      });
+    }
     servers = await wiring.serve(view);
     watch = watchNetwork(() => reconciler.lookAt("network"), log);
     periodic.start();
-    timers.every(NOTICES_MS, () => noticeLog.note(view.notices()));
+    timers.every(NOTICES_MS, () => {
+      noticeLog.note(view.notices());
+      reports.note(announcer.notices(), objectNotices());
+    });
     mailbox.open(reconciler.take, finished.reject);
     await Promise.race([started.then(() => finished.promise), finished.promise]);
   } finally {
     timers.stop();
     watch?.stop();
     announcer.stop();
+    liveness.stop();
     await source.stop();
     await reconciler.settled();
     await deadSockets.settled();

@@ -1,11 +1,11 @@
-// Which LoadBalancer addresses this node announces, and on which devices: what the election says of each, looked at anew only
-// where it, or the network that it depends on, is another.
+// Which LoadBalancer addresses this node may announce, on which devices, and which nodes come before it: what the election says of
+// each, looked at anew only where it, or the network that it depends on, is another.
 import { isDeepStrictEqual } from "node:util";
 import { type DeviceRole, deviceForAddress } from "../decide/device-roles.ts";
-import { createElection, type ElectionModel, type Outcome, pooledAddresses } from "../decide/election.ts";
+import { createElection, type ElectionModel, pooledAddresses, type Standing } from "../decide/election.ts";
 import type { Ineligible } from "../decide/eligibility.ts";
 import type { Device, Network, Route } from "../decide/network.ts";
-import type { Announcement } from "../l2/announcer-machine.ts";
+import type { Candidacy } from "../l2/announcement.ts";
 import type { Address } from "../lib/address.ts";
 import type { ObjectEvent, ObjectKey } from "../model/objects.ts";
 
@@ -15,12 +15,16 @@ export interface Announcements {
   /** Devices, addresses or routes of this node may be others. */
   noteNetwork(): void;
   /** As the model and the network are now. The same array as long as nothing in it changed. */
-  current(): readonly Announcement[];
+  current(): readonly Candidacy[];
   /**
-   * The node that announces the Service's first address that one announces. "" when none does, and why then; "" too when it has no
-   * address of ours.
+   * The node that ought to announce the Service's first address that one may, and that address. "" when none may, and why then; "" too
+   * when it has no address of ours.
    */
-  announcerOf(service: ObjectKey): { readonly node: string; readonly reason: Ineligible | "" };
+  announcerOf(service: ObjectKey): {
+    readonly node: string;
+    readonly address: Address | "";
+    readonly reason: Ineligible | "";
+  };
 }
 
 /** What of the network decides where an address belongs. */
@@ -34,13 +38,13 @@ export function createAnnouncements(
   model: ElectionModel,
   network: { network(): Network; roles(): ReadonlyMap<number, DeviceRole> },
 ): Announcements {
-  const election = createElection(model);
-  /** Of addresses that this node won, whether it has a device for them or not. */
-  const announcements = new Map<Address, readonly Announcement[]>();
+  const election = createElection(model, nodeName);
+  /** Of addresses that this node may announce, whether it has a device for them or not. */
+  const candidacies = new Map<Address, readonly Candidacy[]>();
   const due = new Set<Address>();
   let ground: Ground = { uplinks: [], defaults: [] };
   let networkNoted = true;
-  let list: readonly Announcement[] = [];
+  let list: readonly Candidacy[] = [];
 
   function settle(): void {
     for (const address of election.settle()) due.add(address);
@@ -55,15 +59,17 @@ export function createAnnouncements(
     };
   }
 
-  function announcementsOf(address: Address, won: Outcome): Announcement[] {
+  function candidaciesOf(address: Address, { interfaces, above }: Standing): Candidacy[] {
     const { uplinks, defaults } = ground;
     const devices =
-      won.interfaces.length > 0
-        ? uplinks.filter(({ name }) => won.interfaces.includes(name))
+      interfaces.length > 0
+        ? uplinks.filter(({ name }) => interfaces.includes(name))
         : [deviceForAddress(address, { devices: uplinks, routes: defaults }, network.roles())];
+    const { service, order } = election.outcome(address)!;
+    const below = order.filter((name) => name !== nodeName && !above.includes(name));
     return devices
       .filter((device) => device !== undefined)
-      .map(({ name, ifindex, mac }) => ({ address, service: won.service, device: name, ifindex, mac }));
+      .map(({ name, ifindex, mac }) => ({ address, service, device: name, ifindex, mac, above, below }));
   }
 
   return {
@@ -78,20 +84,20 @@ export function createAnnouncements(
         const now = readGround();
         if (!isDeepStrictEqual(now, ground)) {
           ground = now;
-          for (const address of announcements.keys()) due.add(address);
+          for (const address of candidacies.keys()) due.add(address);
         }
       }
       let isOther = false;
       for (const address of due) {
-        const won = election.outcome(address);
-        const before = announcements.get(address) ?? [];
-        const found = won?.node === nodeName ? announcementsOf(address, won) : undefined;
+        const standing = election.standing(address, nodeName);
+        const before = candidacies.get(address) ?? [];
+        const found = standing === undefined ? undefined : candidaciesOf(address, standing);
         isOther ||= !isDeepStrictEqual(found ?? [], before);
-        if (found === undefined) announcements.delete(address);
-        else announcements.set(address, found);
+        if (found === undefined) candidacies.delete(address);
+        else candidacies.set(address, found);
       }
       due.clear();
-      if (isOther) list = [...announcements.values()].flat();
+      if (isOther) list = [...candidacies.values()].flat();
       return list;
     },
     announcerOf(service) {
@@ -101,6 +107,7 @@ export function createAnnouncements(
       const node = nodes.find((name) => name !== "") ?? "";
       return {
         node,
+        address: addresses[nodes.indexOf(node)] ?? "",
         reason: node === "" && addresses[0] !== undefined ? (election.whyNobody(addresses[0]) ?? "") : "",
       };
     },

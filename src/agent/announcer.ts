@@ -1,56 +1,69 @@
-// Does what the announcer's state machine says: writes rows of `announced`, sends frames, joins groups. The kernel program
-// answers requests; here nothing is received. What the kernel refuses is a notice, and is tried again.
+// Does what the announcer's state machine says: writes rows of `announced`, sends frames, joins groups, asks other nodes whether they
+// live. The kernel program answers requests and hears who else claims an address; here no frame is received. What the kernel refuses
+// is a notice, and is tried again.
+import { createAnnouncedRows } from "../datapath/announced-rows.ts";
 import type { Dataplane } from "../datapath/dataplane.ts";
-import {
-  ANNOUNCED_KEY,
-  ANNOUNCEMENT,
-  readAnnouncedKey,
-  readAnnouncement,
-  writeAnnouncedKey,
-  writeAnnouncement,
-} from "../datapath/layout.gen.ts";
 import { machineNotice } from "../decide/machine-notice.ts";
+import { hashOf, score } from "../decide/ranking.ts";
+import { type Announcement, type Candidacy, type Heard, type KernelRow, placeText } from "../l2/announcement.ts";
 import {
-  type Announcement,
+  type AnnouncerMachine,
   createAnnouncerMachine,
-  type KernelRow,
-  type Place,
-  placeText,
+  type DueFrames,
   type RowChanges,
+  type RowWrite,
+  type Soundness,
 } from "../l2/announcer-machine.ts";
+import { announcementFrames, probeFrame } from "../l2/frames.ts";
+import { nodeIdOf } from "../l2/liveness-message.ts";
+import { SILENT_MS, STALE_MS } from "../l2/peers.ts";
 import { createSolicitedGroups, type GroupChange } from "../l2/solicited-groups.ts";
+import type { Address } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
 import { clockBoottimeNs, joinGroup, leaveGroup } from "../libbpf/mod.ts";
-import type { Notice } from "../model/objects.ts";
+import type { Node, Notice } from "../model/objects.ts";
+import type { LivenessLink } from "./liveness-link.ts";
 
-export type { Announcement } from "../l2/announcer-machine.ts";
+export type { Announcement } from "../l2/announcement.ts";
 
 /** Nothing here throws for what the kernel refuses. */
 export interface Announcer {
-  /** What ought to be announced from now on. Lost announcements are withdrawn at once. */
-  set(announcements: readonly Announcement[]): void;
-  /** One second has passed. `isSound`: the self-check of the announcement passed. */
-  renew(isSound: (announcement: Announcement) => boolean): void;
+  /** What this node may announce from now on. Lost candidacies are withdrawn at once. */
+  set(candidacies: readonly Candidacy[]): void;
+  /** One second has passed. `sound`: by index the devices of which something may be said. */
+  renew(sound: ReadonlyMap<number, Soundness>): ReturnType<AnnouncerMachine["soundness"]>;
   /** Those that are in force. */
   announced(): readonly Announcement[];
+  /** All that this node may announce, and who has it. */
+  standings(): ReturnType<AnnouncerMachine["standings"]>;
+  /** The node that has the address as far as is known; "" when none is, or when this node may not announce it. */
+  holderOf(address: Address | ""): string;
+  peers(): ReturnType<AnnouncerMachine["peers"]>;
+  counts: AnnouncerMachine["counts"];
   notices(): readonly Notice[];
   /** Stops the timers; withdraws nothing. */
   stop(): void;
 }
 
-const SECOND_NS = 1_000_000_000n;
-const STALE_NS = 3n * SECOND_NS;
-const SILENT_NS = 60n * SECOND_NS;
+export interface AnnouncerParts {
+  readonly dataplane: Pick<Dataplane, "map" | "program">;
+  readonly nodeName: string;
+  readonly nodes: () => ReadonlyMap<string, Pick<Node, "internalAddresses">>;
+  readonly liveness: { readonly link: Pick<LivenessLink, "ask" | "onAnswer">; isOn(): boolean };
+  /** Between two announcements of an address that nothing happens to; 0: none. */
+  readonly gratuitousSeconds: number;
+  readonly log: Log;
+  /** Boot clock. */
+  readonly nowNs?: () => bigint;
+  readonly changeGroups?: typeof changeGroupsByNetlink;
+}
+
+const NS_PER_MS = 1_000_000;
 /** Between two parts of the frames that are due at once. */
 const PART_MS = 5;
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
-
-function keyOf({ address, ifindex }: Place): Uint8Array {
-  const key = new Uint8Array(ANNOUNCED_KEY.size);
-  writeAnnouncedKey(key, 0, { address, ifindex });
-  return key;
-}
+const msOf = (ns: bigint): number => Number(ns) / NS_PER_MS;
 
 /** struct __sk_buff: ifindex is its eleventh word. */
 function contextOf(ifindex: number): Uint8Array {
@@ -59,56 +72,85 @@ function contextOf(ifindex: number): Uint8Array {
   return context;
 }
 
-export function createAnnouncer(
-  dataplane: Pick<Dataplane, "map" | "program">,
-  log: Log,
-  changeGroups: typeof changeGroupsByNetlink = changeGroupsByNetlink,
-): Announcer {
-  const announced = dataplane.map("announced");
-  const machine = createAnnouncerMachine(announced.maxEntries);
-  const groups = createSolicitedGroups(changeGroups, log);
+function framesOf({ kind, announcement: { address, mac } }: DueFrames): readonly Uint8Array[] {
+  return kind === "probe" ? [probeFrame(address, mac)] : announcementFrames(address, mac);
+}
+
+export function createAnnouncer(parts: AnnouncerParts): Announcer {
+  const { dataplane, nodeName, nodes, liveness, log, nowNs = clockBoottimeNs } = parts;
+  const announced = createAnnouncedRows(dataplane);
+  const nowMs = (): number => msOf(nowNs());
+  const machine = createAnnouncerMachine({
+    ...{ capacity: announced.capacity, node: nodeName, liveness: liveness.isOn },
+    nodes: () => [...nodes().keys()].filter((name) => name !== nodeName),
+    score: (node, address) => score(hashOf(node), hashOf(address)),
+    gratuitousMs: parts.gratuitousSeconds * 1_000,
+  });
+  const groups = createSolicitedGroups(parts.changeGroups ?? changeGroupsByNetlink, log);
   const told = new Map<string, Announcement>();
   /** Announcements whose frames could not be sent: said once. */
   const unsent = new Set<string>();
+  /** The node that was asked last at an address. */
+  const askedAt = new Map<Address, { readonly name: string; readonly id: string }>();
   let timer: NodeJS.Timeout | undefined;
+  let immediate: NodeJS.Immediate | undefined;
+  let stopped = false;
   let trouble = "";
 
-  function readRows(): KernelRow[] {
-    return [...announced.entries()].map(([key, value]) => ({
-      ...readAnnouncedKey(key),
-      conflict: readAnnouncement(value).conflict !== 0n,
-    }));
+  liveness.link.onAnswer(({ from, nodeId, macs, incarnation, ageMs, isSound, isLeaving }) => {
+    const asked = askedAt.get(from);
+    if (asked?.id !== nodeId) return;
+    machine.answered(asked.name, { macs, incarnation, ageMs, sound: isSound, leaving: isLeaving }, nowMs());
+  });
+
+  function ask(name: string): void {
+    const [address] = nodes().get(name)?.internalAddresses ?? [];
+    if (address === undefined) return;
+    if (askedAt.get(address)?.name !== name) askedAt.set(address, { name, id: nodeIdOf(name) });
+    liveness.link.ask(address);
   }
 
-  function write(announcement: Announcement): string {
-    const now = clockBoottimeNs();
-    const value = new Uint8Array(ANNOUNCEMENT.size);
-    writeAnnouncement(value, 0, { renewed: now, stale: now + STALE_NS, silent: now + SILENT_NS, conflict: 0n });
+  function readRows(): KernelRow[] {
+    return announced.read().map(({ address, ifindex, renewed, silent, conflict, heard }) => {
+      const told = (kind: "claim" | "probe"): Heard[] =>
+        heard.filter((one) => one.kind === kind).map(({ mac, at }) => ({ mac, atMs: msOf(at) }));
+      const times = { renewedMs: msOf(renewed), silentMs: msOf(silent), conflict: conflict !== 0n };
+      return { address, ifindex, ...times, claims: told("claim"), probe: told("probe")[0] };
+    });
+  }
+
+  function send(due: DueFrames): void {
+    const { announcement } = due;
+    const text = placeText(announcement);
     try {
-      announced.update(keyOf(announcement), value);
-      return "";
+      const program = dataplane.program("tc_send");
+      for (const data of framesOf(due)) program.testRun({ data, context: contextOf(announcement.ifindex) });
+      unsent.delete(text);
     } catch (error) {
-      return messageOf(error);
+      const { address, device } = announcement;
+      if (!unsent.has(text)) log.warn({ address, device, err: error }, "could not send an announcement");
+      unsent.add(text);
     }
+  }
+
+  /** What is due: questions first, as whoever is judged gone has to have been asked. */
+  function work(): void {
+    if (liveness.isOn()) for (const name of machine.questions(nowMs())) ask(name);
+    if (machine.isLookDue(nowMs())) turn((rows) => machine.look(rows, nowMs()));
+    else speak();
   }
 
   function speak(): void {
+    for (const due of machine.dueFrames(nowMs())) send(due);
     clearTimeout(timer);
-    for (const { announcement, frames } of machine.dueFrames(performance.now())) {
-      try {
-        const program = dataplane.program("tc_send");
-        for (const data of frames) program.testRun({ data, context: contextOf(announcement.ifindex) });
-        unsent.delete(placeText(announcement));
-      } catch (error) {
-        const { address, device } = announcement;
-        const text = placeText(announcement);
-        if (!unsent.has(text)) log.warn({ address, device, err: error }, "could not send an announcement");
-        unsent.add(text);
-      }
-    }
-    const next = machine.nextMs();
-    if (next === Number.POSITIVE_INFINITY) return;
-    timer = setTimeout(speak, Math.max(PART_MS, next - performance.now())).unref();
+    clearImmediate(immediate);
+    const next = machine.nextMs(nowMs());
+    if (stopped || next === Number.POSITIVE_INFINITY) return;
+    // Answers that have come are read before it is asked who gave none.
+    const soon = (): void => {
+      immediate = setImmediate(work).unref();
+    };
+    timer = setTimeout(soon, Math.max(PART_MS, next - nowMs())).unref();
   }
 
   function report(): void {
@@ -118,6 +160,21 @@ export function createAnnouncer(
       if (!told.has(text)) log.info({ address, device, service }, "announcing");
     told.clear();
     for (const [text, announcement] of now) told.set(text, announcement);
+  }
+
+  function write(writes: readonly RowWrite[]): void {
+    const renewed = nowNs();
+    const stale = renewed + BigInt(STALE_MS * NS_PER_MS);
+    const silent = renewed + BigInt(SILENT_MS * NS_PER_MS);
+    for (const how of ["answer", "listen"] as const) {
+      const list = writes.filter((one) => one.how === how);
+      const times = how === "answer" ? { renewed, stale, silent } : { renewed: 0n, stale: 0n, silent: 0n };
+      const refusals = announced.put(
+        list.map(({ announcement }) => announcement),
+        times,
+      );
+      for (const [i, refusal] of refusals.entries()) machine.wrote(list[i]!, refusal, msOf(renewed));
+    }
   }
 
   /** One turn of the machine: what is removed makes room for what is written, and what is written may be spoken of. */
@@ -132,27 +189,36 @@ export function createAnnouncer(
     const changes = ask(rows);
     for (const place of changes.remove) {
       try {
-        announced.delete(keyOf(place));
+        announced.remove(place);
       } catch (error) {
         trouble = messageOf(error);
       }
     }
-    for (const announcement of changes.write) machine.wrote(announcement, write(announcement), performance.now());
+    write(changes.write);
     groups.set(machine.wanted(), changes.remove, changes.regained);
     report();
     speak();
   }
 
   return {
-    set: (announcements) => turn((rows) => machine.set(announcements, rows, performance.now())),
-    renew: (isSound) => turn((rows) => machine.tick(rows, isSound, performance.now())),
+    set: (candidacies) => turn((rows) => machine.set(candidacies, rows, nowMs())),
+    renew(sound) {
+      turn((rows) => machine.renew(rows, sound, nowMs()));
+      return machine.soundness();
+    },
     announced: machine.announced,
+    standings: () => machine.standings(nowMs()),
+    holderOf: (address) => machine.holderOf(address, nowMs()),
+    peers: () => machine.peers(nowMs()),
+    counts: machine.counts,
     notices() {
-      if (trouble === "") return machine.notices();
-      return [...machine.notices(), machineNotice("Map announced", "not-announced", trouble, "error")];
+      const found = machine.notices(nowMs());
+      return trouble === "" ? found : [...found, machineNotice("Map announced", "not-announced", trouble, "error")];
     },
     stop() {
+      stopped = true;
       clearTimeout(timer);
+      clearImmediate(immediate);
       groups.stop();
     },
   };

@@ -31,7 +31,7 @@ export const CLUSTER_CONNTRACK: ConntrackWishes = {
   closeWaitSeconds: 3600,
 };
 
-/** However many CPUs there are. */
+/** Of what the CPUs make, as kube-proxy bounds it: full, that many entries take a third of a GiB of kernel memory. */
 const MOST_BY_CORES = 1_048_576;
 /** As the kernel's documentation advises: buckets of the table for so many entries each. */
 const ENTRIES_PER_BUCKET = 4;
@@ -39,8 +39,7 @@ const ENTRIES_PER_BUCKET = 4;
 /** Entries that the wishes ask for with so many CPUs; 0: none in particular. */
 export function conntrackMax({ maxPerCore, min }: ConntrackWishes, cores: number): number {
   if (maxPerCore <= 0) return 0;
-  const scaled = maxPerCore * cores;
-  return scaled > MOST_BY_CORES ? MOST_BY_CORES : Math.max(scaled, min);
+  return Math.max(min, Math.min(maxPerCore * cores, MOST_BY_CORES));
 }
 
 interface Wanted {

@@ -27,10 +27,13 @@ export interface NodeNetwork {
   /** Brings the `devices` map and the programs in line. @throws what a row of the map failed with, when all else is done */
   apply(wanted: WantedDevices): void;
   isAttached(ifindex: number): boolean;
+  /** No device lacks programs that it was to have, so that none has those of another build. */
+  isWhole(): boolean;
   notices(): readonly Notice[];
 }
 
 const UNSET = "::";
+const NOT_ATTACHED = "not-attached";
 /** What the far end of a veth does with checksums is asked again after so long: it takes a process. */
 const FAR_END_MS = 10_000;
 
@@ -80,7 +83,7 @@ export function createNodeNetwork(
 
   const noXdp = (device: Device, message: string): Notice => machineNotice(`Device ${device.name}`, "no-xdp", message);
   const notAttached = (object: string, error: unknown): Notice =>
-    machineNotice(object, "not-attached", error instanceof Error ? error.message : String(error), "error");
+    machineNotice(object, NOT_ATTACHED, error instanceof Error ? error.message : String(error), "error");
 
   /** The driver sends frames that XDP redirects to the device: often only while it has an XDP program itself. */
   function canTransmit({ device, xdp }: DesiredDevice): boolean {
@@ -155,6 +158,8 @@ export function createNodeNetwork(
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       log.debug({ device: device.name, reason }, "no XDP on this device: tc does its work");
+      // Of a build before there may be one, over maps that nobody fills any more.
+      attachments.detachXdp(device.name, device.ifindex);
       if (options.xdp !== "on") return;
       const message = `could not run XDP on ${device.name}, tc does its work: ${reason}`;
       failures.set(device.ifindex, noXdp(device, message));
@@ -227,6 +232,7 @@ export function createNodeNetwork(
       const found = attached.get(ifindex);
       return found !== undefined && !missing.has(`Device ${found.name}`);
     },
+    isWhole: () => missing.size === 0 && ![...failures.values()].some(({ reason }) => reason === NOT_ATTACHED),
     notices: () => [
       ...failures.values(),
       ...(wanted?.list ?? []).flatMap(({ device, xdp }) => (xdp ? (unfit.get(device.ifindex)?.notice ?? []) : [])),

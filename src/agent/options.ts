@@ -16,6 +16,10 @@ export interface AgentOptions extends LogChoice {
   readonly apiServer: string;
   /** A list that takes most of the frontends away is believed at once. */
   readonly trustLists: boolean;
+  /** Where this node's ServiceL2Status objects are. */
+  readonly namespace: string;
+  /** Services of this class are given and announced our addresses; "": those without a class. */
+  readonly loadBalancerClass: string;
   readonly stateDir: string;
   /** Reads Services with addresses, Nodes, EndpointSlices and Pods; allocates and writes nothing. */
   readonly readOnly: boolean;
@@ -47,6 +51,12 @@ export interface AgentOptions extends LogChoice {
   readonly externalClusterIPs: boolean;
   /** Resets, ICMP errors and echo replies that a CPU makes in a second at most. */
   readonly replyLimit: number;
+  /** UDP port at which nodes ask each other whether they live; 0: they do not. */
+  readonly livenessPort: number;
+  /** Directory of the keys that they know each other by, "" when there is none. */
+  readonly announcerSecret: string;
+  /** Between two unasked announcements of an address that nothing happens to; 0: none. */
+  readonly gratuitousArpSeconds: number;
   /** TCP connections of the host's own sockets end with their backend, as those of UDP do. */
   readonly destroyTcpSockets: boolean;
   /** Source ports for SNAT, reserved in ip_local_reserved_ports. */

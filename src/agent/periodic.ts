@@ -6,8 +6,10 @@ import { type SweepResult, sweepFlows } from "../datapath/flow-sweep.ts";
 import { TABLES } from "../datapath/flow-table.ts";
 import type { FlowTimeouts } from "../datapath/flow-timeouts.ts";
 import type { ScarcePorts } from "../datapath/source-ports.ts";
+import type { Soundness } from "../l2/announcer-machine.ts";
 import type { Announcer } from "./announcer.ts";
 import { readFlowTimeouts } from "./conntrack-timeouts.ts";
+import type { Liveness } from "./liveness.ts";
 import type { NodeNetwork } from "./node-network.ts";
 import type { Reconciler } from "./reconciler.ts";
 import type { Timers } from "./timers.ts";
@@ -17,6 +19,7 @@ export interface PeriodicParts {
   readonly hz: number;
   readonly network: Pick<NodeNetwork, "isAttached">;
   readonly announcer: Pick<Announcer, "renew">;
+  readonly liveness: Pick<Liveness, "renew">;
   readonly reconciler: Reconciler;
   readonly timers: Timers;
   readonly timeouts: FlowTimeouts;
@@ -34,13 +37,12 @@ export interface Periodic {
 
 const FIREWALL_MS = 30_000;
 const RENEW_MS = 1_000;
-/** A renewal that comes later than this did not come from a sound loop. */
-const LOOP_ALIVE_MS = 2_500;
+/** Soon: an agent that is started again and again takes out what is over all the same. */
+const FIRST_SWEEP_MS = 2_000;
 
 export function createPeriodic(parts: PeriodicParts): Periodic {
-  const { dataplane, hz, network, announcer, reconciler, timers, timeouts } = parts;
+  const { dataplane, hz, network, announcer, liveness, reconciler, timers, timeouts } = parts;
   let swept: SweepResult | undefined;
-  let lastTick = timers.now();
   let taken = TABLES.map((table) => ({ table, removed: 0, givenUp: 0 }));
 
   async function sweep(): Promise<void> {
@@ -62,20 +64,23 @@ export function createPeriodic(parts: PeriodicParts): Periodic {
   }
 
   function tick(): void {
-    const isAlive = timers.now() - lastTick < LOOP_ALIVE_MS;
-    lastTick = timers.now();
     reconciler.turn();
-    const running = new Set<number>();
-    for (const { device } of reconciler.desired().devices.list) if (device.running) running.add(device.ifindex);
-    const isSound = isAlive && reconciler.works("maps");
-    announcer.renew(({ ifindex }) => isSound && running.has(ifindex) && network.isAttached(ifindex));
+    const sound = new Map<number, Soundness>();
+    const uplinks: Uint8Array[] = [];
+    const works = reconciler.works("maps");
+    const { list, roles } = reconciler.desired().devices;
+    for (const { device } of list) {
+      if (!device.running) sound.set(device.ifindex, "no-carrier");
+      else if (works && network.isAttached(device.ifindex)) sound.set(device.ifindex, "sound");
+      if (roles.get(device.ifindex) === "uplink") uplinks.push(device.mac);
+    }
+    liveness.renew(uplinks, announcer.renew(sound));
   }
 
   return {
     start() {
-      lastTick = timers.now();
       timers.every(RENEW_MS, tick);
-      timers.after(SWEEP_MS, sweep);
+      timers.after(FIRST_SWEEP_MS, sweep);
       reconciler.lookAt("firewall");
       timers.every(FIREWALL_MS, () => reconciler.lookAt("firewall"));
     },

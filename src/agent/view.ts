@@ -46,6 +46,8 @@ export interface AgentStatus {
     readonly programs: readonly string[];
   }[];
   readonly announced: readonly { readonly address: string; readonly device: string; readonly service: string }[];
+  /** What this node knows of LoadBalancer addresses on the LAN. */
+  readonly announcer: AnnouncerStatus;
   readonly capacity: readonly {
     readonly map: string;
     readonly entries: number;
@@ -55,6 +57,29 @@ export interface AgentStatus {
   /** Features of this kernel that are missing and what is done instead. */
   readonly degraded: readonly { readonly feature: string; readonly needs: string; readonly instead: string }[];
   readonly notices: readonly Notice[];
+}
+
+export interface AnnouncerStatus {
+  /** Those that this node may announce. */
+  readonly addresses: readonly {
+    readonly address: string;
+    readonly device: string;
+    readonly service: string;
+    /** standby, checking, waiting, in-use, holding or released: docs/troubleshooting.md tells of each. */
+    readonly state: string;
+    /** The node that has it as far as is known, "" when none is. */
+    readonly holder: string;
+  }[];
+  /** Nodes that may announce the same addresses. */
+  readonly peers: readonly {
+    readonly node: string;
+    /** unheard, alive, doubtful, suspect or gone. */
+    readonly state: string;
+    /** Questions in a row that it did not answer. */
+    readonly missed: number;
+    /** Since its agent renewed what it announces, as of its last answer; -1 when that is not known. */
+    readonly ageMs: number;
+  }[];
 }
 
 /** For probes and load balancers. */
@@ -98,10 +123,15 @@ export interface ServiceView {
   /** What is wrong with its ports and addresses, "" when nothing is. */
   readonly why: string;
   readonly ageMs: number;
-  /** Node that announces its LoadBalancer address as this node computes it, "" when none. */
+  /** Node that announces its LoadBalancer address as far as this node knows, "" when none. */
   readonly announcer: string;
-  /** Why no node announces it, such as "not-advertised" or "no-local-endpoint"; "" when one does or it has no address from a pool. */
+  /**
+   * Why no node announces it, such as "not-advertised" or "no-local-endpoint"; "not-from-pool" and "another-class": others may; "" when
+   * one does or it has no address.
+   */
   readonly unannounced: string;
+  /** The IPAddressPools that its addresses are from, "namespace/name" each. */
+  readonly pools: readonly string[];
   /** Totals over its ports. */
   readonly connections: number;
   readonly packets: number;
@@ -196,6 +226,16 @@ export interface AgentCounters {
   readonly api: ApiStats | undefined;
   readonly maps: AgentStatus["capacity"];
   readonly announcedAddresses: number;
+  readonly announcer: {
+    readonly claims: number;
+    readonly takeovers: number;
+    readonly takeoverMs: number;
+    readonly handBacks: number;
+    readonly yields: number;
+    readonly conflicts: number;
+    /** By state. */
+    readonly peers: readonly { readonly state: string; readonly nodes: number }[];
+  };
   readonly flows: readonly { readonly table: string; readonly entries: number }[];
   /** Entries that sweeps took out since the start. */
   readonly flowsTaken: readonly {

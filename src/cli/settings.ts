@@ -45,6 +45,9 @@ const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** Linux: 1 to 15 bytes, no slash, no white space, neither "." nor "..". */
 const DEVICE_NAME = /^(?!\.{1,2}$)[^\s/:]{1,15}$/;
 
+/** Syntax of a label's key. */
+const LOAD_BALANCER_CLASS = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+
 function dnsName(text: string, what: string): string {
   if (text.length === 0 || text.length > 253 || !text.split(".").every((label) => DNS_LABEL.test(label))) {
     throw new WrongValue(`${what} (RFC 1123: lower-case letters, digits, "-" and ".", at most 253)`);
@@ -243,6 +246,26 @@ export const SETTINGS: readonly Setting[] = [
     read: (text) => ({ trustLists: oneOf(text, ["true", "false"]) === "true" }),
   }),
   setting({
+    name: "namespace",
+    placeholder: "NAME",
+    default: "kube-system",
+    help: "namespace in which this node writes its ServiceL2Status objects",
+    read: (text) => {
+      if (!DNS_LABEL.test(text)) throw new WrongValue("the name of a namespace");
+      return { namespace: text };
+    },
+  }),
+  setting({
+    name: "load-balancer-class",
+    placeholder: "CLASS",
+    defaultText: "Services without a class",
+    help: "spec.loadBalancerClass of the Services whose addresses from pools are announced; those of others are only served",
+    read: (text) => {
+      if (text !== "" && !LOAD_BALANCER_CLASS.test(text)) throw new WrongValue("a class such as example.com/lb");
+      return { loadBalancerClass: text };
+    },
+  }),
+  setting({
     name: "state-dir",
     placeholder: "DIR",
     default: "/var/lib/millrace",
@@ -312,7 +335,7 @@ export const SETTINGS: readonly Setting[] = [
     placeholder: "WHICH",
     list: true,
     default: "primary,localhost",
-    help: "addresses of this node that node ports answer on: primary (its first InternalIP of each family), localhost (for its own processes), all, CIDRs; a family of which nothing is named has all",
+    help: "addresses of this node that node ports answer on: primary (the InternalIPs of its Node object), localhost (for its own processes), all, CIDRs; a family of which nothing is named has all",
     read: (text) => {
       const nodePortAddresses = items(text);
       if (nodePortAddresses.length === 0 || parseNodePortAddresses(nodePortAddresses) === undefined) {
@@ -361,6 +384,27 @@ export const SETTINGS: readonly Setting[] = [
     default: "1000",
     help: "resets, ICMP errors and echo replies that each CPU makes in a second; more are dropped, and counted",
     read: (text) => ({ replyLimit: wholeNumber(text, 1, 1_000_000) }),
+  }),
+  setting({
+    name: "announcer-secret",
+    placeholder: "DIR",
+    defaultText: "none",
+    help: "directory of the keys by which the nodes of a cluster believe each other that they live, as a mounted Secret has them: files of 32 hex digits, of which `current` is the one to send by",
+    read: (text) => ({ announcerSecret: text === "" ? "" : absolutePath(text) }),
+  }),
+  setting({
+    name: "liveness-port",
+    placeholder: "PORT",
+    default: "7948",
+    help: "UDP port at which nodes ask each other whether they live, the same on all of them; 0: they do not ask",
+    read: (text) => ({ livenessPort: wholeNumber(text, 0, 65_535) }),
+  }),
+  setting({
+    name: "gratuitous-arp-interval",
+    placeholder: "SECONDS",
+    default: "60",
+    help: "seconds between two unasked announcements (gratuitous ARP, unsolicited neighbour advertisement) of an address that nothing happens to; 0: none but the six in 4.4 seconds after a claim",
+    read: (text) => ({ gratuitousArpSeconds: wholeNumber(text, 0, 2_147_483_647) }),
   }),
   setting({
     name: "destroy-tcp-sockets",

@@ -87,9 +87,25 @@ export function statusText(
       ]),
   );
   section(
-    "Announced addresses",
-    ["ADDRESS", "DEVICE", "SERVICE"],
-    status.announced.map(({ address, device, service }) => [address, device, service]),
+    "LoadBalancer addresses",
+    ["ADDRESS", "DEVICE", "STATE", "ANNOUNCER", "SERVICE"],
+    status.announcer.addresses.map(({ address, device, state, holder, service }) => [
+      address,
+      device,
+      state,
+      holder === "" ? "<none>" : holder,
+      service,
+    ]),
+  );
+  section(
+    "Nodes that may announce them too",
+    ["NODE", "STATE", "MISSED", "RENEWED"],
+    status.announcer.peers.map(({ node, state, missed, ageMs }) => [
+      node,
+      state,
+      String(missed),
+      ageMs < 0 ? "-" : `${age(ageMs)} ago`,
+    ]),
   );
   section(
     "Maps",
@@ -110,7 +126,8 @@ function since(ms: number, nowMs: number): string {
 
 type Api = NonNullable<AgentStatus["source"]["api"]>;
 
-function resourceState({ connected, synced }: Api["resources"][number]): string {
+function resourceState({ connected, synced, absent }: Api["resources"][number]): string {
+  if (absent) return "absent";
   if (connected) return synced ? "watching" : "listing";
   return synced ? "disconnected" : "connecting";
 }

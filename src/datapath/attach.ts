@@ -56,6 +56,14 @@ export interface Reassertion {
   readonly error: unknown;
 }
 
+/** The build whose programs are replaced. */
+export interface BuildBefore {
+  /** Its programs open no flow any more. */
+  stopOpening(): void;
+  /** What it opened until now is known to this build. */
+  catchUp(): void;
+}
+
 export interface Attachments {
   readonly mode: "tcx" | "clsact";
   /** Attaches or replaces. Throws KernelError or IngressQdiscError; what was attached before stays. */
@@ -69,10 +77,9 @@ export interface Attachments {
   /**
    * From now until `finishHandover` programs of uplinks, and those that translate answers, do not replace the ones of the
    * build before but run behind them, so that answers of flows in either build's maps are translated wherever they come.
-   * `switched` is called around each switch: what the other build opened until then has to be caught up with. Without a call
-   * to finish, of the programs behind those stay that translate answers, until a later process finishes.
+   * Without a call to finish, of the programs behind those stay that translate answers, until a later process finishes.
    */
-  beginHandover(switched: () => void): void;
+  beginHandover(before: BuildBefore): void;
   /** Takes the programs of the build before off: at ingress of all uplinks at once, then the rest. To be called without a handover too. */
   finishHandover(): void;
   /**
@@ -166,7 +173,7 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
   /** `opening`: at ingress of uplinks, where flows are opened that may be answered at any of them. */
   let handover:
     | {
-        readonly switched: () => void;
+        readonly before: BuildBefore;
         readonly opening: Map<string, Successor>;
         readonly answers: Map<string, Successor>;
       }
@@ -336,18 +343,21 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
       }
       sockets = { cgroup, programs };
     },
-    beginHandover(switched) {
-      handover = { switched, opening: new Map(), answers: new Map() };
+    beginHandover(before) {
+      handover = { before, opening: new Map(), answers: new Map() };
     },
     finishHandover() {
-      const lists = handover === undefined ? [] : [handover.opening, handover.answers];
-      const switched = handover?.switched ?? (() => undefined);
-      handover = undefined;
-      for (const list of lists) {
-        for (const successor of list.values()) successor.prepare();
-        switched();
-        for (const successor of list.values()) successor.takeOver();
-        switched();
+      if (handover !== undefined) {
+        const { before, opening, answers } = handover;
+        handover = undefined;
+        for (const successor of opening.values()) successor.prepare();
+        // An answer may come whenever it likes: no flow may be in the old maps alone when their program goes.
+        before.stopOpening();
+        before.catchUp();
+        for (const successor of opening.values()) successor.takeOver();
+        for (const successor of answers.values()) successor.prepare();
+        before.catchUp();
+        for (const successor of answers.values()) successor.takeOver();
       }
       // Of handovers that were cut short.
       removeNextPins();

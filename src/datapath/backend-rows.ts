@@ -43,8 +43,8 @@ export interface BackendTables {
   readonly backends: MappedArray;
   readonly retired: BpfMap;
   readonly near: NearFilter;
-  /** The kernel's jiffies, low 32 bits. */
-  now(): number;
+  /** The kernel's jiffies, all 64 bits. */
+  now(): bigint;
 }
 
 export function createBackendRows({ backends, retired, near, now }: BackendTables): BackendRows {
@@ -70,7 +70,7 @@ export function createBackendRows({ backends, retired, near, now }: BackendTable
   });
   function rememberRetired(key: FrontendKey): void {
     const value = new Uint8Array(RETIRED_BACKEND.size);
-    writeRetiredBackend(value, 0, { seen: now(), asker: 0 });
+    writeRetiredBackend(value, 0, { seen: now() });
     const bytes = frontendKeyBytes(key);
     near.comes.frontend(viewOf(bytes), 0);
     retired.update(bytes, value);

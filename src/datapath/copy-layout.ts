@@ -29,9 +29,12 @@ const STATE_MAPS = [
   "source_ranges",
   "service_policies",
   "settings",
+  "liveness",
   "devices",
   "service_stats",
 ];
+/** By which programs open flows or answer in a backend's place: without them what they do not know goes to the next program. */
+const OPENING_MAPS = ["retired", "addresses", "frontends"] as const;
 const FLOW_VALUE = "flow";
 const NOEXIST = 1;
 const EXIST = 2;
@@ -122,6 +125,12 @@ function withOldMap(
   use(from, to);
 }
 
+/** Empties a list that ends before the first entry that is not in use. That word first: a mask of zeros would match everything. */
+function cutRanges({ layout }: OldLayout, ranges: BpfMap): void {
+  const kind = layout.structs["service_range"]?.fields.find(({ name }) => name === "kind" || name === "used");
+  if (kind !== undefined) new Uint8Array(ranges.mmap(true)).fill(0, kind.offset, kind.offset + kind.size);
+}
+
 /** Translation that was turned off stays off: in any of the layouts, as one of them was read by the programs. */
 function keepBypass(old: readonly OldLayout[], maps: ReadonlyMap<string, BpfMap>, dataplane: Dataplane): void {
   for (const one of old) {
@@ -139,6 +148,8 @@ export interface LayoutCopy {
   copy(): number;
   /** Copies what came to the old maps since the last time. */
   catchUp(): void;
+  /** The old programs open no flow any more, refuse nothing and go on with the flows that they know: call it when this build's run behind them. */
+  stopOpening(): void;
 }
 
 export function createLayoutCopy(
@@ -276,6 +287,18 @@ export function createLayoutCopy(
       }
       keepBypass(old, maps, dataplane);
       copiedAt = began;
+    },
+    stopOpening() {
+      for (const one of old) {
+        // Ranges before frontends: a free address of a range is dropped.
+        withOldMap(one, maps, "service_ranges", (from) => cutRanges(one, from));
+        for (const name of OPENING_MAPS) {
+          withOldMap(one, maps, name, (from) => {
+            const { keys, count } = from.readAll();
+            from.deleteBatch(keys, count);
+          });
+        }
+      }
     },
   };
 }

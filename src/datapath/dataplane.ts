@@ -32,6 +32,7 @@ import {
   writeRow,
   writeSettings,
 } from "./layout.gen.ts";
+import { createLivenessRow, type LivenessRow } from "./liveness-row.ts";
 import { MappedArray, WORD } from "./mapped-array.ts";
 import { createNearFilter, type NearBits, type NearFilter } from "./near.ts";
 import {
@@ -96,11 +97,12 @@ export interface Dataplane {
   /** The backend at this index has this generation still, and serves. */
   isBackendAlive(index: number, generation: number): boolean;
   readonly near: NearFilter;
+  readonly liveness: LivenessRow;
   /** A list of operations is applied in part. */
   isApplying(): boolean;
   /** The words of `met_backends`. */
   readonly metBackends: BigUint64Array;
-  /** Tells `needs` of every address, then of all else that can be found but flows; yields where others may have their turn. */
+  /** Tells `needs` of every address and the port of `liveness`, then of all else that can be found but flows; yields where others may have their turn. */
   nearAddresses(needs: NearBits): Generator<void>;
   nearRows(needs: NearBits): Generator<void>;
   close(): void;
@@ -134,6 +136,7 @@ export function createDataplane(
   const retired = map("retired");
   const serviceStats = map("service_stats");
   const near = createNearFilter(map("near").mmap(true));
+  const liveness = createLivenessRow(map("liveness"), near);
 
   const clocks = new Uint8Array(64);
   const rowsOfService = new Multimap<number, number>();
@@ -141,7 +144,7 @@ export function createDataplane(
     backends,
     retired,
     near,
-    now: () => viewOf(program("tc_clocks").testRun({ data: clocks }).data).getUint32(0, true),
+    now: () => viewOf(program("tc_clocks").testRun({ data: clocks }).data).getBigUint64(0, true),
   });
   const sourceRanges = createSourceRanges(map("source_ranges"), new MappedArray(map("service_policies")));
   const counts = createServiceCounts(serviceStats, map("service_refusals"), options.areNew);
@@ -346,6 +349,7 @@ export function createDataplane(
   /** Also tells the filter of all that can be found. */
   function readState(): KernelState {
     rowsOfService.clear();
+    liveness.needs(near.comes);
     const roles = new Map<Address, AddressRoles>();
     for (const [key, value] of addresses.entries()) {
       const found = rolesOf(value[0]!);
@@ -401,6 +405,7 @@ export function createDataplane(
   }
 
   function* nearAddresses(needs: NearBits): Generator<void> {
+    liveness.needs(needs);
     for (const { keys, values, count } of addresses.batches(NEAR_STEP)) {
       const view = viewOf(keys);
       for (let i = 0; i < count; i++) needs.address(view, i * ADDRESS_BYTES, rolesOf(values[i * ROLES_BYTES]!));
@@ -444,6 +449,7 @@ export function createDataplane(
     setBypass: (on) => void Atomics.store(settings.words, BYPASS, on ? 1n : 0n),
     isBackendAlive: backendRows.isAlive,
     near,
+    liveness,
     isApplying: () => applying > 0,
     metBackends: new BigUint64Array(map("met_backends").mmap(true)),
     nearAddresses,

@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "74b736b80e5e96d5";
+export const FINGERPRINT = "6573cb59d85ccb3b";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -87,6 +87,23 @@ export const HOOK_VALUES = {
   HOOK_MAX: 9,
 } as const;
 
+export const LIVENESS_FLAG_VALUES = {
+  LIVENESS_SOUND: 1,
+  LIVENESS_LEAVING: 2,
+} as const;
+
+export const LIVENESS_KIND_VALUES = {
+  LIVENESS_QUESTION: 1,
+  LIVENESS_ANSWER: 2,
+} as const;
+
+export const LIVENESS_LIMIT_VALUES = {
+  LIVENESS_KEYS: 4,
+  LIVENESS_MACS: 8,
+  LIVENESS_MACS_SENT: 4,
+  LIVENESS_WORDS: 8,
+} as const;
+
 export const NEAR_FLAG_VALUES = {
   NEAR_FRONTEND: 1,
   NEAR_NODE: 2,
@@ -155,7 +172,8 @@ export const VERDICT_VALUES = {
   DROP_SOURCE_RANGE: 26,
   VERDICT_TIME_EXCEEDED: 27,
   DROP_SCTP_FRAGMENT: 28,
-  VERDICT_MAX: 29,
+  VERDICT_LIVENESS: 29,
+  VERDICT_MAX: 30,
 } as const;
 
 export const WINDOW_VALUES = {
@@ -257,20 +275,28 @@ export function writeAnnouncedKey(bytes: Uint8Array, at: number, value: Announce
   view.setUint32(at + 16, value.ifindex, true);
 }
 
-/** struct announcement, 32 bytes. */
+/** struct announcement, 80 bytes. */
 export interface Announcement {
   readonly renewed: bigint;
   readonly stale: bigint;
   readonly silent: bigint;
   readonly conflict: bigint;
+  readonly claimant: readonly bigint[];
+  readonly claimed: readonly bigint[];
+  readonly prober: bigint;
+  readonly probed: bigint;
 }
 
 export const ANNOUNCEMENT = {
-  size: 32,
+  size: 80,
   renewed: 0,
   stale: 8,
   silent: 16,
   conflict: 24,
+  claimant: 32,
+  claimed: 48,
+  prober: 64,
+  probed: 72,
 } as const;
 
 export function readAnnouncement(bytes: Uint8Array, at = 0): Announcement {
@@ -280,16 +306,26 @@ export function readAnnouncement(bytes: Uint8Array, at = 0): Announcement {
     stale: view.getBigUint64(at + 8, true),
     silent: view.getBigUint64(at + 16, true),
     conflict: view.getBigUint64(at + 24, true),
+    claimant: [view.getBigUint64(at + 32 + 0, true), view.getBigUint64(at + 32 + 8, true)],
+    claimed: [view.getBigUint64(at + 48 + 0, true), view.getBigUint64(at + 48 + 8, true)],
+    prober: view.getBigUint64(at + 64, true),
+    probed: view.getBigUint64(at + 72, true),
   };
 }
 
 export function writeAnnouncement(bytes: Uint8Array, at: number, value: Announcement): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  bytes.fill(0, at, at + 32);
+  bytes.fill(0, at, at + 80);
   view.setBigUint64(at, value.renewed, true);
   view.setBigUint64(at + 8, value.stale, true);
   view.setBigUint64(at + 16, value.silent, true);
   view.setBigUint64(at + 24, value.conflict, true);
+  view.setBigUint64(at + 32 + 0, value.claimant[0]!, true);
+  view.setBigUint64(at + 32 + 8, value.claimant[1]!, true);
+  view.setBigUint64(at + 48 + 0, value.claimed[0]!, true);
+  view.setBigUint64(at + 48 + 8, value.claimed[1]!, true);
+  view.setBigUint64(at + 64, value.prober, true);
+  view.setBigUint64(at + 72, value.probed, true);
 }
 
 /** struct backend, 32 bytes. */
@@ -581,6 +617,91 @@ export function writeFrontendKey(bytes: Uint8Array, at: number, value: FrontendK
   view.setUint8(at + 18, value.proto);
 }
 
+/** struct liveness, 200 bytes. */
+export interface Liveness {
+  readonly node: bigint;
+  readonly incarnation: bigint;
+  readonly renewed: bigint;
+  readonly flags: bigint;
+  readonly port: bigint;
+  readonly macs: readonly bigint[];
+  readonly keys: readonly LivenessKey[];
+}
+
+export const LIVENESS = {
+  size: 200,
+  node: 0,
+  incarnation: 8,
+  renewed: 16,
+  flags: 24,
+  port: 32,
+  macs: 40,
+  keys: 104,
+} as const;
+
+export function readLiveness(bytes: Uint8Array, at = 0): Liveness {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    node: view.getBigUint64(at, true),
+    incarnation: view.getBigUint64(at + 8, true),
+    renewed: view.getBigUint64(at + 16, true),
+    flags: view.getBigUint64(at + 24, true),
+    port: view.getBigUint64(at + 32, true),
+    macs: [view.getBigUint64(at + 40 + 0, true), view.getBigUint64(at + 40 + 8, true), view.getBigUint64(at + 40 + 16, true), view.getBigUint64(at + 40 + 24, true), view.getBigUint64(at + 40 + 32, true), view.getBigUint64(at + 40 + 40, true), view.getBigUint64(at + 40 + 48, true), view.getBigUint64(at + 40 + 56, true)],
+    keys: [readLivenessKey(bytes, at + 104 + 0), readLivenessKey(bytes, at + 104 + 24), readLivenessKey(bytes, at + 104 + 48), readLivenessKey(bytes, at + 104 + 72)],
+  };
+}
+
+export function writeLiveness(bytes: Uint8Array, at: number, value: Liveness): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 200);
+  view.setBigUint64(at, value.node, true);
+  view.setBigUint64(at + 8, value.incarnation, true);
+  view.setBigUint64(at + 16, value.renewed, true);
+  view.setBigUint64(at + 24, value.flags, true);
+  view.setBigUint64(at + 32, value.port, true);
+  view.setBigUint64(at + 40 + 0, value.macs[0]!, true);
+  view.setBigUint64(at + 40 + 8, value.macs[1]!, true);
+  view.setBigUint64(at + 40 + 16, value.macs[2]!, true);
+  view.setBigUint64(at + 40 + 24, value.macs[3]!, true);
+  view.setBigUint64(at + 40 + 32, value.macs[4]!, true);
+  view.setBigUint64(at + 40 + 40, value.macs[5]!, true);
+  view.setBigUint64(at + 40 + 48, value.macs[6]!, true);
+  view.setBigUint64(at + 40 + 56, value.macs[7]!, true);
+  writeLivenessKey(bytes, at + 104 + 0, value.keys[0]!);
+  writeLivenessKey(bytes, at + 104 + 24, value.keys[1]!);
+  writeLivenessKey(bytes, at + 104 + 48, value.keys[2]!);
+  writeLivenessKey(bytes, at + 104 + 72, value.keys[3]!);
+}
+
+/** struct liveness_key, 24 bytes. */
+export interface LivenessKey {
+  readonly half: readonly bigint[];
+  readonly id: number;
+}
+
+export const LIVENESS_KEY = {
+  size: 24,
+  half: 0,
+  id: 16,
+} as const;
+
+export function readLivenessKey(bytes: Uint8Array, at = 0): LivenessKey {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return {
+    half: [view.getBigUint64(at + 0, true), view.getBigUint64(at + 8, true)],
+    id: view.getUint32(at + 16, true),
+  };
+}
+
+export function writeLivenessKey(bytes: Uint8Array, at: number, value: LivenessKey): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  bytes.fill(0, at, at + 24);
+  view.setBigUint64(at + 0, value.half[0]!, true);
+  view.setBigUint64(at + 8, value.half[1]!, true);
+  view.setUint32(at + 16, value.id, true);
+}
+
 /** struct met_backend, 8 bytes. */
 export interface MetBackend {
   readonly met: bigint;
@@ -707,29 +828,25 @@ export function writeRefusalKey(bytes: Uint8Array, at: number, value: RefusalKey
 
 /** struct retired_backend, 8 bytes. */
 export interface RetiredBackend {
-  readonly seen: number;
-  readonly asker: number;
+  readonly seen: bigint;
 }
 
 export const RETIRED_BACKEND = {
   size: 8,
   seen: 0,
-  asker: 4,
 } as const;
 
 export function readRetiredBackend(bytes: Uint8Array, at = 0): RetiredBackend {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return {
-    seen: view.getUint32(at, true),
-    asker: view.getUint32(at + 4, true),
+    seen: view.getBigUint64(at, true),
   };
 }
 
 export function writeRetiredBackend(bytes: Uint8Array, at: number, value: RetiredBackend): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   bytes.fill(0, at, at + 8);
-  view.setUint32(at, value.seen, true);
-  view.setUint32(at + 4, value.asker, true);
+  view.setBigUint64(at, value.seen, true);
 }
 
 /** struct row, 64 bytes. */
@@ -1274,7 +1391,7 @@ export const LAYOUT: Layout = {
     },
     "announcement": {
       "name": "announcement",
-      "size": 32,
+      "size": 80,
       "fields": [
         {
           "name": "renewed",
@@ -1297,6 +1414,40 @@ export const LAYOUT: Layout = {
         {
           "name": "conflict",
           "offset": 24,
+          "size": 8,
+          "kind": "u64"
+        },
+        {
+          "name": "claimant",
+          "offset": 32,
+          "size": 16,
+          "kind": "array",
+          "length": 2,
+          "element": {
+            "size": 8,
+            "kind": "u64"
+          }
+        },
+        {
+          "name": "claimed",
+          "offset": 48,
+          "size": 16,
+          "kind": "array",
+          "length": 2,
+          "element": {
+            "size": 8,
+            "kind": "u64"
+          }
+        },
+        {
+          "name": "prober",
+          "offset": 64,
+          "size": 8,
+          "kind": "u64"
+        },
+        {
+          "name": "probed",
+          "offset": 72,
           "size": 8,
           "kind": "u64"
         }
@@ -1619,6 +1770,94 @@ export const LAYOUT: Layout = {
         }
       ]
     },
+    "liveness": {
+      "name": "liveness",
+      "size": 200,
+      "fields": [
+        {
+          "name": "node",
+          "offset": 0,
+          "size": 8,
+          "kind": "u64"
+        },
+        {
+          "name": "incarnation",
+          "offset": 8,
+          "size": 8,
+          "kind": "u64"
+        },
+        {
+          "name": "renewed",
+          "offset": 16,
+          "size": 8,
+          "kind": "u64"
+        },
+        {
+          "name": "flags",
+          "offset": 24,
+          "size": 8,
+          "kind": "u64"
+        },
+        {
+          "name": "port",
+          "offset": 32,
+          "size": 8,
+          "kind": "u64"
+        },
+        {
+          "name": "macs",
+          "offset": 40,
+          "size": 64,
+          "kind": "array",
+          "length": 8,
+          "element": {
+            "size": 8,
+            "kind": "u64"
+          }
+        },
+        {
+          "name": "keys",
+          "offset": 104,
+          "size": 96,
+          "kind": "array",
+          "length": 4,
+          "element": {
+            "size": 24,
+            "kind": "struct",
+            "struct": "liveness_key"
+          }
+        }
+      ]
+    },
+    "liveness_key": {
+      "name": "liveness_key",
+      "size": 24,
+      "fields": [
+        {
+          "name": "half",
+          "offset": 0,
+          "size": 16,
+          "kind": "array",
+          "length": 2,
+          "element": {
+            "size": 8,
+            "kind": "u64"
+          }
+        },
+        {
+          "name": "id",
+          "offset": 16,
+          "size": 4,
+          "kind": "u32"
+        },
+        {
+          "name": "pad",
+          "offset": 20,
+          "size": 4,
+          "kind": "u32"
+        }
+      ]
+    },
     "met_backend": {
       "name": "met_backend",
       "size": 8,
@@ -1738,14 +1977,8 @@ export const LAYOUT: Layout = {
         {
           "name": "seen",
           "offset": 0,
-          "size": 4,
-          "kind": "u32"
-        },
-        {
-          "name": "asker",
-          "offset": 4,
-          "size": 4,
-          "kind": "u32"
+          "size": 8,
+          "kind": "u64"
         }
       ]
     },
@@ -2253,6 +2486,20 @@ export const LAYOUT: Layout = {
       "HOOK_RECVMSG": 8,
       "HOOK_MAX": 9
     },
+    "liveness_flag": {
+      "LIVENESS_SOUND": 1,
+      "LIVENESS_LEAVING": 2
+    },
+    "liveness_kind": {
+      "LIVENESS_QUESTION": 1,
+      "LIVENESS_ANSWER": 2
+    },
+    "liveness_limit": {
+      "LIVENESS_KEYS": 4,
+      "LIVENESS_MACS": 8,
+      "LIVENESS_MACS_SENT": 4,
+      "LIVENESS_WORDS": 8
+    },
     "near_flag": {
       "NEAR_FRONTEND": 1,
       "NEAR_NODE": 2,
@@ -2314,7 +2561,8 @@ export const LAYOUT: Layout = {
       "DROP_SOURCE_RANGE": 26,
       "VERDICT_TIME_EXCEEDED": 27,
       "DROP_SCTP_FRAGMENT": 28,
-      "VERDICT_MAX": 29
+      "VERDICT_LIVENESS": 29,
+      "VERDICT_MAX": 30
     },
     "window": {
       "WINDOW_EXTERNAL": 0,
@@ -2348,7 +2596,7 @@ export const LAYOUT: Layout = {
       "key": "announced_key",
       "value": "announcement",
       "keySize": 24,
-      "valueSize": 32
+      "valueSize": 80
     },
     "backends": {
       "name": "backends",
@@ -2395,6 +2643,15 @@ export const LAYOUT: Layout = {
       "keySize": 24,
       "valueSize": 8
     },
+    "liveness": {
+      "name": "liveness",
+      "type": "array",
+      "flags": 1024,
+      "key": "u32",
+      "value": "liveness",
+      "keySize": 4,
+      "valueSize": 200
+    },
     "met_backends": {
       "name": "met_backends",
       "type": "array",
@@ -2411,6 +2668,15 @@ export const LAYOUT: Layout = {
       "key": "u32",
       "value": "near_word",
       "keySize": 4,
+      "valueSize": 8
+    },
+    "neighbour_questions": {
+      "name": "neighbour_questions",
+      "type": "lru_hash",
+      "flags": 0,
+      "key": "announced_key",
+      "value": "u64",
+      "keySize": 24,
       "valueSize": 8
     },
     "openings": {

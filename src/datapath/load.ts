@@ -64,7 +64,9 @@ export interface Loaded {
   readonly replacesLayout: boolean;
   /** Copies what came to the maps of other layouts since the last time. Cheap: call it around whatever is switched. */
   catchUp(): void;
-  /** Catches up and takes the maps of other layouts away: call it when every link runs this build's programs. */
+  /** The programs of other layouts open no flow any more, and go on with those that they know. */
+  stopOpening(): void;
+  /** Catches up and takes the maps of other layouts away, once: call it when every link runs this build's programs. */
   removeOldLayouts(): void;
   /** Loads the programs for devices without a link header when they were left out, in a thread of its own. */
   loadL3(): Promise<void>;
@@ -249,8 +251,9 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
       if (LAYOUT.maps[name] === undefined) continue;
       const size = sizes[name];
       const path = join(mapsDirectory, name);
-      const kept = keptOverLayouts(name, oldLayouts);
-      if (kept !== undefined && !existsSync(path)) {
+      // Later objects get the maps of the first ones, whose directory has another name by then.
+      const kept = maps.has(name) || existsSync(path) ? undefined : keptOverLayouts(name, oldLayouts);
+      if (kept !== undefined) {
         using old = openPinnedMap(kept, name);
         old.pin(path);
       }
@@ -339,9 +342,10 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
       leftBehind,
       replacesLayout: oldLayouts.length > 0,
       catchUp: copy.catchUp,
+      stopOpening: copy.stopOpening,
       removeOldLayouts() {
-        copy.catchUp();
-        for (const name of others) removePins(join(options.pinDir, name));
+        if (others.length > 0) copy.catchUp();
+        for (const name of others.splice(0)) removePins(join(options.pinDir, name));
       },
       loadL3() {
         if (options.l3) return Promise.resolve();

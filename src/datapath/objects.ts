@@ -27,6 +27,9 @@ export const SHARED_ENUMS: readonly string[] = [
   "row_flag",
   "client_kind",
   "backend_word",
+  "liveness_limit",
+  "liveness_kind",
+  "liveness_flag",
 ];
 
 /** Path of a compiled object: beside the bundle, or in the source tree's build directory. */

@@ -41,6 +41,7 @@ export const VERDICT_MEANINGS: Readonly<Record<VerdictName, string>> = {
   VERDICT_TIME_EXCEEDED: 'no hop left where we forward: answered with "time exceeded"',
   DROP_SCTP_FRAGMENT:
     "a first fragment of SCTP whose port would change: the checksum to be corrected covers the pieces that are not here",
+  VERDICT_LIVENESS: "another node's question whether this one lives was answered (`--liveness-port`)",
 };
 
 /** A value of an enum of the programs under the name that people see: "drop_no_route", "uplink_ingress". */

@@ -15,6 +15,7 @@ import {
   tunnelOfRoutes,
   type XdpOption,
 } from "./device-roles.ts";
+import { fitDevices, roomNotices } from "./device-room.ts";
 import { decideHealth, type EffectState, type Health } from "./health.ts";
 import { machineNotices } from "./machine-notice.ts";
 import type { Device, Network } from "./network.ts";
@@ -69,6 +70,8 @@ export interface FlowFacts {
 
 export interface Inputs {
   readonly wishes: Wishes;
+  /** So many devices the programs can know. */
+  readonly mostDevices: number;
   readonly objects: Input<ObjectFacts>;
   readonly network: Input<Network>;
   readonly firewall: Input<FirewallFacts>;
@@ -105,6 +108,8 @@ export interface DesiredDevice {
 
 export interface DesiredDevices {
   readonly list: readonly DesiredDevice[];
+  /** So many would be in the list if there was room for all. */
+  readonly asked: number;
   readonly roles: ReadonlyMap<number, DeviceRole>;
   /** What the list does not name is gone. */
   readonly isWhole: boolean;
@@ -166,13 +171,17 @@ export function decide(inputs: Inputs, believed: Believed): Desired {
         tunnel: tunnelOfRoutes(network.value).problem,
         goingAway: objects.value.goingAway,
       }),
+      ...roomNotices(devices.asked, devices.list.length),
       ...(network.complete ? uplinkNotices(network.value, inputs.wishes.devices, devices.roles) : []),
     ],
   };
 }
 
 /** The same answer as before when it is asked the same: a turn without a change of nodes or network costs nothing here. */
-function decideDevices({ wishes, objects, network }: Inputs, previous: DesiredDevices | undefined): DesiredDevices {
+function decideDevices(
+  { wishes, mostDevices, objects, network }: Inputs,
+  previous: DesiredDevices | undefined,
+): DesiredDevices {
   const { addresses } = objects.value;
   const complete = objects.complete && network.complete;
   const before = previous?.basis;
@@ -194,7 +203,7 @@ function decideDevices({ wishes, objects, network }: Inputs, previous: DesiredDe
   const bridges = new Map(
     links.devices.flatMap(({ kind, name, ifindex }) => (kind === "bridge" ? [[name, ifindex]] : [])),
   );
-  const list: DesiredDevice[] = [];
+  const all: DesiredDevice[] = [];
   const forwarding: { device: string; family: "ipv4" | "ipv6" }[] = [];
   const families = (["ipv4", "ipv6"] as const).filter((family) =>
     own.some((address) => address.includes(":") === (family === "ipv6")),
@@ -202,7 +211,7 @@ function decideDevices({ wishes, objects, network }: Inputs, previous: DesiredDe
   for (const device of links.devices) {
     if (device.linkType === "loopback") continue;
     const role = roles.get(device.ifindex);
-    list.push({
+    all.push({
       device,
       role,
       keep: role === undefined && !complete,
@@ -212,11 +221,17 @@ function decideDevices({ wishes, objects, network }: Inputs, previous: DesiredDe
       sources: snatSources(device, links, own),
       pods: role === "pod" ? podAddresses(device, links) : { IPv4: "", IPv6: "" },
     });
+  }
+  const list = fitDevices(all, mostDevices);
+  const fitting = new Set(list);
+  for (const one of all) if (!fitting.has(one)) roles.delete(one.device.ifindex);
+  for (const { device, role } of list) {
     if (role !== undefined && device.master === "")
       for (const family of families) forwarding.push({ device: device.name, family });
   }
   return {
     list,
+    asked: all.length,
     roles,
     isWhole: network.complete,
     needsL3: needsL3(links),

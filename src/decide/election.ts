@@ -1,10 +1,29 @@
-// Which node ought to announce each LoadBalancer address. Work grows with what changed: those eligible by the same
-// advertisements are found once, and a node that comes or goes is compared with the winners alone. Pure.
+// Which node ought to announce each LoadBalancer address, and which ones in its stead. Work grows with what changed: those eligible
+// by the same advertisements are found once, and a node that comes or goes is compared with the first ones alone. Pure.
 import { type Address, familyOf } from "../lib/address.ts";
+import { matchesSelector } from "../model/label-selector.ts";
 import type { Model } from "../model/model.ts";
-import type { EndpointSlice, L2Advertisement, Node, ObjectEvent, ObjectKey, Service } from "../model/objects.ts";
-import { coveringAdvertisements, INELIGIBLE, type Ineligible, interfacesOn, placesThatServe } from "./eligibility.ts";
+import type {
+  EndpointSlice,
+  L2Advertisement,
+  LabelSelector,
+  Node,
+  ObjectEvent,
+  ObjectKey,
+  Service,
+} from "../model/objects.ts";
+import {
+  coveringAdvertisements,
+  INELIGIBLE,
+  type Ineligible,
+  interfacesOn,
+  placesThatServe,
+  preferenceOf,
+} from "./eligibility.ts";
 import { type Hash, hashOf, score } from "./ranking.ts";
+
+/** Places of an order that are kept: who ought to announce an address, and three that stand next in line. */
+const PLACES = 4;
 
 export interface Outcome {
   /** "" when no node may announce the address. */
@@ -13,15 +32,30 @@ export interface Outcome {
   readonly interfaces: readonly string[];
   /** The Service in whose name: of several that share the address, the first by key. */
   readonly service: ObjectKey;
+  /** `node` and those that announce the address when all before them cannot: four at most. */
+  readonly order: readonly string[];
+}
+
+/** That a node may announce an address. */
+export interface Standing {
+  /** As of an `Outcome`, on this node. */
+  readonly interfaces: readonly string[];
+  /** Those that come before it, best first: of more than four the first four. */
+  readonly above: readonly string[];
 }
 
 export interface Election {
   /** To be told of events before the model is. */
   note(events: readonly ObjectEvent[]): void;
-  /** Holds what is due, with the model as it is now. Returns the addresses whose outcome is another than at the last call. */
+  /**
+   * Holds what is due, with the model as it is now. Returns the addresses whose outcome is another than at the last call, and those
+   * where the standing of `self` may be.
+   */
   settle(): ReadonlySet<Address>;
   /** As of the last settle(); undefined when no Service has the address from a pool. */
   outcome(address: Address): Outcome | undefined;
+  /** As of the last settle(); undefined when the node may not announce it. */
+  standing(address: Address, node: string): Standing | undefined;
   /** Why no node may announce it: what the nearest to it lacks. Undefined when one does. Asks every node. */
   whyNobody(address: Address): Ineligible | undefined;
 }
@@ -31,6 +65,8 @@ interface Candidate {
   readonly name: string;
   readonly hash: Hash;
   readonly ready: boolean;
+  /** Of L2Advertisements' preferredNodeSelectors: the higher is preferred. */
+  readonly preference: number;
   readonly interfaces: readonly string[];
 }
 
@@ -49,9 +85,10 @@ interface Contest {
   electorate: Electorate | Ineligible | undefined;
   /** Names and addresses of nodes that serve those with policy Local. */
   places: ReadonlySet<string>;
-  /** All candidates stand, not those alone that serve. */
-  isOpen: boolean;
-  winner: Candidate | undefined;
+  /** Those that stand, when not all candidates do. */
+  serving: readonly Candidate[] | undefined;
+  /** The first of them, best first. */
+  order: readonly Candidate[];
   outcome: Outcome | undefined;
 }
 
@@ -64,7 +101,8 @@ export function pooledAddresses(service: Service | undefined): Address[] {
     .map(({ address }) => address);
 }
 
-export function createElection(model: ElectionModel): Election {
+/** `self`: the node whose standing is asked for. */
+export function createElection(model: ElectionModel, self = ""): Election {
   const contests = new Map<Address, Contest>();
   const addressesOf = new Map<ObjectKey, readonly Address[]>();
   const electorates = new Map<string, Electorate>();
@@ -74,6 +112,14 @@ export function createElection(model: ElectionModel): Election {
   const due = new Set<Contest>();
   const moved = new Set<Address>();
   let begun = false;
+  /** Some advertisement selects Services, or did: their labels may matter. */
+  let selectsServices = false;
+
+  /** Those that share it, or their labels, are others. */
+  function enterSharers(contest: Contest): void {
+    if (selectsServices) contest.electorate = undefined;
+    due.add(contest);
+  }
 
   function enterService(key: ObjectKey, service: Service | undefined): void {
     const next = pooledAddresses(service);
@@ -82,7 +128,7 @@ export function createElection(model: ElectionModel): Election {
       if (next.includes(address)) continue;
       const contest = contests.get(address)!;
       contest.sharers.delete(key);
-      due.add(contest);
+      enterSharers(contest);
     }
     for (const address of next) {
       let contest = contests.get(address);
@@ -90,13 +136,13 @@ export function createElection(model: ElectionModel): Election {
         const hash = hashOf(address);
         contest = {
           ...{ address, hash, sharers: new Map(), electorate: undefined },
-          ...{ places: new Set<string>(), isOpen: true, winner: undefined, outcome: undefined },
+          ...{ places: new Set<string>(), serving: undefined, order: [], outcome: undefined },
         };
         contests.set(address, contest);
       }
-      if (contest.sharers.get(key) === local) continue;
+      if (contest.sharers.get(key) === local && !selectsServices) continue;
       contest.sharers.set(key, local);
-      due.add(contest);
+      enterSharers(contest);
     }
     if (next.length > 0) addressesOf.set(key, next);
     else addressesOf.delete(key);
@@ -114,7 +160,8 @@ export function createElection(model: ElectionModel): Election {
   function candidateOf(node: Node, { covering }: Electorate): Candidate | undefined {
     const interfaces = interfacesOn(node, covering);
     if (typeof interfaces === "string") return undefined;
-    return { name: node.name, hash: hashOf(node.name), ready: node.ready, interfaces };
+    const preference = preferenceOf(node, covering);
+    return { name: node.name, hash: hashOf(node.name), ready: node.ready, preference, interfaces };
   }
 
   function enterNode(name: string, node: Node | undefined): void {
@@ -139,30 +186,42 @@ export function createElection(model: ElectionModel): Election {
     const sameAddresses = before?.internalAddresses.join() === node?.internalAddresses.join();
     if (changed.size === 0 && sameAddresses && before !== undefined) return;
     for (const contest of contests.values()) {
-      const { electorate, winner } = contest;
+      const { electorate, order } = contest;
       if (intersects(own, contest.places)) due.add(contest);
-      else if (contest.isOpen && typeof electorate === "object" && changed.has(electorate)) {
+      else if (contest.serving === undefined && typeof electorate === "object" && changed.has(electorate)) {
         const next = electorate.candidates.get(name);
-        // A winner may be worse now: the others are asked again.
-        if (winner?.name === name) due.add(contest);
-        else if (next !== undefined && (winner === undefined || bestOf([winner, next], contest.hash) === next))
-          decide(contest, next);
+        // One of the order may be worse now: the others are asked again.
+        if (order.some((one) => one.name === name)) due.add(contest);
+        else if (next !== undefined) {
+          const first = bestOf([...order, next], contest.hash);
+          if (first.includes(next)) decide(contest, first);
+        }
+        if (name === self) moved.add(contest.address);
       }
     }
   }
 
-  function decide(contest: Contest, winner: Candidate | undefined): void {
+  function decide(contest: Contest, order: readonly Candidate[]): void {
     const [service = ""] = [...contest.sharers.keys()].sort();
-    const next: Outcome = { node: winner?.name ?? "", interfaces: winner?.interfaces ?? [], service };
-    contest.winner = winner;
+    const [winner] = order;
+    const next: Outcome = {
+      ...{ node: winner?.name ?? "", interfaces: winner?.interfaces ?? [], service },
+      order: order.map(({ name }) => name),
+    };
+    contest.order = order;
     if (JSON.stringify(next) === JSON.stringify(contest.outcome)) return;
     contest.outcome = next;
     moved.add(contest.address);
   }
 
-  function electorateOf(address: Address): Electorate | Ineligible {
-    const covering = coveringAdvertisements(address, model.pools().values(), model.l2Advertisements().values());
-    if (covering === undefined) return "no-pool";
+  /** Of an address that several Services share, by the advertisements that select all of them. */
+  function electorateOf({ address, sharers }: Contest): Electorate | Ineligible {
+    const every = coveringAdvertisements(address, model.pools().values(), model.l2Advertisements().values());
+    if (every === undefined) return "no-pool";
+    const services = model.services();
+    const covering = every.filter(({ serviceSelectors }) =>
+      [...sharers.keys()].every((key) => selects(serviceSelectors, services.get(key)?.labels)),
+    );
     const key = covering.map(({ namespace, name }) => `${namespace}/${name}`).join();
     let electorate = electorates.get(key);
     if (electorate === undefined) {
@@ -178,7 +237,7 @@ export function createElection(model: ElectionModel): Election {
 
   /** Those eligible for the most of the Services that share the address: it has one place, whatever their policies. */
   function hold(contest: Contest): void {
-    contest.electorate ??= electorateOf(contest.address);
+    contest.electorate ??= electorateOf(contest);
     const { electorate, sharers } = contest;
     const locals = [...sharers].filter(([, local]) => local).map(([key]) => key);
     const places = new Set<string>();
@@ -196,14 +255,12 @@ export function createElection(model: ElectionModel): Election {
       }
     }
     contest.places = places;
-    contest.isOpen = votes.size === 0 && locals.length < sharers.size;
-    if (typeof electorate === "string") decide(contest, undefined);
-    else if (contest.isOpen) decide(contest, bestOf(electorate.candidates.values(), contest.hash));
-    else {
-      const most = Math.max(...votes.values());
-      const serving = [...votes].filter(([, count]) => count === most).map(([candidate]) => candidate);
-      decide(contest, bestOf(serving, contest.hash));
-    }
+    const isOpen = votes.size === 0 && locals.length < sharers.size;
+    const most = Math.max(...votes.values());
+    contest.serving = isOpen ? undefined : [...votes].filter(([, count]) => count === most).map(([one]) => one);
+    if (typeof electorate === "string") decide(contest, []);
+    else decide(contest, bestOf(contest.serving ?? electorate.candidates.values(), contest.hash));
+    if (self !== "") moved.add(contest.address);
   }
 
   /** Pools or advertisements are others. */
@@ -229,12 +286,15 @@ export function createElection(model: ElectionModel): Election {
           if (JSON.stringify(object) !== JSON.stringify(model.pools().get(key))) restart();
         } else if (kind === "L2Advertisement") {
           if (JSON.stringify(object) !== JSON.stringify(model.l2Advertisements().get(key))) restart();
+          selectsServices ||= (object?.serviceSelectors.length ?? 0) > 0;
         }
       }
     },
     settle() {
       if (!begun) {
         begun = true;
+        for (const { serviceSelectors } of model.l2Advertisements().values())
+          selectsServices ||= serviceSelectors.length > 0;
         for (const [name, node] of model.nodes()) enterNode(name, node);
         for (const [key, service] of model.services()) enterService(key, service);
       }
@@ -251,6 +311,16 @@ export function createElection(model: ElectionModel): Election {
       return answer;
     },
     outcome: (address) => contests.get(address)?.outcome,
+    standing(address, node) {
+      const contest = contests.get(address);
+      if (contest === undefined || typeof contest.electorate !== "object") return undefined;
+      const { serving, electorate, order } = contest;
+      const own = serving?.find(({ name }) => name === node) ?? (serving ? undefined : electorate.candidates.get(node));
+      if (own === undefined) return undefined;
+      const names = order.map(({ name }) => name);
+      const place = names.indexOf(node);
+      return { interfaces: own.interfaces, above: place === -1 ? names : names.slice(0, place) };
+    },
     whyNobody(address) {
       const contest = contests.get(address);
       if (contest?.outcome?.node !== "" || contest.electorate === undefined) return undefined;
@@ -263,22 +333,41 @@ export function createElection(model: ElectionModel): Election {
   };
 }
 
-/** A node that is not ready ranks behind all that are. Of equals the first by name. */
-function bestOf(candidates: Iterable<Candidate>, address: Hash): Candidate | undefined {
-  let best: Candidate | undefined;
-  let highest = -1;
+/**
+ * The first places of the order, best first. A node that is not ready ranks behind all that are; of equally ready ones preferred nodes
+ * come first, then those of higher score, then by name: nothing of it depends on who else stands.
+ */
+function bestOf(candidates: Iterable<Candidate>, address: Hash): Candidate[] {
+  const best: { readonly candidate: Candidate; readonly points: number }[] = [];
   for (const candidate of candidates) {
-    const rank = score(candidate.hash, address) + (candidate.ready ? 2 ** 52 : 0);
-    if (rank < highest || (rank === highest && candidate.name > best!.name)) continue;
-    best = candidate;
-    highest = rank;
+    const points = score(candidate.hash, address);
+    let place = best.length;
+    while (place > 0 && comesBefore(candidate, points, best[place - 1]!)) place--;
+    if (place === PLACES) continue;
+    best.splice(place, 0, { candidate, points });
+    best.length = Math.min(best.length, PLACES);
   }
-  return best;
+  return best.map(({ candidate }) => candidate);
+}
+
+function comesBefore(
+  one: Candidate,
+  points: number,
+  other: { readonly candidate: Candidate; readonly points: number },
+): boolean {
+  const { ready, preference, name } = other.candidate;
+  if (one.ready !== ready) return one.ready;
+  if (one.preference !== preference) return one.preference > preference;
+  return points === other.points ? one.name < name : points > other.points;
 }
 
 function sameCandidate(a: Candidate | undefined, b: Candidate | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
-  return a.ready === b.ready && a.interfaces.join() === b.interfaces.join();
+  return a.ready === b.ready && a.preference === b.preference && a.interfaces.join() === b.interfaces.join();
+}
+
+function selects(selectors: readonly LabelSelector[], labels: Service["labels"] | undefined): boolean {
+  return selectors.length === 0 || selectors.some((selector) => matchesSelector(selector, labels));
 }
 
 function intersects(few: ReadonlySet<string>, many: ReadonlySet<string>): boolean {

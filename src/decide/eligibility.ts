@@ -31,15 +31,27 @@ export function coveringAdvertisements(
 
 /** The devices that the node may announce on by these advertisements, empty: wherever the address belongs; or why it may not. */
 export function interfacesOn(node: Node, covering: readonly L2Advertisement[]): readonly string[] | Ineligible {
-  const here = covering.filter(
-    ({ nodeSelectors }) =>
-      nodeSelectors.length === 0 || nodeSelectors.some((selector) => matchesSelector(selector, node.labels)),
-  );
+  const here = covering.filter((one) => coversNode(one, node));
   if (here.length === 0) return "not-advertised";
   if (node.excludeFromLoadBalancers) return "excluded";
   if (node.networkUnavailable) return "network-unavailable";
   const everywhere = here.some(({ interfaces }) => interfaces.length === 0);
   return everywhere ? [] : [...new Set(here.flatMap(({ interfaces }) => interfaces))];
+}
+
+/** How much these advertisements prefer the node: the weights of the selectors that match it, of those that cover it, together. */
+export function preferenceOf(node: Node, covering: readonly L2Advertisement[]): number {
+  let sum = 0;
+  for (const one of covering) {
+    if (one.preferredNodeSelectors.length === 0 || !coversNode(one, node)) continue;
+    for (const { weight, preference } of one.preferredNodeSelectors)
+      if (matchesSelector(preference, node.labels)) sum += weight;
+  }
+  return sum;
+}
+
+function coversNode({ nodeSelectors }: L2Advertisement, node: Node): boolean {
+  return nodeSelectors.length === 0 || nodeSelectors.some((selector) => matchesSelector(selector, node.labels));
 }
 
 /**

@@ -118,6 +118,43 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     ({ announcedAddresses }) => announcedAddresses,
   ),
   {
+    name: "millrace_announcer_peers",
+    type: "gauge",
+    labels: ["state"],
+    help: "Nodes that may announce the same LoadBalancer addresses, by what is known of their life.",
+    read: ({ announcer }) => announcer.peers.map(({ state, nodes }) => ({ labels: { state }, value: nodes })),
+  },
+  numberMetric(
+    "millrace_announcer_claims_total",
+    "LoadBalancer addresses that this node began to answer for, after it asked whether they are free.",
+    ({ announcer }) => announcer.claims,
+  ),
+  numberMetric(
+    "millrace_announcer_takeovers_total",
+    "Claims of addresses after a node that answered for them or ought to, and did not any more.",
+    ({ announcer }) => announcer.takeovers,
+  ),
+  numberMetric(
+    "millrace_announcer_takeover_seconds_total",
+    "From the last sign of life of the node before to the claim, of all takeovers together.",
+    ({ announcer }) => announcer.takeoverMs / 1000,
+  ),
+  numberMetric(
+    "millrace_announcer_hand_backs_total",
+    "Addresses that this node gave back to a better node after a minute of that one's health.",
+    ({ announcer }) => announcer.handBacks,
+  ),
+  numberMetric(
+    "millrace_announcer_yields_total",
+    "Addresses that this node answered for, and left to another node that was heard to answer for them too.",
+    ({ announcer }) => announcer.yields,
+  ),
+  numberMetric(
+    "millrace_announcer_conflicts_total",
+    "Checks of an address that found a machine that is no node.",
+    ({ announcer }) => announcer.conflicts,
+  ),
+  {
     name: "millrace_notices",
     type: "gauge",
     labels: ["reason", "severity"],

@@ -2,7 +2,7 @@
 // for a structured clone of ten thousand small objects costs ten times as much; the rest as one JSON text.
 import type { Address } from "../lib/address.ts";
 import { type EndpointColumns, EndpointList } from "../model/endpoint-list.ts";
-import type { EndpointHints, EndpointPort, ObjectEvent, ObjectKey } from "../model/objects.ts";
+import type { EndpointHints, EndpointPort, ObjectEvent, ObjectKey, Service } from "../model/objects.ts";
 import { type Change, hintsId, type ObjectChange, type SliceChange } from "./row.ts";
 
 export interface PackedChanges {
@@ -54,7 +54,7 @@ function createTable<T>(): { number(id: string, value: T): number; readonly valu
   };
 }
 
-function portsId(ports: readonly EndpointPort[]): string {
+function portsId(ports: readonly Pick<EndpointPort, "name" | "protocol" | "port">[]): string {
   return ports.map(({ name, protocol, port }) => `${name}/${protocol}/${port}`).join(",");
 }
 
@@ -134,7 +134,7 @@ export function buffersOf({ slices }: PackedChanges): ArrayBuffer[] {
 
 export interface Unpacker {
   unpack(packed: PackedChanges): ObjectEvent[];
-  /** How many lists of ports it keeps for slices to come. */
+  /** How many lists of ports it keeps for slices and Services to come. */
   portLists(): number;
 }
 
@@ -161,10 +161,13 @@ function createColumnTable<T>(): {
   };
 }
 
-/** Keeps one copy of what many slices share: names of nodes and namespaces, lists of ports, hints. */
+const NONE: readonly never[] = [];
+const NO_LABELS: Readonly<Record<string, string>> = {};
+
+/** Keeps one copy of what many slices and Services share: names of nodes and namespaces, lists of ports, hints, what is empty. */
 export function createUnpacker(): Unpacker {
   const texts = new Map<string, string>();
-  const portLists = new Map<string, readonly EndpointPort[]>();
+  const portLists = new Map<string, readonly unknown[]>();
   const nodeNames = createColumnTable<string>();
   const hintSets = createColumnTable<EndpointHints | undefined>();
 
@@ -176,9 +179,9 @@ export function createUnpacker(): Unpacker {
     return text;
   }
 
-  function sharedPorts(ports: readonly EndpointPort[]): readonly EndpointPort[] {
-    const id = portsId(ports);
-    const one = portLists.get(id) ?? ports;
+  /** Lists of one id are equal. */
+  function sharedList<T>(id: string, list: readonly T[]): readonly T[] {
+    const one = (portLists.get(id) as readonly T[] | undefined) ?? list;
     // Its place is now behind all others.
     portLists.delete(id);
     portLists.set(id, one);
@@ -199,7 +202,7 @@ export function createUnpacker(): Unpacker {
     hintSets.makeRoom(packed.hintSets.length);
     const nodeOf = packed.nodeNames.map((name) => nodeNames.character(name, name));
     const hintOf = packed.hintSets.map((one) => hintSets.character(one === undefined ? "" : hintsId(one), one));
-    const portsOf = packed.portLists.map(sharedPorts);
+    const portsOf = packed.portLists.map((ports) => sharedList(portsId(ports), ports));
     let at = 0;
     for (const [i, key] of packed.keys.entries()) {
       const count = packed.counts[i]!;
@@ -233,10 +236,25 @@ export function createUnpacker(): Unpacker {
     }
   }
 
+  /** It was just parsed, and nobody else has it: most of it is what most Services have. */
+  function shareInService(service: { -readonly [K in keyof Service]: Service[K] }): void {
+    const { ports, grants } = service;
+    service.namespace = sharedText(service.namespace);
+    if (Object.keys(service.labels).length === 0) service.labels = NO_LABELS;
+    if (service.externalIPs.length === 0) service.externalIPs = NONE;
+    if (service.sourceRanges.length === 0) service.sourceRanges = NONE;
+    if (grants.addresses.length === 0) service.grants = { age: grants.age, addresses: NONE };
+    // Node ports are nobody else's.
+    if (ports.some(({ nodePort }) => nodePort !== 0)) return;
+    const targets = ports.map(({ targetPort }) => `${typeof targetPort}/${targetPort}`);
+    service.ports = sharedList(`Service ${portsId(ports)} ${targets.join()}`, ports);
+  }
+
   return {
     portLists: () => portLists.size,
     unpack({ objects, slices }) {
       const events: ObjectEvent[] = objects === "" ? [] : JSON.parse(objects);
+      for (const { kind, object } of events) if (kind === "Service" && object !== undefined) shareInService(object);
       if (slices !== undefined) for (const event of sliceEvents(slices)) events.push(event);
       return events;
     },

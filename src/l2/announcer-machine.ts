@@ -1,202 +1,329 @@
-// What this node's part in announcing addresses is: announcements, the kernel's rows and the clock go in, rows of `announced` and
-// frames come out. Pure: no map, socket or timer. A protocol between nodes would bring frames in beside the rows.
+// What this node's part in announcing addresses is: candidacies, the kernel's rows, other nodes' answers and the clock go in; rows of
+// `announced`, frames and questions to other nodes come out. Pure: no map, socket or timer. Who is alive is asked of nodes (peers.ts),
+// whether an address is free on the wire (conflict-check.ts), and who has one keeps it (decision 38).
 //
 //   renewed  every second, while the self-check passes
 //   stale    3 s later: still answered, but given up by the kernel when another MAC claims the address
 //   silent   60 s later, or given up: no answer
-import type { Address } from "../lib/address.ts";
+import { macText } from "../lib/mac.ts";
 import type { Notice } from "../model/objects.ts";
-import { announcementFrames } from "./frames.ts";
+import { type Announcement, type Candidacy, type KernelRow, type Place, placeText } from "./announcement.ts";
+import { announcerNotices } from "./announcer-notices.ts";
+import { type Candidate, createCandidate, enter } from "./candidate.ts";
+import { checkEndMs, noteProbe, probeDueMs } from "./conflict-check.ts";
+import { beginGratuitous, noteTold } from "./gratuitous.ts";
+import { createPeers, type PeerAnswer, type PeerView, STALE_MS } from "./peers.ts";
+import { type Counts, createSuccession } from "./succession.ts";
 
-/** An address that this node ought to announce on a device. */
-export interface Announcement {
-  readonly address: Address;
-  /** "namespace/name". */
-  readonly service: string;
-  readonly device: string;
-  readonly ifindex: number;
-  readonly mac: Uint8Array;
-}
+/** What may be said of a device: its link has no carrier, so that nobody hears it; nothing: it is not sound. */
+export type Soundness = "sound" | "no-carrier";
 
-/** Key of a row of `announced`. */
-export type Place = Pick<Announcement, "address" | "ifindex">;
-
-export interface KernelRow extends Place {
-  /** The kernel heard another MAC claim the address while nobody renewed it, and gave it up. */
-  readonly conflict: boolean;
+export interface RowWrite {
+  readonly announcement: Announcement;
+  /** Answered for, renewed now; or heard only. */
+  readonly how: "answer" | "listen";
 }
 
 export interface RowChanges {
   readonly remove: readonly Place[];
-  /** To be written as renewed now. `wrote` is told of each how that went. */
-  readonly write: readonly Announcement[];
+  /** `wrote` is told of each how that went. */
+  readonly write: readonly RowWrite[];
   /** Whose self-check passes again: their device may have forgotten its groups. */
   readonly regained: readonly Announcement[];
 }
 
-/** Times are milliseconds of a clock that never goes back. */
+/** A question whether anybody has the address, or that it is this node's. */
+export interface DueFrames {
+  readonly announcement: Announcement;
+  readonly kind: "probe" | "announce";
+}
+
+/** What an address is to this node. */
+export interface Standing {
+  readonly announcement: Announcement;
+  readonly phase: Candidate["phase"];
+  /** The node that has it as far as is known; "" when none is. */
+  readonly holder: string;
+}
+
+export interface MachineOptions {
+  /** Rows of `announced`: what is held stays, and of the others the first by address come. */
+  readonly capacity: number;
+  /** Name of this node. */
+  readonly node: string;
+  /** Nodes answer questions; else their objects say who is alive. */
+  readonly liveness: () => boolean;
+  /** Names of all nodes that can be asked. */
+  readonly nodes: () => Iterable<string>;
+  /** Of a node for an address, the same on every node: the higher one ought to announce it. */
+  readonly score: (node: string, address: string) => number;
+  /** Between two announcements of an address that nothing happens to; 0: none. */
+  readonly gratuitousMs: number;
+}
+
+/** Times are milliseconds of the boot clock. */
 export interface AnnouncerMachine {
-  /** What ought to be announced from now on. `rows`: all of the kernel's. */
-  set(announcements: readonly Announcement[], rows: readonly KernelRow[], nowMs: number): RowChanges;
-  /** A second has passed. `isSound`: the self-check of the announcement passed. */
-  tick(rows: readonly KernelRow[], isSound: (announcement: Announcement) => boolean, nowMs: number): RowChanges;
-  /** The row of `announcement` was written, or refused with this reason. */
-  wrote(announcement: Announcement, refusal: string, nowMs: number): void;
-  /** Frames that are due, of so many announcements at a time that sending them takes no long task. Only of announcements that are answered for. */
-  dueFrames(nowMs: number): { readonly announcement: Announcement; readonly frames: readonly Uint8Array[] }[];
-  /** When the next frames are due; Infinity when none will be. */
-  nextMs(): number;
-  /** Those whose row is in force. */
+  /** What may be announced from now on. `rows`: all of the kernel's. */
+  set(candidacies: readonly Candidacy[], rows: readonly KernelRow[], nowMs: number): RowChanges;
+  /** A second has passed. `sound`: by index the devices of which something may be said. */
+  renew(rows: readonly KernelRow[], sound: ReadonlyMap<number, Soundness>, nowMs: number): RowChanges;
+  /** Looks at what was heard. */
+  look(rows: readonly KernelRow[], nowMs: number): RowChanges;
+  isLookDue(nowMs: number): boolean;
+  /** A row was written, or refused with this reason. */
+  wrote(write: RowWrite, refusal: string, nowMs: number): void;
+  /** The nodes to be asked now. */
+  questions(nowMs: number): readonly string[];
+  answered(node: string, answer: PeerAnswer, nowMs: number): void;
+  /** Frames that are due, of so many addresses at a time that sending them takes no long task. They count as sent. */
+  dueFrames(nowMs: number): DueFrames[];
+  /** When something is due next. */
+  nextMs(nowMs: number): number;
+  /** Those that are answered for. */
   announced(): readonly Announcement[];
-  /** Those in force or yet to come. */
+  /** Those that have a row or are to get one. */
   wanted(): readonly Announcement[];
-  notices(): readonly Notice[];
+  standings(nowMs: number): readonly Standing[];
+  /** Of the address on the first of its devices; "" when this node may not announce it. */
+  holderOf(address: string, nowMs: number): string;
+  peers(nowMs: number): readonly PeerView[];
+  /** Every device that this node may announce on passes its self-check, and some row could be renewed. */
+  soundness(): { readonly sound: boolean; readonly renews: boolean };
+  counts(): Counts;
+  notices(nowMs: number): readonly Notice[];
 }
 
-const REPEAT_MS = [0, 200, 1_100, 2_200, 3_300, 4_400];
-const REFRESH_MS = 60_000;
 const RETRY_MS = [1_000, 5_000, 20_000, 60_000];
+/** Addresses whose frames go in one part. */
 const PART = 64;
-/** An address that was taken back, and that nobody else claims for so long, is no news any more. */
-const SETTLED_MS = 300_000;
+/** Looks at what is heard, while a check runs and while there is somebody to watch. */
+const CHECKING_LOOK_MS = 60;
+const LOOK_MS = 200;
+/** After a pause so much is listened before anything is renewed. */
+const RESUME_MS = 300;
+/** A renewal that comes later than this after the one before did not come from a sound loop. */
+const LOOP_ALIVE_MS = 2_500;
+const NOTHING: RowChanges = { remove: [], write: [], regained: [] };
 
-interface Spoken {
-  announcement: Announcement;
-  /** The self-check passed when it was asked last. */
-  isSound: boolean;
-  /** Since then the frames of this MAC go out. */
-  sinceMs: number;
-  dueMs: number;
-  /** Its row was written. */
-  inForce: boolean;
-  refusal: string;
-  refusals: number;
-  retryMs: number;
-  conflict: "none" | "given up" | "taken back";
-  conflictMs: number;
-}
-
-export const placeText = ({ address, ifindex }: Place): string => `${address}%${ifindex}`;
-
-/** `capacity`: rows of `announced`. Beyond it, what is announced stays, and of the others the first by address come. */
-export function createAnnouncerMachine(capacity: number): AnnouncerMachine {
-  const spoken = new Map<string, Spoken>();
-  let left: readonly Announcement[] = [];
+export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachine {
+  const peers = createPeers();
+  const candidates = new Map<string, Candidate>();
+  let byAddress: ReadonlyMap<string, Candidate> = new Map();
+  const succession = createSuccession({ ...options, peers, claimed, letGo, used: () => used });
+  /** Who lost an address tells those that wait for it by a probe. */
+  const goodbyes: Announcement[] = [];
+  let sound: ReadonlyMap<number, Soundness> = new Map();
+  let write: RowWrite[] = [];
+  let used = 0;
   let begun = false;
+  let renewedMs = Number.POSITIVE_INFINITY;
+  let lookedMs = Number.NEGATIVE_INFINITY;
+  let isSound = false;
+  let renews = false;
 
-  function restart(one: Spoken, nowMs: number): void {
-    one.sinceMs = nowMs;
-    one.dueMs = nowMs;
+  function claimed(one: Candidate): void {
+    write.push({ announcement: one.candidacy, how: "answer" });
   }
 
-  function begin(announcement: Announcement, nowMs: number): Spoken {
-    const times = { sinceMs: nowMs, dueMs: nowMs, retryMs: nowMs, conflictMs: nowMs };
-    return { announcement, ...times, isSound: true, inForce: false, refusal: "", refusals: 0, conflict: "none" };
+  function letGo(one: Candidate): void {
+    goodbyes.push(one.candidacy);
   }
 
-  const strangers = (rows: readonly KernelRow[]): KernelRow[] => rows.filter((row) => !spoken.has(placeText(row)));
-  const conflictsIn = (rows: readonly KernelRow[]): ReadonlySet<string> =>
-    new Set(rows.filter(({ conflict }) => conflict).map(placeText));
-  const speaks = (one: Spoken): boolean => one.inForce && one.isSound;
+  /** Who is asked: those before this node, whom it waits for, and now and then all others whose MACs it may hear. */
+  function watch(): void {
+    const urgent = new Set<string>();
+    const casual = new Set<string>();
+    if (options.liveness())
+      for (const { candidacy, holder, phase } of candidates.values()) {
+        for (const node of candidacy.above) urgent.add(node);
+        if (holder !== "" && (phase === "waiting" || phase === "checking")) urgent.add(holder);
+        for (const node of candidacy.below) casual.add(node);
+      }
+    peers.watch(urgent, casual);
+  }
+
+  /** Each candidate takes its step; the kernel's rows are to be what their phases say. */
+  function turn(rows: readonly KernelRow[], nowMs: number): Pick<RowChanges, "remove" | "write"> {
+    lookedMs = nowMs;
+    const kernel = new Map(rows.map((row) => [placeText(row), row]));
+    used = 0;
+    for (const { phase } of candidates.values()) if (phase !== "standby") used++;
+    succession.begin(candidates.values(), nowMs);
+    for (const [text, one] of candidates) {
+      const row = kernel.get(text);
+      succession.step(one, row, nowMs);
+      if (one.phase === "standby" || one.phase === "holding") continue;
+      one.inForce = row !== undefined && row.silentMs <= nowMs;
+      if (!one.inForce && nowMs >= one.retryMs) write.push({ announcement: one.candidacy, how: "listen" });
+    }
+    watch();
+    const remove = rows.filter((row) => (candidates.get(placeText(row))?.phase ?? "standby") === "standby");
+    const changes = { remove, write };
+    write = [];
+    return changes;
+  }
+
+  /** Infinity: as often as it is renewed is enough. */
+  function lookEveryMs(): number {
+    let everyMs = peers.isUrgent() ? LOOK_MS : Number.POSITIVE_INFINITY;
+    for (const { phase, resumeMs } of candidates.values()) {
+      if (phase === "checking") return CHECKING_LOOK_MS;
+      if (phase === "waiting" || phase === "released" || resumeMs > 0) everyMs = LOOK_MS;
+    }
+    return everyMs;
+  }
+
+  /** Rows of an agent before, while it is not known what ought to be announced: they go on as they are. */
+  function renewFound(rows: readonly KernelRow[], nowMs: number): RowChanges {
+    const found = rows.filter(
+      ({ conflict, silentMs, ifindex }) => !conflict && silentMs > nowMs && sound.get(ifindex) === "sound",
+    );
+    const unknown = { service: "", device: "", mac: new Uint8Array(6) };
+    return { ...NOTHING, write: found.map((row) => ({ announcement: { ...row, ...unknown }, how: "answer" })) };
+  }
 
   return {
-    set(announcements, rows, nowMs) {
-      begun = true;
-      const held = new Set([...spoken.keys(), ...rows.map(placeText)]);
-      const sorted = announcements
-        .map((announcement) => ({ announcement, text: placeText(announcement) }))
-        .sort((a, b) => Number(held.has(b.text)) - Number(held.has(a.text)) || (a.text < b.text ? -1 : 1));
-      const chosen = new Map(sorted.slice(0, capacity).map(({ announcement, text }) => [text, announcement]));
-      left = sorted.slice(capacity).map(({ announcement }) => announcement);
-      const conflicts = conflictsIn(rows);
-      for (const text of spoken.keys()) if (!chosen.has(text)) spoken.delete(text);
-      const write: Announcement[] = [];
-      for (const [text, next] of chosen) {
-        const known = spoken.get(text);
+    set(candidacies, rows, nowMs) {
+      const kernel = new Map(rows.map((row) => [placeText(row), row]));
+      const next = new Map(
+        candidacies.map((one) => [placeText(one), one] as const).sort(([a], [b]) => (a < b ? -1 : 1)),
+      );
+      for (const [text, one] of candidates) {
+        if (next.has(text)) continue;
+        if (one.phase === "holding" && one.isSound) letGo(one);
+        candidates.delete(text);
+      }
+      for (const [text, candidacy] of next) {
+        const known = candidates.get(text);
         if (known === undefined) {
-          spoken.set(text, begin(next, nowMs));
-          // Whether one that was given up is taken back, the self-check says.
-          if (!conflicts.has(text)) write.push(next);
+          const one = createCandidate(candidacy, nowMs);
+          one.isSound = sound.get(candidacy.ifindex) === "sound";
+          candidates.set(text, one);
+          // What an agent before announced goes on; what the kernel gave up meanwhile has to be asked for.
+          const row = begun ? undefined : kernel.get(text);
+          if (row === undefined || row.silentMs <= nowMs || row.conflict) continue;
+          enter(one, "holding", nowMs);
+          Object.assign(one, { inForce: true, renewedMs: row.renewedMs, heardMs: row.renewedMs });
+          if (one.isSound && nowMs - row.renewedMs < STALE_MS) write.push({ announcement: candidacy, how: "answer" });
           continue;
         }
-        const before = known.announcement;
-        known.announcement = next;
-        if (before.device !== next.device || Buffer.compare(before.mac, next.mac) !== 0) restart(known, nowMs);
+        const before = known.candidacy;
+        known.candidacy = candidacy;
+        if (before.device !== candidacy.device || macText(before.mac) !== macText(candidacy.mac))
+          known.gratuitous = beginGratuitous(nowMs);
       }
-      return { remove: strangers(rows), write, regained: [] };
+      byAddress = new Map([...candidates.values()].reverse().map((one) => [one.candidacy.address, one]));
+      begun = true;
+      return { ...NOTHING, ...turn(rows, nowMs) };
     },
-    tick(rows, isSound, nowMs) {
-      // What an agent before announced goes on until it is known what ought to be announced.
-      if (!begun) return { remove: [], write: [], regained: [] };
-      const conflicts = conflictsIn(rows);
-      const write: Announcement[] = [];
+    renew(rows, soundNow, nowMs) {
+      const isLate = nowMs - renewedMs > LOOP_ALIVE_MS;
+      renewedMs = nowMs;
+      sound = soundNow;
+      if (!begun) {
+        const changes = renewFound(rows, nowMs);
+        // It cannot take an address whose node dies: others are to ask the wire, not to rely on it.
+        isSound = false;
+        renews = changes.write.length > 0;
+        return changes;
+      }
       const regained: Announcement[] = [];
-      for (const [text, one] of spoken) {
+      isSound = true;
+      renews = candidates.size === 0 && !isLate;
+      for (const one of candidates.values()) {
+        const state = sound.get(one.candidacy.ifindex);
         const was = one.isSound;
-        one.isSound = isSound(one.announcement);
-        if (conflicts.has(text)) {
-          one.conflict = one.isSound ? "taken back" : "given up";
-          one.conflictMs = nowMs;
-          one.inForce = false;
-        } else if (one.conflict === "taken back" && nowMs - one.conflictMs >= SETTLED_MS) one.conflict = "none";
+        one.isSound = state === "sound";
+        isSound &&= one.isSound;
+        renews ||= one.isSound && !isLate;
+        if (one.phase !== "holding") {
+          if (!one.isSound && one.phase !== "waiting" && one.phase !== "in-use") enter(one, "standby", nowMs);
+          if (one.isSound && !was) regained.push(one.candidacy);
+          continue;
+        }
+        // Nobody hears it now, and when its link comes back somebody else may have the address.
+        if (state === "no-carrier") enter(one, "standby", nowMs);
         if (!one.isSound) continue;
-        if (!was) regained.push(one.announcement);
-        if (!was || conflicts.has(text)) restart(one, nowMs);
-        if (nowMs >= one.retryMs) write.push(one.announcement);
+        if (!was) {
+          regained.push(one.candidacy);
+          one.gratuitous = beginGratuitous(nowMs);
+        }
+        if (!isLate && (nowMs - one.renewedMs < STALE_MS || one.renewedMs === 0)) {
+          if (nowMs >= one.retryMs) write.push({ announcement: one.candidacy, how: "answer" });
+        } else if (one.resumeMs === 0) {
+          one.resumeMs = nowMs + RESUME_MS;
+          one.probesOwed = 1;
+        }
       }
-      return { remove: strangers(rows), write, regained };
+      return { ...turn(rows, nowMs), regained };
     },
-    wrote(announcement, refusal, nowMs) {
-      const one = spoken.get(placeText(announcement));
+    look: (rows, nowMs) => (begun ? { ...NOTHING, ...turn(rows, nowMs) } : NOTHING),
+    isLookDue: (nowMs) => begun && nowMs - lookedMs >= lookEveryMs(),
+    wrote({ announcement, how }, refusal, nowMs) {
+      const one = candidates.get(placeText(announcement));
       if (one === undefined) return;
-      one.inForce = refusal === "";
+      const isCurrent = (how === "answer") === (one.phase === "holding");
+      if (isCurrent) one.inForce = refusal === "";
       one.refusal = refusal;
       one.refusals = refusal === "" ? 0 : one.refusals + 1;
-      if (refusal === "") return;
+      if (refusal === "") {
+        one.retryMs = 0;
+        if (how === "answer") one.renewedMs = nowMs;
+        return;
+      }
       one.retryMs = nowMs + RETRY_MS[Math.min(one.refusals, RETRY_MS.length) - 1]!;
-      restart(one, nowMs);
+      one.gratuitous = beginGratuitous(nowMs);
     },
+    questions: (nowMs) => peers.round(nowMs),
+    answered: peers.answered,
     dueFrames(nowMs) {
-      const found: ReturnType<AnnouncerMachine["dueFrames"]> = [];
-      for (const one of spoken.values()) {
-        if (!speaks(one) || nowMs < one.dueMs) continue;
-        if (found.length === PART) break;
-        const next = REPEAT_MS.find((ms) => one.sinceMs + ms > nowMs);
-        one.dueMs = next === undefined ? nowMs + REFRESH_MS : one.sinceMs + next;
-        const { announcement } = one;
-        found.push({ announcement, frames: announcementFrames(announcement.address, announcement.mac) });
+      const found: DueFrames[] = goodbyes.splice(0, PART).map((announcement) => ({ announcement, kind: "probe" }));
+      for (const one of candidates.values()) {
+        if (found.length >= PART) break;
+        const { candidacy, phase, check } = one;
+        if (!one.inForce || !one.isSound) continue;
+        if (phase === "checking" && probeDueMs(check) <= nowMs) {
+          noteProbe(check, nowMs);
+          found.push({ announcement: candidacy, kind: "probe" });
+        } else if (phase === "holding" && one.probesOwed > 0) {
+          one.probesOwed--;
+          found.push({ announcement: candidacy, kind: "probe" });
+        } else if (phase === "holding" && one.resumeMs === 0 && one.gratuitous.dueMs <= nowMs) {
+          noteTold(one.gratuitous, nowMs, options.gratuitousMs);
+          found.push({ announcement: candidacy, kind: "announce" });
+        }
       }
       return found;
     },
-    nextMs() {
-      let next = Number.POSITIVE_INFINITY;
-      for (const one of spoken.values()) if (speaks(one)) next = Math.min(next, one.dueMs);
-      return next;
-    },
-    announced: () => [...spoken.values()].filter(({ inForce }) => inForce).map(({ announcement }) => announcement),
-    wanted: () => [...spoken.values()].map(({ announcement }) => announcement),
-    notices() {
-      const found: Notice[] = [];
-      for (const { announcement, conflict, refusal } of spoken.values()) {
-        const object = `Service ${announcement.service}`;
-        const about = { object, file: "", field: "status.loadBalancer" };
-        const { address, device } = announcement;
-        if (refusal !== "") {
-          const message = `could not announce ${address} on ${device}: ${refusal}; it is tried again`;
-          found.push({ ...about, reason: "not-announced", message, severity: "error" });
-        }
-        if (conflict === "none") continue;
-        const then = conflict === "taken back" ? "announcing it again" : "left to it until this node is sound again";
-        const message = `${address} was claimed by another MAC on ${device} while this agent was away; ${then}`;
-        found.push({ ...about, reason: "address-in-use", message, severity: "warning" });
+    nextMs(nowMs) {
+      let next = goodbyes.length > 0 ? nowMs : Number.POSITIVE_INFINITY;
+      if (options.liveness()) next = Math.min(next, peers.nextMs());
+      for (const { phase, check, inForce, isSound: speaks, gratuitous, probesOwed, resumeMs } of candidates.values()) {
+        if (!inForce || !speaks) continue;
+        if (phase === "checking") next = Math.min(next, probeDueMs(check), checkEndMs(check));
+        else if (phase === "holding" && resumeMs === 0) next = Math.min(next, gratuitous.dueMs);
+        if (probesOwed > 0) next = nowMs;
       }
-      if (left.length === 0) return found;
-      const some = left.slice(0, 3).map(({ address, service }) => `${address} of ${service}`);
-      const message = `${capacity} of ${capacity + left.length} addresses are announced, as map "announced" is full: not ${some.join(", ")}${left.length > some.length ? ` and ${left.length - some.length} more` : ""}`;
-      return [
-        ...found,
-        { object: "Map announced", file: "", field: "", reason: "table-full", message, severity: "error" },
-      ];
+      return Math.max(nowMs, Math.min(next, lookedMs + lookEveryMs()));
     },
+    announced: () =>
+      [...candidates.values()]
+        .filter(({ phase, inForce }) => phase === "holding" && inForce)
+        .map(({ candidacy }) => candidacy),
+    wanted: () => [...candidates.values()].filter(({ phase }) => phase !== "standby").map(({ candidacy }) => candidacy),
+    standings: (nowMs) =>
+      [...candidates.values()].map((one) => ({
+        announcement: one.candidacy,
+        phase: one.phase,
+        holder: succession.holderOf(one, nowMs),
+      })),
+    holderOf(address, nowMs) {
+      const one = byAddress.get(address);
+      return one === undefined ? "" : succession.holderOf(one, nowMs);
+    },
+    peers: peers.views,
+    soundness: () => ({ sound: isSound, renews }),
+    counts: succession.counts,
+    notices: (nowMs) => announcerNotices(candidates.values(), succession.left(), options, peers, nowMs),
   };
 }

@@ -1,4 +1,5 @@
 // The Pod and Node objects of a lab, as the kubelet and the scheduler would leave them. Pure: facts in, objects out.
+import { availableParallelism } from "node:os";
 import { familyOf } from "../lib/address.ts";
 import type { KubernetesObject, NodeObject, PodObject } from "../wire/kubernetes.ts";
 import type { LabNode } from "./lab-node.ts";
@@ -95,6 +96,7 @@ export function nodeObject(node: LabNode, manifest: KubernetesObject | undefined
         { type: "Hostname", address: node.name },
       ],
       conditions: [...others, ready],
+      allocatable: { cpu: `${availableParallelism()}`, ...given?.status?.allocatable },
     },
   };
 }

@@ -105,6 +105,7 @@ export class LabNode {
       "pin-dir": join(paths.pinDir, this.name),
       "state-dir": join(nodeDir(paths, this.name), "state"),
       "api-socket": this.socket,
+      "announcer-secret": paths.secretDir,
       sockets: agent.sockets,
       xdp: agent.xdp,
       ...(agent.devices === "named" ? { devices: uplinks(network).join(",") } : {}),

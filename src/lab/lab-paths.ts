@@ -13,6 +13,8 @@ export interface LabPaths {
   readonly controlLog: string;
   /** Kubernetes objects that the agents read. */
   readonly stateDir: string;
+  /** The secret that the nodes share. */
+  readonly secretDir: string;
   /** What the allocator keeps. */
   readonly allocatorDir: string;
   readonly cgroup: string;
@@ -34,6 +36,7 @@ export function labPaths(name: string): LabPaths {
     controlSocket: join(runDir, "control.sock"),
     controlLog: join(runDir, "control.log"),
     stateDir: join(runDir, "state"),
+    secretDir: join(runDir, "announcer-secret"),
     allocatorDir: join(runDir, "allocator"),
     cgroup: join(cgroupRoot(), `millrace-lab-${checked}`),
     pinDir: labPinDirectory(checked),

@@ -1,6 +1,7 @@
 // A lab while it is up. Every operation of `millrace lab` but `up`'s spawning and `down` is a method: it changes nodes, pods or
 // applied objects, and returns when the loop has brought them in line and every live agent has read what it wrote.
-import { mkdirSync, readFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalAddress } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
@@ -64,7 +65,9 @@ export class Lab {
     this.config = config;
     this.#services = services;
     this.#paths = paths;
-    mkdirSync(join(paths.runDir, "pods"), { recursive: true, mode: 0o700 });
+    for (const directory of [join(paths.runDir, "pods"), paths.secretDir])
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+    writeFileSync(join(paths.secretDir, "current"), `${randomBytes(16).toString("hex")}\n`, { mode: 0o600 });
     this.#loop = new Loop(() => this.#reconcile(), { name: paths.name, controlLog: paths.controlLog, log });
     const changed = () => this.#loop.changed();
     this.#applied = new AppliedObjects();

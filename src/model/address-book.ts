@@ -9,7 +9,7 @@ import {
   prefixContains,
   unusableReason,
 } from "../lib/address.ts";
-import { type NodePortAddresses, servesNodePorts } from "./node-port-addresses.ts";
+import { type NodePortAddresses, primaryAddresses, servesNodePorts } from "./node-port-addresses.ts";
 import type { Node, Notice, ServiceCIDR } from "./objects.ts";
 import type { AddressRoles, Operation, PrefixRange } from "./operations.ts";
 
@@ -65,6 +65,7 @@ export function createAddressBook(
   /** Of each address of a node: the kubelet's port, by the node's name. */
   const nodeAddresses = new Map<Address, Map<string, number>>();
   let ownAddresses: ReadonlySet<Address> = new Set();
+  let primaries: ReadonlySet<Address> = new Set();
   /** This node's object is gone, or names no InternalIP. */
   let isRemembered = false;
   /** How many nodes have a pod network, by its text; and of which kinds there are some. */
@@ -132,7 +133,10 @@ export function createAddressBook(
       const holders = nodeAddresses.get(address) ?? new Map<string, number>();
       nodeAddresses.set(address, holders.set(name, next?.kubeletPort ?? 0));
     }
-    if (name === nodeName) ownAddresses = new Set(next?.internalAddresses);
+    if (name === nodeName) {
+      ownAddresses = new Set(next?.internalAddresses);
+      primaries = next === undefined ? new Set() : primaryAddresses(next);
+    }
     const isSame = old?.kubeletPort === next?.kubeletPort && isRemembered === wasRemembered;
     if (isSame && before.length === now.length && before.every((one, i) => one === now[i])) return new Set();
     const touched = new Set([...before, ...now]);
@@ -151,7 +155,7 @@ export function createAddressBook(
     const inRange = onDevices.has(address) && services.some((range) => prefixContains(range, address));
     const own = isOwn(address);
     const mayServe = own || (onDevices.has(address) && !isOthers && !inRange && unusableReason(address) === undefined);
-    const serves = mayServe && servesNodePorts(nodePorts, address, ownAddresses);
+    const serves = mayServe && servesNodePorts(nodePorts, address, primaries);
     const node = own || serves;
     return {
       node,

@@ -11,15 +11,7 @@ import {
 } from "./address-claims.ts";
 import { endpointRefusal, type FrontendPort, frontendRefusal, type Refusal } from "./address-rules.ts";
 import { type Candidate, type Surroundings, selectEndpoints } from "./endpoints.ts";
-import {
-  type EndpointSlice,
-  type HostPort,
-  type Notice,
-  type ObjectKey,
-  type Service,
-  type ServicePort,
-  UNSERVED_FIELDS,
-} from "./objects.ts";
+import type { EndpointSlice, HostPort, Notice, ObjectKey, Service, ServicePort } from "./objects.ts";
 import type { FrontendKey, FrontendKind, RowProtocol } from "./operations.ts";
 import { type Balancing, LOAD_BALANCING_ANNOTATION } from "./spread.ts";
 import { parseWeights, WEIGHTS_ANNOTATION } from "./weights.ts";
@@ -177,7 +169,6 @@ export function compileService(
   const tell = noticesOf(`Service ${owner}`, notices);
   if (isSkipped(service) || service.isForeign) return { ports: [], notices, localEndpoints: 0 };
 
-  for (const field of service.unserved) tell("field-unsupported", field, UNSERVED_FIELDS[field]);
   const { tableSize, problem } = balancingOf(service, balancing);
   if (problem !== "") tell("annotation-invalid", `metadata.annotations[${LOAD_BALANCING_ANNOTATION}]`, problem);
   tellWeights(slices, notices);

@@ -3,17 +3,24 @@
 import type { SlotRange } from "./allocation.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
-import { type Spread, spreadLayout } from "./spread.ts";
+import { type NoSpread, type Spread, spreadLayout } from "./spread.ts";
 import { backendsOf, type Group, type InstalledRow, type SlotLayout, spreadRoom, type Tables } from "./tables.ts";
 import { type Layout, layOut } from "./windows.ts";
 
 /** A table is full, or what this one may have of it is used up (`share`): so many of those that were asked for are served. */
-export interface Shortage {
-  readonly table: "frontends" | "rows" | "slots" | "backends" | "services" | "spread" | "source_ranges";
+export interface FullTable {
+  readonly table: "frontends" | "rows" | "slots" | "backends" | "services" | "source_ranges";
   readonly served: number;
   readonly asked: number;
   readonly share: boolean;
 }
+
+/** All that were asked for are served, each by one slot. */
+export interface Unspread {
+  readonly why: NoSpread;
+}
+
+export type Shortage = FullTable | Unspread;
 
 interface Fitted {
   readonly layout: Layout<Candidate>;
@@ -161,17 +168,19 @@ function placeSpread(
 ): Placed | undefined {
   const spread = spreadLayout(fitted.layout, tableSize, spreadRoom(tables) + (old?.spread ?? 0));
   if (spread === undefined) return undefined;
-  const lacks = (asked: number): undefined => {
-    shortages.push({ table: "spread", served: 0, asked, share: false });
+  const lacks = (why: NoSpread): undefined => {
+    shortages.push({ why });
   };
-  if (typeof spread === "number") return lacks(spread);
+  if (!("positions" in spread)) return lacks(spread);
   const { positions } = spread;
   const isSame = ({ backends }: SlotLayout): boolean =>
     backends.length === positions.length && backends.every((one, i) => one === fitted.indexes[positions[i]!]);
   const kept = fitted.fresh > 0 ? undefined : old?.layouts.find(isSame);
   if (kept !== undefined) return { ...fitted, first: kept.first, kept: kept.backends, waiting: [], spread };
   const first = tables.slots.take(positions.length);
-  return first === undefined ? lacks(positions.length) : { ...fitted, first, kept: undefined, waiting: [], spread };
+  return first === undefined
+    ? lacks({ slots: positions.length, least: positions.length })
+    : { ...fitted, first, kept: undefined, waiting: [], spread };
 }
 
 /** The present slots when they serve as they lie, else a free range. */

@@ -8,11 +8,12 @@ import {
   prefixContains,
   unusableReason,
 } from "../lib/address.ts";
+import type { Node } from "./objects.ts";
 
 export interface NodePortAddresses {
   /** On loopback addresses, for processes of the node. */
   readonly localhost: boolean;
-  /** On the first InternalIP of each family. */
+  /** On the addresses of primaryAddresses(). */
   readonly primary: boolean;
   /** On what the node's devices have there. */
   readonly cidrs: readonly Prefix[];
@@ -48,15 +49,25 @@ export function parseNodePortAddresses(texts: readonly string[]): NodePortAddres
 
 export const DEFAULT_NODE_PORT_ADDRESSES: NodePortAddresses = { localhost: true, primary: true, cidrs: [] };
 
-/** Whether node ports answer on an address of this node, whose InternalIPs are `internal`. */
+/**
+ * What "primary" stands for: the Node's InternalIPs, and in a family that has none the first ExternalIP. kube-proxy takes the first
+ * of each family alone; which that is depends on the order in which a kubelet happens to name them.
+ */
+export function primaryAddresses(node: Pick<Node, "internalAddresses" | "externalAddresses">): ReadonlySet<Address> {
+  const { internalAddresses: internal, externalAddresses: external } = node;
+  const first = (["IPv4", "IPv6"] as const).flatMap((family) =>
+    internal.some((one) => familyOf(one) === family)
+      ? []
+      : external.filter((one) => familyOf(one) === family).slice(0, 1),
+  );
+  return new Set([...internal, ...first]);
+}
+
+/** Whether node ports answer on an address of this node. `primaries`: of its Node object. */
 export function servesNodePorts(
   { primary, cidrs }: NodePortAddresses,
   address: Address,
-  internal: Iterable<Address>,
+  primaries: ReadonlySet<Address>,
 ): boolean {
-  if (cidrs.some((cidr) => prefixContains(cidr, address))) return true;
-  if (!primary) return false;
-  const family = familyOf(address);
-  for (const one of internal) if (familyOf(one) === family) return one === address;
-  return false;
+  return (primary && primaries.has(address)) || cidrs.some((cidr) => prefixContains(cidr, address));
 }

@@ -23,10 +23,12 @@ export interface GrantedAddress {
   readonly address: Address;
   readonly ipMode: "VIP" | "Proxy";
   /**
-   * status: whoever may write a Service's status says so. pool: our own allocator gave it, from one of our pools: a port nobody
-   * defined is refused there, and it may be announced.
+   * status: whoever may write a Service's status says so. pool: it lies in an IPAddressPool, too (provenance.ts): a port nobody
+   * defined is refused there, and it may be announced. Sources say "status".
    */
   readonly by: "status" | "pool";
+  /** "namespace/name" of that pool; absent when there is none. */
+  readonly pool?: ObjectKey;
 }
 
 /** What a Service has, whatever its author writes: the source fills it from what authors cannot write. */
@@ -38,13 +40,6 @@ export interface Grants {
   readonly age: number;
   readonly addresses: readonly GrantedAddress[];
 }
-
-/** What a Service may ask for that is not served, and what is done instead. */
-export const UNSERVED_FIELDS = {
-  "metadata.annotations[service.kubernetes.io/topology-mode]":
-    "endpoints are not dealt out to zones by the CPUs of their nodes here: they get no hints, and every endpoint is as good as any other",
-} as const;
-export type UnservedField = keyof typeof UNSERVED_FIELDS;
 
 export interface Service {
   readonly namespace: string;
@@ -76,8 +71,6 @@ export interface Service {
   readonly loadBalancerClass: string;
   /** It is another proxy's by its labels, and left to that. */
   readonly isForeign: boolean;
-  /** Paths of the fields that ask for what is not served. */
-  readonly unserved: readonly UnservedField[];
   /** The annotation millrace.io/load-balancing as it stands there. */
   readonly loadBalancing?: string;
 }
@@ -187,13 +180,21 @@ export interface LabelSelector {
   }[];
 }
 
-/** An L2Advertisement (metallb.io/v1beta1). Empty pool lists and selectors mean every pool; empty node selectors every node. */
+/** Nodes that match are preferred; the weights (1 to 100) of those that match one add up. */
+export interface PreferredNodeSelector {
+  readonly weight: number;
+  readonly preference: LabelSelector;
+}
+
+/** An L2Advertisement (metallb.io/v1beta1). Empty pool lists and selectors mean every pool; empty selectors every node, every Service. */
 export interface L2Advertisement {
   readonly namespace: string;
   readonly name: string;
   readonly pools: readonly string[];
   readonly poolSelectors: readonly LabelSelector[];
   readonly nodeSelectors: readonly LabelSelector[];
+  readonly preferredNodeSelectors: readonly PreferredNodeSelector[];
+  readonly serviceSelectors: readonly LabelSelector[];
   readonly interfaces: readonly string[];
 }
 

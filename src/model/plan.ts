@@ -6,6 +6,7 @@ import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Candidate } from "./endpoints.ts";
 import { fitEndpoints, fitFrontends, isOwn, type Shortage } from "./fit.ts";
 import type { Backend, Operation, Row, Windows } from "./operations.ts";
+import type { PortLimit } from "./shares.ts";
 import {
   applySourceRanges,
   endSourceRanges,
@@ -56,8 +57,8 @@ export interface Applied {
 }
 
 /**
- * Brings `old` (undefined: there is none yet) to what `spec` asks for, at `frontends` of its own and with so many endpoints at
- * most. When a table is too full for that, fewer are served: those that were before, then others in their order.
+ * Brings `old` (undefined: there is none yet) to what `spec` asks for, at `frontends` of its own and with so many endpoints and
+ * source ranges at most. When a table is too full for that, fewer are served: those that were before, then others in their order.
  */
 export function applyPort(
   tables: Tables,
@@ -65,7 +66,7 @@ export function applyPort(
   owner: OwnerKey,
   spec: PortSpec,
   old: Group | undefined,
-  limit: { readonly frontends: readonly FrontendSpec[]; readonly endpoints: number },
+  limit: Pick<PortLimit, "frontends" | "endpoints" | "sourceRanges">,
 ): Applied {
   if (old === undefined && tables.services.available === 0) {
     const asked = limit.frontends.length;
@@ -104,9 +105,11 @@ export function applyPort(
     const generations = backends.map((index) => tables.backendGenerations[index]!);
     round.puts.push({ op: "put-slots", first, backends, generations });
   }
-  const restricted = group.rows.filter((row) => row.restricted);
+  // Those too that another port took over in this round: they are read until they were switched.
+  const taken = spec.sourceRanges === undefined ? [] : round.leaving.filter((row) => row.group === group);
+  const restricted = [...group.rows, ...taken].filter((row) => row.restricted);
   switchRows(tables, round, group, spec, served);
-  applySourceRanges(tables, round, group, spec, restricted, shortages);
+  applySourceRanges(tables, round, group, spec, limit.sourceRanges, restricted, shortages);
   setSpread(tables, group, spread === undefined ? 0 : count);
 
   const [present] = group.layouts;

@@ -8,7 +8,7 @@ import type { Notice } from "./objects.ts";
 import type { Capacity, FrontendKey, KernelState, Operation } from "./operations.ts";
 import { applyPort, beginRound, dropBroken, endRound, type Round, removeGroup } from "./plan.ts";
 import { createShares, demandOf, divideAmongPorts } from "./shares.ts";
-import { TABLE_SIZES } from "./spread.ts";
+import { MOST_BACKENDS, type NoSpread, TABLE_SIZES } from "./spread.ts";
 import { createTables, type Group, spreadRoom, type Tables } from "./tables.ts";
 
 export interface OwnerState {
@@ -107,8 +107,8 @@ export function createPlanner(
         limit.frontends.length === 0
           ? { group: undefined, shortages: [] }
           : applyPort(tables, round, owner, spec, old, limit);
-      if (shortages.some(({ share, table }) => !share && table !== "spread")) waiting.add(owner);
-      else if (shortages.some(({ table }) => table === "spread")) tableless.add(owner);
+      if (shortages.some((one) => "table" in one && !one.share)) waiting.add(owner);
+      else if (shortages.some((one) => "why" in one && "slots" in one.why)) tableless.add(owner);
       const [served, asked] = [limit.frontends.length, spec.frontends.length];
       const table = limit.table === "frontends" && capacity.rows < capacity.frontends ? "rows" : limit.table;
       if (served < asked) shortages.push({ table, served, asked, share: true });
@@ -204,15 +204,24 @@ const TABLES = {
   source_ranges: ["source ranges", "--max-frontends"],
 } as const;
 
-function shortageNotice(owner: OwnerKey, spec: PortSpec, { table, served, asked, share }: Shortage): Notice {
+function spreadNotice(object: string, { protocol, port, family, tableSize }: PortSpec, why: NoSpread): Notice {
+  const how = tableSize > 0 ? "by Maglev" : "by weight";
+  const message = `could not balance ${protocol} port ${port} (${family}) ${how}, but by hash: `;
+  const notice = { object, file: "", field: "", severity: "warning" } as const;
+  if ("endpoints" in why) {
+    const most = `no table is for more than ${MOST_BACKENDS} endpoints, and it has ${why.endpoints}`;
+    return { ...notice, reason: "too-many-for-maglev", message: `${message}${most}` };
+  }
+  const lower = why.least < why.slots ? ", or lower --maglev-table-size" : "";
+  const lack = `map "slots" has no room for ${why.slots} slots; raise --max-slots${lower}`;
+  return { ...notice, reason: "table-full", message: `${message}${lack}` };
+}
+
+function shortageNotice(owner: OwnerKey, spec: PortSpec, shortage: Shortage): Notice {
   const { kind, key } = ownerOf(owner);
   const object = `${kind === "service" ? "Service" : "Pod"} ${key}`;
-  if (table === "spread") {
-    const how = spec.tableSize > 0 ? "by Maglev" : "by weight";
-    const lack = `map "slots" has no room for ${asked} slots; raise --max-slots${spec.tableSize > 0 ? ", or lower --maglev-table-size" : ""}`;
-    const message = `could not balance ${spec.protocol} port ${spec.port} (${spec.family}) ${how}, but by hash: ${lack}`;
-    return { object, file: "", field: "", reason: "table-full", message, severity: "warning" };
-  }
+  if ("why" in shortage) return spreadNotice(object, spec, shortage.why);
+  const { table, served, asked, share } = shortage;
   const [what, option] = TABLES[table];
   const full = `map "${table}" is full${share ? " for its namespace" : ""}; raise ${option}`;
   const message = `could serve only ${served} of ${asked} ${what} of ${spec.protocol} port ${spec.port} (${spec.family}): ${full}`;

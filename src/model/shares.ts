@@ -4,21 +4,16 @@ import { divide } from "../lib/fair-share.ts";
 import { type OwnerKey, ownerOf } from "./address-claims.ts";
 import type { FrontendSpec, PortSpec } from "./compile.ts";
 import type { Capacity } from "./operations.ts";
+import { isRestricted } from "./source-ranges.ts";
 
-/** What an owner asks for, or may have: numbers of frontends, of service ids and of endpoints over all of its ports. */
-export interface Demand {
-  readonly frontends: number;
-  readonly services: number;
-  readonly endpoints: number;
-}
+const SCARCE = ["frontends", "services", "endpoints", "sourceRanges"] as const;
 
-const SCARCE = ["frontends", "services", "endpoints"] as const;
-const NOTHING: Demand = { frontends: 0, services: 0, endpoints: 0 };
-const UNLIMITED: Demand = {
-  frontends: Number.POSITIVE_INFINITY,
-  services: Number.POSITIVE_INFINITY,
-  endpoints: Number.POSITIVE_INFINITY,
-};
+/** What an owner asks for, or may have: numbers of frontends, of service ids, and of endpoints and source ranges over all of its ports. */
+export type Demand = Readonly<Record<(typeof SCARCE)[number], number>>;
+
+const NOTHING: Demand = { frontends: 0, services: 0, endpoints: 0, sourceRanges: 0 };
+const ALL = Number.POSITIVE_INFINITY;
+const UNLIMITED: Demand = { frontends: ALL, services: ALL, endpoints: ALL, sourceRanges: ALL };
 
 /** This part of a table is nobody's: in it a change has its old and its new entries for a moment. */
 const RESERVE = 1 / 16;
@@ -39,6 +34,7 @@ export function createShares(capacity: Capacity): Shares {
     // Service id 0 is nobody's.
     services: usable(capacity.services) - 1,
     endpoints: usable(Math.min(capacity.backends, capacity.slots)),
+    sourceRanges: usable(capacity.sourceRanges),
   };
   const demands = new Map<OwnerKey, Demand>();
   const total = { ...NOTHING };
@@ -46,6 +42,7 @@ export function createShares(capacity: Capacity): Shares {
     frontends: new Map<OwnerKey, number>(),
     services: new Map<OwnerKey, number>(),
     endpoints: new Map<OwnerKey, number>(),
+    sourceRanges: new Map<OwnerKey, number>(),
   };
   let changed = false;
 
@@ -66,6 +63,7 @@ export function createShares(capacity: Capacity): Shares {
         frontends: limits.frontends.get(owner) ?? UNLIMITED.frontends,
         services: limits.services.get(owner) ?? UNLIMITED.services,
         endpoints: limits.endpoints.get(owner) ?? UNLIMITED.endpoints,
+        sourceRanges: limits.sourceRanges.get(owner) ?? UNLIMITED.sourceRanges,
       };
     },
     settle(isServed) {
@@ -88,17 +86,24 @@ export function createShares(capacity: Capacity): Shares {
 export function demandOf(ports: readonly PortSpec[]): Demand {
   let frontends = 0;
   let endpoints = 0;
+  let sourceRanges = 0;
   for (const port of ports) {
     frontends += port.frontends.length;
     endpoints += port.candidates.length;
+    sourceRanges += rangesAskedFor(port);
   }
-  return { frontends, services: ports.length, endpoints };
+  return { frontends, services: ports.length, endpoints, sourceRanges };
+}
+
+function rangesAskedFor(port: PortSpec): number {
+  return port.frontends.some((frontend) => isRestricted(frontend, port)) ? (port.sourceRanges?.length ?? 0) : 0;
 }
 
 /** What one port may have; no frontends: it is not served. */
 export interface PortLimit {
   readonly frontends: readonly FrontendSpec[];
   readonly endpoints: number;
+  readonly sourceRanges: number;
   /** Why not all frontends. */
   readonly table: "services" | "frontends";
 }
@@ -111,7 +116,7 @@ export function divideAmongPorts(
 ): (port: PortSpec) => PortLimit {
   const asked = demandOf(ports);
   if (SCARCE.every((what) => asked[what] <= limit[what])) {
-    return ({ frontends }) => ({ frontends, endpoints: Number.POSITIVE_INFINITY, table: "frontends" });
+    return ({ frontends }) => ({ frontends, endpoints: ALL, sourceRanges: ALL, table: "frontends" });
   }
   const first = <T>(all: readonly T[], count: number, isFirst: (one: T) => boolean): ReadonlySet<T> =>
     new Set([...all.filter(isFirst), ...all.filter((one) => !isFirst(one))].slice(0, count));
@@ -121,13 +126,17 @@ export function divideAmongPorts(
     limit.frontends,
     served.frontend,
   );
-  const endpoints = divide(
-    ports.map((port) => [port, port.candidates.length] as const),
-    limit.endpoints,
-  );
+  const among = (asked: (port: PortSpec) => number, most: number): ReadonlyMap<PortSpec, number> =>
+    divide(
+      ports.map((port) => [port, asked(port)] as const),
+      most,
+    );
+  const endpoints = among(({ candidates }) => candidates.length, limit.endpoints);
+  const sourceRanges = among(rangesAskedFor, limit.sourceRanges);
   return (port) => ({
     frontends: withId.has(port) ? port.frontends.filter((frontend) => allowed.has(frontend)) : [],
-    endpoints: endpoints.get(port) ?? Number.POSITIVE_INFINITY,
+    endpoints: endpoints.get(port) ?? ALL,
+    sourceRanges: sourceRanges.get(port) ?? ALL,
     table: withId.has(port) ? "frontends" : "services",
   });
 }

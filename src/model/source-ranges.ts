@@ -18,7 +18,7 @@ export function isRestricted({ kind }: FrontendSpec, spec: PortSpec): boolean {
 }
 
 /**
- * Brings the group's ranges to what `spec` asks for, such that nobody is served in between who is refused before and after. `live`: its
+ * Brings the group's ranges to what `spec` asks for, `most` of them, those that are there before others, such that nobody is served in between who is refused before and after. `live`: its
  * rows that were restricted before; while there are any, new ranges come when those that leave have left. Old ones go last, unless new
  * rows would serve their clients or the map is too full for both: then whoever is in old and new ones is refused for a moment.
  */
@@ -27,18 +27,19 @@ export function applySourceRanges(
   round: Round,
   group: Group,
   spec: PortSpec,
+  most: number,
   live: readonly InstalledRow[],
   shortages: Shortage[],
 ): void {
   const restricted = group.rows.some((row) => row.restricted);
   if (!restricted && group.sourceRanges.length === 0 && group.policy === "") return;
-  const wanted = restricted ? (spec.sourceRanges ?? []) : [];
+  const asked = restricted ? (spec.sourceRanges ?? []) : [];
   const { serviceId } = group;
   const there = new Set(group.sourceRanges.map(prefixText));
-  const asked = new Set(wanted.map(prefixText));
-  const kept = wanted.filter((range) => there.has(prefixText(range)));
-  const fresh = wanted.filter((range) => !there.has(prefixText(range)));
-  const gone = group.sourceRanges.filter((range) => !asked.has(prefixText(range)));
+  const kept = asked.filter((range) => there.has(prefixText(range))).slice(0, most);
+  const fresh = asked.filter((range) => !there.has(prefixText(range))).slice(0, most - kept.length);
+  const stays = new Set(kept.map(prefixText));
+  const gone = group.sourceRanges.filter((range) => !stays.has(prefixText(range)));
 
   const room = tables.capacity.sourceRanges - tables.sourceRangesUsed;
   const goFirst = fresh.length > room;
@@ -54,7 +55,8 @@ export function applySourceRanges(
   round.freedSourceRanges += gone.length - (ranges.length - more);
   group.sourceRanges = [...kept, ...ranges];
   const served = group.sourceRanges.length;
-  if (served < wanted.length) shortages.push({ table: "source_ranges", served, asked: wanted.length, share: false });
+  if (served < asked.length)
+    shortages.push({ table: "source_ranges", served, asked: asked.length, share: served >= most });
 
   const policy = restricted ? `restricted ${group.sourceRanges.map(prefixText).sort().join(" ")}` : "";
   if (policy !== group.policy) round.settles.push({ op: "raise-policy", serviceId });

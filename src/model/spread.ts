@@ -22,9 +22,21 @@ export const TABLE_SIZES = [251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65
 /** With a hundred a backend that goes moves 1.6 % of the others' slots in the mean and 2.06 % at worst, with these 1.8 % at worst. */
 export const SLOTS_PER_BACKEND = 128;
 
-/** The least of the sizes that has enough slots for each backend; undefined: none has. */
+const LARGEST = TABLE_SIZES.at(-1)!;
+
+/** With fewer the shares of backends would differ by more than a sixteenth. */
+const LEAST_SLOTS_PER_BACKEND = 16;
+
+/** More have no table: they are balanced by hash. */
+export const MOST_BACKENDS = Math.floor(LARGEST / LEAST_SLOTS_PER_BACKEND);
+
+/**
+ * The least of the sizes that has enough slots for each backend, else the largest: of so many backends one that goes moves less of the
+ * others' slots, not more (0.25 % of 2,500, 0.08 % of 10,000). undefined: more than MOST_BACKENDS.
+ */
 export function tableSizeFor(backends: number, least: number): number | undefined {
-  return TABLE_SIZES.find((size) => size >= least && size >= backends * SLOTS_PER_BACKEND);
+  if (backends > MOST_BACKENDS) return undefined;
+  return TABLE_SIZES.find((size) => size >= least && size >= backends * SLOTS_PER_BACKEND) ?? LARGEST;
 }
 
 export interface Member {
@@ -62,7 +74,8 @@ export function maglevTable(members: readonly Member[], size: number): Uint32Arr
   let left = size;
   for (let round = 0; ; round++) {
     for (const i of order) {
-      if (!hasTurn(round, weightOf(members[i]!), most)) continue;
+      // Nobody is without a slot, however little it weighs: weight 0 alone drains.
+      if (round > 0 && !hasTurn(round, weightOf(members[i]!), most)) continue;
       let at = next[i]!;
       const step = skip[i]!;
       while (table[at] !== FREE) {
@@ -113,11 +126,14 @@ interface Laid {
   readonly clusterCount: number;
 }
 
+/** Why there is no spread: so many slots it would need, and the least that tables of any size would; or there are too many endpoints. */
+export type NoSpread = { readonly slots: number; readonly least: number } | { readonly endpoints: number };
+
 /**
- * The layout's endpoints spread, each window by itself; undefined where each is to stand in its slots once. A number: so many slots
- * they would need, which is more than `room`, or than any table has. Tables are not made in vain, as they take their time.
+ * The layout's endpoints spread, each window by itself, in no more slots than `room`; undefined where each is to stand in its slots
+ * once. Tables are not made in vain, as they take their time.
  */
-export function spreadLayout(layout: Laid, tableSize: number, room: number): Spread | number | undefined {
+export function spreadLayout(layout: Laid, tableSize: number, room: number): Spread | NoSpread | undefined {
   const { slots, localCount, clusterCount } = layout;
   const total = slots.length;
   if (total === 0) return undefined;
@@ -125,9 +141,10 @@ export function spreadLayout(layout: Laid, tableSize: number, room: number): Spr
   const isOne = localCount === total && clusterCount === total;
   const counts = isOne ? [total] : [localCount, clusterCount].filter((count) => count > 0);
   if (tableSize > 0) {
-    const sizes = counts.map((count) => tableSizeFor(count, tableSize) ?? Number.POSITIVE_INFINITY);
-    const asked = sizes.reduce((sum, size) => sum + size, 0);
-    if (asked > room) return Number.isFinite(asked) ? asked : total * SLOTS_PER_BACKEND;
+    const most = Math.max(...counts);
+    if (most > MOST_BACKENDS) return { endpoints: most };
+    const slotsOf = (size: number): number => counts.reduce((sum, count) => sum + tableSizeFor(count, size)!, 0);
+    if (slotsOf(tableSize) > room) return { slots: slotsOf(tableSize), least: slotsOf(TABLE_SIZES[0]) };
   }
   const positionsOf = (from: number, to: number): Uint32Array => {
     const members = slots.slice(from, to);
@@ -137,13 +154,14 @@ export function spreadLayout(layout: Laid, tableSize: number, room: number): Spr
     return found.map((position) => position + from);
   };
   const local = positionsOf(0, localCount);
+  const lacks = (slots: number): NoSpread => ({ slots, least: slots });
   if (isOne)
     return local.length > room
-      ? local.length
+      ? lacks(local.length)
       : { positions: local, localCount: local.length, clusterCount: local.length };
   const cluster = positionsOf(total - clusterCount, total);
   const positions = new Uint32Array(local.length + cluster.length);
-  if (positions.length > room) return positions.length;
+  if (positions.length > room) return lacks(positions.length);
   positions.set(local);
   positions.set(cluster, local.length);
   return { positions, localCount: local.length, clusterCount: cluster.length };

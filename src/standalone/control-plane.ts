@@ -39,6 +39,7 @@ import { DNS_MANIFEST_FILE, type DnsAddress, dnsManifests } from "./dns-service.
 import { fullService, nodeObject } from "./full-objects.ts";
 import { sameJson } from "./same-json.ts";
 import { createSliceMaker, type KnownPod, type ServiceSlices, type WrittenSlice } from "./service-slices.ts";
+import { ZONE_LABEL, zoneShares } from "./zone-hints.ts";
 
 export interface ControlPlaneOptions {
   /** Directory of allocations.json; made when absent. */
@@ -71,8 +72,6 @@ export interface ControlPlane {
   reconcile(documents: readonly RawDocument[]): Promise<Reconciled>;
   setOwnNode(node: OwnNode | undefined): void;
 }
-
-const ZONE_LABEL = "topology.kubernetes.io/zone";
 
 type ServiceDocument = ManifestObject & { readonly object: ServiceObject };
 type PoolDocument = ManifestObject & { readonly object: AddressPoolObject };
@@ -337,6 +336,7 @@ export async function createControlPlane(options: ControlPlaneOptions): Promise<
         endpoints: said.endpoints,
         written: said.written,
         zones: zonesOf(said.nodes),
+        zoneShares: zoneShares(said.nodes),
         frontends: frontendsOf(full.values()),
       });
 

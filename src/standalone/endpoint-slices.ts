@@ -18,6 +18,7 @@ import {
 } from "../wire/kubernetes.ts";
 import { contentLetters } from "../wire/names.ts";
 import { hasTopologyMode, isFinished, isHeadless, podAddresses, refusal } from "../wire/normalise.ts";
+import { dealOut, type ZoneShares } from "./zone-hints.ts";
 
 export const MAX_ENDPOINTS_PER_SLICE = 100;
 
@@ -112,19 +113,26 @@ export interface SlicesInput {
   readonly pods: readonly PodObject[];
   readonly families: readonly Family[];
   readonly zoneOf: (nodeName: string) => string;
+  /** For a Service whose endpoints are to be dealt out to zones. */
+  readonly zoneShares: ZoneShares;
   readonly isFrontend: (address: Address) => boolean;
   /** What this function returned last time, by name. */
   readonly previous: ReadonlyMap<string, EndpointSliceObject>;
 }
 
-/** One empty slice for a family without endpoints, as the controller leaves one too. */
-export function slicesOfPods(input: SlicesInput): {
+export interface SlicesOfPods {
   readonly slices: readonly EndpointSliceObject[];
   readonly refused: readonly RefusedPod[];
-} {
+  /** Why no endpoint of a family is meant for a zone, though the Service asks for that. */
+  readonly unhinted: readonly { readonly family: Family; readonly why: string }[];
+}
+
+/** One empty slice for a family without endpoints, as the controller leaves one too. */
+export function slicesOfPods(input: SlicesInput): SlicesOfPods {
   const { service, zoneOf } = input;
   const refused: RefusedPod[] = [];
   const slices: EndpointSliceObject[] = [];
+  const unhinted: { family: Family; why: string }[] = [];
   for (const family of input.families) {
     // Pods whose named ports come out differently stand in slices of their own.
     const groups = new Map<string, { readonly ports: SlicePort[]; readonly endpoints: Map<string, SliceEndpoint> }>();
@@ -144,9 +152,26 @@ export function slicesOfPods(input: SlicesInput): {
       group.endpoints.set(objectKey(pod), endpointOf(service, pod, address, zoneOf(pod.spec.nodeName ?? "")));
     }
     if (groups.size === 0) groups.set("none", { ports: [], endpoints: new Map() });
-    for (const [id, { ports, endpoints }] of groups) slices.push(...chunks(input, family, id, ports, endpoints));
+    const ofFamily = [...groups].flatMap(([id, { ports, endpoints }]) => chunks(input, family, id, ports, endpoints));
+    slices.push(...ofFamily);
+    const why = hasTopologyMode(service) ? hintZones(ofFamily, input) : undefined;
+    if (why !== undefined) unhinted.push({ family, why });
   }
-  return { slices, refused };
+  return { slices, refused, unhinted };
+}
+
+/** Hints each ready endpoint the zone that it is for. A text: why none got one. */
+function hintZones(slices: readonly EndpointSliceObject[], { zoneShares, previous }: SlicesInput): string | undefined {
+  const before = new Map<string, string | undefined>();
+  for (const { metadata } of slices) {
+    for (const { addresses, hints } of previous.get(metadata.name)?.endpoints ?? [])
+      before.set(addresses[0] ?? "", hints?.forZones?.[0]?.name);
+  }
+  const ready = slices.flatMap(({ endpoints }) => endpoints.filter(({ conditions }) => conditions?.ready === true));
+  const zones = dealOut(ready, zoneShares, ({ addresses }) => before.get(addresses[0] ?? ""));
+  if (typeof zones === "string") return zones;
+  for (const [endpoint, name] of zones) endpoint.hints = { forZones: [{ name }] };
+  return undefined;
 }
 
 function chunks(

@@ -15,9 +15,10 @@ import {
   type PodObject,
   type ServiceObject,
 } from "../wire/kubernetes.ts";
-import { podAddresses, refusal, refusedNotice } from "../wire/normalise.ts";
-import { type RefusedPod, slicesOfPods } from "./endpoint-slices.ts";
+import { hasTopologyMode, podAddresses, refusal, refusedNotice, TOPOLOGY_MODE } from "../wire/normalise.ts";
+import { type RefusedPod, type SlicesOfPods, slicesOfPods } from "./endpoint-slices.ts";
 import { isExemptFromMirroring, mirrorEndpoints } from "./mirroring.ts";
+import type { ZoneShares } from "./zone-hints.ts";
 
 /** A Pod as it is given out, where its manifest is, and how old it is. */
 export interface KnownPod {
@@ -45,6 +46,7 @@ export interface SliceSources {
   readonly endpoints: ReadonlyMap<string, ManifestObject>;
   readonly written: readonly WrittenSlice[];
   readonly zones: ReadonlyMap<string, string>;
+  readonly zoneShares: ZoneShares;
   /** Addresses that Services answer on. */
   readonly frontends: ReadonlySet<Address>;
 }
@@ -117,10 +119,11 @@ export function createSliceMaker(): SliceMaker {
   let before: ReadonlyMap<string, Made> = new Map();
   let frontendsBefore: ReadonlySet<Address> = new Set();
   let zonesBefore = "";
+  let sharesBefore = "";
 
   return {
     make(sources) {
-      const { services, endpoints, written, zones, frontends } = sources;
+      const { services, endpoints, written, zones, zoneShares, frontends } = sources;
       const podsOf = podFinder(services.values(), sources.pods);
       const writtenOf = new Map<string, WrittenSlice[]>();
       for (const one of written) add(writtenOf, one.key, one);
@@ -129,6 +132,8 @@ export function createSliceMaker(): SliceMaker {
       for (const one of frontendsBefore) if (!frontends.has(one)) moved.add(one);
       const zonesText = JSON.stringify([...zones]);
       const sameZones = zonesText === zonesBefore;
+      const sharesText = typeof zoneShares === "string" ? zoneShares : JSON.stringify([...zoneShares]);
+      const sameShares = sharesText === sharesBefore;
       const made = new Map<string, Made>();
       for (const key of new Set([...services.keys(), ...writtenOf.keys()])) {
         const service = services.get(key);
@@ -143,6 +148,7 @@ export function createSliceMaker(): SliceMaker {
         const stays =
           old !== undefined &&
           sameZones &&
+          (sameShares || service === undefined || !hasTopologyMode(service)) &&
           old.inputs.length === inputs.length &&
           old.inputs.every((one, i) => one === inputs[i]) &&
           (moved.size === 0 || !old.addresses.some((one) => moved.has(one)));
@@ -151,6 +157,7 @@ export function createSliceMaker(): SliceMaker {
       before = made;
       frontendsBefore = frontends;
       zonesBefore = zonesText;
+      sharesBefore = sharesText;
       return made;
     },
   };
@@ -165,22 +172,29 @@ interface Parts {
 
 function makeSlices(
   { service, pods, written, endpoints }: Parts,
-  { zones, frontends }: SliceSources,
+  { zones, zoneShares, frontends }: SliceSources,
   previous: readonly TitledSlice[],
 ): Omit<Made, "inputs"> {
   const isFrontend = (address: Address): boolean => frontends.has(address);
   const notices: Notice[] = [];
-  const fromPods =
+  const fromPods: SlicesOfPods =
     service === undefined || selectorOf(service) === undefined
-      ? { slices: [], refused: [] }
+      ? { slices: [], refused: [], unhinted: [] }
       : slicesOfPods({
           service,
           pods: pods.map((pod) => pod.object),
           families: (service.spec.ipFamilies ?? []) as readonly Family[],
           zoneOf: (node) => zones.get(node) ?? "",
+          zoneShares,
           isFrontend,
           previous: new Map(previous.map(([, slice]) => [slice.metadata.name, slice])),
         });
+  for (const { family, why } of fromPods.unhinted) {
+    const message = `endpoints (${family}) are not dealt out to zones by the CPUs of their nodes, and every one serves all zones: ${why}`;
+    const field = `metadata.annotations[${TOPOLOGY_MODE}]`;
+    const object = objectTitle(service!);
+    notices.push({ object, file: "", field, reason: "no-topology-hints", message, severity: "warning" });
+  }
   const named: Named[] = [];
   let hasOwn = false;
   for (const one of written) {

@@ -4,6 +4,7 @@ import type { Checks } from "../wire/field-checks.ts";
 import { type KubernetesObject, PROTOCOLS } from "../wire/kubernetes.ts";
 import { dnsLabelProblem, portNameProblem, subdomainProblem } from "../wire/names.ts";
 import { BAD_ADDRESS, isPort, PORT_RANGE } from "./validate-service.ts";
+import { parseCpu } from "./zone-hints.ts";
 
 function checkConditions(checks: Checks, value: unknown): void {
   for (const [i, one] of (checks.list("status.conditions", value) ?? []).entries()) {
@@ -37,6 +38,10 @@ export function checkNode(checks: Checks, object: KubernetesObject): void {
       checks.invalid(`${at}.address`, address, BAD_ADDRESS);
     }
   }
+  const cpu = checks.record("status.allocatable", status?.["allocatable"])?.["cpu"];
+  const isQuantity = typeof cpu === "string" || typeof cpu === "number";
+  if (cpu !== undefined && cpu !== null && (!isQuantity || parseCpu(cpu) === undefined))
+    checks.invalid("status.allocatable.cpu", cpu, 'must be a number of CPUs, such as "4" or "500m"');
   checkConditions(checks, status?.["conditions"]);
 }
 

@@ -114,6 +114,7 @@ export interface NodeObject extends KubernetesObject {
     addresses?: { type: string; address: string }[];
     conditions?: { type: string; status: string }[];
     daemonEndpoints?: { kubeletEndpoint?: { Port?: number } };
+    allocatable?: { cpu?: string | number };
     [field: string]: unknown;
   };
 }
@@ -192,6 +193,8 @@ export interface L2AdvertisementObject extends KubernetesObject {
     ipAddressPools?: string[];
     ipAddressPoolSelectors?: RawSelector[];
     nodeSelectors?: RawSelector[];
+    preferredNodeSelectors?: { weight: number; preference: RawSelector }[];
+    serviceSelectors?: RawSelector[];
     interfaces?: string[];
   };
 }

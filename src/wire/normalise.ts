@@ -22,7 +22,6 @@ import type {
   Notice,
   ObjectEvent,
   Service,
-  UnservedField,
 } from "../model/objects.ts";
 import { LOAD_BALANCING_ANNOTATION } from "../model/spread.ts";
 import { WEIGHTS_ANNOTATION } from "../model/weights.ts";
@@ -37,7 +36,6 @@ import {
   objectKey,
   objectTitle,
   own,
-  POOL_ANNOTATION,
   type PodObject,
   PROXY_NAME_LABEL,
   SERVICE_NAME_LABEL,
@@ -58,24 +56,23 @@ export function ageOf(object: KubernetesObject): number {
   return Number.isFinite(written) && written >= 0 ? written : creationMs(object);
 }
 
-function grantsOf(object: ServiceObject, age: number, by: "status" | "pool"): Grants {
+function grantsOf(object: ServiceObject, age: number): Grants {
   const ingress = object.spec.type === "LoadBalancer" ? (object.status?.loadBalancer?.ingress ?? []) : [];
   const addresses = ingress.flatMap(({ ip, ipMode }) => {
     const address = storedAddress(ip ?? "");
-    return address === undefined ? [] : [{ address, ipMode: ipMode || "VIP", by } as const];
+    return address === undefined ? [] : [{ address, ipMode: ipMode || "VIP", by: "status" } as const];
   });
   return { age, addresses };
 }
 
 /** What an API server vouches for: whoever may edit an object may write any annotation. */
 export function grantsByApi(object: ServiceObject): Grants {
-  return grantsOf(object, creationMs(object), "status");
+  return grantsOf(object, creationMs(object));
 }
 
-/** What our own allocator says in annotations, which it takes away from what people wrote. */
+/** What our own allocator says: the age in an annotation, which it takes away from what people wrote. */
 export function grantsByAllocator(object: ServiceObject): Grants {
-  const isFromPool = !object.spec.loadBalancerClass && own(object.metadata.annotations, POOL_ANNOTATION) !== undefined;
-  return grantsOf(object, ageOf(object), isFromPool ? "pool" : "status");
+  return grantsOf(object, ageOf(object));
 }
 
 function storedList(texts: readonly string[]): readonly Address[] {
@@ -93,7 +90,7 @@ export function clusterIPsOf(service: ServiceObject): readonly Address[] {
   return storedList(clusterIPs !== undefined && clusterIPs.length > 0 ? clusterIPs : clusterIP ? [clusterIP] : []);
 }
 
-const TOPOLOGY_MODE = "service.kubernetes.io/topology-mode";
+export const TOPOLOGY_MODE = "service.kubernetes.io/topology-mode";
 const TOPOLOGY_AWARE_HINTS = "service.kubernetes.io/topology-aware-hints";
 
 /** Whoever makes its slices deals its endpoints out to zones by the CPUs of their nodes, and disregards `trafficDistribution`. */
@@ -101,12 +98,6 @@ export function hasTopologyMode({ metadata: { annotations } }: ServiceObject): b
   const mode = own(annotations, TOPOLOGY_AWARE_HINTS) ?? own(annotations, TOPOLOGY_MODE);
   return mode === "Auto" || mode === "auto";
 }
-
-/** Whether an object asks for what is not served. */
-const ASKS_FOR: Readonly<Record<UnservedField, (object: ServiceObject) => boolean>> = {
-  // An API server's own controller gives slices their hints: this is for those who have ours (normaliseObject).
-  [`metadata.annotations[${TOPOLOGY_MODE}]`]: () => false,
-};
 
 /** Seconds, the API server's default. */
 const AFFINITY_SECONDS = 10800;
@@ -144,7 +135,6 @@ export function normaliseService(object: ServiceObject, grants: Grants = grantsB
     healthCheckNodePort: spec.healthCheckNodePort ?? 0,
     loadBalancerClass: spec.loadBalancerClass ?? "",
     isForeign: own(labels, PROXY_NAME_LABEL) !== undefined || own(labels, HEADLESS_LABEL) !== undefined,
-    unserved: (Object.keys(ASKS_FOR) as UnservedField[]).filter((field) => ASKS_FOR[field](object)),
     ...annotation(object, LOAD_BALANCING_ANNOTATION, "loadBalancing"),
   };
 }
@@ -352,6 +342,11 @@ export function normaliseL2Advertisement(object: L2AdvertisementObject): L2Adver
     pools: spec.ipAddressPools ?? [],
     poolSelectors: (spec.ipAddressPoolSelectors ?? []).map((one) => parseLabelSelector(one).selector),
     nodeSelectors: (spec.nodeSelectors ?? []).map((one) => parseLabelSelector(one).selector),
+    preferredNodeSelectors: (spec.preferredNodeSelectors ?? []).map(({ weight, preference }) => ({
+      weight,
+      preference: parseLabelSelector(preference).selector,
+    })),
+    serviceSelectors: (spec.serviceSelectors ?? []).map((one) => parseLabelSelector(one).selector),
     interfaces: spec.interfaces ?? [],
   };
 }
@@ -368,11 +363,7 @@ export function normaliseObject(
   switch (object.kind) {
     case "Service": {
       const service = object as ServiceObject;
-      const normalised = normaliseService(service, grantsByAllocator(service));
-      const unserved: readonly UnservedField[] = hasTopologyMode(service)
-        ? [...normalised.unserved, `metadata.annotations[${TOPOLOGY_MODE}]`]
-        : normalised.unserved;
-      return whole({ kind: "Service", key, object: { ...normalised, unserved } });
+      return whole({ kind: "Service", key, object: normaliseService(service, grantsByAllocator(service)) });
     }
     case "EndpointSlice": {
       const { slice, refused } = normaliseEndpointSlice(object as EndpointSliceObject);

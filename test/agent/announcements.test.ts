@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { createAnnouncements } from "../../src/agent/announcements.ts";
 import type { Network } from "../../src/decide/network.ts";
-import type { Announcement } from "../../src/l2/announcer-machine.ts";
+import type { Candidacy } from "../../src/l2/announcement.ts";
 import { createModel } from "../../src/model/model.ts";
 import type { AddressPool, ObjectEvent, Service } from "../../src/model/objects.ts";
 import { costOf } from "../cost.ts";
@@ -37,7 +37,7 @@ function bench() {
     return kept.toSorted();
   };
   /** Other devices, as the kernel would tell of them. */
-  const setDevices = (change: (before: Network["devices"]) => Network["devices"]): readonly Announcement[] => {
+  const setDevices = (change: (before: Network["devices"]) => Network["devices"]): readonly Candidacy[] => {
     network = { ...network, devices: change(network.devices) };
     announcements.noteNetwork();
     return announcements.current();
@@ -54,6 +54,11 @@ const balanced = (name: string, address: string, given: Partial<Service> = {}): 
     ...rest,
   });
 };
+
+const START: ObjectEvent[] = [
+  poolEvent(pool()),
+  { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement() },
+];
 
 test("addresses come and go with Services, endpoints, pools, nodes and devices", () => {
   const { feed, announcements, roles } = bench();
@@ -83,6 +88,18 @@ test("addresses come and go with Services, endpoints, pools, nodes and devices",
   expect(feed([{ kind: "Service", key: "default/a", object: undefined }])).toEqual([]);
 });
 
+test("an address that another node comes first for is a candidacy behind that node", () => {
+  const { feed, announcements } = bench();
+  const own = { ...node(1), name: "node1" };
+  feed([...START, ...eventsOf({ nodes: [own, node(2), node(3)], services: [balanced("a", "192.168.122.101")] })]);
+  const [one] = announcements.current();
+  expect([...one!.above, "node1", ...one!.below].toSorted()).toEqual(["node1", "node2", "node3"]);
+  // A node that comes before this one goes, and one that does not may announce no more.
+  feed(eventsOf({ nodes: [2, 3].map((n) => node(n as 2 | 3, { excludeFromLoadBalancers: true })) }));
+  expect(announcements.current()[0]).toMatchObject({ above: [], below: [] });
+  expect(announcements.current()[0]?.device).toBe("eth0");
+});
+
 test("an address that two Services share is claimed once", () => {
   const { feed, announcements } = bench();
   feed([
@@ -102,11 +119,6 @@ test("what changes nothing gives the same answer, not an equal one", () => {
   expect(announcements.current()).toBe(before);
 });
 
-const START: ObjectEvent[] = [
-  poolEvent(pool()),
-  { kind: "L2Advertisement", key: "metallb-system/all", object: advertisement() },
-];
-
 test("an announcement follows its device: another MAC, another name, gone and back", () => {
   const { feed, announcements, setDevices } = bench();
   feed([...START, ...eventsOf({ nodes: [node(1)], services: [balanced("a", "192.168.122.101")] })]);
@@ -121,10 +133,10 @@ test("an announcement follows its device: another MAC, another name, gone and ba
     }),
   ).toEqual([]);
   expect(setDevices(() => kept)).toHaveLength(1);
-  expect(announcements.announcerOf("default/a")).toEqual({ node: "node1", reason: "" });
+  expect(announcements.announcerOf("default/a")).toEqual({ node: "node1", address: "192.168.122.101", reason: "" });
   feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }));
-  expect(announcements.announcerOf("default/a")).toEqual({ node: "", reason: "excluded" });
-  expect(announcements.announcerOf("default/unknown")).toEqual({ node: "", reason: "" });
+  expect(announcements.announcerOf("default/a")).toEqual({ node: "", address: "192.168.122.101", reason: "excluded" });
+  expect(announcements.announcerOf("default/unknown")).toEqual({ node: "", address: "", reason: "" });
 });
 
 test.each([1000, 5000])("a network event with %i nodes and 500 addresses costs next to nothing", (count) => {
@@ -140,8 +152,8 @@ test.each([1000, 5000])("a network event with %i nodes and 500 addresses costs n
   feed(eventsOf({ nodes: [node(1), ...others], services }));
   const before = announcements.current();
   expect(before).toHaveLength(500);
-  const timed = (what: string, run: () => readonly Announcement[]): readonly Announcement[] => {
-    let found: readonly Announcement[] = [];
+  const timed = (what: string, run: () => readonly Candidacy[]): readonly Candidacy[] => {
+    let found: readonly Candidacy[] = [];
     const ms = costOf(`${count} nodes, 500 addresses of this one: ${what}`, () => {
       found = run();
     });

@@ -1,23 +1,31 @@
 // The announcer over maps and programs that refuse: rows, frames and groups are what the machine said, and nothing is thrown.
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type Announcement, createAnnouncer } from "../../src/agent/announcer.ts";
-import { readAnnouncement } from "../../src/datapath/layout.gen.ts";
+import { type AnnouncerParts, createAnnouncer } from "../../src/agent/announcer.ts";
+import type { LivenessAnswer } from "../../src/agent/liveness-link.ts";
+import { ANNOUNCED_KEY, ANNOUNCEMENT, readAnnouncement, writeAnnouncement } from "../../src/datapath/layout.gen.ts";
+import type { Candidacy } from "../../src/l2/announcement.ts";
+import type { Soundness } from "../../src/l2/announcer-machine.ts";
+import { nodeIdOf } from "../../src/l2/liveness-message.ts";
 import type { GroupChange } from "../../src/l2/solicited-groups.ts";
 import { KernelError } from "../../src/lib/errors.ts";
-import type { Log } from "../../src/lib/log.ts";
 
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
-const announcement = (address: string, given: Partial<Announcement> = {}): Announcement => ({
-  ...{ address, service: "default/web", device: "eth0", ifindex: 2, mac: MAC },
+const candidacy = (address: string, given: Partial<Candidacy> = {}): Candidacy => ({
+  ...{ address, service: "default/web", device: "eth0", ifindex: 2, mac: MAC, above: [], below: [] },
   ...given,
 });
+
+const SOUND = new Map<number, Soundness>([
+  [2, "sound"],
+  [3, "sound"],
+]);
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 function bench(maxEntries = 4096) {
   const rows = new Map<string, Uint8Array>();
-  const world = { refuse: "", sendRefused: "" };
+  const world = { refuse: "", sendRefused: "", liveness: false };
   const frames: { readonly ifindex: number; readonly mac: string }[] = [];
   const logged: string[] = [];
   const groups: string[] = [];
@@ -43,91 +51,193 @@ function bench(maxEntries = 4096) {
       return rows.delete(hex(key));
     },
   };
+  const renewal = {
+    testRun({ data }: { data: Uint8Array }) {
+      refuse("renew rows of");
+      let found = 0;
+      for (let i = 0; 24 + i * ANNOUNCED_KEY.size < data.length; i++) {
+        const key = data.subarray(24 + i * ANNOUNCED_KEY.size, 24 + (i + 1) * ANNOUNCED_KEY.size);
+        const row = rows.get(hex(key));
+        if (row === undefined) continue;
+        row.set(data.subarray(0, 24), ANNOUNCEMENT.renewed);
+        found |= 1 << i;
+      }
+      return { retval: found };
+    },
+  };
   const program = {
     testRun({ data, context }: { data: Uint8Array; context: Uint8Array }) {
       if (world.sendRefused !== "") throw new KernelError("run", "tc_send", 19, world.sendRefused);
       frames.push({ ifindex: new DataView(context.buffer).getUint32(40, true), mac: hex(data.subarray(6, 12)) });
     },
   };
-  const dataplane = { map: () => map, program: () => program } as unknown as Parameters<typeof createAnnouncer>[0];
-  const announcer = createAnnouncer(
-    dataplane,
-    { info: say, warn: say, error: say } as unknown as Log,
-    async (changes) => {
-      groups.push(...changes.map(({ verb, group, ifindex }: GroupChange) => `${verb} ${group}%${ifindex}`));
+  const asked: string[] = [];
+  let tell: (answer: LivenessAnswer) => void = () => undefined;
+  const parts = {
+    dataplane: { map: () => map, program: (name: string) => (name === "tc_renew" ? renewal : program) },
+    nodeName: "node1",
+    nodes: () => new Map([["node2", { internalAddresses: ["192.168.122.12"] }]]),
+    liveness: {
+      link: {
+        ask(address: string) {
+          asked.push(address);
+          return "0".repeat(16);
+        },
+        onAnswer: (next: typeof tell) => {
+          tell = next;
+        },
+      },
+      isOn: () => world.liveness,
+    },
+    gratuitousSeconds: 60,
+    log: { info: say, warn: say, error: say },
+    nowNs: () => BigInt(Math.round(performance.now() * 1e6)) + 1_000_000_000_000n,
+    changeGroups: async (changes: readonly GroupChange[]) => {
+      groups.push(...changes.map(({ verb, group, ifindex }) => `${verb} ${group}%${ifindex}`));
       return changes.map(() => "");
     },
-  );
-  return { announcer, rows, world, frames, logged, groups };
+  } as unknown as AnnouncerParts;
+  const announcer = createAnnouncer(parts);
+  announcer.renew(SOUND);
+  const answer = (given: Partial<LivenessAnswer> = {}): void =>
+    tell({
+      ...{ kind: "answer", nonce: "", nodeId: nodeIdOf("node2"), incarnation: 1, ageMs: 10, isSound: true },
+      ...{ isLeaving: false, macs: ["02:00:00:00:00:02"], from: "192.168.122.12", askedMs: 0, receivedMs: 0 },
+      ...given,
+    });
+  const seconds = async (count: number, each: () => void = () => undefined): Promise<void> => {
+    for (let i = 0; i < count * 10; i++) {
+      await vi.advanceTimersByTimeAsync(100);
+      each();
+      if (i % 10 === 9) announcer.renew(SOUND);
+    }
+  };
+  return { announcer, rows, world, frames, logged, groups, asked, answer, seconds };
 }
 
-const sound = (): boolean => true;
+const timesOf = (row: Uint8Array | undefined) => readAnnouncement(row!);
 
-test("an announcement gets a row with three times, frames by its device, and for IPv6 its group", async () => {
-  const { announcer, rows, frames, groups, logged } = bench();
-  announcer.set([announcement("192.168.122.101"), announcement("fd00::aa:1", { ifindex: 3 })]);
-  await vi.advanceTimersByTimeAsync(100);
-  const times = readAnnouncement([...rows.values()][0]!);
-  expect([times.stale - times.renewed, times.silent - times.renewed, times.conflict]).toEqual([
-    3_000_000_000n,
-    60_000_000_000n,
-    0n,
-  ]);
-  expect(frames.map(({ ifindex }) => ifindex)).toEqual([2, 2, 3]);
+test("an address is asked for before it gets its three times, frames by its device, and for IPv6 its group", async () => {
+  const { announcer, rows, frames, groups, logged, seconds } = bench();
+  announcer.set([candidacy("192.168.122.101"), candidacy("fd00::aa:1", { ifindex: 3 })]);
+  expect([...rows.values()].map((row) => timesOf(row).silent)).toEqual([0n, 0n]);
+  expect(announcer.standings().map(({ phase }) => phase)).toEqual(["checking", "checking"]);
+  await seconds(1);
+  const times = timesOf([...rows.values()][0]);
+  expect([times.stale - times.renewed, times.silent - times.renewed]).toEqual([3_000_000_000n, 60_000_000_000n]);
+  // Three probes, and two gratuitous forms twice, on the first; one form on the second.
+  expect(frames.filter(({ ifindex }) => ifindex === 2)).toHaveLength(7);
+  expect(frames.filter(({ ifindex }) => ifindex === 3)).toHaveLength(5);
   expect(groups).toEqual(["join ff02::1:ffaa:1%3"]);
   expect(logged).toEqual(["announcing", "announcing"]);
-  await vi.advanceTimersByTimeAsync(10_000);
-  expect(frames).toHaveLength(18);
   announcer.set([]);
-  await vi.advanceTimersByTimeAsync(100_000);
-  expect([rows.size, frames.length, groups[1]]).toEqual([0, 18, "leave ff02::1:ffaa:1%3"]);
+  const { length } = frames;
+  await seconds(10);
+  // Who waits for them is told by a probe.
+  expect([rows.size, frames.length - length, groups[1]]).toEqual([0, 0, "leave ff02::1:ffaa:1%3"]);
   announcer.stop();
 });
 
-test("more announcements than `announced` holds are a notice, neither when they come nor in any second after", async () => {
-  const { announcer, rows } = bench();
-  const many = Array.from({ length: 4200 }, (_, i) => announcement(`10.0.${i >> 8}.${i & 255}`));
-  announcer.set(many);
-  announcer.renew(sound);
+test("more addresses than `announced` holds are a notice, neither when they come nor in any second after", async () => {
+  const { announcer, rows, seconds } = bench();
+  announcer.set(Array.from({ length: 4200 }, (_, i) => candidacy(`10.0.${i >> 8}.${i & 255}`)));
+  await seconds(3);
   expect(rows.size).toBe(4096);
   expect(announcer.announced()).toHaveLength(4096);
   expect(announcer.notices().map(({ reason }) => reason)).toEqual(["table-full"]);
   announcer.stop();
 });
 
+describe("other nodes", () => {
+  const behind = candidacy("192.168.122.101", { above: ["node2"] });
+
+  test("that come first are asked five times a second, and followed within 850 ms of their last answer", async () => {
+    const { announcer, asked, answer, seconds, world, rows } = bench();
+    world.liveness = true;
+    announcer.set([behind]);
+    await seconds(10, () => answer());
+    expect(asked.length).toBeGreaterThanOrEqual(48);
+    expect(asked.length).toBeLessThanOrEqual(52);
+    expect([rows.size, announcer.peers()]).toMatchObject([0, [{ node: "node2", state: "alive" }]]);
+    expect(announcer.standings()[0]).toMatchObject({ phase: "standby", holder: "node2" });
+    await vi.advanceTimersByTimeAsync(850);
+    expect(announcer.announced()).toHaveLength(1);
+    expect(announcer.counts()).toMatchObject({ claims: 1, takeovers: 1 });
+    announcer.stop();
+  });
+
+  test("are not known by an answer in another node's name", async () => {
+    const { announcer, answer, seconds, world } = bench();
+    world.liveness = true;
+    announcer.set([behind]);
+    await seconds(2, () => answer({ nodeId: nodeIdOf("node3") }));
+    expect(announcer.peers()).toMatchObject([{ node: "node2", state: "unheard" }]);
+    announcer.stop();
+  });
+
+  test("that are heard to have the address keep it", async () => {
+    const { announcer, answer, seconds, world, rows } = bench();
+    world.liveness = true;
+    announcer.set([candidacy("192.168.122.101", { below: ["node2"] })]);
+    const hear = (): void => {
+      answer();
+      for (const [key, row] of rows) {
+        const now = BigInt(Math.round(performance.now() * 1e6)) + 1_000_000_000_000n;
+        const mac = Uint8Array.of(2, 0, 0, 0, 0, 2, 0, Number((now >> 20n) & 0xffn));
+        const value = readAnnouncement(row);
+        const claimant = [new DataView(mac.buffer).getBigUint64(0, true), 0n];
+        writeAnnouncement(row, 0, { ...value, claimant, claimed: [now, 0n] });
+        rows.set(key, row);
+      }
+    };
+    await seconds(5, hear);
+    expect(announcer.announced()).toEqual([]);
+    expect(announcer.standings()[0]).toMatchObject({ phase: "waiting", holder: "node2" });
+    announcer.stop();
+  });
+
+  test("are not asked without a key", async () => {
+    const { announcer, asked, seconds } = bench();
+    announcer.set([behind]);
+    await seconds(5);
+    expect([asked, announcer.announced()]).toEqual([[], []]);
+    announcer.stop();
+  });
+});
+
 describe("what the kernel refuses", () => {
-  test("is a notice until it is taken", () => {
-    const { announcer, rows, world, frames } = bench();
+  test("is a notice until it is taken", async () => {
+    const { announcer, rows, world, frames, seconds } = bench();
     world.refuse = "EPERM";
-    announcer.set([announcement("192.168.122.101")]);
-    announcer.renew(sound);
+    announcer.set([candidacy("192.168.122.101")]);
+    await seconds(2);
     expect(announcer.notices().map(({ reason }) => reason)).toEqual(["not-announced", "not-announced"]);
     expect([rows.size, frames.length, announcer.announced().length]).toEqual([0, 0, 0]);
     world.refuse = "";
-    vi.advanceTimersByTime(2_000);
-    announcer.renew(sound);
+    await seconds(10);
     expect(announcer.notices()).toEqual([]);
     expect([rows.size, frames.length > 0]).toEqual([1, true]);
     announcer.stop();
   });
 
   test("of frames is said once, and the address is answered for all the same", async () => {
-    const { announcer, rows, world, logged, frames } = bench();
+    const { announcer, rows, world, logged, frames, seconds } = bench();
     world.sendRefused = "ENODEV";
-    announcer.set([announcement("192.168.122.101")]);
-    await vi.advanceTimersByTimeAsync(5_000);
+    announcer.set([candidacy("192.168.122.101")]);
+    await seconds(5);
     expect(rows.size).toBe(1);
     expect(logged.filter((text) => text.startsWith("could not send"))).toHaveLength(1);
     world.sendRefused = "";
-    await vi.advanceTimersByTimeAsync(60_000);
+    await seconds(60);
     expect(frames).toHaveLength(2);
     announcer.stop();
   });
 });
 
 test("after stop() nothing is said any more, and what is announced stays", async () => {
-  const { announcer, rows, frames } = bench();
-  announcer.set([announcement("192.168.122.101")]);
+  const { announcer, rows, frames, seconds } = bench();
+  announcer.set([candidacy("192.168.122.101")]);
+  await seconds(1);
   announcer.stop();
   const before = frames.length;
   await vi.advanceTimersByTimeAsync(200_000);

@@ -43,6 +43,11 @@ test.each([
   expect(conntrackMax(CLUSTER_CONNTRACK, cores)).toBe(max);
 });
 
+test("more than the processors make is had by the least alone, which holds above their bound too", () => {
+  expect(conntrackMax({ ...CLUSTER_CONNTRACK, min: 2_000_000 }, 2)).toBe(2_000_000);
+  expect(conntrackMax({ ...CLUSTER_CONNTRACK, min: 2_000_000 }, 64)).toBe(2_000_000);
+});
+
 test("no entries for each CPU: the least counts for nothing", () => {
   expect(conntrackMax({ ...CLUSTER_CONNTRACK, maxPerCore: 0 }, CORES)).toBe(0);
 });

@@ -16,16 +16,20 @@ function devices(...list: DesiredDevice[]): DesiredDevices {
   const roles = new Map(list.flatMap(({ device: { ifindex }, role }) => (role === undefined ? [] : [[ifindex, role]])));
   const addresses = { own: [], others: [], otherPodCIDRs: [] };
   const basis = { network: NETWORK, addresses, complete: true };
-  return { list, roles, isWhole: true, needsL3: false, forwarding: [], basis };
+  return { list, asked: list.length, roles, isWhole: true, needsL3: false, forwarding: [], basis };
 }
 
 function bench() {
   const done: string[] = [];
+  const refusing = new Set<string>();
   const map = { entries: () => [], lookup: () => undefined, update: () => undefined, delete: () => false };
   const attachments = {
     sweep: () => undefined,
     reassert: () => [],
-    attachDevice: (name: string) => void done.push(`attach ${name}`),
+    attachDevice(name: string) {
+      if (refusing.has(name)) throw new Error("EBUSY");
+      done.push(`attach ${name}`);
+    },
     detachDevice: (name: string) => void done.push(`detach ${name}`),
     attachXdp: () => undefined,
     detachXdp: () => undefined,
@@ -43,6 +47,10 @@ function bench() {
   const network = createNodeNetwork(dataplane as never, attachments as never, { xdp: "off" }, log as never);
   return {
     apply: (wanted: DesiredDevices) => network.apply({ devices: wanted, attach: true }),
+    /** Of a device by this name: attaching throws while it is in here. */
+    refusing,
+    isWhole: () => network.isWhole(),
+    notices: () => network.notices(),
     /** Every program is another one from now on. */
     reload: () => programs.clear(),
     /** Since it was asked last. */
@@ -77,4 +85,18 @@ it("programs that were loaded anew come to each device once", () => {
   expect(done()).toEqual(["attach eth0", "attach veth1"]);
   apply(wanted);
   expect(done()).toEqual([]);
+});
+
+it("is not whole while one device lacks its programs, and tries again each time", () => {
+  const { apply, done, refusing, isWhole, notices } = bench();
+  const wanted = devices(desired("eth0", 2, "uplink"), desired("eth1", 3, "uplink"));
+  refusing.add("eth1");
+  apply(wanted);
+  expect(done()).toEqual(["attach eth0"]);
+  expect(isWhole()).toBe(false);
+  expect(notices()).toMatchObject([{ object: "Device eth1", reason: "not-attached", severity: "error" }]);
+  refusing.clear();
+  apply(wanted);
+  expect(done()).toEqual(["attach eth1"]);
+  expect([isWhole(), notices()]).toEqual([true, []]);
 });

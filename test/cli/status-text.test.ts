@@ -13,7 +13,7 @@ describe("status", () => {
     const status = agentStatus({
       healthy: false,
       unhealthy: ["the last apply failed"],
-      announced: [],
+      announcer: { addresses: [], peers: [] },
       appliedDigest: "d0",
       lastApply: { atMs: 1_700_000_060_000, durationMs: 1.25, operations: 7, error: "map rows is full" },
       notices: [

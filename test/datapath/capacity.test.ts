@@ -9,6 +9,7 @@ const FIXED = "its size does not depend on objects";
 /** Why a map needs no capacity. */
 const REASONS: Readonly<Record<string, string>> = {
   retired: LRU,
+  neighbour_questions: LRU,
   tcp_flows: LRU,
   udp_flows: LRU,
   openings: LRU,
@@ -17,6 +18,7 @@ const REASONS: Readonly<Record<string, string>> = {
   affinity: LRU,
   socket_backends: "with each socket, and of no size",
   settings: FIXED,
+  liveness: FIXED,
   near: FIXED,
   met_backends: FIXED,
   verdicts: FIXED,

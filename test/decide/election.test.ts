@@ -101,6 +101,87 @@ describe("an address", () => {
   });
 });
 
+describe("the order of those that may announce an address", () => {
+  const many = Array.from({ length: 7 }, (_, i) => ({ ...node(1), name: `worker-${i}`, internalAddresses: [] }));
+
+  test("has the node that ought to and three that come next, each the next winner when those before it are gone", () => {
+    const { election, feed } = bench();
+    feed(eventsOf({ nodes: many, services: [balanced("a", A)] }));
+    const { order } = election.outcome(A)!;
+    expect(order).toHaveLength(4);
+    for (const [i, name] of order.entries()) {
+      expect(election.outcome(A)?.node).toBe(name);
+      expect(election.standing(A, name)).toEqual({ interfaces: [], above: [] });
+      if (i < 3) expect(election.standing(A, order[i + 1]!)?.above[0]).toBe(name);
+      expect(feed([goneNode(name)])).toEqual([A]);
+    }
+    expect(election.standing(A, order[0]!)).toBeUndefined();
+  });
+
+  test("has ready nodes first, then preferred ones, and a node behind the fourth has all four before it", () => {
+    const { election, feed } = bench();
+    const west = { zone: "west" };
+    feed(eventsOf({ nodes: many, services: [balanced("a", A)] }));
+    const last = many.map(({ name }) => name).find((name) => !election.outcome(A)!.order.includes(name))!;
+    expect(election.standing(A, last)?.above).toEqual(election.outcome(A)!.order);
+    const [first = ""] = election.outcome(A)!.order;
+    const preferring = { ...ADVERTISEMENT, preferredNodeSelectors: [{ weight: 10, preference: WEST }] };
+    feed([advertised(preferring)]);
+    expect(election.outcome(A)!.order[0]).toBe(first);
+    feed(eventsOf({ nodes: [{ ...many[0]!, name: last, labels: west }] }));
+    expect(election.outcome(A)!.order.slice(0, 2)).toEqual([last, first]);
+    feed(eventsOf({ nodes: [{ ...many[0]!, name: last, labels: west, ready: false }] }));
+    expect(election.outcome(A)!.order[0]).toBe(first);
+  });
+
+  test("adds up the weights of all selectors that match, over the advertisements that cover the node", () => {
+    const { election, feed } = bench();
+    const selector = (name: string) => ({ matchLabels: { name }, matchExpressions: [] });
+    const labelled = [1, 2, 3].map((n) => node(n as 1 | 2 | 3, { labels: { name: `n${n}` } }));
+    feed(eventsOf({ nodes: labelled, services: [balanced("a", A)] }));
+    const prefer = (name: string, weight: number, given: Partial<L2Advertisement> = {}): ObjectEvent =>
+      advertised(
+        advertisement({
+          name: `${name}-${weight}`,
+          preferredNodeSelectors: [{ weight, preference: selector(name) }],
+          ...given,
+        }),
+        `${name}-${weight}`,
+      );
+    feed([prefer("n1", 50), prefer("n2", 30), prefer("n2", 25)]);
+    expect(election.outcome(A)!.order).toEqual(["node2", "node1", "node3"]);
+    // Weights of an advertisement that does not cover the node do not count.
+    feed([prefer("n3", 100, { nodeSelectors: [selector("n1")] })]);
+    expect(election.outcome(A)!.order[0]).toBe("node2");
+  });
+});
+
+describe("an advertisement that selects Services", () => {
+  const selecting = (app: string) =>
+    advertised(advertisement({ serviceSelectors: [{ matchLabels: { app }, matchExpressions: [] }] }));
+  const labelled = (name: string, app: string): Service => ({ ...balanced(name, A), labels: { app } });
+
+  test("covers the addresses of these alone, as their labels are now", () => {
+    const { election, feed } = bench([poolEvent(POOL)]);
+    feed([...eventsOf({ nodes: [node(1)], services: [labelled("a", "web")] }), selecting("web")]);
+    expect(election.outcome(A)?.node).toBe("node1");
+    expect(feed(eventsOf({ services: [labelled("a", "other")] }))).toEqual([A]);
+    expect([election.outcome(A)?.node, election.whyNobody(A)]).toEqual(["", "not-advertised"]);
+    feed([selecting("other")]);
+    expect(election.outcome(A)?.node).toBe("node1");
+  });
+
+  test("covers an address that Services share only if it selects all of them", () => {
+    const { election, feed } = bench([poolEvent(POOL)]);
+    feed([...eventsOf({ nodes: [node(1)], services: [labelled("a", "web"), labelled("b", "web")] }), selecting("web")]);
+    expect(election.outcome(A)?.node).toBe("node1");
+    feed(eventsOf({ services: [labelled("b", "other")] }));
+    expect(election.outcome(A)?.node).toBe("");
+    feed([{ kind: "Service", key: "default/b", object: undefined }]);
+    expect(election.outcome(A)?.node).toBe("node1");
+  });
+});
+
 describe("an address that several Services share", () => {
   const here = (name: string, ...nodes: string[]) =>
     slice({ service: name, name: `${name}-1`, endpoints: nodes.map((on, i) => endpoint(`10.244.9.${i + 2}`, on)) });
@@ -128,9 +209,9 @@ describe("an address that several Services share", () => {
   test("goes on in the name of the other when one loses it", () => {
     const { election, feed } = bench();
     feed(eventsOf({ nodes: [node(1)], services: [balanced("tcp", A), balanced("udp", A)] }));
-    expect(election.outcome(A)).toEqual({ node: "node1", service: "default/tcp", interfaces: [] });
+    expect(election.outcome(A)).toMatchObject({ node: "node1", service: "default/tcp", interfaces: [] });
     expect(feed(eventsOf({ services: [balanced("tcp", B)] }))).toEqual([A, B]);
-    expect(election.outcome(A)).toEqual({ node: "node1", service: "default/udp", interfaces: [] });
+    expect(election.outcome(A)).toMatchObject({ node: "node1", service: "default/udp", interfaces: [] });
   });
 });
 
@@ -178,7 +259,9 @@ function history({ below, pick: pickFrom }: Random): void {
   const anyService = (): ObjectEvent => {
     const name = pick("a", "b", "c");
     if (below(5) === 0) return { kind: "Service", key: `default/${name}`, object: undefined };
-    return eventsOf({ services: [balanced(name, pick(...addresses), pick<Policy>("Cluster", "Local"))] })[0]!;
+    const labels = pick<Record<string, string>>({}, { zone: "west" });
+    const one = { ...balanced(name, pick(...addresses), pick<Policy>("Cluster", "Local")), labels };
+    return eventsOf({ services: [one] })[0]!;
   };
   const anySlice = (): ObjectEvent => {
     const name = pick("a", "b", "c");
@@ -198,17 +281,24 @@ function history({ below, pick: pickFrom }: Random): void {
         { ...ADVERTISEMENT, name, nodeSelectors: [WEST] },
         { ...ADVERTISEMENT, name, interfaces: ["eth1"] },
         { ...ADVERTISEMENT, name, pools: ["other"] },
+        { ...ADVERTISEMENT, name, preferredNodeSelectors: [{ weight: 7, preference: WEST }] },
+        { ...ADVERTISEMENT, name, serviceSelectors: [WEST] },
         undefined,
       ),
       name,
     );
   };
 
-  const { model, election, feed } = bench();
+  const model = electionModel({});
+  model.update([poolEvent(POOL), advertised(ADVERTISEMENT)]);
+  const election = createElection(model, "node2");
+  election.settle();
+  const feed = feedInto(model, election);
   for (let step = 0; step < 200; step++) {
     const kinds = [anyNode, anyNode, anyService, anyService, anySlice, anySlice, anyPool, anyAdvertisement];
     const events = Array.from({ length: 1 + below(3) }, () => pick(...kinds)());
-    const before = new Map(addresses.map((address) => [address, election.outcome(address)]));
+    const state = (address: string) => [election.outcome(address), election.standing(address, "node2")];
+    const before = new Map(addresses.map((address) => [address, state(address)]));
     const moved = feed(events);
     const anew = createElection(model);
     anew.settle();
@@ -216,11 +306,39 @@ function history({ below, pick: pickFrom }: Random): void {
       const note = `step ${step}, ${address}: ${JSON.stringify(events)}`;
       expect(election.outcome(address), note).toEqual(anew.outcome(address));
       expect(election.whyNobody(address), note).toEqual(anew.whyNobody(address));
-      const isOther = JSON.stringify(before.get(address)) !== JSON.stringify(election.outcome(address));
+      for (const name of ["node1", "node2", "node3"])
+        expect(election.standing(address, name), note).toEqual(anew.standing(address, name));
+      const isOther = JSON.stringify(before.get(address)) !== JSON.stringify(state(address));
       if (isOther) expect(moved, note).toContain(address);
     }
   }
 }
+
+test("1,000 addresses on 1,000 nodes: a change of a Node costs what it changes, and so does its death", () => {
+  const many = Array.from({ length: 1_000 }, (_, i) => ({ ...node(1), name: `worker-${i}`, internalAddresses: [] }));
+  const services = Array.from({ length: 1_000 }, (_, i) => balanced(`s${i}`, `10.0.${i >> 8}.${i & 255}`));
+  const { election, feed } = bench();
+  const timed = (what: string, limitMs: number, run: () => string[]): string[] => {
+    let moved: string[] = [];
+    const ms = costOf(`1,000 nodes, 1,000 addresses: ${what}`, () => {
+      moved = run();
+    });
+    expect(ms, what).toBeLessThan(limitMs);
+    return moved;
+  };
+  timed("all at the start", 4_000, () => feed(eventsOf({ nodes: many, services })));
+  const name = election.outcome("10.0.0.7")!.node;
+  const moved = timed("a node that is not ready", 50, () =>
+    feed(eventsOf({ nodes: [{ ...many.find((one) => one.name === name)!, ready: false }] })),
+  );
+  // It stood in four places of a thousand for each address.
+  expect(moved.length).toBeLessThan(30);
+  timed("a node whose labels change", 50, () => feed(eventsOf({ nodes: [{ ...many[1]!, labels: { any: "thing" } }] })));
+  const [next = ""] = election.outcome("10.0.0.7")!.order;
+  expect(timed("a node that leaves", 50, () => feed([goneNode(next)])).length).toBeLessThan(30);
+  timed("a node that joins", 50, () => feed(eventsOf({ nodes: [{ ...many[0]!, name: "late" }] })));
+  timed("a Service that comes", 50, () => feed(eventsOf({ services: [balanced("new", "10.0.9.9")] })));
+});
 
 test.each([1000, 5000])("with %i nodes and 500 addresses a change costs what it changes", (count) => {
   const many = Array.from({ length: count }, (_, i) => ({ ...node(1), name: `worker-${i}`, internalAddresses: [] }));

@@ -58,6 +58,7 @@ export const SETTINGS: DesiredSettings = {
 };
 
 export interface Given {
+  readonly mostDevices?: number;
   readonly wishes?: Partial<Inputs["wishes"]>;
   readonly objects?: Partial<ObjectFacts>;
   readonly synced?: boolean;
@@ -73,6 +74,7 @@ export function inputs(given: Given = {}): Inputs {
   const { synced = true, networkWhole = true, firewallWhole = true } = given;
   return {
     wishes: { devices: [], xdp: "auto", sockets: "all", forwardMark: 0x1000, ...given.wishes },
+    mostDevices: given.mostDevices ?? 4096,
     objects: {
       generation: 0,
       complete: synced,

@@ -2,7 +2,6 @@
 // given, refuse what would break traffic, and fail when they are told to.
 
 import { createAnnouncements } from "../../src/agent/announcements.ts";
-import type { Announcement } from "../../src/agent/announcer.ts";
 import { createMaps } from "../../src/agent/maps.ts";
 import { createReconciler, type Effects, type Reconciler } from "../../src/agent/reconciler.ts";
 import { createSyncRecorder } from "../../src/agent/sync-stats.ts";
@@ -10,11 +9,13 @@ import { createTimers, type Timers } from "../../src/agent/timers.ts";
 import type { FirewallFacts, Wishes } from "../../src/decide/decide.ts";
 import type { Network } from "../../src/decide/network.ts";
 import type { NodeAddresses } from "../../src/decide/node-addresses.ts";
+import type { Candidacy } from "../../src/l2/announcement.ts";
 import { Failure } from "../../src/lib/errors.ts";
 import { createModel, type Model } from "../../src/model/model.ts";
 import type { HealthCheck } from "../../src/model/model-interface.ts";
 import type { ObjectEvent } from "../../src/model/objects.ts";
 import type { Capacity } from "../../src/model/operations.ts";
+import { createProvenance } from "../../src/model/provenance.ts";
 import { NETWORK, SETTINGS } from "../decide/inputs.ts";
 import { createFakeMaps, type FakeMaps } from "./fake-maps.ts";
 
@@ -73,7 +74,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
   const failing = new Map<Failing, unknown>();
   const attempts = new Map<Failing, number>();
   const programs = new Map<string, string>(Object.entries(before?.programs ?? {}));
-  let announced: readonly Announcement[] = [];
+  let announced: readonly Candidacy[] = [];
   let healthPorts = "none";
   let remembered: NodeAddresses | undefined;
   let broken: unknown;
@@ -135,7 +136,9 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
   const reconciler: Reconciler = createReconciler({
     nodeName: "node1",
     wishes: { devices: [], xdp: "off", sockets: "all", forwardMark: 0x1000, ...options.wishes },
+    mostDevices: 4096,
     model,
+    provenance: createProvenance({ loadBalancerClass: "", serviceRanges: [] }),
     source: { bypassesSockets: options.bypassesSockets ?? (() => false) },
     syncs,
     maps: (inForce, digest) =>
@@ -172,14 +175,15 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
         if (!isFilled) refuse("socket programs over rows that do not serve yet");
         steps.push("sockets");
       },
-      announcer(announcements) {
+      announcer(candidacies) {
         attempt("announcer");
-        const places = announcements.map(({ address, ifindex }) => `${address}%${ifindex}`);
+        const places = candidacies.map(({ address, ifindex }) => `${address}%${ifindex}`);
         if (new Set(places).size !== places.length) refuse("an address twice on a device");
-        for (const { device } of announcements) if (programs.get(device) !== "uplink") refuse(`no answer on ${device}`);
-        announced = announcements;
+        for (const { device } of candidacies) if (programs.get(device) !== "uplink") refuse(`no answer on ${device}`);
+        announced = candidacies.filter(({ above }) => above.length === 0);
         steps.push("announcer");
       },
+      announced: () => attempt("announced"),
       healthPorts(list: readonly HealthCheck[], healthy) {
         attempt("healthPorts");
         if (new Set(list.map(({ port }) => port)).size !== list.length) refuse("two Services on one port");

@@ -1,6 +1,7 @@
 // Maglev tables and weights: who is served does not change, but for what is drained.
 import { endpoint, service, slice } from "./builders.ts";
 import {
+  ENDPOINTS_6,
   type FlowCase,
   HERE,
   HERE_6,
@@ -22,7 +23,7 @@ const VIP_6 = "fd00:10:96::a";
 
 const endpoints = [endpoint(HERE), endpoint(HERE_TOO), endpoint(THERE, "node2")];
 const slices = [slice({ endpoints })];
-const slices6 = [slice({ endpoints: [endpoint(HERE_6), endpoint(THERE_6, "node2")] })];
+const slices6 = [slice({ endpoints: ENDPOINTS_6 })];
 const maglev = { services: [service({ loadBalancing: "maglev" })], slices };
 const local = {
   services: [

@@ -48,7 +48,6 @@ export function service(given: ServiceFields = {}): Service {
     healthCheckNodePort: 0,
     loadBalancerClass: "",
     isForeign: false,
-    unserved: [],
     ...rest,
   };
 }
@@ -132,6 +131,8 @@ export function advertisement(given: Partial<L2Advertisement> = {}): L2Advertise
     pools: [],
     poolSelectors: [],
     nodeSelectors: [],
+    preferredNodeSelectors: [],
+    serviceSelectors: [],
     interfaces: [],
     ...given,
   };

@@ -1,9 +1,10 @@
 // ClusterIP: who is served by which window, from where, in both families and protocols.
 import { ending, endpoint, service, slice } from "./builders.ts";
 import {
+  ENDPOINTS,
+  ENDPOINTS_6,
   type FlowCase,
   HERE,
-  HERE_6,
   HERE_TOO,
   HOST,
   HOST_6,
@@ -12,7 +13,6 @@ import {
   POD,
   POD_6,
   THERE,
-  THERE_6,
   tcp,
   udp,
 } from "./flow-case.ts";
@@ -20,8 +20,7 @@ import {
 const VIP = "10.96.0.10";
 const VIP_6 = "fd00:10:96::a";
 
-const endpoints = [endpoint(HERE), endpoint(THERE, "node2")];
-const cluster = { services: [service()], slices: [slice({ endpoints })] };
+const cluster = { services: [service()], slices: [slice({ endpoints: ENDPOINTS })] };
 const local = { ...cluster, services: [service({ internalTrafficPolicy: "Local" })] };
 const external = { ...cluster, services: [service({ externalTrafficPolicy: "Local" })] };
 
@@ -29,19 +28,18 @@ const udpPort = [{ protocol: "UDP", port: 53 }] as const;
 const udpSlicePort = [{ protocol: "UDP", port: 5353 }] as const;
 const overUdp = {
   services: [service({ ports: udpPort })],
-  slices: [slice({ ports: udpSlicePort, endpoints })],
+  slices: [slice({ ports: udpSlicePort, endpoints: ENDPOINTS })],
 };
 
-const endpoints6 = [endpoint(HERE_6), endpoint(THERE_6, "node2")];
 const dual = {
   services: [service({ clusterIPs: [VIP, VIP_6] })],
-  slices: [slice({ endpoints }), slice({ name: "web-6", endpoints: endpoints6 })],
+  slices: [slice({ endpoints: ENDPOINTS }), slice({ name: "web-6", endpoints: ENDPOINTS_6 })],
 };
 const dualUdp = {
   services: [service({ clusterIPs: [VIP, VIP_6], ports: udpPort, internalTrafficPolicy: "Local" })],
   slices: [
-    slice({ ports: udpSlicePort, endpoints }),
-    slice({ name: "web-6", ports: udpSlicePort, endpoints: endpoints6 }),
+    slice({ ports: udpSlicePort, endpoints: ENDPOINTS }),
+    slice({ name: "web-6", ports: udpSlicePort, endpoints: ENDPOINTS_6 }),
   ],
 };
 

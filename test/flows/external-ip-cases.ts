@@ -1,9 +1,9 @@
 // External IPs: where --external-ip-cidrs allows them, both policies, and who has an address that several claim.
 import { endpoint, hostPort, node, type ServiceFields, service, slice } from "./builders.ts";
 import {
+  ENDPOINTS,
+  ENDPOINTS_6,
   type FlowCase,
-  HERE,
-  HERE_6,
   HERE_TOO,
   HOST,
   HOST_6,
@@ -13,8 +13,6 @@ import {
   OUTSIDE_6,
   POD,
   POD_6,
-  THERE,
-  THERE_6,
   tcp,
   udp,
 } from "./flow-case.ts";
@@ -27,11 +25,7 @@ const pass = { verdict: "pass" } as const;
 const everywhere = { kept: ["10.244.1.2:8080"], translated: ["10.244.2.2:8080"] };
 const inside = { kept: ["10.244.1.2:8080", "10.244.2.2:8080"] };
 
-const endpoints = [endpoint(HERE), endpoint(THERE, "node2")];
-const slices = [
-  slice({ endpoints }),
-  slice({ name: "web-6", endpoints: [endpoint(HERE_6), endpoint(THERE_6, "node2")] }),
-];
+const slices = [slice({ endpoints: ENDPOINTS }), slice({ name: "web-6", endpoints: ENDPOINTS_6 })];
 const at = (externalIPs: readonly string[], given: ServiceFields = {}) => ({
   services: [service({ clusterIPs: ["10.96.0.10", "fd00:10:96::a"], externalIPs, ...given })],
   slices,
@@ -41,7 +35,7 @@ const both = at([EXTERNAL, EXTERNAL_6]);
 const local = at([EXTERNAL, EXTERNAL_6], { externalTrafficPolicy: "Local" });
 const overUdp = {
   ...at([EXTERNAL, EXTERNAL_6], { ports: [{ protocol: "UDP", port: 53 }] }),
-  slices: [slice({ ports: [{ protocol: "UDP", port: 5353 }], endpoints })],
+  slices: [slice({ ports: [{ protocol: "UDP", port: 5353 }], endpoints: ENDPOINTS })],
 };
 
 export const EXTERNAL_IP_CASES: readonly FlowCase[] = [

@@ -5,7 +5,7 @@ import { parseNodePortAddresses } from "../../src/model/node-port-addresses.ts";
 import type { EndpointSlice, HostPort, Node, Service } from "../../src/model/objects.ts";
 import type { PrefixRange, RowProtocol } from "../../src/model/operations.ts";
 import type { Balancing } from "../../src/model/spread.ts";
-import { node } from "./builders.ts";
+import { endpoint, node } from "./builders.ts";
 
 export interface FlowCase {
   /** A sentence of behaviour; unique. */
@@ -114,3 +114,7 @@ export function sctp(address: Address, port: number): FlowCase["to"] {
 export function udp(address: Address, port: number): FlowCase["to"] {
   return { address, port, protocol: "UDP" };
 }
+
+/** A pod of this node and one of another, of each family. */
+export const ENDPOINTS = [endpoint(HERE), endpoint(THERE, "node2")];
+export const ENDPOINTS_6 = [endpoint(HERE_6), endpoint(THERE_6, "node2")];

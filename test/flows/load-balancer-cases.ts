@@ -1,9 +1,10 @@
 // LoadBalancer addresses: ours and others', both policies, ports nobody defined, addresses that collide.
 import { ending, endpoint, hostPort, type ServiceFields, service, slice } from "./builders.ts";
 import {
+  ENDPOINTS,
+  ENDPOINTS_6,
   type FlowCase,
   HERE,
-  HERE_6,
   HERE_TOO,
   HOST,
   NODE1,
@@ -13,7 +14,6 @@ import {
   POD,
   POD_6,
   THERE,
-  THERE_6,
   tcp,
   udp,
 } from "./flow-case.ts";
@@ -33,7 +33,7 @@ const vip = (address: string, given: Partial<LoadBalancerAddress> = {}): LoadBal
 const balanced = (given: Parameters<typeof service>[0] = {}, addresses: readonly LoadBalancerAddress[] = [vip(VIP)]) =>
   service({ type: "LoadBalancer", ports: [{ nodePort: 30080 }], loadBalancerAddresses: addresses, ...given });
 
-const slices = [slice({ endpoints: [endpoint(HERE), endpoint(THERE, "node2")] })];
+const slices = [slice({ endpoints: ENDPOINTS })];
 const cluster = { services: [balanced()], slices };
 const local = { services: [balanced({ externalTrafficPolicy: "Local" })], slices };
 const status = { services: [balanced({}, [vip(STATUS, { fromPool: false })])], slices };
@@ -44,7 +44,7 @@ const overUdp = (policy: "Cluster" | "Local") => ({
   slices: [
     slice({
       ports: [{ protocol: "UDP", port: 5353 }],
-      endpoints: [endpoint(HERE), endpoint(THERE, "node2")],
+      endpoints: ENDPOINTS,
     }),
   ],
 });
@@ -53,7 +53,7 @@ const dual = (policy: "Cluster" | "Local") => ({
   services: [
     balanced({ clusterIPs: ["10.96.0.10", "fd00:10:96::a"], externalTrafficPolicy: policy }, [vip(VIP), vip(VIP_6)]),
   ],
-  slices: [...slices, slice({ name: "web-6", endpoints: [endpoint(HERE_6), endpoint(THERE_6, "node2")] })],
+  slices: [...slices, slice({ name: "web-6", endpoints: ENDPOINTS_6 })],
 });
 
 export const LOAD_BALANCER_CASES: readonly FlowCase[] = [

@@ -1,6 +1,8 @@
 // Node ports and host ports: on the node's own addresses only, by policy, in both families and protocols.
 import { ending, endpoint, hostPort, node, service, slice } from "./builders.ts";
 import {
+  ENDPOINTS,
+  ENDPOINTS_6,
   type FlowCase,
   HERE,
   HERE_6,
@@ -14,26 +16,23 @@ import {
   POD,
   POD_6,
   THERE,
-  THERE_6,
   tcp,
   udp,
 } from "./flow-case.ts";
 
 const PORT = 30080;
 const nodePort = { type: "NodePort", ports: [{ nodePort: PORT }] } as const;
-const endpoints = [endpoint(HERE), endpoint(THERE, "node2")];
-const cluster = { services: [service(nodePort)], slices: [slice({ endpoints })] };
+const cluster = { services: [service(nodePort)], slices: [slice({ endpoints: ENDPOINTS })] };
 const local = { ...cluster, services: [service({ ...nodePort, externalTrafficPolicy: "Local" })] };
 
 const udpPort = { type: "NodePort", ports: [{ protocol: "UDP", port: 53, nodePort: 30053 }] } as const;
-const udpSlice = slice({ ports: [{ protocol: "UDP", port: 5353 }], endpoints });
+const udpSlice = slice({ ports: [{ protocol: "UDP", port: 5353 }], endpoints: ENDPOINTS });
 const overUdp = { services: [service(udpPort)], slices: [udpSlice] };
 const overUdpLocal = { services: [service({ ...udpPort, externalTrafficPolicy: "Local" })], slices: [udpSlice] };
 
-const endpoints6 = [endpoint(HERE_6), endpoint(THERE_6, "node2")];
 const dualOf = (policy: "Cluster" | "Local") => ({
   services: [service({ ...nodePort, externalTrafficPolicy: policy, clusterIPs: ["10.96.0.10", "fd00:10:96::a"] })],
-  slices: [slice({ endpoints }), slice({ name: "web-6", endpoints: endpoints6 })],
+  slices: [slice({ endpoints: ENDPOINTS }), slice({ name: "web-6", endpoints: ENDPOINTS_6 })],
 });
 
 export const NODE_PORT_CASES: readonly FlowCase[] = [
@@ -334,7 +333,7 @@ const everybody = { kept: ["10.244.1.2:8080"], translated: ["10.244.2.2:8080"] }
 
 export const NODE_PORT_ADDRESS_CASES: readonly FlowCase[] = [
   {
-    name: "primary: a node port answers on the first InternalIP",
+    name: "primary: a node port answers on an InternalIP",
     field,
     given: several,
     from: OUTSIDE,
@@ -342,7 +341,7 @@ export const NODE_PORT_ADDRESS_CASES: readonly FlowCase[] = [
     expect: everybody,
   },
   {
-    name: "primary: a node port answers on the first InternalIP of IPv6",
+    name: "primary: a node port answers on an InternalIP of IPv6",
     field,
     given: several,
     from: OUTSIDE_6,
@@ -350,25 +349,33 @@ export const NODE_PORT_ADDRESS_CASES: readonly FlowCase[] = [
     expect: { kept: ["[fd00:10:244:1::2]:8080"], translated: ["[fd00:10:244:2::2]:8080"] },
   },
   {
-    name: "primary: another InternalIP has no node ports",
+    name: "primary: a node port answers on another InternalIP of the same family",
     field,
     given: several,
     from: OUTSIDE,
     to: tcp(OTHER, PORT),
+    expect: everybody,
+  },
+  {
+    name: "primary: an address that the Node does not name has no node ports",
+    field,
+    given: several,
+    from: OUTSIDE,
+    to: tcp("10.8.8.1", PORT),
     expect: pass,
   },
   {
-    name: "primary: another InternalIP has no node ports for a process either",
+    name: "primary: an address that the Node does not name has no node ports for a process either",
     field,
     given: several,
     from: HOST,
-    to: tcp(OTHER, PORT),
+    to: tcp("10.8.8.1", PORT),
     expect: pass,
   },
   {
     name: "an InternalIP without node ports has host ports",
     field: `${field}, hostPort`,
-    given: { ...several, hostPorts: [hostPort()] },
+    given: { ...several, hostPorts: [hostPort()], nodePortAddresses: [`${NODE1}/32`] },
     from: OUTSIDE,
     to: tcp(OTHER, 8080),
     expect: { kept: ["10.244.1.2:80"] },

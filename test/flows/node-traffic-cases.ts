@@ -1,8 +1,8 @@
 // What a node's own packets and answers must not meet: addresses of nodes in Service ranges, answers, others' frames.
 import { endpoint, hostPort, node, service, slice } from "./builders.ts";
 import {
+  ENDPOINTS,
   type FlowCase,
-  HERE,
   HERE_6,
   HOST,
   NODE1,
@@ -10,7 +10,6 @@ import {
   OUTSIDE,
   OUTSIDE_6,
   POD,
-  THERE,
   tcp,
   udp,
 } from "./flow-case.ts";
@@ -20,7 +19,7 @@ const VIP_6 = "fd00:10:96::a";
 const drop = { verdict: "drop" } as const;
 const pass = { verdict: "pass" } as const;
 
-const slices = [slice({ endpoints: [endpoint(HERE), endpoint(THERE, "node2")] })];
+const slices = [slice({ endpoints: ENDPOINTS })];
 const inside = { services: [service()], slices, clusterIPsInside: true };
 const nodePort = { services: [service({ type: "NodePort", ports: [{ nodePort: 30080 }] })], slices };
 /** A Service range covers the nodes' own network. */

@@ -1,6 +1,8 @@
 // What single fields of Services, EndpointSlices and Pods mean to each client: one line for each field and client.
 import { endpoint, hostPort, type ServiceFields, service, slice } from "./builders.ts";
 import {
+  ENDPOINTS,
+  ENDPOINTS_6,
   type FlowCase,
   HERE,
   HERE_6,
@@ -14,7 +16,6 @@ import {
   POD_6,
   type Served,
   THERE,
-  THERE_6,
   tcp,
   udp,
   type Verdict,
@@ -25,8 +26,7 @@ const VIP_6 = "fd00:10:96::a";
 const FIRST = "203.0.113.9";
 const SECOND = "203.0.113.10";
 const PORT = 30080;
-const endpoints = [endpoint(HERE), endpoint(THERE, "node2")];
-const slices = [slice({ endpoints })];
+const slices = [slice({ endpoints: ENDPOINTS })];
 
 type Given = FlowCase["given"];
 interface Line {
@@ -87,7 +87,7 @@ const bothProtocols = {
         { name: "t", port: 8443 },
         { name: "u", protocol: "UDP", port: 9443 },
       ],
-      endpoints,
+      endpoints: ENDPOINTS,
     }),
   ],
 };
@@ -206,7 +206,7 @@ const LINES: readonly Line[] = [
     finds: "the second of several ports, over UDP",
     given: {
       services: [service({ ports: [{ name: "a" }, { name: "b", port: 53, protocol: "UDP" }] })],
-      slices: [slice({ ports: [{ name: "a" }, { name: "b", protocol: "UDP", port: 5353 }], endpoints })],
+      slices: [slice({ ports: [{ name: "a" }, { name: "b", protocol: "UDP", port: 5353 }], endpoints: ENDPOINTS })],
     },
     to: udp(VIP, 53),
     outside: split(5353),
@@ -247,7 +247,7 @@ const LINES: readonly Line[] = [
     finds: "the backends of IPv6, which comes first of both families",
     given: {
       services: [service({ clusterIPs: [VIP_6, VIP] })],
-      slices: [...slices, slice({ name: "web-6", endpoints: [endpoint(HERE_6), endpoint(THERE_6, "node2")] })],
+      slices: [...slices, slice({ name: "web-6", endpoints: ENDPOINTS_6 })],
     },
     to: tcp(VIP_6, 80),
     outside: { kept: ["[fd00:10:244:1::2]:8080"], translated: ["[fd00:10:244:2::2]:8080"] },

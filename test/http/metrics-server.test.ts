@@ -34,6 +34,9 @@ describe("/metrics", () => {
     'millrace_map_capacity{map="frontends"} 100',
     'millrace_map_memory_bytes{map="frontends"} 20480',
     "millrace_announced_addresses 1",
+    'millrace_announcer_peers{state="alive"} 1',
+    "millrace_announcer_takeovers_total 2",
+    "millrace_announcer_takeover_seconds_total 1.4",
     'millrace_notices{reason="no-pool",severity="warning"} 1',
     "millrace_load_balancers_pending 1",
     'millrace_service_backends{namespace="default",service="web",port="http",protocol="TCP"} 2',
@@ -84,6 +87,18 @@ describe("/metrics", () => {
     expect((await app.inject("/metrics")).body.split("\n")).toContain(line);
     const [name] = /^\w+/.exec(line)!;
     expect((await metricsServer().app.inject("/metrics")).body).not.toMatch(new RegExp(`^${name}`, "m"));
+  });
+
+  it("does not take a resource that the server does not have for one that is not listened to", async () => {
+    const { resources } = apiStats();
+    const absent = { ...resources[0]!, resource: "ipaddresspools", connected: false, absent: true };
+    const api = apiStats({ resources: [...resources, absent] });
+    const { body } = await metricsServer(agentView({ counters: () => agentCounters({ api }) })).app.inject("/metrics");
+    expect(body.match(/^millrace_api_connected.*$/gm)).toEqual([
+      'millrace_api_connected{resource="services"} 1',
+      'millrace_api_connected{resource="endpointslices"} 1',
+    ]);
+    expect(body).toContain('millrace_api_synced{resource="ipaddresspools"} 1');
   });
 
   it("tells how long a change has waited, while one does", async () => {

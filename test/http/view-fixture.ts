@@ -32,6 +32,12 @@ export function agentStatus(over: Partial<AgentStatus> = {}): AgentStatus {
     attach: "tcx",
     devices: [{ name: "eth0", ifindex: 2, role: "uplink", programs: ["tc_ingress", "tc_egress"] }],
     announced: [{ address: "192.168.122.111", device: "eth0", service: "default/web" }],
+    announcer: {
+      addresses: [
+        { address: "192.168.122.111", device: "eth0", service: "default/web", state: "holding", holder: "node1" },
+      ],
+      peers: [{ node: "node2", state: "alive", missed: 0, ageMs: 400 }],
+    },
     capacity: [{ map: "frontends", entries: 100, used: 3, bytes: 20_480 }],
     degraded: [],
     notices: [],
@@ -67,6 +73,7 @@ export function serviceView(over: Partial<ServiceView> = {}): ServiceView {
     ageMs: 90_000,
     announcer: "",
     unannounced: "",
+    pools: [],
     connections: 5,
     packets: 50,
     bytes: 500,
@@ -160,7 +167,14 @@ export function syncStats(over: Partial<SyncStats> = {}): SyncStats {
 }
 
 export function apiStats(over: Partial<ApiStats> = {}): ApiStats {
-  const resource = { connected: true, synced: true, lastEventMs: 1_700_000_050_000, lists: 1, watches: 4 };
+  const resource = {
+    connected: true,
+    synced: true,
+    absent: false,
+    lastEventMs: 1_700_000_050_000,
+    lists: 1,
+    watches: 4,
+  };
   return {
     requests: [
       { code: "200", method: "GET", host: "192.168.122.11:6443", count: 8 },
@@ -189,6 +203,10 @@ export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters 
     api: undefined,
     maps: [{ map: "frontends", entries: 100, used: 3, bytes: 20_480 }],
     announcedAddresses: 1,
+    announcer: {
+      ...{ claims: 3, takeovers: 2, takeoverMs: 1_400, handBacks: 1, yields: 4, conflicts: 5 },
+      peers: [{ state: "alive", nodes: 1 }],
+    },
     flows: [{ table: "tcp_flows", entries: 2 }],
     flowsTaken: [{ table: "tcp_flows", reason: "over", entries: 3 }],
     ...over,

@@ -5,6 +5,7 @@ import { createUnpacker, packChanges } from "../../src/kube/rows.ts";
 import { takeSlice } from "../../src/kube/slice-row.ts";
 import { takeObject } from "../../src/kube/take-object.ts";
 import { hasHints } from "../../src/model/endpoint-list.ts";
+import type { Service } from "../../src/model/objects.ts";
 import type { EndpointSliceObject } from "../../src/wire/kubernetes.ts";
 import { normaliseEndpointSlice } from "../../src/wire/normalise.ts";
 import { type Json, type SliceFields, service, slice } from "./objects.ts";
@@ -189,6 +190,23 @@ describe("changes in one message", () => {
     }
     expect(portsOf("seldom")).not.toBe(seldom);
     expect(unpacker.portLists()).toBeLessThanOrEqual(1_000);
+  });
+
+  it("of Services share what is equal or empty, and nothing else", () => {
+    const spec = (port: Json): Json => ({ clusterIP: "10.96.0.7", ports: [{ port: 80, ...port }] });
+    const ports = [{}, {}, { targetPort: 8080 }, { targetPort: "8080" }, { nodePort: 30080 }, { nodePort: 30080 }];
+    const taken = ports.map((port, i) => {
+      const type = port.nodePort === undefined ? "ClusterIP" : "NodePort";
+      const one = takeObject("Service", { ...service(`s${i}`), spec: { ...spec(port), type } });
+      if (one.outcome !== "taken") throw new Error("not taken");
+      return one.change;
+    });
+    const events = createUnpacker().unpack(structuredClone(packChanges(taken)));
+    const services = events.map((event) => event.object as Service);
+    expect(services).toEqual(taken.map(({ content }) => content));
+    expect(new Set(services.map((one) => one.ports)).size, "of the first two alone").toBe(5);
+    for (const field of ["externalIPs", "sourceRanges", "labels"] as const)
+      expect(new Set<unknown>(services.map((one) => one[field])).size, field).toBe(1);
   });
 
   it("of a Service are the text that it was compared by", () => {

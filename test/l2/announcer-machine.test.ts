@@ -1,44 +1,62 @@
-// What a node's announcer does: which rows it writes and removes, which frames it sends, and when.
+// What a node's announcer does when no other node is there: which rows it writes and removes, which frames it sends, and when.
 import { describe, expect, test } from "vitest";
-import {
-  type Announcement,
-  createAnnouncerMachine,
-  type KernelRow,
-  placeText,
-} from "../../src/l2/announcer-machine.ts";
+import { type Candidacy, type KernelRow, placeText } from "../../src/l2/announcement.ts";
+import { createAnnouncerMachine, type RowChanges, type Soundness } from "../../src/l2/announcer-machine.ts";
+import { macText } from "../../src/lib/mac.ts";
 import { type Random, seedOfRun, withSeed } from "../model/random.ts";
 
 const OLD = Uint8Array.of(2, 0, 0, 0, 0, 1);
 const NEW = Uint8Array.of(2, 0, 0, 0, 0, 2);
+const STRANGER = "02:00:00:00:99:01";
 const A = "192.168.122.101";
 const B = "192.168.122.102";
 const SIX = "fd00:192:168:122::101";
+/** The check of an address, in steps of 10 ms. */
+const CHECK_MS = 260;
+const BEGAN_MS = 10_000;
 
-const announcement = (given: Partial<Announcement> = {}): Announcement => ({
-  address: A,
-  service: "default/web",
-  device: "eth0",
-  ifindex: 2,
-  mac: OLD,
+const candidacy = (given: Partial<Candidacy> = {}): Candidacy => ({
+  ...{ address: A, service: "default/web", device: "eth0", ifindex: 2, mac: OLD, above: [], below: [] },
   ...given,
 });
 
+/** A row that an agent before left, renewed just now. */
+const found = (given: Partial<KernelRow> = {}): KernelRow => ({
+  ...{ address: B, ifindex: 2, renewedMs: BEGAN_MS - 500, silentMs: BEGAN_MS + 59_500 },
+  ...{ conflict: false, claims: [], probe: undefined, ...given },
+});
+
+interface Given {
+  readonly capacity?: number;
+  readonly gratuitousMs?: number;
+  readonly hasRow?: KernelRow;
+}
+
 /** The machine over a small kernel: rows that take what is written, up to a capacity of their own. */
-function bench(given: { capacity?: number; refuse?: (one: Announcement) => string } = {}) {
-  const machine = createAnnouncerMachine(given.capacity ?? 8);
+function bench({ capacity = 8, gratuitousMs = 60_000, hasRow }: Given = {}) {
+  const machine = createAnnouncerMachine({
+    ...{ capacity, node: "node1", gratuitousMs },
+    liveness: () => false,
+    nodes: () => [],
+    score: () => 0,
+  });
   const rows = new Map<string, KernelRow>();
   const written: string[] = [];
   const sent: string[] = [];
-  const world = { nowMs: 1_000, refuse: given.refuse ?? (() => ""), isSound: (_: Announcement) => true };
+  const sound = (...indexes: number[]): Map<number, Soundness> => new Map(indexes.map((index) => [index, "sound"]));
+  const world = { nowMs: BEGAN_MS, refuse: (_: string): string => "", sound: sound(2, 3, 7), owner: "" };
 
-  function take({ remove, write }: ReturnType<typeof machine.set>): void {
+  function take({ remove, write }: RowChanges): void {
     for (const place of remove) if (!rows.delete(placeText(place))) throw new Error(`no row ${placeText(place)}`);
     for (const one of write) {
-      const full = rows.size >= (given.capacity ?? 8) && !rows.has(placeText(one)) ? "E2BIG" : "";
-      const refusal = world.refuse(one) || full;
+      const text = placeText(one.announcement);
+      const { address, ifindex } = one.announcement;
+      const refusal = world.refuse(address) || (rows.size >= capacity && !rows.has(text) ? "E2BIG" : "");
       if (refusal === "") {
-        rows.set(placeText(one), { address: one.address, ifindex: one.ifindex, conflict: false });
-        written.push(placeText(one));
+        const before = rows.get(text) ?? found({ address, ifindex });
+        const times = one.how === "answer" ? [world.nowMs, world.nowMs + 60_000] : [0, 0];
+        rows.set(text, { ...before, renewedMs: times[0]!, silentMs: times[1]!, conflict: false });
+        if (one.how === "answer") written.push(text);
       }
       machine.wrote(one, refusal, world.nowMs);
     }
@@ -46,99 +64,145 @@ function bench(given: { capacity?: number; refuse?: (one: Announcement) => strin
   }
 
   function speak(): void {
-    for (const { announcement: of, frames } of machine.dueFrames(world.nowMs)) {
-      const macs = new Set(frames.map((frame) => frame[11]));
-      sent.push(`${world.nowMs - 1_000} ${of.address} ${of.device} mac ${[...macs].join()}`);
+    for (const { announcement: of, kind } of machine.dueFrames(world.nowMs)) {
+      const row = rows.get(placeText(of));
+      if (kind === "announce") sent.push(`${world.nowMs - BEGAN_MS} ${of.address} ${of.device} ${macText(of.mac)}`);
+      else if (world.owner !== "" && row !== undefined)
+        rows.set(placeText(of), { ...row, claims: [{ mac: world.owner, atMs: world.nowMs }] });
     }
   }
 
+  const renew = (): void => take(machine.renew([...rows.values()], world.sound, world.nowMs));
+  renew();
+  if (hasRow !== undefined) rows.set(placeText(hasRow), hasRow);
   return {
     world,
     rows,
     machine,
-    set: (...announcements: Announcement[]) => take(machine.set(announcements, [...rows.values()], world.nowMs)),
-    /** Time goes by: frames when they are due, and a tick each second. */
+    sound,
+    set: (...candidacies: Candidacy[]) => take(machine.set(candidacies, [...rows.values()], world.nowMs)),
+    /** Time goes by: frames when they are due, a look when one is, and a renewal each second. */
     pass(ms: number) {
       for (const end = world.nowMs + ms; world.nowMs < end; ) {
-        world.nowMs += 100;
-        if (world.nowMs % 1_000 === 0) take(machine.tick([...rows.values()], world.isSound, world.nowMs));
+        world.nowMs += 10;
+        if (world.nowMs % 1_000 === 0) renew();
+        else if (machine.isLookDue(world.nowMs)) take(machine.look([...rows.values()], world.nowMs));
         else speak();
       }
     },
+    /** The kernel gave the row up, as another MAC claimed the address. */
     hear(address: string, ifindex = 2) {
-      rows.set(`${address}%${ifindex}`, { address, ifindex, conflict: true });
+      const claims = [{ mac: STRANGER, atMs: world.nowMs }];
+      rows.set(`${address}%${ifindex}`, found({ address, ifindex, conflict: true, silentMs: 0, claims }));
     },
+    answered: () =>
+      [...rows]
+        .filter(([, { silentMs }]) => silentMs > world.nowMs)
+        .map(([text]) => text)
+        .sort(),
     /** Since it was asked last. */
     written: () => written.splice(0),
     sent: () => sent.splice(0),
-    reasons: () => machine.notices().map(({ reason }) => reason),
+    notices: () => machine.notices(world.nowMs),
+    reasons: () => machine.notices(world.nowMs).map(({ reason }) => reason),
   };
 }
 
+const timesOf = (lines: readonly string[]): number[] => lines.map((line) => Number(line.split(" ")[0]));
+
 describe("an announcement", () => {
-  test("is written at once, announced six times in 4.4 seconds and each minute after that", () => {
+  test("begins once the address was asked for in vain, is told six times in 4.4 seconds and each minute after that", () => {
     const { set, pass, sent, written } = bench();
-    set(announcement());
-    expect(written()).toEqual([`${A}%2`]);
-    pass(130_000);
-    expect(sent().map((line) => Number(line.split(" ")[0]))).toEqual([
-      0, 200, 1_100, 2_200, 3_300, 4_400, 64_400, 124_400,
-    ]);
+    set(candidacy());
+    pass(100);
+    expect(written()).toEqual([]);
+    pass(200_000);
+    const [begun = 0, ...times] = timesOf(sent());
+    expect(begun).toBeLessThanOrEqual(CHECK_MS);
+    expect(times.slice(0, 7).map((ms) => ms - begun)).toEqual([200, 1_100, 2_200, 3_300, 4_400, 64_400, 124_400]);
   });
 
-  test("is renewed each second while it is sound", () => {
-    const { set, pass, written, world } = bench();
-    set(announcement(), announcement({ address: B, ifindex: 3, device: "eth1" }));
-    written();
-    world.isSound = ({ device }) => device === "eth0";
+  test.each([
+    { seconds: 0, later: 0 },
+    { seconds: 10, later: 19 },
+  ])("is told again every $seconds seconds, as it is set", ({ seconds, later }) => {
+    const { set, pass, sent } = bench({ gratuitousMs: seconds * 1_000 });
+    set(candidacy());
+    pass(200_000);
+    expect(sent()).toHaveLength(6 + later);
+  });
+
+  test("is renewed each second while its device is sound", () => {
+    const { set, pass, written, world, sound } = bench();
+    set(candidacy(), candidacy({ address: B, ifindex: 3, device: "eth1" }));
+    pass(900);
+    expect(written()).toHaveLength(2);
+    world.sound = sound(2);
     pass(3_000);
     expect(written()).toEqual([`${A}%2`, `${A}%2`, `${A}%2`]);
   });
 
-  test("that is not sound says nothing, and when it is again announces itself anew", () => {
-    const { set, pass, sent, world } = bench();
-    set(announcement());
+  test("that is not sound says nothing, and goes on when it is again, if nobody else was heard", () => {
+    const { set, pass, sent, world, sound, answered } = bench();
+    set(candidacy());
     pass(10_000);
     sent();
-    world.isSound = () => false;
-    pass(120_000);
-    expect(sent()).toEqual([]);
-    world.isSound = () => true;
+    world.sound = sound();
+    pass(20_000);
+    expect([sent(), answered()]).toEqual([[], [`${A}%2`]]);
+    world.sound = sound(2);
     pass(2_000);
-    expect(sent()).toEqual([`131000 ${A} eth0 mac 1`, `131200 ${A} eth0 mac 1`]);
+    expect(timesOf(sent())[0]).toBeLessThanOrEqual(31_400);
+    expect(answered()).toEqual([`${A}%2`]);
+  });
+
+  test("whose link has no carrier has no row, and is asked for anew when the link is back", () => {
+    const { set, pass, sent, world, rows, sound, answered } = bench();
+    set(candidacy());
+    pass(10_000);
+    world.sound = new Map([[2, "no-carrier"]]);
+    pass(5_000);
+    expect(rows.size).toBe(0);
+    sent();
+    world.sound = sound(2);
+    pass(1_500);
+    expect(answered()).toEqual([`${A}%2`]);
+    expect(sent().length).toBeGreaterThan(0);
   });
 
   test("that is withdrawn loses its row and is heard of no more", () => {
     const { set, pass, sent, rows, machine } = bench();
-    set(announcement(), announcement({ address: B }));
-    set(announcement({ address: B }));
+    set(candidacy(), candidacy({ address: B }));
+    pass(1_000);
+    set(candidacy({ address: B }));
     sent();
     pass(70_000);
     expect([...rows.keys()]).toEqual([`${B}%2`]);
     expect(sent().filter((line) => line.includes(A))).toEqual([]);
-    expect(machine.announced()).toEqual([announcement({ address: B })]);
+    expect(machine.announced()).toEqual([candidacy({ address: B })]);
   });
 
   test("of another device of the same name is another announcement", () => {
-    const { set, rows, sent } = bench();
-    set(announcement());
+    const { set, pass, rows, sent } = bench();
+    set(candidacy());
+    pass(1_000);
     sent();
-    set(announcement({ ifindex: 7 }));
+    set(candidacy({ ifindex: 7 }));
+    pass(CHECK_MS);
     expect([...rows.keys()]).toEqual([`${A}%7`]);
-    expect(sent()).toEqual([`0 ${A} eth0 mac 1`]);
+    expect(sent()).toHaveLength(1);
   });
 
-  test.each<{ name: string; next: Partial<Announcement>; said: string }>([
-    { name: "another MAC", next: { mac: NEW }, said: `${A} eth0 mac 2` },
-    { name: "another name", next: { device: "lan0" }, said: `${A} lan0 mac 1` },
-  ])("whose device gets $name is announced with it at once, and never again as before", ({ next, said }) => {
-    const { set, pass, sent, written } = bench();
-    set(announcement());
-    pass(600);
+  test.each<{ name: string; next: Partial<Candidacy>; said: string }>([
+    { name: "another MAC", next: { mac: NEW }, said: `${A} eth0 ${macText(NEW)}` },
+    { name: "another name", next: { device: "lan0" }, said: `${A} lan0 ${macText(OLD)}` },
+  ])("whose device gets $name is told with it at once, and never again as before", ({ next, said }) => {
+    const { set, pass, sent } = bench();
+    set(candidacy());
+    pass(1_000);
     sent();
-    written();
-    set(announcement(next));
-    expect(sent()).toEqual([`600 ${said}`]);
+    set(candidacy(next));
+    expect(sent()).toEqual([`1000 ${said}`]);
     pass(130_000);
     const later = sent();
     expect(later).toHaveLength(7);
@@ -147,10 +211,10 @@ describe("an announcement", () => {
 
   test("in another Service's name goes on as it was", () => {
     const { set, pass, sent, machine } = bench();
-    set(announcement());
+    set(candidacy());
     pass(10_000);
     sent();
-    set(announcement({ service: "default/other" }));
+    set(candidacy({ service: "default/other" }));
     pass(1_000);
     expect(sent()).toEqual([]);
     expect(machine.announced()[0]?.service).toBe("default/other");
@@ -158,208 +222,206 @@ describe("an announcement", () => {
 });
 
 describe("rows that an agent before left", () => {
-  test("go when nobody claims them, and count as held when somebody does", () => {
-    const { set, rows } = bench({ capacity: 1 });
-    rows.set(`${B}%2`, { address: B, ifindex: 2, conflict: false });
-    set(announcement(), announcement({ address: B }));
-    expect([...rows.keys()]).toEqual([`${B}%2`]);
-    set(announcement());
-    expect([...rows.keys()]).toEqual([`${A}%2`]);
+  test("are taken over without a question, and renewed at once", () => {
+    const { set, written, machine } = bench({ hasRow: found() });
+    written();
+    set(candidacy({ address: B }));
+    expect(written()).toEqual([`${B}%2`]);
+    expect(machine.announced()).toHaveLength(1);
   });
 
-  test("go on until it is known what ought to be announced", () => {
-    const { pass, rows, set } = bench();
-    rows.set(`${B}%2`, { address: B, ifindex: 2, conflict: false });
-    pass(120_000);
-    expect([...rows.keys()]).toEqual([`${B}%2`]);
-    set();
-    expect([...rows.keys()]).toEqual([]);
+  test("three seconds ago or more go on after a look whether anybody else was heard", () => {
+    const { set, pass, written } = bench({
+      hasRow: found({ renewedMs: BEGAN_MS - 30_000, silentMs: BEGAN_MS + 30_000 }),
+    });
+    written();
+    set(candidacy({ address: B }));
+    expect(written()).toEqual([]);
+    pass(1_500);
+    expect(written()).toEqual([`${B}%2`]);
   });
 
-  test("go too when they turn up later", () => {
-    const { set, pass, rows } = bench();
-    set(announcement());
-    rows.set(`${B}%2`, { address: B, ifindex: 2, conflict: false });
+  test.each([
+    { name: "gave up", row: { conflict: true, silentMs: 0 } },
+    { name: "let go silent", row: { renewedMs: BEGAN_MS - 70_000, silentMs: BEGAN_MS - 10_000 } },
+    { name: "only listened at", row: { renewedMs: 0, silentMs: 0 } },
+  ])("and the kernel $name are asked for anew", ({ row }) => {
+    const { set, pass, written, world } = bench({ hasRow: found(row) });
+    world.owner = STRANGER;
+    written();
+    set(candidacy({ address: B }));
+    pass(10_000);
+    expect(written()).toEqual([]);
+  });
+
+  test("go when nobody claims them, at once or when they turn up later", () => {
+    const { set, pass, rows, answered } = bench({ hasRow: found() });
+    set(candidacy());
+    rows.set("10.0.0.9%2", found({ address: "10.0.0.9" }));
     pass(1_000);
-    expect([...rows.keys()]).toEqual([`${A}%2`]);
+    expect(answered()).toEqual([`${A}%2`]);
+  });
+
+  test("are renewed as they are until it is known what ought to be announced, while their device is sound", () => {
+    const { pass, answered, set, machine, world, sound } = bench({ hasRow: found() });
+    pass(120_000);
+    expect(answered()).toEqual([`${B}%2`]);
+    expect(machine.soundness()).toEqual({ sound: false, renews: true });
+    set();
+    expect(answered()).toEqual([]);
+    const other = bench({ hasRow: found() });
+    other.world.sound = sound();
+    other.pass(70_000);
+    expect([other.answered(), world.nowMs > 0]).toEqual([[], true]);
   });
 
   test("that somebody took away are written again", () => {
-    const { set, pass, rows } = bench();
-    set(announcement());
+    const { set, pass, rows, answered } = bench();
+    set(candidacy());
+    pass(1_000);
     rows.clear();
     pass(1_000);
-    expect([...rows.keys()]).toEqual([`${A}%2`]);
+    expect(answered()).toEqual([`${A}%2`]);
   });
 });
 
-describe("another MAC that claimed the address meanwhile", () => {
-  test("is answered by a sound announcement: row, frames, and a notice that ends with the announcement", () => {
-    const { set, pass, hear, sent, rows, machine, reasons } = bench();
-    set(announcement());
+describe("another MAC", () => {
+  test("that answers for the address keeps it: less and less is asked, and a notice says whose it is", () => {
+    const { set, pass, world, answered, notices } = bench();
+    world.owner = STRANGER;
+    set(candidacy());
+    pass(60_000);
+    expect(answered()).toEqual([]);
+    expect(notices()[0]).toMatchObject({ object: "Service default/web", reason: "address-in-use" });
+    expect(notices()[0]?.message).toContain(STRANGER);
+    world.owner = "";
+    pass(100_000);
+    expect([answered(), notices()]).toEqual([[`${A}%2`], []]);
+  });
+
+  test("that claimed it while nobody renewed it is asked for anew when this node is sound again", () => {
+    const { set, pass, hear, written, world, sound, machine } = bench();
+    set(candidacy());
     pass(10_000);
-    sent();
+    world.sound = sound();
+    pass(4_000);
+    written();
     hear(A);
-    pass(1_000);
-    expect(rows.get(`${A}%2`)?.conflict).toBe(false);
-    expect(sent()).toEqual([`11000 ${A} eth0 mac 1`]);
-    expect(machine.notices()[0]).toMatchObject({ object: "Service default/web", reason: "address-in-use" });
-    expect(machine.notices()[0]?.message).toMatch(/announcing it again$/);
-    set();
-    expect(reasons()).toEqual([]);
-    set(announcement());
-    expect(reasons()).toEqual([]);
+    world.owner = STRANGER;
+    pass(5_000);
+    expect([written(), machine.announced()]).toEqual([[], [candidacy()]]);
+    world.sound = sound(2);
+    pass(10_000);
+    expect([written(), machine.announced()]).toEqual([[], []]);
+    world.owner = "";
+    pass(60_000);
+    expect(machine.announced()).toEqual([candidacy()]);
   });
-
-  test("is no news any more when it was silent for five minutes", () => {
-    const { set, pass, hear, reasons } = bench();
-    set(announcement());
-    pass(1_000);
-    hear(A);
-    pass(299_000);
-    expect(reasons()).toEqual(["address-in-use"]);
-    pass(2_000);
-    expect(reasons()).toEqual([]);
-  });
-
-  test("while no agent ran keeps the address until the self-check was asked", () => {
-    const { set, pass, hear, written, reasons } = bench();
-    hear(A);
-    set(announcement());
-    expect([written(), reasons()]).toEqual([[], []]);
-    pass(1_000);
-    expect([written(), reasons()]).toEqual([[`${A}%2`], ["address-in-use"]]);
-  });
-
-  test.each(["carrier is down", "programs are off", "the last apply failed", "the loop is late"])(
-    "is left the address while the self-check fails (%s), and has to give it back after",
-    () => {
-      const { set, pass, hear, sent, written, rows, machine, world } = bench();
-      set(announcement());
-      pass(10_000);
-      sent();
-      written();
-      world.isSound = () => false;
-      hear(A);
-      pass(5_000);
-      expect([written(), sent(), rows.get(`${A}%2`)?.conflict]).toEqual([[], [], true]);
-      expect(machine.notices()[0]?.message).toMatch(/left to it until this node is sound again$/);
-      expect(machine.announced()).toEqual([]);
-      world.isSound = () => true;
-      pass(1_000);
-      expect([written(), sent()]).toEqual([[`${A}%2`], [`16000 ${A} eth0 mac 1`]]);
-    },
-  );
 });
 
 describe("what does not fit", () => {
-  const many = ["192.168.122.9", "192.168.122.5", "192.168.122.7"].map((address) => announcement({ address }));
+  const many = ["192.168.122.9", "192.168.122.5", "192.168.122.7"].map((address) => candidacy({ address }));
 
   test("is left out by address, said in one notice, and comes when there is room", () => {
-    const { set, pass, rows, machine } = bench({ capacity: 2 });
+    const { set, pass, answered, notices } = bench({ capacity: 2 });
     set(...many);
-    expect([...rows.keys()].sort()).toEqual(["192.168.122.5%2", "192.168.122.7%2"]);
-    expect(machine.notices()).toMatchObject([{ object: "Map announced", reason: "table-full", severity: "error" }]);
-    expect(machine.notices()[0]?.message).toBe(
+    pass(5_000);
+    expect(answered()).toEqual(["192.168.122.5%2", "192.168.122.7%2"]);
+    expect(notices()).toMatchObject([{ object: "Map announced", reason: "table-full", severity: "error" }]);
+    expect(notices()[0]?.message).toBe(
       '2 of 3 addresses are announced, as map "announced" is full: not 192.168.122.9 of default/web',
     );
-    pass(5_000);
-    expect(rows.size).toBe(2);
     set(...many.slice(0, 2));
-    expect([...rows.keys()].sort()).toEqual(["192.168.122.5%2", "192.168.122.9%2"]);
-    expect(machine.notices()).toEqual([]);
+    pass(2_000);
+    expect(answered()).toEqual(["192.168.122.5%2", "192.168.122.9%2"]);
+    expect(notices()).toEqual([]);
   });
 
   test("never pushes out what is announced", () => {
-    const { set, rows } = bench({ capacity: 1 });
+    const { set, pass, answered } = bench({ capacity: 1 });
     set(many[0]!);
+    pass(1_000);
     set(...many);
-    expect([...rows.keys()]).toEqual(["192.168.122.9%2"]);
+    pass(5_000);
+    expect(answered()).toEqual(["192.168.122.9%2"]);
   });
 });
 
-describe("a row that the kernel refuses", () => {
-  test("is tried again less and less often, with a notice and without a frame, until it is taken", () => {
-    const tries: number[] = [];
-    const { set, pass, sent, machine, world } = bench();
-    world.refuse = () => {
-      tries.push(world.nowMs - 1_000);
-      return "EPERM";
-    };
-    set(announcement());
-    pass(60_000);
-    expect(tries).toEqual([0, 1_000, 6_000, 26_000]);
-    expect(sent()).toEqual([]);
-    expect(machine.announced()).toEqual([]);
-    expect(machine.wanted()).toHaveLength(1);
-    expect(machine.notices()).toMatchObject([{ reason: "not-announced", severity: "error" }]);
-    world.refuse = () => "";
-    pass(30_000);
-    expect(sent()[0]).toBe(`86000 ${A} eth0 mac 1`);
-    expect(machine.notices()).toEqual([]);
-  });
+test("a row that the kernel refuses is tried again less and less often, with a notice and without a frame, until it is taken", () => {
+  const tries: number[] = [];
+  const { set, pass, sent, machine, world, notices } = bench();
+  world.refuse = () => {
+    tries.push(world.nowMs - BEGAN_MS);
+    return "EPERM";
+  };
+  set(candidacy());
+  pass(60_000);
+  expect(tries.map((ms) => Math.round(ms / 1_000))).toEqual([0, 1, 6, 26]);
+  expect([sent(), machine.announced()]).toEqual([[], []]);
+  expect(machine.wanted()).toHaveLength(1);
+  expect(notices()).toMatchObject([{ reason: "not-announced", severity: "error" }]);
+  world.refuse = () => "";
+  pass(30_000);
+  expect(Math.round(timesOf(sent())[0]! / 1_000)).toBe(86);
+  expect(notices()).toEqual([]);
 });
 
 test("frames of many announcements go in parts, all of them, and each once", () => {
-  const machine = createAnnouncerMachine(1_000);
-  const announcements = Array.from({ length: 300 }, (_, i) => announcement({ address: `10.0.${i >> 8}.${i & 255}` }));
-  for (const one of machine.set(announcements, [], 0).write) machine.wrote(one, "", 0);
+  const { machine } = bench({ capacity: 1_000 });
+  const all = Array.from({ length: 300 }, (_, i) => candidacy({ address: `10.0.${i >> 8}.${i & 255}` }));
+  const nowMs = BEGAN_MS;
+  for (const one of machine.set(all, [], nowMs).write) machine.wrote(one, "", nowMs);
   const parts: string[][] = [];
-  while (machine.nextMs() <= 0) parts.push(machine.dueFrames(0).map(({ announcement: of }) => of.address));
+  while (machine.nextMs(nowMs) <= nowMs)
+    parts.push(machine.dueFrames(nowMs).map(({ announcement }) => announcement.address));
   expect(Math.max(...parts.map((part) => part.length))).toBeLessThan(100);
-  expect(parts.flat().sort()).toEqual(announcements.map(({ address }) => address).sort());
-  expect(machine.nextMs()).toBe(200);
+  expect(parts.flat().sort()).toEqual(all.map(({ address }) => address).sort());
 });
 
 const SEED = seedOfRun();
 test.each([0, 1, 2, 3])("whatever happens, what is said is true (history %i)", (n) =>
   withSeed(SEED + n, (random: Random) => {
-    const capacity = 3;
-    const around = bench({ capacity });
-    const { world, rows, machine } = around;
+    const around = bench({ capacity: 3 });
+    const { world, rows, machine, sound } = around;
     const addresses = [A, B, SIX, "192.168.122.103", "192.168.122.104"];
     const macs = new Map([
       [2, OLD],
       [3, OLD],
     ]);
-    let wanted: Announcement[] = [];
-    for (let step = 0; step < 300; step++) {
-      const what = random.below(8);
+    let wanted: Candidacy[] = [];
+    for (let step = 0; step < 200; step++) {
+      const what = random.below(9);
       if (what <= 2) {
         if (what === 0) macs.set(2 + random.below(2), random.pick([OLD, NEW]));
         wanted = addresses
           .filter(() => random.chance(0.6))
           .map((address) => {
             const ifindex = 2 + random.below(2);
-            return announcement({ address, ifindex, device: `eth${ifindex}`, mac: macs.get(ifindex)! });
+            return candidacy({ address, ifindex, device: `eth${ifindex}`, mac: macs.get(ifindex)! });
           });
         around.set(...wanted);
-      } else if (what === 3)
-        world.isSound = random.pick([() => true, () => false, (one: Announcement) => one.ifindex === 2]);
+      } else if (what === 3) world.sound = random.pick([sound(2, 3), sound(2), new Map([[3, "no-carrier" as const]])]);
       else if (what === 4) world.refuse = random.pick([() => "", () => "", () => "EPERM"]);
       else if (what === 5 && rows.size > 0) {
         const { address, ifindex } = random.pick([...rows.values()]);
         around.hear(address, ifindex);
-      }
+      } else if (what === 6) world.owner = random.pick(["", "", STRANGER]);
       around.sent();
       around.pass(100 + 100 * random.below(30));
 
       const texts = new Set(wanted.map(placeText));
-      const held = [...rows.keys()];
       const note = `step ${step}`;
-      if (world.nowMs % 1_000 === 0)
-        expect(
-          held.filter((text) => !texts.has(text)),
-          note,
-        ).toEqual([]);
-      expect(machine.wanted().length, note).toBe(Math.min(capacity, wanted.length));
-      for (const one of machine.announced()) expect(held, note).toContain(placeText(one));
+      const strangers = [...rows.keys()].filter((text) => !texts.has(text));
+      if (world.nowMs % 1_000 === 0) expect(strangers, note).toEqual([]);
+      expect(machine.wanted().length, note).toBeLessThanOrEqual(3);
+      const conflicts = [...rows].filter(([, { conflict }]) => conflict).map(([text]) => text);
+      for (const one of machine.announced())
+        expect([...around.answered(), ...conflicts, ...texts], note).toContain(placeText(one));
       for (const line of around.sent()) {
-        const [, address, device, , mac] = line.split(" ");
+        const [, address, device, mac] = line.split(" ");
         const of = wanted.find((one) => one.address === address && one.device === device);
         expect(of, `${note}: ${line}`).toBeDefined();
-        expect(Number(mac), `${note}: ${line}`).toBe(of!.mac[5]);
-        expect(held, `${note}: ${line}`).toContain(placeText(of!));
+        expect(mac, `${note}: ${line}`).toBe(macText(of!.mac));
       }
     }
   }),

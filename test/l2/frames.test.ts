@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { announcementFrames, solicitedNodeGroup } from "../../src/l2/frames.ts";
+import { announcementFrames, probeFrame, solicitedNodeGroup } from "../../src/l2/frames.ts";
 
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 9);
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
@@ -29,6 +29,32 @@ describe("announcementFrames", () => {
     expect(sum).toBe(0xffff);
     expect(message[4]! & 0x60).toBe(0x20);
     expect(hex(message.subarray(24))).toBe("0201020000000009");
+  });
+});
+
+describe("probeFrame", () => {
+  it("asks for an IPv4 address as a broadcast that claims no address", () => {
+    expect(hex(probeFrame("192.168.122.111", MAC))).toBe(
+      `${"ffffffffffff0200000000090806"}0001080006040001${"02000000000900000000"}${"000000000000c0a87a6f"}`.padEnd(
+        120,
+        "0",
+      ),
+    );
+  });
+  it("asks for an IPv6 address from none, at its solicited-node group, without a MAC and with a right checksum", () => {
+    const bytes = probeFrame("fd00:192:168:122::111", MAC);
+    expect(hex(bytes.subarray(0, 14))).toBe("3333ff00011102000000000986dd");
+    expect(hex(bytes.subarray(14, 22))).toBe("60000000" + "0018" + "3aff");
+    expect(hex(bytes.subarray(22, 54))).toBe(`${"00".repeat(16)}ff0200000000000000000001ff000111`);
+    const message = bytes.subarray(54);
+    expect(message).toHaveLength(24);
+    expect(hex(message.subarray(0, 2))).toBe("8700");
+    expect(hex(message.subarray(4))).toBe("00000000fd000192016801220000000000000111");
+    const words = [...bytes.subarray(22, 54), 0, 0, 0, 24, 0, 0, 0, 58, ...message];
+    let sum = 0;
+    for (let i = 0; i < words.length; i += 2) sum += (words[i]! << 8) | words[i + 1]!;
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+    expect(sum).toBe(0xffff);
   });
 });
 

@@ -203,17 +203,6 @@ describe("nodes", () => {
   });
 });
 
-describe("what is not served", () => {
-  test("what is asked for is said", () => {
-    const { feed, model } = bench();
-    const field = "metadata.annotations[service.kubernetes.io/topology-mode]";
-    feed({ services: [service({ unserved: [field] })] });
-    expect(model.notices().map(({ reason, field: at, severity }) => [reason, at, severity])).toEqual([
-      ["field-unsupported", field, "warning"],
-    ]);
-  });
-});
-
 describe("an external IP", () => {
   const EXTERNAL = "198.51.100.7";
   const allowed = () => {

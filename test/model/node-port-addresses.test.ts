@@ -12,19 +12,19 @@ const INTERNAL = [V4, "10.9.9.1", V6];
 
 describe("--nodeport-addresses", () => {
   it.each([
-    ["primary", [V4, V6], false],
-    ["primary,localhost", [V4, V6], true],
+    ["primary", [V4, "10.9.9.1", V6], false],
+    ["primary,localhost", [V4, "10.9.9.1", V6], true],
     ["localhost", [], true],
     ["all", [...INTERNAL, "10.8.8.1", "fd00::8"], false],
     ["10.9.9.0/24,fd00::/64", ["10.9.9.1", "fd00::8"], false],
     ["10.9.9.0/24", ["10.9.9.1", V6, "fd00::8"], false],
-    ["primary,10.8.0.0/16", [V4, V6, "10.8.8.1"], false],
-    ["primary,127.0.0.0/8", [V4, V6], true],
+    ["primary,10.8.0.0/16", [V4, "10.9.9.1", V6, "10.8.8.1"], false],
+    ["primary,127.0.0.0/8", [V4, "10.9.9.1", V6], true],
     ["127.0.0.0/8,::1/128", [], true],
   ] as const)("%s", (text, served, localhost) => {
     const parsed = parseNodePortAddresses(text.split(","))!;
     const all = [...INTERNAL, "10.8.8.1", "fd00::8"];
-    expect(all.filter((one) => servesNodePorts(parsed, one, INTERNAL)).sort()).toEqual([...served].sort());
+    expect(all.filter((one) => servesNodePorts(parsed, one, new Set(INTERNAL))).sort()).toEqual([...served].sort());
     expect(parsed.localhost).toBe(localhost);
   });
 
@@ -65,11 +65,22 @@ function modelWith(texts: readonly string[]) {
   };
 }
 
-test("an InternalIP that becomes the first gets node ports, and the one before it keeps host ports", () => {
+test("every InternalIP that the Node object names has node ports, in whatever order, as long as it is named", () => {
   const { name } = modelWith(["primary"]);
-  expect(name(V4, "10.9.9.1", V6)).toEqual([`${V4} node ports`, "10.9.9.1 host ports", `${V6} node ports`]);
-  expect(name("10.9.9.1", V4, V6).sort()).toEqual(["10.9.9.1 node ports", `${V4} host ports`]);
+  expect(name(V4, "10.9.9.1", V6)).toEqual([`${V4} node ports`, "10.9.9.1 node ports", `${V6} node ports`]);
+  expect(name("10.9.9.1", V4, V6)).toEqual([]);
   expect(name("10.9.9.1", V6)).toEqual([`${V4} -`]);
+});
+
+test("of a family without an InternalIP the first ExternalIP has node ports, where a device has it", () => {
+  const outside = ["203.0.113.11", "fd00:203::11", "fd00:203::12"];
+  const model = createModel({ ...{ nodeName: "node1", capacity: CAPACITY, serviceRanges: [] } });
+  model.setNetworks(outside.map((address) => ({ address, length: 64 })));
+  model.update(eventsOf({ nodes: [node(1, { internalAddresses: [V4], externalAddresses: outside })] }));
+  const withNodePorts = changes(model.plan()).filter((one) => one.endsWith("node ports"));
+  expect(withNodePorts.sort()).toEqual([`${V4} node ports`, "fd00:203::11 node ports"]);
+  model.update(eventsOf({ nodes: [node(1, { internalAddresses: [V4, V6], externalAddresses: outside })] }));
+  expect(changes(model.plan()).sort()).toEqual(["fd00:203::11 peer", `${V6} node ports`].sort());
 });
 
 test("this node's own ExternalIP, on a device, is like any other address of it; another node's is that one's", () => {

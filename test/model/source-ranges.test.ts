@@ -24,6 +24,58 @@ const ranges = (dump: string): string[] => dump.split("\n").filter((line) => lin
 const closed = (dump: string): string[] =>
   dump.split("\n").flatMap((line) => (line.includes(" restricted ") ? [line.split(" ")[1]!] : []));
 
+const netsOf = (count: number, first = 0): string[] =>
+  Array.from({ length: count }, (_, i) => `10.${first + (i >> 8)}.${i & 255}.0/24`);
+
+/** A Service with one LoadBalancer address, in a namespace, and its endpoint. */
+const inNamespace = (namespace: string, name: string, last: number, sourceRanges: readonly string[], has = true) => ({
+  services: [
+    service({
+      ...{ namespace, name, type: "LoadBalancer", clusterIPs: [`10.96.0.${last}`], sourceRanges },
+      loadBalancerAddresses: has ? [{ address: `192.168.122.${last}`, ipMode: "VIP", fromPool: true }] : [],
+    }),
+  ],
+  slices: [slice({ namespace, service: name, endpoints: [endpoint(`10.244.1.${last}`)] })],
+});
+
+describe("namespaces share the map of source ranges", () => {
+  const of = (dump: string, net: string): number => ranges(dump).filter((one) => one.includes(` ${net}`)).length;
+
+  test("who asks for too many goes without first, whoever came first, and gets them back", () => {
+    const { feed, feedEvents, dump, model } = bench({ capacity: { sourceRanges: 64 } });
+    feed(inNamespace("greedy", "all", 120, netsOf(60, 50)));
+    expect(of(dump(), "10.50.")).toBe(60);
+    feed(inNamespace("default", "web", 121, netsOf(20, 60)));
+    expect([of(dump(), "10.50."), of(dump(), "10.60.")]).toEqual([40, 20]);
+    expect(model.notices()).toMatchObject([{ object: "Service greedy/all", reason: "table-full", severity: "error" }]);
+    expect(model.notices()[0]?.message).toContain(
+      'could serve only 40 of 60 source ranges of TCP port 80 (IPv4): map "source_ranges" is full for its namespace',
+    );
+    expect(closed(dump()).sort(), "what is left out stays closed").toEqual(["192.168.122.120", "192.168.122.121"]);
+    feedEvents([{ kind: "Service", key: "default/web", object: undefined }]);
+    expect(of(dump(), "10.50.")).toBe(60);
+    expect(model.notices()).toEqual([]);
+  });
+
+  test("within a namespace its Services share, and keep those that they had", () => {
+    const { feed, dump } = bench({ capacity: { sourceRanges: 32 } });
+    feed(inNamespace("default", "b", 121, netsOf(12, 60)));
+    feed(inNamespace("default", "a", 120, netsOf(40, 50)));
+    expect([of(dump(), "10.50."), of(dump(), "10.60.")]).toEqual([18, 12]);
+    const kept = ranges(dump());
+    feed(inNamespace("default", "a", 120, [...netsOf(40, 50)].reverse()));
+    expect(ranges(dump())).toEqual(kept);
+  });
+
+  test("ranges of a Service without a LoadBalancer address take nothing from others", () => {
+    const { feed, dump, model } = bench({ capacity: { sourceRanges: 32 } });
+    feed(inNamespace("greedy", "all", 120, netsOf(100, 50), false));
+    feed(inNamespace("greedy", "web", 121, netsOf(30, 60)));
+    expect(of(dump(), "10.60.")).toBe(30);
+    expect(model.notices()).toEqual([]);
+  });
+});
+
 describe("source ranges", () => {
   test("are those of each family's service id, and close LoadBalancer addresses alone", () => {
     const { feed, maps } = bench();
@@ -77,7 +129,7 @@ describe("source ranges", () => {
     feed(balanced({ sourceRanges: list }));
     expect(ranges(maps.dump())).toHaveLength(3);
     expect(model.notices().map(({ reason, object, message }) => `${reason} ${object}: ${message}`)).toEqual([
-      'table-full Service default/web: could serve only 1 of 4 source ranges of TCP port 80 (IPv4): map "source_ranges" is full; raise --max-frontends',
+      'table-full Service default/web: could serve only 1 of 4 source ranges of TCP port 80 (IPv4): map "source_ranges" is full for its namespace; raise --max-frontends',
     ]);
     model.update([{ kind: "Service", key: "default/other", object: undefined }]);
     maps.apply(model.plan());

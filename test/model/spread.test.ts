@@ -1,7 +1,7 @@
 // How flows are balanced: evenly, by weight, and by tables that barely change and are the same on every node.
 import { describe, expect, test } from "vitest";
 import { createModel } from "../../src/model/model.ts";
-import { maglevTable, TABLE_SIZES, tableSizeFor, weightedSlots } from "../../src/model/spread.ts";
+import { MOST_BACKENDS, maglevTable, TABLE_SIZES, tableSizeFor, weightedSlots } from "../../src/model/spread.ts";
 import { parseWeights } from "../../src/model/weights.ts";
 import { createFakeMaps } from "../fakes/fake-maps.ts";
 import { endpoint, eventsOf, node, service, slice } from "../flows/builders.ts";
@@ -50,7 +50,7 @@ describe("a Maglev table", () => {
     expect(tableSizeFor(3, 16_381)).toBe(16_381);
     expect(tableSizeFor(127, 251)).toBe(16_381);
     expect(tableSizeFor(128, 251)).toBe(32_749);
-    expect(tableSizeFor(3000, 251)).toBeUndefined();
+    expect(tableSizeFor(2047, 251)).toBe(262_139);
   });
 
   test.each([1, 2, 3, 10, 100])("gives %i backends the same number of slots, one more or less", (count) => {
@@ -70,6 +70,16 @@ describe("a Maglev table", () => {
     const all = members(100);
     const moved = all.map((_, gone) => movedWithout(all, gone, 10_007));
     expect(moved.reduce((a, b) => a + b) / moved.length).toBeLessThan(0.018);
+  });
+
+  test("of more backends than the largest has 128 slots for is the largest, as even as a slot and as steady as another", () => {
+    const size = tableSizeFor(3000, 251)!;
+    expect([size, tableSizeFor(MOST_BACKENDS, 251)]).toEqual([262_139, 262_139]);
+    expect(tableSizeFor(MOST_BACKENDS + 1, 251)).toBeUndefined();
+    const all = members(3000);
+    const counts = countsOf(maglevTable(all, size), 3000);
+    expect([Math.min(...counts), Math.max(...counts)]).toEqual([87, 88]);
+    expect(movedWithout(all, 1234, size)).toBeLessThan(0.005);
   });
 
   test("does not depend on the order of its backends", () => {
@@ -97,6 +107,11 @@ describe("a Maglev table", () => {
     for (const [i, weight] of weights.entries()) {
       expect(Math.abs(counts[i]! - (65_521 * weight) / sum)).toBeLessThanOrEqual(Math.max(2, 0.01 * counts[i]!));
     }
+  });
+
+  test("leaves no backend without a slot, however little it weighs", () => {
+    const all = members(100).map((one, i) => ({ ...one, weight: i === 0 ? 1 : 1000 }));
+    expect(countsOf(maglevTable(all, 16_381), 100)[0]).toBe(1);
   });
 
   test("of the largest size takes little for as many backends as it is for", () => {
@@ -242,6 +257,38 @@ describe("a model that balances", () => {
     expect(table).toHaveLength(16_381);
     expect(new Set(table).size).toBe(8);
     for (const other of others) expect(other).toEqual(table);
+  });
+
+  const many = (count: number) => {
+    const backends = 2 * count;
+    const { feed, maps, model } = bench({ capacity: { ...CAPACITY, backends, slots: 2 * backends + 262_144 } });
+    const all = Array.from({ length: count }, (_, i) => endpoint(`10.${244 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`));
+    const slices = Array.from({ length: Math.ceil(count / 1000) }, (_, i) =>
+      slice({ name: `web-${i}`, endpoints: all.slice(i * 1000, (i + 1) * 1000) }),
+    );
+    feed({ services: [maglev], slices });
+    return { notices: model.notices(), count: [...maps.rows.values()][0]!.windows.cluster.count };
+  };
+
+  test("makes the largest table for more backends than it has 128 slots for, and says nothing", () => {
+    expect(many(2500)).toEqual({ notices: [], count: 262_139 });
+  });
+
+  test("balances by hash more backends than any table is for, and advises nothing that would not help", () => {
+    const { notices, count } = many(MOST_BACKENDS + 1);
+    expect(count).toBe(MOST_BACKENDS + 1);
+    expect(notices).toMatchObject([
+      { object: "Service default/web", reason: "too-many-for-maglev", severity: "warning" },
+    ]);
+    expect(notices[0]?.message).toContain(`no table is for more than ${MOST_BACKENDS} endpoints, and it has 16384`);
+    expect(notices[0]?.message).not.toContain("--max-slots");
+  });
+
+  test("advises a smaller least size only where that makes the tables smaller", () => {
+    const { feed, model } = bench({ capacity: { ...CAPACITY, backends: 200, slots: 600 } });
+    const all = Array.from({ length: 120 }, (_, i) => endpoint(`10.244.1.${i + 1}`));
+    feed({ services: [maglev], slices: [slice({ endpoints: all })] });
+    expect(model.notices()[0]?.message).toMatch(/no room for 16381 slots; raise --max-slots$/);
   });
 
   test("balances by hash what has no room for a table, says so, and makes the table when there is room", () => {

@@ -16,8 +16,8 @@ const FIELDS: Readonly<Record<Kind, readonly string[]>> = JSON.parse(
 interface Line {
   /** Another value than the base object has. */
   readonly value: unknown;
-  /** served: another object for the model. noticed: told not to be served. Else why nothing follows from it here. */
-  readonly is: "served" | "noticed" | { readonly elsewhere: string };
+  /** served: another object for the model. Else why nothing follows from it here. */
+  readonly is: "served" | { readonly elsewhere: string };
   /** From the API nothing follows from it. */
   readonly forNames?: true;
 }
@@ -146,10 +146,8 @@ const SOURCES: Readonly<Record<string, (kind: Kind, object: Json) => unknown>> =
 };
 
 function outcome(read: (object: Json) => unknown, kind: Kind, path: string, value: unknown): string {
-  const without = ({ unserved, ...rest }: Json): string => JSON.stringify(rest);
-  const [before, after] = [read(base(kind)), read(changed(kind, path, value))].map((one) => (one ?? {}) as Json);
-  if (without(before!) !== without(after!)) return "served";
-  return JSON.stringify(before!["unserved"]) === JSON.stringify(after!["unserved"]) ? "elsewhere" : "noticed";
+  const [before, after] = [read(base(kind)), read(changed(kind, path, value))].map((one) => JSON.stringify(one ?? {}));
+  return before === after ? "elsewhere" : "served";
 }
 
 for (const kind of ["Service", "EndpointSlice"] as const) {
@@ -172,21 +170,6 @@ test("an external name counts", () => {
     return SOURCES["the API"]!("Service", { ...object, spec: { ...(object["spec"] as Json), externalName } });
   };
   expect(read("Example.org.")).toMatchObject({ externalName: "example.org", clusterIPs: [] });
-});
-
-test.each([
-  ["Auto", ["metadata.annotations[service.kubernetes.io/topology-mode]"]],
-  ["auto", ["metadata.annotations[service.kubernetes.io/topology-mode]"]],
-  ["Disabled", []],
-])("the topology annotation %s is noticed where our controller makes the slices", (mode, unserved) => {
-  const metadata = {
-    name: "web",
-    namespace: "default",
-    annotations: { "service.kubernetes.io/topology-mode": mode },
-  };
-  const object = { ...base("Service"), metadata };
-  expect(SOURCES["manifests"]!("Service", object)).toMatchObject({ unserved });
-  expect(SOURCES["the API"]!("Service", object)).toMatchObject({ unserved: [] });
 });
 
 test("zeros and empty strings of a typed client are as good as absent", () => {

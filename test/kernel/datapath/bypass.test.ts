@@ -1,7 +1,7 @@
 // Bypass: nothing is translated, answered or dropped any more, known flows included; sockets that were translated keep what they
 // were told.
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
-import { writeAnnouncedKey, writeAnnouncement } from "../../../src/datapath/layout.gen.ts";
+import { createAnnouncedRows } from "../../../src/datapath/announced-rows.ts";
 import { clockBoottimeNs } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
@@ -104,13 +104,8 @@ describeKernel("bypass", () => {
 
   it("announced addresses are not answered", () => {
     const later = clockBoottimeNs() + 60_000_000_000n;
-    for (const { lb } of FAMILIES) {
-      const key = new Uint8Array(24);
-      writeAnnouncedKey(key, 0, { address: lb, ifindex: node.ifindex("up0") });
-      const value = new Uint8Array(32);
-      writeAnnouncement(value, 0, { renewed: 0n, stale: later, silent: later, conflict: 0n });
-      node.dataplane.map("announced").update(key, value);
-    }
+    const places = FAMILIES.map(({ lb }) => ({ address: lb, ifindex: node.ifindex("up0") }));
+    createAnnouncedRows(node.dataplane).put(places, { renewed: 0n, stale: later, silent: later });
     const arp = packet()
       .eth(lan(51), "ff:ff:ff:ff:ff:ff")
       .arp({ operation: "request", senderMac: lan(51), sender: V4.client, target: V4.lb })

@@ -11,10 +11,8 @@ import { itWith, lackOf } from "../kernel-lacks.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
 import { at, FAMILIES, type Family, objects, portsOf, V4, V6 } from "./conversation.ts";
-import type { Namespace } from "./namespace.ts";
-import { packet } from "./packet.ts";
-import { type End, openSocket, type Socket } from "./raw-sockets.ts";
 import { HZ, macOf, SNAT_FIRST } from "./test-node.ts";
+import { createUdpClients, type Udp } from "./udp-clients.ts";
 import { createWires, serve, type Wires } from "./wires.ts";
 
 const { port, target } = portsOf("UDP");
@@ -23,7 +21,7 @@ const families = FAMILIES.map((family) => [family.name, family] as const);
 describeKernel("connected UDP sockets", () => {
   let wires: Wires;
   let cgroup: Disposable;
-  let opened: Socket[] = [];
+  const { open, closeAll } = createUdpClients(target);
   beforeAll(() => {
     wires = createWires();
     cgroup = joinCgroup(wires.node.dataplane);
@@ -37,71 +35,7 @@ describeKernel("connected UDP sockets", () => {
     wires?.[Symbol.dispose]();
   });
   beforeEach(() => wires.node.clearFlows());
-  afterEach(() => {
-    for (const socket of opened) socket.close();
-    opened = [];
-  });
-
-  interface Udp {
-    connect(address: string, port: number): string;
-    /**
-     * What was said, and under which name it was answered; else why not. `tries`: so often, a moment each, the server looks for the
-     * question, and the client for an error.
-     */
-    ask(server: Udp, text: string, to?: End, tries?: number): string;
-    send(text: string, to?: End): string;
-    receive(): ReturnType<Socket["receive"]>;
-    /** The errno after a moment: EAGAIN when nothing came. */
-    receiveError(): string;
-    realPeer(): End | undefined;
-    readonly socket: Socket;
-  }
-
-  const MOMENT_MS = 40;
-  const TRIES = 50;
-
-  function open(namespace: Namespace, kind: "IPv4" | "IPv6", bound?: string): Udp {
-    const socket = namespace.inside(() => openSocket("UDP", kind, MOMENT_MS));
-    opened.push(socket);
-    if (bound !== undefined) namespace.inside(() => socket.bind({ address: bound, port: target }));
-    const receiveOnce = (): ReturnType<Socket["receive"]> => namespace.inside(() => socket.receive());
-    const self: Udp = {
-      socket,
-      connect: (address, to) => namespace.inside(() => socket.connect({ address, port: to })),
-      send: (text, to) => namespace.inside(() => socket.send(text, to)),
-      receive() {
-        for (let i = 0; i < TRIES; i++) {
-          const got = receiveOnce();
-          if (got !== undefined) return got;
-        }
-        return undefined;
-      },
-      receiveError() {
-        const error = namespace.inside(() => socket.receiveError());
-        // A child process of this test ended.
-        return error === "EINTR" ? self.receiveError() : error;
-      },
-      realPeer: () => namespace.inside(() => socket.realPeer()),
-      ask(server, text, to, tries = TRIES) {
-        const failed = self.send(text, to);
-        if (failed !== "") return failed;
-        for (let i = 0; i < tries; i++) {
-          const asked = server.socket.receive();
-          if (asked !== undefined) {
-            server.send(`re ${asked.data}`, asked.from);
-            const answer = self.receive();
-            return answer === undefined
-              ? "no answer"
-              : `${answer.data} from ${at(answer.from.address, answer.from.port)}`;
-          }
-          const error = self.receiveError();
-          if (error !== "EAGAIN") return `nothing arrived, ${error}`;
-        }
-        return "nothing arrived";
-      },
-    };
-    return self;
-  }
+  afterEach(closeAll);
 
   const here = (family: Family): Udp => open(wires.backend, family.name, family.here);
   const there = (family: Family): Udp => open(wires.remote, family.name, family.there);
@@ -197,32 +131,6 @@ describeKernel("connected UDP sockets", () => {
       expect(stranger.receiveError()).toBe("EAGAIN");
     },
   );
-
-  it.each([
-    ["one that wants the address for itself", "0.0.0.0", ["VERDICT_NEXT", "VERDICT_NEXT"]],
-    ["one that asks again in vain", V4.pod, ["VERDICT_NEXT", "VERDICT_NEIGHBOUR"]],
-  ] as const)("ARP for the address of a retired backend, of %s", async (_, sender, expected) => {
-    const { node } = wires;
-    await node.feed(objects(["here"]));
-    await node.feed(objects(["there"]));
-    const asked = packet()
-      .eth(macOf("pod", 99), "ff:ff:ff:ff:ff:ff")
-      .arp({ operation: "request", senderMac: macOf("pod", 99), sender, target: V4.here })
-      .bytes();
-    const verdicts = [0, 1].map(() => {
-      const { verdict } = node.run("tc_pod_ingress", asked, { device: "pod99" });
-      const retired = node.dataplane.map("retired");
-      for (const [key, value] of retired.entries()) {
-        const view = new DataView(value.buffer);
-        view.setUint32(0, (view.getUint32(0, true) - HZ) >>> 0, true);
-        retired.update(key, value);
-      }
-      return verdict;
-    });
-    expect(verdicts).toEqual(expected);
-    // Of another pod's question it says nothing, and no other address is anybody's.
-    expect(node.run("tc_pod_ingress", asked, { device: "pod3" }).verdict).toBe("VERDICT_NEXT");
-  });
 
   it("policy Local with endpoints elsewhere only: dropped, and counted by name", async () => {
     const { node } = wires;

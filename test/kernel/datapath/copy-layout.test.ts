@@ -25,12 +25,12 @@ import type { Layout } from "../../../src/datapath/layout.ts";
 import { type Loaded, removePins } from "../../../src/datapath/load.ts";
 import { backendOfFlow, backendSum, nearMix, nearSum } from "../../../src/datapath/near.ts";
 import { addressBytes } from "../../../src/lib/address.ts";
-import { type BpfMap, createMap, openPinnedMap } from "../../../src/libbpf/mod.ts";
+import { type BpfMap, createMap } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
-import { objects, V4 } from "./conversation.ts";
+import { frame, objects, send, V4 } from "./conversation.ts";
 import { loadDataplane } from "./load-dataplane.ts";
 import { openSocket } from "./raw-sockets.ts";
-import { createTestNode, type TestNode } from "./test-node.ts";
+import { ACTION, createTestNode, type TestNode } from "./test-node.ts";
 
 const saved = JSON.parse(fs.readFileSync(path.join(import.meta.dirname, "layout-without-hooks.saved"), "utf8")) as {
   readonly fingerprint: string;
@@ -300,27 +300,77 @@ describeKernel("maps of a layout without hooks", () => {
   });
 });
 
-describeKernel("maps of another layout that has the same socket storage", () => {
-  it("leave to sockets what lies with them: it is found as before", () => {
+/** Loads this build once more, as if the one whose programs the node runs had had another layout. */
+function loadOver(node: TestNode): Loaded {
+  const other = "0123456789abcdef";
+  fs.renameSync(path.join(node.pinDir, `maps-${FINGERPRINT}`), path.join(node.pinDir, `maps-${other}`));
+  const layouts = path.join(node.stateDir, "layouts");
+  fs.renameSync(path.join(layouts, `${FINGERPRINT}.json`), path.join(layouts, `${other}.json`));
+  return loadDataplane({
+    ...{ pinDir: node.pinDir, stateDir: node.stateDir, mapSizes: SIZES, l3: false, xdp: false },
+  });
+}
+
+describeKernel("programs of another layout that are to open no flow any more", () => {
+  it("go on with the flows that they know, and pass, drop and refuse nothing else, so that this build's do", async () => {
     using node = createTestNode(1);
-    node.dataplane.close();
-    // As if this build's layout had been another one's.
-    const other = "0123456789abcdef";
-    fs.renameSync(path.join(node.pinDir, `maps-${FINGERPRINT}`), path.join(node.pinDir, `maps-${other}`));
-    const layouts = path.join(node.stateDir, "layouts");
-    fs.renameSync(path.join(layouts, `${FINGERPRINT}.json`), path.join(layouts, `${other}.json`));
-    using before = openPinnedMap(path.join(node.pinDir, `maps-${other}`, "socket_backends"), "socket_backends");
+    await node.feed(objects(["there"]));
+    const request = (port: number, to: string = V4.node, toPort = 30_053): Uint8Array =>
+      frame().ip(V4.client, to).payload(8).udp(port, toPort).bytes();
+    const verdictOf = (data: Uint8Array): string => node.run("tc_uplink_ingress", data).verdict;
+    const refused = [request(5000, V4.vip, 54), request(5000, "10.96.0.77")];
+    expect(verdictOf(request(5000))).toBe("VERDICT_FORWARD");
+    const before = refused.map(verdictOf);
+    const loaded = loadOver(node);
+    try {
+      loaded.stopOpening();
+      expect(verdictOf(request(5000)), "a flow that was open").toBe("VERDICT_FORWARD");
+      expect(before).toEqual(["VERDICT_REFUSE", "DROP_FREE_SERVICE_ADDRESS"]);
+      for (const data of [request(5001), ...refused])
+        expect(node.run("tc_uplink_ingress", data).action).toBe(ACTION.next);
+      expect(node.flowTexts()).toHaveLength(2);
+      loaded.catchUp();
+      expect(loaded.dataplane.map("openings").countRows(), "in the new maps").toBe(2);
+      expect(loaded.dataplane.readState().frontends.length, "in the new maps").toBeGreaterThan(5);
+    } finally {
+      loaded.dataplane.close();
+    }
+  });
+});
+
+describeKernel("maps of another layout", () => {
+  it("leave to sockets what lies with them, where their storage is the same: it is found as before, by programs that are loaded later too", async () => {
+    using node = createTestNode(1);
     using socket = openSocket("UDP");
     const key = new Uint8Array(Int32Array.of(socket.fd).buffer);
-    const value = new Uint8Array(before.valueSize).fill(7);
-    before.update(key, value);
-    const { dataplane, replacesLayout, removeOldLayouts } = loadDataplane({
-      ...{ pinDir: node.pinDir, stateDir: node.stateDir, mapSizes: SIZES, l3: false, xdp: false },
-    });
+    const value = new Uint8Array(node.dataplane.map("socket_backends").valueSize).fill(7);
+    node.dataplane.map("socket_backends").update(key, value);
+    const loaded = loadOver(node);
     try {
-      expect(replacesLayout).toBe(true);
-      removeOldLayouts();
-      expect(dataplane.map("socket_backends").lookup(key)).toEqual(value);
+      expect(loaded.replacesLayout).toBe(true);
+      await loaded.loadL3();
+      expect(loaded.dataplane.program("tc_uplink_in_l3").id).toBeGreaterThan(0);
+      loaded.removeOldLayouts();
+      expect(loaded.dataplane.map("socket_backends").lookup(key)).toEqual(value);
+    } finally {
+      loaded.dataplane.close();
+    }
+  });
+
+  it("give what each client keeps: it reaches the same backend, with the time that it has left", async () => {
+    using node = createTestNode(1);
+    await node.feed(objects(["here", "hereToo"], { affinitySeconds: 60 }));
+    for (const client of [V4.client, V4.otherClient]) {
+      const sent = send(frame(), "TCP", { address: client, port: 40_000 }, { address: V4.lb, port: 80 });
+      node.run("tc_uplink_ingress", sent);
+    }
+    const kept = (dataplane: TestNode["dataplane"]): string[] =>
+      [...dataplane.map("affinity").entries()].map((entry) => JSON.stringify(entry)).sort();
+    const before = kept(node.dataplane);
+    expect(before).toHaveLength(2);
+    const { dataplane } = loadOver(node);
+    try {
+      expect(kept(dataplane)).toEqual(before);
     } finally {
       dataplane.close();
     }

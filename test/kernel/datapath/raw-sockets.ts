@@ -12,6 +12,7 @@ const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_RCVTIMEO = 20;
+const MSG_DONTWAIT = 0x40;
 const IPPROTO_IP = 0;
 const IPPROTO_IPV6 = 41;
 const IP_MTU_DISCOVER = 10;
@@ -48,6 +49,8 @@ export interface Socket extends Disposable {
   send(data: string, to?: End): string;
   /** The errno's name of a receive that must fail, "" when something came; "EAGAIN" when nothing came in time. */
   receiveError(): string;
+  /** undefined when nothing is there. */
+  receiveNow(): ReturnType<Socket["receive"]>;
   /** undefined when nothing came in time. */
   receive(): { readonly data: string; readonly from: End } | undefined;
   peerName(): End | undefined;
@@ -107,6 +110,12 @@ export function openSocket(protocol: "TCP" | "UDP", family: "IPv4" | "IPv6" = "I
     const bytes = new Uint8Array(28);
     return call[which](fd, bytes, Uint32Array.of(28)) === 0 ? decode(bytes) : undefined;
   };
+  const receive = (flags: number): ReturnType<Socket["receive"]> => {
+    const body = new Uint8Array(65536);
+    const from = new Uint8Array(28);
+    const size = call.recvfrom(fd, body, body.length, flags, from, Uint32Array.of(28)) as number;
+    return size < 0 ? undefined : { data: new TextDecoder().decode(body.subarray(0, size)), from: decode(from) };
+  };
   let open = true;
   const close = (): void => {
     if (open) call.close(fd);
@@ -135,12 +144,8 @@ export function openSocket(protocol: "TCP" | "UDP", family: "IPv4" | "IPv6" = "I
       const body = new Uint8Array(2048);
       return (call.recvfrom(fd, body, body.length, 0, null, null) as number) < 0 ? errno() : "";
     },
-    receive() {
-      const body = new Uint8Array(65536);
-      const from = new Uint8Array(28);
-      const size = call.recvfrom(fd, body, body.length, 0, from, Uint32Array.of(28)) as number;
-      return size < 0 ? undefined : { data: new TextDecoder().decode(body.subarray(0, size)), from: decode(from) };
-    },
+    receiveNow: () => receive(MSG_DONTWAIT),
+    receive: () => receive(0),
     peerName: () => name("getpeername"),
     localEnd: () => name("getsockname") ?? { address: "::", port: 0 },
     realPeer() {
@@ -165,51 +170,44 @@ export function openSocket(protocol: "TCP" | "UDP", family: "IPv4" | "IPv6" = "I
   };
 }
 
-/** packet(7): struct sockaddr_ll. */
-function linkAddress(ifindex: number, protocol: number, destination: Uint8Array = new Uint8Array(6)): Uint8Array {
-  const address = new Uint8Array(20);
-  const view = new DataView(address.buffer);
-  view.setUint16(0, AF_PACKET, true);
-  view.setUint16(2, protocol);
-  view.setInt32(4, ifindex, true);
-  address[11] = 6;
-  address.set(destination, 12);
-  return address;
-}
-
-/** A socket of whole frames on a device of the namespace that the caller stands in. */
 export interface FrameSocket extends Disposable {
-  /** Sends a frame as it is. "" when it went, else the errno's name. */
-  send(frame: Uint8Array): string;
+  /** A whole frame, as it is. False when the device's queue is full. */
+  send(frame: Uint8Array): boolean;
   /** The next frame that came in or went out; undefined when there is none now. */
   receive(): Uint8Array | undefined;
 }
 
-const ETH_P_ALL = 3;
-
-/** `protocol`: the EtherType that is received; none: all. */
-export function openFrameSocket(ifindex: number, protocol = ETH_P_ALL): FrameSocket {
-  const fd = call.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) as number;
+/** Whole frames of a device of the namespace that the caller stands in. `protocol`: the EtherType that is received; 0: none is. */
+export function openFrameSocket(ifindex: number, protocol = 0): FrameSocket {
+  const fd = call.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0) as number;
   if (fd < 0) throw new Error(`socket: ${errno()}`);
-  const bound = linkAddress(ifindex, protocol);
-  if (call.bind(fd, bound, bound.length) !== 0) throw new Error(`bind: ${errno()}`);
-  const buffer = new Uint8Array(65536);
+  const to = new Uint8Array(20);
+  const view = new DataView(to.buffer);
+  view.setUint16(0, AF_PACKET, true);
+  view.setInt32(4, ifindex, true);
+  to[11] = 6;
+  view.setUint16(2, protocol);
+  if (protocol !== 0 && call.bind(fd, to, to.length) !== 0) throw new Error(`bind: ${errno()}`);
+  const buffer = new Uint8Array(protocol === 0 ? 0 : 65536);
   return {
     send(frame) {
-      const to = linkAddress(ifindex, (frame[12]! << 8) | frame[13]!, frame.subarray(0, 6));
-      return (call.sendto(fd, frame, frame.length, 0, to, to.length) as number) < 0 ? errno() : "";
+      view.setUint16(2, (frame[12]! << 8) | frame[13]!);
+      to.set(frame.subarray(0, 6), 12);
+      if ((call.sendto(fd, frame, frame.length, 0, to, to.length) as number) >= 0) return true;
+      const failed = errno();
+      if (failed !== "ENOBUFS") throw new Error(`sendto: ${failed}`);
+      return false;
     },
     receive() {
-      const size = call.recvfrom(fd, buffer, buffer.length, 0, null, null) as number;
+      const size = call.recvfrom(fd, buffer, buffer.length, MSG_DONTWAIT, null, null) as number;
       return size < 0 ? undefined : buffer.slice(0, size);
     },
     [Symbol.dispose]: () => void call.close(fd),
   };
 }
 
-/** Sends a whole frame, as it is, out of a device of the namespace that the caller stands in. */
+/** One frame by a socket of its own. */
 export function sendFrame(ifindex: number, frame: Uint8Array): void {
   using socket = openFrameSocket(ifindex);
-  const trouble = socket.send(frame);
-  if (trouble !== "") throw new Error(`sendto: ${trouble}`);
+  if (!socket.send(frame)) throw new Error("the device's queue is full");
 }

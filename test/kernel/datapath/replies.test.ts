@@ -1,7 +1,7 @@
 // What the dataplane answers itself, what it drops by name, and ICMP errors about translated flows: every byte that matters
 // is read back and checked.
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { readAnnouncement, writeAnnouncedKey, writeAnnouncement } from "../../../src/datapath/layout.gen.ts";
+import { createAnnouncedRows } from "../../../src/datapath/announced-rows.ts";
 import { type Address, addressBytes } from "../../../src/lib/address.ts";
 import { clockBoottimeNs } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
@@ -575,26 +575,19 @@ describeKernel("announced addresses", () => {
     for (const [key] of map.entries()) map.delete(key);
   });
 
-  const key = (address: Address, device: Device = "up0"): Uint8Array => {
-    const bytes = new Uint8Array(24);
-    writeAnnouncedKey(bytes, 0, { address, ifindex: node.ifindex(device) });
-    return bytes;
-  };
   /** Times in seconds from now. */
   const announce = (address: Address, given: { stale?: number; silent?: number; device?: Device } = {}): void => {
-    const now = clockBoottimeNs();
-    const value = new Uint8Array(32);
+    const renewed = clockBoottimeNs();
     const second = 1_000_000_000;
-    writeAnnouncement(value, 0, {
-      renewed: now,
-      stale: now + BigInt((given.stale ?? 3) * second),
-      silent: now + BigInt((given.silent ?? 60) * second),
-      conflict: 0n,
-    });
-    node.dataplane.map("announced").update(key(address, given.device), value);
+    const stale = renewed + BigInt((given.stale ?? 3) * second);
+    const silent = renewed + BigInt((given.silent ?? 60) * second);
+    const place = { address, ifindex: node.ifindex(given.device ?? "up0") };
+    expect(createAnnouncedRows(node.dataplane).put([place], { renewed, stale, silent })).toEqual([""]);
   };
   const conflict = (address: Address): bigint =>
-    readAnnouncement(node.dataplane.map("announced").lookup(key(address))!).conflict;
+    createAnnouncedRows(node.dataplane)
+      .read()
+      .find((row) => row.address === address)!.conflict;
   const passes = (bytes: Uint8Array): void =>
     expect(node.run("tc_uplink_ingress", bytes)).toMatchObject({
       action: ACTION.next,

@@ -138,6 +138,14 @@ export const seenVerdicts = new Set<string>();
 export const PASS_OBJECT = path.join(import.meta.dirname, "../../../build/bpf/pass.bpf.o");
 
 const FLOW_TABLES = ["openings", "tcp_flows", "udp_flows"] as const;
+const LEFT_BY_PACKETS = [
+  "retired",
+  "neighbour_questions",
+  "socket_peers",
+  "fragments",
+  "crowded_clients",
+  "affinity",
+] as const;
 const nameOf = (values: Readonly<Record<string, number>>, prefix: string, value: number): string =>
   Object.entries(values)
     .find(([name, one]) => one === value && !name.endsWith("_MAX"))?.[0]
@@ -425,7 +433,7 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
       await dataplane.apply(model.plan());
     },
     clearFlows() {
-      for (const name of [...FLOW_TABLES, "retired", "socket_peers", "fragments", "crowded_clients", "affinity"]) {
+      for (const name of [...FLOW_TABLES, ...LEFT_BY_PACKETS]) {
         const map = dataplane.map(name);
         for (const [key] of map.entries()) map.delete(key);
       }

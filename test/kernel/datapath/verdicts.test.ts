@@ -1,7 +1,9 @@
 // Completeness: every verdict there is comes from a packet or a socket here, by name, at some hook. A new verdict without a
 // case fails.
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { VERDICT_VALUES, writeAnnouncedKey, writeAnnouncement } from "../../../src/datapath/layout.gen.ts";
+import { createAnnouncedRows } from "../../../src/datapath/announced-rows.ts";
+import { VERDICT_VALUES } from "../../../src/datapath/layout.gen.ts";
+import { encodeMessage, question } from "../../../src/l2/liveness-message.ts";
 import { addressBytes } from "../../../src/lib/address.ts";
 import { clockBoottimeNs, possibleCpus } from "../../../src/libbpf/mod.ts";
 import { endpoint, slice } from "../../flows/builders.ts";
@@ -53,14 +55,18 @@ const CASES: Readonly<Record<Exclude<Verdict, "DROP_REWRITE">, Ask>> = {
     return node.run("tc_uplink_ingress", frame().ip(V4.client, V4.vip).icmp(8, 0).payload(8).bytes());
   },
   VERDICT_NEIGHBOUR(node) {
-    const key = new Uint8Array(24);
-    writeAnnouncedKey(key, 0, { address: V4.lb, ifindex: node.ifindex("up0") });
-    const value = new Uint8Array(32);
     const later = clockBoottimeNs() + 60_000_000_000n;
-    writeAnnouncement(value, 0, { renewed: 0n, stale: later, silent: later, conflict: 0n });
-    node.dataplane.map("announced").update(key, value);
+    const place = { address: V4.lb, ifindex: node.ifindex("up0") };
+    createAnnouncedRows(node.dataplane).put([place], { renewed: 0n, stale: later, silent: later });
     const request = { operation: "request", senderMac: lan(51), sender: V4.client, target: V4.lb } as const;
     return node.run("tc_uplink_ingress", packet().eth(lan(51), "ff:ff:ff:ff:ff:ff").arp(request).bytes());
+  },
+  async VERDICT_LIVENESS(node) {
+    await node.feed(objects(["here"]));
+    const key = new Uint8Array(16);
+    node.dataplane.liveness.listen(7948, [key]);
+    const asked = encodeMessage(question("0123456789abcdef", "fedcba9876543210"), key);
+    return node.run("tc_uplink_ingress", frame().ip(V4.client, V4.node).udp(40000, 7948).payload(asked).bytes());
   },
   VERDICT_TOO_BIG: ask(["far"], { fields: { payload: 1400 } }),
   async VERDICT_ICMP(node) {

@@ -169,9 +169,12 @@ describeKernel("on the wire", () => {
       offload(wires.senders, "on");
       offload(wires.behind, "on");
       const here = node.namespace;
-      here.ip(`link add vx0 address ${MACS.node} mtu 1450 type vxlan external dstport 4789`);
+      // With checksums around, those inside are complete when they come in (trap A3).
+      here.ip(`link add vx0 address ${MACS.node} mtu 1450 type vxlan external udpcsum dstport 4789`);
       here.ip("link set vx0 up");
-      remote.ip(`link add vx0 address ${MACS.remote} mtu 1450 type vxlan id 7 remote 192.168.122.11 dstport 4789`);
+      remote.ip(
+        `link add vx0 address ${MACS.remote} mtu 1450 type vxlan id 7 remote 192.168.122.11 udpcsum dstport 4789`,
+      );
       remote.ip("link set vx0 up");
       here.ip("addr add 10.245.1.1/32 dev vx0");
       here.ip("addr add fd00:10:245:1::1/128 dev vx0 nodad");

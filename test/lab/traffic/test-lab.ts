@@ -197,10 +197,10 @@ export class TestLab {
     return run(MILLRACE, ["lab", "exec", "--name", this.name, target, "--", ...command]);
   }
 
-  /** Starts server.ts or client.ts in a pod, on a node or an outside client; resolves when it is ready. */
+  /** Starts one of the generators in a pod, on a node or an outside client; resolves when it is ready. */
   async program(
     target: string,
-    script: "server.ts" | "client.ts" | "hammer.ts" | "keeper.ts",
+    script: "server.ts" | "client.ts" | "hammer.ts" | "keeper.ts" | "flood.ts",
     argument: unknown,
   ): Promise<Program> {
     const command = [NODE, ...NODE_FLAGS, join(import.meta.dirname, script), JSON.stringify(argument)];
