@@ -4,20 +4,14 @@
 const FIRST_MS = 10_000;
 /** After so many changes in a row it stays as it is. */
 const MOST = 5;
-const TAKEN_BACK_MS = 600_000;
 
 /** Of one address, as this node changed it. */
 export interface Damping {
   changes: number;
   lastMs: number;
-  takenBackMs: number;
 }
 
-export const createDamping = (): Damping => ({
-  changes: 0,
-  lastMs: Number.NEGATIVE_INFINITY,
-  takenBackMs: Number.NEGATIVE_INFINITY,
-});
+export const createDamping = (): Damping => ({ changes: 0, lastMs: Number.NEGATIVE_INFINITY });
 
 /** Between the last change and the next. */
 const restMs = ({ changes }: Damping): number => (changes === 0 ? 0 : FIRST_MS * 2 ** (Math.min(changes, MOST) - 1));
@@ -32,13 +26,6 @@ export function changeAllowedMs(damping: Damping): number {
 export function noteChange(damping: Damping, nowMs: number): void {
   damping.changes = isForgotten(damping, nowMs) ? 1 : damping.changes + 1;
   damping.lastMs = nowMs;
-}
-
-/** The last change was none after all: it is taken back, now and then. */
-export function takeBackChange(damping: Damping, nowMs: number): void {
-  if (damping.changes !== 1 || nowMs - damping.takenBackMs < TAKEN_BACK_MS) return;
-  damping.changes = 0;
-  damping.takenBackMs = nowMs;
 }
 
 /** It changed so often that it stays where it is until that is forgotten. */

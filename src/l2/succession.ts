@@ -4,7 +4,7 @@ import type { Mac } from "../lib/mac.ts";
 import type { Heard, KernelRow } from "./announcement.ts";
 import { type Candidate, enter, type Phase } from "./candidate.ts";
 import { checkEndMs, isOutdated } from "./conflict-check.ts";
-import { changeAllowedMs, isSettled, noteChange, takeBackChange } from "./damping.ts";
+import { changeAllowedMs, isSettled, noteChange } from "./damping.ts";
 import { beginGratuitous } from "./gratuitous.ts";
 import { type Peers, SILENT_MS } from "./peers.ts";
 
@@ -68,8 +68,6 @@ const RETELL_MS = 200;
 /** Two nodes that both go on claiming an address see different orders: then their names alone decide. */
 const DUEL_MS = 2_000;
 const DUEL_OVER_MS = 5_000;
-/** Who gives an address up to a better node so soon after it claimed it never had it alone. */
-const RACE_MS = 1_000;
 const INQUIRY_MS = 450;
 const IN_USE_MS = 1_000;
 const IN_USE_MOST_MS = 300_000;
@@ -156,11 +154,7 @@ export function createSuccession(parts: SuccessionParts): Succession {
 
   /** Another node was heard to have it. */
   function yieldTo(one: Candidate, holder: string, heardMs: number, nowMs: number): Phase {
-    if (one.phase === "holding") {
-      counts.yields++;
-      // Two claimed it at once: a takeover when the other dies must not wait for that.
-      if (nowMs - one.sinceMs < RACE_MS) takeBackChange(one.damping, nowMs);
-    }
+    if (one.phase === "holding") counts.yields++;
     return wait(one, holder, heardMs, nowMs + paceMs(), nowMs);
   }
 
