@@ -305,7 +305,8 @@ export function createSuccession(parts: SuccessionParts): Succession {
   function lose(one: Candidate, row: KernelRow | undefined, nowMs: number): Phase {
     const { node, atMs } = row === undefined ? { node: "", atMs: 0 } : heardSince(row, one.renewedMs, nowMs);
     if (node !== "") return yieldTo(one, node, atMs, nowMs);
-    if (one.isSound) check(one, nowMs);
+    if (one.isSound) return check(one, nowMs);
+    one.inForce = false;
     return one.phase;
   }
 

@@ -309,7 +309,7 @@ describe("another MAC", () => {
     hear(A);
     world.owner = STRANGER;
     pass(5_000);
-    expect([written(), machine.announced()]).toEqual([[], [candidacy()]]);
+    expect([written(), machine.announced()]).toEqual([[], []]);
     world.sound = sound(2);
     pass(10_000);
     expect([written(), machine.announced()]).toEqual([[], []]);
