@@ -211,7 +211,8 @@ describe("an agent that is away", () => {
     const { lan, pass, first, second, worst } = bench();
     lan.kill(first);
     lan.node(first).isLinked = false;
-    pass(5_000);
+    // Longer than the other tells of its claim.
+    pass(10_000);
     expect(lan.speakers(A)).toEqual([second]);
     lan.node(first).isLinked = true;
     pass(1_000);
