@@ -4,7 +4,7 @@ import type { Mac } from "../lib/mac.ts";
 import type { Heard, KernelRow } from "./announcement.ts";
 import { type Candidate, enter, type Phase } from "./candidate.ts";
 import { checkEndMs, isOutdated } from "./conflict-check.ts";
-import { changeAllowedMs, isSettled, noteChange } from "./damping.ts";
+import { changeAllowedMs, isSettled, noteChange, takeBackChange } from "./damping.ts";
 import { beginGratuitous } from "./gratuitous.ts";
 import { createJudgement, type JudgementParts } from "./judgement.ts";
 import { SILENT_MS } from "./peers.ts";
@@ -65,6 +65,8 @@ const RETELL_MS = 200;
 /** Two nodes that both go on claiming an address see different orders: then their names alone decide. */
 const DUEL_MS = 2_000;
 const DUEL_OVER_MS = 5_000;
+/** Who gives an address up to a living node so soon after it claimed it never had it alone. */
+const RACE_MS = 1_000;
 const INQUIRY_MS = 450;
 const IN_USE_MS = 1_000;
 const IN_USE_MOST_MS = 300_000;
@@ -118,7 +120,12 @@ export function createSuccession(parts: SuccessionParts): Succession {
 
   /** Another node was heard to have it. */
   function yieldTo(one: Candidate, holder: string, heardMs: number, nowMs: number): Phase {
-    if (one.phase === "holding") counts.yields++;
+    if (one.phase === "holding") {
+      counts.yields++;
+      // Two claimed it at once: a takeover when the other dies must not wait for that.
+      const isRace = nowMs - one.sinceMs < RACE_MS && peers.stateOf(holder, nowMs) === "alive";
+      if (isRace) takeBackChange(one.damping, nowMs);
+    }
     return wait(one, holder, heardMs, nowMs + paceMs(), nowMs);
   }
 

@@ -345,6 +345,21 @@ describe("a split", () => {
     expect(worst.changes).toBeLessThan(3);
   });
 
+  test("of less than a second does not delay the takeover after it", () => {
+    const { lan, pass, worst, first, second } = bench({ nodes: 2 });
+    lan.node(first).part = 1;
+    for (let i = 0; i < 200 && lan.node(second).machine().counts().claims === 0; i++) pass(10, second);
+    expect(lan.speakers(A)).toHaveLength(2);
+    lan.node(first).part = 0;
+    pass(2_000);
+    expect(lan.speakers(A)).toEqual([first]);
+    worst.gapMs = 0;
+    lan.powerOff(first);
+    pass(3_000);
+    expect(lan.speakers(A)).toEqual([second]);
+    expect(worst.gapMs).toBeLessThanOrEqual(850);
+  });
+
   test("that nodes see in different orders ends with one speaker too", () => {
     const { lan, pass, worst, first, second } = bench({ nodes: 2 });
     lan.node(first).part = 1;
