@@ -181,7 +181,7 @@ export function createPoolBook({ pools: given, namespaceLabels, isForeign }: Poo
       if (users.size === 0) count(address, 1);
       // A use that lets others in may follow one that did not.
       else if (before?.sharingKey === "" && use.sharingKey !== "") reopen(address);
-      else if (before !== undefined && before.ports.some((port) => !use.ports.includes(port))) openings++;
+      else if (before?.ports.some((port) => !use.ports.includes(port))) openings++;
       uses.set(address, users.set(key, use));
       const mine = byKey.get(key) ?? new Set<Address>();
       byKey.set(key, mine.add(address));
