@@ -161,6 +161,11 @@ export function createClusterAllocation(loadBalancerClass: string): ClusterAlloc
     return { addresses, pool: pool.name, ...(assigned?.use === undefined ? {} : { use: assigned.use }) };
   }
 
+  /** What lies outside the pools may lie in one that is missing. */
+  function mayMove({ addresses }: ServiceRecord, from: PoolBook): boolean {
+    return input?.isWhole === true || addresses.every((one) => from.poolOf(one) !== undefined);
+  }
+
   function older(a: ServiceRecord, b: ServiceRecord): number {
     if (a.created !== b.created) return a.created < b.created ? -1 : 1;
     return a.key < b.key ? -1 : 1;
@@ -179,7 +184,7 @@ export function createClusterAllocation(loadBalancerClass: string): ClusterAlloc
       const { key } = record;
       const stays = lingeringOf(record);
       lingering.set(key, stays);
-      if (isOurs(record)) {
+      if (isOurs(record) && mayMove(record, into)) {
         clients.push(clientOf(record));
         const holding = holdingOf(record, into);
         if (holding !== undefined) held.set(key, holding);
@@ -220,24 +225,24 @@ export function createClusterAllocation(loadBalancerClass: string): ClusterAlloc
     const refusal = outcome === undefined ? undefined : "assigned" in outcome ? outcome.unmet : outcome;
     const lost = write === undefined ? [] : record.addresses.filter((one) => !write.addresses.includes(one));
     if (lost.length > 0) {
-      const reason = refusal ?? lossOf(record, lost);
-      return { record, kind: "cleared", refusal: reason };
+      return { record, kind: "cleared", refusal: lossOf(record, lost, refusal) };
     }
     if (refusal === undefined) return undefined;
     return { record, kind: record.addresses.length > 0 ? "unmet" : "refused", refusal };
   }
 
-  function lossOf(record: ServiceRecord, lost: readonly Address[]): Refusal {
-    const shownLost = lost.join(", ");
+  /** Why a Service loses addresses; `refusal`: why it has none instead. */
+  function lossOf(record: ServiceRecord, lost: readonly Address[], refusal: Refusal | undefined): Refusal {
     if (!isOurs(record))
       return { refused: "wrong-class", field: "spec.type", message: "it is no LoadBalancer any more" };
     const gone = lost.filter((one) => book?.poolOf(one) === undefined);
     if (gone.length > 0)
       return { refused: "not-in-pool", field: "", message: `${gone.join(", ")} is in no IPAddressPool` };
+    if (refusal !== undefined) return refusal;
     const others = lost.flatMap((one) => book?.users(one) ?? []).filter((one) => one !== record.key);
     const why =
       others.length > 0 ? `it is in use by the Service ${[...new Set(others)].join(", ")}` : "it asks for another";
-    return { refused: "address-in-use", field: "", message: `${shownLost}: ${why}` };
+    return { refused: "address-in-use", field: "", message: `${lost.join(", ")}: ${why}` };
   }
 
   return {

@@ -1,7 +1,7 @@
 // One term of a leader: reads the cluster to the end, decides, writes, until its time is over. Nothing of a term before is kept: what
 // the API shows is the truth about who has which address.
 import { type ClusterAllocation, createClusterAllocation } from "../allocate/cluster-allocation.ts";
-import type { Clock } from "../kube/clock.ts";
+import { type Clock, sleep } from "../kube/clock.ts";
 import type { ClusterWriter } from "../kube/cluster-writer.ts";
 import { CONTROLLER_RESOURCES, type ControllerResource } from "../kube/controller-resources.ts";
 import { createObjectFeed, type FedObject } from "../kube/object-feed.ts";
@@ -59,6 +59,7 @@ export interface TermView {
 /** Changes that arrive together are decided together. */
 const GATHER_MS = 20;
 const STATUSES_MS = 2_000;
+const READY_MS = 200;
 const MINUTE_MS = 60_000;
 const SECRET_MS = 20_000;
 const SHOWN_REFUSALS = 100;
@@ -185,19 +186,12 @@ export function createTerm(given: TermOptions): Term {
     writes.want(wanted);
   }
 
-  /** `work` every so often, one after another, until the end. */
-  async function every(ms: number, work: () => Promise<void>): Promise<void> {
+  /** `work` every so often, one after another, as soon as it may be and until the end. */
+  async function every(ms: number, isDue: () => boolean, work: () => Promise<void>): Promise<void> {
     while (!signal.aborted) {
-      if (isSynced() && mayWrite()) await work();
-      await new Promise<void>((resolve) => {
-        const timer = clock.after(ms, finish);
-        function finish(): void {
-          timer.stop();
-          signal.removeEventListener("abort", finish);
-          resolve();
-        }
-        signal.addEventListener("abort", finish);
-      });
+      const isReady = isDue() && mayWrite();
+      if (isReady) await work();
+      await sleep(clock, isReady ? ms : READY_MS, signal);
     }
   }
 
@@ -207,7 +201,6 @@ export function createTerm(given: TermOptions): Term {
   }
 
   async function secret(): Promise<void> {
-    if (options.secretName === "") return;
     const { namespace, secretName: name, rotateSecretAfterMs: rotateAfterMs } = options;
     const { done, problem: failed } = await keepSecret(
       { writer, namespace, name, rotateAfterMs, mayWrite },
@@ -221,9 +214,9 @@ export function createTerm(given: TermOptions): Term {
     async run() {
       await Promise.all([
         ...feeds.map((feed) => feed.run()),
-        every(STATUSES_MS, statuses),
-        every(SECRET_MS, secret),
-        every(MINUTE_MS, async () => stateConfiguration()),
+        every(STATUSES_MS, isSynced, statuses),
+        every(SECRET_MS, () => options.secretName !== "", secret),
+        every(MINUTE_MS, isSynced, async () => stateConfiguration()),
       ]);
       soon.stop();
       await writes.idle();
