@@ -7,10 +7,13 @@ export interface Pausable {
   wrap(client: FakeClient): void;
   pause(): void;
   resume(): void;
+  /** It never goes on (SIGKILL). */
+  kill(): void;
 }
 
 export function pausable(clock: Clock): Pausable {
   let isPaused = false;
+  let isDead = false;
   let waiting: (() => void)[] = [];
   const when = (run: () => void): void => {
     if (isPaused) waiting.push(run);
@@ -45,7 +48,12 @@ export function pausable(clock: Clock): Pausable {
     pause() {
       isPaused = true;
     },
+    kill() {
+      isPaused = true;
+      isDead = true;
+    },
     resume() {
+      if (isDead) return;
       isPaused = false;
       const due = waiting;
       waiting = [];
