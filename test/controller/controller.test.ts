@@ -11,7 +11,9 @@ test("a Service gets an address from a pool, with MetalLB's annotation and event
   await clock.advance(3_000);
   expect(controller.view().problems).toEqual([]);
   expect(addresses("default/a")).toEqual(["192.0.2.10"]);
-  expect(cluster.get("services", "default/a")?.metadata.annotations).toEqual({ "metallb.io/ip-allocated-from-pool": "p" });
+  expect(cluster.get("services", "default/a")?.metadata.annotations).toEqual({
+    "metallb.io/ip-allocated-from-pool": "p",
+  });
   expect(events("a")).toEqual(['IPAllocated Assigned IP ["192.0.2.10"]']);
   await clock.advance(5_000);
   expect(cluster.get("ipaddresspools", "metallb-system/p")?.["status"]).toEqual({
@@ -71,12 +73,17 @@ test("without any pool nobody's address is touched, unless it says that it came 
   const status = { loadBalancer: { ingress: [{ ip: "203.0.113.5" }] } };
   cluster.put("services", { ...service("cloud"), status });
   const annotations = { "metallb.io/ip-allocated-from-pool": "gone" };
-  cluster.put("services", { ...service("ours", {}, { annotations }), status: { loadBalancer: { ingress: [{ ip: "192.0.2.1" }] } } });
+  cluster.put("services", {
+    ...service("ours", {}, { annotations }),
+    status: { loadBalancer: { ingress: [{ ip: "192.0.2.1" }] } },
+  });
   start();
   await clock.advance(3_000);
   expect(addresses("default/cloud")).toEqual(["203.0.113.5"]);
   expect(addresses("default/ours")).toEqual([]);
-  expect(events("ours")[0]).toMatch(/^ClearAssignment current IP \["192\.0\.2\.1"\] .*192\.0\.2\.1 is in no IPAddressPool/);
+  expect(events("ours")[0]).toMatch(
+    /^ClearAssignment current IP \["192\.0\.2\.1"\] .*192\.0\.2\.1 is in no IPAddressPool/,
+  );
 });
 
 test("of another class a Service is left as it is, and its address of our pool is not given", async () => {
@@ -158,9 +165,17 @@ test("an edit takes nothing from a bystander that shares the address", async () 
 });
 
 test.each<[string, () => ReturnType<typeof pool>[], string]>([
-  ["overlapping pools", () => [pool("q", ["192.0.2.11/32"])], 'overlaps with "192.0.2.10-192.0.2.12" of IPAddressPool p'],
+  [
+    "overlapping pools",
+    () => [pool("q", ["192.0.2.11/32"])],
+    'overlaps with "192.0.2.10-192.0.2.12" of IPAddressPool p',
+  ],
   ["a malformed pool", () => [pool("q", ["192.0.2.300/24"])], 'spec.addresses[0]: Invalid value: "192.0.2.300/24"'],
-  ["a pool with a node's own address", () => [pool("q", ["198.51.100.0/24"])], "holds 198.51.100.7, an address of Node n1"],
+  [
+    "a pool with a node's own address",
+    () => [pool("q", ["198.51.100.0/24"])],
+    "holds 198.51.100.7, an address of Node n1",
+  ],
   ["a pool without a spec", () => [{ ...pool("q", []), spec: undefined }], "spec: Required value"],
 ])("%s are refused by name as a whole, and the last valid configuration stays", async (_, bad, told) => {
   const { clock, cluster, start, addresses, events } = harness();
@@ -185,7 +200,11 @@ test.each<[string, () => ReturnType<typeof pool>[], string]>([
   cluster.remove("ipaddresspools", "metallb-system/q");
   await clock.advance(3_000);
   expect(addresses("default/c")).toEqual(["203.0.113.0"]);
-  expect(state()).toMatchObject({ result: "Valid", errorSummary: "", conditions: [{ status: "True", reason: "Reconciled" }] });
+  expect(state()).toMatchObject({
+    result: "Valid",
+    errorSummary: "",
+    conditions: [{ status: "True", reason: "Reconciled" }],
+  });
 });
 
 test("a controller that starts with an invalid configuration gives from what is sound, and takes nothing away", async () => {
@@ -194,9 +213,15 @@ test("a controller that starts with an invalid configuration gives from what is 
   cluster.put("ipaddresspools", pool("q", ["192.0.2.11/32"]));
   cluster.put("ipaddresspools", pool("sound", ["203.0.113.0/24"]));
   const annotations = { "metallb.io/ip-allocated-from-pool": "p" };
-  cluster.put("services", { ...service("a", {}, { annotations }), status: { loadBalancer: { ingress: [{ ip: "192.0.2.10" }] } } });
+  cluster.put("services", {
+    ...service("a", {}, { annotations }),
+    status: { loadBalancer: { ingress: [{ ip: "192.0.2.10" }] } },
+  });
   const asked = { "metallb.io/address-pool": "p", ...annotations };
-  cluster.put("services", { ...service("c", {}, { annotations: asked }), status: { loadBalancer: { ingress: [{ ip: "192.0.2.11" }] } } });
+  cluster.put("services", {
+    ...service("c", {}, { annotations: asked }),
+    status: { loadBalancer: { ingress: [{ ip: "192.0.2.11" }] } },
+  });
   cluster.put("services", service("b"));
   start();
   await clock.advance(3_000);
@@ -242,13 +267,20 @@ test("BGP objects, and pools that no L2Advertisement announces, are said on the 
   const { clock, cluster, start, addresses, events } = harness();
   cluster.absent.clear();
   cluster.put("ipaddresspools", pool("p", ["192.0.2.10-192.0.2.12"]));
-  const bgp = { apiVersion: "metallb.io/v1beta1", kind: "BGPAdvertisement", metadata: { name: "x", namespace: "metallb-system" }, spec: {} };
+  const bgp = {
+    apiVersion: "metallb.io/v1beta1",
+    kind: "BGPAdvertisement",
+    metadata: { name: "x", namespace: "metallb-system" },
+    spec: {},
+  };
   cluster.put("bgpadvertisements", bgp);
   cluster.put("services", service("a"));
   const { controller } = start();
   await clock.advance(3_000);
   expect(addresses("default/a")).toEqual(["192.0.2.10"]);
-  expect(events("x")).toEqual(["BGPNotSupported Millrace announces by layer 2 alone: this BGPAdvertisement has no effect"]);
+  expect(events("x")).toEqual([
+    "BGPNotSupported Millrace announces by layer 2 alone: this BGPAdvertisement has no effect",
+  ]);
   expect(events("p").join()).toContain("no L2Advertisement announces them: BGP objects announce nothing here");
   expect(controller.view().problems).toHaveLength(2);
   cluster.put("l2advertisements", advertisement("l2"));
@@ -305,12 +337,34 @@ test("while a write's fate is unknown its address is nobody else's", async () =>
   expect([addresses("default/b"), addresses("default/c")].flat()).toEqual(["192.0.2.11"]);
 });
 
+test("a write that meets an edited Service is not applied, and decided anew", async () => {
+  const { clock, cluster, start, addresses } = harness();
+  cluster.put("ipaddresspools", pool("p", ["192.0.2.10-192.0.2.12"]));
+  cluster.put("services", service("a"));
+  start({}, (one) => {
+    one.fault = (_, path) => (path.includes("services/a/status") ? { beforeMs: 1_000 } : {});
+  });
+  await clock.advance(600);
+  const a = cluster.get("services", "default/a")!;
+  cluster.put("services", { ...a, spec: { ...a["spec"], loadBalancerIP: "192.0.2.12" } });
+  await clock.advance(600);
+  expect(addresses("default/a")).toEqual([]);
+  await clock.advance(5_000);
+  expect(addresses("default/a")).toEqual(["192.0.2.12"]);
+  expect(cluster.writes.filter((one) => one.includes("services/status"))).toEqual([
+    "PATCH services/status default/a 409",
+    "PATCH services/status default/a 200",
+  ]);
+});
+
 test("the announcers' Secret is made once, and rotated with two keys valid at each step", async () => {
   const { clock, cluster, start } = harness();
   const { stop } = start({ rotateSecretAfterMs: 3_600_000 });
   const keys = () => {
     const { data } = cluster.get("secrets", "kube-system/millrace-announcer")!;
-    return Object.fromEntries(Object.entries(data as Record<string, string>).map(([k, v]) => [k, Buffer.from(v, "base64").toString()]));
+    return Object.fromEntries(
+      Object.entries(data as Record<string, string>).map(([k, v]) => [k, Buffer.from(v, "base64").toString()]),
+    );
   };
   await clock.advance(3_000);
   const made = keys();
@@ -349,7 +403,10 @@ test("Services that vanish from a list at once free no address before a second l
   expect(new Set(cluster.list("services").flatMap(addressesOf)).size).toBe(120);
   // Another etcd, emptied: what was known of the last change is not in it, so everything is listed anew.
   const before = cluster.list("services").slice(0, 110);
-  cluster.forget("services", before.map((one) => one.metadata.name));
+  cluster.forget(
+    "services",
+    before.map((one) => one.metadata.name),
+  );
   client.cut();
   await clock.advance(3_000);
   const asked = service("late", { loadBalancerIP: "192.0.2.0" });

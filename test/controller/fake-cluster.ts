@@ -1,7 +1,8 @@
 // A small API server in memory, by a clock that is turned: lists, watches, creates, merge patches with versions, status subresources.
 // It refuses what the real one refuses, and each of its clients may have slow, lost or failing answers.
-import type { Clock } from "../../src/kube/clock.ts";
+
 import { ApiError } from "../../src/kube/api-error.ts";
+import type { Clock } from "../../src/kube/clock.ts";
 import type { Demand } from "../../src/kube/request-head.ts";
 import type { ApiRequestOptions, ApiResponse, ApiTransport } from "../../src/kube/transport.ts";
 
@@ -66,7 +67,8 @@ export interface FakeCluster {
   onChange: (plural: string, object: Stored | undefined, before: Stored | undefined) => void;
 }
 
-const PATH = /^\/(?:api|apis\/[^/]+)\/(v1|v1beta1|v1beta2)\/(?:namespaces\/([^/]+)\/)?([a-z0-9]+)(?:\/([^/]+))?(?:\/(status))?$/;
+const PATH =
+  /^\/(?:api|apis\/[^/]+)\/(v1|v1beta1|v1beta2)\/(?:namespaces\/([^/]+)\/)?([a-z0-9]+)(?:\/([^/]+))?(?:\/(status))?$/;
 const keyOf = ({ metadata: { namespace, name } }: Stored): string =>
   namespace === undefined ? name : `${namespace}/${name}`;
 
@@ -145,12 +147,16 @@ export function createFakeCluster(clock: Clock): FakeCluster {
       const made = `${namespace}/${given.metadata.name}`;
       if (of(plural).has(made)) throw new Refused(409, `${plural} "${given.metadata.name}" already exists`);
       const { status: _, ...rest } = given;
-      return store(plural, { ...rest, metadata: { ...given.metadata, ...(namespace === undefined ? {} : { namespace }) } });
+      return store(plural, {
+        ...rest,
+        metadata: { ...given.metadata, ...(namespace === undefined ? {} : { namespace }) },
+      });
     }
     const before = of(plural).get(key);
     if (before === undefined) throw new Refused(404, `${plural} "${name}" not found`);
     const { resourceVersion, uid } = given.metadata ?? {};
-    if (uid !== undefined && uid !== before.metadata.uid) throw new Refused(409, "Precondition failed: UID in precondition");
+    if (uid !== undefined && uid !== before.metadata.uid)
+      throw new Refused(409, "Precondition failed: UID in precondition");
     if (resourceVersion !== undefined && resourceVersion !== before.metadata.resourceVersion) {
       throw new Refused(409, `Operation cannot be fulfilled on ${plural} "${name}": the object has been modified`);
     }
@@ -158,10 +164,15 @@ export function createFakeCluster(clock: Clock): FakeCluster {
     // A status subresource takes the status and the metadata, everything else all but the status.
     const after: Stored =
       sub === "status"
-        ? { ...before, metadata: merged.metadata, ...(merged["status"] === undefined ? {} : { status: merged["status"] }) }
+        ? {
+            ...before,
+            metadata: merged.metadata,
+            ...(merged["status"] === undefined ? {} : { status: merged["status"] }),
+          }
         : { ...merged, ...(before["status"] === undefined ? {} : { status: before["status"] }) };
     if (plural === "services") refuseBadStatus(after);
-    const same = (one: Stored): string => JSON.stringify({ ...one, metadata: { ...one.metadata, resourceVersion: "" } });
+    const same = (one: Stored): string =>
+      JSON.stringify({ ...one, metadata: { ...one.metadata, resourceVersion: "" } });
     // What changes nothing makes no version.
     return same(after) === same(before) ? before : store(plural, after);
   }
@@ -215,9 +226,14 @@ export function createFakeCluster(clock: Clock): FakeCluster {
         if (initial) {
           const objects = [...of(plural).values()].filter((one) => wants(one.metadata));
           at = revision;
-          const bookmark = { kind: "X", metadata: { resourceVersion: String(at), annotations: { "k8s.io/initial-events-end": "true" } } };
+          const bookmark = {
+            kind: "X",
+            metadata: { resourceVersion: String(at), annotations: { "k8s.io/initial-events-end": "true" } },
+          };
           const lines = objects.map((object) => ({ type: "ADDED", object }));
-          yield Buffer.from([...lines, { type: "BOOKMARK", object: bookmark }].map((one) => `${JSON.stringify(one)}\n`).join(""));
+          yield Buffer.from(
+            [...lines, { type: "BOOKMARK", object: bookmark }].map((one) => `${JSON.stringify(one)}\n`).join(""),
+          );
         }
         for (let next = history.length; ; ) {
           next = history.findIndex((one) => one.revision > at && one.plural === plural && wants(one));
@@ -253,7 +269,8 @@ export function createFakeCluster(clock: Clock): FakeCluster {
         if (cluster.absent.has(plural)) return refusal(404, "404 page not found");
         const name = /metadata\.name=([^,]+)/.exec(query["fieldSelector"] ?? "")?.[1];
         const wants = (one: { name: string; namespace?: string }): boolean =>
-          (name === undefined || one.name === name) && (namespace === undefined || one.namespace === undefined || one.namespace === namespace);
+          (name === undefined || one.name === name) &&
+          (namespace === undefined || one.namespace === undefined || one.namespace === namespace);
         if (query["watch"] === "true") {
           const isInitial = query["sendInitialEvents"] === "true";
           const from = Number(query["resourceVersion"] ?? 0);

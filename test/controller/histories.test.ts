@@ -66,7 +66,8 @@ function watchRules({ cluster, clock }: Harness): string[] {
     if (lost.length > 0 && since?.said === said(object) && since.configured === configuredAt.length) {
       wrong.push(`${clock.now()}: ${key(object)}, about which nothing was changed, lost ${lost.join()}`);
     }
-    if (fresh.length > 0 || lost.length > 0) given.set(key(object), { said: said(object), configured: settledBefore() + 1 });
+    if (fresh.length > 0 || lost.length > 0)
+      given.set(key(object), { said: said(object), configured: settledBefore() + 1 });
   };
   return wrong;
 }
@@ -76,7 +77,8 @@ function anyService(random: Random, name: string): Stored {
   const annotations: Record<string, string> = {};
   if (random.chance(0.4)) annotations[SHARED] = random.pick(["k", "l"]);
   if (random.chance(0.15)) annotations["metallb.io/address-pool"] = random.pick(["p0", "p1", "absent"]);
-  if (random.chance(0.1)) annotations["metallb.io/loadBalancerIPs"] = random.pick(["192.0.2.1", "192.0.2.9", "nonsense"]);
+  if (random.chance(0.1))
+    annotations["metallb.io/loadBalancerIPs"] = random.pick(["192.0.2.1", "192.0.2.9", "nonsense"]);
   return service(
     name,
     {
@@ -84,7 +86,9 @@ function anyService(random: Random, name: string): Stored {
       ports: [{ port: 80 + random.below(3), protocol: "TCP" }],
       selector: { app: random.pick(["x", "y"]) },
       externalTrafficPolicy: random.chance(0.2) ? "Local" : "Cluster",
-      ...(dual ? { ipFamilies: ["IPv4", "IPv6"], ipFamilyPolicy: random.pick(["PreferDualStack", "RequireDualStack"]) } : {}),
+      ...(dual
+        ? { ipFamilies: ["IPv4", "IPv6"], ipFamilyPolicy: random.pick(["PreferDualStack", "RequireDualStack"]) }
+        : {}),
     },
     { annotations },
   );
@@ -116,7 +120,10 @@ function step(random: Random, world: Harness, contenders: Contender[], poolsChan
       if (found === undefined) cluster.put("services", made);
       else {
         const kept = found.metadata.annotations?.["metallb.io/ip-allocated-from-pool"];
-        const annotations = { ...made.metadata.annotations, ...(kept ? { "metallb.io/ip-allocated-from-pool": kept } : {}) };
+        const annotations = {
+          ...made.metadata.annotations,
+          ...(kept ? { "metallb.io/ip-allocated-from-pool": kept } : {}),
+        };
         const spec = { ...made["spec"], clusterIPs: found["spec"].clusterIPs };
         // As the API server does with a Service that is no LoadBalancer any more.
         const status = isBalanced(made) ? found["status"] : { loadBalancer: {} };
@@ -129,7 +136,10 @@ function step(random: Random, world: Harness, contenders: Contender[], poolsChan
       return;
     case 6:
       if (!poolsChange) return;
-      cluster.put("ipaddresspools", pool(`p${random.below(3)}`, [random.pick(RANGES), ...(random.chance(0.3) ? [random.pick(RANGES)] : [])]));
+      cluster.put(
+        "ipaddresspools",
+        pool(`p${random.below(3)}`, [random.pick(RANGES), ...(random.chance(0.3) ? [random.pick(RANGES)] : [])]),
+      );
       return;
     case 7:
       if (poolsChange && random.chance(0.3)) cluster.remove("ipaddresspools", `metallb-system/p${random.below(3)}`);
@@ -200,7 +210,9 @@ async function history(seed: number): Promise<void> {
   const leaders = contenders.filter(({ controller }) => controller.view().leads);
   expect(leaders.length, `seed ${seed}: leaders`).toBe(1);
   const pending = services.filter((one) => addressesOf(one).length === 0);
-  const taken = pending.filter((one) => !/absent|nonsense|p1|192\.0\.2|RequireDual/.test(JSON.stringify([one.metadata.annotations, one["spec"]])));
+  const taken = pending.filter(
+    (one) => !/absent|nonsense|p1|192\.0\.2|RequireDual/.test(JSON.stringify([one.metadata.annotations, one["spec"]])),
+  );
   const free = ["192.0.2.4", "192.0.2.5", "192.0.2.6", "192.0.2.7"].filter((one) => !used.has(one));
   if (taken.length > 0) expect(free, `seed ${seed}: ${taken.map(key).join()} wait`).toEqual([]);
   for (const one of contenders) one.stop();

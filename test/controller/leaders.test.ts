@@ -1,15 +1,19 @@
 // Who leads, and until when: two controllers over one Lease, one killed, stopped, cut off, or told to go.
 import { expect, test } from "vitest";
 import { leaseStep, writeTimeoutMs } from "../../src/controller/lease.ts";
-import { pausable } from "./pausable.ts";
 import { harness, OPTIONS, pool, service } from "./objects.ts";
+import { pausable } from "./pausable.ts";
 
 test.each([
   ["none", undefined, { do: "create" }],
   ["ours", { holder: "me" }, { do: "claim", version: "7", transitions: 2, isRenewal: true }],
   ["released", { holder: "" }, { do: "claim", version: "7", transitions: 3, isRenewal: false }],
   ["another's, renewed 14.9 s ago", { seenMs: 5_100 }, { do: "wait" }],
-  ["another's, not renewed for 15 s", { seenMs: 5_000 }, { do: "claim", version: "7", transitions: 3, isRenewal: false }],
+  [
+    "another's, not renewed for 15 s",
+    { seenMs: 5_000 },
+    { do: "claim", version: "7", transitions: 3, isRenewal: false },
+  ],
   ["another's, which says 60 s", { seenMs: 0, durationMs: 60_000 }, { do: "wait" }],
 ] as const)("a Lease that is %s", (_, seen, step) => {
   const lease = seen && { version: "7", holder: "other", transitions: 2, durationMs: 15_000, seenMs: 20_000, ...seen };
@@ -17,7 +21,11 @@ test.each([
 });
 
 test("a write that begins while we lead ends before another may lead", () => {
-  for (const [durationMs, renewDeadlineMs] of [[15_000, 10_000], [5_000, 4_000], [60_000, 40_000]] as const) {
+  for (const [durationMs, renewDeadlineMs] of [
+    [15_000, 10_000],
+    [5_000, 4_000],
+    [60_000, 40_000],
+  ] as const) {
     const timeout = writeTimeoutMs({ durationMs, renewDeadlineMs, retryMs: 1_000 });
     expect(renewDeadlineMs + timeout).toBeLessThan(durationMs);
     expect(timeout).toBeGreaterThan(0);
@@ -41,7 +49,11 @@ test("of two one leads; told to go it gives the Lease back, and the other leads 
   await clock.advance(1_000);
   expect(addresses("default/a")).toEqual(["192.0.2.0"]);
   const { spec } = cluster.get("leases", "kube-system/millrace-controller")!;
-  expect(spec).toMatchObject({ holderIdentity: second.controller.view().identity, leaseTransitions: 1, leaseDurationSeconds: 15 });
+  expect(spec).toMatchObject({
+    holderIdentity: second.controller.view().identity,
+    leaseTransitions: 1,
+    leaseDurationSeconds: 15,
+  });
 });
 
 test("a leader that is cut off stops before another begins", async () => {

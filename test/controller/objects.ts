@@ -1,8 +1,8 @@
 // Objects as an API server has them, for the controller's tests, and a controller over a fake cluster.
-import { createController, type Controller } from "../../src/controller/controller.ts";
+import { type Controller, createController } from "../../src/controller/controller.ts";
 import type { ControllerOptions } from "../../src/controller/options.ts";
-import { configureLog } from "../../src/lib/log.ts";
 import type { Clock } from "../../src/kube/clock.ts";
+import { configureLog } from "../../src/lib/log.ts";
 import { createManualClock, type ManualClock } from "../kube/manual-clock.ts";
 import { createFakeCluster, type FakeClient, type FakeCluster, type Stored } from "./fake-cluster.ts";
 
@@ -11,7 +11,11 @@ configureLog({ logLevel: "error", logFormat: "json" });
 let addresses = 0;
 
 /** A Service of type LoadBalancer, as the API server has completed it. */
-export function service(name: string, spec: Record<string, unknown> = {}, more: Partial<Stored["metadata"]> = {}): Stored {
+export function service(
+  name: string,
+  spec: Record<string, unknown> = {},
+  more: Partial<Stored["metadata"]> = {},
+): Stored {
   return {
     apiVersion: "v1",
     kind: "Service",
@@ -101,7 +105,11 @@ export function harness(random: () => number = () => 0.5): Harness {
       const client = cluster.client();
       prepare(client);
       const stop = new AbortController();
-      const controller = createController({ ...OPTIONS, ...options }, { transport: client, clock: own, random }, stop.signal);
+      const controller = createController(
+        { ...OPTIONS, ...options },
+        { transport: client, clock: own, random },
+        stop.signal,
+      );
       return { controller, client, stop: () => stop.abort(), ended: controller.run() };
     },
     addresses: (key) => addressesOf(cluster.get("services", key)),
