@@ -19,7 +19,10 @@ const METALLB: Readonly<Record<string, string>> = {
   IPAddressPoolStatus: "assignedIPv4 assignedIPv6 availableIPv4 availableIPv6",
   ServiceAllocation: "namespaceSelectors:[LabelSelector namespaces priority serviceSelectors:[LabelSelector",
   L2Advertisement: "apiVersion kind metadata:ObjectMeta spec:L2AdvertisementSpec status",
-  L2AdvertisementSpec: "interfaces ipAddressPoolSelectors:[LabelSelector ipAddressPools nodeSelectors:[LabelSelector",
+  L2AdvertisementSpec:
+    "interfaces ipAddressPoolSelectors:[LabelSelector ipAddressPools nodeSelectors:[LabelSelector " +
+    "preferredNodeSelectors:[PreferredNodeSelector serviceSelectors:[LabelSelector",
+  PreferredNodeSelector: "preference:LabelSelector weight",
 };
 
 interface Schema {

@@ -3,6 +3,7 @@
 import { createAttachments } from "../datapath/attach.ts";
 import { readHz } from "../datapath/flow-table.ts";
 import { loadDataplaneAsync, lockPinDir, preparePinDir } from "../datapath/load.ts";
+import { absentResourceNotices } from "../decide/absent-resources.ts";
 import { advertisementNotices } from "../decide/advertisement-notices.ts";
 import { defaultRouteAddresses, needsL3 } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
@@ -12,6 +13,7 @@ import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
 import { DEFAULT_NODE_PORT_ADDRESSES, parseNodePortAddresses } from "../model/node-port-addresses.ts";
 import type { Notice } from "../model/objects.ts";
+import { createProvenance } from "../model/provenance.ts";
 import type { Source } from "../model/source.ts";
 import { createAgentView } from "./agent-view.ts";
 import { createAnnouncements } from "./announcements.ts";
@@ -32,6 +34,7 @@ import { type AgentOptions, clusterRangesOf, conntrackOf } from "./options.ts";
 import { createPeriodic } from "./periodic.ts";
 import { readyFields } from "./ready-fields.ts";
 import { createReconciler, type Reconciler } from "./reconciler.ts";
+import { createReports } from "./reports.ts";
 import { readSavedNodeAddresses, saveNodeAddresses } from "./saved-node-addresses.ts";
 import { scarcePortNotices } from "./scarce-ports.ts";
 import { createSyncRecorder } from "./sync-stats.ts";
@@ -135,9 +138,14 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     network: () => reconciler.desired().devices.basis.network,
     roles: () => reconciler.desired().devices.roles,
   });
+  const provenance = createProvenance({
+    loadBalancerClass: options.loadBalancerClass,
+    serviceRanges: clusterRangesOf(options),
+  });
+  const reports = createReports({ nodeName, source, provenance, nodes: model.nodes });
   model.adopt(dataplane.readState());
   const reconciler: Reconciler = createReconciler({
-    ...{ nodeName, model, source, syncs, adopted, timers, log },
+    ...{ nodeName, model, source, provenance, syncs, adopted, timers, log },
     wishes: { devices, xdp, sockets, forwardMark },
     maps: (inForce, digest) =>
       createMaps({
@@ -154,6 +162,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       sysctls: sysctls.apply,
       ...createKernelEffects({ options, loaded, hasL3, network, attachments, hz, log }),
       announcer: announcer.set,
+      announced: () => reports.announced(announcer.announced()),
       healthPorts: (list, healthy) => servers?.health(list, healthy),
       memory: (addresses) => saveNodeAddresses(stateDir, addresses),
       firewall: begun.firewall,
@@ -172,11 +181,17 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     broken: finished.reject,
   });
 
+  /** What any node that reads these objects has to say of them. */
+  const objectNotices = (): Notice[] => [
+    ...[source, provenance, model].flatMap((one) => one.notices()),
+    ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
+  ];
   /** All that is to be told now, but for what the HTTP servers add. */
   const notices = (): Notice[] => [
     ...bypassNotices(dataplane.readBypass()),
-    ...[source, model, network, announcer, sysctls].flatMap((one) => one.notices()),
-    ...advertisementNotices(model.l2Advertisements().values(), model.pools().values()),
+    ...objectNotices(),
+    ...[network, announcer, sysctls].flatMap((one) => one.notices()),
+    ...absentResourceNotices(source.api?.()?.resources, provenance.services()),
     ...startNotices,
     ...watchNotices(watch?.problem() ?? ""),
     ...reconciler.desired().notices,
@@ -199,7 +214,10 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     servers = await wiring.serve(view);
     watch = watchNetwork(() => reconciler.lookAt("network"), log);
     periodic.start();
-    timers.every(NOTICES_MS, () => noticeLog.note(view.notices()));
+    timers.every(NOTICES_MS, () => {
+      noticeLog.note(view.notices());
+      reports.note(announcer.notices(), objectNotices());
+    });
     mailbox.open(reconciler.take, finished.reject);
     await Promise.race([started.then(() => finished.promise), finished.promise]);
   } finally {

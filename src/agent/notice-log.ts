@@ -12,7 +12,7 @@ const BURST = 40;
 const LINE_MS = 1000;
 
 /** Numbers may change, as when it counts, and line and column in a file that is edited: the notice is the same. */
-function identity(notice: Notice): string {
+export function noticeIdentity(notice: Notice): string {
   const known = identities.get(notice);
   if (known !== undefined) return known;
   const { object, file, field, reason, message } = notice;
@@ -53,7 +53,7 @@ export function createNoticeLog(log: Log, now: () => number = () => performance.
 
   return {
     note(notices) {
-      const current = new Map(notices.map((notice) => [identity(notice), notice]));
+      const current = new Map(notices.map((notice) => [noticeIdentity(notice), notice]));
       for (const [id, notice] of known) if (!current.has(id)) ended(notice);
       for (const [id, notice] of current) if (!known.has(id)) began(notice);
       known = current;

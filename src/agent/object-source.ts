@@ -23,11 +23,11 @@ async function manifestSource(options: AgentOptions, ownNode: OwnNode): Promise<
 
 async function kubernetesSource(options: AgentOptions): Promise<Source> {
   const { createKubernetesSource } = await import("../kube/kubernetes-source.ts");
-  const { kubeconfig, apiServer, stateDir, trustLists } = options;
+  const { kubeconfig, apiServer, stateDir, trustLists, nodeName, namespace } = options;
   return createKubernetesSource({
     ...(kubeconfig === "" ? {} : { kubeconfig }),
     ...(apiServer === "" ? {} : { apiServer }),
     stateDir,
-    trustLists,
+    ...{ trustLists, nodeName, namespace },
   });
 }

@@ -16,6 +16,10 @@ export interface AgentOptions extends LogChoice {
   readonly apiServer: string;
   /** A list that takes most of the frontends away is believed at once. */
   readonly trustLists: boolean;
+  /** Where this node's ServiceL2Status objects are. */
+  readonly namespace: string;
+  /** Services of this class are given and announced our addresses; "": those without a class. */
+  readonly loadBalancerClass: string;
   readonly stateDir: string;
   /** Reads Services with addresses, Nodes, EndpointSlices and Pods; allocates and writes nothing. */
   readonly readOnly: boolean;

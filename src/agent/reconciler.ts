@@ -17,6 +17,7 @@ import type { Log } from "../lib/log.ts";
 import type { Model } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
 import type { Node, ObjectEvent } from "../model/objects.ts";
+import type { Provenance } from "../model/provenance.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcements } from "./announcements.ts";
 import type { Announcement } from "./announcer.ts";
@@ -33,6 +34,8 @@ export interface Effects {
   readonly devices: (wanted: WantedDevices) => void | Promise<void>;
   readonly sockets: () => void;
   readonly announcer: (announcements: readonly Announcement[]) => void;
+  /** Tells of what is announced. */
+  readonly announced: () => void;
   readonly healthPorts: (list: readonly HealthCheck[], healthy: boolean) => void;
   /** Remembers what the next start cannot wait for. */
   readonly memory: (addresses: NodeAddresses) => Promise<void>;
@@ -46,6 +49,7 @@ export interface ReconcilerParts {
   readonly wishes: Wishes;
   readonly model: Pick<Model, "update" | "setNetworks" | "isDirty" | "nodes" | "healthChecks" | "adopt" | "plan">;
   readonly source: Pick<Source, "bypassesSockets">;
+  readonly provenance: Pick<Provenance, "judge">;
   readonly syncs: SyncRecorder;
   /** Made with what it is to call when all is in force. */
   readonly maps: (inForce: () => void, digest: () => string) => Maps;
@@ -96,7 +100,7 @@ const NO_FIREWALL: FirewallFacts = { marks: false, problem: "", ipsec: "" };
 const first = <T>(value: T, complete: boolean): Input<T> => ({ generation: 0, complete, value });
 
 export function createReconciler(parts: ReconcilerParts): Reconciler {
-  const { nodeName, model, source, syncs, announcements, effects, timers, log, remembered } = parts;
+  const { nodeName, model, source, provenance, syncs, announcements, effects, timers, log, remembered } = parts;
 
   // --- inputs -----------------------------------------------------------------------------------------------------------
   let synced = false;
@@ -130,6 +134,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
     devices: createEffect({ name: "devices", apply: effects.devices, once: true, ...common }),
     sockets: createEffect({ name: "sockets", apply: (_wanted: true) => effects.sockets(), once: true, ...common }),
     announcer: createEffect({ name: "announcer", apply: effects.announcer, once: true, ...common }),
+    announced: createEffect({ name: "announced", apply: (_wanted: true) => effects.announced(), ...common }),
     healthPorts: createEffect({
       name: "health ports",
       apply: ([list, healthy]: readonly [readonly HealthCheck[], boolean]) => effects.healthPorts(list, healthy),
@@ -176,7 +181,10 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
     doers.devices.want(wantedDevices);
     if (attach) doers.sockets.want(true);
     if (wanted.maps) doers.memory.want(addresses);
-    if (wanted.announce) doers.announcer.want(announcements.current());
+    if (wanted.announce) {
+      doers.announcer.want(announcements.current());
+      doers.announced.want(true);
+    }
     if (wanted.healthPorts !== undefined) doers.healthPorts.want([wanted.healthPorts, wanted.health.healthy]);
   }
 
@@ -265,6 +273,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
         ownNode = rememberedNode(nodeName, remembered?.own ?? []);
         events = [...events, { kind: "Node", key: nodeName, object: ownNode }];
       }
+      events = provenance.judge(events);
       digest = newDigest;
       objectsRead++;
       announcements.note(events);

@@ -98,6 +98,7 @@ export function mergeOptions(
   }
   // Each setting of the table has contributed its part: a test compares the keys.
   refuseTwoSources(origins);
+  refuseClass(origins);
   return options as AgentOptions;
 }
 
@@ -115,6 +116,13 @@ function refuseTwoSources(origins: Readonly<Record<string, string>>): void {
   if (manifests === undefined || api === undefined) return;
   const reason = "objects come either from manifests or from the Kubernetes API";
   throw new Failure("usage", manifests, `could not use ${manifests} together with ${api}: ${reason}`);
+}
+
+/** The allocator of manifests knows no class of its own. */
+function refuseClass({ manifests, "load-balancer-class": byClass }: Readonly<Record<string, string>>): void {
+  if (manifests === undefined || byClass === undefined) return;
+  const reason = "with manifests Services without a class are given addresses, and no others";
+  throw new Failure("usage", byClass, `could not use ${byClass} together with ${manifests}: ${reason}`);
 }
 
 function findGiven(

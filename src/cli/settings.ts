@@ -45,6 +45,9 @@ const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** Linux: 1 to 15 bytes, no slash, no white space, neither "." nor "..". */
 const DEVICE_NAME = /^(?!\.{1,2}$)[^\s/:]{1,15}$/;
 
+/** Syntax of a label's key. */
+const LOAD_BALANCER_CLASS = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+
 function dnsName(text: string, what: string): string {
   if (text.length === 0 || text.length > 253 || !text.split(".").every((label) => DNS_LABEL.test(label))) {
     throw new WrongValue(`${what} (RFC 1123: lower-case letters, digits, "-" and ".", at most 253)`);
@@ -241,6 +244,26 @@ export const SETTINGS: readonly Setting[] = [
     default: "false",
     help: "believe a list from the API at once that takes away more than half of the frontends; else a second one is awaited",
     read: (text) => ({ trustLists: oneOf(text, ["true", "false"]) === "true" }),
+  }),
+  setting({
+    name: "namespace",
+    placeholder: "NAME",
+    default: "kube-system",
+    help: "namespace in which this node writes its ServiceL2Status objects",
+    read: (text) => {
+      if (!DNS_LABEL.test(text)) throw new WrongValue("the name of a namespace");
+      return { namespace: text };
+    },
+  }),
+  setting({
+    name: "load-balancer-class",
+    placeholder: "CLASS",
+    defaultText: "Services without a class",
+    help: "spec.loadBalancerClass of the Services whose addresses from pools are announced; those of others are only served",
+    read: (text) => {
+      if (text !== "" && !LOAD_BALANCER_CLASS.test(text)) throw new WrongValue("a class such as example.com/lb");
+      return { loadBalancerClass: text };
+    },
   }),
   setting({
     name: "state-dir",

@@ -110,7 +110,8 @@ function since(ms: number, nowMs: number): string {
 
 type Api = NonNullable<AgentStatus["source"]["api"]>;
 
-function resourceState({ connected, synced }: Api["resources"][number]): string {
+function resourceState({ connected, synced, absent }: Api["resources"][number]): string {
+  if (absent) return "absent";
   if (connected) return synced ? "watching" : "listing";
   return synced ? "disconnected" : "connecting";
 }

@@ -4,7 +4,14 @@ import { type AnswerProblem, ApiProblem, excerpt } from "./api-problem.ts";
 import { type Resource, resourceTitle } from "./resources.ts";
 import type { ApiResponse } from "./transport.ts";
 
-export type Verb = "list" | "watch";
+export type Verb = "list" | "watch" | "create" | "patch" | "delete";
+
+/** What was asked about, for sentences. */
+export interface Subject extends Pick<Resource, "group" | "path"> {
+  readonly name: string;
+  /** Absent: the whole cluster. */
+  readonly namespace?: string;
+}
 
 const MESSAGE_LENGTH = 300;
 const BODY_LIMIT = 64 * 1024;
@@ -55,14 +62,14 @@ function reasonOf({ code, tooLargeVersion }: Status): AnswerProblem {
   }
 }
 
-function sentence(reason: AnswerProblem, status: Status, resource: Resource, verb: Verb): string {
+function sentence(reason: AnswerProblem, status: Status, resource: Subject, verb: Verb): string {
   const said = status.message === "" ? `status ${status.code}` : `${status.code} ${status.message}`;
   const could = `could not ${verb} ${resource.name}`;
   switch (reason) {
     case "unauthorized":
       return `${could}: the API server does not accept our credentials (${said}); renew the kubeconfig or the service account's token`;
     case "forbidden":
-      return `cannot ${verb} ${resourceTitle(resource)} at cluster scope: ${said}; grant it to our account by a ClusterRole`;
+      return `cannot ${verb} ${resourceTitle(resource)} ${scopeOf(resource)}: ${said}; grant it to our account by a ClusterRole`;
     case "not-found":
       return `${could}: the API server does not know ${resource.path} (${said}); is it a Kubernetes API server?`;
     case "throttled":
@@ -78,24 +85,29 @@ function sentence(reason: AnswerProblem, status: Status, resource: Resource, ver
   }
 }
 
+function scopeOf({ namespace }: Subject): string {
+  return namespace === undefined ? "at cluster scope" : `in namespace ${namespace}`;
+}
+
 function retryAfterMs(headers: Readonly<Record<string, string>>): number {
   const text = headers["retry-after"] ?? "";
   return /^\d{1,9}$/.test(text) ? Math.min(Number(text) * 1000, MAX_RETRY_AFTER_MS) : 0;
 }
 
-/** The first 64 KiB of a body as text. */
-async function readSome(body: AsyncIterable<Uint8Array>): Promise<string> {
+/** The beginning of a body as text. */
+export async function readSome(body: AsyncIterable<Uint8Array>, limit = BODY_LIMIT): Promise<string> {
   const parts: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of body) {
     parts.push(chunk);
     length += chunk.length;
-    if (length >= BODY_LIMIT) break;
+    if (length >= limit) break;
   }
   return Buffer.concat(parts).toString("utf8");
 }
 
-function parsed(text: string): unknown {
+/** JSON; what is none becomes a message. */
+export function parsed(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -104,7 +116,7 @@ function parsed(text: string): unknown {
 }
 
 /** The problem that an answer other than 200 is. Reads its body. */
-export async function problemOf(response: ApiResponse, resource: Resource, verb: Verb): Promise<ApiProblem> {
+export async function problemOf(response: ApiResponse, resource: Subject, verb: Verb): Promise<ApiProblem> {
   const body = parsed(await readSome(response.body));
   // What counts is the status of the answer itself, whatever the body says.
   const status = { ...statusOf(body, response.status), code: response.status };

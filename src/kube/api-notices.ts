@@ -9,6 +9,7 @@ const SOON_MS = 3_600_000;
 /** Those that pass by themselves, or that wait for a second look. */
 const WARNINGS: ReadonlySet<Problem["reason"]> = new Set([
   "list-held",
+  "events-dropped",
   "throttled",
   "gone",
   "version-too-large",

@@ -1,5 +1,5 @@
-// The thread that reads the Kubernetes API: connections, JSON, what is known of each object. The main loop gets changes alone,
-// in messages that it can take in at once.
+// The thread that talks to the Kubernetes API: connections, JSON, what is known of each object. The main loop gets changes alone,
+// in messages that it can take in at once, and says what is to be written without waiting for it.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { parentPort, workerData } from "node:worker_threads";
@@ -15,7 +15,7 @@ import { createReflector } from "./reflector.ts";
 import { RESOURCES, type ResourceName } from "./resources.ts";
 import { buffersOf, packChanges } from "./rows.ts";
 import { readSavedTotals, type SavedTotals, writeSavedTotals } from "./saved-totals.ts";
-import { takeObject } from "./take-object.ts";
+import { eventKind, takeObject } from "./take-object.ts";
 import { createTransport } from "./transport.ts";
 import {
   type FromWorker,
@@ -24,6 +24,7 @@ import {
   type ToWorker,
   type WorkerOptions,
 } from "./worker-messages.ts";
+import { createWrites } from "./writes.ts";
 
 const STATUS_MS = 1_000;
 /** Changes that somebody may wait for are told sooner. */
@@ -45,7 +46,8 @@ function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
   parentPort?.postMessage(message, transfer);
 }
 
-function read(connection: Connection, { trustLists, stateDir }: WorkerOptions): void {
+function read(connection: Connection, options: WorkerOptions): void {
+  const { trustLists, stateDir } = options;
   const clock = systemClock;
   const transport = createTransport(connection, `millrace/${VERSION}`);
   const endpoints = createApiEndpoints((urls, clusterIPs) => connection.remember(urls, clusterIPs));
@@ -57,13 +59,16 @@ function read(connection: Connection, { trustLists, stateDir }: WorkerOptions): 
       post({ type: "changes", packed, synced, digest }, buffersOf(packed));
     },
   });
+  const writes = createWrites({ ...options, transport, clock, onChange: () => soon.restart() });
   const remembered = readSavedTotals(stateDir);
   const readers = RESOURCES.map((resource) => {
     const objects = createKnownObjects({
-      kind: resource.kind,
+      kind: eventKind(resource.kind),
+      title: resource.kind,
       take: (object) => takeObject(resource.kind, object),
       emit(change) {
         endpoints.take(change);
+        writes.takeNode(change);
         outbox.add(change);
       },
       trustLists,
@@ -112,7 +117,7 @@ function read(connection: Connection, { trustLists, stateDir }: WorkerOptions): 
       ) as ThreadStats["resources"] satisfies Record<ResourceName, unknown>,
       transport: transport.stats(),
     };
-    const problems = readers.flatMap(({ reflector }) => reflector.problem() ?? []);
+    const problems = [...readers.flatMap(({ reflector }) => reflector.problem() ?? []), ...writes.problems()];
     const notices = [
       ...apiNotices(problems, connection.certificateExpiresAt(), Date.now()),
       ...readers.flatMap(({ objects }) => objects.notices().slice(0, MOST_NOTICES)),
@@ -127,6 +132,8 @@ function read(connection: Connection, { trustLists, stateDir }: WorkerOptions): 
 
   parentPort?.on("message", (message: ToWorker) => {
     if (message === "acknowledged") outbox.acknowledged();
+    else if (message.type === "announced") writes.announced(message.list);
+    else writes.report(message.report);
   });
   setInterval(tell, STATUS_MS);
   post({ type: "started" });

@@ -7,7 +7,7 @@ const DURATION_BOUNDS = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60] a
 export interface RequestCount {
   /** Status as text, or "<error>" when there was no answer. */
   readonly code: string;
-  readonly method: "GET";
+  readonly method: string;
   /** host:port */
   readonly host: string;
   readonly count: number;
@@ -38,7 +38,7 @@ export interface TransportStats {
 
 export interface ClientStats {
   /** One attempt: `code` as in RequestCount. */
-  count(verb: string, host: string, code: string, seconds: number): void;
+  count(method: string, verb: string, host: string, code: string, seconds: number): void;
   requests(): RequestCount[];
   durations(): RequestDurations[];
 }
@@ -50,14 +50,14 @@ function rowOf<Row>(rows: Map<string, Row>, key: string, make: () => Row): Row {
   return row;
 }
 
-/** One row per server and code, one per server and verb: all come from small sets. */
+/** One row per method, server and code, one per server and verb: all come from small sets. */
 export function createClientStats(): ClientStats {
-  const counts = new Map<string, { code: string; method: "GET"; host: string; count: number }>();
+  const counts = new Map<string, { code: string; method: string; host: string; count: number }>();
   const histograms = new Map<string, { verb: string; host: string; histogram: Histogram }>();
 
   return {
-    count(verb, host, code, seconds) {
-      rowOf(counts, `${host} ${code}`, () => ({ code, method: "GET" as const, host, count: 0 })).count += 1;
+    count(method, verb, host, code, seconds) {
+      rowOf(counts, `${method} ${host} ${code}`, () => ({ code, method, host, count: 0 })).count += 1;
       const make = () => ({ verb, host, histogram: new Histogram(DURATION_BOUNDS) });
       rowOf(histograms, `${host} ${verb}`, make).histogram.observe(seconds);
     },

@@ -6,12 +6,14 @@ import type { Change, Complaint, Taken } from "./row.ts";
 
 export interface KnownObjectsOptions {
   readonly kind: Change["kind"];
+  /** As notices name the objects. @default kind */
+  readonly title?: string;
   readonly take: (object: unknown) => Taken;
   /** Gets every change of content, in order. */
   readonly emit: (change: Change) => void;
   /** Every full list is applied as it is. */
   readonly trustLists: boolean;
-  /** Frontends, endpoints or Nodes that a process before knew: what the first list is measured by. @default 0 */
+  /** Frontends, endpoints or objects that a process before knew: what the first list is measured by. @default 0 */
   readonly remembered?: number;
 }
 
@@ -36,7 +38,7 @@ export interface KnownObjects {
   /** Goes up with each change of the notices. */
   noticesVersion(): number;
   count(): number;
-  /** Frontends of the Services, endpoints of the EndpointSlices, Nodes. */
+  /** The sum of their sizes (see Taken). */
   total(): number;
 }
 
@@ -51,6 +53,7 @@ type Sound = Extract<Taken, { outcome: "taken" }>;
 
 export function createKnownObjects({
   kind,
+  title = kind,
   take,
   emit,
   trustLists,
@@ -183,7 +186,7 @@ export function createKnownObjects({
     notices: () =>
       [...complaints].flatMap(([key, { found }]) =>
         found.map(({ field, reason, message }) => ({
-          object: key === "" ? kind : `${kind} ${key}`,
+          object: key === "" ? title : `${title} ${key}`,
           file: "",
           field,
           reason,

@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { Failure } from "../lib/errors.ts";
 import { createDelivered } from "../model/delivered.ts";
 import type { Notice } from "../model/objects.ts";
-import type { ApiStats, Deliver, Source } from "../model/source.ts";
+import type { AnnouncedService, ApiStats, Deliver, Source } from "../model/source.ts";
 import { apiStatsOf } from "./api-stats.ts";
 import { createUnpacker } from "./rows.ts";
 import type { FromWorker, ThreadStats, ToWorker, WorkerOptions } from "./worker-messages.ts";
@@ -36,6 +36,8 @@ export function createKubernetesSource(options: WorkerOptions, url: URL = worker
   let digest = "";
   let lastEventMs = 0;
   let stopped = false;
+  /** Told last, for a thread that takes over. */
+  let announced: readonly AnnouncedService[] | undefined;
   let restart: NodeJS.Timeout | undefined;
   let restartMs = FIRST_RESTART_MS;
 
@@ -83,6 +85,7 @@ export function createKubernetesSource(options: WorkerOptions, url: URL = worker
         if (worker !== thread) return;
         switch (message.type) {
           case "started":
+            if (announced !== undefined) tell({ type: "announced", list: announced });
             resolve();
             break;
           case "failed":
@@ -110,7 +113,16 @@ export function createKubernetesSource(options: WorkerOptions, url: URL = worker
     });
   }
 
+  function tell(message: ToWorker): void {
+    worker?.postMessage(message);
+  }
+
   return {
+    announced(list) {
+      announced = list;
+      tell({ type: "announced", list });
+    },
+    report: (report) => tell({ type: "report", report }),
     start(onEvents) {
       deliver = onEvents;
       return launch();

@@ -26,8 +26,6 @@ const LIVED_MS = 5_000;
 const HELD_MS = 5_000;
 /** How long a server that refused a streaming list is not asked for one again: it may be upgraded. */
 const STREAMING_AGAIN_MS = 600_000;
-/** How long a resource that the server does not have is not asked for. */
-const ABSENT_MS = 600_000;
 const SHORTEST_WATCH_S = 300;
 const PAGE_SIZE = 500;
 
@@ -107,17 +105,19 @@ export function createReflector(options: ReflectorOptions): Reflector {
     newest.forget();
   }
 
-  function endList(newVersion: string): Result {
+  function countList(): void {
     record.count("lists");
     record.heard(clock.wallMs());
+  }
+
+  /** Puts the list in force; `newVersion` is its own. */
+  function endList(newVersion: string | undefined): Result {
     const result = objects.listEnds();
     if (result.outcome === "held") {
       record.count("heldLists");
       const { before, lost } = result;
-      const what = { services: "frontends", endpointslices: "endpoints", nodes: "Nodes", servicecidrs: "" };
-      const message = `a full list of ${resource.name} would take away ${lost} of ${before} ${
-        what[resource.name]
-      }: it is applied when a second one agrees`;
+      const what = `${lost} of ${before} ${resource.countedIn}`;
+      const message = `a full list of ${resource.name} would take away ${what}: it is applied when a second one agrees`;
       record.setProblem({ reason: "list-held", message });
       return "held";
     }
@@ -154,6 +154,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
     }
 
     function takeListEnd(now: string): void {
+      countList();
       if (endList(now) === "held") throw HELD;
       last = now;
       inList = false;
@@ -287,6 +288,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
         limit = {};
       }
     } while (token !== "" || first === "");
+    countList();
     return endList(first);
   }
 
@@ -307,11 +309,11 @@ export function createReflector(options: ReflectorOptions): Reflector {
     return reason === "bad-request" && fieldSelector !== "";
   }
 
+  /** A server that is just starting may not know its custom resources yet: what there was goes when a second answer agrees. */
   function listAbsent(): Result {
-    objects.listBegins();
-    objects.listEnds();
-    record.setProblem(undefined);
-    record.setSynced();
+    beginList();
+    if (endList(undefined) === "held") return "held";
+    record.setAbsent();
     return "absent";
   }
 
@@ -368,7 +370,7 @@ export function createReflector(options: ReflectorOptions): Reflector {
         record.countRelist("held");
         return HELD_MS;
       case "absent":
-        return ABSENT_MS * (0.5 + random() / 2);
+        return resource.absentMs * (0.5 + random() / 2);
       case "ended":
         // A server that ends each watch at once must not be asked in a tight loop.
         return clock.now() - began < LIVED_MS ? backoff.next() : 0;

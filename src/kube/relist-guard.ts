@@ -3,10 +3,16 @@
 import type { Change } from "./row.ts";
 
 /** A list takes away too much when it takes more than so many, and more than half of what there was. */
-const FEW: Readonly<Partial<Record<Change["kind"], number>>> = { Service: 50, EndpointSlice: 50, Node: 0 };
+const FEW: Readonly<Partial<Record<Change["kind"], number>>> = {
+  Service: 50,
+  EndpointSlice: 50,
+  Node: 0,
+  AddressPool: 0,
+  L2Advertisement: 0,
+};
 const SHARE = 0.5;
 
-/** What a full list would take away, counted in frontends, endpoints or Nodes. */
+/** What a full list would take away, counted in frontends, endpoints or objects. */
 export interface Loss {
   /** How many there were before the list. */
   readonly before: number;

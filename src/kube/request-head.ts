@@ -1,4 +1,4 @@
-// One GET to one API server, until the head of its answer: time limits for connecting and for the head, TCP keep-alive.
+// One request to one API server, until the head of its answer: time limits for connecting and for the head, TCP keep-alive.
 import http, { type OutgoingHttpHeaders } from "node:http";
 import https from "node:https";
 import type { Socket } from "node:net";
@@ -8,7 +8,14 @@ import type { ApiServer } from "./api-servers.ts";
 /** With ten probes, one a second (as libuv sets them on Linux), a peer that vanished is found after 20 s of silence. */
 const TCP_KEEP_ALIVE_MS = 10_000;
 
-export interface HeadRequest {
+/** What is asked for. Whatever is sent may be sent twice: a connection may end after the server has done it. */
+export interface Demand {
+  readonly method: "GET" | "POST" | "PATCH" | "DELETE";
+  /** JSON, of a POST or PATCH (RFC 7386: a merge patch). */
+  readonly body?: string;
+}
+
+export interface HeadRequest extends Demand {
   readonly server: ApiServer;
   /** With its query. */
   readonly path: string;
@@ -69,7 +76,9 @@ export function requestHead(wanted: HeadRequest): Promise<http.IncomingMessage> 
   });
 }
 
-function start({ server, path, headers, agent, signal }: HeadRequest): http.ClientRequest {
+const CONTENT_TYPE = { GET: "", POST: "application/json", PATCH: "application/merge-patch+json", DELETE: "" } as const;
+
+function start({ server, path, method, body, headers, agent, signal }: HeadRequest): http.ClientRequest {
   const { protocol, hostname, port, pathname } = server.url;
   const secure = protocol === "https:";
   return (secure ? https : http)
@@ -77,12 +86,17 @@ function start({ server, path, headers, agent, signal }: HeadRequest): http.Clie
       host: hostname.replace(/^\[|\]$/g, ""),
       port: port || (secure ? 443 : 80),
       path: pathname.replace(/\/$/, "") + path,
-      headers: headers as OutgoingHttpHeaders,
+      method,
+      headers: { ...headers, ...(body === undefined ? {} : bodyHeaders(method, body)) } as OutgoingHttpHeaders,
       agent,
       signal,
       ...(server.tlsName === undefined ? {} : { servername: server.tlsName }),
     })
-    .end();
+    .end(body);
+}
+
+function bodyHeaders(method: Demand["method"], body: string): OutgoingHttpHeaders {
+  return { "Content-Type": CONTENT_TYPE[method], "Content-Length": Buffer.byteLength(body) };
 }
 
 /** Calls back once the connection can take a request: at once for one that stands already. */

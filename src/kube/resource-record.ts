@@ -13,8 +13,8 @@ export type RelistReason =
   | "held";
 
 export interface Problem {
-  /** "list-held" is none of the API's: a list waits for a second one. */
-  readonly reason: ProblemReason | "list-held";
+  /** The last two are none of the API's: a list waits for a second one, and there is too much to say. */
+  readonly reason: ProblemReason | "list-held" | "events-dropped";
   readonly message: string;
 }
 
@@ -23,6 +23,8 @@ export interface ResourceStats {
   readonly connected: boolean;
   /** A full list was applied; stays true when the server is gone. */
   readonly synced: boolean;
+  /** The server does not have it: as good as an empty list. */
+  readonly absent: boolean;
   /** Milliseconds since the epoch of the last list, event or bookmark, 0 before the first. */
   readonly lastEventMs: number;
   /** "" before the first list and while one is read. */
@@ -40,6 +42,8 @@ export interface ResourceRecord {
   setConnected(now: boolean): void;
   isConnected(): boolean;
   setSynced(): void;
+  /** Until a watch of it stands. */
+  setAbsent(): void;
   isSynced(): boolean;
   heard(wallMs: number): void;
   count(what: "lists" | "watches" | "heldLists"): void;
@@ -53,6 +57,7 @@ export function createResourceRecord(onChange: () => void): ResourceRecord {
   let problem: Problem | undefined;
   let connected = false;
   let synced = false;
+  let absent = false;
   let lastEventMs = 0;
   const counts = { lists: 0, watches: 0, heldLists: 0 };
   const relists: Partial<Record<RelistReason, number>> = {};
@@ -67,12 +72,18 @@ export function createResourceRecord(onChange: () => void): ResourceRecord {
     setConnected(now) {
       if (connected === now) return;
       connected = now;
+      absent = false;
       onChange();
     },
     isConnected: () => connected,
     setSynced() {
       if (synced) return;
       synced = true;
+      onChange();
+    },
+    setAbsent() {
+      if (absent) return;
+      absent = true;
       onChange();
     },
     isSynced: () => synced,
@@ -91,6 +102,7 @@ export function createResourceRecord(onChange: () => void): ResourceRecord {
     stats: (resourceVersion) => ({
       connected,
       synced,
+      absent,
       lastEventMs,
       resourceVersion,
       ...counts,

@@ -1,6 +1,15 @@
 // What is kept of an object on its way from the API to the model, and what can be said against one.
 import type { Address, Family } from "../lib/address.ts";
-import type { EndpointHints, EndpointPort, Node, ObjectKey, Service, ServiceCIDR } from "../model/objects.ts";
+import type {
+  AddressPool,
+  EndpointHints,
+  EndpointPort,
+  L2Advertisement,
+  Node,
+  ObjectKey,
+  Service,
+  ServiceCIDR,
+} from "../model/objects.ts";
 
 /** An EndpointSlice in columns (see model/endpoint-list.ts); one entry for each endpoint. */
 export interface SliceRow {
@@ -34,6 +43,8 @@ export type ObjectChange = { readonly key: ObjectKey; readonly text?: string } &
   | { readonly kind: "Service"; readonly content: Service | undefined }
   | { readonly kind: "Node"; readonly content: Node | undefined }
   | { readonly kind: "ServiceCIDR"; readonly content: ServiceCIDR | undefined }
+  | { readonly kind: "AddressPool"; readonly content: AddressPool | undefined }
+  | { readonly kind: "L2Advertisement"; readonly content: L2Advertisement | undefined }
 );
 
 export type Change = SliceChange | ObjectChange;
@@ -51,7 +62,7 @@ export type Taken =
       readonly change: Change;
       /** Of what the change holds: equal contents need not be sent again. */
       readonly hash: number;
-      /** Frontends of a Service, endpoints of a slice, 1 for a Node, else 0: what a full list may not take away unseen (relist-guard.ts). */
+      /** Frontends of a Service, endpoints of a slice, 0 for a ServiceCIDR, else 1: what a full list may not take away unseen (relist-guard.ts). */
       readonly size: number;
       /** What was left out of it. */
       readonly complaints: readonly Complaint[];

@@ -1,14 +1,21 @@
-// Services, Nodes and ServiceCIDRs as the API sends them: their types are checked, by field, then they are normalised as those
+// Services, Nodes, ServiceCIDRs and MetalLB's objects as the API sends them: their types are checked, by field, then they are normalised as those
 // of manifests are. Fields that we do not read may hold anything: a newer API server knows more of them than we do.
 import { storedAddress } from "../lib/address.ts";
 import type { Service, ServiceCIDR } from "../model/objects.ts";
 import { type Checks, checkAffinityConfig, createChecks, type FieldError } from "../wire/field-checks.ts";
-import type { KubernetesObject, NodeObject, ServiceObject } from "../wire/kubernetes.ts";
+import type {
+  AddressPoolObject,
+  KubernetesObject,
+  L2AdvertisementObject,
+  NodeObject,
+  ServiceObject,
+} from "../wire/kubernetes.ts";
 import { PROTOCOLS, SERVICE_TYPES, TRAFFIC_POLICIES } from "../wire/kubernetes.ts";
-import { normaliseNode, normaliseService } from "../wire/normalise.ts";
+import { checkAddressPool, checkL2Advertisement } from "../wire/metallb-checks.ts";
+import { normaliseAddressPool, normaliseL2Advertisement, normaliseNode, normaliseService } from "../wire/normalise.ts";
 import { hashText } from "./content-hash.ts";
 import type { Resource } from "./resources.ts";
-import type { ObjectChange, Taken } from "./row.ts";
+import type { Change, ObjectChange, Taken } from "./row.ts";
 import { keyOf, takeSlice } from "./slice-row.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -174,7 +181,16 @@ const CHECKS: Readonly<Record<Kind, (checks: Checks, object: Fields) => void>> =
   Service: checkService,
   Node: checkNode,
   ServiceCIDR: checkServiceCIDR,
+  IPAddressPool: checkAddressPool,
+  L2Advertisement: checkL2Advertisement,
 };
+
+const NAMESPACED: ReadonlySet<Kind> = new Set(["Service", "IPAddressPool", "L2Advertisement"]);
+
+/** What the model calls objects of a kind. */
+export function eventKind(kind: Resource["kind"]): Change["kind"] {
+  return kind === "IPAddressPool" ? "AddressPool" : kind;
+}
 
 function changeOf(kind: Kind, key: string, object: KubernetesObject): ObjectChange {
   switch (kind) {
@@ -184,6 +200,10 @@ function changeOf(kind: Kind, key: string, object: KubernetesObject): ObjectChan
       return { kind, key, content: normaliseNode(object as NodeObject) };
     case "ServiceCIDR":
       return { kind, key, content: serviceCIDR(object) };
+    case "IPAddressPool":
+      return { kind: "AddressPool", key, content: normaliseAddressPool(object as AddressPoolObject) };
+    case "L2Advertisement":
+      return { kind, key, content: normaliseL2Advertisement(object as L2AdvertisementObject) };
   }
 }
 
@@ -196,12 +216,12 @@ export function takeObject(kind: Resource["kind"], raw: unknown): Taken {
   const fields = checks.record("", object);
   if (fields === undefined) checks.required("");
   else {
-    checkMetadata(checks, fields["metadata"], kind === "Service");
+    checkMetadata(checks, fields["metadata"], NAMESPACED.has(kind));
     CHECKS[kind](checks, fields);
   }
   if (checks.errors.length > 0) return { outcome: "refused", key, complaints: checks.errors };
   const change = changeOf(kind, key, object as unknown as KubernetesObject);
   const complaints = kind === "Node" ? strangeAddresses(object as NodeObject) : [];
-  const text = JSON.stringify({ kind, key, object: change.content });
+  const text = JSON.stringify({ kind: change.kind, key, object: change.content });
   return { outcome: "taken", change: { ...change, text }, hash: hashText(text), size: sizeOf(change), complaints };
 }

@@ -1,4 +1,4 @@
-// GET requests to the Kubernetes API over keep-alive connections: the next server after a failed one, credentials that
+// Requests to the Kubernetes API over keep-alive connections: the next server after a failed one, credentials that
 // rotate, one second try after a 401, and a sentence for every way to have no answer. It never looks into a body.
 import type { IncomingMessage } from "node:http";
 import { ApiError } from "./api-error.ts";
@@ -7,7 +7,7 @@ import { createClientStats, type TransportStats } from "./client-stats.ts";
 import { type Access, type Connection, type Credentials, isExpired } from "./connection.ts";
 import { createConnectionPools } from "./connection-pools.ts";
 import { expiredClientCertificate, explainNoHead, noAnswer, type Refusal } from "./explain-failure.ts";
-import { NoHead, requestHead } from "./request-head.ts";
+import { type Demand, NoHead, requestHead } from "./request-head.ts";
 
 export interface ApiResponse {
   readonly status: number;
@@ -21,25 +21,28 @@ export interface ApiResponse {
 }
 
 export interface ApiRequestOptions {
-  /** Ends the request, its body included; `get` and the body then reject with the signal's reason. */
+  /** Ends the request, its body included; the call and the body then reject with the signal's reason. */
   readonly signal: AbortSignal;
   /** For credentials, connecting and the response's head together. */
   readonly headTimeoutMs: number;
   /** For sentences and metrics, as "endpointslices". */
   readonly resource: string;
-  readonly verb: "LIST" | "WATCH" | "GET";
+  readonly verb: "LIST" | "WATCH" | "GET" | "POST" | "PATCH" | "DELETE";
 }
 
 export interface ApiTransport {
   /** Resolves at the response's head, whatever its status; otherwise rejects with an ApiError. `path` is absolute. */
   get(path: string, query: Readonly<Record<string, string>>, options: ApiRequestOptions): Promise<ApiResponse>;
+  /** As `get`, for what may be done twice without harm: a request whose answer was lost is sent again, to another server too. */
+  send(demand: Demand, path: string, options: ApiRequestOptions): Promise<ApiResponse>;
   stats(): TransportStats;
   /** Ends all connections; requests under way reject. */
   close(): void;
 }
 
-/** One get, over all its attempts. */
+/** One request, over all its attempts. */
 interface Errand {
+  readonly demand: Demand;
   /** With its query. */
   readonly path: string;
   readonly options: ApiRequestOptions;
@@ -95,14 +98,17 @@ export function createTransport(connection: Connection, userAgent: string): ApiT
     connectTimeoutMs: number,
   ): Promise<Answer> {
     const { signal, verb } = errand.options;
+    const { method } = errand.demand;
     const startedMs = performance.now();
     const { agent, release } = pools.lease(server, credentials);
-    const count = (code: string) => stats.count(verb, server.url.host, code, (performance.now() - startedMs) / 1000);
+    const count = (code: string) =>
+      stats.count(method, verb, server.url.host, code, (performance.now() - startedMs) / 1000);
     try {
       const headTimeoutMs = errand.deadlineMs - startedMs;
       const headers = headersFor(server, credentials);
       const message = await requestHead({
         server,
+        ...errand.demand,
         path: errand.path,
         headers,
         agent,
@@ -150,16 +156,19 @@ export function createTransport(connection: Connection, userAgent: string): ApiT
     }
   }
 
+  async function run(demand: Demand, path: string, options: ApiRequestOptions): Promise<ApiResponse> {
+    options.signal.throwIfAborted();
+    if (closed) throw closedError();
+    const deadlineMs = performance.now() + options.headTimeoutMs;
+    return responseOf(await askAuthenticated({ demand, path, options, deadlineMs }), options);
+  }
+
   return {
     async get(path, query, options) {
-      options.signal.throwIfAborted();
-      if (closed) throw closedError();
       const search = new URLSearchParams(query).toString();
-      const deadlineMs = performance.now() + options.headTimeoutMs;
-      const errand: Errand = { path: search === "" ? path : `${path}?${search}`, options, deadlineMs };
-      const answer = await askAuthenticated(errand);
-      return responseOf(answer, options);
+      return run({ method: "GET" }, search === "" ? path : `${path}?${search}`, options);
     },
+    send: run,
     stats: () => ({
       requests: stats.requests(),
       durations: stats.durations(),

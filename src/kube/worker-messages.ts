@@ -1,6 +1,7 @@
 // What the main loop and the thread that reads the API say to each other.
 import type { Failure, FailureCode } from "../lib/errors.ts";
 import type { Notice } from "../model/objects.ts";
+import type { AnnouncedService, ObjectReport } from "../model/source.ts";
 import type { TransportStats } from "./client-stats.ts";
 import type { ResourceStats } from "./resource-record.ts";
 import type { ResourceName } from "./resources.ts";
@@ -16,6 +17,9 @@ export interface WorkerOptions {
   readonly stateDir: string;
   /** Applies every full list as it is, also one that takes away most of what is served. */
   readonly trustLists: boolean;
+  readonly nodeName: string;
+  /** Where ServiceL2Status objects are. */
+  readonly namespace: string;
 }
 
 export interface ThreadStats {
@@ -33,7 +37,10 @@ export type FromWorker =
   /** `notices` undefined: as they were. */
   | { readonly type: "status"; readonly stats: ThreadStats; readonly notices: readonly Notice[] | undefined };
 
-export type ToWorker = "acknowledged";
+export type ToWorker =
+  | "acknowledged"
+  | { readonly type: "announced"; readonly list: readonly AnnouncedService[] }
+  | { readonly type: "report"; readonly report: ObjectReport };
 
 export function failedMessage({ code, subject, message }: Failure): FromWorker {
   return { type: "failed", code, subject, message };

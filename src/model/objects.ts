@@ -23,10 +23,12 @@ export interface GrantedAddress {
   readonly address: Address;
   readonly ipMode: "VIP" | "Proxy";
   /**
-   * status: whoever may write a Service's status says so. pool: our own allocator gave it, from one of our pools: a port nobody
-   * defined is refused there, and it may be announced.
+   * status: whoever may write a Service's status says so. pool: it lies in an IPAddressPool, too (provenance.ts): a port nobody
+   * defined is refused there, and it may be announced. Sources say "status".
    */
   readonly by: "status" | "pool";
+  /** "namespace/name" of that pool; absent when there is none. */
+  readonly pool?: ObjectKey;
 }
 
 /** What a Service has, whatever its author writes: the source fills it from what authors cannot write. */
@@ -187,13 +189,21 @@ export interface LabelSelector {
   }[];
 }
 
-/** An L2Advertisement (metallb.io/v1beta1). Empty pool lists and selectors mean every pool; empty node selectors every node. */
+/** Nodes that match are preferred; the weights (1 to 100) of those that match one add up. */
+export interface PreferredNodeSelector {
+  readonly weight: number;
+  readonly preference: LabelSelector;
+}
+
+/** An L2Advertisement (metallb.io/v1beta1). Empty pool lists and selectors mean every pool; empty selectors every node, every Service. */
 export interface L2Advertisement {
   readonly namespace: string;
   readonly name: string;
   readonly pools: readonly string[];
   readonly poolSelectors: readonly LabelSelector[];
   readonly nodeSelectors: readonly LabelSelector[];
+  readonly preferredNodeSelectors: readonly PreferredNodeSelector[];
+  readonly serviceSelectors: readonly LabelSelector[];
   readonly interfaces: readonly string[];
 }
 

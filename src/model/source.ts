@@ -1,7 +1,7 @@
 // What a source of objects is to the agent: the Kubernetes API or a directory of manifests.
 import type { Address } from "../lib/address.ts";
 import type { HistogramData } from "../lib/histogram.ts";
-import type { Notice, ObjectEvent } from "./objects.ts";
+import type { Notice, ObjectEvent, ObjectKey } from "./objects.ts";
 
 export interface SourceStatus {
   /** "manifests" or "kubernetes". */
@@ -32,6 +32,8 @@ export interface ApiStats {
     readonly resource: string;
     readonly connected: boolean;
     readonly synced: boolean;
+    /** The API server does not have it. */
+    readonly absent: boolean;
     /** Milliseconds since the epoch of the last event or bookmark, 0 before the first. */
     readonly lastEventMs: number;
     readonly lists: number;
@@ -64,6 +66,23 @@ export interface OwnNode {
   readonly addresses: readonly Address[];
 }
 
+/** A Service that this node announces, and the devices on which it does. */
+export interface AnnouncedService {
+  readonly service: ObjectKey;
+  readonly interfaces: readonly string[];
+}
+
+/** Something that happened, for whoever looks at the object that it is about. */
+export interface ObjectReport {
+  readonly kind: "Service" | "IPAddressPool" | "L2Advertisement";
+  /** "namespace/name". */
+  readonly key: ObjectKey;
+  /** One word in upper camel case, such as AddressInUse. */
+  readonly reason: string;
+  readonly message: string;
+  readonly type: "Normal" | "Warning";
+}
+
 export interface Source {
   /** Starts. Resolves when the source is at work, which may be long before it has synced. */
   start(deliver: Deliver): Promise<void>;
@@ -79,5 +98,9 @@ export interface Source {
   api?(): ApiStats | undefined;
   /** The machine's addresses changed. Absent where Nodes are others' to tell of. */
   setOwnNode?(node: OwnNode): void;
+  /** All that this node announces now. Returns at once: it is written when that can be. Absent where nobody reads it. */
+  announced?(list: readonly AnnouncedService[]): void;
+  /** Makes an event of it, or counts it on one that there is. Returns at once; absent where nobody reads them. */
+  report?(report: ObjectReport): void;
   stop(): Promise<void>;
 }

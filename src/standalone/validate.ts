@@ -2,11 +2,11 @@
 // at another object; what depends on others (an address taken twice) is the allocator's.
 import { createChecks, type FieldError } from "../wire/field-checks.ts";
 import { type KubernetesObject, objectTitle } from "../wire/kubernetes.ts";
+import { checkAddressPool, checkL2Advertisement } from "../wire/metallb-checks.ts";
 import { isMetalLbWorkload, type KindUse } from "./kinds.ts";
 import { validateMetadata } from "./metadata.ts";
 import { unknownFields } from "./unknown-fields.ts";
 import { checkEndpointSlice, checkEndpoints } from "./validate-endpoints.ts";
-import { checkAddressPool, checkL2Advertisement } from "./validate-metallb.ts";
 import { checkNode, checkPod } from "./validate-node-pod.ts";
 import { checkService } from "./validate-service.ts";
 

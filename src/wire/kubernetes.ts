@@ -192,6 +192,8 @@ export interface L2AdvertisementObject extends KubernetesObject {
     ipAddressPools?: string[];
     ipAddressPoolSelectors?: RawSelector[];
     nodeSelectors?: RawSelector[];
+    preferredNodeSelectors?: { weight: number; preference: RawSelector }[];
+    serviceSelectors?: RawSelector[];
     interfaces?: string[];
   };
 }

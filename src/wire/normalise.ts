@@ -37,7 +37,6 @@ import {
   objectKey,
   objectTitle,
   own,
-  POOL_ANNOTATION,
   type PodObject,
   PROXY_NAME_LABEL,
   SERVICE_NAME_LABEL,
@@ -58,24 +57,23 @@ export function ageOf(object: KubernetesObject): number {
   return Number.isFinite(written) && written >= 0 ? written : creationMs(object);
 }
 
-function grantsOf(object: ServiceObject, age: number, by: "status" | "pool"): Grants {
+function grantsOf(object: ServiceObject, age: number): Grants {
   const ingress = object.spec.type === "LoadBalancer" ? (object.status?.loadBalancer?.ingress ?? []) : [];
   const addresses = ingress.flatMap(({ ip, ipMode }) => {
     const address = storedAddress(ip ?? "");
-    return address === undefined ? [] : [{ address, ipMode: ipMode || "VIP", by } as const];
+    return address === undefined ? [] : [{ address, ipMode: ipMode || "VIP", by: "status" } as const];
   });
   return { age, addresses };
 }
 
 /** What an API server vouches for: whoever may edit an object may write any annotation. */
 export function grantsByApi(object: ServiceObject): Grants {
-  return grantsOf(object, creationMs(object), "status");
+  return grantsOf(object, creationMs(object));
 }
 
-/** What our own allocator says in annotations, which it takes away from what people wrote. */
+/** What our own allocator says: the age in an annotation, which it takes away from what people wrote. */
 export function grantsByAllocator(object: ServiceObject): Grants {
-  const isFromPool = !object.spec.loadBalancerClass && own(object.metadata.annotations, POOL_ANNOTATION) !== undefined;
-  return grantsOf(object, ageOf(object), isFromPool ? "pool" : "status");
+  return grantsOf(object, ageOf(object));
 }
 
 function storedList(texts: readonly string[]): readonly Address[] {
@@ -352,6 +350,11 @@ export function normaliseL2Advertisement(object: L2AdvertisementObject): L2Adver
     pools: spec.ipAddressPools ?? [],
     poolSelectors: (spec.ipAddressPoolSelectors ?? []).map((one) => parseLabelSelector(one).selector),
     nodeSelectors: (spec.nodeSelectors ?? []).map((one) => parseLabelSelector(one).selector),
+    preferredNodeSelectors: (spec.preferredNodeSelectors ?? []).map(({ weight, preference }) => ({
+      weight,
+      preference: parseLabelSelector(preference).selector,
+    })),
+    serviceSelectors: (spec.serviceSelectors ?? []).map((one) => parseLabelSelector(one).selector),
     interfaces: spec.interfaces ?? [],
   };
 }

@@ -26,7 +26,7 @@ const ADVERTISEMENT: ObjectEvent = {
   key: "metallb-system/all",
   object: {
     ...{ namespace: "metallb-system", name: "all", interfaces: [] },
-    ...{ pools: [], poolSelectors: [], nodeSelectors: [] },
+    ...{ pools: [], poolSelectors: [], nodeSelectors: [], preferredNodeSelectors: [], serviceSelectors: [] },
   },
 };
 

@@ -15,6 +15,7 @@ import { createModel, type Model } from "../../src/model/model.ts";
 import type { HealthCheck } from "../../src/model/model-interface.ts";
 import type { ObjectEvent } from "../../src/model/objects.ts";
 import type { Capacity } from "../../src/model/operations.ts";
+import { createProvenance } from "../../src/model/provenance.ts";
 import { NETWORK, SETTINGS } from "../decide/inputs.ts";
 import { createFakeMaps, type FakeMaps } from "./fake-maps.ts";
 
@@ -136,6 +137,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
     nodeName: "node1",
     wishes: { devices: [], xdp: "off", sockets: "all", forwardMark: 0x1000, ...options.wishes },
     model,
+    provenance: createProvenance({ loadBalancerClass: "", serviceRanges: [] }),
     source: { bypassesSockets: options.bypassesSockets ?? (() => false) },
     syncs,
     maps: (inForce, digest) =>
@@ -180,6 +182,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
         announced = announcements;
         steps.push("announcer");
       },
+      announced: () => attempt("announced"),
       healthPorts(list: readonly HealthCheck[], healthy) {
         attempt("healthPorts");
         if (new Set(list.map(({ port }) => port)).size !== list.length) refuse("two Services on one port");

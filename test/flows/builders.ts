@@ -132,6 +132,8 @@ export function advertisement(given: Partial<L2Advertisement> = {}): L2Advertise
     pools: [],
     poolSelectors: [],
     nodeSelectors: [],
+    preferredNodeSelectors: [],
+    serviceSelectors: [],
     interfaces: [],
     ...given,
   };

@@ -160,7 +160,14 @@ export function syncStats(over: Partial<SyncStats> = {}): SyncStats {
 }
 
 export function apiStats(over: Partial<ApiStats> = {}): ApiStats {
-  const resource = { connected: true, synced: true, lastEventMs: 1_700_000_050_000, lists: 1, watches: 4 };
+  const resource = {
+    connected: true,
+    synced: true,
+    absent: false,
+    lastEventMs: 1_700_000_050_000,
+    lists: 1,
+    watches: 4,
+  };
   return {
     requests: [
       { code: "200", method: "GET", host: "192.168.122.11:6443", count: 8 },

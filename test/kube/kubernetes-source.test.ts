@@ -9,7 +9,7 @@ import type { Notice, ObjectEvent } from "../../src/model/objects.ts";
 import { ClusterObjects } from "../fakes/api-server/cluster-objects.ts";
 import { FakeApiServer, type FakeApiServerOptions } from "../fakes/api-server/fake-api-server.ts";
 import type { KubernetesObject } from "../fakes/api-server/object-store.ts";
-import { service, slice } from "./objects.ts";
+import { advertisement, pool, service, slice } from "./objects.ts";
 
 interface Batch {
   readonly events: readonly ObjectEvent[];
@@ -53,7 +53,7 @@ async function run(server: FakeApiServer, options: Partial<WorkerOptions> = {}, 
   const settings: WorkerOptions = {
     apiServer: server.url,
     stateDir: await temporaryDirectory(),
-    trustLists: false,
+    ...{ trustLists: false, nodeName: "node1", namespace: "kube-system" },
     ...options,
   };
   const source = createKubernetesSource(settings, thread);
@@ -179,6 +179,106 @@ describe("the API as a source", () => {
   });
 });
 
+describe("MetalLB's objects", () => {
+  const POOL = object("IPAddressPool", pool("lan"));
+  const ALL = object("L2Advertisement", advertisement("all"));
+
+  it("are read where the server has them, and refused by field, the last good state staying", async () => {
+    const server = await serve({}, [...WEB, POOL, ALL]);
+    const running = await run(server);
+    await running.until(() => running.source.status().synced);
+    const all = ["AddressPool metallb-system/lan", WEB_STATE[0]!, "L2Advertisement metallb-system/all", WEB_STATE[1]!];
+    expect(running.state()).toEqual(all);
+    server.put(object("IPAddressPool", pool("lan", { addresses: ["192.0.2.0/33"] })));
+    await running.until(() => running.source.notices().length === 1);
+    expect(running.source.notices()[0]).toMatchObject({
+      ...{ object: "IPAddressPool metallb-system/lan", field: "spec.addresses[0]", reason: "invalid" },
+    });
+    expect(running.state()).toEqual(all);
+    server.delete("ipaddresspools", "metallb-system/lan");
+    await running.until(() => running.state().length === 3 && running.source.notices().length === 0);
+  });
+
+  it("need not be there for a start, or be allowed; what is missing shows", async () => {
+    const rules = [{ verbs: ["list", "watch"], resources: ["services", "endpointslices", "nodes", "servicecidrs"] }];
+    const server = await serve({ metallb: false }, [...WEB, POOL, ALL]);
+    const running = await run(server);
+    await running.until(() => running.source.status().synced);
+    expect(running.state()).toEqual(WEB_STATE);
+    expect(running.source.notices()).toEqual([]);
+    await running.until(() => statsOf(running.source, "ipaddresspools")?.absent === true);
+    server.metallb = true;
+    server.access = { anonymous: true, rules };
+    const withheld = await run(server);
+    await withheld.until(() => withheld.source.status().synced && withheld.source.notices().length === 2);
+    expect(reasons(withheld.source.notices())).toEqual(["forbidden", "forbidden"]);
+    server.access = { anonymous: true };
+    await withheld.until(() => withheld.state().length === 4, 40_000);
+    await withheld.until(() => withheld.source.notices().length === 0);
+  }, 60_000);
+});
+
+describe("what a node announces", () => {
+  const written = (server: FakeApiServer): string[] =>
+    server.store
+      .collection("servicel2statuses")
+      .list()
+      .map(({ key }) => JSON.stringify(server.store.read("servicel2statuses", key)?.["status"]));
+
+  it("becomes ServiceL2Status objects and an event; what is wrong with a Service, an event", async () => {
+    const server = await serve({}, WEB);
+    const running = await run(server);
+    await running.until(() => running.source.status().synced);
+    running.source.announced?.([{ service: "default/web", interfaces: ["eth0"] }]);
+    running.source.report?.({
+      ...{ kind: "Service", key: "default/web", reason: "AddressInUse", message: "by another MAC", type: "Warning" },
+    });
+    const events = (): string[] =>
+      server.store
+        .collection("events")
+        .list()
+        .map(({ key }) => String(server.store.read("events", key)?.["reason"]))
+        .sort();
+    await running.until(() => events().length === 2 && !written(server).includes("undefined"));
+    expect(events()).toEqual(["AddressInUse", "nodeAssigned"]);
+    expect(written(server).map((text) => JSON.parse(text))).toEqual([
+      { node: "node1", serviceName: "web", serviceNamespace: "default", interfaces: [{ name: "eth0" }] },
+    ]);
+    running.source.announced?.([]);
+    await running.until(() => written(server).length === 0);
+    expect(running.source.notices()).toEqual([]);
+    const methods = (): string[] =>
+      running.source
+        .api()
+        ?.requests.map(({ method }) => method)
+        .sort() ?? [];
+    await running.until(() => methods().length === 4);
+    expect(methods()).toEqual(["DELETE", "GET", "PATCH", "POST"]);
+  });
+
+  it("is written when the right comes; until then the verb and the resource are named, and everything else goes on", async () => {
+    const read = { verbs: ["list", "watch"], resources: ["*"] };
+    const server = await serve({ access: { anonymous: true, rules: [read] } }, WEB);
+    const running = await run(server);
+    await running.until(() => running.source.status().synced);
+    running.source.announced?.([{ service: "default/web", interfaces: ["eth0"] }]);
+    await running.until(() => running.source.notices().length === 2);
+    expect(
+      running.source
+        .notices()
+        .map(({ message }) => message.split(":")[0])
+        .sort(),
+    ).toEqual([
+      "cannot create events in the core API group in namespace default",
+      "cannot create servicel2statuses in API group metallb.io in namespace kube-system",
+    ]);
+    server.put(object("EndpointSlice", slice("web-1", { addresses: ["10.244.1.9"] })));
+    await running.until(() => running.state()[0] === "EndpointSlice default/web-1 10.244.1.9");
+    server.access = { anonymous: true };
+    await running.until(() => written(server).length === 1 && running.source.notices().length === 0, 60_000);
+  }, 90_000);
+});
+
 describe("a bad object", () => {
   it("is refused by name and field, its last good state stays, and so does everything else", async () => {
     const server = await serve({}, WEB);
@@ -239,13 +339,15 @@ describe("a server in trouble", () => {
     await running.until(() => running.source.status().synced);
     await running.until(() => running.source.api()?.resources.every((one) => one.connected && one.synced) === true);
     const { requests, durations, resources, server: host } = running.source.api()!;
-    expect(requests).toEqual([{ code: "200", method: "GET", host, count: 4 }]);
-    expect(durations.map(({ verb, count }) => `${verb} ${count}`)).toEqual(["WATCH 4"]);
+    expect(requests).toEqual([{ code: "200", method: "GET", host, count: 6 }]);
+    expect(durations.map(({ verb, count }) => `${verb} ${count}`)).toEqual(["WATCH 6"]);
     expect(resources.map(({ resource, lists, watches }) => `${resource} ${lists} ${watches}`)).toEqual([
       "services 1 1",
       "endpointslices 1 1",
       "nodes 1 1",
       "servicecidrs 1 1",
+      "ipaddresspools 1 1",
+      "l2advertisements 1 1",
     ]);
   });
 
@@ -290,7 +392,7 @@ describe("a server in trouble", () => {
     const rules = [{ verbs: ["list", "watch"], resources: ["services", "servicecidrs"] }];
     const server = await serve({ access: { anonymous: true, rules } }, WEB);
     const running = await run(server);
-    await running.until(() => running.source.notices().length === 2);
+    await running.until(() => running.source.notices().length === 4);
     expect(
       running.source
         .notices()
@@ -298,6 +400,8 @@ describe("a server in trouble", () => {
         .sort(),
     ).toEqual([
       "cannot watch endpointslices in API group discovery.k8s.io at cluster scope",
+      "cannot watch ipaddresspools in API group metallb.io at cluster scope",
+      "cannot watch l2advertisements in API group metallb.io at cluster scope",
       "cannot watch nodes in the core API group at cluster scope",
     ]);
     server.access = { anonymous: true };
@@ -396,7 +500,9 @@ describe("the way back to the API", () => {
   });
 
   it("that nothing leads to is a failure in one sentence", async () => {
-    const source = createKubernetesSource({ stateDir: await temporaryDirectory(), trustLists: false });
+    const source = createKubernetesSource({
+      ...{ stateDir: await temporaryDirectory(), trustLists: false, nodeName: "node1", namespace: "kube-system" },
+    });
     onTestFinished(() => source.stop());
     await expect(source.start(() => {})).rejects.toThrow(
       /^could not find the API server: give --apiserver or --kubeconfig/,

@@ -25,6 +25,18 @@ export function service(
   };
 }
 
+export function pool(name: string, spec: Json = {}): Json {
+  return {
+    metadata: { name, namespace: "metallb-system", uid: `uid-${name}`, resourceVersion: "1" },
+    spec: { addresses: ["192.0.2.0/24"], autoAssign: true, avoidBuggyIPs: false, ...spec },
+    status: { assignedIPv4: 1, assignedIPv6: 0, availableIPv4: 255, availableIPv6: 0 },
+  };
+}
+
+export function advertisement(name: string, spec: Json = {}): Json {
+  return { metadata: { name, namespace: "metallb-system", uid: `uid-${name}`, resourceVersion: "1" }, spec };
+}
+
 export interface SliceFields {
   readonly version?: number;
   readonly of?: string;

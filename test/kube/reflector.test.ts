@@ -5,9 +5,9 @@ import { createKnownObjects } from "../../src/kube/known-objects.ts";
 import { createReflector, type Reflector } from "../../src/kube/reflector.ts";
 import { RESOURCES, type ResourceName } from "../../src/kube/resources.ts";
 import type { Change } from "../../src/kube/row.ts";
-import { takeObject } from "../../src/kube/take-object.ts";
+import { eventKind, takeObject } from "../../src/kube/take-object.ts";
 import { createManualClock, type ManualClock, settled } from "./manual-clock.ts";
-import { bookmark, errorEvent, event, type Json, page, service, slice, status } from "./objects.ts";
+import { bookmark, errorEvent, event, type Json, page, pool, service, slice, status } from "./objects.ts";
 import { type Call, createScriptedTransport, type ScriptedTransport } from "./scripted-transport.ts";
 
 interface Setup {
@@ -38,7 +38,7 @@ async function start({
   const changes: Change[] = [];
   const present = new Map<string, string>();
   const objects = createKnownObjects({
-    kind: resource.kind,
+    kind: eventKind(resource.kind),
     take: (object) => takeObject(resource.kind, object),
     emit(change) {
       changes.push(change);
@@ -220,6 +220,36 @@ describe("the first list", () => {
     await setup.clock.advance(299_000);
     expect(setup.transport.calls).toHaveLength(1);
     await setup.nextCall(400_000);
+  });
+
+  it("of custom resources that the server does not have yet is asked for again within a minute", async () => {
+    const setup = await start({ resource: "ipaddresspools" });
+    (await setup.nextCall()).answer(404, "404 page not found\n");
+    await settled();
+    expect(setup.reflector.stats()).toMatchObject({ synced: true, absent: true });
+    await setup.clock.advance(29_000);
+    expect(setup.transport.calls).toHaveLength(1);
+    const again = await setup.nextCall(31_000);
+    again.answer(200);
+    again.send(event("ADDED", pool("lan")) + bookmark(7, true));
+    await settled();
+    expect(setup.reflector.stats()).toMatchObject({ synced: true, absent: false });
+    expect(setup.present()).toEqual(["metallb-system/lan"]);
+  });
+
+  it("of custom resources that a server says it does not have takes nothing away before a second answer agrees", async () => {
+    const setup = await start({ resource: "ipaddresspools" });
+    const watch = await listed(setup, [pool("lan")], 10);
+    watch.end();
+    (await setup.nextCall(6_000)).answer(404, "404 page not found\n");
+    (await setup.nextCall(1_000)).answer(404, "404 page not found\n");
+    await settled();
+    expect(setup.present()).toEqual(["metallb-system/lan"]);
+    expect(setup.reflector.problem()?.reason).toBe("list-held");
+    (await setup.nextCall(6_000)).answer(404, "404 page not found\n");
+    await settled();
+    expect(setup.present()).toEqual([]);
+    expect(setup.reflector.stats()).toMatchObject({ synced: true, absent: true });
   });
 
   it("of an optional resource that is withheld holds nothing up", async () => {

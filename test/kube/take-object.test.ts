@@ -1,9 +1,10 @@
-// Services, Nodes and ServiceCIDRs from the API: what is taken, what is refused by which field, what counts as another content.
+// Services, Nodes, ServiceCIDRs and MetalLB's objects from the API: what is taken, what is refused by which field, what counts as another content.
 import { describe, expect, it } from "vitest";
+import type { Resource } from "../../src/kube/resources.ts";
 import { takeObject } from "../../src/kube/take-object.ts";
 import type { ServiceObject } from "../../src/wire/kubernetes.ts";
 import { grantsByAllocator } from "../../src/wire/normalise.ts";
-import { type Json, service } from "./objects.ts";
+import { advertisement, type Json, pool, service } from "./objects.ts";
 
 const NODE: Json = {
   metadata: { name: "node1", labels: { "topology.kubernetes.io/zone": "a" } },
@@ -18,7 +19,9 @@ const NODE: Json = {
   },
 };
 
-function fieldsRefused(kind: "Service" | "Node" | "ServiceCIDR", object: unknown): readonly string[] {
+type Kind = Exclude<Resource["kind"], "EndpointSlice">;
+
+function fieldsRefused(kind: Kind, object: unknown): readonly string[] {
   const taken = takeObject(kind, object);
   return taken.outcome === "refused" ? taken.complaints.map(({ field }) => field) : [];
 }
@@ -84,10 +87,10 @@ describe("an object of the API", () => {
     expect(content("Service", object)).toMatchObject({
       grants: { age: Date.UTC(2026, 0, 1), addresses: [{ address: "192.0.2.1", ipMode: "Proxy", by: "status" }] },
     });
-    // The same object from our own allocator.
+    // The same object from our own allocator, who alone writes the age: the pool is for provenance.ts to find.
     expect(grantsByAllocator(object as unknown as ServiceObject)).toEqual({
       age: 0,
-      addresses: [{ address: "192.0.2.1", ipMode: "Proxy", by: "pool" }],
+      addresses: [{ address: "192.0.2.1", ipMode: "Proxy", by: "status" }],
     });
   });
 
@@ -151,8 +154,77 @@ describe("an object of the API", () => {
     });
   });
 
-  it.each<[string, "Service" | "Node" | "ServiceCIDR", unknown]>([
+  it("IPAddressPool gives its ranges and rules, and not its counters", () => {
+    const object = pool("lan", {
+      addresses: ["192.0.2.0/28", "2001:db8::1-2001:db8::9"],
+      serviceAllocation: { priority: 5 },
+    });
+    const taken = takeObject("IPAddressPool", object);
+    expect(taken).toMatchObject({
+      ...{ outcome: "taken", size: 1 },
+      change: {
+        ...{ kind: "AddressPool", key: "metallb-system/lan" },
+        content: { ranges: ["192.0.2.0/28", "2001:db8::1-2001:db8::9"], autoAssign: true, priority: 5 },
+      },
+    });
+    const counted = takeObject("IPAddressPool", { ...object, status: { assignedIPv4: 7 } });
+    expect(counted).toMatchObject({ hash: (taken as { hash: number }).hash });
+  });
+
+  it("L2Advertisement gives every selector, and the weights of preferred nodes", () => {
+    const matchLabels = { zone: "a" };
+    const spec = {
+      ipAddressPools: ["lan"],
+      ipAddressPoolSelectors: [{ matchLabels }],
+      nodeSelectors: [{ matchLabels }],
+      serviceSelectors: [{ matchExpressions: [{ key: "app", operator: "In", values: ["web"] }] }],
+      preferredNodeSelectors: [{ weight: 10, preference: { matchLabels } }],
+      interfaces: ["eth0"],
+    };
+    const selector = { matchLabels, matchExpressions: [] };
+    expect(takeObject("L2Advertisement", advertisement("all", spec))).toMatchObject({
+      change: {
+        ...{ kind: "L2Advertisement", key: "metallb-system/all" },
+        content: {
+          ...{ pools: ["lan"], poolSelectors: [selector], nodeSelectors: [selector], interfaces: ["eth0"] },
+          serviceSelectors: [{ matchLabels: {}, matchExpressions: [{ key: "app", operator: "In", values: ["web"] }] }],
+          preferredNodeSelectors: [{ weight: 10, preference: selector }],
+        },
+      },
+    });
+    expect(takeObject("L2Advertisement", { ...advertisement("all"), spec: undefined })).toMatchObject({
+      change: { content: { pools: [], serviceSelectors: [], preferredNodeSelectors: [] } },
+    });
+  });
+
+  it.each<[string, Kind, unknown]>([
     ["", "Service", "text"],
+    ["metadata.namespace", "IPAddressPool", { metadata: { name: "lan" }, spec: { addresses: ["192.0.2.0/24"] } }],
+    ["spec", "IPAddressPool", { ...pool("lan"), spec: undefined }],
+    ["spec.addresses", "IPAddressPool", pool("lan", { addresses: [] })],
+    ["spec.addresses[1]", "IPAddressPool", pool("lan", { addresses: ["192.0.2.0/24", "192.0.2.9-192.0.2.1"] })],
+    ["spec.autoAssign", "IPAddressPool", pool("lan", { autoAssign: "yes" })],
+    ["spec.ipAddressPools", "L2Advertisement", advertisement("all", { ipAddressPools: "lan" })],
+    [
+      "spec.serviceSelectors[0].matchExpressions[0].operator",
+      "L2Advertisement",
+      advertisement("all", { serviceSelectors: [{ matchExpressions: [{ key: "app", operator: "Near" }] }] }),
+    ],
+    [
+      "spec.preferredNodeSelectors[0].weight",
+      "L2Advertisement",
+      advertisement("all", { preferredNodeSelectors: [{ weight: 101, preference: {} }] }),
+    ],
+    [
+      "spec.preferredNodeSelectors[0].weight",
+      "L2Advertisement",
+      advertisement("all", { preferredNodeSelectors: [{ preference: {} }] }),
+    ],
+    [
+      "spec.preferredNodeSelectors[0].preference",
+      "L2Advertisement",
+      advertisement("all", { preferredNodeSelectors: [{ weight: 1 }] }),
+    ],
     ["", "Service", null],
     ["metadata.name", "Service", { metadata: { namespace: "default" }, spec: {} }],
     ["metadata.namespace", "Service", { metadata: { name: "a" }, spec: {} }],

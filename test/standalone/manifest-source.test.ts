@@ -4,6 +4,8 @@ import { Resolver } from "node:dns/promises";
 import { mkdir, readdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import type { ObjectEvent } from "../../src/model/objects.ts";
+import { createProvenance } from "../../src/model/provenance.ts";
 import type { Deliver } from "../../src/model/source.ts";
 import { readManifests } from "../../src/standalone/manifest-reader.ts";
 import {
@@ -146,8 +148,16 @@ test("seeds 13 and 14 together give the address that is asked for, from the pool
     paths: [join(EXAMPLES, "13-lb-pool.yaml"), join(EXAMPLES, "14-loadbalancer.yaml")],
   });
   expect(seen.objects.get("Service default/nginxlb").grants.addresses).toEqual([
-    { address: "192.168.122.111", ipMode: "VIP", by: "pool" },
+    { address: "192.168.122.111", ipMode: "VIP", by: "status" },
   ]);
+  const events = [...seen.objects].map(([id, object]) => {
+    const [kind, key] = id.split(" ");
+    return { kind, key, object } as ObjectEvent;
+  });
+  const judged = createProvenance({ loadBalancerClass: "", serviceRanges: [] }).judge(events);
+  expect(judged.find(({ key }) => key === "default/nginxlb")?.object).toMatchObject({
+    grants: { addresses: [{ address: "192.168.122.111", by: "pool", pool: "metallb-system/lb-ip-pool" }] },
+  });
   expect(source.notices()).toEqual([]);
 });
 

@@ -7,9 +7,9 @@ import { forbidden, forbiddenPath, unauthorized } from "./api-status.ts";
 export interface AccessRule {
   /** Default: everybody. */
   readonly user?: string;
-  /** "list", "watch", "get"; "*" is any. */
+  /** "list", "watch", "get", "create", "patch", "update", "delete"; "*" is any. */
   readonly verbs: readonly string[];
-  /** Plural names; "*" is any. */
+  /** Plural names, "plural/status" for that subresource; "*" is any. */
   readonly resources: readonly string[];
 }
 
@@ -33,14 +33,15 @@ const EVERYBODY_READS = /^\/(version|healthz|livez|readyz)$/;
 /** The user's name. Throws the ApiStatus of 401 or 403. */
 export function authorize(access: Access, message: IncomingMessage, request: ApiRequest): string {
   const user = authenticate(access, message);
-  const { resource, verb, namespace, name, path } = request;
+  const { resource, verb, namespace, name, subresource, path } = request;
   if (resource === undefined) {
     if (user === ANONYMOUS && access.rules !== undefined && !EVERYBODY_READS.test(path))
       throw forbiddenPath(user, path);
     return user;
   }
+  const what = subresource === "" ? resource.plural : `${resource.plural}/${subresource}`;
   const allowed = access.rules?.some(
-    (rule) => (rule.user ?? user) === user && has(rule.verbs, verb) && has(rule.resources, resource.plural),
+    (rule) => (rule.user ?? user) === user && has(rule.verbs, verb) && has(rule.resources, what),
   );
   if (allowed === false) throw forbidden(user, verb, resource, namespace, name);
   return user;

@@ -61,9 +61,9 @@ export async function answerControl(
   }
 }
 
-export function answerObject(response: ServerResponse, resource: Resource, { tail }: StoredObject): void {
+export function answerObject(response: ServerResponse, resource: Resource, { tail }: StoredObject, code = 200): void {
   const start = `{"kind":"${resource.kind}","apiVersion":"${apiVersionOf(resource)}",`;
-  sendText(response, 200, `${start}${tail.toString()}\n`);
+  sendText(response, code, `${start}${tail.toString()}\n`);
 }
 
 function sendText(response: ServerResponse, status: number, text: string, type = "application/json"): void {

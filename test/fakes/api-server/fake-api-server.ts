@@ -1,4 +1,4 @@
-// A small real implementation of kube-apiserver's list and watch, over HTTP or HTTPS, for tests and benchmarks. Written
+// A small real implementation of kube-apiserver's list and watch, and of what an agent writes, over HTTP or HTTPS, for tests and benchmarks. Written
 // to in process, or by its control paths when it is its own process. Semantics are those of 1.34 with its watch cache.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
@@ -7,8 +7,9 @@ import { type Access, authorize, OPEN_ACCESS } from "./access.ts";
 import { answerList } from "./answer-list.ts";
 import { answerControl, answerFault, answerObject, answerPath, answerStatus, type Control } from "./answer-once.ts";
 import { answerError, Watch, type WatchSettings } from "./answer-watch.ts";
+import { answerWrite } from "./answer-write.ts";
 import { type ApiRequest, readApiRequest } from "./api-request.ts";
-import { ApiStatus, methodNotAllowed, notFound, storageLacksProgress } from "./api-status.ts";
+import { ApiStatus, notFound, storageLacksProgress } from "./api-status.ts";
 import { BodyWriter } from "./body-writer.ts";
 import { type Fault, Faults, findFault } from "./faults.ts";
 import { parseListOptions, type StreamingLists } from "./list-options.ts";
@@ -35,6 +36,8 @@ export interface FakeApiServerOptions extends Partial<WatchSettings> {
   readonly streamingLists?: StreamingLists;
   /** false: as a server before 1.33. Default true. */
   readonly serviceCidrs?: boolean;
+  /** false: MetalLB's CRDs are not installed. Default true. */
+  readonly metallb?: boolean;
   /** Changes kept of each resource, at least. Default 10,000. */
   readonly historyLimit?: number;
   /** Default: no path under /control/ is served. */
@@ -60,9 +63,10 @@ export class FakeApiServer {
   readonly faults = new Faults();
   /** The latest requests, oldest first. */
   readonly requests: RequestRecord[] = [];
-  /** Can be changed while running, as can `streamingLists`. */
+  /** Can be changed while running, as can `streamingLists` and `metallb`. */
   access: Access;
   streamingLists: StreamingLists;
+  metallb: boolean;
   readonly #options: FakeApiServerOptions;
   readonly #settings: WatchSettings;
   readonly #server: Server;
@@ -81,6 +85,7 @@ export class FakeApiServer {
     };
     this.access = options.access ?? OPEN_ACCESS;
     this.streamingLists = options.streamingLists ?? "served";
+    this.metallb = options.metallb ?? true;
     this.store = new ObjectStore(options.historyLimit ?? 10_000);
     this.#server = makeServer(options.tls, (message, response) => void this.#serve(message, response));
     this.#server.on("connection", (socket: Socket) => {
@@ -176,7 +181,7 @@ export class FakeApiServer {
   }
 
   async #serve(message: IncomingMessage, response: ServerResponse): Promise<void> {
-    const request = readApiRequest(message.url ?? "/");
+    const request = readApiRequest(message.url ?? "/", message.method);
     const { control } = this.#options;
     try {
       // Outside access rules, faults and the record: it is no part of the API.
@@ -211,13 +216,16 @@ export class FakeApiServer {
     const faults = this.faults.strike(request);
     if (answerFault(response, faults) === "answered") return;
     authorize(this.access, message, request);
-    if (message.method !== "GET") throw methodNotAllowed();
     const { resource } = request;
-    if (resource === undefined || (resource.plural === "servicecidrs" && this.#options.serviceCidrs === false)) {
-      return answerPath(response, request.path);
-    }
+    if (resource === undefined || this.#lacks(resource)) return answerPath(response, request.path);
+    if (message.method !== "GET") return answerWrite(message, response, resource, request, this.store);
     if (request.verb === "get") return this.#answerObject(response, resource, request);
     await this.#answerMany(response, resource, request, faults);
+  }
+
+  #lacks({ plural, group }: Resource): boolean {
+    if (plural === "servicecidrs") return this.#options.serviceCidrs === false;
+    return group === "metallb.io" && !this.metallb;
   }
 
   #answerObject(
