@@ -51,7 +51,7 @@ export interface AllocationNews {
 }
 
 export interface PoolCounts {
-  readonly pool: AddressPool;
+  readonly name: string;
   readonly assigned: Readonly<Record<Family, number>>;
   readonly available: Readonly<Record<Family, number>>;
 }
@@ -348,7 +348,7 @@ export function createClusterAllocation(loadBalancerClass: string): ClusterAlloc
         const assigned = book!.assigned(pool.name);
         const size = poolSize(pool);
         const left = (family: Family): number => Math.max(0, size[family] - assigned[family]);
-        return { pool, assigned, available: { IPv4: left("IPv4"), IPv6: left("IPv6") } };
+        return { name: pool.name, assigned, available: { IPv4: left("IPv4"), IPv6: left("IPv6") } };
       }),
     counts() {
       const pending: Record<string, number> = {};

@@ -25,7 +25,7 @@ export async function writePoolStatuses(options: PoolStatusesOptions): Promise<r
   const { writer, counts, object, mayWrite } = options;
   const problems: string[] = [];
   for (const one of counts()) {
-    const listed = object(one.pool.name);
+    const listed = object(one.name);
     const status = poolStatus(one);
     const shown = (listed?.object["status"] ?? {}) as Readonly<Record<string, unknown>>;
     if (listed === undefined || Object.entries(status).every(([field, value]) => shown[field] === value)) continue;
