@@ -42,7 +42,6 @@ const OWNERS: Readonly<Record<string, string>> = {
 /** Of the controller's files those that decide: as pure as the layers that are. */
 const PURE_OF_CONTROLLER = [
   "allocation-events",
-  "announcer-secret",
   "configuration",
   "gathered",
   "lease",

@@ -56,6 +56,7 @@ describe("the agent's options", () => {
       kubeconfig: "",
       apiServer: "",
       trustLists: false,
+      withController: false,
       stateDir: "/var/lib/millrace",
       readOnly: false,
       cgroup: "/sys/fs/cgroup",
