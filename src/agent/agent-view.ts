@@ -128,7 +128,7 @@ export function createAgentView(parts: ViewParts): AgentView {
   }
 
   const views = createServiceViews({
-    ...{ nodeName: options.nodeName, model, source, totalsOf },
+    ...{ nodeName: options.nodeName, loadBalancerClass: options.loadBalancerClass, model, source, totalsOf },
     ownAddresses: () =>
       reconciler.desired().devices.list.flatMap(({ device }) => device.addresses.map(({ address }) => address)),
     announcerOf: reconciler.announcerOf,

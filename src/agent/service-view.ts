@@ -15,6 +15,8 @@ export interface ServiceViewParts {
   readonly totalsOf: (serviceId: number) => ServiceTotals;
   /** The node that announces its LoadBalancer address, or why none does; both "" when it has none from a pool. */
   readonly announcerOf: (service: ObjectKey) => { readonly node: string; readonly reason: string };
+  /** Ours are the Services of this class. */
+  readonly loadBalancerClass: string;
   /** What this node's devices have now. */
   readonly ownAddresses: () => Iterable<Address>;
 }
@@ -29,6 +31,7 @@ export function createServiceViews({
   source,
   totalsOf,
   announcerOf,
+  loadBalancerClass,
   ownAddresses,
 }: ServiceViewParts): ServiceViews {
   /** Both families of a port are one. */
@@ -72,6 +75,12 @@ export function createServiceViews({
 
   const isPending = ({ type, grants }: Service): boolean => type === "LoadBalancer" && grants.addresses.length === 0;
 
+  /** Why its address is not ours to announce. */
+  function whyOthers({ type, grants, loadBalancerClass: its }: Service): string {
+    if (type !== "LoadBalancer" || grants.addresses.length === 0) return "";
+    return its === loadBalancerClass ? "not-from-pool" : "another-class";
+  }
+
   function* services(isWanted: Parameters<AgentView["services"]>[0] = () => true): Iterable<ServiceView> {
     const reasons = pendingReasons();
     const isLocal = localTest();
@@ -108,7 +117,8 @@ export function createServiceViews({
         why: whyOf(ports, pending, elected.reason),
         ageMs: age > 1e11 ? Math.max(0, Date.now() - age) : 0,
         announcer: elected.node,
-        unannounced: elected.reason,
+        unannounced: elected.reason === "" && elected.node === "" ? whyOthers(service) : elected.reason,
+        pools: [...new Set(addresses.flatMap(({ pool = [] }) => pool))],
         ...totals,
       };
     }

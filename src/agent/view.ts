@@ -100,8 +100,13 @@ export interface ServiceView {
   readonly ageMs: number;
   /** Node that announces its LoadBalancer address as this node computes it, "" when none. */
   readonly announcer: string;
-  /** Why no node announces it, such as "not-advertised" or "no-local-endpoint"; "" when one does or it has no address from a pool. */
+  /**
+   * Why no node announces it, such as "not-advertised" or "no-local-endpoint"; "not-from-pool" and "another-class": others may; "" when
+   * one does or it has no address.
+   */
   readonly unannounced: string;
+  /** The IPAddressPools that its addresses are from, "namespace/name" each. */
+  readonly pools: readonly string[];
   /** Totals over its ports. */
   readonly connections: number;
   readonly packets: number;

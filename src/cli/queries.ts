@@ -73,11 +73,17 @@ export function servicesQuery(oneNamespace: boolean): ListQuery<ServiceView> {
       { title: "SOURCE-RANGES", text: ({ sourceRanges }) => orNone(sourceRanges.join(",")), wide: true },
       { title: "TARGET", text: ({ ports }) => orNone(perPort(ports, (port) => String(port.targetPort))), wide: true },
       { title: "SELECTOR", text: ({ selector }) => orNone(pairs(selector)), wide: true },
-      { title: "ANNOUNCER", text: ({ announcer }) => orNone(announcer), wide: true },
+      { title: "POOL", text: ({ pools }) => orNone(pools.join(",")), wide: true },
+      { title: "ANNOUNCER", text: announcerText, wide: true },
       { title: "CONNECTIONS", text: ({ connections }) => String(connections), wide: true, restless: true },
       { title: "WHY", text: ({ why }) => why, sparse: true, tone: () => "bad" },
     ],
   };
+}
+
+/** The node, or why there is none. */
+function announcerText({ announcer, unannounced }: ServiceView): string {
+  return unannounced === "" ? orNone(announcer) : `<none: ${unannounced}>`;
 }
 
 const BACKEND_TONES: Readonly<Record<BackendView["state"], Tone>> = {

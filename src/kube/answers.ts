@@ -69,7 +69,7 @@ function sentence(reason: AnswerProblem, status: Status, resource: Subject, verb
     case "unauthorized":
       return `${could}: the API server does not accept our credentials (${said}); renew the kubeconfig or the service account's token`;
     case "forbidden":
-      return `cannot ${verb} ${resourceTitle(resource)} ${scopeOf(resource)}: ${said}; grant it to our account by a ClusterRole`;
+      return `cannot ${verb} ${resourceTitle(resource)} ${scopeOf(resource)}: ${said}; grant it to our account by a ${resource.namespace === undefined ? "ClusterRole" : "Role or ClusterRole"}`;
     case "not-found":
       return `${could}: the API server does not know ${resource.path} (${said}); is it a Kubernetes API server?`;
     case "throttled":

@@ -28,6 +28,7 @@ function views(given: Parameters<typeof eventsOf>[0], over: Partial<ServiceViewP
     source: { notices: () => [] },
     totalsOf: () => ({ connections: 1, packets: 10, bytes: 100 }),
     announcerOf: () => ({ node: "", reason: "" }),
+    loadBalancerClass: "",
     ownAddresses: () => [],
     ...over,
   });
@@ -52,6 +53,51 @@ describe("Services as they are shown", () => {
       why: "",
       connections: 1,
       ports: [{ port: 80, targetPort: 8080, backends: 1, ready: 1, all: 3, why: "" }],
+    });
+  });
+
+  it.each([
+    {
+      name: "a pool and its announcer",
+      fromPool: true,
+      elected: { node: "node2", reason: "" },
+      unannounced: "",
+      why: "",
+    },
+    {
+      ...{
+        name: "a pool, and why nobody announces it",
+        fromPool: true,
+        elected: { node: "", reason: "not-advertised" },
+      },
+      ...{ unannounced: "not-advertised", why: "no node announces its address: not-advertised" },
+    },
+    {
+      ...{
+        name: "that it is from no pool, which is nothing wrong",
+        fromPool: false,
+        elected: { node: "", reason: "" },
+      },
+      ...{ unannounced: "not-from-pool", why: "" },
+    },
+    {
+      ...{
+        name: "that it is of another class",
+        fromPool: false,
+        elected: { node: "", reason: "" },
+        its: "example.com/lb",
+      },
+      ...{ unannounced: "another-class", why: "" },
+    },
+  ])("tell of a LoadBalancer address $name", ({ fromPool, elected, unannounced, why, ...rest }) => {
+    const its = "its" in rest ? rest.its : "";
+    const pool = fromPool ? { pool: "metallb-system/lan" } : {};
+    const loadBalancerAddresses = [{ address: "192.0.2.1", ipMode: "VIP" as const, fromPool, ...pool }];
+    const balanced = service({ type: "LoadBalancer", loadBalancerClass: its, loadBalancerAddresses });
+    const slices = [slice({ endpoints: [endpoint("10.244.1.5")] })];
+    const [view] = views({ services: [balanced], slices }, { announcerOf: () => elected }).services();
+    expect(view).toMatchObject({
+      ...{ announcer: elected.node, unannounced, why, pools: fromPool ? ["metallb-system/lan"] : [] },
     });
   });
 

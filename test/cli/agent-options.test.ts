@@ -57,6 +57,8 @@ describe("the agent's options", () => {
       apiServer: "",
       trustLists: false,
       withController: false,
+      namespace: "kube-system",
+      loadBalancerClass: "",
       stateDir: "/var/lib/millrace",
       readOnly: false,
       cgroup: "/sys/fs/cgroup",
@@ -131,6 +133,8 @@ describe("the agent's options", () => {
     ["apiserver", "https://proxy/k8s/clusters/c1/", { apiServer: "https://proxy/k8s/clusters/c1" }],
     ["apiserver", "http://127.0.0.1:8080", { apiServer: "http://127.0.0.1:8080" }],
     ["trust-lists", "true", { trustLists: true }],
+    ["namespace", "millrace", { namespace: "millrace" }],
+    ["load-balancer-class", "example.com/lb", { loadBalancerClass: "example.com/lb" }],
     ["external-ip-cidrs", "203.0.113.7/24, 2001:DB8::/32", { externalIpCidrs: ["203.0.113.0/24", "2001:db8::/32"] }],
     ["nodeport-addresses", "primary,10.0.0.0/8", { nodePortAddresses: ["primary", "10.0.0.0/8"] }],
     ["conntrack-max-per-core", "0", { conntrackMaxPerCore: 0 }],
@@ -175,6 +179,12 @@ describe("the agent's options", () => {
     ["apiserver", "https://h/?timeout=1", "https://HOST:PORT"],
     ["apiserver", "https://h/#top", "https://HOST:PORT"],
     ["apiserver", "https://h /", "https://HOST:PORT"],
+    ["namespace", "Kube_System", "--namespace must be the name of a namespace: current value is 'Kube_System'"],
+    [
+      "load-balancer-class",
+      "a/b/c",
+      "--load-balancer-class must be a class such as example.com/lb: current value is 'a/b/c'",
+    ],
     ["trust-lists", "always", "--trust-lists must be true or false: current value is 'always'"],
     ["node-name", "../../x", "the name of a Node"],
     ["node-name", "a".repeat(254), "the name of a Node"],
@@ -226,6 +236,12 @@ describe("the agent's options", () => {
   it.each([
     [{ manifests: "/m", kubeconfig: "/k" }, {}, {}, "could not use --manifests together with --kubeconfig"],
     [{ manifests: "/m", apiserver: "https://h" }, {}, {}, "could not use --manifests together with --apiserver"],
+    [
+      { manifests: "/m", "load-balancer-class": "a/b" },
+      {},
+      {},
+      "could not use --load-balancer-class together with --manifests",
+    ],
     [{ kubeconfig: "/k" }, {}, { manifests: "/m" }, "manifests in /etc/m.yaml together with --kubeconfig"],
     [{ manifests: "/m" }, { MILLRACE_APISERVER: "https://h" }, {}, "--manifests together with MILLRACE_APISERVER"],
   ])("name one source of objects: %j, %j, %j", (flags, environment, file, message) => {

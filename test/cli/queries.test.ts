@@ -50,13 +50,13 @@ shop        lb     LoadBalancer   10.96.0.7    <pending>        80:30001/TCP,53:
     );
   });
 
-  it("show policies, target port, selector and announcer when asked wide", async () => {
+  it("show policies, target port, selector, pool and announcer when asked wide", async () => {
     const [header, row] = (await show(servicesQuery(true), [services[3]!], "wide")).split("\n");
     expect(header).toMatch(
-      /EXTERNAL-POLICY +INTERNAL-POLICY +AFFINITY +SOURCE-RANGES +TARGET +SELECTOR +ANNOUNCER +CONNECTIONS +WHY$/,
+      /EXTERNAL-POLICY +INTERNAL-POLICY +AFFINITY +SOURCE-RANGES +TARGET +SELECTOR +POOL +ANNOUNCER +CONNECTIONS +WHY$/,
     );
     expect(row).toMatch(
-      / Local +Cluster +10800s +192\.0\.2\.0\/24,2001:db8::\/32 +http:web,dns:8080 +app=web +node2 +5 +dns: no pods/,
+      / Local +Cluster +10800s +192\.0\.2\.0\/24,2001:db8::\/32 +http:web,dns:8080 +app=web +<none> +node2 +5 +dns: no pods/,
     );
   });
 

@@ -67,6 +67,7 @@ export function serviceView(over: Partial<ServiceView> = {}): ServiceView {
     ageMs: 90_000,
     announcer: "",
     unannounced: "",
+    pools: [],
     connections: 5,
     packets: 50,
     bytes: 500,
