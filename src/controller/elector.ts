@@ -90,7 +90,7 @@ export function createElector(options: ElectorOptions): Elector {
     if (step.do === "wait") return undefined;
     if (step.do === "create") {
       const metadata = { namespace, name };
-      return writer.createLease(namespace, { metadata, spec: claimDates(claim(identity, 0, false)) });
+      return writer.createLease(namespace, { metadata, spec: claim(identity, 0, false) });
     }
     return writer.patchLease(which, {
       metadata: { resourceVersion: step.version },
@@ -179,10 +179,4 @@ export function createElector(options: ElectorOptions): Elector {
     holder: () => lease?.holder ?? "",
     saw,
   };
-}
-
-/** The typed client makes times of a new object from dates alone. */
-function claimDates(spec: Record<string, unknown>): Record<string, unknown> {
-  const date = (text: unknown): Date => new Date(String(text));
-  return { ...spec, renewTime: date(spec["renewTime"]), acquireTime: date(spec["acquireTime"]) };
 }

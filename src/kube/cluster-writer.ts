@@ -9,7 +9,8 @@ import {
   ObjectCoreV1Api,
   ObjectCustomObjectsApi,
 } from "@kubernetes/client-node/dist/gen/types/ObjectParamAPI.js";
-import { readSome } from "./answers.ts";
+import { V1MicroTime } from "@kubernetes/client-node/dist/types.js";
+import { parsed, readSome } from "./answers.ts";
 import { ApiError } from "./api-error.ts";
 import { excerpt } from "./api-problem.ts";
 import type { Clock } from "./clock.ts";
@@ -77,8 +78,15 @@ function outcomeOf(code: number): "conflict" | "absent" | "refused" | "unknown" 
   return code >= 400 && code < 500 && code !== 408 && code !== 429 ? "refused" : "unknown";
 }
 
+/** A Lease's times have microseconds, which the typed client writes of its own class alone. */
+function withMicroTimes(spec: Body): Body {
+  const time = (text: unknown): V1MicroTime => new V1MicroTime(String(text));
+  return { ...spec, acquireTime: time(spec["acquireTime"]), renewTime: time(spec["renewTime"]) };
+}
+
 function messageOf({ code, body }: ApiException<unknown>): string {
-  const said = typeof body === "string" ? body : ((body as { message?: string } | undefined)?.message ?? "");
+  const status = (typeof body === "string" ? parsed(body) : body) as { message?: string } | undefined;
+  const said = status?.message ?? "";
   return excerpt(`${code} ${said}`, 300);
 }
 
@@ -156,8 +164,10 @@ export function createClusterWriter(options: ClusterWriterOptions): ClusterWrite
         custom.patchNamespacedCustomObjectStatus({ ...METALLB, plural: "ipaddresspools", ...which, body, ...by }),
       ),
     readLease: (which) => attempt("lease", () => coordination.readNamespacedLease(which)),
-    createLease: (namespace, body) =>
-      attempt("lease", () => coordination.createNamespacedLease({ namespace, body: body as never, ...by })),
+    createLease: (namespace, { metadata, spec }) => {
+      const body = { metadata, spec: withMicroTimes(spec as Body) };
+      return attempt("lease", () => coordination.createNamespacedLease({ namespace, body: body as never, ...by }));
+    },
     patchLease: (which, body) => attempt("lease", () => coordination.patchNamespacedLease({ ...which, body, ...by })),
     readSecret: (which) => attempt("secret", () => core.readNamespacedSecret(which)),
     createSecret: (namespace, body) =>
