@@ -48,9 +48,9 @@ interface CheckedPool {
   readonly pool: AddressPool;
 }
 
-/** Overlapping pairs found at most: one fault per pool says enough. */
 const shown = (range: string): string => JSON.stringify(range);
 
+/** One fault for each pool that overlaps another, or itself. */
 function overlaps(checked: readonly CheckedPool[]): Remark[] {
   const ranges = checked.flatMap(({ ref, pool }) =>
     pool.ranges.flatMap((text, index) => {
@@ -100,7 +100,8 @@ function nodesWithin(
 }
 
 /** Whether the advertisement announces the pool. */
-function selects({ pools, poolSelectors }: L2Advertisement, pool: AddressPool): boolean {
+function selects({ namespace, pools, poolSelectors }: L2Advertisement, pool: AddressPool): boolean {
+  if (namespace !== pool.namespace) return false;
   if (pools.length + poolSelectors.length === 0) return true;
   return pools.includes(pool.name) || poolSelectors.some((one) => matchesSelector(one, pool.labels));
 }
