@@ -27,24 +27,25 @@ export function configurationStatus(faults: readonly Remark[], nowIso: string): 
   };
 }
 
-/** Undefined: it is written, or its CRD is not there. Else what went wrong. */
+/** Not written, and no problem: its CRD is not there. */
 export async function writeConfigurationState(
   writer: Pick<ClusterWriter, "createConfigurationState" | "patchConfigurationStateStatus">,
   namespace: string,
   status: Readonly<Record<string, unknown>>,
-): Promise<string | undefined> {
+): Promise<{ readonly isWritten: boolean; readonly problem?: string }> {
   const which = { namespace, name: CONFIGURATION_STATE };
   const patched = await writer.patchConfigurationStateStatus(which, { status });
-  if (patched.outcome === "done") return undefined;
+  if (patched.outcome === "done") return { isWritten: true };
   const could = `could not write ConfigurationState ${namespace}/${CONFIGURATION_STATE}`;
-  if (patched.outcome !== "absent") return `${could}: ${patched.message}`;
+  if (patched.outcome !== "absent") return { isWritten: false, problem: `${could}: ${patched.message}` };
   const created = await writer.createConfigurationState(namespace, {
     apiVersion: "metallb.io/v1beta1",
     kind: "ConfigurationState",
     metadata: { ...which, labels: { "metallb.io/component-type": "controller" } },
   });
-  if (created.outcome === "absent") return undefined;
-  if (created.outcome !== "done" && created.outcome !== "conflict") return `${could}: ${created.message}`;
+  if (created.outcome === "absent") return { isWritten: false };
+  if (created.outcome !== "done" && created.outcome !== "conflict")
+    return { isWritten: false, problem: `${could}: ${created.message}` };
   const again = await writer.patchConfigurationStateStatus(which, { status });
-  return again.outcome === "done" ? undefined : `${could}: ${again.message}`;
+  return again.outcome === "done" ? { isWritten: true } : { isWritten: false, problem: `${could}: ${again.message}` };
 }

@@ -1,6 +1,13 @@
 // What MetalLB's objects say, taken as a whole: the pools in force, what is wrong by object and field, and what is not done
 // here. A configuration with a fault is refused as a whole: the last one without stays in force. Pure.
-import { type Address, addressFromBigInt, addressToBigInt, familyOf, parseRange } from "../lib/address.ts";
+import {
+  type Address,
+  addressFromBigInt,
+  addressToBigInt,
+  familyOf,
+  parseRange,
+  rangeContains,
+} from "../lib/address.ts";
 import { matchesSelector } from "../model/label-selector.ts";
 import type { AddressPool, L2Advertisement } from "../model/objects.ts";
 import { createChecks } from "../wire/field-checks.ts";
@@ -178,4 +185,10 @@ export function configurationInForce(before: Configuration | undefined, judged: 
   if (judged.isWhole || before === undefined || !before.isWhole)
     return { pools: judged.pools, isWhole: judged.isWhole };
   return before;
+}
+
+/** Of these addresses those that one of the pools holds. */
+export function addressesWithin(pools: readonly AddressPool[], addresses: Iterable<Address>): ReadonlySet<Address> {
+  const ranges = pools.flatMap((pool) => pool.ranges.flatMap((text) => parseRange(text) ?? []));
+  return new Set([...addresses].filter((one) => ranges.some((range) => rangeContains(range, one))));
 }

@@ -14,8 +14,9 @@ export interface Gathered {
   namespaceLabels(namespace: string): Readonly<Record<string, string>>;
   /** The object of a pool, by its name. */
   pool(name: string): ListedObject | undefined;
-  /** Goes up when something is another, statuses apart. */
+  /** Goes up when something is another, statuses apart; and of it when labels of namespaces are. */
   version(): number;
+  labelsVersion(): number;
 }
 
 const BGP = ["bgpAdvertisements", "bgpPeers", "bfdProfiles", "communities"] as const;
@@ -31,6 +32,7 @@ export function createGathered(): Gathered {
   const nodes = new Map<string, readonly Address[]>();
   const labels = new Map<string, Readonly<Record<string, string>>>();
   let version = 0;
+  let labelsVersion = 0;
 
   const of = (resource: Kept): Map<string, ListedObject> => {
     const found = kept.get(resource) ?? new Map<string, ListedObject>();
@@ -58,7 +60,9 @@ export function createGathered(): Gathered {
         }
         case "namespaces": {
           const now = (object.metadata["labels"] ?? {}) as Record<string, string>;
-          if (JSON.stringify(labels.get(key)) !== JSON.stringify(now)) version++;
+          if (JSON.stringify(labels.get(key)) === JSON.stringify(now)) return;
+          version++;
+          labelsVersion++;
           labels.set(key, now);
           return;
         }
@@ -73,8 +77,10 @@ export function createGathered(): Gathered {
       if (resource === "services") return;
       version++;
       if (resource === "nodes") nodes.delete(key);
-      else if (resource === "namespaces") labels.delete(key);
-      else of(resource).delete(key);
+      else if (resource === "namespaces") {
+        labels.delete(key);
+        labelsVersion++;
+      } else of(resource).delete(key);
     },
     objects() {
       const sorted = (resource: Kept): readonly ListedObject[] =>
@@ -89,5 +95,6 @@ export function createGathered(): Gathered {
     namespaceLabels: (namespace) => ({ ...labels.get(namespace), "kubernetes.io/metadata.name": namespace }),
     pool: (name) => [...of("pools").values()].find(({ ref }) => ref.name === name),
     version: () => version,
+    labelsVersion: () => labelsVersion,
   };
 }

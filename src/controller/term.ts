@@ -10,7 +10,14 @@ import type { Log } from "../lib/log.ts";
 import type { ServiceObject } from "../wire/kubernetes.ts";
 import { createAddressWrites } from "./address-writes.ts";
 import { newsEvent, writtenEvents } from "./allocation-events.ts";
-import { type Configuration, configurationInForce, judgeConfiguration, type Remark } from "./configuration.ts";
+import {
+  addressesWithin,
+  type Configuration,
+  configurationInForce,
+  judgeConfiguration,
+  type MetallbObjects,
+  type Remark,
+} from "./configuration.ts";
 import { configurationStatus, writeConfigurationState } from "./configuration-state.ts";
 import type { EventRecorder } from "./event-recorder.ts";
 import { createGathered } from "./gathered.ts";
@@ -73,6 +80,7 @@ export function createTerm(given: TermOptions): Term {
   let remarks: readonly Remark[] = [];
   let faults: readonly Remark[] = [];
   let judged = -1;
+  let configured = "";
   let stateTold = "";
   let isStating: Promise<void> = Promise.resolve();
   let decisionMs = 0;
@@ -125,8 +133,10 @@ export function createTerm(given: TermOptions): Term {
         soon.restart();
       },
       remove(key) {
-        if (name === "services") allocation.remove(key);
-        else gathered.remove(name, key);
+        if (name === "services") {
+          allocation.remove(key);
+          problem(`Service ${key}`, undefined);
+        } else gathered.remove(name, key);
         soon.restart();
       },
       onChange() {
@@ -146,12 +156,7 @@ export function createTerm(given: TermOptions): Term {
     const result = judgeConfiguration(objects);
     ({ faults, remarks } = result);
     configuration = configurationInForce(configuration, result);
-    allocation.configure({
-      pools: configuration.pools,
-      isWhole: configuration.isWhole,
-      namespaceLabels: gathered.namespaceLabels,
-      nodeAddresses: new Set(objects.nodeAddresses.keys()),
-    });
+    configure(configuration, objects.nodeAddresses);
     for (const { ref, reason, message } of [...faults, ...remarks]) {
       events.record({ ref, type: "Warning", reason, message });
       problem(`${reason} ${refTitle(ref)}`, `${refTitle(ref)}: ${message}`);
@@ -162,6 +167,17 @@ export function createTerm(given: TermOptions): Term {
     stateConfiguration();
   }
 
+  /** Looks at every Service again, when what comes into force is something else. */
+  function configure({ pools, isWhole }: Configuration, nodes: MetallbObjects["nodeAddresses"]): void {
+    const nodeAddresses = addressesWithin(pools, nodes.keys());
+    const readsLabels = pools.some(({ namespaceSelectors }) => namespaceSelectors.length > 0);
+    const labels = readsLabels ? gathered.labelsVersion() : 0;
+    const now = JSON.stringify([pools, isWhole, [...nodeAddresses].sort(), labels]);
+    if (now === configured) return;
+    configured = now;
+    allocation.configure({ pools, isWhole, nodeAddresses, namespaceLabels: gathered.namespaceLabels });
+  }
+
   function stateConfiguration(): void {
     const invalid = [...faults, ...remarks].filter(({ reason }) => reason === "InvalidConfiguration");
     const status = configurationStatus(invalid, new Date(clock.wallMs()).toISOString());
@@ -169,9 +185,9 @@ export function createTerm(given: TermOptions): Term {
     if (told === stateTold) return;
     isStating = isStating.then(async () => {
       if (!mayWrite()) return;
-      const failed = await writeConfigurationState(writer, options.namespace, status);
+      const { isWritten, problem: failed } = await writeConfigurationState(writer, options.namespace, status);
       problem("ConfigurationState", failed);
-      if (failed === undefined) stateTold = told;
+      if (isWritten) stateTold = told;
     });
   }
 

@@ -417,3 +417,28 @@ test("Services that vanish from a list at once free no address before a second l
   await clock.advance(10_000);
   expect(addresses("default/late")).toEqual(["192.0.2.0"]);
 });
+
+test("labels of namespaces decide at once which pools are for their Services", async () => {
+  const { clock, cluster, start, addresses } = harness();
+  const namespaceSelectors = [{ matchLabels: { team: "a" } }];
+  cluster.put("ipaddresspools", pool("p", ["192.0.2.10/32"], { serviceAllocation: { namespaceSelectors } }));
+  cluster.put("services", service("a"));
+  const { controller } = start();
+  await clock.advance(3_000);
+  expect(addresses("default/a")).toEqual([]);
+  expect(controller.view().term?.refusals).toMatchObject([{ key: "default/a", refusal: { refused: "no-pool" } }]);
+  cluster.put("namespaces", { metadata: { name: "default", labels: { team: "a" } } });
+  await clock.advance(1_000);
+  expect(addresses("default/a")).toEqual(["192.0.2.10"]);
+});
+
+test("a ConfigurationState is written once its CRD is there", async () => {
+  const { clock, cluster, start } = harness();
+  cluster.absent.add("configurationstates");
+  const { controller } = start();
+  await clock.advance(5_000);
+  expect(controller.view().problems).toEqual([]);
+  cluster.absent.delete("configurationstates");
+  await clock.advance(70_000);
+  expect(cluster.get("configurationstates", "kube-system/controller")?.["status"]).toMatchObject({ result: "Valid" });
+});

@@ -6,6 +6,9 @@ import type { Clock } from "../../src/kube/clock.ts";
 import type { Demand } from "../../src/kube/request-head.ts";
 import type { ApiRequestOptions, ApiResponse, ApiTransport } from "../../src/kube/transport.ts";
 
+// biome-ignore lint/suspicious/noExplicitAny: tests look into objects as JSON has them
+type Json = any;
+
 export interface Stored {
   metadata: {
     name: string;
@@ -16,7 +19,7 @@ export interface Stored {
     annotations?: Record<string, string>;
     labels?: Record<string, string>;
   };
-  [field: string]: any;
+  [field: string]: Json;
 }
 
 interface Change {
@@ -72,9 +75,9 @@ const PATH =
 const keyOf = ({ metadata: { namespace, name } }: Stored): string =>
   namespace === undefined ? name : `${namespace}/${name}`;
 
-function merge(target: any, patch: any): any {
+function merge(target: Json, patch: Json): Json {
   if (typeof patch !== "object" || patch === null || Array.isArray(patch)) return patch;
-  const result: any = typeof target === "object" && target !== null && !Array.isArray(target) ? { ...target } : {};
+  const result: Json = typeof target === "object" && target !== null && !Array.isArray(target) ? { ...target } : {};
   for (const [field, value] of Object.entries(patch)) {
     if (value === null) delete result[field];
     else result[field] = merge(result[field], value);
