@@ -10,11 +10,19 @@ function apiMetric(description: MetricDescription, samples: (api: ApiStats) => r
   return { ...description, read: ({ api }) => (api === undefined ? [] : samples(api)) };
 }
 
-/** One number of each resource. */
-function resourceMetric(suffix: string, help: string, value: (resource: Resource) => number): MetricDefinition {
+/** One number of each resource, but of those of which `value` is undefined. */
+function resourceMetric(
+  suffix: string,
+  help: string,
+  value: (resource: Resource) => number | undefined,
+): MetricDefinition {
   return apiMetric(
     { name: `millrace_api_${suffix}`, type: typeOf(suffix), labels: ["resource"], help },
-    ({ resources }) => resources.map((one) => ({ labels: { resource: one.resource }, value: value(one) })),
+    ({ resources }) =>
+      resources.flatMap((one) => {
+        const found = value(one);
+        return found === undefined ? [] : [{ labels: { resource: one.resource }, value: found }];
+      }),
   );
 }
 
@@ -70,8 +78,10 @@ export const API_METRICS: readonly MetricDefinition[] = [
         value,
       })),
   ),
-  resourceMetric("connected", "1 while changes of the resource are listened to, else 0.", ({ connected }) =>
-    Number(connected),
+  resourceMetric(
+    "connected",
+    "1 while changes of the resource are listened to, else 0. Absent for a resource that the API server does not have.",
+    ({ connected, absent }) => (absent ? undefined : Number(connected)),
   ),
   resourceMetric("synced", "1 once the resource has been listed, else 0.", ({ synced }) => Number(synced)),
   resourceMetric(

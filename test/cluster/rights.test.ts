@@ -28,11 +28,40 @@ const RESOURCES = [
   "endpointslices in API group discovery.k8s.io",
   "nodes in the core API group",
   "servicecidrs in API group networking.k8s.io",
+  "ipaddresspools in API group metallb.io",
+  "l2advertisements in API group metallb.io",
 ];
 const RULES = [
   { apiGroups: [""], resources: ["services", "nodes"] },
   { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"] },
   { apiGroups: ["networking.k8s.io"], resources: ["servicecidrs"] },
+  { apiGroups: ["metallb.io"], resources: ["ipaddresspools", "l2advertisements"] },
+];
+/** "verb resource group namespace" of all that the agent's account may do; "*": in every namespace. */
+const ALLOWED = [
+  ...["services", "nodes"].flatMap((one) => [`list ${one} - *`, `watch ${one} - *`]),
+  ...["list", "watch"].map((verb) => `${verb} endpointslices discovery.k8s.io *`),
+  ...["list", "watch"].map((verb) => `${verb} servicecidrs networking.k8s.io *`),
+  ...["ipaddresspools", "l2advertisements"].flatMap((one) => [`list ${one} metallb.io *`, `watch ${one} metallb.io *`]),
+  ...["create", "patch"].map((verb) => `${verb} events - *`),
+  ...["list", "create", "delete"].map((verb) => `${verb} servicel2statuses metallb.io kube-system`),
+  "patch servicel2statuses/status metallb.io kube-system",
+];
+/** Everything else that somebody might think of. */
+const FORBIDDEN = [
+  ...["services", "services/status", "nodes", "nodes/status", "pods", "secrets", "configmaps", "endpoints"].flatMap(
+    (one) => ["get", "create", "update", "patch", "delete"].map((verb) => `${verb} ${one} - *`),
+  ),
+  ...["list", "watch"].flatMap((verb) => ["secrets", "pods", "configmaps"].map((one) => `${verb} ${one} - *`)),
+  ...["create", "update", "patch", "delete"].flatMap((verb) => [
+    `${verb} endpointslices discovery.k8s.io *`,
+    `${verb} ipaddresspools metallb.io *`,
+    `${verb} l2advertisements metallb.io *`,
+  ]),
+  ...["delete", "list", "watch", "get"].map((verb) => `${verb} events - *`),
+  ...["list", "create", "delete"].map((verb) => `${verb} servicel2statuses metallb.io default`),
+  "update leases coordination.k8s.io kube-system",
+  "create clusterrolebindings rbac.authorization.k8s.io *",
 ];
 /** An agent that was refused for long waits up to 30 s before it tries again, as client-go does. */
 const RECOVERY = { timeoutMs: 60_000 };
@@ -113,7 +142,9 @@ describe("an agent, its rights and its way to the API", () => {
         const { source, notices: found } = await agentStatus(cluster, node);
         const troubles = found.filter(({ object }) => object === "Kubernetes API");
         if (troubles.length > 0) throw new Error(troubles.map(({ message }) => message).join("; "));
-        return source.synced && source.api?.resources.every(({ connected }) => connected) ? true : undefined;
+        return source.synced && source.api?.resources.every(({ connected, absent }) => connected || absent)
+          ? true
+          : undefined;
       },
       RECOVERY,
     );
@@ -209,6 +240,58 @@ describe("an agent, its rights and its way to the API", () => {
   afterAll(async () => {
     await load?.[Symbol.asyncDispose]();
     await cluster?.down();
+  });
+
+  it("the agent's account may read, write events and its statuses, and nothing else", async () => {
+    const user = "system:serviceaccount:kube-system:millrace";
+    const groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"];
+    const review = async (line: string): Promise<boolean> => {
+      const [verb, what = "", group = "", namespace = ""] = line.split(" ");
+      const [resource, subresource] = what.split("/");
+      const resourceAttributes = {
+        ...{ verb, resource, group: group === "-" ? "" : group },
+        ...(subresource === undefined ? {} : { subresource }),
+        ...(namespace === "*" ? {} : { namespace }),
+      };
+      const body = {
+        ...{ apiVersion: "authorization.k8s.io/v1", kind: "SubjectAccessReview" },
+        spec: { user, groups, resourceAttributes },
+      };
+      const path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+      return (await cluster.api.ask<{ status: { allowed: boolean } }>({ method: "POST", path, body })).status.allowed;
+    };
+    const allowed: string[] = [];
+    for (const line of [...ALLOWED, ...FORBIDDEN]) if (await review(line)) allowed.push(line);
+    expect(allowed).toEqual(ALLOWED);
+  });
+
+  it("a Service's status and a Secret are refused to the agent's own token", async () => {
+    const token = readFileSync(file("millrace.token"), "utf8").trim();
+    const ask = async (path: string, ...args: readonly string[]): Promise<string> => {
+      const authorization = ["-H", `Authorization: Bearer ${token}`];
+      const url = `${API_URL}${path}`;
+      const command = [
+        "curl",
+        "-sk",
+        "-m",
+        "5",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        ...authorization,
+        ...args,
+        url,
+      ];
+      return (await cluster.exec(NODE, command)).stdout;
+    };
+    const patch = ["-X", "PATCH", "-H", "Content-Type: application/merge-patch+json", "-d"];
+    const service = "/api/v1/namespaces/default/services/far";
+    const status = JSON.stringify({ status: { loadBalancer: { ingress: [{ ip: "192.0.2.1" }] } } });
+    expect(await ask("/api/v1/services?limit=1")).toBe("200");
+    expect(await ask(`${service}/status`, ...patch, status)).toBe("403");
+    expect(await ask(service, ...patch, JSON.stringify({ metadata: { labels: { a: "b" } } }))).toBe("403");
+    expect(await ask("/api/v1/secrets")).toBe("403");
   });
 
   it("a token that the API server does not know is told of; a good one in its file is taken by itself", async () => {
@@ -311,7 +394,9 @@ describe("an agent, its rights and its way to the API", () => {
     const [told] = await noticed("certificate-expired");
     expect(told).toContain("our client certificate expired at ");
     // What it listens to goes on: whoever asks anew has to prove himself.
-    expect((await agentStatus(cluster, NODE)).source.api!.resources.every(({ connected }) => connected)).toBe(true);
+    expect(
+      (await agentStatus(cluster, NODE)).source.api!.resources.every(({ connected, absent }) => connected || absent),
+    ).toBe(true);
     await restartApi();
     const [refused] = await noticed("tls");
     expect(refused).toMatch(

@@ -86,6 +86,18 @@ describe("/metrics", () => {
     expect((await metricsServer().app.inject("/metrics")).body).not.toMatch(new RegExp(`^${name}`, "m"));
   });
 
+  it("does not take a resource that the server does not have for one that is not listened to", async () => {
+    const { resources } = apiStats();
+    const absent = { ...resources[0]!, resource: "ipaddresspools", connected: false, absent: true };
+    const api = apiStats({ resources: [...resources, absent] });
+    const { body } = await metricsServer(agentView({ counters: () => agentCounters({ api }) })).app.inject("/metrics");
+    expect(body.match(/^millrace_api_connected.*$/gm)).toEqual([
+      'millrace_api_connected{resource="services"} 1',
+      'millrace_api_connected{resource="endpointslices"} 1',
+    ]);
+    expect(body).toContain('millrace_api_synced{resource="ipaddresspools"} 1');
+  });
+
   it("tells how long a change has waited, while one does", async () => {
     const counters = () => agentCounters({ syncs: syncStats({ waitingSinceMs: Date.now() - 4000 }) });
     const { body } = await metricsServer(agentView({ counters })).app.inject("/metrics");
