@@ -3,6 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { LAN_PREFIX6 } from "../../src/lab/addressing.ts";
 import { millraceCommand } from "../../src/lab/programs.ts";
 import { API_URL } from "./addressing.ts";
 import { writeKubeconfig } from "./certificates.ts";
@@ -11,7 +12,7 @@ import type { Component } from "./component.ts";
 import { flags } from "./flags.ts";
 import { startCluster } from "./start-cluster.ts";
 import { waitUntil } from "./wait-until.ts";
-import { manifest } from "./workloads.ts";
+import { manifest, serverOnEachNode, serviceOf } from "./workloads.ts";
 
 const DEPLOY = resolve(import.meta.dirname, "../../deploy");
 const DIST = resolve(import.meta.dirname, "../../dist");
@@ -168,6 +169,33 @@ describe.sequential("millrace controller on a cluster", () => {
       const { status } = await cluster.api.ask<Item>(path);
       return status?.["assignedIPv4"] === 1 && status["availableIPv4"] === 9 ? true : undefined;
     });
+  });
+
+  it("is reached from outside in both families, at addresses of the LAN that an agent announces", async () => {
+    const server = { name: "web" };
+    const lan = pool("lan", ["192.168.122.130/32", `${LAN_PREFIX6}:130/128`], { autoAssign: false });
+    const advertisement = {
+      apiVersion: "metallb.io/v1beta1",
+      kind: "L2Advertisement",
+      metadata: { name: "lan", namespace: "metallb-system" },
+      spec: { ipAddressPools: ["lan"] },
+    };
+    const metadata = { name: "web", namespace: "default", annotations: { "metallb.io/address-pool": "lan" } };
+    const web = { ...serviceOf(server, { type: "LoadBalancer", ipFamilyPolicy: "RequireDualStack" }), metadata };
+    await cluster.apply(manifest(lan, advertisement, serverOnEachNode(server), web));
+    const addresses = await given("web", ["192.168.122.130", `${LAN_PREFIX6}:130`]);
+    for (const address of addresses) {
+      await waitUntil(
+        `${address} to answer a client outside`,
+        async () => {
+          const url = `http://${address.includes(":") ? `[${address}]` : address}/hostname`;
+          const { status, stdout } = await cluster.exec("client1", ["curl", "-sf", "-m", "1", url]);
+          return status === 0 && stdout.startsWith("web-") ? true : undefined;
+        },
+        // An agent that started before the CRDs looks for them again within a minute.
+        { timeoutMs: 90_000 },
+      );
+    }
   });
 
   it("shares an address by MetalLB's rule, and an edit takes nothing from the other", async () => {
