@@ -75,6 +75,28 @@ test("a leader that is cut off stops before another begins", async () => {
   expect(clock.now() - cutMs).toBeLessThan(20_000);
 });
 
+test("a leader whose renewals hang begins no write after its deadline, whatever it waits for", async () => {
+  const { clock, cluster, start } = harness();
+  cluster.put("ipaddresspools", pool("p", ["192.0.2.0/24"]));
+  const { client, controller } = start();
+  await clock.advance(3_000);
+  const begunMs: number[] = [];
+  client.fault = (_, path) => {
+    if (path.includes("/leases")) return { beforeMs: 60_000 };
+    if (path.includes("services/")) begunMs.push(clock.now());
+    return {};
+  };
+  const hungMs = clock.now();
+  for (let i = 0; i < 100; i++) {
+    cluster.put("services", service(`s${i}`));
+    await clock.advance(200);
+  }
+  expect(controller.view().leads).toBe(false);
+  const last = Math.max(...begunMs) - hungMs;
+  expect(last).toBeGreaterThan(OPTIONS.leaseRenewDeadlineMs - OPTIONS.leaseRetryMs - 500);
+  expect(last).toBeLessThanOrEqual(OPTIONS.leaseRenewDeadlineMs);
+});
+
 test("a leader that was stopped and goes on writes nothing of what it had decided", async () => {
   const { clock, cluster, start, addresses } = harness();
   cluster.put("ipaddresspools", pool("p", ["192.0.2.0/31"]));
