@@ -442,3 +442,46 @@ test("a ConfigurationState is written once its CRD is there", async () => {
   await clock.advance(70_000);
   expect(cluster.get("configurationstates", "kube-system/controller")?.["status"]).toMatchObject({ result: "Valid" });
 });
+
+test("a malformed L2Advertisement is refused by name, and pools serve on", async () => {
+  const { clock, cluster, start, addresses, events } = harness();
+  cluster.put("ipaddresspools", pool("p", ["192.0.2.10-192.0.2.12"]));
+  cluster.put("l2advertisements", advertisement("good"));
+  const nodeSelectors = [{ matchExpressions: [{ key: "zone", operator: "Near", values: ["a"] }] }];
+  cluster.put("l2advertisements", advertisement("bad", { nodeSelectors }));
+  cluster.put("services", service("a"));
+  const { controller } = start();
+  await clock.advance(3_000);
+  expect(addresses("default/a")).toEqual(["192.0.2.10"]);
+  expect(controller.view().term?.isConfigurationValid).toBe(true);
+  expect(events("bad").join()).toMatch(
+    /^InvalidConfiguration spec\.nodeSelectors\[0\]\.matchExpressions\[0\]\.operator/,
+  );
+  expect(cluster.get("configurationstates", "kube-system/controller")?.["status"]).toMatchObject({ result: "Invalid" });
+});
+
+test("a thousand events are written at a bounded rate, and what says the same is one event with a count", async () => {
+  const { clock, cluster, start, events } = harness();
+  cluster.put("l2advertisements", advertisement("l2"));
+  cluster.put("ipaddresspools", pool("p", ["192.0.2.10/32"]));
+  for (let i = 0; i < 300; i++) cluster.put("services", service(`s${i}`));
+  const { stop, ended } = start();
+  await clock.advance(5_000);
+  const written = () => cluster.writes.filter((one) => one.startsWith("POST events")).length;
+  expect(written()).toBeLessThanOrEqual(50 + 10 * 5 + 1);
+  await clock.advance(40_000);
+  expect(written()).toBe(300);
+  expect(events("s0")).toHaveLength(1);
+  stop();
+  await clock.advance(5_000);
+  await ended;
+  start();
+  await clock.advance(60_000);
+  // Another process says the same again.
+  const counts = cluster
+    .list("events")
+    .filter((one) => one["reason"] === "AllocationFailed")
+    .map((one) => one["count"]);
+  expect(counts).toHaveLength(299);
+  expect(new Set(counts)).toEqual(new Set([2]));
+});
