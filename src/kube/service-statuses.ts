@@ -86,15 +86,16 @@ export function createServiceStatuses(options: ServiceStatusesOptions): ServiceS
   /** Ours as they are, by Service. */
   const own = new Map<ObjectKey, string>();
   const untold = new Set<ObjectKey>();
-  const ready = new Set<string>();
+  /** Nodes that there are, and whether they are ready. */
+  const nodes = new Map<string, boolean>();
   let begun = false;
   /** What an agent before has left is known. */
   let listed = false;
   const queue = createWriteQueue<Due>({ ...options, write });
   const look = clock.after(LOOK_MS, () => {
-    if (wanted.size > 0) queue.due("everybody's");
-    look.restart();
-    look.stop();
+    // Who does not know his own node yet knows of no other that it is dead.
+    if (!nodes.has(nodeName)) look.restart();
+    else if (wanted.size > 0) queue.due("everybody's");
   });
   look.stop();
   const lookAgain = clock.after(LOOK_AGAIN_MS * (0.5 + options.random() / 2), () => {
@@ -153,7 +154,7 @@ export function createServiceStatuses(options: ServiceStatusesOptions): ServiceS
       listed = true;
     } else if (due === "everybody's") {
       for (const { name, node, service } of await list(""))
-        if (node !== nodeName && !ready.has(node) && wanted.has(service)) queue.due(`object ${name}`);
+        if (node !== nodeName && nodes.get(node) !== true && wanted.has(service)) queue.due(`object ${name}`);
     } else if (due.startsWith("object ")) await remove(due.slice("object ".length));
     else await writeService(due.slice("service ".length));
   }
@@ -248,8 +249,11 @@ export function createServiceStatuses(options: ServiceStatusesOptions): ServiceS
     },
     takeNode(change) {
       if (change.kind !== "Node") return;
-      if (change.content?.ready === true) ready.add(change.key);
-      else if (ready.delete(change.key) && wanted.size > 0) look.restart();
+      const { key, content } = change;
+      const wasReady = nodes.get(key) === true;
+      if (content === undefined) nodes.delete(key);
+      else nodes.set(key, content.ready);
+      if (wasReady && content?.ready !== true && wanted.size > 0) look.restart();
     },
     problem: queue.problem,
     pending: queue.size,

@@ -148,6 +148,20 @@ describe("the statuses of what a node announces", () => {
     expect(statuses()).toEqual(["node1 default/web eth0", "node2 default/other eth0"]);
   });
 
+  it("of others stay while no Node is known: the list of them may still be to come", async () => {
+    const api = createWritableApi();
+    const other = start(api, "node2");
+    other.writes.announced([on("web", "eth0")]);
+    await other.drain();
+    const { clock, writes, statuses } = start(api);
+    writes.announced([on("web", "eth0")]);
+    await clock.advance(60_000);
+    expect(statuses()).toEqual(["node1 default/web eth0", "node2 default/web eth0"]);
+    writes.takeNode(alive(1));
+    await clock.advance(60_000);
+    expect(statuses()).toEqual(["node1 default/web eth0"]);
+  });
+
   it("that somebody deletes come again", async () => {
     const { api, clock, writes, statuses, drain } = start();
     writes.announced([on("web", "eth0")]);
@@ -234,7 +248,7 @@ describe("the statuses of what a node announces", () => {
       api.objects.set(`${STATUSES}/${name}`, { metadata: { name, labels }, status });
     }
     const { clock, writes, statuses, events, drain } = start(api);
-    writes.takeNode(alive(2));
+    for (const number of [1, 2]) writes.takeNode(alive(number));
     writes.announced([]);
     await drain();
     writes.takeNode(alive(2, { ready: false }));
