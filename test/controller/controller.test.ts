@@ -485,3 +485,25 @@ test("a thousand events are written at a bounded rate, and what says the same is
   expect(counts).toHaveLength(299);
   expect(new Set(counts)).toEqual(new Set([2]));
 });
+
+test("lists in pages are read to the end, and a watch that breaks is gone on with", async () => {
+  const { clock, cluster, start } = harness();
+  cluster.put("ipaddresspools", pool("p", ["10.0.0.0/16"]));
+  for (let i = 0; i < 1_100; i++) cluster.put("services", service(`s${i}`));
+  const status = { loadBalancer: { ingress: [{ ip: "10.0.0.0" }] } };
+  cluster.put("services", {
+    ...service("zz-last", {}, { annotations: { "metallb.io/ip-allocated-from-pool": "p" } }),
+    status,
+  });
+  const { client } = start({ writesPerSecond: 10_000 }, (one) => {
+    one.listsInPages = true;
+  });
+  await clock.advance(10_000);
+  expect(new Set(cluster.list("services").flatMap(addressesOf)).size).toBe(1_101);
+  expect(addressesOf(cluster.get("services", "default/zz-last"))).toEqual(["10.0.0.0"]);
+  client.cut();
+  cluster.put("services", service("later"));
+  cluster.remove("services", "default/s0");
+  await clock.advance(10_000);
+  expect(addressesOf(cluster.get("services", "default/later"))).toHaveLength(1);
+});

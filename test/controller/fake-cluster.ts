@@ -46,6 +46,8 @@ export interface FakeClient extends ApiTransport {
   fault: (demand: Demand, path: string) => WriteFault;
   /** How late watches tell. */
   lagMs: () => number;
+  /** It knows no streaming lists: they come in pages. */
+  listsInPages: boolean;
   /** Answers this status to every read. */
   readStatus: number | undefined;
   get: ApiTransport["get"];
@@ -262,6 +264,7 @@ export function createFakeCluster(clock: Clock): FakeCluster {
     const self: FakeClient = {
       fault: () => ({}),
       lagMs: () => 0,
+      listsInPages: false,
       readStatus: undefined,
       cut() {
         for (const cut of [...cuts]) cut();
@@ -276,12 +279,18 @@ export function createFakeCluster(clock: Clock): FakeCluster {
           (namespace === undefined || one.namespace === undefined || one.namespace === namespace);
         if (query["watch"] === "true") {
           const isInitial = query["sendInitialEvents"] === "true";
+          if (isInitial && self.listsInPages) return refusal(422, "sendInitialEvents is forbidden");
           const from = Number(query["resourceVersion"] ?? 0);
           if (!isInitial && from < oldest) return refusal(410, "too old resource version");
           return { status: 200, headers: {}, body: watch(plural, wants, from, isInitial, signal) };
         }
         const items = [...of(plural).values()].filter((one) => wants(one.metadata));
-        return answer(200, { kind: "List", metadata: { resourceVersion: String(revision) }, items });
+        // All pages are of the state at the first.
+        const first = Number(query["continue"] ?? 0);
+        const limit = Number(query["limit"] ?? items.length);
+        const rest = first + limit < items.length ? { continue: String(first + limit) } : {};
+        const metadata = { resourceVersion: String(revision), ...rest };
+        return answer(200, { kind: "List", metadata, items: items.slice(first, first + limit) });
       },
       async send(demand, path, { signal }: ApiRequestOptions) {
         const fault = self.fault(demand, path);
