@@ -19,7 +19,7 @@ export interface AddressWritesOptions {
   readonly perSecond: number;
   readonly mayWrite: () => boolean;
   readonly onWritten: (write: AddressWrite) => void;
-  /** A write failed for certain, or was refused: what is to be decided again. */
+  /** A write was refused, or nobody knows what became of it. It is tried again. */
   readonly onFailed: (write: AddressWrite, message: string) => void;
 }
 
@@ -88,10 +88,10 @@ export function createAddressWrites(options: AddressWritesOptions): AddressWrite
       onWritten(write);
       return;
     }
-    const isRefused = result.outcome === "refused";
-    allocation.end(write, isRefused ? "failed" : "unknown");
+    allocation.end(write, result.outcome === "refused" ? "failed" : "unknown");
     retry(key);
-    if (isRefused) onFailed(write, result.message);
+    // A conflict is no trouble: the watch shows with what.
+    if (result.outcome !== "conflict" && result.outcome !== "absent") onFailed(write, result.message);
   }
 
   function retry(key: string): void {

@@ -304,7 +304,8 @@ test("a write that is refused is told, and tried again until it is let in", asyn
   expect(tries).toBeGreaterThan(3);
   expect(tries).toBeLessThan(40);
   status = 500;
-  await clock.advance(5_000);
+  await clock.advance(60_000);
+  expect(controller.view().problems.join()).toContain("could not write the status of Service default/a: 500");
   status = undefined;
   await clock.advance(40_000);
   expect(addresses("default/a")).toEqual(["192.0.2.10"]);
