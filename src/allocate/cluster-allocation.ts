@@ -22,6 +22,10 @@ export interface ServiceRecord {
   /** The annotation that says from which pool they are, "" without; and whether MetalLB's former one is there. */
   readonly pool: string;
   readonly hasFormerAnnotation: boolean;
+  /** What a condition of its status says that it did with the addresses when it got them (as of PoolHolding), "" without. */
+  readonly use: string;
+  /** The other conditions. */
+  readonly conditions: readonly object[];
 }
 
 /** What a Service's status and annotation are to be; no addresses: both are to be cleared. */
@@ -30,6 +34,8 @@ export interface AddressWrite {
   readonly addresses: readonly Address[];
   /** "" when cleared. */
   readonly pool: string;
+  /** What it does with them, where it may share them; else "". After a restart it tells whose edit it was that two may not share any more. */
+  readonly use: string;
 }
 
 export interface AllocationInput {
@@ -158,7 +164,8 @@ export function createClusterAllocation(loadBalancerClass: string): ClusterAlloc
     const [first] = addresses;
     const pool = first === undefined ? undefined : from.poolOf(first);
     if (pool === undefined) return undefined;
-    return { addresses, pool: pool.name, ...(assigned?.use === undefined ? {} : { use: assigned.use }) };
+    const use = assigned?.use ?? record.use;
+    return { addresses, pool: pool.name, ...(use === "" ? {} : { use }) };
   }
 
   /** What lies outside the pools may lie in one that is missing. */
@@ -210,14 +217,15 @@ export function createClusterAllocation(loadBalancerClass: string): ClusterAlloc
     const isGiven = record.pool !== "" || record.hasFormerAnnotation;
     if (outcome !== undefined && "assigned" in outcome) {
       const { addresses, pool } = outcome.assigned;
-      const isRight = sameSet(addresses, record.addresses) && record.pool === pool && !record.hasFormerAnnotation;
-      return isRight ? undefined : { record, addresses, pool };
+      const use = useOf(record.request).sharingKey === "" ? "" : (outcome.assigned.use ?? "");
+      const isShown = sameSet(addresses, record.addresses) && record.pool === pool && record.use === use;
+      return isShown && !record.hasFormerAnnotation ? undefined : { record, addresses, pool, use };
     }
     // Another allocator's, or nobody's business.
     if (!isGiven && (!isOurs(record) || book?.pools.length === 0)) return undefined;
     const hasOtherClass = record.request.spec.type === "LoadBalancer" && !isOurs(record);
     if (hasOtherClass || !input?.isWhole) return undefined;
-    return isGiven || record.addresses.length > 0 ? { record, addresses: [], pool: "" } : undefined;
+    return isGiven || record.addresses.length > 0 ? { record, addresses: [], pool: "", use: "" } : undefined;
   }
 
   function newsOf(record: ServiceRecord, write: AddressWrite | undefined): AllocationNews | undefined {

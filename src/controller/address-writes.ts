@@ -6,7 +6,7 @@ import type { Clock } from "../kube/clock.ts";
 import type { ClusterWriter } from "../kube/cluster-writer.ts";
 import { createTokenBucket } from "../kube/token-bucket.ts";
 import { POOL_ANNOTATION } from "../wire/kubernetes.ts";
-import { FORMER_POOL_ANNOTATION } from "./service-record.ts";
+import { FORMER_POOL_ANNOTATION, SHARED_CONDITION } from "./service-record.ts";
 
 const AT_ONCE = 8;
 const BURST = 100;
@@ -31,16 +31,27 @@ export interface AddressWrites {
   idle(): Promise<void>;
 }
 
-/** The patch of a Service's status, bound to the version that it was decided by (RFC 7386). */
-export function statusPatch({ record, addresses, pool }: AddressWrite): Readonly<Record<string, unknown>> {
+/** The patch of a Service's status, bound to the version that it was decided by (RFC 7386). `now`: RFC 3339. */
+export function statusPatch(write: AddressWrite, now: string): Readonly<Record<string, unknown>> {
+  const { record, addresses, pool } = write;
   return {
     metadata: {
       uid: record.uid,
       resourceVersion: record.version,
       annotations: { [POOL_ANNOTATION]: pool === "" ? null : pool, [FORMER_POOL_ANNOTATION]: null },
     },
-    status: { loadBalancer: addresses.length === 0 ? null : { ingress: addresses.map((ip) => ({ ip })) } },
+    status: {
+      loadBalancer: addresses.length === 0 ? null : { ingress: addresses.map((ip) => ({ ip })) },
+      ...(write.use === record.use ? {} : { conditions: conditionsOf(write, now) }),
+    },
   };
+}
+
+/** The whole list: a merge patch replaces it. */
+function conditionsOf({ record, use }: AddressWrite, lastTransitionTime: string): readonly object[] | null {
+  const ours = { type: SHARED_CONDITION, status: "True", reason: "Assigned", message: use, lastTransitionTime };
+  const all = use === "" ? record.conditions : [...record.conditions, ours];
+  return all.length === 0 ? null : all;
 }
 
 export function createAddressWrites(options: AddressWritesOptions): AddressWrites {
@@ -81,7 +92,10 @@ export function createAddressWrites(options: AddressWritesOptions): AddressWrite
   async function carryOut(write: AddressWrite): Promise<void> {
     const { key, request } = write.record;
     const { name, namespace = "default" } = request.metadata;
-    const result = await writer.patchServiceStatus({ name, namespace }, statusPatch(write));
+    const result = await writer.patchServiceStatus(
+      { name, namespace },
+      statusPatch(write, new Date(clock.wallMs()).toISOString()),
+    );
     if (result.outcome === "done") {
       later.delete(key);
       allocation.end(write, "written");

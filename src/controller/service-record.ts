@@ -7,7 +7,18 @@ import { own, POOL_ANNOTATION, type ServiceObject } from "../wire/kubernetes.ts"
 /** Where MetalLB before 0.13 said from which pool an address is. */
 export const FORMER_POOL_ANNOTATION = "metallb.universe.tf/ip-allocated-from-pool";
 
+/**
+ * A condition of a Service's status, which only who may write a status can write: what it did with an address that it may share when it
+ * got it (its message, as of PoolHolding).
+ */
+export const SHARED_CONDITION = "millrace.io/AddressShared";
+
 const READ = /^metallb\.(io|universe\.tf)\//;
+
+interface Condition {
+  readonly type?: string;
+  readonly message?: string;
+}
 
 /** A record without what nobody reads: last-applied-configuration alone is as large as the rest. */
 function annotationsRead(all: Readonly<Record<string, string>> | undefined): Record<string, string> | undefined {
@@ -23,6 +34,7 @@ export function serviceRecord(object: ServiceObject): ServiceRecord {
   const pool = own(metadata.annotations, POOL_ANNOTATION) ?? "";
   const former = own(metadata.annotations, FORMER_POOL_ANNOTATION) ?? "";
   const clusterIPs = spec.clusterIPs ?? (spec.clusterIP === undefined ? [] : [spec.clusterIP]);
+  const conditions = Array.isArray(status?.["conditions"]) ? (status["conditions"] as Condition[]) : [];
   const isBalanced = spec.type === "LoadBalancer";
   const { type, selector, ipFamilies, ipFamilyPolicy, externalTrafficPolicy, loadBalancerIP, loadBalancerClass } = spec;
   const ports = spec.ports?.map(({ port, protocol }) => ({ port, ...(protocol === undefined ? {} : { protocol }) }));
@@ -55,6 +67,8 @@ export function serviceRecord(object: ServiceObject): ServiceRecord {
     addresses,
     pool,
     hasFormerAnnotation: former !== "",
+    use: conditions.find(({ type }) => type === SHARED_CONDITION)?.message ?? "",
+    conditions: conditions.filter(({ type }) => type !== SHARED_CONDITION),
   };
 }
 

@@ -23,6 +23,8 @@ const record = (name: string, more: Partial<ServiceRecord> = {}, spec: object = 
   addresses: [],
   pool: "",
   hasFormerAnnotation: false,
+  use: "",
+  conditions: [],
   ...more,
 });
 

@@ -164,6 +164,38 @@ test("an edit takes nothing from a bystander that shares the address", async () 
   expect([addresses("default/a"), addresses("default/b")]).toEqual([["192.0.2.11"], ["192.0.2.10"]]);
 });
 
+test("an edit while no controller runs takes nothing from a bystander either", async () => {
+  const { clock, cluster, start, addresses } = harness();
+  cluster.put("ipaddresspools", pool("p", ["192.0.2.10-192.0.2.12"]));
+  const annotations = { "metallb.io/allow-shared-ip": "k" };
+  const older = { annotations, creationTimestamp: "2020-01-01T00:00:00Z" };
+  const conditions = [
+    {
+      type: "example.com/other",
+      status: "True",
+      reason: "Is",
+      message: "",
+      lastTransitionTime: "2026-01-01T00:00:00Z",
+    },
+  ];
+  cluster.put("services", { ...service("a", {}, older), status: { loadBalancer: {}, conditions } });
+  cluster.put("services", service("b", { ports: [{ port: 81, protocol: "TCP" }] }, { annotations }));
+  const first = start();
+  await clock.advance(3_000);
+  expect([addresses("default/a"), addresses("default/b")]).toEqual([["192.0.2.10"], ["192.0.2.10"]]);
+  const shown = () => cluster.get("services", "default/a")?.["status"].conditions;
+  expect(shown()).toMatchObject([conditions[0], { type: "millrace.io/AddressShared", status: "True" }]);
+  first.stop();
+  await clock.advance(3_000);
+  const a = cluster.get("services", "default/a")!;
+  const { "metallb.io/allow-shared-ip": _, ...rest } = a.metadata.annotations!;
+  cluster.put("services", { ...a, metadata: { ...a.metadata, annotations: rest } });
+  start();
+  await clock.advance(5_000);
+  expect([addresses("default/a"), addresses("default/b")]).toEqual([["192.0.2.11"], ["192.0.2.10"]]);
+  expect(shown()).toEqual(conditions);
+});
+
 test.each<[string, () => ReturnType<typeof pool>[], string]>([
   [
     "overlapping pools",
