@@ -6,6 +6,7 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import { createProgram } from "../src/cli/program.ts";
 import { environmentName, SETTINGS } from "../src/cli/settings.ts";
+import { CONTROLLER_METRICS } from "../src/http/controller-metrics.ts";
 import { createMetricsRegistry, METRICS } from "../src/http/metrics.ts";
 import { writeConformancePage } from "../test/conformance/page.ts";
 import { writeFailoverPage } from "../test/failover/page.ts";
@@ -20,6 +21,7 @@ export async function cliPage(): Promise<string> {
   const wiring = {
     stopSignal: () => new AbortController().signal,
     registerLabCommands,
+    createControllerServers: () => Promise.reject(new Error("documentation starts no servers")),
     createServers: () => Promise.reject(new Error("documentation starts no servers")),
   };
   const program = await createProgram(wiring, true);
@@ -45,6 +47,10 @@ export function metricsPage(): string {
     ({ name, type, labels, help }) =>
       `| \`${name}\` | ${type} | ${labels.map((label) => `\`${label}\``).join(", ")} | ${help} |`,
   );
+  const ofController = CONTROLLER_METRICS.map(
+    ({ name, type, labels, help }) =>
+      `| \`${name}\` | ${type} | ${labels.map((label) => `\`${label}\``).join(", ")} | ${help} |`,
+  );
   const ofProcess = createMetricsRegistry()
     .processMetrics()
     .map(({ name, help }) => `| \`${name}\` | ${help} |`);
@@ -58,6 +64,14 @@ too much, let the scraper leave \`millrace_service_.*\` out (\`metric_relabel_co
 | metric | type | labels | meaning |
 |---|---|---|---|
 ${own.join("\n")}
+
+## Of the controller
+
+Served by \`millrace controller\` at \`/metrics\` on its \`--metrics-bind-address\`.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+${ofController.join("\n")}
 
 ## Of the process
 

@@ -12,11 +12,11 @@ function stopSignal(): AbortSignal {
 
 /**
  * A command's modules are compiled once, and kept beside the bundle: half of its time else. Only for whom the bundle belongs to, who
- * can also remove it. The agent, which runs for months, goes without.
+ * can also remove it. The agent and the controller, which run for months, go without.
  */
 function keepCompiled(): void {
   const here = import.meta.dirname;
-  if (!import.meta.filename.endsWith(".mjs") || process.argv[2] === "run") return;
+  if (!import.meta.filename.endsWith(".mjs") || ["run", "controller"].includes(process.argv[2] ?? "")) return;
   if (statSync(here).uid === process.geteuid?.()) enableCompileCache(`${here}/.cache`);
 }
 
@@ -25,5 +25,7 @@ const { runProgram } = await import("./cli/program.ts");
 await runProgram(process.argv.slice(2), {
   stopSignal,
   registerLabCommands: async (program) => (await import("./lab/commands.ts")).registerLabCommands(program),
+  createControllerServers: async (options, view) =>
+    (await import("./http/controller-servers.ts")).createControllerServers(options, view),
   createServers: async (options, view) => (await import("./http/servers.ts")).createServers(options, view),
 });

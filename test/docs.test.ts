@@ -230,7 +230,8 @@ describe("commands", () => {
   beforeAll(async () => {
     const createServers = () => Promise.reject(new Error("documentation starts no servers"));
     const stopSignal = () => new AbortController().signal;
-    program = await createProgram({ stopSignal, registerLabCommands, createServers }, true);
+    const createControllerServers = createServers;
+    program = await createProgram({ stopSignal, registerLabCommands, createServers, createControllerServers }, true);
     const collect = (command: Command): void => {
       for (const { long } of command.options) if (typeof long === "string") flags.add(long);
       command.commands.forEach(collect);

@@ -20,6 +20,8 @@ export interface AgentOptions extends LogChoice {
   readonly namespace: string;
   /** Services of this class are given and announced our addresses; "": those without a class. */
   readonly loadBalancerClass: string;
+  /** `millrace controller` runs in this process too. */
+  readonly withController: boolean;
   readonly stateDir: string;
   /** Reads Services with addresses, Nodes, EndpointSlices and Pods; allocates and writes nothing. */
   readonly readOnly: boolean;

@@ -65,7 +65,7 @@ export interface AnnouncerStatus {
     readonly address: string;
     readonly device: string;
     readonly service: string;
-    /** standby, checking, waiting, in-use, holding or released: docs/troubleshooting.md tells of each. */
+    /** standby, checking, waiting, in-use, holding or released: docs/api.md tells of each. */
     readonly state: string;
     /** The node that has it as far as is known, "" when none is. */
     readonly holder: string;
@@ -73,7 +73,7 @@ export interface AnnouncerStatus {
   /** Nodes that may announce the same addresses. */
   readonly peers: readonly {
     readonly node: string;
-    /** unheard, alive, doubtful, suspect or gone. */
+    /** unheard, alive, doubtful, suspect or gone: as there. */
     readonly state: string;
     /** Questions in a row that it did not answer. */
     readonly missed: number;

@@ -1,19 +1,10 @@
 // LoadBalancer addresses from IPAddressPools, by MetalLB's rules: who gets which address, who shares one, and for everybody
 // who gets none the reason by name. Pure: what was given before is passed in, and kept while it is still right.
-import {
-  type Address,
-  type AddressRange,
-  addressFromBigInt,
-  canonicalAddress,
-  type Family,
-  familyOf,
-  parseRange,
-  rangeContains,
-  unusableReason,
-} from "../lib/address.ts";
-import { matchesSelector } from "../model/label-selector.ts";
-import type { AddressPool, PendingReason } from "../model/objects.ts";
-import { protocolOf, type ServiceRequest } from "./service-request.ts";
+import { type Address, type Family, familyOf } from "../lib/address.ts";
+import type { AddressPool } from "../model/objects.ts";
+import { createPoolBook, isBuggy, type Pool, type PoolBook, type PoolBookInput, parsePools } from "./pool-book.ts";
+import { type PoolRequest, type Refusal, refuse, requestOf, type Use, useOf } from "./pool-request.ts";
+import type { ServiceRequest } from "./service-request.ts";
 
 export interface PoolHolding {
   readonly addresses: readonly Address[];
@@ -23,8 +14,8 @@ export interface PoolHolding {
 }
 
 export type PoolOutcome =
-  | { readonly assigned: PoolHolding }
-  | { readonly refused: PendingReason; readonly field: string; readonly message: string };
+  /** `unmet`: it asks for another address, which it cannot have, and keeps what it has. */
+  { readonly assigned: PoolHolding; readonly unmet?: Refusal } | Refusal;
 
 export interface PoolClient {
   readonly key: string;
@@ -34,101 +25,30 @@ export interface PoolClient {
   readonly needsAllFamilies: boolean;
 }
 
-export interface PoolInput {
-  readonly pools: readonly AddressPool[];
+/** One round of giving out addresses. Whoever is in the book and no client stays as it is. */
+export interface PoolRound {
   /** Services of type LoadBalancer, oldest first. */
   readonly clients: readonly PoolClient[];
   readonly held: ReadonlyMap<string, PoolHolding>;
-  readonly namespaceLabels: (namespace: string) => Readonly<Record<string, string>>;
-  /** Addresses that are somebody's already: of nodes, pods. */
-  readonly isForeign: (address: Address) => boolean;
+  /** The class of Services that are ours. @default those without one */
+  readonly loadBalancerClass?: string;
+  /**
+   * What is still to be seen with a Service, by its key, whatever is decided here: nobody else may have it meanwhile, not even when the
+   * Service itself goes on to another address. Services that are no clients count too.
+   */
+  readonly lingering?: ReadonlyMap<string, { readonly addresses: readonly Address[]; readonly use: Use }>;
+  /** Whoever asks for an address that it cannot have keeps the one that it has. @default false: it loses it, as with MetalLB */
+  readonly keepsUnmet?: boolean;
 }
 
-interface Pool extends AddressPool {
-  readonly parsed: readonly AddressRange[];
-}
+export interface PoolInput extends PoolBookInput, PoolRound {}
 
-/** What counts when an address is shared. */
-interface Use {
-  readonly sharingKey: string;
-  readonly backendKey: string;
-  readonly ports: readonly string[];
-}
-
-// One look through a pool ends here, so that an IPv6 prefix does not take for ever.
-const MAX_TRIED = 65_536;
-
-const PREFIXES = ["metallb.io", "metallb.universe.tf"];
-
-function annotation(
-  service: ServiceRequest,
-  name: string,
-): { readonly key: string; readonly value: string } | undefined {
-  for (const prefix of PREFIXES) {
-    const key = `${prefix}/${name}`;
-    const { annotations } = service.metadata;
-    if (annotations !== undefined && Object.hasOwn(annotations, key)) return { key, value: annotations[key] ?? "" };
-  }
-  return undefined;
-}
-
-interface Request {
-  readonly field: string;
-  readonly addresses: readonly Address[];
-  readonly pool: { readonly key: string; readonly value: string } | undefined;
-}
+const NO_REQUEST: PoolRequest = { field: "", addresses: [], pool: undefined };
 
 interface Entry {
   readonly client: PoolClient;
-  readonly request: Request;
+  readonly request: PoolRequest;
   readonly use: Use;
-}
-
-function refuse(refused: PendingReason, field: string, message: string): PoolOutcome {
-  return { refused, field, message: field === "" ? message : `${field}: ${message}` };
-}
-
-function requestOf(service: ServiceRequest): Request | PoolOutcome {
-  const listed = annotation(service, "loadBalancerIPs");
-  const single = service.spec.loadBalancerIP ?? "";
-  const pool = annotation(service, "address-pool");
-  if (listed !== undefined && single !== "") {
-    return refuse(
-      "invalid-request",
-      "spec.loadBalancerIP",
-      `may not be set together with the annotation ${listed.key}`,
-    );
-  }
-  const field = listed === undefined ? "spec.loadBalancerIP" : `metadata.annotations.${listed.key}`;
-  const texts =
-    listed === undefined ? (single === "" ? [] : [single]) : listed.value.split(",").map((text) => text.trim());
-  const addresses: Address[] = [];
-  for (const text of texts) {
-    const address = canonicalAddress(text);
-    if (address === undefined)
-      return refuse("invalid-request", field, `Invalid value: ${JSON.stringify(text)}: must be a valid IP address`);
-    addresses.push(address);
-  }
-  if (addresses.length > 2 || (addresses.length === 2 && familyOf(addresses[0]!) === familyOf(addresses[1]!))) {
-    return refuse("invalid-request", field, "may hold one address of each family");
-  }
-  return { field, addresses, pool };
-}
-
-function useOf(service: ServiceRequest): Use {
-  const local = service.spec.externalTrafficPolicy === "Local";
-  const selector = Object.entries(service.spec.selector ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
-  return {
-    sharingKey: annotation(service, "allow-shared-ip")?.value ?? "",
-    // With policy Local two Services may share an address only if the same pods stand behind both.
-    backendKey: local ? `local ${JSON.stringify(selector)}` : "cluster",
-    ports: (service.spec.ports ?? []).map((port) => `${protocolOf(port)}/${port.port}`).sort(),
-  };
-}
-
-function mayShare(a: Use, b: Use): boolean {
-  if (a.sharingKey === "" || a.sharingKey !== b.sharingKey || a.backendKey !== b.backendKey) return false;
-  return !a.ports.some((port) => b.ports.includes(port));
 }
 
 /** Pools in the order of their names; one that overlaps an earlier one is told apart, and not used. */
@@ -138,10 +58,9 @@ export function usablePools(pools: readonly AddressPool[]): {
 } {
   const usable: Pool[] = [];
   const overlapping: { pool: AddressPool; with: string; range: number }[] = [];
-  for (const pool of [...pools].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))) {
-    const parsed = pool.ranges.flatMap((text) => parseRange(text) ?? []);
+  for (const pool of parsePools(pools).toSorted((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))) {
     let clash: { pool: AddressPool; with: string; range: number } | undefined;
-    for (const [range, mine] of parsed.entries()) {
+    for (const [range, mine] of pool.parsed.entries()) {
       for (const other of usable) {
         const overlaps = other.parsed.some(
           (one) => one.family === mine.family && one.first <= mine.last && mine.first <= one.last,
@@ -149,7 +68,7 @@ export function usablePools(pools: readonly AddressPool[]): {
         if (overlaps) clash ??= { pool, with: other.name, range };
       }
     }
-    if (clash === undefined) usable.push({ ...pool, parsed });
+    if (clash === undefined) usable.push(pool);
     else overlapping.push(clash);
   }
   return { usable, overlapping };
@@ -157,89 +76,42 @@ export function usablePools(pools: readonly AddressPool[]): {
 
 /** An outcome for every client. */
 export function assignPoolAddresses(input: PoolInput): ReadonlyMap<string, PoolOutcome> {
-  const pools = input.pools.map(
-    (pool): Pool => ({ ...pool, parsed: pool.ranges.flatMap((text) => parseRange(text) ?? []) }),
-  );
-  const uses = new Map<Address, Map<string, Use>>();
+  return assignFrom(createPoolBook(input), input);
+}
+
+/** An outcome for every client of the round, which the book holds from then on. */
+export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string, PoolOutcome> {
+  const { pools, poolOf, allows, isFree } = book;
   const outcomes = new Map<string, PoolOutcome>();
-  /** Where to begin to look in a range: ten thousand Services would else look at each other's addresses. */
-  const closedUpTo = new Map<AddressRange, bigint>();
+  const malformed: [Entry, Refusal][] = [];
+  const has = (pool: Pool, address: Address): boolean => poolOf(address) === pool;
 
-  const has = (pool: Pool, address: Address): boolean => pool.parsed.some((range) => rangeContains(range, address));
-  const poolOf = (address: Address): Pool | undefined => pools.find((pool) => has(pool, address));
-
-  function allows(pool: Pool, service: ServiceRequest): boolean {
-    const namespace = service.metadata.namespace ?? "default";
-    const byNamespace = pool.namespaces.length > 0 || pool.namespaceSelectors.length > 0;
-    if (byNamespace) {
-      const labels = input.namespaceLabels(namespace);
-      if (!pool.namespaces.includes(namespace) && !pool.namespaceSelectors.some((one) => matchesSelector(one, labels)))
-        return false;
-    }
-    return (
-      pool.serviceSelectors.length === 0 ||
-      pool.serviceSelectors.some((one) => matchesSelector(one, service.metadata.labels))
-    );
+  function take({ client: { key }, use }: Entry, { addresses, pool }: PoolHolding): PoolOutcome {
+    for (const address of addresses) book.take(key, address, use);
+    const outcome = { assigned: { addresses, pool, use: JSON.stringify(use) } };
+    outcomes.set(key, outcome);
+    return outcome;
   }
 
-  function isBuggy(address: Address): boolean {
-    return familyOf(address) === "IPv4" && /\.(0|255)$/.test(address);
-  }
-
-  function isFree(address: Address, use: Use, key: string): boolean {
-    if (input.isForeign(address) || unusableReason(address) !== undefined) return false;
-    for (const [other, theirs] of uses.get(address) ?? []) if (other !== key && !mayShare(use, theirs)) return false;
-    return true;
-  }
-
-  function take({ client: { key }, use }: Entry, { addresses, pool }: PoolHolding): void {
-    for (const address of addresses) {
-      const users = uses.get(address) ?? new Map<string, Use>();
-      uses.set(address, users.set(key, use));
-    }
-    outcomes.set(key, { assigned: { addresses, pool, use: JSON.stringify(use) } });
-  }
-
-  function release({ client: { key } }: Entry, { addresses }: PoolHolding): void {
-    for (const address of addresses) uses.get(address)?.delete(key);
-    closedUpTo.clear();
+  /** It stays in the book with what lingers. */
+  function release(key: string, addresses: readonly Address[]): void {
+    const stays = round.lingering?.get(key)?.addresses ?? [];
+    for (const address of addresses) if (!stays.includes(address)) book.leave(key, address);
   }
 
   function settle(entry: Entry, outcome: PoolOutcome): void {
-    if ("assigned" in outcome) take(entry, outcome.assigned);
-    else outcomes.set(entry.client.key, outcome);
-  }
-
-  /** Nobody who asks later can have it, unless it is released. */
-  function isClosed(pool: Pool, address: Address): boolean {
-    if (pool.avoidBuggyIPs && isBuggy(address)) return true;
-    if (input.isForeign(address) || unusableReason(address) !== undefined) return true;
-    for (const { sharingKey } of uses.get(address)?.values() ?? []) if (sharingKey === "") return true;
-    return false;
-  }
-
-  function firstFree(pool: Pool, family: Family, use: Use, key: string): Address | undefined {
-    let tried = 0;
-    for (const range of pool.parsed) {
-      if (range.family !== family) continue;
-      let value = closedUpTo.get(range) ?? range.first;
-      let onlyClosed = true;
-      for (; value <= range.last && tried < MAX_TRIED; value++, tried++) {
-        const address = addressFromBigInt(value, family);
-        const closed = isClosed(pool, address);
-        if (onlyClosed && !closed) {
-          onlyClosed = false;
-          closedUpTo.set(range, value);
-        }
-        if (!closed && isFree(address, use, key)) return address;
-      }
-      if (onlyClosed) closedUpTo.set(range, value);
+    if ("assigned" in outcome) {
+      take(entry, outcome.assigned);
+      return;
     }
-    return undefined;
+    const held = round.keepsUnmet ? round.held.get(entry.client.key) : undefined;
+    const stays = held && kept({ ...entry, request: { ...entry.request, addresses: [], pool: undefined } }, held);
+    const found = stays === undefined ? outcome : { ...take(entry, stays), unmet: outcome };
+    outcomes.set(entry.client.key, found as PoolOutcome);
   }
 
   function fromPool(pool: Pool, client: PoolClient, use: Use): PoolHolding | undefined {
-    const addresses = client.families.flatMap((family) => firstFree(pool, family, use, client.key) ?? []);
+    const addresses = client.families.flatMap((family) => book.firstFree(pool, family, use, client.key) ?? []);
     const enough = client.needsAllFamilies ? addresses.length === client.families.length : addresses.length > 0;
     return enough ? { addresses, pool: pool.name } : undefined;
   }
@@ -281,7 +153,7 @@ export function assignPoolAddresses(input: PoolInput): ReadonlyMap<string, PoolO
     }
     const inUse = request.addresses.find((one) => (pool.avoidBuggyIPs && isBuggy(one)) || !isFree(one, use, key));
     if (inUse !== undefined) {
-      const who = [...(uses.get(inUse)?.keys() ?? [])].filter((one) => one !== key);
+      const who = book.users(inUse).filter((one) => one !== key);
       const why = who.length > 0 ? `is in use by the Service ${who.join(", ")}` : "cannot be given to a Service";
       return refuse("address-in-use", request.field, `${inUse} ${why}`);
     }
@@ -306,7 +178,9 @@ export function assignPoolAddresses(input: PoolInput): ReadonlyMap<string, PoolO
     if (pool === undefined || holding.addresses.length === client.families.length) return holding;
     const addresses = client.families.flatMap(
       (family) =>
-        holding.addresses.find((one) => familyOf(one) === family) ?? firstFree(pool, family, use, client.key) ?? [],
+        holding.addresses.find((one) => familyOf(one) === family) ??
+        book.firstFree(pool, family, use, client.key) ??
+        [],
     );
     return { ...holding, addresses };
   }
@@ -356,33 +230,37 @@ export function assignPoolAddresses(input: PoolInput): ReadonlyMap<string, PoolO
   }
 
   const entries: Entry[] = [];
-  for (const client of input.clients) {
+  const ours = round.loadBalancerClass ?? "";
+  for (const client of round.clients) {
     const name = client.service.spec.loadBalancerClass ?? "";
     const request =
-      name !== ""
+      name !== ours
         ? refuse("wrong-class", "spec.loadBalancerClass", `${name} gives this Service its addresses, not Millrace`)
         : requestOf(client.service);
-    if ("addresses" in request) entries.push({ client, request, use: useOf(client.service) });
-    else outcomes.set(client.key, request);
+    const entry = { client, request: "addresses" in request ? request : NO_REQUEST, use: useOf(client.service) };
+    release(client.key, book.addressesOf(client.key));
+    if ("addresses" in request) entries.push(entry);
+    else if (request.refused === "wrong-class") outcomes.set(client.key, request);
+    else malformed.push([entry, request]);
   }
   // Nobody loses an address to a newcomer, nor to somebody who was edited: first come holders that use theirs as they did,
   // then holders that use them otherwise now, then those that ask for an address, then those that take any.
   const holders = entries.filter(({ client, request }) => {
-    const before = input.held.get(client.key)?.addresses ?? [];
+    const before = round.held.get(client.key)?.addresses ?? [];
     const { addresses } = request;
     return addresses.length === 0
       ? before.length > 0
       : addresses.length === before.length && addresses.every((one) => before.includes(one));
   });
   const isEdited = ({ client, use }: Entry): boolean =>
-    (input.held.get(client.key)?.use ?? JSON.stringify(use)) !== JSON.stringify(use);
+    (round.held.get(client.key)?.use ?? JSON.stringify(use)) !== JSON.stringify(use);
   const edited = new Set(holders.filter(isEdited));
   const placed = new Map<Entry, PoolHolding>();
   for (const entry of [...holders.filter((one) => !edited.has(one)), ...edited]) {
     const outcome = fixed(entry);
     const stays =
       outcome === undefined
-        ? kept(entry, input.held.get(entry.client.key)!)
+        ? kept(entry, round.held.get(entry.client.key)!)
         : "assigned" in outcome
           ? outcome.assigned
           : undefined;
@@ -390,6 +268,11 @@ export function assignPoolAddresses(input: PoolInput): ReadonlyMap<string, PoolO
     take(entry, stays);
     placed.set(entry, stays);
   }
+  for (const [key, { addresses, use }] of round.lingering ?? []) {
+    const mine = book.addressesOf(key);
+    for (const address of addresses) if (!mine.includes(address)) book.take(key, address, use);
+  }
+  for (const [entry, refusal] of malformed) settle(entry, refusal);
   const late = new Set<Entry>();
   for (const entry of entries) {
     if (placed.has(entry)) continue;
@@ -401,7 +284,7 @@ export function assignPoolAddresses(input: PoolInput): ReadonlyMap<string, PoolO
     if (entry.request.addresses.length > 0) continue;
     const whole = completed(entry, holding);
     if (entry.client.needsAllFamilies && whole.addresses.length < entry.client.families.length) {
-      release(entry, holding);
+      release(entry.client.key, holding.addresses);
       late.add(entry);
     } else take(entry, whole);
   }

@@ -8,7 +8,7 @@ import { findCgroup2 } from "./cgroup2.ts";
 import { environmentName, type MachineDefaults, SETTINGS, type Setting, WrongValue } from "./settings.ts";
 
 /** A value as text, and how to call the place it came from in a message. */
-interface Given {
+export interface Given {
   readonly text: string;
   readonly from: string;
 }
@@ -97,7 +97,7 @@ export function mergeOptions(
     options = { ...options, ...part, ...mergedRecords(options, part) };
   }
   // Each setting of the table has contributed its part: a test compares the keys.
-  refuseTwoSources(origins);
+  refuseTwoSources(origins, options);
   refuseClass(origins);
   return options as AgentOptions;
 }
@@ -110,8 +110,13 @@ function mergedRecords(options: Partial<AgentOptions>, part: Partial<AgentOption
 }
 
 /** `origins`: where each setting that is not empty came from. */
-function refuseTwoSources(origins: Readonly<Record<string, string>>): void {
+function refuseTwoSources(origins: Readonly<Record<string, string>>, options: Partial<AgentOptions>): void {
   const manifests = origins["manifests"];
+  const controller = origins["with-controller"];
+  if (manifests !== undefined && options.withController) {
+    const reason = "with manifests the agent itself gives the addresses";
+    throw new Failure("usage", controller!, `could not use ${controller} together with ${manifests}: ${reason}`);
+  }
   const api = origins["kubeconfig"] ?? origins["apiserver"];
   if (manifests === undefined || api === undefined) return;
   const reason = "objects come either from manifests or from the Kubernetes API";
@@ -125,8 +130,8 @@ function refuseClass({ manifests, "load-balancer-class": byClass }: Readonly<Rec
   throw new Failure("usage", byClass, `could not use ${byClass} together with ${manifests}: ${reason}`);
 }
 
-function findGiven(
-  { name, defaultValue }: Setting,
+export function findGiven(
+  { name, defaultValue }: Pick<Setting, "name" | "defaultValue">,
   { flags, environment, configFile }: OptionSources,
   file: Readonly<Record<string, string>>,
   machine: MachineDefaults,
@@ -140,7 +145,10 @@ function findGiven(
   return { text: defaultValue(machine), from: `--${name}` };
 }
 
-function readSetting(setting: Setting, { text, from }: Given): Partial<AgentOptions> {
+export function readSetting<Options>(
+  setting: Pick<Setting<Options>, "name" | "read">,
+  { text, from }: Given,
+): Partial<Options> {
   if (setting.name === "cgroup" && text === "") {
     const hint =
       "mount it (mount -t cgroup2 none /sys/fs/cgroup), or name a directory of it with --cgroup; `ip netns exec` hides it, and the bpffs: enter a namespace with nsenter --net=/run/netns/NAME";

@@ -10,6 +10,10 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
     ["millrace run --kubeconfig /etc/kubernetes/admin.conf", "Services of a cluster"],
     ["millrace run --config /etc/millrace.yaml --xdp off", "settings from a file, and one that overrides it"],
   ],
+  "millrace controller": [
+    ["millrace controller", "in a pod, as deploy/controller.yaml has it"],
+    ["millrace controller --kubeconfig admin.conf --namespace kube-system", "outside of the cluster"],
+  ],
   "millrace status": [
     ["millrace status", "facts, then notices, errors first"],
     ["millrace status --check >/dev/null", "for scripts: exit status 1 when there are errors"],

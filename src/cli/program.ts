@@ -4,11 +4,14 @@ import { Command, CommanderError } from "commander";
 import type { Servers } from "../agent/agent.ts";
 import type { AgentOptions } from "../agent/options.ts";
 import type { AgentView } from "../agent/view.ts";
+import type { ControllerView } from "../controller/controller.ts";
+import type { ControllerOptions } from "../controller/options.ts";
 import { FAILURES, Failure } from "../lib/errors.ts";
 import { didYouMean } from "../lib/suggest.ts";
 import { VERSION } from "../lib/version.ts";
 import { registerBypassCommand } from "./bypass-command.ts";
 import { COMPLETE, registerCompletion } from "./completion.ts";
+import { registerControllerCommand } from "./controller-command.ts";
 import { examplesText } from "./examples.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
 import { endOnBrokenOutput } from "./output.ts";
@@ -21,6 +24,7 @@ export interface Wiring {
   stopSignal(): AbortSignal;
   registerLabCommands(program: Command): void | Promise<void>;
   createServers(options: AgentOptions, view: AgentView): Promise<Servers>;
+  createControllerServers(options: ControllerOptions, view: () => ControllerView): Promise<{ close(): Promise<void> }>;
 }
 
 const DESCRIPTION = "Service dataplane for Kubernetes: replaces kube-proxy, and MetalLB in layer 2 mode, with eBPF.";
@@ -40,6 +44,7 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
     // Before subcommands are made: they inherit both.
     .exitOverride();
   registerRunCommand(program, wiring);
+  registerControllerCommand(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
   registerMaintenanceCommands(program);
@@ -105,7 +110,18 @@ function checkLogLevel(): void {
 }
 
 /** Commands that need not know the lab's; those are loaded for all else: for themselves, and where all commands are listed. */
-const WITHOUT_LAB = ["run", "status", "services", "backends", "flows", "drops", "bypass", "cleanup", "version"];
+const WITHOUT_LAB = [
+  "run",
+  "controller",
+  "status",
+  "services",
+  "backends",
+  "flows",
+  "drops",
+  "bypass",
+  "cleanup",
+  "version",
+];
 
 function wantsLab(args: readonly string[]): boolean {
   const first = args.find((arg) => !arg.startsWith("-"));

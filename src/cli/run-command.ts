@@ -1,9 +1,10 @@
 // `millrace run`: the agent, until it is told to stop.
 import { type Command, Option } from "commander";
+import type { AgentOptions } from "../agent/options.ts";
 import type { Wiring } from "./program.ts";
 import { environmentName, SETTINGS, type Setting } from "./settings.ts";
 
-type FlagValues = Readonly<Record<string, string | true | undefined>>;
+export type FlagValues = Readonly<Record<string, string | true | undefined>>;
 
 export function registerRunCommand(program: Command, wiring: Wiring): void {
   const command = program
@@ -27,11 +28,35 @@ export function registerRunCommand(program: Command, wiring: Wiring): void {
     const { configureLog } = await import("../lib/log.ts");
     configureLog(options);
     const { runAgent } = await import("../agent/agent.ts");
-    await runAgent(options, { signal: wiring.stopSignal(), serve: (view) => wiring.createServers(options, view) });
+    const signal = wiring.stopSignal();
+    const agentEnded = new AbortController();
+    const beside = options.withController
+      ? runBeside(options, AbortSignal.any([signal, agentEnded.signal]))
+      : Promise.resolve();
+    // It is awaited when the agent has ended, and ends with it.
+    beside.catch(() => {});
+    try {
+      await runAgent(options, { signal, serve: (view) => wiring.createServers(options, view) });
+    } finally {
+      agentEnded.abort();
+      await beside;
+    }
   });
 }
 
-function flagOf({ name, placeholder, list, defaultText, help }: Setting): Option {
+/** The controller beside an agent, by the agent's options and otherwise its own defaults. @throws Failure */
+async function runBeside(options: AgentOptions, signal: AbortSignal): Promise<void> {
+  const { readControllerOptions } = await import("./controller-options.ts");
+  const { controllerParts, createController } = await import("../controller/controller.ts");
+  const own = readControllerOptions({ flags: {}, environment: process.env, configFile: "" });
+  const { kubeconfig, apiServer, stateDir, namespace, loadBalancerClass } = options;
+  const merged = { ...own, kubeconfig, apiServer, stateDir, namespace, loadBalancerClass };
+  // What it says of itself is on the log, in events and in its ConfigurationState.
+  await createController(merged, controllerParts(merged), signal).run();
+}
+
+/** A setting as a flag of its command. */
+export function flagOf({ name, placeholder, list, defaultText, help }: Omit<Setting, "read">): Option {
   const value = placeholder === "" ? "[true|false]" : `<${placeholder}>`;
   const description = defaultText === "" ? help : `${help} (default: ${defaultText})`;
   const option = new Option(`--${name} ${value}`, description);
@@ -41,9 +66,12 @@ function flagOf({ name, placeholder, list, defaultText, help }: Setting): Option
 }
 
 /** Commander's camel-case values by the names of the settings. A switch that stands alone means true. */
-function flagsByName(values: FlagValues): Record<string, string> {
+export function flagsByName(
+  values: FlagValues,
+  settings: readonly Omit<Setting, "read">[] = SETTINGS,
+): Record<string, string> {
   const flags: Record<string, string> = {};
-  for (const setting of SETTINGS) {
+  for (const setting of settings) {
     const value = values[flagOf(setting).attributeName()];
     if (value !== undefined) flags[setting.name] = String(value);
   }

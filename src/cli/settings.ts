@@ -25,7 +25,8 @@ export interface MachineDefaults {
   readonly cpus: number;
 }
 
-export interface Setting {
+/** A setting of `millrace run`, or of another command with options of its own. */
+export interface Setting<Options = AgentOptions> {
   /** The flag without dashes, and the key in the configuration file. */
   readonly name: string;
   /** Placeholder in the help; "" for a switch, which takes true or false in the file and may stand alone as a flag. */
@@ -38,7 +39,7 @@ export interface Setting {
   /** The value of the default, in the form of a flag. */
   defaultValue(machine: MachineDefaults): string;
   /** The part of the options that `text` stands for. @throws WrongValue */
-  read(text: string): Partial<AgentOptions>;
+  read(text: string): Partial<Options>;
 }
 
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -48,7 +49,7 @@ const DEVICE_NAME = /^(?!\.{1,2}$)[^\s/:]{1,15}$/;
 /** Syntax of a label's key. */
 const LOAD_BALANCER_CLASS = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 
-function dnsName(text: string, what: string): string {
+export function dnsName(text: string, what: string): string {
   if (text.length === 0 || text.length > 253 || !text.split(".").every((label) => DNS_LABEL.test(label))) {
     throw new WrongValue(`${what} (RFC 1123: lower-case letters, digits, "-" and ".", at most 253)`);
   }
@@ -133,7 +134,7 @@ function serverUrl(text: string): string {
   return url.href.replace(/\/$/, "");
 }
 
-function wholeNumber(text: string, least: number, most: number): number {
+export function wholeNumber(text: string, least: number, most: number): number {
   const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= least && value <= most)) throw new WrongValue(`a whole number from ${least} to ${most}`);
   return value;
@@ -159,7 +160,7 @@ function setting({ default: value = "", ...rest }: Plain): Setting {
 }
 
 /** Seconds of a duration as Go writes it (24h, 1h30m, 90s), whole ones. */
-function duration(text: string): number | undefined {
+export function duration(text: string): number | undefined {
   const match = /^(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s)?$/.exec(text);
   if (text === "0") return 0;
   if (match === null || text === "") return undefined;
@@ -264,6 +265,12 @@ export const SETTINGS: readonly Setting[] = [
       if (text !== "" && !LOAD_BALANCER_CLASS.test(text)) throw new WrongValue("a class such as example.com/lb");
       return { loadBalancerClass: text };
     },
+  }),
+  setting({
+    name: "with-controller",
+    default: "false",
+    help: "run `millrace controller` too, in this process and with its account: for clusters of one node",
+    read: (text) => ({ withController: oneOf(text, ["true", "false"]) === "true" }),
   }),
   setting({
     name: "state-dir",

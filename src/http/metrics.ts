@@ -180,6 +180,8 @@ export interface MetricsRegistry {
    */
   render(view: Pick<AgentView, "counters" | "serviceCounters" | "status">): Promise<AsyncGenerator<string>>;
   readonly contentType: string;
+  /** The process's own metrics alone. */
+  processText(): Promise<string>;
   /** Names of the metrics of the process itself (CPU, memory, event loop lag), in order. */
   processMetrics(): readonly { readonly name: string; readonly help: string }[];
 }
@@ -196,6 +198,7 @@ export function createMetricsRegistry(): MetricsRegistry {
   }
   return {
     contentType: registry.contentType,
+    processText: () => registry.metrics(),
     processMetrics: () => registry.getMetricsAsArray().map(({ name, help }) => ({ name, help })),
     async render(view) {
       const series = await readServiceSeries(view.serviceCounters());

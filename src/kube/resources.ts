@@ -8,9 +8,10 @@ export type ResourceName =
   | "ipaddresspools"
   | "l2advertisements";
 
+/** What is listed and watched, by whomever. */
 export interface Resource {
-  readonly name: ResourceName;
-  readonly kind: "Service" | "EndpointSlice" | "Node" | "ServiceCIDR" | "IPAddressPool" | "L2Advertisement";
+  readonly name: string;
+  readonly kind: string;
   /** What a full list counts it in (relist-guard.ts). */
   readonly countedIn: string;
   /** API group, "" for the core group. */
@@ -26,18 +27,24 @@ export interface Resource {
   readonly absentMs: number;
 }
 
+/** What the agent reads. */
+export interface AgentResource extends Resource {
+  readonly name: ResourceName;
+  readonly kind: "Service" | "EndpointSlice" | "Node" | "ServiceCIDR" | "IPAddressPool" | "L2Advertisement";
+}
+
 /** As kube-proxy 1.34 narrows EndpointSlices: none of headless Services, none that another proxy serves. */
 const SERVED_HERE = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
 
 /** MetalLB's custom resources, of every namespace: whoever may write one decides what is announced. Their CRDs may come at any time. */
-function metallb(name: ResourceName, kind: Resource["kind"]): Resource {
+function metallb(name: ResourceName, kind: AgentResource["kind"]): AgentResource {
   return {
     ...{ name, kind, countedIn: `${kind}s`, group: "metallb.io", path: `/apis/metallb.io/v1beta1/${name}` },
     ...{ labelSelector: "", fieldSelector: "", optional: true, absentMs: 60_000 },
   };
 }
 
-export const RESOURCES: readonly Resource[] = [
+export const RESOURCES: readonly AgentResource[] = [
   {
     name: "services",
     kind: "Service",

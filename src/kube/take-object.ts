@@ -14,7 +14,7 @@ import { PROTOCOLS, SERVICE_TYPES, TRAFFIC_POLICIES } from "../wire/kubernetes.t
 import { checkAddressPool, checkL2Advertisement } from "../wire/metallb-checks.ts";
 import { normaliseAddressPool, normaliseL2Advertisement, normaliseNode, normaliseService } from "../wire/normalise.ts";
 import { hashText } from "./content-hash.ts";
-import type { Resource } from "./resources.ts";
+import type { AgentResource } from "./resources.ts";
 import type { Change, ObjectChange, Taken } from "./row.ts";
 import { keyOf, takeSlice } from "./slice-row.ts";
 
@@ -175,7 +175,7 @@ function serviceCIDR(object: KubernetesObject): ServiceCIDR {
   return { name: object.metadata.name, cidrs: spec?.cidrs ?? [] };
 }
 
-type Kind = Exclude<Resource["kind"], "EndpointSlice">;
+type Kind = Exclude<AgentResource["kind"], "EndpointSlice">;
 
 const CHECKS: Readonly<Record<Kind, (checks: Checks, object: Fields) => void>> = {
   Service: checkService,
@@ -188,7 +188,7 @@ const CHECKS: Readonly<Record<Kind, (checks: Checks, object: Fields) => void>> =
 const NAMESPACED: ReadonlySet<Kind> = new Set(["Service", "IPAddressPool", "L2Advertisement"]);
 
 /** What the model calls objects of a kind. */
-export function eventKind(kind: Resource["kind"]): Change["kind"] {
+export function eventKind(kind: AgentResource["kind"]): Change["kind"] {
   return kind === "IPAddressPool" ? "AddressPool" : kind;
 }
 
@@ -208,7 +208,7 @@ function changeOf(kind: Kind, key: string, object: KubernetesObject): ObjectChan
 }
 
 /** One object, as parsed from JSON. Never throws for what a server may send. */
-export function takeObject(kind: Resource["kind"], raw: unknown): Taken {
+export function takeObject(kind: AgentResource["kind"], raw: unknown): Taken {
   if (kind === "EndpointSlice") return takeSlice(raw);
   const key = keyOf(raw);
   const object = essence(raw);

@@ -222,9 +222,9 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       sound = soundNow;
       if (!begun) {
         const changes = renewFound(rows, nowMs);
-        // It cannot take an address whose node dies: others are to ask the wire, not to rely on it.
-        isSound = false;
         renews = changes.write.length > 0;
+        // It cannot take an address whose node dies: others are to ask the wire, not to rely on it. But not to take its own from it.
+        isSound = !renews;
         return changes;
       }
       const regained: Announcement[] = [];

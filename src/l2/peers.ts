@@ -75,7 +75,7 @@ const AWAY_MS = 2_500;
 /** An agent that never renewed anything so far is given so long to begin. */
 const STARTING_MS = 5_000;
 /** A round that comes later than this after the one before says nothing about who did not answer. */
-const LATE_MS = 300;
+const LATE_MS = 400;
 /** After so long without a round what was missed before is no news either. */
 const FORGET_MS = 1_000;
 const SUSPECT_MISSES = 2;
@@ -143,8 +143,9 @@ export function createPeers(): Peers {
       const passedMs = nowMs - roundMs;
       if (passedMs < ROUND_MS) return [];
       roundMs = nowMs;
-      // What was missed before a pause of this process is missed anew, or not.
-      if (passedMs > FORGET_MS) for (const peer of peers.values()) peer.missed = 0;
+      // What was missed before a pause of this process is missed anew, or not; who was gone has to miss one more.
+      if (passedMs > FORGET_MS)
+        for (const peer of peers.values()) peer.missed = peer.missed >= GONE_MISSES ? GONE_MISSES - 1 : 0;
       const asked = new Set([...urgent, ...inquired.splice(0, INQUIRED_PER_ROUND)]);
       for (const node of casual) if (nowMs - (peers.get(node)?.askedMs ?? -CASUAL_MS) >= CASUAL_MS) asked.add(node);
       for (const node of asked) {

@@ -4,9 +4,10 @@ import type { Mac } from "../lib/mac.ts";
 import type { Heard, KernelRow } from "./announcement.ts";
 import { type Candidate, enter, type Phase } from "./candidate.ts";
 import { checkEndMs, isOutdated } from "./conflict-check.ts";
-import { changeAllowedMs, isSettled, noteChange } from "./damping.ts";
+import { changeAllowedMs, isSettled, noteChange, takeBackChange } from "./damping.ts";
 import { beginGratuitous } from "./gratuitous.ts";
-import { type Peers, SILENT_MS } from "./peers.ts";
+import { createJudgement, type JudgementParts } from "./judgement.ts";
+import { SILENT_MS } from "./peers.ts";
 
 /** Since the start. */
 export interface Counts {
@@ -24,13 +25,9 @@ export interface Counts {
   readonly conflicts: number;
 }
 
-export interface SuccessionParts {
+export interface SuccessionParts extends JudgementParts {
   readonly capacity: number;
-  readonly node: string;
-  readonly liveness: () => boolean;
   readonly nodes: () => Iterable<string>;
-  readonly score: (node: string, address: string) => number;
-  readonly peers: Peers;
   /** Rows that are spoken for, at the beginning of a look. */
   readonly used: () => number;
   /** The candidate holds the address from now on. */
@@ -68,15 +65,15 @@ const RETELL_MS = 200;
 /** Two nodes that both go on claiming an address see different orders: then their names alone decide. */
 const DUEL_MS = 2_000;
 const DUEL_OVER_MS = 5_000;
+/** Who gives an address up to a living node so soon after it claimed it never had it alone. */
+const RACE_MS = 1_000;
 const INQUIRY_MS = 450;
 const IN_USE_MS = 1_000;
 const IN_USE_MOST_MS = 300_000;
 
-/** held: somebody before this node is there. doubtful: perhaps. suspect: not, as it looks. clear: nobody is. */
-type Level = "held" | "suspect" | "doubtful" | "clear";
-
 export function createSuccession(parts: SuccessionParts): Succession {
   const { peers, liveness } = parts;
+  const { levelOf, isBetter, isBetterByName, unheardAbove, heardSince, isSilenced } = createJudgement(parts);
   const counts = { claims: 0, takeovers: 0, takeoverMs: 0, handBacks: 0, yields: 0, conflicts: 0 };
   let back: ReadonlySet<string> = new Set();
   let room = 0;
@@ -84,37 +81,6 @@ export function createSuccession(parts: SuccessionParts): Succession {
   let spread = 0;
   let left: Candidate[] = [];
   let handBackMs = 0;
-
-  function levelOf({ candidacy, holder, phase, reclaims }: Candidate, nowMs: number): Level {
-    if (!liveness()) return candidacy.above.length > 0 ? "held" : "clear";
-    let level: Level = "clear";
-    for (const node of candidacy.above) {
-      const state = peers.stateOf(node, nowMs);
-      const isMute = state === "unheard" && peers.isMute(node, nowMs);
-      if (!reclaims && (state === "alive" || (state === "unheard" && !isMute))) return "held";
-      if (state === "suspect") level = "suspect";
-      else if ((state === "doubtful" || isMute) && level === "clear") level = "doubtful";
-    }
-    if (phase === "checking" && holder !== "" && peers.stateOf(holder, nowMs) === "suspect") return "suspect";
-    return level;
-  }
-
-  /** Does `node` come before this one? By the order, else by what every node reckons alike. */
-  function isBetter(node: string, { candidacy }: Candidate): boolean {
-    if (candidacy.above.includes(node)) return true;
-    if (candidacy.below.includes(node)) return false;
-    return isBetterByName(node, candidacy.address);
-  }
-
-  function isBetterByName(node: string, address: string): boolean {
-    const [its, own] = [parts.score(node, address), parts.score(parts.node, address)];
-    return its === own ? node < parts.node : its > own;
-  }
-
-  /** A better node whose MACs are not known: an unknown MAC is taken for its. */
-  function unheardAbove({ candidacy }: Candidate, nowMs: number): string | undefined {
-    return liveness() ? candidacy.above.find((node) => peers.stateOf(node, nowMs) === "unheard") : undefined;
-  }
 
   /** Those that began to wait at once do not ask at once. */
   function paceMs(): number {
@@ -154,7 +120,12 @@ export function createSuccession(parts: SuccessionParts): Succession {
 
   /** Another node was heard to have it. */
   function yieldTo(one: Candidate, holder: string, heardMs: number, nowMs: number): Phase {
-    if (one.phase === "holding") counts.yields++;
+    if (one.phase === "holding") {
+      counts.yields++;
+      // Two claimed it at once: a takeover when the other dies must not wait for that.
+      const isRace = nowMs - one.sinceMs < RACE_MS && peers.stateOf(holder, nowMs) === "alive";
+      if (isRace) takeBackChange(one.damping, nowMs);
+    }
     return wait(one, holder, heardMs, nowMs + paceMs(), nowMs);
   }
 
@@ -181,24 +152,6 @@ export function createSuccession(parts: SuccessionParts): Succession {
     one.nextCheckMs = nowMs + Math.min(IN_USE_MS * 2 ** (tries - 1), IN_USE_MOST_MS);
     enter(one, "in-use", nowMs);
     return one.phase;
-  }
-
-  /** Of those who were heard since: a node that answers for its addresses, and a MAC that is nobody's. */
-  function heardSince(row: KernelRow, sinceMs: number, nowMs: number): { node: string; mac: Mac; atMs: number } {
-    const found = { node: "", mac: "", atMs: 0 };
-    for (const { mac, atMs } of row.claims) {
-      if (atMs < sinceMs) continue;
-      const owner = peers.ownerOf(mac);
-      if (owner === undefined) found.mac ||= mac;
-      else if (!isSilenced(owner, nowMs) && found.node === "") Object.assign(found, { node: owner, atMs });
-    }
-    return found;
-  }
-
-  /** Whose MAC answers for it, but not for long: a switch does for a node that is gone, and rows that nobody renews give way. */
-  function isSilenced(node: string, nowMs: number): boolean {
-    const state = peers.stateOf(node, nowMs);
-    return state === "gone" || state === "suspect" || peers.yields(node, nowMs);
   }
 
   function whileStandingBy(one: Candidate, nowMs: number): Phase {
@@ -303,9 +256,10 @@ export function createSuccession(parts: SuccessionParts): Succession {
 
   /** The kernel gave it up, or it went silent: somebody else may have it. */
   function lose(one: Candidate, row: KernelRow | undefined, nowMs: number): Phase {
-    const { node, atMs } = row === undefined ? { node: "", atMs: 0 } : heardSince(row, one.renewedMs, nowMs);
+    const { node, atMs } = heardSince(row, one.renewedMs, nowMs);
     if (node !== "") return yieldTo(one, node, atMs, nowMs);
-    if (one.isSound) check(one, nowMs);
+    if (one.isSound) return check(one, nowMs);
+    one.inForce = false;
     return one.phase;
   }
 
@@ -335,7 +289,7 @@ export function createSuccession(parts: SuccessionParts): Succession {
   }
 
   function whileReleased(one: Candidate, row: KernelRow | undefined, nowMs: number): Phase {
-    const heard = row === undefined ? { node: "", mac: "", atMs: 0 } : heardSince(row, one.sinceMs, nowMs);
+    const heard = heardSince(row, one.sinceMs, nowMs);
     if (heard.node !== "") return yieldTo(one, heard.node, heard.atMs, nowMs);
     const isTaken = nowMs - one.sinceMs < TAKE_MS && heard.mac === "" && levelOf(one, nowMs) === "held";
     if (isTaken) return one.phase;

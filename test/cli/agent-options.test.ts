@@ -56,6 +56,7 @@ describe("the agent's options", () => {
       kubeconfig: "",
       apiServer: "",
       trustLists: false,
+      withController: false,
       namespace: "kube-system",
       loadBalancerClass: "",
       stateDir: "/var/lib/millrace",

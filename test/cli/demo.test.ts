@@ -20,6 +20,7 @@ describe("the demo", () => {
     const wiring = {
       stopSignal: () => new AbortController().signal,
       registerLabCommands,
+      createControllerServers: () => Promise.reject(new Error("no servers here")),
       createServers: () => Promise.reject(new Error("no servers here")),
     };
     const program = await createProgram(wiring, true);

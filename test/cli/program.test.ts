@@ -28,6 +28,7 @@ afterEach(async () => {
 const wiring = {
   stopSignal: () => new AbortController().signal,
   registerLabCommands: vi.fn(),
+  createControllerServers: () => Promise.reject(new Error("no servers here")),
   createServers: () => Promise.reject(new Error("no servers here")),
 };
 

@@ -1,6 +1,6 @@
 // Services, Nodes, ServiceCIDRs and MetalLB's objects from the API: what is taken, what is refused by which field, what counts as another content.
 import { describe, expect, it } from "vitest";
-import type { Resource } from "../../src/kube/resources.ts";
+import type { AgentResource } from "../../src/kube/resources.ts";
 import { takeObject } from "../../src/kube/take-object.ts";
 import type { ServiceObject } from "../../src/wire/kubernetes.ts";
 import { grantsByAllocator } from "../../src/wire/normalise.ts";
@@ -19,7 +19,7 @@ const NODE: Json = {
   },
 };
 
-type Kind = Exclude<Resource["kind"], "EndpointSlice">;
+type Kind = Exclude<AgentResource["kind"], "EndpointSlice">;
 
 function fieldsRefused(kind: Kind, object: unknown): readonly string[] {
   const taken = takeObject(kind, object);

@@ -73,6 +73,7 @@ export function createLan(options: LanOptions) {
   let nowMs = 0;
   let heardInStep = 0;
   const frames = { claims: 0, probes: 0, questions: 0 };
+  const claimsBy = new Map<string, number>();
   /** Hosts that are no nodes: what they answer for. */
   const hosts = new Map<Mac, { readonly has: (address: string) => boolean; part: number }>();
   /** The switch answers for these: neighbour suppression. */
@@ -229,6 +230,7 @@ export function createLan(options: LanOptions) {
   /** To all, or to one MAC. */
   function send(from: LanNode, frame: Frame, to?: Mac): void {
     frames[frame.kind === "probe" ? "probes" : "claims"]++;
+    if (frame.kind === "claim" && to === undefined) claimsBy.set(from.name, (claimsBy.get(from.name) ?? 0) + 1);
     if (!isOn(from)) return;
     const speaker = suppressed?.get(frame.address);
     if (frame.kind === "claim") suppressed?.set(frame.address, frame.mac);
@@ -270,6 +272,8 @@ export function createLan(options: LanOptions) {
     nodes: nodes as readonly LanNode[],
     node: (name: string): LanNode => byName.get(name)!,
     frames,
+    /** Unasked announcements of this node. */
+    toldBy: (name: string): number => claimsBy.get(name) ?? 0,
     hosts,
     nowMs: () => nowMs,
     /** Best first. */

@@ -49,7 +49,7 @@ describe("a node", () => {
     expect(state()).toBe("alive");
   });
 
-  test.each([350, 900])("is not gone by rounds that come %i ms apart: this node was late, not that one", (everyMs) => {
+  test.each([450, 900])("is not gone by rounds that come %i ms apart: this node was late, not that one", (everyMs) => {
     const { rounds, state } = bench();
     rounds(2, {});
     rounds(20, undefined, everyMs);
@@ -64,6 +64,11 @@ describe("a node", () => {
     rounds(1, undefined, 20_000);
     expect(state()).toBe("alive");
     rounds(3);
+    expect(state()).toBe("gone");
+    // Of who was gone before one more is enough, and nothing less.
+    rounds(1, undefined, 20_000);
+    expect(state()).toBe("suspect");
+    rounds(1);
     expect(state()).toBe("gone");
   });
 

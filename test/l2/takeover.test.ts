@@ -39,6 +39,24 @@ describe("at the start", () => {
     expect(lan.frames.probes).toBeLessThanOrEqual(6);
   });
 
+  test("a node that is alone asks three times, and then speaks", () => {
+    const lan = createLan({ nodes: 1, addresses: [A] });
+    lan.pass(1_000);
+    expect([lan.frames.probes, lan.speakers(A)]).toEqual([3, ["node1"]]);
+  });
+
+  test("two that each take themselves for the first and ask at once never both speak", () => {
+    const lan = createLan({ nodes: 2, addresses: ADDRESSES });
+    for (const node of lan.nodes) {
+      const other = lan.nodes.find(({ name }) => name !== node.name)!.name;
+      node.orderOf = () => [node.name, other];
+    }
+    lan.pass(5_000, () => {
+      for (const address of ADDRESSES) expect(lan.speakers(address).length).toBeLessThan(2);
+    });
+    for (const address of ADDRESSES) expect(lan.speakers(address)).toHaveLength(1);
+  });
+
   test("all at once every address has one speaker within two seconds, and never two", () => {
     const lan = createLan({ nodes: 5, addresses: ADDRESSES });
     lan.pass(2_000, () => {
@@ -193,10 +211,13 @@ describe("an agent that is away", () => {
     const { lan, pass, first, second, worst } = bench();
     lan.kill(first);
     lan.node(first).isLinked = false;
-    pass(5_000);
+    // Longer than the other tells of its claim.
+    pass(10_000);
     expect(lan.speakers(A)).toEqual([second]);
     lan.node(first).isLinked = true;
     pass(1_000);
+    // Nobody renews it: its kernel gave it up on hearing the other.
+    expect(lan.speakers(A)).toEqual([second]);
     lan.startAgent(first);
     pass(10_000);
     expect(lan.speakers(A)).toEqual([second]);
@@ -314,11 +335,29 @@ describe("a split", () => {
     pass(20_000, name);
     for (const node of lan.nodes) expect(lan.speakers(A, node)).toHaveLength(1);
     worst.doubleMs = 0;
+    const told = lan.toldBy(lan.ranked(A)[0]!);
     lan.node(name).part = 0;
     pass(10_000);
+    // Clients that heard the other are told again.
+    expect(lan.toldBy(lan.ranked(A)[0]!)).toBeGreaterThan(told);
     expect(lan.speakers(A)).toHaveLength(1);
     expect(worst.doubleMs).toBeLessThan(1_000);
     expect(worst.changes).toBeLessThan(3);
+  });
+
+  test("of less than a second does not delay the takeover after it", () => {
+    const { lan, pass, worst, first, second } = bench({ nodes: 2 });
+    lan.node(first).part = 1;
+    for (let i = 0; i < 200 && lan.node(second).machine().counts().claims === 0; i++) pass(10, second);
+    expect(lan.speakers(A)).toHaveLength(2);
+    lan.node(first).part = 0;
+    pass(2_000);
+    expect(lan.speakers(A)).toEqual([first]);
+    worst.gapMs = 0;
+    lan.powerOff(first);
+    pass(3_000);
+    expect(lan.speakers(A)).toEqual([second]);
+    expect(worst.gapMs).toBeLessThanOrEqual(850);
   });
 
   test("that nodes see in different orders ends with one speaker too", () => {
@@ -385,6 +424,19 @@ describe("nodes that do not answer questions", () => {
     expect(lan.speakers(A)).toEqual([first]);
     expect(worst.changes).toBe(0);
     expect(reasons(second)).toContain("node-unheard");
+  });
+
+  test("and are heard to have the address get it", () => {
+    const { lan, pass, first, second } = bench({ nodes: 2 });
+    lan.powerOff(first);
+    lan.powerOff(second);
+    lan.powerOn(second);
+    pass(15_000);
+    expect(lan.speakers(A)).toEqual([second]);
+    // As of an older version: it claims, and nobody knows its MAC.
+    lan.node(second).rows.get(`${A}%2`)!.claims = [{ mac: "02:00:00:00:99:01", atMs: lan.node(second).clockMs() }];
+    pass(500);
+    expect(lan.speakers(A)).toEqual([]);
   });
 
   test("but are gone are followed once nobody answers for the address on the wire", () => {
