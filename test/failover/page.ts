@@ -5,6 +5,7 @@ import { join, resolve } from "node:path";
 import { PRODUCTS, type Product } from "./product-names.ts";
 import { emptyResults, type Results, summaryOf } from "./results.ts";
 import { SCENARIOS, type Scenario } from "./scenarios.ts";
+import type { Outcome } from "./stage.ts";
 
 const TITLES: Readonly<Record<Product, string>> = {
   millrace: "Millrace",
@@ -22,12 +23,21 @@ const table = (head: readonly string[], rows: readonly (readonly string[])[]): s
 const NONE_MS = 40;
 const seconds = (ms: number): string => (ms < NONE_MS ? "0" : (ms / 1000).toFixed(2));
 
-function cells(results: Results, product: Product, scenario: Scenario): string[] {
-  const outcomes = results.runs[product]?.[scenario.name] ?? [];
-  if (outcomes.length === 0) return ["–", "–", "–", "–"];
+function scenarioTable(results: Results, product: Product): string {
+  const outcomesOf = ({ name }: Scenario): readonly Outcome[] => results.runs[product]?.[name] ?? [];
+  const played = SCENARIOS.filter((scenario) => outcomesOf(scenario).length > 0);
+  const rows = played.map((scenario) => [scenario.title, ...cells(scenario, outcomesOf(scenario))]);
+  const others = SCENARIOS.filter((scenario) => !played.includes(scenario)).map(({ title }) => title);
+  return `${table(["", "UDP and TCP", "ARP or NDP", "two speakers", "runs"], rows)}${others.length === 0 ? "" : `\nNot measured: ${others.join("; ")}.\n`}`;
+}
+
+function cells(scenario: Scenario, outcomes: readonly Outcome[]): string[] {
   const both = (figure: "unresolvedMs" | "unansweredMs"): string => {
     const { median, longest } = summaryOf(outcomes, figure);
-    const isOpen = longest >= NONE_MS && outcomes.some((outcome) => outcome.isOpen && outcome[figure] === longest);
+    const isOpen =
+      scenario.isUnserved !== true &&
+      longest >= NONE_MS &&
+      outcomes.some((outcome) => outcome.isOpen && outcome[figure] === longest);
     return `${seconds(median)} / ${isOpen ? "> " : ""}${seconds(longest)}`;
   };
   return [
@@ -36,14 +46,6 @@ function cells(results: Results, product: Product, scenario: Scenario): string[]
     seconds(summaryOf(outcomes, "severalMs").longest),
     `${outcomes.length}`,
   ];
-}
-
-function scenarioTable(results: Results, product: Product): string {
-  const head = ["", "UDP and TCP", "ARP or NDP", "two speakers", "runs"];
-  return table(
-    head,
-    SCENARIOS.map((scenario) => [scenario.title, ...cells(results, product, scenario)]),
-  );
 }
 
 function frameTable(results: Results, products: readonly Product[]): string {
@@ -70,7 +72,9 @@ function measuredWords(results: Results, product: Product): string {
   const { date, version, machine } = measured;
   const { kernel, architecture, cpu, cores, load } = machine;
   const place = `Linux ${kernel}, ${architecture}, ${cpu}, ${cores} CPUs`;
-  return `${TITLES[product]} ${version}, ${date}, ${place}, load ${load.toFixed(1)} when it began.`;
+  const remark = results.remarks?.[product] ?? "";
+  const words = `${TITLES[product]} ${version}, ${date}, ${place}, load ${load.toFixed(1)} when it began.`;
+  return remark === "" ? words : `${words}\n\n${remark}`;
 }
 
 export function failoverPage(results: Results = readResults()): string {
@@ -95,7 +99,8 @@ instead of by a kubelet with its growing delay.
 - **ARP or NDP**: the same for requests for the MAC. A client that has the address in its table does not notice.
 - **two speakers**: longest time in a run in which two MACs answered the same requests, in seconds; while the LAN is split it does not count.
 
-A host outside that has the address serves nobody there, so only who answers for it counts.
+A host outside that has the address serves nobody there, so only who answers for it counts. A router that answers for every address is itself the
+second speaker, as long as it is there.
 
 A power cut is a link that is cut and, at the same moment, all processes of the node that stand still: the Node object says Ready for 40 s more.
 

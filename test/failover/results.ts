@@ -19,6 +19,8 @@ export interface Results {
   /** By product and name of the scenario. */
   readonly runs: { [product in Product]?: Record<string, Outcome[]> };
   readonly frames: { [product in Product]?: FrameFigures };
+  /** What is to be said of the figures, by hand. */
+  readonly remarks?: { readonly [product in Product]?: string };
 }
 
 export const emptyResults = (): Results => ({ next: 0, measured: {}, runs: {}, frames: {} });

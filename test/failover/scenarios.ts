@@ -180,7 +180,7 @@ export const SCENARIOS: readonly Scenario[] = [
       await stage.expose();
     },
     async play(stage) {
-      await stage.pause(10_000);
+      await stage.pause(7000);
       await stage.take();
     },
   },
@@ -249,7 +249,8 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: "upgrade",
-    title: "All agents are replaced one after the other, two versions mixed",
+    title:
+      "All agents are replaced one after the other; Millrace's by another version, with another layout of the maps",
     runs: 3,
     async play(stage) {
       await stage.site.upgrade();
