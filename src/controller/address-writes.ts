@@ -1,6 +1,7 @@
 // Carries out the writes that the allocation wants: some at once, so many in a second, none when we do not lead, and each that
 // failed again after a while.
-import type { AddressWrite, ClusterAllocation } from "../allocate/cluster-allocation.ts";
+import type { AddressWrite } from "../allocate/allocation-records.ts";
+import type { ClusterAllocation } from "../allocate/cluster-allocation.ts";
 import { createBackoff } from "../kube/backoff.ts";
 import type { Clock } from "../kube/clock.ts";
 import type { ClusterWriter } from "../kube/cluster-writer.ts";

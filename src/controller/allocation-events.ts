@@ -1,5 +1,5 @@
 // What is told about Services, in MetalLB's words: event reasons and sentences. Pure.
-import type { AddressWrite, AllocationNews, ServiceRecord } from "../allocate/cluster-allocation.ts";
+import type { AddressWrite, AllocationNews, ServiceRecord } from "../allocate/allocation-records.ts";
 import type { EventText } from "./event-recorder.ts";
 import type { ObjectRef } from "./object-ref.ts";
 

@@ -1,6 +1,6 @@
 // The counters in IPAddressPools' statuses, as MetalLB has them: written when they are others than what the API shows, of each pool
 // once in a while at most.
-import type { PoolCounts } from "../allocate/cluster-allocation.ts";
+import type { PoolCounts } from "../allocate/allocation-records.ts";
 import type { ClusterWriter } from "../kube/cluster-writer.ts";
 import type { ListedObject } from "./configuration.ts";
 

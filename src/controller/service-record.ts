@@ -1,5 +1,5 @@
 // A Service of the API as the allocator keeps it: what it reads, and no more. Pure.
-import type { ServiceRecord } from "../allocate/cluster-allocation.ts";
+import type { ServiceRecord } from "../allocate/allocation-records.ts";
 import type { ServiceRequest } from "../allocate/service-request.ts";
 import { storedAddress } from "../lib/address.ts";
 import { own, POOL_ANNOTATION, type ServiceObject } from "../wire/kubernetes.ts";

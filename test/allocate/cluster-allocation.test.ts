@@ -1,12 +1,8 @@
 // The addresses of a cluster's Services by themselves: what may happen to an address while a write of it is on its way, and what a
 // change costs among ten thousand.
 import { expect, test } from "vitest";
-import {
-  type AllocationInput,
-  type ClusterAllocation,
-  createClusterAllocation,
-  type ServiceRecord,
-} from "../../src/allocate/cluster-allocation.ts";
+import type { AllocationInput, ServiceRecord } from "../../src/allocate/allocation-records.ts";
+import { type ClusterAllocation, createClusterAllocation } from "../../src/allocate/cluster-allocation.ts";
 import { pool } from "../flows/builders.ts";
 
 let versions = 0;

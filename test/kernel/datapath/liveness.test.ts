@@ -184,6 +184,11 @@ describeKernel("a node that is asked whether it lives", () => {
         bytes[bit >> 3]! ^= 1 << (bit & 7);
         // It judges the checksums of what changed.
         const run = ask(bytes);
+        // One bit from the node's address lies that of a Service, whose other ports are refused.
+        if (run.verdict === "VERDICT_REFUSE") {
+          expect(parsePacket(bytes).destination, `bit ${bit}`).toBe(family.lb);
+          continue;
+        }
         if (run.verdict !== "VERDICT_LIVENESS") {
           expect(run, `bit ${bit}`).toMatchObject({ action: ACTION.next, packet: bytes });
           continue;
@@ -282,19 +287,22 @@ describeKernel("a node that is asked whether it lives", () => {
     new DataView(context.buffer).setUint32(40, node.ifindex("up0"), true);
     const data = asked(V4);
     const counted = (verdict: string): number => node.verdicts().get(`UPLINK_INGRESS ${verdict}`) ?? 0;
-    const before = counted("VERDICT_LIVENESS");
+    const before = { answered: counted("VERDICT_LIVENESS"), dropped: counted("DROP_REPLY_LIMIT") };
     const limit = 8_192;
     // A second has as many jiffies as the programs are told: none ends here.
     node.settings({ hz: 1_000_000 });
-    const runs = (limit + 1) * possibleCpus();
-    node.namespace.inside(() => {
-      for (let i = 0; i < runs; i++) program.testRun({ data, context });
-    });
-    const run = ask(asked(V4));
+    // More than all CPUs answer together, on whichever of them this process is.
+    const runs = limit * possibleCpus() + 1;
+    const actions = node.namespace.inside(() =>
+      Array.from({ length: runs }, () => program.testRun({ data, context }).retval),
+    );
     node.settings({ hz: HZ });
-    expect(run).toMatchObject({ action: ACTION.shot, verdict: "DROP_REPLY_LIMIT" });
-    expect(counted("VERDICT_LIVENESS") - before).toBeGreaterThanOrEqual(limit - 100);
-    expect(counted("VERDICT_LIVENESS") - before).toBeLessThanOrEqual(limit * possibleCpus());
+    const answered = counted("VERDICT_LIVENESS") - before.answered;
+    const dropped = counted("DROP_REPLY_LIMIT") - before.dropped;
+    expect([answered + dropped, actions.filter((one) => one === ACTION.shot).length]).toEqual([runs, dropped]);
+    expect(dropped).toBeGreaterThan(0);
+    // What the tests before had of this CPU's second is missing.
+    expect(answered).toBeGreaterThan(limit / 2);
   });
 
   it("a node that was never told who it is answers nobody", () => {
