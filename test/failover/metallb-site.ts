@@ -44,10 +44,8 @@ export function metallbProduct(name: string): ClusterProduct {
     async settled(cluster) {
       const isUp = async (): Promise<true | undefined> => {
         const pods = await cluster.pods(NAMESPACE, "app=metallb");
-        const isWhole = pods.length === cluster.nodes.length + 1 && pods.every(isPodReady);
-        return isWhole && cluster.nodes.every(({ name: node }) => speakers(cluster, node).length > 0)
-          ? true
-          : undefined;
+        const isWhole = pods.length === ANNOUNCERS.length + 1 && pods.every(isPodReady);
+        return isWhole && ANNOUNCERS.every((node) => speakers(cluster, node).length > 0) ? true : undefined;
       };
       await waitUntil("MetalLB's controller and speakers", isUp, { timeoutMs: PATIENCE_MS });
     },
