@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 const [pid = "0", milliseconds = "0"] = process.argv.slice(2);
 const PLACE = "http://127.0.0.1:9229/json/list";
+const CLOSE = "process.getBuiltinModule('node:inspector').close()";
 
 async function debuggerUrl(): Promise<string> {
   for (let tries = 0; ; tries++) {
@@ -31,11 +32,7 @@ const answer = await new Promise<string>((resolve) =>
 const { result } = JSON.parse(answer) as { result: { result: { value: number } } };
 process.stdout.write(`${result.result.value}\n`);
 // The inspector's port is closed again, so that another process of the node finds it free.
-socket.send(JSON.stringify({ id: 2, method: "Runtime.evaluate", params: { expression: CLOSE() } }));
+socket.send(JSON.stringify({ id: 2, method: "Runtime.evaluate", params: { expression: CLOSE } }));
 await delay(100);
 socket.close();
 process.exit(0);
-
-function CLOSE(): string {
-  return "process.getBuiltinModule('node:inspector').close()";
-}
