@@ -14,7 +14,7 @@ import { backendOfFlow } from "./near.ts";
 import { viewOf } from "./row-codec.ts";
 
 /** In this order: a flow that is established while they are copied is found in one of them at least. */
-const FLOW_MAPS = ["openings", "tcp_flows", "udp_flows", "socket_peers", "retired", "announced", "affinity"] as const;
+const FLOW_MAPS = ["openings", "tcp_flows", "udp_flows", "socket_peers", "retired", "affinity"] as const;
 /**
  * Rows, slots, backends and the hashes that lead to them: copied whole when their layout did not change. `near` and `met_backends`
  * are made anew of what is copied, as their hash is the programs' own; fragments and crowded clients are of the moment.
@@ -271,6 +271,8 @@ export function createLayoutCopy(
       // Which tells the filter of it all, addresses too, by which flows are told.
       dataplane.readState();
       FLOW_MAPS.forEach(each);
+      // Once: the agent alone adds to it, and a row that this one takes out is not to come back.
+      each("announced");
       copiedAt = began;
       return flows;
     },

@@ -24,7 +24,8 @@ export function createApiEndpoints(
       const { kind, key, content } = change;
       if (kind === "Service" && key === "default/kubernetes") clusterIPs = content?.clusterIPs ?? [];
       else if (kind !== "EndpointSlice") return;
-      else if (content?.service === "kubernetes" && key.startsWith("default/")) urls.set(key, urlsOf(content));
+      // By its name, which the API server keeps for itself: anybody may label another slice of that namespace so.
+      else if (key === "default/kubernetes" && content?.service === "kubernetes") urls.set(key, urlsOf(content));
       else if (!urls.delete(key)) return;
       remember([...urls.values()].flat(), clusterIPs);
     },

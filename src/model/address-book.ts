@@ -137,7 +137,10 @@ export function createAddressBook(
       ownAddresses = new Set(next?.internalAddresses);
       primaries = next === undefined ? new Set() : primaryAddresses(next);
     }
-    const isSame = old?.kubeletPort === next?.kubeletPort && isRemembered === wasRemembered;
+    const isSame =
+      old?.kubeletPort === next?.kubeletPort &&
+      old?.internalAddresses.length === next?.internalAddresses.length &&
+      isRemembered === wasRemembered;
     if (isSame && before.length === now.length && before.every((one, i) => one === now[i])) return new Set();
     const touched = new Set([...before, ...now]);
     for (const address of touched) dirty.add(address);

@@ -253,7 +253,8 @@ function nodeRanges(texts: readonly string[], name: string): Owned[] {
 
 /** The API server's own Service. */
 function apiServersOf(slice: EndpointSlice | undefined): readonly string[] | undefined {
-  if (slice?.service !== "kubernetes" || slice.namespace !== "default") return undefined;
+  // By its name, which the API server keeps for itself: anybody may label another slice of that namespace so.
+  if (slice?.service !== "kubernetes" || slice.name !== "kubernetes" || slice.namespace !== "default") return undefined;
   return [...slice.endpoints].flatMap(({ addresses }) => addresses);
 }
 

@@ -83,6 +83,16 @@ test("of a family without an InternalIP the first ExternalIP has node ports, whe
   expect(changes(model.plan()).sort()).toEqual(["fd00:203::11 peer", `${V6} node ports`].sort());
 });
 
+test("an address that turns from internal to external where it stands loses its node ports", () => {
+  const model = createModel({ ...{ nodeName: "node1", capacity: CAPACITY, serviceRanges: [] } });
+  const both = [V4, "10.9.9.1"];
+  model.setNetworks(both.map((address) => ({ address, length: 24 })));
+  model.update(eventsOf({ nodes: [node(1, { internalAddresses: both, externalAddresses: [] })] }));
+  expect(changes(model.plan())).toContain("10.9.9.1 node ports");
+  model.update(eventsOf({ nodes: [node(1, { internalAddresses: [V4], externalAddresses: ["10.9.9.1"] })] }));
+  expect(changes(model.plan())).toEqual(["10.9.9.1 peer"]);
+});
+
 test("this node's own ExternalIP, on a device, is like any other address of it; another node's is that one's", () => {
   const model = createModel({
     ...{ nodeName: "node1", capacity: CAPACITY, serviceRanges: [] },

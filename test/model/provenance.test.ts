@@ -99,6 +99,17 @@ describe("a status address", () => {
       expected: `web ${OURS}=-`,
       why: "an address of the API server",
     },
+    {
+      name: "that another slice says the API server has stays given: anybody may label one",
+      given: [
+        poolEvent("lan", "192.0.2.0/24"),
+        {
+          ...{ kind: "EndpointSlice", key: "default/forged" },
+          object: { ...slice({ service: "kubernetes", endpoints: [endpoint(OURS)] }), name: "forged" },
+        },
+      ],
+      expected: `web ${OURS}=lan`,
+    },
   ])("$name", ({ given, expected, why }) => {
     for (const events of [
       [...given, balanced("web", [OURS])],

@@ -357,6 +357,22 @@ describeKernel("maps of another layout", () => {
     }
   });
 
+  it("give what is announced once: a row that this build takes out does not come back", async () => {
+    using node = createTestNode(1);
+    const before = node.dataplane.map("announced");
+    const key = new Uint8Array(before.keySize).fill(1);
+    before.update(key, new Uint8Array(before.valueSize));
+    const loaded = loadOver(node);
+    try {
+      const announced = loaded.dataplane.map("announced");
+      expect(announced.delete(key)).toBe(true);
+      loaded.catchUp();
+      expect(announced.countRows()).toBe(0);
+    } finally {
+      loaded.dataplane.close();
+    }
+  });
+
   it("give what each client keeps: it reaches the same backend, with the time that it has left", async () => {
     using node = createTestNode(1);
     await node.feed(objects(["here", "hereToo"], { affinitySeconds: 60 }));
