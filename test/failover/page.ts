@@ -110,7 +110,7 @@ ${products.map((product) => `## ${TITLES[product]}\n\n${measuredWords(results, p
 Of three nodes that announce 1,000 addresses, as the bridge's ports count them. The client's own questions are among none of them, the answers to it are
 (50 a second).
 
-${frameTable(results, products)}`;
+${Object.keys(results.frames).length === 0 ? "Not measured yet.\n" : frameTable(results, products)}`;
 }
 
 function readResults(): Results {
