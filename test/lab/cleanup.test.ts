@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it, onTestFinished } from "vitest";
+import type { AgentStatus } from "../../src/agent/view.ts";
 import { objectPath } from "../../src/datapath/objects.ts";
 import {
   attachClsact,
@@ -100,6 +101,12 @@ describeKernel("cleanup", () => {
 
   afterEach(() => machine.close());
 
+  /** Both addresses, once it was asked on the LAN whether they are free. */
+  const announcedBy = (agent: ReturnType<TestMachine["start"]>): Promise<AgentStatus["announced"]> =>
+    until("both addresses", async () => {
+      const { announced } = await agent.healthy();
+      return announced.length === 2 ? announced : undefined;
+    });
   const reserved = (): string => machine.net.run("cat", RESERVED).trim();
   const groups = (): string => machine.net.run("ip", "-6", "maddr", "show", "dev", "up0");
   const qdisc = (device: string): string => machine.net.run("tc", "qdisc", "show", "dev", device, "clsact").trim();
@@ -115,8 +122,8 @@ describeKernel("cleanup", () => {
     machine.net.sysctl("net.ipv4.ip_local_reserved_ports", "8080,9000-9010");
     const groupsBefore = groups();
     const agent = machine.start({ flags: FLAGS });
-    const status = await agent.healthy();
-    expect(status.announced.map(({ address }) => address).sort()).toEqual(["192.168.122.100", "fd00:192:168:122::a00"]);
+    const announced = await announcedBy(agent);
+    expect(announced.map(({ address }) => address).sort()).toEqual(["192.168.122.100", "fd00:192:168:122::a00"]);
     await until("the group of the announced address", () => (groups().includes("ff02::1:ff00:a00") ? true : undefined));
     expect(reserved()).toMatch(/^8080,9000-9010,\d+-\d+$/);
     expect((await agent.stop()).status).toBe(0);
@@ -233,13 +240,13 @@ describeKernel("cleanup", () => {
 
   it("works after a SIGKILL, and a start afterwards gives the same addresses", async () => {
     const first = machine.start({ flags: FLAGS });
-    const { announced } = await first.healthy();
+    const announced = await announcedBy(first);
     first.child.kill("SIGKILL");
     await first.ended;
     expect((await machine.cleanup()).status).toBe(0);
     expect(existsSync(machine.pinDir)).toBe(false);
     const second = machine.start({ flags: FLAGS });
-    expect((await second.healthy()).announced).toEqual(announced);
+    expect(await announcedBy(second)).toEqual(announced);
     await second.stop();
     await machine.cleanup();
   });

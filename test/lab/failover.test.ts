@@ -40,7 +40,9 @@ describe("an announced address, seen from outside", () => {
     const { unresolvedMs, unansweredMs, severalMs, isOpen, speakers } = await play(name);
     expect({ isOpen, severalMs }).toEqual({ isOpen: false, severalMs: 0 });
     expect(Math.max(unresolvedMs, unansweredMs)).toBeLessThan(BOUND_MS);
-    expect(new Set(speakers).size).toBe(2);
+    // Whoever answered before is cut off until the next one answers; its last answer may be from before the prober looked.
+    expect(unresolvedMs).toBeGreaterThan(NOISE_MS / 4);
+    expect(new Set(speakers).size).toBeLessThanOrEqual(2);
   });
 
   it("is answered all the while when the agent is killed and started again", async () => {
