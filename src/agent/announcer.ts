@@ -61,6 +61,9 @@ export interface AnnouncerParts {
 const NS_PER_MS = 1_000_000;
 /** Between two parts of the frames that are due at once. */
 const PART_MS = 5;
+/** Nodes asked at once, and how long their answers are given before more are asked: they are not to meet in the receive buffer. */
+const ASKED_PART = 64;
+const ASKED_PART_MS = 10;
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 const msOf = (ns: bigint): number => Number(ns) / NS_PER_MS;
@@ -92,6 +95,9 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
   const unsent = new Set<string>();
   /** The node that was asked last at an address. */
   const askedAt = new Map<Address, { readonly name: string; readonly id: string }>();
+  /** Of the last round, yet to be asked. */
+  let toAsk: string[] = [];
+  let asking: NodeJS.Timeout | undefined;
   let timer: NodeJS.Timeout | undefined;
   let immediate: NodeJS.Immediate | undefined;
   let stopped = false;
@@ -133,9 +139,22 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
     }
   }
 
+  function askRound(): void {
+    const round = liveness.isOn() ? machine.questions(nowMs()) : [];
+    if (round.length === 0) return;
+    toAsk = [...round];
+    askPart();
+  }
+
+  function askPart(): void {
+    for (const name of toAsk.splice(0, ASKED_PART)) ask(name);
+    clearTimeout(asking);
+    if (toAsk.length > 0) asking = setTimeout(askPart, ASKED_PART_MS).unref();
+  }
+
   /** What is due: questions first, as whoever is judged gone has to have been asked. */
   function work(): void {
-    if (liveness.isOn()) for (const name of machine.questions(nowMs())) ask(name);
+    askRound();
     if (machine.isLookDue(nowMs())) turn((rows) => machine.look(rows, nowMs()));
     else speak();
   }
@@ -218,6 +237,7 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
     stop() {
       stopped = true;
       clearTimeout(timer);
+      clearTimeout(asking);
       clearImmediate(immediate);
       groups.stop();
     },

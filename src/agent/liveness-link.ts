@@ -39,6 +39,8 @@ const PENDING_MS = 2_000;
 /** More are never waited for: the oldest are given up. */
 const MOST_PENDING = 8_192;
 const MOST_PROBLEMS = 1_024;
+/** Of a thousand answers, as far as the system allows it. */
+const RECEIVE_BUFFER = 1 << 20;
 
 const codeOf = (error: unknown): string =>
   (error as NodeJS.ErrnoException).code ?? (error instanceof Error ? error.message : String(error));
@@ -75,6 +77,7 @@ export function createLivenessLink(parts: LivenessLinkParts): LivenessLink {
     const socket = createSocket({
       type: family === "IPv4" ? "udp4" : "udp6",
       ipv6Only: family === "IPv6",
+      recvBufferSize: RECEIVE_BUFFER,
       // Nothing but addresses is asked for.
       lookup: (host, _options, done) => done(null, host, family === "IPv4" ? 4 : 6),
     });

@@ -93,6 +93,8 @@ export interface AnnouncerMachine {
   notices(nowMs: number): readonly Notice[];
 }
 
+/** In line for an address: src/decide/election.ts. */
+const PLACES = 4;
 const RETRY_MS = [1_000, 5_000, 20_000, 60_000];
 /** Addresses whose frames go in one part. */
 const PART = 64;
@@ -129,17 +131,23 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
     goodbyes.push(one.candidacy);
   }
 
-  /** Who is asked: those before this node, whom it waits for, and now and then all others whose MACs it may hear. */
+  /**
+   * Who is asked: those before this node, where it is in line for an address or waits for it; now and then all others whose MACs it may
+   * hear; and seldom those of lines that it is not in, as another is to follow them before this one.
+   */
   function watch(): void {
     const urgent = new Set<string>();
     const casual = new Set<string>();
+    const far = new Set<string>();
     if (options.liveness())
       for (const { candidacy, holder, phase } of candidates.values()) {
-        for (const node of candidacy.above) urgent.add(node);
+        const isInLine = candidacy.above.length < PLACES || phase === "checking";
+        const asked = isInLine ? urgent : phase === "standby" ? far : casual;
+        for (const node of candidacy.above) asked.add(node);
         if (holder !== "" && (phase === "waiting" || phase === "checking")) urgent.add(holder);
         for (const node of candidacy.below) casual.add(node);
       }
-    peers.watch(urgent, casual);
+    peers.watch(urgent, casual, far);
   }
 
   /** Each candidate takes its step; the kernel's rows are to be what their phases say. */

@@ -1,5 +1,5 @@
-// Which other nodes are alive. Nodes are asked, not addresses: five times a second who stands before this one for an address, once a
-// second all others of its orders, whose MACs it has to know. A node answers by its kernel, so that an agent that is away is no dead node.
+// Which other nodes are alive. Nodes are asked, not addresses: five times a second who stands before this one in line for an address, once a
+// second all others of those orders, whose MACs it has to know, and once in five who is asked only lest a whole line be gone. A node answers by its kernel, so that an agent that is away is no dead node.
 // Pure: questions out, answers and the clock in.
 
 import type { Mac } from "../lib/mac.ts";
@@ -40,7 +40,7 @@ export interface PeerView {
 /** Times are milliseconds of the boot clock. */
 export interface Peers {
   /** Who is to be asked from now on. */
-  watch(urgent: ReadonlySet<string>, casual: ReadonlySet<string>): void;
+  watch(urgent: ReadonlySet<string>, casual: ReadonlySet<string>, far: ReadonlySet<string>): void;
   /** Asks these once: whose a MAC is. */
   inquire(nodes: Iterable<string>): void;
   /** The nodes to be asked now. To be called every ROUND_MS while `isUrgent`; a round that comes late counts nothing as missed. */
@@ -70,6 +70,9 @@ export interface Peers {
 
 export const ROUND_MS = 200;
 const CASUAL_MS = 1_000;
+const FAR_MS = 5_000;
+/** So many who are not urgent are asked in any round; of more, as many as their time takes. */
+const SPREAD_OVER = 64;
 /** Who did not answer for so long, or was not heard by this node, may have changed hands with it unheard. */
 const AWAY_MS = 2_500;
 /** An agent that never renewed anything so far is given so long to begin. */
@@ -107,8 +110,12 @@ export function createPeers(): Peers {
   const back = new Set<string>();
   let urgent: ReadonlySet<string> = new Set();
   let casual: ReadonlySet<string> = new Set();
+  let far: ReadonlySet<string> = new Set();
   let inquired: string[] = [];
   let roundMs = Number.NEGATIVE_INFINITY;
+
+  /** Somebody is waited for: late rounds count nothing, so that there have to be some in time. */
+  const isUrgent = (): boolean => urgent.size > 0 || far.size > 0 || inquired.length > 0;
 
   /** While its agent is away its age grows by itself; an agent that is there renews. */
   function ageOf({ answer, answeredMs }: Peer, nowMs: number): number {
@@ -131,10 +138,19 @@ export function createPeers(): Peers {
     return ageMs >= STALE_MS || !(answer.sound || isStarting) ? "doubtful" : "alive";
   }
 
+  /** Who of these is due, longest unasked first, spread over the rounds of an interval. */
+  function dueOf(nodes: ReadonlySet<string>, everyMs: number, nowMs: number): readonly string[] {
+    const askedMs = (node: string): number => peers.get(node)?.askedMs ?? Number.NEGATIVE_INFINITY;
+    const due = [...nodes].filter((node) => nowMs - askedMs(node) >= everyMs);
+    const most = Math.max(SPREAD_OVER, Math.ceil((nodes.size * ROUND_MS) / everyMs));
+    return due.length <= most ? due : due.sort((a, b) => (askedMs(a) < askedMs(b) ? -1 : 1)).slice(0, most);
+  }
+
   return {
-    watch(nextUrgent, nextCasual) {
+    watch(nextUrgent, nextCasual, nextFar) {
       urgent = nextUrgent;
       casual = nextCasual;
+      far = nextFar;
     },
     inquire(nodes) {
       if (inquired.length === 0) inquired = [...nodes];
@@ -146,8 +162,8 @@ export function createPeers(): Peers {
       // What was missed before a pause of this process is missed anew, or not; who was gone has to miss one more.
       if (passedMs > FORGET_MS)
         for (const peer of peers.values()) peer.missed = peer.missed >= GONE_MISSES ? GONE_MISSES - 1 : 0;
-      const asked = new Set([...urgent, ...inquired.splice(0, INQUIRED_PER_ROUND)]);
-      for (const node of casual) if (nowMs - (peers.get(node)?.askedMs ?? -CASUAL_MS) >= CASUAL_MS) asked.add(node);
+      const now = [...urgent, ...inquired.splice(0, INQUIRED_PER_ROUND)];
+      const asked = new Set([...now, ...dueOf(casual, CASUAL_MS, nowMs), ...dueOf(far, FAR_MS, nowMs)]);
       for (const node of asked) {
         let peer = peers.get(node);
         if (peer === undefined) {
@@ -199,16 +215,16 @@ export function createPeers(): Peers {
       back.clear();
       return found;
     },
-    isUrgent: () => urgent.size > 0 || inquired.length > 0,
+    isUrgent,
     isInquiring: () => inquired.length > 0,
     nextMs() {
-      if (urgent.size > 0 || inquired.length > 0) return roundMs + ROUND_MS;
+      if (isUrgent()) return roundMs + ROUND_MS;
       let next = Number.POSITIVE_INFINITY;
       for (const node of casual) next = Math.min(next, (peers.get(node)?.askedMs ?? 0) + CASUAL_MS);
       return Math.max(next, roundMs + ROUND_MS);
     },
     views: (nowMs) =>
-      [...urgent, ...[...casual].filter((node) => !urgent.has(node))].sort().map((node) => {
+      [...new Set([...urgent, ...casual, ...far])].sort().map((node) => {
         const peer = peers.get(node);
         const state = stateOf(peer, nowMs);
         return {

@@ -73,10 +73,11 @@ function bench(maxEntries = 4096) {
   };
   const asked: string[] = [];
   let tell: (answer: LivenessAnswer) => void = () => undefined;
+  const nodes = new Map([["node2", { internalAddresses: ["192.168.122.12"] }]]);
   const parts = {
     dataplane: { map: () => map, program: (name: string) => (name === "tc_renew" ? renewal : program) },
     nodeName: "node1",
-    nodes: () => new Map([["node2", { internalAddresses: ["192.168.122.12"] }]]),
+    nodes: () => nodes,
     liveness: {
       link: {
         ask(address: string) {
@@ -112,7 +113,7 @@ function bench(maxEntries = 4096) {
       if (i % 10 === 9) announcer.renew(SOUND);
     }
   };
-  return { announcer, rows, world, frames, logged, groups, asked, answer, seconds };
+  return { announcer, rows, world, frames, logged, groups, asked, answer, seconds, nodes };
 }
 
 const timesOf = (row: Uint8Array | undefined) => readAnnouncement(row!);
@@ -130,11 +131,11 @@ test("an address is asked for before it gets its three times, frames by its devi
   expect(frames.filter(({ ifindex }) => ifindex === 3)).toHaveLength(5);
   expect(groups).toEqual(["join ff02::1:ffaa:1%3"]);
   expect(logged).toEqual(["announcing", "announcing"]);
-  announcer.set([]);
   const { length } = frames;
+  announcer.set([]);
   await seconds(10);
-  // Who waits for them is told by a probe.
-  expect([rows.size, frames.length - length, groups[1]]).toEqual([0, 0, "leave ff02::1:ffaa:1%3"]);
+  // Who waits for them is told by a probe of each.
+  expect([rows.size, frames.length - length, groups[1]]).toEqual([0, 2, "leave ff02::1:ffaa:1%3"]);
   announcer.stop();
 });
 
@@ -163,6 +164,22 @@ describe("other nodes", () => {
     await vi.advanceTimersByTimeAsync(850);
     expect(announcer.announced()).toHaveLength(1);
     expect(announcer.counts()).toMatchObject({ claims: 1, takeovers: 1 });
+    announcer.stop();
+  });
+
+  test("of a large cluster are asked in parts, so that their answers do not meet in the receive buffer", async () => {
+    const { announcer, asked, nodes, world, rows } = bench();
+    world.liveness = true;
+    const names = Array.from({ length: 300 }, (_, i) => `worker${i}`);
+    for (const [i, name] of names.entries()) nodes.set(name, { internalAddresses: [`10.1.${i >> 8}.${i & 255}`] });
+    announcer.set(names.map((name, i) => candidacy(`10.0.${i >> 8}.${i & 255}`, { above: [name] })));
+    let [before, most] = [0, 0];
+    for (let i = 0; i < 400; i++) {
+      await vi.advanceTimersByTimeAsync(1);
+      most = Math.max(most, asked.length - before);
+      before = asked.length;
+    }
+    expect([most, new Set(asked).size, rows.size]).toEqual([64, 300, 0]);
     announcer.stop();
   });
 

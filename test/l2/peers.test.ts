@@ -4,10 +4,10 @@ import { createPeers, type PeerAnswer, ROUND_MS } from "../../src/l2/peers.ts";
 
 const ANSWER: PeerAnswer = { macs: ["02:00:00:00:00:02"], incarnation: 1, ageMs: 100, sound: true, leaving: false };
 
-function bench({ urgent = ["b"], casual = [] as string[] } = {}) {
+function bench({ urgent = ["b"], casual = [] as string[], far = [] as string[] } = {}) {
   const peers = createPeers();
   let nowMs = 1_000_000;
-  peers.watch(new Set(urgent), new Set(casual));
+  peers.watch(new Set(urgent), new Set(casual), new Set(far));
   return {
     peers,
     /** Rounds at intervals; each asks, and is answered at once or not. */
@@ -144,6 +144,19 @@ test("who comes before this node is asked five times a second, others once, and 
   expect(bench({ urgent: [], casual: ["c"] }).rounds(50, {})).toBe(10);
   expect(bench({ urgent: ["b"], casual: ["c"] }).rounds(50, {})).toBe(60);
   expect(bench({ urgent: [] }).peers.nextMs()).toBe(Number.POSITIVE_INFINITY);
+});
+
+test("those of lines that this node is not in are asked once in five seconds, never all in one round, and are gone all the same", () => {
+  const names = Array.from({ length: 1_000 }, (_, i) => `node${i}`);
+  const { peers, rounds } = bench({ urgent: [], far: names });
+  let most = 0;
+  for (let i = 0; i < 100; i++) most = Math.max(most, rounds(1, {}));
+  expect(most).toBe(64);
+  expect(rounds(100, {})).toBe(4_000);
+  expect(peers.views(1_040_001).filter(({ state }) => state !== "alive")).toEqual([]);
+  // Unanswered from now on: the fourth question counts the third as missed.
+  rounds(101);
+  expect(new Set(peers.views(1_060_201).map(({ state }) => state))).toEqual(new Set(["gone"]));
 });
 
 test("an inquiry asks every node once, in parts", () => {
