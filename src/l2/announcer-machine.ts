@@ -15,8 +15,11 @@ import { beginGratuitous, noteTold } from "./gratuitous.ts";
 import { createPeers, type PeerAnswer, type PeerView, STALE_MS } from "./peers.ts";
 import { type Counts, createSuccession } from "./succession.ts";
 
-/** What may be said of a device: its link has no carrier, so that nobody hears it; nothing: it is not sound. */
-export type Soundness = "sound" | "no-carrier";
+/**
+ * What may be said of a device: its programs run but with rows that could not be brought up to date; its link has no carrier, so that
+ * nobody hears it; nothing: it is not sound.
+ */
+export type Soundness = "sound" | "impaired" | "no-carrier";
 
 export interface RowWrite {
   readonly announcement: Announcement;
@@ -87,7 +90,7 @@ export interface AnnouncerMachine {
   /** Of the address on the first of its devices; "" when this node may not announce it. */
   holderOf(address: string, nowMs: number): string;
   peers(nowMs: number): readonly PeerView[];
-  /** Every device that this node may announce on passes its self-check, and some row could be renewed. */
+  /** `sound`: every device that this node may announce on passes its self-check. `renews`: some row could be renewed. */
   soundness(): { readonly sound: boolean; readonly renews: boolean };
   counts(): Counts;
   notices(nowMs: number): readonly Notice[];
@@ -171,6 +174,15 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
     return changes;
   }
 
+  /** Nobody of its order is there and sound, as far as is known: then an impaired device is better than silence. */
+  function isLastResort({ candidacy: { above, below } }: Candidate, nowMs: number): boolean {
+    if (!options.liveness()) return true;
+    return [...above, ...below].every((node) => {
+      const state = peers.stateOf(node, nowMs);
+      return state !== "alive" && (state !== "unheard" || peers.isMute(node, nowMs));
+    });
+  }
+
   /** Infinity: as often as it is renewed is enough. */
   function lookEveryMs(): number {
     let everyMs = peers.isUrgent() ? LOOK_MS : Number.POSITIVE_INFINITY;
@@ -241,8 +253,8 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       for (const one of candidates.values()) {
         const state = sound.get(one.candidacy.ifindex);
         const was = one.isSound;
-        one.isSound = state === "sound";
-        isSound &&= one.isSound;
+        one.isSound = state === "sound" || (state === "impaired" && isLastResort(one, nowMs));
+        isSound &&= state === "sound";
         renews ||= one.isSound && !isLate;
         if (one.phase !== "holding") {
           if (!one.isSound && one.phase !== "waiting" && one.phase !== "in-use") enter(one, "standby", nowMs);

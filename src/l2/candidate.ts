@@ -26,7 +26,7 @@ export interface Candidate {
   candidacy: Candidacy;
   phase: Phase;
   sinceMs: number;
-  /** The self-check of its device passed when it was asked last. */
+  /** The self-check of its device passed when it was asked last, or it did not quite and nobody else is there. */
   isSound: boolean;
 
   check: Check;
