@@ -20,7 +20,7 @@ import { SILENT_MS, STALE_MS } from "../l2/peers.ts";
 import { createSolicitedGroups, type GroupChange } from "../l2/solicited-groups.ts";
 import type { Address } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
-import { clockBoottimeNs, joinGroup, leaveGroup } from "../libbpf/mod.ts";
+import { clockBoottimeNs, errnoName, joinGroup, leaveGroup } from "../libbpf/mod.ts";
 import type { Node, Notice } from "../model/objects.ts";
 import type { LivenessLink } from "./liveness-link.ts";
 
@@ -75,6 +75,9 @@ function contextOf(ifindex: number): Uint8Array {
   return context;
 }
 
+/** What bpf_clone_redirect() returned: an errno below 0, or NET_XMIT_* of the device's queue. */
+const unsentText = (retval: number): string => ((retval | 0) < 0 ? errnoName(-(retval | 0)) : "its device dropped it");
+
 function framesOf({ kind, announcement: { address, mac } }: DueFrames): readonly Uint8Array[] {
   return kind === "probe" ? [probeFrame(address, mac)] : announcementFrames(address, mac);
 }
@@ -111,9 +114,12 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
 
   function ask(name: string): void {
     const [address] = nodes().get(name)?.internalAddresses ?? [];
-    if (address === undefined) return;
+    if (address === undefined) {
+      machine.unasked(name, nowMs());
+      return;
+    }
     if (askedAt.get(address)?.name !== name) askedAt.set(address, { name, id: nodeIdOf(name) });
-    liveness.link.ask(address);
+    liveness.link.ask(address, () => machine.unasked(name, nowMs()));
   }
 
   function readRows(): KernelRow[] {
@@ -130,9 +136,13 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
     const text = placeText(announcement);
     try {
       const program = dataplane.program("tc_send");
-      for (const data of framesOf(due)) program.testRun({ data, context: contextOf(announcement.ifindex) });
+      for (const data of framesOf(due)) {
+        const { retval } = program.testRun({ data, context: contextOf(announcement.ifindex) });
+        if (retval !== 0) throw new Error(`the kernel did not send it: ${unsentText(retval)}`);
+      }
       unsent.delete(text);
     } catch (error) {
+      machine.unsent(due, messageOf(error), nowMs());
       const { address, device } = announcement;
       if (!unsent.has(text)) log.warn({ address, device, err: error }, "could not send an announcement");
       unsent.add(text);
@@ -140,6 +150,9 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
   }
 
   function askRound(): void {
+    if (!machine.isRoundDue(nowMs())) return;
+    // This loop was too slow for them.
+    for (const name of toAsk) machine.unasked(name, nowMs());
     const round = liveness.isOn() ? machine.questions(nowMs()) : [];
     if (round.length === 0) return;
     toAsk = [...round];
@@ -222,6 +235,7 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
   return {
     set: (candidacies) => turn((rows) => machine.set(candidacies, rows, nowMs())),
     renew(sound) {
+      for (const [address, { name }] of askedAt) if (!nodes().has(name)) askedAt.delete(address);
       turn((rows) => machine.renew(rows, sound, nowMs()));
       return machine.soundness();
     },

@@ -25,8 +25,11 @@ export interface LivenessLinkParts {
 }
 
 export interface LivenessLink {
-  /** Asks once. Returns the nonce, which the answer has; undefined when it is known that nothing was sent. Never throws. */
-  ask(node: Address): string | undefined;
+  /**
+   * Asks once. Returns the nonce, which the answer has; undefined when it is known that nothing was sent. `unsent` is told then, and
+   * when that turns out later. Never throws.
+   */
+  ask(node: Address, unsent?: () => void): string | undefined;
   /** The last caller is told of answers that verify, each once, to what was asked within two seconds. */
   onAnswer(tell: (answer: LivenessAnswer) => void): void;
   /** Why questions to a node could not be sent, by its address: "ENETUNREACH". Gone when one could be. */
@@ -99,22 +102,31 @@ export function createLivenessLink(parts: LivenessLinkParts): LivenessLink {
   }
 
   return {
-    ask(node) {
+    ask(node, unsent = () => undefined) {
       const key = keys()[0];
-      if (stopped || key === undefined) return undefined;
+      if (stopped || key === undefined) {
+        unsent();
+        return undefined;
+      }
       const askedMs = clock();
       forget(askedMs);
       const nonce = randomBytes(8).toString("hex");
       pending.set(nonce, { node, askedMs });
       try {
         socketOf(familyOf(node)).send(encodeMessage(question(nonce, nodeId), key), port, node, (error) => {
-          if (error === null) problems.delete(node);
-          else failed(node, error);
+          if (error === null) {
+            problems.delete(node);
+            return;
+          }
+          failed(node, error);
+          pending.delete(nonce);
+          unsent();
         });
         return nonce;
       } catch (error) {
         failed(node, error);
         pending.delete(nonce);
+        unsent();
         return undefined;
       }
     },

@@ -10,7 +10,7 @@ import type { Notice } from "../model/objects.ts";
 import { type Announcement, type Candidacy, type KernelRow, type Place, placeText } from "./announcement.ts";
 import { announcerNotices } from "./announcer-notices.ts";
 import { type Candidate, createCandidate, enter } from "./candidate.ts";
-import { checkEndMs, noteProbe, probeDueMs } from "./conflict-check.ts";
+import { beginCheck, checkEndMs, noteProbe, probeDueMs } from "./conflict-check.ts";
 import { beginGratuitous, noteTold } from "./gratuitous.ts";
 import { createPeers, type PeerAnswer, type PeerView, STALE_MS } from "./peers.ts";
 import { type Counts, createSuccession } from "./succession.ts";
@@ -77,9 +77,15 @@ export interface AnnouncerMachine {
   wrote(write: RowWrite, refusal: string, nowMs: number): void;
   /** The nodes to be asked now. */
   questions(nowMs: number): readonly string[];
+  /** Those that were not asked since the last round have to be told of before this one. */
+  isRoundDue(nowMs: number): boolean;
   answered(node: string, answer: PeerAnswer, nowMs: number): void;
+  /** It could not be asked: no answer says nothing. */
+  unasked(node: string, nowMs: number): void;
   /** Frames that are due, of so many addresses at a time that sending them takes no long task. They count as sent. */
   dueFrames(nowMs: number): DueFrames[];
+  /** Some of these could not be sent, for this reason: what was not asked is no answer. */
+  unsent(frames: DueFrames, reason: string, nowMs: number): void;
   /** When something is due next. */
   nextMs(nowMs: number): number;
   /** Those that are answered for. */
@@ -108,6 +114,7 @@ const LOOK_MS = 200;
 const RESUME_MS = 300;
 /** A renewal that comes later than this after the one before did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
+const FORGET_EVERY_MS = 10_000;
 const NOTHING: RowChanges = { remove: [], write: [], regained: [] };
 
 export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachine {
@@ -123,6 +130,7 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
   let begun = false;
   let renewedMs = Number.POSITIVE_INFINITY;
   let lookedMs = Number.NEGATIVE_INFINITY;
+  let forgetMs = 0;
   let isSound = false;
   let renews = false;
 
@@ -186,8 +194,8 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
   /** Infinity: as often as it is renewed is enough. */
   function lookEveryMs(): number {
     let everyMs = peers.isUrgent() ? LOOK_MS : Number.POSITIVE_INFINITY;
-    for (const { phase, resumeMs } of candidates.values()) {
-      if (phase === "checking") return CHECKING_LOOK_MS;
+    for (const { phase, resumeMs, inForce, check } of candidates.values()) {
+      if (phase === "checking" && inForce && check.probes > 0) return CHECKING_LOOK_MS;
       if (phase === "waiting" || phase === "released" || resumeMs > 0) everyMs = LOOK_MS;
     }
     return everyMs;
@@ -239,6 +247,11 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
     renew(rows, soundNow, nowMs) {
       const isLate = nowMs - renewedMs > LOOP_ALIVE_MS;
       renewedMs = nowMs;
+      if (nowMs >= forgetMs) {
+        forgetMs = nowMs + FORGET_EVERY_MS;
+        const nodes = new Set(options.nodes());
+        peers.forget((node) => nodes.has(node), nowMs);
+      }
       sound = soundNow;
       if (!begun) {
         const changes = renewFound(rows, nowMs);
@@ -295,7 +308,15 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       one.gratuitous = beginGratuitous(nowMs);
     },
     questions: (nowMs) => peers.round(nowMs),
+    isRoundDue: peers.isRoundDue,
     answered: peers.answered,
+    unasked: peers.unasked,
+    unsent({ announcement, kind }, reason, nowMs) {
+      const one = candidates.get(placeText(announcement));
+      if (one?.phase !== "checking" || kind !== "probe") return;
+      one.check = beginCheck(nowMs + RETRY_MS[0]!);
+      one.refusal = reason;
+    },
     dueFrames(nowMs) {
       const found: DueFrames[] = goodbyes.splice(0, PART).map((announcement) => ({ announcement, kind: "probe" }));
       for (const one of candidates.values()) {

@@ -79,6 +79,7 @@ export function enter(one: Candidate, phase: Phase, nowMs: number): void {
   one.phase = phase;
   one.sinceMs = nowMs;
   one.inForce = false;
+  one.refusal = "";
   one.probesOwed = 0;
   one.resumeMs = 0;
   if (phase !== "checking") one.reclaims = false;

@@ -21,7 +21,7 @@ export interface PeerAnswer {
 /**
  * unheard: it never answered, as without a secret or with an older version: nothing is known but its Node object
  * alive: it answers for its addresses
- * doubtful: its agent is away, or its self-check fails: whether it answers for an address is asked on the wire
+ * doubtful: its agent is away, its self-check fails, or it cannot be asked: whether it answers for an address is asked on the wire
  * suspect: two questions in a row are unanswered, or its rows are about to go silent
  * gone: three are, its rows are silent, or it is leaving
  */
@@ -45,9 +45,12 @@ export interface Peers {
   inquire(nodes: Iterable<string>): void;
   /** The nodes to be asked now. To be called every ROUND_MS while `isUrgent`; a round that comes late counts nothing as missed. */
   round(nowMs: number): readonly string[];
+  isRoundDue(nowMs: number): boolean;
   answered(node: string, answer: PeerAnswer, nowMs: number): void;
-  /** The round that is under way is void: its unanswered questions count for nothing. */
-  voidRound(): void;
+  /** It could not be asked after all: of this round nothing follows. When that goes on, the wire is to say whether it lives. */
+  unasked(node: string, nowMs: number): void;
+  /** Whose Node object has been gone for minutes is forgotten, and so are its MACs, which may be another machine's by then. */
+  forget(isNode: (node: string) => boolean, nowMs: number): void;
   stateOf(node: string, nowMs: number): PeerState;
   /** It has been asked in vain for so long, ever. */
   isMute(node: string, nowMs: number): boolean;
@@ -84,6 +87,8 @@ const FORGET_MS = 1_000;
 const SUSPECT_MISSES = 2;
 const GONE_MISSES = 3;
 const MUTE_MS = 5_000;
+const FORGOTTEN_MS = 120_000;
+const NEVER_MS = Number.POSITIVE_INFINITY;
 /** Of rows of `announced`: src/agent/announcer.ts. */
 export const STALE_MS = 3_000;
 export const SILENT_MS = 60_000;
@@ -102,6 +107,9 @@ interface Peer {
   /** The first answer of this incarnation. */
   startedMs: number;
   healthySinceMs: number;
+  /** Since when it could not be asked, and its Node object is gone; Infinity: it can, and is there. */
+  blindMs: number;
+  absentMs: number;
 }
 
 export function createPeers(): Peers {
@@ -134,6 +142,7 @@ export function createPeers(): Peers {
         ? ageOf(peer, nowMs)
         : Math.min(answer.ageMs, STALE_MS);
     if (peer.missed >= GONE_MISSES || answer.leaving || ageMs >= SILENT_MS) return "gone";
+    if (nowMs - peer.blindMs >= MUTE_MS) return "doubtful";
     if (peer.missed >= SUSPECT_MISSES || ageMs >= SILENT_MS - BEFORE_SILENT_MS) return "suspect";
     return ageMs >= STALE_MS || !(answer.sound || isStarting) ? "doubtful" : "alive";
   }
@@ -167,7 +176,8 @@ export function createPeers(): Peers {
       for (const node of asked) {
         let peer = peers.get(node);
         if (peer === undefined) {
-          const never = { answer: undefined, answeredMs: 0, startedMs: 0, healthySinceMs: Number.POSITIVE_INFINITY };
+          const since = { healthySinceMs: NEVER_MS, blindMs: NEVER_MS, absentMs: NEVER_MS };
+          const never = { answer: undefined, answeredMs: 0, startedMs: 0, ...since };
           peer = { firstAskedMs: nowMs, askedMs: nowMs, open: false, missed: 0, ...never };
           peers.set(node, peer);
         }
@@ -175,11 +185,13 @@ export function createPeers(): Peers {
           peer.missed++;
           if (peer.missed >= GONE_MISSES) peer.healthySinceMs = Number.POSITIVE_INFINITY;
         }
+        if (peer.open) peer.blindMs = Number.POSITIVE_INFINITY;
         peer.open = true;
         peer.askedMs = nowMs;
       }
       return [...asked];
     },
+    isRoundDue: (nowMs) => nowMs - roundMs >= ROUND_MS,
     answered(node, answer, nowMs) {
       const peer = peers.get(node);
       if (peer === undefined) return;
@@ -187,15 +199,28 @@ export function createPeers(): Peers {
       const isSame = peer.answer?.incarnation === answer.incarnation;
       for (const mac of peer.answer?.macs ?? []) if (owners.get(mac) === node) owners.delete(mac);
       for (const mac of answer.macs) owners.set(mac, node);
-      Object.assign(peer, { open: false, missed: 0, answer, answeredMs: nowMs });
+      Object.assign(peer, { open: false, missed: 0, answer, answeredMs: nowMs, blindMs: Number.POSITIVE_INFINITY });
       if (!isSame) peer.startedMs = nowMs;
       if (wasAway && stateOf(peer, nowMs) !== "gone") back.add(node);
       if (stateOf(peer, nowMs) !== "alive" || answer.ageMs === Number.POSITIVE_INFINITY)
         peer.healthySinceMs = Number.POSITIVE_INFINITY;
       else if (!isSame || peer.healthySinceMs === Number.POSITIVE_INFINITY) peer.healthySinceMs = nowMs;
     },
-    voidRound() {
-      for (const peer of peers.values()) peer.open = false;
+    unasked(node, nowMs) {
+      const peer = peers.get(node);
+      if (peer === undefined || !peer.open) return;
+      peer.open = false;
+      peer.blindMs = Math.min(peer.blindMs, nowMs);
+    },
+    forget(isNode, nowMs) {
+      for (const [node, peer] of peers) {
+        const isThere = isNode(node) || urgent.has(node) || casual.has(node) || far.has(node);
+        peer.absentMs = isThere ? Number.POSITIVE_INFINITY : Math.min(peer.absentMs, nowMs);
+        if (nowMs - peer.absentMs < FORGOTTEN_MS) continue;
+        for (const mac of peer.answer?.macs ?? []) if (owners.get(mac) === node) owners.delete(mac);
+        peers.delete(node);
+        back.delete(node);
+      }
     },
     stateOf: (node, nowMs) => stateOf(peers.get(node), nowMs),
     isMute(node, nowMs) {

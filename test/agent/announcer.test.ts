@@ -25,7 +25,7 @@ afterEach(() => void vi.useRealTimers());
 
 function bench(maxEntries = 4096) {
   const rows = new Map<string, Uint8Array>();
-  const world = { refuse: "", sendRefused: "", liveness: false };
+  const world = { refuse: "", sendRefused: "", retval: 0, liveness: false, askRefused: false };
   const frames: { readonly ifindex: number; readonly mac: string }[] = [];
   const logged: string[] = [];
   const groups: string[] = [];
@@ -69,6 +69,7 @@ function bench(maxEntries = 4096) {
     testRun({ data, context }: { data: Uint8Array; context: Uint8Array }) {
       if (world.sendRefused !== "") throw new KernelError("run", "tc_send", 19, world.sendRefused);
       frames.push({ ifindex: new DataView(context.buffer).getUint32(40, true), mac: hex(data.subarray(6, 12)) });
+      return { retval: world.retval };
     },
   };
   const asked: string[] = [];
@@ -80,8 +81,9 @@ function bench(maxEntries = 4096) {
     nodes: () => nodes,
     liveness: {
       link: {
-        ask(address: string) {
+        ask(address: string, unsent: () => void) {
           asked.push(address);
+          if (world.askRefused) setImmediate(unsent);
           return "0".repeat(16);
         },
         onAnswer: (next: typeof tell) => {
@@ -183,6 +185,25 @@ describe("other nodes", () => {
     announcer.stop();
   });
 
+  test("are not gone by questions that could not be sent, nor by the loss of their address", async () => {
+    const { announcer, answer, seconds, world, nodes } = bench();
+    world.liveness = true;
+    announcer.set([behind]);
+    await seconds(2, () => answer());
+    world.askRefused = true;
+    await seconds(3);
+    expect(announcer.peers()).toMatchObject([{ node: "node2", state: "alive", missed: 0 }]);
+    world.askRefused = false;
+    await seconds(1, () => answer());
+    nodes.set("node2", { internalAddresses: [] });
+    await seconds(3);
+    expect(announcer.peers()).toMatchObject([{ node: "node2", state: "alive", missed: 0 }]);
+    // After a while nothing is known of it: what answers on the wire tells.
+    await seconds(4);
+    expect(announcer.peers()).toMatchObject([{ node: "node2", state: "doubtful", missed: 0 }]);
+    announcer.stop();
+  });
+
   test("are not known by an answer in another node's name", async () => {
     const { announcer, answer, seconds, world } = bench();
     world.liveness = true;
@@ -237,16 +258,39 @@ describe("what the kernel refuses", () => {
     announcer.stop();
   });
 
-  test("of frames is said once, and the address is answered for all the same", async () => {
+  test("of frames is said once, and an address that is announced is answered for all the same", async () => {
     const { announcer, rows, world, logged, frames, seconds } = bench();
-    world.sendRefused = "ENODEV";
     announcer.set([candidacy("192.168.122.101")]);
+    await seconds(2);
+    const { length } = frames;
+    world.sendRefused = "ENODEV";
     await seconds(5);
-    expect(rows.size).toBe(1);
+    expect([rows.size, announcer.announced().length]).toEqual([1, 1]);
     expect(logged.filter((text) => text.startsWith("could not send"))).toHaveLength(1);
     world.sendRefused = "";
     await seconds(60);
-    expect(frames).toHaveLength(2);
+    expect(frames).toHaveLength(length + 2);
+    announcer.stop();
+  });
+
+  test.each([
+    ["an error", { sendRefused: "ENODEV" }, "ENODEV"],
+    ["what the program returns", { retval: 4294967196 }, "ENETDOWN"],
+    ["a queue that drops it", { retval: 2 }, "its device dropped it"],
+  ])("of a probe, by %s, is no question: the address is not claimed before it was asked for", async (_, given, why) => {
+    const { announcer, world, frames, seconds } = bench();
+    Object.assign(world, given);
+    announcer.set([candidacy("192.168.122.101")]);
+    await seconds(10);
+    expect(announcer.announced()).toEqual([]);
+    // One in a second.
+    expect(frames.length).toBeLessThanOrEqual(11);
+    expect(announcer.notices()).toMatchObject([{ reason: "not-announced", object: "Service default/web" }]);
+    expect(announcer.notices()[0]?.message).toContain(why);
+    Object.assign(world, { sendRefused: "", retval: 0 });
+    frames.length = 0;
+    await seconds(2);
+    expect([announcer.announced().length, frames.length, announcer.notices()]).toEqual([1, 7, []]);
     announcer.stop();
   });
 });

@@ -256,6 +256,10 @@ export function createLan(options: LanOptions) {
   function ask(from: Own, name: string): void {
     frames.questions++;
     const to = byName.get(name)!;
+    if (to.isNameless) {
+      from.machine().unasked(name, from.clockMs());
+      return;
+    }
     const isHeard = isOn(from) && isOn(to) && from.part === to.part && !from.isMuted && !to.isMuted;
     if (!isHeard || isLost() || isLost()) return;
     const { renewedMs, sound, incarnation } = to.life;

@@ -108,6 +108,43 @@ describe("a node", () => {
     expect(peers.yields("b", 1_000_700)).toBe(false);
   });
 
+  test("that could not be asked missed nothing, and is doubtful when that lasts for five seconds", () => {
+    const { rounds, state, peers } = bench();
+    rounds(3, {});
+    const unasked = (count: number, answer?: PeerAnswer): void => {
+      for (let i = 0; i < count; i++) {
+        rounds(1);
+        const { nowMs } = { nowMs: 1_000_000 + 200 * (4 + i) };
+        peers.unasked("b", nowMs);
+        if (answer !== undefined) peers.answered("b", answer, nowMs);
+      }
+    };
+    unasked(20);
+    expect(state()).toBe("alive");
+    unasked(10);
+    expect(state()).toBe("doubtful");
+    rounds(1, {});
+    expect(state()).toBe("alive");
+    rounds(4);
+    expect(state()).toBe("gone");
+  });
+
+  test("is forgotten, and its MACs are anybody's, two minutes after its object is gone, and not before", () => {
+    const { rounds, peers } = bench();
+    const [mac = ""] = ANSWER.macs;
+    rounds(3, {});
+    peers.watch(new Set(), new Set(), new Set());
+    const forget = (atMs: number, isNode: boolean): string | undefined => {
+      peers.forget(() => isNode, atMs);
+      return peers.ownerOf(mac);
+    };
+    expect([2, 3, 4].map((n) => forget(n * 1_000_000, true))).toEqual(["b", "b", "b"]);
+    expect([forget(5_000_000, false), forget(5_119_000, false)]).toEqual(["b", "b"]);
+    // It was away for a moment only.
+    expect([forget(5_119_500, true), forget(5_120_000, false), forget(5_239_000, false)]).toEqual(["b", "b", "b"]);
+    expect([forget(5_240_000, false), peers.stateOf("b", 5_240_000)]).toEqual([undefined, "unheard"]);
+  });
+
   test("is healthy since it is alive without a break, in one life of its agent", () => {
     const { rounds, healthyMs } = bench();
     rounds(100, {});

@@ -304,6 +304,25 @@ describe("a self-check that fails", () => {
 });
 
 describe("a better node that comes back", () => {
+  test("and others that wait for the same address do not make each other ask again and again", () => {
+    const lan = createLan({ nodes: 3, addresses: ADDRESSES });
+    const [first = "", second = "", third = ""] = lan.ranked(A);
+    for (const { name } of lan.nodes) lan.node(name).orderOf = () => [first, second, third];
+    for (const name of [first, second]) lan.powerOff(name);
+    lan.pass(8_000);
+    expect(lan.speakers(A)).toEqual([third]);
+    // One that is not sound is no reason for the other to stand by: both wait for the third.
+    lan.node(first).isLacking = true;
+    lan.powerOn(second);
+    lan.powerOn(first);
+    lan.pass(20_000);
+    const probes = lan.frames.probes;
+    lan.pass(20_000);
+    expect(lan.speakers(A)).toEqual([third]);
+    // Each of both asks for each address with one or two probes in a second, until it is answered.
+    expect((lan.frames.probes - probes) / 20).toBeLessThanOrEqual(2 * 2 * ADDRESSES.length);
+  });
+
   test("waits a minute of its health, and is then given the address with less than 700 ms between", () => {
     const { lan, pass, worst, first, second } = bench();
     lan.powerOff(first);
@@ -462,6 +481,17 @@ describe("another machine that has the address", () => {
 });
 
 describe("nodes that do not answer questions", () => {
+  test("as they cannot be asked are not taken for gone: who speaks goes on, and who dies is followed once nobody answers", () => {
+    const { lan, pass, first, second, worst } = bench();
+    lan.node(first).isNameless = true;
+    pass(60_000);
+    expect(lan.speakers(A)).toEqual([first]);
+    expect(worst).toEqual({ gapMs: 0, doubleMs: 0, changes: 0 });
+    lan.powerOff(first);
+    pass(5_000);
+    expect(lan.speakers(A)).toEqual([second]);
+  });
+
   test("are there as their objects say, and a notice names them", () => {
     const { lan, pass, first, second, worst, reasons } = bench();
     lan.powerOff(second);
