@@ -61,6 +61,8 @@ export interface AnnouncerParts {
 const NS_PER_MS = 1_000_000;
 /** Between two parts of the frames that are due at once. */
 const PART_MS = 5;
+/** More than a timer takes is none to it. */
+const LONGEST_MS = 2 ** 31 - 1;
 /** Nodes asked at once, and how long their answers are given before more are asked: they are not to meet in the receive buffer. */
 const ASKED_PART = 64;
 const ASKED_PART_MS = 10;
@@ -182,7 +184,7 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
     const soon = (): void => {
       immediate = setImmediate(work).unref();
     };
-    timer = setTimeout(soon, Math.max(PART_MS, next - nowMs())).unref();
+    timer = setTimeout(soon, Math.min(Math.max(PART_MS, next - nowMs()), LONGEST_MS)).unref();
   }
 
   function report(): void {

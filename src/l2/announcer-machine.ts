@@ -129,6 +129,9 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
   let used = 0;
   let begun = false;
   let renewedMs = Number.POSITIVE_INFINITY;
+  /** Of the first renewal; and by place when an agent before renewed a row last. */
+  let firstMs = Number.POSITIVE_INFINITY;
+  const heardFrom = new Map<string, number>();
   let lookedMs = Number.NEGATIVE_INFINITY;
   let forgetMs = 0;
   let isSound = false;
@@ -203,9 +206,13 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
 
   /** Rows of an agent before, while it is not known what ought to be announced: they go on as they are. */
   function renewFound(rows: readonly KernelRow[], nowMs: number): RowChanges {
+    // While the agent was away for long another may have claimed them: the kernel gives those up that it hears of.
+    const hasListened = nowMs - firstMs >= RESUME_MS;
     const found = rows.filter(
-      ({ conflict, silentMs, ifindex }) => !conflict && silentMs > nowMs && sound.get(ifindex) === "sound",
+      ({ conflict, silentMs, renewedMs: atMs, ifindex }) =>
+        !conflict && silentMs > nowMs && sound.get(ifindex) === "sound" && (hasListened || nowMs - atMs < STALE_MS),
     );
+    for (const row of found) if (!heardFrom.has(placeText(row))) heardFrom.set(placeText(row), row.renewedMs);
     const unknown = { service: "", device: "", mac: new Uint8Array(6) };
     return { ...NOTHING, write: found.map((row) => ({ announcement: { ...row, ...unknown }, how: "answer" })) };
   }
@@ -231,7 +238,7 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
           const row = begun ? undefined : kernel.get(text);
           if (row === undefined || row.silentMs <= nowMs || row.conflict) continue;
           enter(one, "holding", nowMs);
-          Object.assign(one, { inForce: true, renewedMs: row.renewedMs, heardMs: row.renewedMs });
+          Object.assign(one, { inForce: true, renewedMs: row.renewedMs, heardMs: heardFrom.get(text) ?? row.renewedMs });
           if (one.isSound && nowMs - row.renewedMs < STALE_MS) write.push({ announcement: candidacy, how: "answer" });
           continue;
         }
@@ -242,11 +249,13 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       }
       byAddress = new Map([...candidates.values()].reverse().map((one) => [one.candidacy.address, one]));
       begun = true;
+      heardFrom.clear();
       return { ...NOTHING, ...turn(rows, nowMs) };
     },
     renew(rows, soundNow, nowMs) {
       const isLate = nowMs - renewedMs > LOOP_ALIVE_MS;
       renewedMs = nowMs;
+      firstMs = Math.min(firstMs, nowMs);
       if (nowMs >= forgetMs) {
         forgetMs = nowMs + FORGET_EVERY_MS;
         const nodes = new Set(options.nodes());

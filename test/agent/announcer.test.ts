@@ -23,7 +23,7 @@ const SOUND = new Map<number, Soundness>([
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-function bench(maxEntries = 4096) {
+function bench(maxEntries = 4096, gratuitousSeconds = 60) {
   const rows = new Map<string, Uint8Array>();
   const world = { refuse: "", sendRefused: "", retval: 0, liveness: false, askRefused: false };
   const frames: { readonly ifindex: number; readonly mac: string }[] = [];
@@ -73,6 +73,7 @@ function bench(maxEntries = 4096) {
     },
   };
   const asked: string[] = [];
+  let reads = 0;
   let tell: (answer: LivenessAnswer) => void = () => undefined;
   const nodes = new Map([["node2", { internalAddresses: ["192.168.122.12"] }]]);
   const parts = {
@@ -92,9 +93,12 @@ function bench(maxEntries = 4096) {
       },
       isOn: () => world.liveness,
     },
-    gratuitousSeconds: 60,
+    gratuitousSeconds,
     log: { info: say, warn: say, error: say },
-    nowNs: () => BigInt(Math.round(performance.now() * 1e6)) + 1_000_000_000_000n,
+    nowNs() {
+      reads++;
+      return BigInt(Math.round(performance.now() * 1e6)) + 1_000_000_000_000n;
+    },
     changeGroups: async (changes: readonly GroupChange[]) => {
       groups.push(...changes.map(({ verb, group, ifindex }) => `${verb} ${group}%${ifindex}`));
       return changes.map(() => "");
@@ -115,7 +119,7 @@ function bench(maxEntries = 4096) {
       if (i % 10 === 9) announcer.renew(SOUND);
     }
   };
-  return { announcer, rows, world, frames, logged, groups, asked, answer, seconds, nodes };
+  return { announcer, rows, world, frames, logged, groups, asked, answer, seconds, nodes, clockReads: () => reads };
 }
 
 const timesOf = (row: Uint8Array | undefined) => readAnnouncement(row!);
@@ -293,6 +297,17 @@ describe("what the kernel refuses", () => {
     expect([announcer.announced().length, frames.length, announcer.notices()]).toEqual([1, 7, []]);
     announcer.stop();
   });
+});
+
+test("an interval that is longer than any timer is one of weeks, not a timer that ends at once", async () => {
+  const { announcer, seconds, frames, clockReads } = bench(4096, 2_147_483_647);
+  announcer.set([candidacy("192.168.122.101")]);
+  await seconds(20);
+  const before = clockReads();
+  const { length } = frames;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect([clockReads() - before, frames.length - length]).toEqual([0, 0]);
+  announcer.stop();
 });
 
 test("after stop() nothing is said any more, and what is announced stays", async () => {
