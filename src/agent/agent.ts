@@ -197,7 +197,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const notices = (): Notice[] => [
     ...bypassNotices(dataplane.readBypass()),
     ...objectNotices(),
-    ...[network, announcer, sysctls].flatMap((one) => one.notices()),
+    ...[network, announcements, announcer, sysctls].flatMap((one) => one.notices()),
     ...absentResourceNotices(source.api?.()?.resources, provenance.services()),
     ...liveness.notices(model.l2Advertisements().size > 0),
     ...startNotices,
@@ -208,7 +208,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   ];
 
   const periodic = createPeriodic({
-    ...{ dataplane, hz, network, announcer, liveness, reconciler, timers },
+    ...{ dataplane, hz, network, announcements, announcer, liveness, reconciler, timers },
     timeouts: options.flowTimeouts,
   });
   const { flowEntries, flowsTaken } = periodic;

@@ -7,7 +7,7 @@ import type { Ineligible } from "../decide/eligibility.ts";
 import type { Device, Network, Route } from "../decide/network.ts";
 import type { Candidacy } from "../l2/announcement.ts";
 import type { Address } from "../lib/address.ts";
-import type { ObjectEvent, ObjectKey } from "../model/objects.ts";
+import type { Notice, ObjectEvent, ObjectKey } from "../model/objects.ts";
 
 export interface Announcements {
   /** To be told of events before the model is. */
@@ -16,6 +16,12 @@ export interface Announcements {
   noteNetwork(): void;
   /** As the model and the network are now. The same array as long as nothing in it changed. */
   current(): readonly Candidacy[];
+  /**
+   * Addresses that this node may announce as every node reckons, and had a device for, and has none now: other nodes have to be told
+   * not to rely on it. What it never had a device for is left out, as one that is not there may be meant so (`interfaces`).
+   */
+  lacking(): readonly Address[];
+  notices(): readonly Notice[];
   /**
    * The node that ought to announce the Service's first address that one may, and that address. "" when none may, and why then; "" too
    * when it has no address of ours.
@@ -41,6 +47,9 @@ export function createAnnouncements(
   const election = createElection(model, nodeName);
   /** Of addresses that this node may announce, whether it has a device for them or not. */
   const candidacies = new Map<Address, readonly Candidacy[]>();
+  /** The `interfaces` by which it had a device for an address. */
+  const had = new Map<Address, string>();
+  const lost = new Set<Address>();
   const due = new Set<Address>();
   let ground: Ground = { uplinks: [], defaults: [] };
   let networkNoted = true;
@@ -72,6 +81,14 @@ export function createAnnouncements(
       .map(({ name, ifindex, mac }) => ({ address, service, device: name, ifindex, mac, above, below }));
   }
 
+  function noteDevice(address: Address, standing: Standing | undefined, isThere: boolean): void {
+    const interfaces = standing?.interfaces.join(" ");
+    if (interfaces !== undefined && isThere) had.set(address, interfaces);
+    else if (had.get(address) !== interfaces) had.delete(address);
+    if (!isThere && had.has(address)) lost.add(address);
+    else lost.delete(address);
+  }
+
   return {
     note: election.note,
     noteNetwork() {
@@ -95,11 +112,19 @@ export function createAnnouncements(
         isOther ||= !isDeepStrictEqual(found ?? [], before);
         if (found === undefined) candidacies.delete(address);
         else candidacies.set(address, found);
+        noteDevice(address, standing, (found ?? []).length > 0);
       }
       due.clear();
       if (isOther) list = [...candidacies.values()].flat();
       return list;
     },
+    lacking: () => [...lost],
+    notices: () =>
+      [...lost].map((address) => {
+        const object = `Service ${election.outcome(address)?.service ?? ""}`;
+        const message = `could not announce ${address}: the device or the route that it was announced by is gone; other nodes are told not to rely on this one`;
+        return { object, file: "", field: "status.loadBalancer", reason: "not-announced", message, severity: "error" };
+      }),
     announcerOf(service) {
       settle();
       const addresses = pooledAddresses(model.services().get(service));

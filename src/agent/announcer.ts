@@ -20,7 +20,7 @@ import { SILENT_MS, STALE_MS } from "../l2/peers.ts";
 import { createSolicitedGroups, type GroupChange } from "../l2/solicited-groups.ts";
 import type { Address } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
-import { clockBoottimeNs, joinGroup, leaveGroup } from "../libbpf/mod.ts";
+import { clockBoottimeNs, errnoName, joinGroup, leaveGroup } from "../libbpf/mod.ts";
 import type { Node, Notice } from "../model/objects.ts";
 import type { LivenessLink } from "./liveness-link.ts";
 
@@ -61,6 +61,11 @@ export interface AnnouncerParts {
 const NS_PER_MS = 1_000_000;
 /** Between two parts of the frames that are due at once. */
 const PART_MS = 5;
+/** More than a timer takes is none to it. */
+const LONGEST_MS = 2 ** 31 - 1;
+/** Nodes asked at once, and how long their answers are given before more are asked: they are not to meet in the receive buffer. */
+const ASKED_PART = 64;
+const ASKED_PART_MS = 10;
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 const msOf = (ns: bigint): number => Number(ns) / NS_PER_MS;
@@ -71,6 +76,9 @@ function contextOf(ifindex: number): Uint8Array {
   new DataView(context.buffer).setUint32(40, ifindex, true);
   return context;
 }
+
+/** What bpf_clone_redirect() returned: an errno below 0, or NET_XMIT_* of the device's queue. */
+const unsentText = (retval: number): string => ((retval | 0) < 0 ? errnoName(-(retval | 0)) : "its device dropped it");
 
 function framesOf({ kind, announcement: { address, mac } }: DueFrames): readonly Uint8Array[] {
   return kind === "probe" ? [probeFrame(address, mac)] : announcementFrames(address, mac);
@@ -92,6 +100,9 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
   const unsent = new Set<string>();
   /** The node that was asked last at an address. */
   const askedAt = new Map<Address, { readonly name: string; readonly id: string }>();
+  /** Of the last round, yet to be asked. */
+  let toAsk: string[] = [];
+  let asking: NodeJS.Timeout | undefined;
   let timer: NodeJS.Timeout | undefined;
   let immediate: NodeJS.Immediate | undefined;
   let stopped = false;
@@ -105,9 +116,12 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
 
   function ask(name: string): void {
     const [address] = nodes().get(name)?.internalAddresses ?? [];
-    if (address === undefined) return;
+    if (address === undefined) {
+      machine.unasked(name, nowMs());
+      return;
+    }
     if (askedAt.get(address)?.name !== name) askedAt.set(address, { name, id: nodeIdOf(name) });
-    liveness.link.ask(address);
+    liveness.link.ask(address, () => machine.unasked(name, nowMs()));
   }
 
   function readRows(): KernelRow[] {
@@ -124,18 +138,38 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
     const text = placeText(announcement);
     try {
       const program = dataplane.program("tc_send");
-      for (const data of framesOf(due)) program.testRun({ data, context: contextOf(announcement.ifindex) });
+      for (const data of framesOf(due)) {
+        const { retval } = program.testRun({ data, context: contextOf(announcement.ifindex) });
+        if (retval !== 0) throw new Error(`the kernel did not send it: ${unsentText(retval)}`);
+      }
       unsent.delete(text);
     } catch (error) {
+      machine.unsent(due, messageOf(error), nowMs());
       const { address, device } = announcement;
       if (!unsent.has(text)) log.warn({ address, device, err: error }, "could not send an announcement");
       unsent.add(text);
     }
   }
 
+  function askRound(): void {
+    if (!machine.isRoundDue(nowMs())) return;
+    // This loop was too slow for them.
+    for (const name of toAsk) machine.unasked(name, nowMs());
+    const round = liveness.isOn() ? machine.questions(nowMs()) : [];
+    if (round.length === 0) return;
+    toAsk = [...round];
+    askPart();
+  }
+
+  function askPart(): void {
+    for (const name of toAsk.splice(0, ASKED_PART)) ask(name);
+    clearTimeout(asking);
+    if (toAsk.length > 0) asking = setTimeout(askPart, ASKED_PART_MS).unref();
+  }
+
   /** What is due: questions first, as whoever is judged gone has to have been asked. */
   function work(): void {
-    if (liveness.isOn()) for (const name of machine.questions(nowMs())) ask(name);
+    askRound();
     if (machine.isLookDue(nowMs())) turn((rows) => machine.look(rows, nowMs()));
     else speak();
   }
@@ -150,7 +184,7 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
     const soon = (): void => {
       immediate = setImmediate(work).unref();
     };
-    timer = setTimeout(soon, Math.max(PART_MS, next - nowMs())).unref();
+    timer = setTimeout(soon, Math.min(Math.max(PART_MS, next - nowMs()), LONGEST_MS)).unref();
   }
 
   function report(): void {
@@ -203,6 +237,7 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
   return {
     set: (candidacies) => turn((rows) => machine.set(candidacies, rows, nowMs())),
     renew(sound) {
+      for (const [address, { name }] of askedAt) if (!nodes().has(name)) askedAt.delete(address);
       turn((rows) => machine.renew(rows, sound, nowMs()));
       return machine.soundness();
     },
@@ -218,6 +253,7 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
     stop() {
       stopped = true;
       clearTimeout(timer);
+      clearTimeout(asking);
       clearImmediate(immediate);
       groups.stop();
     },

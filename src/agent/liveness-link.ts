@@ -25,8 +25,11 @@ export interface LivenessLinkParts {
 }
 
 export interface LivenessLink {
-  /** Asks once. Returns the nonce, which the answer has; undefined when it is known that nothing was sent. Never throws. */
-  ask(node: Address): string | undefined;
+  /**
+   * Asks once. Returns the nonce, which the answer has; undefined when it is known that nothing was sent. `unsent` is told then, and
+   * when that turns out later. Never throws.
+   */
+  ask(node: Address, unsent?: () => void): string | undefined;
   /** The last caller is told of answers that verify, each once, to what was asked within two seconds. */
   onAnswer(tell: (answer: LivenessAnswer) => void): void;
   /** Why questions to a node could not be sent, by its address: "ENETUNREACH". Gone when one could be. */
@@ -39,6 +42,8 @@ const PENDING_MS = 2_000;
 /** More are never waited for: the oldest are given up. */
 const MOST_PENDING = 8_192;
 const MOST_PROBLEMS = 1_024;
+/** Of a thousand answers, as far as the system allows it. */
+const RECEIVE_BUFFER = 1 << 20;
 
 const codeOf = (error: unknown): string =>
   (error as NodeJS.ErrnoException).code ?? (error instanceof Error ? error.message : String(error));
@@ -75,6 +80,7 @@ export function createLivenessLink(parts: LivenessLinkParts): LivenessLink {
     const socket = createSocket({
       type: family === "IPv4" ? "udp4" : "udp6",
       ipv6Only: family === "IPv6",
+      recvBufferSize: RECEIVE_BUFFER,
       // Nothing but addresses is asked for.
       lookup: (host, _options, done) => done(null, host, family === "IPv4" ? 4 : 6),
     });
@@ -96,22 +102,31 @@ export function createLivenessLink(parts: LivenessLinkParts): LivenessLink {
   }
 
   return {
-    ask(node) {
+    ask(node, unsent = () => undefined) {
       const key = keys()[0];
-      if (stopped || key === undefined) return undefined;
+      if (stopped || key === undefined) {
+        unsent();
+        return undefined;
+      }
       const askedMs = clock();
       forget(askedMs);
       const nonce = randomBytes(8).toString("hex");
       pending.set(nonce, { node, askedMs });
       try {
         socketOf(familyOf(node)).send(encodeMessage(question(nonce, nodeId), key), port, node, (error) => {
-          if (error === null) problems.delete(node);
-          else failed(node, error);
+          if (error === null) {
+            problems.delete(node);
+            return;
+          }
+          failed(node, error);
+          pending.delete(nonce);
+          unsent();
         });
         return nonce;
       } catch (error) {
         failed(node, error);
         pending.delete(nonce);
+        unsent();
         return undefined;
       }
     },

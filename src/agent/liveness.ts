@@ -14,8 +14,10 @@ export interface Liveness {
   readonly link: LivenessLink;
   /** Nodes can be asked: there is a port and a key, or it is not known yet that there is none. */
   isOn(): boolean;
-  /** A second has passed: MACs of this node's uplinks, whether all that it announces is sound, and whether it has just been renewed. */
-  renew(macs: readonly Uint8Array[], state: { readonly sound: boolean; readonly renews: boolean }): void;
+  /** Of this node's uplinks. */
+  setMacs(macs: readonly Uint8Array[]): void;
+  /** A second has passed: whether all that it announces is sound, and whether it has just been renewed. */
+  renew(state: { readonly sound: boolean; readonly renews: boolean }): void;
   /** `announces`: there are addresses to announce. */
   notices(announces: boolean): readonly Notice[];
   stop(): void;
@@ -66,10 +68,13 @@ export function createLiveness(options: Wishes, dataplane: Pick<Dataplane, "live
   return {
     link,
     isOn,
-    renew(macs, { sound, renews }) {
+    setMacs(macs) {
       const texts = macs.map((mac) => macText(mac)).filter((mac) => mac !== "00:00:00:00:00:00");
       row.setMacs([...new Set(texts)]);
-      row.renew(clockBoottimeNs(), { isSound: sound, isLeaving: false, renews });
+    },
+    renew({ sound, renews }) {
+      // Without a key it follows nobody, though its kernel answers by those of an agent before.
+      row.renew(clockBoottimeNs(), { isSound: sound && isOn(), isLeaving: false, renews });
     },
     notices(announces) {
       const isAlone = options.manifests.length > 0 && announcerSecret === "";

@@ -7,6 +7,7 @@ import { TABLES } from "../datapath/flow-table.ts";
 import type { FlowTimeouts } from "../datapath/flow-timeouts.ts";
 import type { ScarcePorts } from "../datapath/source-ports.ts";
 import type { Soundness } from "../l2/announcer-machine.ts";
+import type { Announcements } from "./announcements.ts";
 import type { Announcer } from "./announcer.ts";
 import { readFlowTimeouts } from "./conntrack-timeouts.ts";
 import type { Liveness } from "./liveness.ts";
@@ -18,8 +19,9 @@ export interface PeriodicParts {
   readonly dataplane: Dataplane;
   readonly hz: number;
   readonly network: Pick<NodeNetwork, "isAttached">;
+  readonly announcements: Pick<Announcements, "lacking">;
   readonly announcer: Pick<Announcer, "renew">;
-  readonly liveness: Pick<Liveness, "renew">;
+  readonly liveness: Pick<Liveness, "setMacs" | "renew">;
   readonly reconciler: Reconciler;
   readonly timers: Timers;
   readonly timeouts: FlowTimeouts;
@@ -41,7 +43,7 @@ const RENEW_MS = 1_000;
 const FIRST_SWEEP_MS = 2_000;
 
 export function createPeriodic(parts: PeriodicParts): Periodic {
-  const { dataplane, hz, network, announcer, liveness, reconciler, timers, timeouts } = parts;
+  const { dataplane, hz, network, announcements, announcer, liveness, reconciler, timers, timeouts } = parts;
   let swept: SweepResult | undefined;
   let taken = TABLES.map((table) => ({ table, removed: 0, givenUp: 0 }));
 
@@ -71,10 +73,13 @@ export function createPeriodic(parts: PeriodicParts): Periodic {
     const { list, roles } = reconciler.desired().devices;
     for (const { device } of list) {
       if (!device.running) sound.set(device.ifindex, "no-carrier");
-      else if (works && network.isAttached(device.ifindex)) sound.set(device.ifindex, "sound");
+      else if (network.isAttached(device.ifindex)) sound.set(device.ifindex, works ? "sound" : "impaired");
       if (roles.get(device.ifindex) === "uplink") uplinks.push(device.mac);
     }
-    liveness.renew(uplinks, announcer.renew(sound));
+    // Before the first probe: one of our own that comes back is no other machine's.
+    liveness.setMacs(uplinks);
+    const state = announcer.renew(sound);
+    liveness.renew({ ...state, sound: state.sound && announcements.lacking().length === 0 });
   }
 
   return {

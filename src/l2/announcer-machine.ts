@@ -10,13 +10,16 @@ import type { Notice } from "../model/objects.ts";
 import { type Announcement, type Candidacy, type KernelRow, type Place, placeText } from "./announcement.ts";
 import { announcerNotices } from "./announcer-notices.ts";
 import { type Candidate, createCandidate, enter } from "./candidate.ts";
-import { checkEndMs, noteProbe, probeDueMs } from "./conflict-check.ts";
+import { beginCheck, checkEndMs, noteProbe, probeDueMs } from "./conflict-check.ts";
 import { beginGratuitous, noteTold } from "./gratuitous.ts";
 import { createPeers, type PeerAnswer, type PeerView, STALE_MS } from "./peers.ts";
 import { type Counts, createSuccession } from "./succession.ts";
 
-/** What may be said of a device: its link has no carrier, so that nobody hears it; nothing: it is not sound. */
-export type Soundness = "sound" | "no-carrier";
+/**
+ * What may be said of a device: its programs run but with rows that could not be brought up to date; its link has no carrier, so that
+ * nobody hears it; nothing: it is not sound.
+ */
+export type Soundness = "sound" | "impaired" | "no-carrier";
 
 export interface RowWrite {
   readonly announcement: Announcement;
@@ -74,9 +77,15 @@ export interface AnnouncerMachine {
   wrote(write: RowWrite, refusal: string, nowMs: number): void;
   /** The nodes to be asked now. */
   questions(nowMs: number): readonly string[];
+  /** Those that were not asked since the last round have to be told of before this one. */
+  isRoundDue(nowMs: number): boolean;
   answered(node: string, answer: PeerAnswer, nowMs: number): void;
+  /** It could not be asked: no answer says nothing. */
+  unasked(node: string, nowMs: number): void;
   /** Frames that are due, of so many addresses at a time that sending them takes no long task. They count as sent. */
   dueFrames(nowMs: number): DueFrames[];
+  /** Some of these could not be sent, for this reason: what was not asked is no answer. */
+  unsent(frames: DueFrames, reason: string, nowMs: number): void;
   /** When something is due next. */
   nextMs(nowMs: number): number;
   /** Those that are answered for. */
@@ -87,12 +96,14 @@ export interface AnnouncerMachine {
   /** Of the address on the first of its devices; "" when this node may not announce it. */
   holderOf(address: string, nowMs: number): string;
   peers(nowMs: number): readonly PeerView[];
-  /** Every device that this node may announce on passes its self-check, and some row could be renewed. */
+  /** `sound`: every device that this node may announce on passes its self-check. `renews`: some row could be renewed. */
   soundness(): { readonly sound: boolean; readonly renews: boolean };
   counts(): Counts;
   notices(nowMs: number): readonly Notice[];
 }
 
+/** In line for an address: src/decide/election.ts. */
+const PLACES = 4;
 const RETRY_MS = [1_000, 5_000, 20_000, 60_000];
 /** Addresses whose frames go in one part. */
 const PART = 64;
@@ -103,6 +114,7 @@ const LOOK_MS = 200;
 const RESUME_MS = 300;
 /** A renewal that comes later than this after the one before did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
+const FORGET_EVERY_MS = 10_000;
 const NOTHING: RowChanges = { remove: [], write: [], regained: [] };
 
 export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachine {
@@ -117,7 +129,11 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
   let used = 0;
   let begun = false;
   let renewedMs = Number.POSITIVE_INFINITY;
+  /** Of the first renewal; and by place when an agent before renewed a row last. */
+  let firstMs = Number.POSITIVE_INFINITY;
+  const heardFrom = new Map<string, number>();
   let lookedMs = Number.NEGATIVE_INFINITY;
+  let forgetMs = 0;
   let isSound = false;
   let renews = false;
 
@@ -129,17 +145,23 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
     goodbyes.push(one.candidacy);
   }
 
-  /** Who is asked: those before this node, whom it waits for, and now and then all others whose MACs it may hear. */
+  /**
+   * Who is asked: those before this node, where it is in line for an address or waits for it; now and then all others whose MACs it may
+   * hear; and seldom those of lines that it is not in, as another is to follow them before this one.
+   */
   function watch(): void {
     const urgent = new Set<string>();
     const casual = new Set<string>();
+    const far = new Set<string>();
     if (options.liveness())
       for (const { candidacy, holder, phase } of candidates.values()) {
-        for (const node of candidacy.above) urgent.add(node);
+        const isInLine = candidacy.above.length < PLACES || phase === "checking";
+        const asked = isInLine ? urgent : phase === "standby" ? far : casual;
+        for (const node of candidacy.above) asked.add(node);
         if (holder !== "" && (phase === "waiting" || phase === "checking")) urgent.add(holder);
         for (const node of candidacy.below) casual.add(node);
       }
-    peers.watch(urgent, casual);
+    peers.watch(urgent, casual, far);
   }
 
   /** Each candidate takes its step; the kernel's rows are to be what their phases say. */
@@ -163,11 +185,20 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
     return changes;
   }
 
+  /** Nobody of its order is there and sound, as far as is known: then an impaired device is better than silence. */
+  function isLastResort({ candidacy: { above, below } }: Candidate, nowMs: number): boolean {
+    if (!options.liveness()) return true;
+    return [...above, ...below].every((node) => {
+      const state = peers.stateOf(node, nowMs);
+      return state !== "alive" && (state !== "unheard" || peers.isMute(node, nowMs));
+    });
+  }
+
   /** Infinity: as often as it is renewed is enough. */
   function lookEveryMs(): number {
     let everyMs = peers.isUrgent() ? LOOK_MS : Number.POSITIVE_INFINITY;
-    for (const { phase, resumeMs } of candidates.values()) {
-      if (phase === "checking") return CHECKING_LOOK_MS;
+    for (const { phase, resumeMs, inForce, check } of candidates.values()) {
+      if (phase === "checking" && inForce && check.probes > 0) return CHECKING_LOOK_MS;
       if (phase === "waiting" || phase === "released" || resumeMs > 0) everyMs = LOOK_MS;
     }
     return everyMs;
@@ -175,9 +206,13 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
 
   /** Rows of an agent before, while it is not known what ought to be announced: they go on as they are. */
   function renewFound(rows: readonly KernelRow[], nowMs: number): RowChanges {
+    // While the agent was away for long another may have claimed them: the kernel gives those up that it hears of.
+    const hasListened = nowMs - firstMs >= RESUME_MS;
     const found = rows.filter(
-      ({ conflict, silentMs, ifindex }) => !conflict && silentMs > nowMs && sound.get(ifindex) === "sound",
+      ({ conflict, silentMs, renewedMs: atMs, ifindex }) =>
+        !conflict && silentMs > nowMs && sound.get(ifindex) === "sound" && (hasListened || nowMs - atMs < STALE_MS),
     );
+    for (const row of found) if (!heardFrom.has(placeText(row))) heardFrom.set(placeText(row), row.renewedMs);
     const unknown = { service: "", device: "", mac: new Uint8Array(6) };
     return { ...NOTHING, write: found.map((row) => ({ announcement: { ...row, ...unknown }, how: "answer" })) };
   }
@@ -203,7 +238,7 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
           const row = begun ? undefined : kernel.get(text);
           if (row === undefined || row.silentMs <= nowMs || row.conflict) continue;
           enter(one, "holding", nowMs);
-          Object.assign(one, { inForce: true, renewedMs: row.renewedMs, heardMs: row.renewedMs });
+          Object.assign(one, { inForce: true, renewedMs: row.renewedMs, heardMs: heardFrom.get(text) ?? row.renewedMs });
           if (one.isSound && nowMs - row.renewedMs < STALE_MS) write.push({ announcement: candidacy, how: "answer" });
           continue;
         }
@@ -214,11 +249,18 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       }
       byAddress = new Map([...candidates.values()].reverse().map((one) => [one.candidacy.address, one]));
       begun = true;
+      heardFrom.clear();
       return { ...NOTHING, ...turn(rows, nowMs) };
     },
     renew(rows, soundNow, nowMs) {
       const isLate = nowMs - renewedMs > LOOP_ALIVE_MS;
       renewedMs = nowMs;
+      firstMs = Math.min(firstMs, nowMs);
+      if (nowMs >= forgetMs) {
+        forgetMs = nowMs + FORGET_EVERY_MS;
+        const nodes = new Set(options.nodes());
+        peers.forget((node) => nodes.has(node), nowMs);
+      }
       sound = soundNow;
       if (!begun) {
         const changes = renewFound(rows, nowMs);
@@ -233,8 +275,8 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       for (const one of candidates.values()) {
         const state = sound.get(one.candidacy.ifindex);
         const was = one.isSound;
-        one.isSound = state === "sound";
-        isSound &&= one.isSound;
+        one.isSound = state === "sound" || (state === "impaired" && isLastResort(one, nowMs));
+        isSound &&= state === "sound";
         renews ||= one.isSound && !isLate;
         if (one.phase !== "holding") {
           if (!one.isSound && one.phase !== "waiting" && one.phase !== "in-use") enter(one, "standby", nowMs);
@@ -275,7 +317,15 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       one.gratuitous = beginGratuitous(nowMs);
     },
     questions: (nowMs) => peers.round(nowMs),
+    isRoundDue: peers.isRoundDue,
     answered: peers.answered,
+    unasked: peers.unasked,
+    unsent({ announcement, kind }, reason, nowMs) {
+      const one = candidates.get(placeText(announcement));
+      if (one?.phase !== "checking" || kind !== "probe") return;
+      one.check = beginCheck(nowMs + RETRY_MS[0]!);
+      one.refusal = reason;
+    },
     dueFrames(nowMs) {
       const found: DueFrames[] = goodbyes.splice(0, PART).map((announcement) => ({ announcement, kind: "probe" }));
       for (const one of candidates.values()) {

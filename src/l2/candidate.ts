@@ -26,7 +26,7 @@ export interface Candidate {
   candidacy: Candidacy;
   phase: Phase;
   sinceMs: number;
-  /** The self-check of its device passed when it was asked last. */
+  /** The self-check of its device passed when it was asked last, or it did not quite and nobody else is there. */
   isSound: boolean;
 
   check: Check;
@@ -79,6 +79,7 @@ export function enter(one: Candidate, phase: Phase, nowMs: number): void {
   one.phase = phase;
   one.sinceMs = nowMs;
   one.inForce = false;
+  one.refusal = "";
   one.probesOwed = 0;
   one.resumeMs = 0;
   if (phase !== "checking") one.reclaims = false;

@@ -8,17 +8,19 @@ export const CHECK_MS = 200;
 const STALE_CHECK_MS = 1_000;
 
 export interface Check {
+  /** Not before. */
+  readonly fromMs: number;
   /** The first probe was sent, and what is heard since counts; Infinity: none was yet. */
   beganMs: number;
   probes: number;
   lastMs: number;
 }
 
-export const beginCheck = (): Check => ({ beganMs: Number.POSITIVE_INFINITY, probes: 0, lastMs: 0 });
+export const beginCheck = (fromMs = 0): Check => ({ fromMs, beganMs: Number.POSITIVE_INFINITY, probes: 0, lastMs: 0 });
 
 /** When the next probe is due; Infinity after the last. */
 export function probeDueMs(check: Check): number {
-  if (check.probes === 0) return 0;
+  if (check.probes === 0) return check.fromMs;
   return check.probes < PROBES ? check.lastMs + PROBE_MS : Number.POSITIVE_INFINITY;
 }
 

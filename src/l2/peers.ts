@@ -1,5 +1,5 @@
-// Which other nodes are alive. Nodes are asked, not addresses: five times a second who stands before this one for an address, once a
-// second all others of its orders, whose MACs it has to know. A node answers by its kernel, so that an agent that is away is no dead node.
+// Which other nodes are alive. Nodes are asked, not addresses: five times a second who stands before this one in line for an address, once a
+// second all others of those orders, whose MACs it has to know, and once in five who is asked only lest a whole line be gone. A node answers by its kernel, so that an agent that is away is no dead node.
 // Pure: questions out, answers and the clock in.
 
 import type { Mac } from "../lib/mac.ts";
@@ -21,7 +21,7 @@ export interface PeerAnswer {
 /**
  * unheard: it never answered, as without a secret or with an older version: nothing is known but its Node object
  * alive: it answers for its addresses
- * doubtful: its agent is away, or its self-check fails: whether it answers for an address is asked on the wire
+ * doubtful: its agent is away, its self-check fails, or it cannot be asked: whether it answers for an address is asked on the wire
  * suspect: two questions in a row are unanswered, or its rows are about to go silent
  * gone: three are, its rows are silent, or it is leaving
  */
@@ -40,14 +40,17 @@ export interface PeerView {
 /** Times are milliseconds of the boot clock. */
 export interface Peers {
   /** Who is to be asked from now on. */
-  watch(urgent: ReadonlySet<string>, casual: ReadonlySet<string>): void;
+  watch(urgent: ReadonlySet<string>, casual: ReadonlySet<string>, far: ReadonlySet<string>): void;
   /** Asks these once: whose a MAC is. */
   inquire(nodes: Iterable<string>): void;
   /** The nodes to be asked now. To be called every ROUND_MS while `isUrgent`; a round that comes late counts nothing as missed. */
   round(nowMs: number): readonly string[];
+  isRoundDue(nowMs: number): boolean;
   answered(node: string, answer: PeerAnswer, nowMs: number): void;
-  /** The round that is under way is void: its unanswered questions count for nothing. */
-  voidRound(): void;
+  /** It could not be asked after all: of this round nothing follows. When that goes on, the wire is to say whether it lives. */
+  unasked(node: string, nowMs: number): void;
+  /** Whose Node object has been gone for minutes is forgotten, and so are its MACs, which may be another machine's by then. */
+  forget(isNode: (node: string) => boolean, nowMs: number): void;
   stateOf(node: string, nowMs: number): PeerState;
   /** It has been asked in vain for so long, ever. */
   isMute(node: string, nowMs: number): boolean;
@@ -70,6 +73,9 @@ export interface Peers {
 
 export const ROUND_MS = 200;
 const CASUAL_MS = 1_000;
+const FAR_MS = 5_000;
+/** So many who are not urgent are asked in any round; of more, as many as their time takes. */
+const SPREAD_OVER = 64;
 /** Who did not answer for so long, or was not heard by this node, may have changed hands with it unheard. */
 const AWAY_MS = 2_500;
 /** An agent that never renewed anything so far is given so long to begin. */
@@ -81,6 +87,8 @@ const FORGET_MS = 1_000;
 const SUSPECT_MISSES = 2;
 const GONE_MISSES = 3;
 const MUTE_MS = 5_000;
+const FORGOTTEN_MS = 120_000;
+const NEVER_MS = Number.POSITIVE_INFINITY;
 /** Of rows of `announced`: src/agent/announcer.ts. */
 export const STALE_MS = 3_000;
 export const SILENT_MS = 60_000;
@@ -99,6 +107,9 @@ interface Peer {
   /** The first answer of this incarnation. */
   startedMs: number;
   healthySinceMs: number;
+  /** Since when it could not be asked, and its Node object is gone; Infinity: it can, and is there. */
+  blindMs: number;
+  absentMs: number;
 }
 
 export function createPeers(): Peers {
@@ -107,8 +118,12 @@ export function createPeers(): Peers {
   const back = new Set<string>();
   let urgent: ReadonlySet<string> = new Set();
   let casual: ReadonlySet<string> = new Set();
+  let far: ReadonlySet<string> = new Set();
   let inquired: string[] = [];
   let roundMs = Number.NEGATIVE_INFINITY;
+
+  /** Somebody is waited for: late rounds count nothing, so that there have to be some in time. */
+  const isUrgent = (): boolean => urgent.size > 0 || far.size > 0 || inquired.length > 0;
 
   /** While its agent is away its age grows by itself; an agent that is there renews. */
   function ageOf({ answer, answeredMs }: Peer, nowMs: number): number {
@@ -127,14 +142,24 @@ export function createPeers(): Peers {
         ? ageOf(peer, nowMs)
         : Math.min(answer.ageMs, STALE_MS);
     if (peer.missed >= GONE_MISSES || answer.leaving || ageMs >= SILENT_MS) return "gone";
+    if (nowMs - peer.blindMs >= MUTE_MS) return "doubtful";
     if (peer.missed >= SUSPECT_MISSES || ageMs >= SILENT_MS - BEFORE_SILENT_MS) return "suspect";
     return ageMs >= STALE_MS || !(answer.sound || isStarting) ? "doubtful" : "alive";
   }
 
+  /** Who of these is due, longest unasked first, spread over the rounds of an interval. */
+  function dueOf(nodes: ReadonlySet<string>, everyMs: number, nowMs: number): readonly string[] {
+    const askedMs = (node: string): number => peers.get(node)?.askedMs ?? Number.NEGATIVE_INFINITY;
+    const due = [...nodes].filter((node) => nowMs - askedMs(node) >= everyMs);
+    const most = Math.max(SPREAD_OVER, Math.ceil((nodes.size * ROUND_MS) / everyMs));
+    return due.length <= most ? due : due.sort((a, b) => (askedMs(a) < askedMs(b) ? -1 : 1)).slice(0, most);
+  }
+
   return {
-    watch(nextUrgent, nextCasual) {
+    watch(nextUrgent, nextCasual, nextFar) {
       urgent = nextUrgent;
       casual = nextCasual;
+      far = nextFar;
     },
     inquire(nodes) {
       if (inquired.length === 0) inquired = [...nodes];
@@ -146,12 +171,13 @@ export function createPeers(): Peers {
       // What was missed before a pause of this process is missed anew, or not; who was gone has to miss one more.
       if (passedMs > FORGET_MS)
         for (const peer of peers.values()) peer.missed = peer.missed >= GONE_MISSES ? GONE_MISSES - 1 : 0;
-      const asked = new Set([...urgent, ...inquired.splice(0, INQUIRED_PER_ROUND)]);
-      for (const node of casual) if (nowMs - (peers.get(node)?.askedMs ?? -CASUAL_MS) >= CASUAL_MS) asked.add(node);
+      const now = [...urgent, ...inquired.splice(0, INQUIRED_PER_ROUND)];
+      const asked = new Set([...now, ...dueOf(casual, CASUAL_MS, nowMs), ...dueOf(far, FAR_MS, nowMs)]);
       for (const node of asked) {
         let peer = peers.get(node);
         if (peer === undefined) {
-          const never = { answer: undefined, answeredMs: 0, startedMs: 0, healthySinceMs: Number.POSITIVE_INFINITY };
+          const since = { healthySinceMs: NEVER_MS, blindMs: NEVER_MS, absentMs: NEVER_MS };
+          const never = { answer: undefined, answeredMs: 0, startedMs: 0, ...since };
           peer = { firstAskedMs: nowMs, askedMs: nowMs, open: false, missed: 0, ...never };
           peers.set(node, peer);
         }
@@ -159,11 +185,13 @@ export function createPeers(): Peers {
           peer.missed++;
           if (peer.missed >= GONE_MISSES) peer.healthySinceMs = Number.POSITIVE_INFINITY;
         }
+        if (peer.open) peer.blindMs = Number.POSITIVE_INFINITY;
         peer.open = true;
         peer.askedMs = nowMs;
       }
       return [...asked];
     },
+    isRoundDue: (nowMs) => nowMs - roundMs >= ROUND_MS,
     answered(node, answer, nowMs) {
       const peer = peers.get(node);
       if (peer === undefined) return;
@@ -171,15 +199,28 @@ export function createPeers(): Peers {
       const isSame = peer.answer?.incarnation === answer.incarnation;
       for (const mac of peer.answer?.macs ?? []) if (owners.get(mac) === node) owners.delete(mac);
       for (const mac of answer.macs) owners.set(mac, node);
-      Object.assign(peer, { open: false, missed: 0, answer, answeredMs: nowMs });
+      Object.assign(peer, { open: false, missed: 0, answer, answeredMs: nowMs, blindMs: Number.POSITIVE_INFINITY });
       if (!isSame) peer.startedMs = nowMs;
       if (wasAway && stateOf(peer, nowMs) !== "gone") back.add(node);
       if (stateOf(peer, nowMs) !== "alive" || answer.ageMs === Number.POSITIVE_INFINITY)
         peer.healthySinceMs = Number.POSITIVE_INFINITY;
       else if (!isSame || peer.healthySinceMs === Number.POSITIVE_INFINITY) peer.healthySinceMs = nowMs;
     },
-    voidRound() {
-      for (const peer of peers.values()) peer.open = false;
+    unasked(node, nowMs) {
+      const peer = peers.get(node);
+      if (peer === undefined || !peer.open) return;
+      peer.open = false;
+      peer.blindMs = Math.min(peer.blindMs, nowMs);
+    },
+    forget(isNode, nowMs) {
+      for (const [node, peer] of peers) {
+        const isThere = isNode(node) || urgent.has(node) || casual.has(node) || far.has(node);
+        peer.absentMs = isThere ? Number.POSITIVE_INFINITY : Math.min(peer.absentMs, nowMs);
+        if (nowMs - peer.absentMs < FORGOTTEN_MS) continue;
+        for (const mac of peer.answer?.macs ?? []) if (owners.get(mac) === node) owners.delete(mac);
+        peers.delete(node);
+        back.delete(node);
+      }
     },
     stateOf: (node, nowMs) => stateOf(peers.get(node), nowMs),
     isMute(node, nowMs) {
@@ -199,16 +240,16 @@ export function createPeers(): Peers {
       back.clear();
       return found;
     },
-    isUrgent: () => urgent.size > 0 || inquired.length > 0,
+    isUrgent,
     isInquiring: () => inquired.length > 0,
     nextMs() {
-      if (urgent.size > 0 || inquired.length > 0) return roundMs + ROUND_MS;
+      if (isUrgent()) return roundMs + ROUND_MS;
       let next = Number.POSITIVE_INFINITY;
       for (const node of casual) next = Math.min(next, (peers.get(node)?.askedMs ?? 0) + CASUAL_MS);
       return Math.max(next, roundMs + ROUND_MS);
     },
     views: (nowMs) =>
-      [...urgent, ...[...casual].filter((node) => !urgent.has(node))].sort().map((node) => {
+      [...new Set([...urgent, ...casual, ...far])].sort().map((node) => {
         const peer = peers.get(node);
         const state = stateOf(peer, nowMs);
         return {

@@ -201,9 +201,9 @@ export function createSuccession(parts: SuccessionParts): Succession {
     if (levelOf(one, nowMs) === "held") return stand(one, nowMs);
     if (!one.isSound) return one.phase;
     const isFree = one.holder !== "" && isSilenced(one.holder, nowMs);
-    // Who lets an address go says so by a probe.
-    const isTold =
-      row?.probe !== undefined && row.probe.atMs > one.heardMs && peers.ownerOf(row.probe.mac) !== undefined;
+    // Who lets an address go says so by a probe. That of another who waits says nothing.
+    const prober = row?.probe !== undefined && row.probe.atMs > one.heardMs ? peers.ownerOf(row.probe.mac) : undefined;
+    const isTold = prober !== undefined && prober === one.holder;
     if (isFree || nowMs >= one.nextCheckMs || isTold) check(one, nowMs);
     return one.phase;
   }

@@ -139,6 +139,44 @@ test("an announcement follows its device: another MAC, another name, gone and ba
   expect(announcements.announcerOf("default/unknown")).toEqual({ node: "", address: "", reason: "" });
 });
 
+test("an address whose device is gone is lacking until the device is back, or until it is not to be announced here", () => {
+  const { feed, announcements, setDevices } = bench();
+  const advertised = (interfaces: readonly string[]): ObjectEvent => ({
+    ...{ kind: "L2Advertisement", key: "metallb-system/all", object: { ...advertisement(), interfaces } },
+  });
+  const lacking = (): readonly string[] => announcements.lacking();
+  feed([
+    poolEvent(pool()),
+    advertised(["eth1"]),
+    ...eventsOf({ nodes: [node(1)], services: [balanced("a", "192.168.122.101")] }),
+  ]);
+  // It never had one: so it may be meant.
+  expect([announcements.current(), lacking()]).toEqual([[], []]);
+  feed([advertised(["eth0"])]);
+  expect([announcements.current().length, lacking()]).toEqual([1, []]);
+  let kept: Network["devices"] = [];
+  const lose = (): void => {
+    setDevices((devices) => {
+      kept = devices;
+      return [];
+    });
+  };
+  lose();
+  expect([announcements.current(), lacking()]).toEqual([[], ["192.168.122.101"]]);
+  expect(announcements.notices()).toMatchObject([{ object: "Service default/a", reason: "not-announced" }]);
+  setDevices(() => kept);
+  expect([lacking(), announcements.notices()]).toEqual([[], []]);
+  lose();
+  feed([advertised(["eth1"])]);
+  expect(lacking()).toEqual([]);
+  setDevices(() => kept);
+  feed([advertised([])]);
+  lose();
+  expect(lacking()).toEqual(["192.168.122.101"]);
+  feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }));
+  expect(lacking()).toEqual([]);
+});
+
 test.each([1000, 5000])("a network event with %i nodes and 500 addresses costs next to nothing", (count) => {
   const { feed, announcements, setDevices } = bench();
   const services = Array.from({ length: 500 }, (_, i) => balanced(`s${i}`, `10.0.${i >> 8}.${i & 255}`));

@@ -23,9 +23,9 @@ const SOUND = new Map<number, Soundness>([
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-function bench(maxEntries = 4096) {
+function bench(maxEntries = 4096, gratuitousSeconds = 60) {
   const rows = new Map<string, Uint8Array>();
-  const world = { refuse: "", sendRefused: "", liveness: false };
+  const world = { refuse: "", sendRefused: "", retval: 0, liveness: false, askRefused: false };
   const frames: { readonly ifindex: number; readonly mac: string }[] = [];
   const logged: string[] = [];
   const groups: string[] = [];
@@ -69,18 +69,22 @@ function bench(maxEntries = 4096) {
     testRun({ data, context }: { data: Uint8Array; context: Uint8Array }) {
       if (world.sendRefused !== "") throw new KernelError("run", "tc_send", 19, world.sendRefused);
       frames.push({ ifindex: new DataView(context.buffer).getUint32(40, true), mac: hex(data.subarray(6, 12)) });
+      return { retval: world.retval };
     },
   };
   const asked: string[] = [];
+  let reads = 0;
   let tell: (answer: LivenessAnswer) => void = () => undefined;
+  const nodes = new Map([["node2", { internalAddresses: ["192.168.122.12"] }]]);
   const parts = {
     dataplane: { map: () => map, program: (name: string) => (name === "tc_renew" ? renewal : program) },
     nodeName: "node1",
-    nodes: () => new Map([["node2", { internalAddresses: ["192.168.122.12"] }]]),
+    nodes: () => nodes,
     liveness: {
       link: {
-        ask(address: string) {
+        ask(address: string, unsent: () => void) {
           asked.push(address);
+          if (world.askRefused) setImmediate(unsent);
           return "0".repeat(16);
         },
         onAnswer: (next: typeof tell) => {
@@ -89,9 +93,12 @@ function bench(maxEntries = 4096) {
       },
       isOn: () => world.liveness,
     },
-    gratuitousSeconds: 60,
+    gratuitousSeconds,
     log: { info: say, warn: say, error: say },
-    nowNs: () => BigInt(Math.round(performance.now() * 1e6)) + 1_000_000_000_000n,
+    nowNs() {
+      reads++;
+      return BigInt(Math.round(performance.now() * 1e6)) + 1_000_000_000_000n;
+    },
     changeGroups: async (changes: readonly GroupChange[]) => {
       groups.push(...changes.map(({ verb, group, ifindex }) => `${verb} ${group}%${ifindex}`));
       return changes.map(() => "");
@@ -112,7 +119,7 @@ function bench(maxEntries = 4096) {
       if (i % 10 === 9) announcer.renew(SOUND);
     }
   };
-  return { announcer, rows, world, frames, logged, groups, asked, answer, seconds };
+  return { announcer, rows, world, frames, logged, groups, asked, answer, seconds, nodes, clockReads: () => reads };
 }
 
 const timesOf = (row: Uint8Array | undefined) => readAnnouncement(row!);
@@ -130,11 +137,11 @@ test("an address is asked for before it gets its three times, frames by its devi
   expect(frames.filter(({ ifindex }) => ifindex === 3)).toHaveLength(5);
   expect(groups).toEqual(["join ff02::1:ffaa:1%3"]);
   expect(logged).toEqual(["announcing", "announcing"]);
-  announcer.set([]);
   const { length } = frames;
+  announcer.set([]);
   await seconds(10);
-  // Who waits for them is told by a probe.
-  expect([rows.size, frames.length - length, groups[1]]).toEqual([0, 0, "leave ff02::1:ffaa:1%3"]);
+  // Who waits for them is told by a probe of each.
+  expect([rows.size, frames.length - length, groups[1]]).toEqual([0, 2, "leave ff02::1:ffaa:1%3"]);
   announcer.stop();
 });
 
@@ -163,6 +170,41 @@ describe("other nodes", () => {
     await vi.advanceTimersByTimeAsync(850);
     expect(announcer.announced()).toHaveLength(1);
     expect(announcer.counts()).toMatchObject({ claims: 1, takeovers: 1 });
+    announcer.stop();
+  });
+
+  test("of a large cluster are asked in parts, so that their answers do not meet in the receive buffer", async () => {
+    const { announcer, asked, nodes, world, rows } = bench();
+    world.liveness = true;
+    const names = Array.from({ length: 300 }, (_, i) => `worker${i}`);
+    for (const [i, name] of names.entries()) nodes.set(name, { internalAddresses: [`10.1.${i >> 8}.${i & 255}`] });
+    announcer.set(names.map((name, i) => candidacy(`10.0.${i >> 8}.${i & 255}`, { above: [name] })));
+    let [before, most] = [0, 0];
+    for (let i = 0; i < 400; i++) {
+      await vi.advanceTimersByTimeAsync(1);
+      most = Math.max(most, asked.length - before);
+      before = asked.length;
+    }
+    expect([most, new Set(asked).size, rows.size]).toEqual([64, 300, 0]);
+    announcer.stop();
+  });
+
+  test("are not gone by questions that could not be sent, nor by the loss of their address", async () => {
+    const { announcer, answer, seconds, world, nodes } = bench();
+    world.liveness = true;
+    announcer.set([behind]);
+    await seconds(2, () => answer());
+    world.askRefused = true;
+    await seconds(3);
+    expect(announcer.peers()).toMatchObject([{ node: "node2", state: "alive", missed: 0 }]);
+    world.askRefused = false;
+    await seconds(1, () => answer());
+    nodes.set("node2", { internalAddresses: [] });
+    await seconds(3);
+    expect(announcer.peers()).toMatchObject([{ node: "node2", state: "alive", missed: 0 }]);
+    // After a while nothing is known of it: what answers on the wire tells.
+    await seconds(4);
+    expect(announcer.peers()).toMatchObject([{ node: "node2", state: "doubtful", missed: 0 }]);
     announcer.stop();
   });
 
@@ -220,18 +262,52 @@ describe("what the kernel refuses", () => {
     announcer.stop();
   });
 
-  test("of frames is said once, and the address is answered for all the same", async () => {
+  test("of frames is said once, and an address that is announced is answered for all the same", async () => {
     const { announcer, rows, world, logged, frames, seconds } = bench();
-    world.sendRefused = "ENODEV";
     announcer.set([candidacy("192.168.122.101")]);
+    await seconds(2);
+    const { length } = frames;
+    world.sendRefused = "ENODEV";
     await seconds(5);
-    expect(rows.size).toBe(1);
+    expect([rows.size, announcer.announced().length]).toEqual([1, 1]);
     expect(logged.filter((text) => text.startsWith("could not send"))).toHaveLength(1);
     world.sendRefused = "";
     await seconds(60);
-    expect(frames).toHaveLength(2);
+    expect(frames).toHaveLength(length + 2);
     announcer.stop();
   });
+
+  test.each([
+    ["an error", { sendRefused: "ENODEV" }, "ENODEV"],
+    ["what the program returns", { retval: 4294967196 }, "ENETDOWN"],
+    ["a queue that drops it", { retval: 2 }, "its device dropped it"],
+  ])("of a probe, by %s, is no question: the address is not claimed before it was asked for", async (_, given, why) => {
+    const { announcer, world, frames, seconds } = bench();
+    Object.assign(world, given);
+    announcer.set([candidacy("192.168.122.101")]);
+    await seconds(10);
+    expect(announcer.announced()).toEqual([]);
+    // One in a second.
+    expect(frames.length).toBeLessThanOrEqual(11);
+    expect(announcer.notices()).toMatchObject([{ reason: "not-announced", object: "Service default/web" }]);
+    expect(announcer.notices()[0]?.message).toContain(why);
+    Object.assign(world, { sendRefused: "", retval: 0 });
+    frames.length = 0;
+    await seconds(2);
+    expect([announcer.announced().length, frames.length, announcer.notices()]).toEqual([1, 7, []]);
+    announcer.stop();
+  });
+});
+
+test("an interval that is longer than any timer is one of weeks, not a timer that ends at once", async () => {
+  const { announcer, seconds, frames, clockReads } = bench(4096, 2_147_483_647);
+  announcer.set([candidacy("192.168.122.101")]);
+  await seconds(20);
+  const before = clockReads();
+  const { length } = frames;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect([clockReads() - before, frames.length - length]).toEqual([0, 0]);
+  announcer.stop();
 });
 
 test("after stop() nothing is said any more, and what is announced stays", async () => {

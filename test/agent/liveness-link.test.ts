@@ -134,12 +134,18 @@ describe("the liveness link", () => {
   test("says what could not be sent as a value, by the node, until it can be", async () => {
     await start();
     // A broadcast, which the kernel refuses at once, so that nothing leaves.
-    expect(link.ask("255.255.255.255")).toMatch(/^[0-9a-f]{16}$/);
+    let unsent = 0;
+    const count = (): void => void unsent++;
+    expect(link.ask("255.255.255.255", count)).toMatch(/^[0-9a-f]{16}$/);
     await until(() => link.problems().size === 1);
     expect(link.problems().get("255.255.255.255")).toMatch(/^E[A-Z]+$/);
-    link.ask(HERE);
+    link.ask(HERE, count);
     await until(() => answers.length === 1);
     expect([...link.problems().keys()]).toEqual(["255.255.255.255"]);
+    expect(unsent).toBe(1);
+    link.stop();
+    link.ask(HERE, count);
+    expect(unsent).toBe(2);
   });
 
   test("asks nothing without a key, nor after stop()", async () => {

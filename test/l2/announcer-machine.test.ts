@@ -30,10 +30,12 @@ interface Given {
   readonly capacity?: number;
   readonly gratuitousMs?: number;
   readonly hasRow?: KernelRow;
+  /** The row is there at the first renewal, before anything is known. */
+  readonly isEarly?: boolean;
 }
 
 /** The machine over a small kernel: rows that take what is written, up to a capacity of their own. */
-function bench({ capacity = 8, gratuitousMs = 60_000, hasRow }: Given = {}) {
+function bench({ capacity = 8, gratuitousMs = 60_000, hasRow, isEarly = false }: Given = {}) {
   const machine = createAnnouncerMachine({
     ...{ capacity, node: "node1", gratuitousMs },
     liveness: () => false,
@@ -73,8 +75,9 @@ function bench({ capacity = 8, gratuitousMs = 60_000, hasRow }: Given = {}) {
   }
 
   const renew = (): void => take(machine.renew([...rows.values()], world.sound, world.nowMs));
+  if (hasRow !== undefined && isEarly) rows.set(placeText(hasRow), hasRow);
   renew();
-  if (hasRow !== undefined) rows.set(placeText(hasRow), hasRow);
+  if (hasRow !== undefined && !isEarly) rows.set(placeText(hasRow), hasRow);
   return {
     world,
     rows,
@@ -276,6 +279,28 @@ describe("rows that an agent before left", () => {
     expect(other.machine.soundness()).toEqual({ sound: true, renews: false });
   });
 
+  test("are not renewed before it was listened when the agent was away for long, as another may have claimed them", () => {
+    const row = found({ renewedMs: BEGAN_MS - 30_000, silentMs: BEGAN_MS + 30_000 });
+    const { pass, rows, written } = bench({ hasRow: row, isEarly: true });
+    expect(written()).toEqual([]);
+    pass(1_000);
+    expect(written()).toEqual([`${B}%2`]);
+    const other = bench({ hasRow: row, isEarly: true });
+    other.hear(B);
+    other.pass(10_000);
+    expect([other.written(), rows.size]).toEqual([[], 1]);
+    expect(bench({ hasRow: found(), isEarly: true }).written()).toEqual([`${B}%2`]);
+  });
+
+  test("are looked at for what was heard since the agent before renewed them, not since this one did", () => {
+    const row = found({ claims: [{ mac: STRANGER, atMs: BEGAN_MS - 100 }] });
+    const { set, pass, reasons } = bench({ hasRow: row, isEarly: true });
+    pass(2_000);
+    set(candidacy({ address: B }));
+    pass(1_000);
+    expect(reasons()).toEqual(["address-in-use"]);
+  });
+
   test("that somebody took away are written again", () => {
     const { set, pass, rows, answered } = bench();
     set(candidacy());
@@ -322,6 +347,21 @@ describe("another MAC", () => {
 
 describe("what does not fit", () => {
   const many = ["192.168.122.9", "192.168.122.5", "192.168.122.7"].map((address) => candidacy({ address }));
+
+  test("refused by the kernel is looked at as it is tried again, not as fast as a check runs", () => {
+    const { set, pass, machine, world } = bench();
+    world.refuse = () => "EPERM";
+    set(candidacy());
+    let looks = 0;
+    for (let i = 0; i < 1_000; i++) {
+      pass(10);
+      if (machine.isLookDue(world.nowMs + 100)) looks++;
+    }
+    expect(looks).toBe(0);
+    world.refuse = () => "";
+    pass(21_000);
+    expect(machine.announced()).toHaveLength(1);
+  });
 
   test("is left out by address, said in one notice, and comes when there is room", () => {
     const { set, pass, answered, notices } = bench({ capacity: 2 });

@@ -49,8 +49,13 @@ export interface LanNode {
   isLinked: boolean;
   /** running; stopped: no step until it is continued; away: killed */
   agent: "running" | "stopped" | "away";
-  /** Its self-check, apart from the link's carrier. */
+  /** Its self-check, apart from the link's carrier: false with programs that run by old rows, or with none at all. */
   isSound: boolean;
+  isAttached: boolean;
+  /** It lost the device for some other address. */
+  isLacking: boolean;
+  /** Its Node object names no address to ask it at. */
+  isNameless: boolean;
   /** Its datagrams about life are lost, by a firewall or for want of a port. */
   isMuted: boolean;
   /** Parted: only nodes and hosts of the same part hear each other. */
@@ -151,10 +156,10 @@ export function createLan(options: LanOptions) {
 
     function renew(): void {
       renewMs = nowMs + RENEW_MS;
-      const state = !node.isLinked ? "no-carrier" : node.isSound ? "sound" : undefined;
+      const state = !node.isLinked ? "no-carrier" : !node.isAttached ? undefined : node.isSound ? "sound" : "impaired";
       apply(machine!.renew(read(), state === undefined ? new Map() : new Map([[IFINDEX, state]]), clockMs()));
       const { sound, renews } = machine!.soundness();
-      life.sound = sound;
+      life.sound = sound && !node.isLacking;
       if (renews) life.renewedMs = clockMs();
     }
 
@@ -204,6 +209,7 @@ export function createLan(options: LanOptions) {
       drop(): void;
     } = {
       ...{ name, mac: macText(macBytes), isPowered: true, isLinked: true, agent: "running", isSound: true },
+      ...{ isAttached: true, isLacking: false, isNameless: false },
       ...{ isMuted: false, part: 0, refuse: () => "", rows, clockMs, run, hear, tell, life },
       machine: () => machine!,
       orderOf: (address) => orders.get(address)!,
@@ -250,6 +256,10 @@ export function createLan(options: LanOptions) {
   function ask(from: Own, name: string): void {
     frames.questions++;
     const to = byName.get(name)!;
+    if (to.isNameless) {
+      from.machine().unasked(name, from.clockMs());
+      return;
+    }
     const isHeard = isOn(from) && isOn(to) && from.part === to.part && !from.isMuted && !to.isMuted;
     if (!isHeard || isLost() || isLost()) return;
     const { renewedMs, sound, incarnation } = to.life;

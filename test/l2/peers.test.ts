@@ -4,10 +4,10 @@ import { createPeers, type PeerAnswer, ROUND_MS } from "../../src/l2/peers.ts";
 
 const ANSWER: PeerAnswer = { macs: ["02:00:00:00:00:02"], incarnation: 1, ageMs: 100, sound: true, leaving: false };
 
-function bench({ urgent = ["b"], casual = [] as string[] } = {}) {
+function bench({ urgent = ["b"], casual = [] as string[], far = [] as string[] } = {}) {
   const peers = createPeers();
   let nowMs = 1_000_000;
-  peers.watch(new Set(urgent), new Set(casual));
+  peers.watch(new Set(urgent), new Set(casual), new Set(far));
   return {
     peers,
     /** Rounds at intervals; each asks, and is answered at once or not. */
@@ -108,6 +108,43 @@ describe("a node", () => {
     expect(peers.yields("b", 1_000_700)).toBe(false);
   });
 
+  test("that could not be asked missed nothing, and is doubtful when that lasts for five seconds", () => {
+    const { rounds, state, peers } = bench();
+    rounds(3, {});
+    const unasked = (count: number, answer?: PeerAnswer): void => {
+      for (let i = 0; i < count; i++) {
+        rounds(1);
+        const { nowMs } = { nowMs: 1_000_000 + 200 * (4 + i) };
+        peers.unasked("b", nowMs);
+        if (answer !== undefined) peers.answered("b", answer, nowMs);
+      }
+    };
+    unasked(20);
+    expect(state()).toBe("alive");
+    unasked(10);
+    expect(state()).toBe("doubtful");
+    rounds(1, {});
+    expect(state()).toBe("alive");
+    rounds(4);
+    expect(state()).toBe("gone");
+  });
+
+  test("is forgotten, and its MACs are anybody's, two minutes after its object is gone, and not before", () => {
+    const { rounds, peers } = bench();
+    const [mac = ""] = ANSWER.macs;
+    rounds(3, {});
+    peers.watch(new Set(), new Set(), new Set());
+    const forget = (atMs: number, isNode: boolean): string | undefined => {
+      peers.forget(() => isNode, atMs);
+      return peers.ownerOf(mac);
+    };
+    expect([2, 3, 4].map((n) => forget(n * 1_000_000, true))).toEqual(["b", "b", "b"]);
+    expect([forget(5_000_000, false), forget(5_119_000, false)]).toEqual(["b", "b"]);
+    // It was away for a moment only.
+    expect([forget(5_119_500, true), forget(5_120_000, false), forget(5_239_000, false)]).toEqual(["b", "b", "b"]);
+    expect([forget(5_240_000, false), peers.stateOf("b", 5_240_000)]).toEqual([undefined, "unheard"]);
+  });
+
   test("is healthy since it is alive without a break, in one life of its agent", () => {
     const { rounds, healthyMs } = bench();
     rounds(100, {});
@@ -144,6 +181,19 @@ test("who comes before this node is asked five times a second, others once, and 
   expect(bench({ urgent: [], casual: ["c"] }).rounds(50, {})).toBe(10);
   expect(bench({ urgent: ["b"], casual: ["c"] }).rounds(50, {})).toBe(60);
   expect(bench({ urgent: [] }).peers.nextMs()).toBe(Number.POSITIVE_INFINITY);
+});
+
+test("those of lines that this node is not in are asked once in five seconds, never all in one round, and are gone all the same", () => {
+  const names = Array.from({ length: 1_000 }, (_, i) => `node${i}`);
+  const { peers, rounds } = bench({ urgent: [], far: names });
+  let most = 0;
+  for (let i = 0; i < 100; i++) most = Math.max(most, rounds(1, {}));
+  expect(most).toBe(64);
+  expect(rounds(100, {})).toBe(4_000);
+  expect(peers.views(1_040_001).filter(({ state }) => state !== "alive")).toEqual([]);
+  // Unanswered from now on: the fourth question counts the third as missed.
+  rounds(101);
+  expect(new Set(peers.views(1_060_201).map(({ state }) => state))).toEqual(new Set(["gone"]));
 });
 
 test("an inquiry asks every node once, in parts", () => {

@@ -1,5 +1,6 @@
 // What a thousand addresses cost: frames on the LAN with three nodes, and the work of one node among a thousand. Figures are printed.
 import { expect, test } from "vitest";
+import { hashOf, score } from "../../src/decide/ranking.ts";
 import type { Candidacy, KernelRow } from "../../src/l2/announcement.ts";
 import { createAnnouncerMachine, type RowChanges, type Soundness } from "../../src/l2/announcer-machine.ts";
 import { costOf } from "../cost.ts";
@@ -93,4 +94,58 @@ test("work of a node for 1,000 addresses among 1,000 nodes: a look, a round of q
   expect(ms).toBeLessThan(500);
   // Those whose two better nodes are both gone.
   expect(machine.announced()).toHaveLength(6);
+});
+
+test("questions of a node for 1,000 addresses among 1,000 nodes: few at once, and all that live are alive", () => {
+  const nodes = Array.from({ length: 1_000 }, (_, i) => `worker-${i}`);
+  const self = "worker-7";
+  const hashes = nodes.map((name) => ({ name, hash: hashOf(name) }));
+  const machine = createAnnouncerMachine({
+    ...{ capacity: 4_096, node: self, gratuitousMs: 60_000, liveness: () => true },
+    nodes: () => nodes.filter((name) => name !== self),
+    score: (node, address) => score(hashOf(node), hashOf(address)),
+  });
+  const candidacies = ADDRESSES.map((address): Candidacy => {
+    const to = hashOf(address);
+    const order = hashes
+      .map(({ name, hash }) => ({ name, points: score(hash, to) }))
+      .sort((a, b) => b.points - a.points)
+      .slice(0, 4)
+      .map(({ name }) => name);
+    const place = order.indexOf(self);
+    const above = place === -1 ? order : order.slice(0, place);
+    const below = order.filter((name) => name !== self && !above.includes(name));
+    return { address, service: "default/web", device: "eth0", ifindex: 2, mac: Uint8Array.of(2), above, below };
+  });
+  let nowMs = 10_000;
+  machine.renew([], new Map([[2, "sound"]]), nowMs);
+  machine.set(candidacies, [], nowMs);
+  let asked = 0;
+  let most = 0;
+  const answer = { macs: [], incarnation: 1, ageMs: 100, sound: true, leaving: false };
+  const pass = (rounds: number, dead: ReadonlySet<string>): void => {
+    for (let i = 0; i < rounds; i++) {
+      nowMs += 200;
+      const now = machine.questions(nowMs);
+      asked += now.length;
+      most = Math.max(most, now.length);
+      for (const node of now) if (!dead.has(node)) machine.answered(node, answer, nowMs);
+      machine.look([], nowMs);
+    }
+  };
+  pass(50, new Set());
+  [asked, most] = [0, 0];
+  pass(100, new Set());
+  process.stderr.write(
+    `1,000 nodes, 1,000 addresses: a node asks ${asked / 20} questions a second, ${most} at once at most\n`,
+  );
+  expect(asked / 20).toBeLessThan(300);
+  expect(most).toBeLessThan(160);
+  expect(machine.peers(nowMs).filter(({ state }) => state !== "alive")).toEqual([]);
+  // A whole line that dies is seen by those that are not in it too.
+  const line = candidacies.find(({ above }) => above.length === 4)!;
+  pass(110, new Set(line.above));
+  expect(machine.standings(nowMs).find(({ announcement }) => announcement.address === line.address)?.phase).toBe(
+    "checking",
+  );
 });

@@ -238,11 +238,58 @@ describe("a self-check that fails", () => {
     expect(worst.doubleMs).toBeLessThanOrEqual(STEP_MS);
   });
 
-  test("of every node leaves the address where it is", () => {
-    const { lan, pass, first } = bench();
+  test.each([1, 3])("of every one of %i nodes leaves the address where it is, for as long as it lasts", (nodes) => {
+    const { lan, pass, first, worst } = bench({ nodes });
     for (const node of lan.nodes) node.isSound = false;
-    pass(50_000);
+    pass(180_000);
     expect(lan.speakers(A)).toEqual([first]);
+    expect(worst).toEqual({ gapMs: 0, doubleMs: 0, changes: 0 });
+    expect(lan.node(first).rows.get(`${A}%2`)?.renewedMs).toBeGreaterThan(lan.node(first).clockMs() - 2_000);
+    if (nodes === 1) return;
+    // The first that is sound again gets it.
+    lan.nodes.find(({ name }) => name !== first)!.isSound = true;
+    pass(20_000);
+    expect(lan.speakers(A)).not.toEqual([first]);
+    expect(worst.gapMs).toBe(0);
+  });
+
+  test("of every node, then the death of the speaker, leaves the address to one of them", () => {
+    const { lan, pass, first, worst } = bench();
+    for (const node of lan.nodes) node.isSound = false;
+    pass(20_000);
+    lan.powerOff(first);
+    pass(20_000);
+    expect(lan.speakers(A)).toHaveLength(1);
+    expect(worst.doubleMs).toBe(0);
+  });
+
+  test("as its programs are off is followed too, and nothing is renewed without programs", () => {
+    const { lan, pass, first, second } = bench();
+    lan.node(first).isAttached = false;
+    pass(6_000);
+    expect(lan.speakers(A)).toEqual([second]);
+    const alone = bench({ nodes: 1 });
+    alone.lan.nodes[0]!.isAttached = false;
+    alone.pass(70_000);
+    expect(alone.lan.speakers(A)).toEqual([]);
+  });
+
+  test("as it lost its device for the address leaves it to the next in line, and all others where they are", () => {
+    const lan = createLan({ nodes: 3, addresses: ADDRESSES });
+    lan.pass(5_000);
+    const before = new Map(ADDRESSES.map((address) => [address, lan.speakers(address)]));
+    const [first = "", second = ""] = lan.ranked(A);
+    const { orderOf } = lan.node(first);
+    lan.node(first).orderOf = (address) => (address === A ? [] : orderOf(address));
+    lan.node(first).isLacking = true;
+    lan.node(first).noteObjects();
+    lan.pass(6_000);
+    const probes = lan.frames.probes;
+    lan.pass(60_000);
+    expect(lan.speakers(A)).toEqual([second]);
+    for (const address of ADDRESSES.slice(1)) expect(lan.speakers(address)).toEqual(before.get(address));
+    // Who doubts asks the wire, at a pace.
+    expect((lan.frames.probes - probes) / 60).toBeLessThan(150);
   });
 
   test("as the link was down for a moment is over when the link is back, whoever has it then", () => {
@@ -257,6 +304,25 @@ describe("a self-check that fails", () => {
 });
 
 describe("a better node that comes back", () => {
+  test("and others that wait for the same address do not make each other ask again and again", () => {
+    const lan = createLan({ nodes: 3, addresses: ADDRESSES });
+    const [first = "", second = "", third = ""] = lan.ranked(A);
+    for (const { name } of lan.nodes) lan.node(name).orderOf = () => [first, second, third];
+    for (const name of [first, second]) lan.powerOff(name);
+    lan.pass(8_000);
+    expect(lan.speakers(A)).toEqual([third]);
+    // One that is not sound is no reason for the other to stand by: both wait for the third.
+    lan.node(first).isLacking = true;
+    lan.powerOn(second);
+    lan.powerOn(first);
+    lan.pass(20_000);
+    const probes = lan.frames.probes;
+    lan.pass(20_000);
+    expect(lan.speakers(A)).toEqual([third]);
+    // Each of both asks for each address with one or two probes in a second, until it is answered.
+    expect((lan.frames.probes - probes) / 20).toBeLessThanOrEqual(2 * 2 * ADDRESSES.length);
+  });
+
   test("waits a minute of its health, and is then given the address with less than 700 ms between", () => {
     const { lan, pass, worst, first, second } = bench();
     lan.powerOff(first);
@@ -415,6 +481,17 @@ describe("another machine that has the address", () => {
 });
 
 describe("nodes that do not answer questions", () => {
+  test("as they cannot be asked are not taken for gone: who speaks goes on, and who dies is followed once nobody answers", () => {
+    const { lan, pass, first, second, worst } = bench();
+    lan.node(first).isNameless = true;
+    pass(60_000);
+    expect(lan.speakers(A)).toEqual([first]);
+    expect(worst).toEqual({ gapMs: 0, doubleMs: 0, changes: 0 });
+    lan.powerOff(first);
+    pass(5_000);
+    expect(lan.speakers(A)).toEqual([second]);
+  });
+
   test("are there as their objects say, and a notice names them", () => {
     const { lan, pass, first, second, worst, reasons } = bench();
     lan.powerOff(second);
