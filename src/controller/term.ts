@@ -72,7 +72,9 @@ const SECRET_MS = 20_000;
 const SHOWN_REFUSALS = 100;
 
 export function createTerm(given: TermOptions): Term {
-  const { options, transport, writer, events, clock, random, log, mayWrite, signal } = given;
+  const { options, transport, writer, events, clock, random, log, signal } = given;
+  /** Of this term: what waits here for its next attempt may not be said in the next. */
+  const mayWrite = (): boolean => !signal.aborted && given.mayWrite();
   const allocation = createClusterAllocation(options.loadBalancerClass);
   const gathered = createGathered();
   const problems = new Map<string, string>();
