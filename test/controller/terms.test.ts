@@ -1,6 +1,10 @@
 // Terms of one process after each other, and what a term does while the cluster does not rest.
 import { expect, test } from "vitest";
-import { harness, pool, service } from "./objects.ts";
+import { createGathered } from "../../src/controller/gathered.ts";
+import type { FedObject } from "../../src/kube/object-feed.ts";
+import { createRandom } from "../model/random.ts";
+import type { Stored } from "./fake-cluster.ts";
+import { harness, node, pool, service } from "./objects.ts";
 
 test("what a term still meant to write is not written in the next term of the same process", async () => {
   const { clock, cluster, start, addresses } = harness();
@@ -39,8 +43,8 @@ test("what a term still meant to write is not written in the next term of the sa
 });
 
 test("after an outage that ended a term nothing is written again and again", async () => {
-  let x = 12_345;
-  const { clock, cluster, start } = harness(() => (x = (x * 1_103_515_245 + 12_345) % 2 ** 31) / 2 ** 31);
+  const random = createRandom(12_345);
+  const { clock, cluster, start } = harness(() => random.below(1_000) / 1_000);
   cluster.put("ipaddresspools", pool("p", ["192.0.2.0/24"]));
   const { client } = start();
   await clock.advance(3_000);
@@ -52,4 +56,34 @@ test("after an outage that ended a term nothing is written again and again", asy
   const wellAt = cluster.writes.length;
   await clock.advance(600_000);
   expect(cluster.writes.slice(wellAt).filter((one) => one.includes("services/status"))).toEqual([]);
+});
+
+test("objects that change more often than changes are gathered keep nobody waiting", async () => {
+  const { clock, cluster, start, addresses } = harness();
+  cluster.put("ipaddresspools", pool("p", ["192.0.2.1-192.0.2.9"]));
+  start();
+  await clock.advance(3_000);
+  cluster.put("services", service("a"));
+  for (let i = 0; i < 20; i++) {
+    const busy = service("busy", { type: "ClusterIP" }, { labels: { round: String(i) } });
+    cluster.put("services", busy);
+    await clock.advance(15);
+  }
+  expect(addresses("default/a")).toEqual(["192.0.2.1"]);
+});
+
+test("a Node's heartbeat and a pool's counters let nothing be decided", async () => {
+  const gathered = createGathered();
+  const ref = { apiVersion: "v1", kind: "Node", namespace: "", name: "n", uid: "u" };
+  const put = (resource: "nodes" | "pools" | "namespaces", object: Stored): boolean =>
+    gathered.put(resource, object.metadata.name, ref, object as unknown as FedObject);
+  expect(put("nodes", node("n", "10.0.0.1"))).toBe(true);
+  const beats = node("n", "10.0.0.1");
+  beats["status"].heartbeat = 1;
+  expect(put("nodes", beats)).toBe(false);
+  expect(put("nodes", node("n", "10.0.0.2"))).toBe(true);
+  expect(put("pools", pool("p", ["192.0.2.0/24"]))).toBe(true);
+  expect(put("pools", { ...pool("p", ["192.0.2.0/24"]), status: { assignedIPv4: 1 } })).toBe(false);
+  expect(gathered.pool("n")?.object["status"]).toEqual({ assignedIPv4: 1 });
+  expect(put("pools", pool("p", ["192.0.2.0/25"]))).toBe(true);
 });
