@@ -96,9 +96,11 @@ export function createClusterAllocation(loadBalancerClass: string): ClusterAlloc
   }
 
   /** What others may not have because of a Service, beside what is decided for it. */
-  function lingeringOf(record: ServiceRecord): { addresses: readonly Address[]; use: Use } {
-    const sent = underWay.get(record.key)?.write.addresses ?? [];
-    return { addresses: [...new Set([...record.addresses, ...sent])], use: useOf(record.request) };
+  function lingeringOf(record: ServiceRecord): ReadonlyMap<Address, Use> {
+    const use = useOf(record.request);
+    const found = new Map(record.addresses.map((one) => [one, { ...use, isLeaving: true } as Use] as const));
+    for (const one of underWay.get(record.key)?.write.addresses ?? []) found.set(one, use);
+    return found;
   }
 
   /** What it has by decision or else by what the API shows; the pool by where the addresses lie now. */
@@ -144,7 +146,7 @@ export function createClusterAllocation(loadBalancerClass: string): ClusterAlloc
       }
       outcomes.delete(key);
       waiting.delete(key);
-      for (const address of into.addressesOf(key)) if (!stays.addresses.includes(address)) into.leave(key, address);
+      for (const address of into.addressesOf(key)) if (!stays.has(address)) into.leave(key, address);
     }
     for (const [key, outcome] of assignFrom(into, { clients, held, lingering, loadBalancerClass, keepsUnmet: true })) {
       outcomes.set(key, outcome);

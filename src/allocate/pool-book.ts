@@ -34,8 +34,8 @@ export interface PoolBook {
   poolOf(address: Address): Pool | undefined;
   /** Whether the pool is for this Service. */
   allows(pool: Pool, service: ServiceRequest): boolean;
-  /** `key` may use the address so, beside those who use it already. */
-  isFree(address: Address, use: Use, key: string): boolean;
+  /** `key` may use the address so, beside those who use it already. `asEver`: it does, and changed nothing. */
+  isFree(address: Address, use: Use, key: string, asEver?: boolean): boolean;
   firstFree(pool: Pool, family: Family, use: Use, key: string): Address | undefined;
   users(address: Address): readonly string[];
   addressesOf(key: string): readonly Address[];
@@ -107,9 +107,11 @@ export function createPoolBook({ pools: given, namespaceLabels, isForeign }: Poo
     return range !== undefined && value <= range.last ? range.pool : undefined;
   }
 
-  function isFree(address: Address, use: Use, key: string): boolean {
+  function isFree(address: Address, use: Use, key: string, asEver = false): boolean {
     if (isForeign(address) || unusableReason(address) !== undefined) return false;
-    for (const [other, theirs] of uses.get(address) ?? []) if (other !== key && !mayShare(use, theirs)) return false;
+    for (const [other, theirs] of uses.get(address) ?? []) {
+      if (other !== key && !(asEver && theirs.isLeaving) && !mayShare(use, theirs)) return false;
+    }
     return true;
   }
 

@@ -15,6 +15,8 @@ export interface Use {
   readonly sharingKey: string;
   readonly backendKey: string;
   readonly ports: readonly string[];
+  /** It is seen there still, and goes: no reason against who is there too and stays. */
+  readonly isLeaving?: boolean;
 }
 
 export interface PoolRequest {

@@ -36,7 +36,7 @@ export interface PoolRound {
    * What is still to be seen with a Service, by its key, whatever is decided here: nobody else may have it meanwhile, not even when the
    * Service itself goes on to another address. Services that are no clients count too.
    */
-  readonly lingering?: ReadonlyMap<string, { readonly addresses: readonly Address[]; readonly use: Use }>;
+  readonly lingering?: ReadonlyMap<string, ReadonlyMap<Address, Use>>;
   /** Whoever asks for an address that it cannot have keeps the one that it has. @default false: it loses it, as with MetalLB */
   readonly keepsUnmet?: boolean;
 }
@@ -81,10 +81,22 @@ export function assignPoolAddresses(input: PoolInput): ReadonlyMap<string, PoolO
 
 /** An outcome for every client of the round, which the book holds from then on. */
 export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string, PoolOutcome> {
-  const { pools, poolOf, allows, isFree } = book;
+  const { pools, poolOf, allows } = book;
   const outcomes = new Map<string, PoolOutcome>();
   const malformed: [Entry, Refusal][] = [];
   const has = (pool: Pool, address: Address): boolean => poolOf(address) === pool;
+  /** Whether an address is to be had. Who has it, and was not edited, keeps it beside who is about to go. */
+  const isFree = (address: Address, entry: Entry): boolean => {
+    const { key } = entry.client;
+    const asEver = change(entry) !== "edited" && round.lingering?.get(key)?.has(address) === true;
+    return book.isFree(address, entry.use, key, asEver);
+  };
+
+  /** Whether it uses otherwise than when it got it what it has. */
+  function change({ client, use }: Entry): "none" | "unknown" | "edited" {
+    const before = round.held.get(client.key)?.use;
+    return before === undefined ? "unknown" : before === JSON.stringify(use) ? "none" : "edited";
+  }
 
   function take({ client: { key }, use }: Entry, { addresses, pool }: PoolHolding): PoolOutcome {
     for (const address of addresses) book.take(key, address, use);
@@ -95,8 +107,8 @@ export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string
 
   /** It stays in the book with what lingers. */
   function release(key: string, addresses: readonly Address[]): void {
-    const stays = round.lingering?.get(key)?.addresses ?? [];
-    for (const address of addresses) if (!stays.includes(address)) book.leave(key, address);
+    const stays = round.lingering?.get(key);
+    for (const address of addresses) if (!stays?.has(address)) book.leave(key, address);
   }
 
   function settle(entry: Entry, outcome: PoolOutcome): void {
@@ -117,7 +129,8 @@ export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string
   }
 
   // Those that say which address they want, and those that hold one, before those that take any.
-  function fixed({ client, request, use }: Entry): PoolOutcome | undefined {
+  function fixed(entry: Entry): PoolOutcome | undefined {
+    const { client, request } = entry;
     const { service, key } = client;
     const [first] = request.addresses;
     const pool = first === undefined ? undefined : poolOf(first);
@@ -151,7 +164,7 @@ export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string
         `${shown} does not match the ipFamilies of the Service, ${client.families.join(", ")}`,
       );
     }
-    const inUse = request.addresses.find((one) => (pool.avoidBuggyIPs && isBuggy(one)) || !isFree(one, use, key));
+    const inUse = request.addresses.find((one) => (pool.avoidBuggyIPs && isBuggy(one)) || !isFree(one, entry));
     if (inUse !== undefined) {
       const who = book.users(inUse).filter((one) => one !== key);
       const why = who.length > 0 ? `is in use by the Service ${who.join(", ")}` : "cannot be given to a Service";
@@ -161,13 +174,13 @@ export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string
   }
 
   /** What of a holding may stay. */
-  function kept({ client, request, use }: Entry, holding: PoolHolding): PoolHolding | undefined {
+  function kept(entry: Entry, holding: PoolHolding): PoolHolding | undefined {
+    const { client, request } = entry;
     const pool = pools.find((one) => one.name === holding.pool);
     if (pool === undefined || !allows(pool, client.service)) return undefined;
     if (request.pool !== undefined && request.pool.value !== pool.name) return undefined;
     const addresses = holding.addresses.filter((one) => client.families.includes(familyOf(one)));
-    if (addresses.length === 0 || addresses.some((one) => !has(pool, one) || !isFree(one, use, client.key)))
-      return undefined;
+    if (addresses.length === 0 || addresses.some((one) => !has(pool, one) || !isFree(one, entry))) return undefined;
     if (pool.avoidBuggyIPs && addresses.some(isBuggy)) return undefined;
     return { addresses, pool: pool.name };
   }
@@ -243,8 +256,8 @@ export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string
     else if (request.refused === "wrong-class") outcomes.set(client.key, request);
     else malformed.push([entry, request]);
   }
-  // Nobody loses an address to a newcomer, nor to somebody who was edited: first come holders that use theirs as they did,
-  // then holders that use them otherwise now, then those that ask for an address, then those that take any.
+  // Nobody loses an address to a newcomer, nor to somebody who was edited: first come holders that use theirs as they did (of some
+  // it is not known), then those of whom a write is under way, then holders that use them otherwise now, then those that ask for an address, then those that take any.
   const holders = entries.filter(({ client, request }) => {
     const before = round.held.get(client.key)?.addresses ?? [];
     const { addresses } = request;
@@ -252,11 +265,8 @@ export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string
       ? before.length > 0
       : addresses.length === before.length && addresses.every((one) => before.includes(one));
   });
-  const isEdited = ({ client, use }: Entry): boolean =>
-    (round.held.get(client.key)?.use ?? JSON.stringify(use)) !== JSON.stringify(use);
-  const edited = new Set(holders.filter(isEdited));
   const placed = new Map<Entry, PoolHolding>();
-  for (const entry of [...holders.filter((one) => !edited.has(one)), ...edited]) {
+  function place(entry: Entry): void {
     const outcome = fixed(entry);
     const stays =
       outcome === undefined
@@ -264,14 +274,23 @@ export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string
         : "assigned" in outcome
           ? outcome.assigned
           : undefined;
-    if (stays === undefined) continue;
+    if (stays === undefined) return;
     take(entry, stays);
     placed.set(entry, stays);
   }
-  for (const [key, { addresses, use }] of round.lingering ?? []) {
-    const mine = book.addressesOf(key);
-    for (const address of addresses) if (!mine.includes(address)) book.take(key, address, use);
+  function linger(isTheirs: (key: string) => boolean): void {
+    for (const [key, uses] of round.lingering ?? []) {
+      const outcome = outcomes.get(key);
+      const stays = outcome !== undefined && "assigned" in outcome ? outcome.assigned.addresses : [];
+      if (isTheirs(key)) for (const [address, use] of uses) if (!stays.includes(address)) book.take(key, address, use);
+    }
   }
+  const clients = new Set(round.clients.map(({ key }) => key));
+  const changes = Map.groupBy(holders, change);
+  for (const entry of [...(changes.get("none") ?? []), ...(changes.get("unknown") ?? [])]) place(entry);
+  linger((key) => !clients.has(key));
+  for (const entry of changes.get("edited") ?? []) place(entry);
+  linger((key) => clients.has(key));
   for (const [entry, refusal] of malformed) settle(entry, refusal);
   const late = new Set<Entry>();
   for (const entry of entries) {

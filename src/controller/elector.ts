@@ -52,7 +52,8 @@ export function createElector(options: ElectorOptions): Elector {
   const leads = (): boolean =>
     term !== undefined && !term.end.signal.aborted && clock.now() < leadsUntil(renewedMs, timings);
 
-  function saw(object: FedObject | Answered | undefined): void {
+  /** `isNewest`: it was read by name, and may have an older version than what was seen: etcd was restored. */
+  function take(object: FedObject | Answered | undefined, isNewest: boolean): void {
     isKnown = true;
     if (object === undefined) {
       lease = undefined;
@@ -60,7 +61,7 @@ export function createElector(options: ElectorOptions): Elector {
       return;
     }
     const version = object.metadata?.resourceVersion ?? "";
-    if (lease !== undefined && (version === lease.version || isBefore(version, lease.version))) return;
+    if (lease !== undefined && (version === lease.version || (!isNewest && isBefore(version, lease.version)))) return;
     const spec = (object["spec" as keyof typeof object] ?? {}) as Readonly<Record<string, unknown>>;
     const { holderIdentity, leaseTransitions, leaseDurationSeconds } = spec;
     lease = {
@@ -102,9 +103,8 @@ export function createElector(options: ElectorOptions): Elector {
     if (term !== undefined && !leads()) await endTerm("the Lease was not renewed in time");
     if (!isKnown) {
       const found = await writer.readLease(which);
-      if (found.outcome === "done") saw(found.object);
-      else if (found.outcome === "absent") isKnown = true;
-      else return note(found);
+      if (found.outcome !== "done" && found.outcome !== "absent") return note(found);
+      take(found.outcome === "done" ? found.object : undefined, true);
     }
     const sentMs = clock.now();
     const result = await write();
@@ -120,7 +120,7 @@ export function createElector(options: ElectorOptions): Elector {
     }
     trouble = "";
     renewedMs = sentMs;
-    saw(result.object);
+    take(result.object, false);
     if (term === undefined && leads0()) startTerm();
   }
 
@@ -177,6 +177,6 @@ export function createElector(options: ElectorOptions): Elector {
     },
     leads,
     holder: () => lease?.holder ?? "",
-    saw,
+    saw: (object) => take(object, false),
   };
 }

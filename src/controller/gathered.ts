@@ -8,7 +8,8 @@ import type { ListedObject, MetallbObjects } from "./configuration.ts";
 import type { ObjectRef } from "./object-ref.ts";
 
 export interface Gathered {
-  put(resource: ControllerResource, key: string, ref: ObjectRef, object: FedObject): void;
+  /** True: `version` went up. */
+  put(resource: ControllerResource, key: string, ref: ObjectRef, object: FedObject): boolean;
   remove(resource: ControllerResource, key: string): void;
   objects(): MetallbObjects;
   namespaceLabels(namespace: string): Readonly<Record<string, string>>;
@@ -49,29 +50,31 @@ export function createGathered(): Gathered {
 
   return {
     put(resource, key, ref, object) {
+      const before = version;
       switch (resource) {
         case "services":
-          return;
+          break;
         case "nodes": {
           const addresses = addressesOf(object);
           if (nodes.get(key)?.join() !== addresses.join()) version++;
           nodes.set(key, addresses);
-          return;
+          break;
         }
         case "namespaces": {
           const now = (object.metadata["labels"] ?? {}) as Record<string, string>;
-          if (JSON.stringify(labels.get(key)) === JSON.stringify(now)) return;
+          if (JSON.stringify(labels.get(key)) === JSON.stringify(now)) break;
           version++;
           labelsVersion++;
           labels.set(key, now);
-          return;
+          break;
         }
         default: {
-          const before = of(resource).get(key)?.object as FedObject | undefined;
-          if (before === undefined || contentOf(before) !== contentOf(object)) version++;
+          const known = of(resource).get(key)?.object as FedObject | undefined;
+          if (known === undefined || contentOf(known) !== contentOf(object)) version++;
           of(resource).set(key, { ref, object });
         }
       }
+      return version !== before;
     },
     remove(resource, key) {
       if (resource === "services") return;

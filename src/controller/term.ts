@@ -72,7 +72,9 @@ const SECRET_MS = 20_000;
 const SHOWN_REFUSALS = 100;
 
 export function createTerm(given: TermOptions): Term {
-  const { options, transport, writer, events, clock, random, log, mayWrite, signal } = given;
+  const { options, transport, writer, events, clock, random, log, signal } = given;
+  /** Of this term: what waits here for its next attempt may not be said in the next. */
+  const mayWrite = (): boolean => !signal.aborted && given.mayWrite();
   const allocation = createClusterAllocation(options.loadBalancerClass);
   const gathered = createGathered();
   const problems = new Map<string, string>();
@@ -98,7 +100,7 @@ export function createTerm(given: TermOptions): Term {
     },
     onFailed(write, message) {
       problem(`Service ${write.record.key}`, `could not write the status of Service ${write.record.key}: ${message}`);
-      soon.restart();
+      decideSoon();
     },
   });
 
@@ -129,25 +131,33 @@ export function createTerm(given: TermOptions): Term {
       guard: name === "services" ? "Service" : name === "nodes" ? "Node" : "AddressPool",
       put(key, object) {
         if (name === "services") allocation.put(serviceRecord(object as unknown as ServiceObject));
-        else gathered.put(name, key, refOf(name, object), object);
-        soon.restart();
+        else if (!gathered.put(name, key, refOf(name, object), object)) return;
+        decideSoon();
       },
       remove(key) {
         if (name === "services") {
           allocation.remove(key);
           problem(`Service ${key}`, undefined);
         } else gathered.remove(name, key);
-        soon.restart();
+        decideSoon();
       },
       onChange() {
         problem(name, feed.problem()?.message);
-        soon.restart();
+        decideSoon();
       },
     });
     return feed;
   });
   const isSynced = (): boolean => feeds.every((feed) => feed.stats().synced);
   const soon = clock.after(GATHER_MS, turn);
+  let isArmed = true;
+
+  /** What comes meanwhile puts it off no further: a cluster may never rest. */
+  function decideSoon(): void {
+    if (isArmed) return;
+    isArmed = true;
+    soon.restart();
+  }
 
   function judge(): void {
     if (judged === gathered.version()) return;
@@ -192,6 +202,7 @@ export function createTerm(given: TermOptions): Term {
   }
 
   function turn(): void {
+    isArmed = false;
     if (signal.aborted || !isSynced()) return;
     const beganMs = clock.now();
     judge();

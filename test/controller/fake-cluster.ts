@@ -61,6 +61,8 @@ export interface FakeCluster {
   remove(plural: string, key: string): void;
   /** They are gone without a word, and whoever watches must list anew: an etcd that was restored. */
   forget(plural: string, names: readonly string[]): void;
+  /** etcd was restored from a backup: an object, and the revision, are as they were. Watches go on. */
+  restore(plural: string, object: Stored): void;
   get(plural: string, key: string): Stored | undefined;
   list(plural: string): readonly Stored[];
   client(): FakeClient;
@@ -343,6 +345,10 @@ export function createFakeCluster(clock: Clock): FakeCluster {
       for (const [key, one] of of(plural)) if (names.includes(one.metadata.name)) of(plural).delete(key);
       history.length = 0;
       oldest = revision + 1;
+    },
+    restore(plural, object) {
+      of(plural).set(keyOf(object), object);
+      revision = Number(object.metadata.resourceVersion);
     },
     get: (plural, key) => of(plural).get(key),
     list: (plural) => [...of(plural).values()],

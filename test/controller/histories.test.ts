@@ -110,7 +110,7 @@ function step(random: Random, world: Harness, contenders: Contender[], poolsChan
   const one = contenders[which]!;
   const name = random.pick(NAMES);
   const found = cluster.get("services", `default/${name}`);
-  switch (random.below(14)) {
+  switch (random.below(16)) {
     case 0:
     case 1:
     case 2:
@@ -171,6 +171,15 @@ function step(random: Random, world: Harness, contenders: Contender[], poolsChan
     case 12:
       one.stop();
       contenders[which] = start(world);
+      return;
+    case 13:
+    case 14:
+      if (found === undefined) return;
+      // Touched, and nothing that counts is another.
+      cluster.put("services", {
+        ...found,
+        metadata: { ...found.metadata, labels: { touched: String(world.clock.now()) } },
+      });
       return;
     default:
       // Killed: nothing of it happens any more but what was on its way.

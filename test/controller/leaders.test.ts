@@ -130,3 +130,17 @@ test("a claimant whose answer is lost finds out that it leads", async () => {
   await clock.advance(15_000);
   expect(controller.view().leads).toBe(true);
 });
+
+test("after etcd was restored from a backup, its revisions with it, the leader leads on or again", async () => {
+  const { clock, cluster, start } = harness();
+  const both = [start(), start()];
+  await clock.advance(30_000);
+  const backup = cluster.get("leases", "kube-system/millrace-controller")!;
+  await clock.advance(600_000);
+  cluster.restore("leases", backup);
+  await clock.advance(30_000);
+  for (let i = 0; i < 60; i++) {
+    expect(both.filter(({ controller }) => controller.view().leads)).toHaveLength(1);
+    await clock.advance(1_000);
+  }
+});
