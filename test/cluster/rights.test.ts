@@ -31,6 +31,8 @@ const RESOURCES = [
   "ipaddresspools in API group metallb.io",
   "l2advertisements in API group metallb.io",
 ];
+/** Whoever may watch the others hears that the server lacks them, whose CRDs are not installed. */
+const SERVED = RESOURCES.filter((resource) => !resource.endsWith("metallb.io"));
 const RULES = [
   { apiGroups: [""], resources: ["services", "nodes"] },
   { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"] },
@@ -337,14 +339,14 @@ describe("an agent, its rights and its way to the API", () => {
     await restartApiWithoutStreaming();
     await cluster.apply(rights(["watch"]));
     const messages = await waitUntil(
-      "four times the verb list",
+      "the verb list alone",
       async () => {
-        const found = await noticed("forbidden", RESOURCES.length);
+        const found = await noticed("forbidden", SERVED.length);
         return found.every((message) => message.startsWith("cannot list ")) ? found : undefined;
       },
       RECOVERY,
     );
-    for (const resource of RESOURCES) {
+    for (const resource of SERVED) {
       expect(messages).toContainEqual(expect.stringContaining(`cannot list ${resource} at cluster scope: 403 `));
     }
   });
