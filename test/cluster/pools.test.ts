@@ -1,8 +1,11 @@
 // MetalLB's objects on a real cluster, as far as an agent goes: an address in a Service's status is announced when a pool that was
 // read holds it, by one node, which says so in a ServiceL2Status and an event; nothing else is announced. Whoever gives addresses
 // is played by this test.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ServiceView } from "../../src/agent/view.ts";
+import type { Notice } from "../../src/model/objects.ts";
 import type { KubernetesObject } from "../../src/wire/kubernetes.ts";
 import type { Cluster } from "./cluster.ts";
 import { RealCluster } from "./examples/real-cluster.ts";
@@ -15,6 +18,8 @@ const NAME = "pools";
 const ADDRESSES = ["192.168.122.115", "fd00:192:168:122::115"];
 const STATUSES = "/apis/metallb.io/v1beta1/namespaces/kube-system/servicel2statuses";
 const NODES = ["node1", "node2"];
+/** In a node's own mounts; empty at first. */
+const SECRET = "/var/lib/cluster/announcer";
 
 const metallb = (kind: string, name: string, spec: object): object => ({
   ...{ apiVersion: "metallb.io/v1beta1", kind, metadata: { name, namespace: "metallb-system" }, spec },
@@ -52,7 +57,8 @@ describe.sequential("pools and advertisements of the API", () => {
   let real: RealCluster;
 
   beforeAll(async () => {
-    cluster = await startCluster({ name: NAME, proxy: "millrace", nodes: 2, replace: true });
+    const agentFlags = ["--announcer-secret", SECRET];
+    cluster = await startCluster({ name: NAME, proxy: "millrace", nodes: 2, agentFlags, replace: true });
     real = new RealCluster(cluster);
     const ports = [{ port: 80, targetPort: 80 }];
     const objects = [serverOnEachNode({ name: NAME }), serviceOf({ name: NAME }, { type: "LoadBalancer", ports })];
@@ -146,9 +152,28 @@ describe.sequential("pools and advertisements of the API", () => {
     expect(await waitUntil("kubectl describe to show the event", described)).toMatch(
       /Normal +nodeAssigned .* millrace/,
     );
+  });
+
+  it("are warned about while nodes cannot ask each other whether they live, until their secret comes", async () => {
+    const warnings = async (node: string): Promise<readonly Notice[]> =>
+      (await agentStatus(cluster, node)).notices.filter(({ severity }) => severity !== "info");
     for (const node of NODES) {
-      const { notices } = await agentStatus(cluster, node);
-      expect(notices.filter(({ severity }) => severity !== "info")).toEqual([]);
+      const reasons = (await warnings(node)).map(({ reason }) => reason);
+      expect([...new Set(reasons)].sort(), node).toEqual(["announcer-secret", "no-liveness"]);
+    }
+    for (const { files } of cluster.nodes) {
+      const directory = join(files, SECRET.replace("/var/", ""));
+      mkdirSync(directory);
+      writeFileSync(join(directory, "current"), "0123456789abcdef".repeat(2), { mode: 0o600 });
+    }
+    for (const node of NODES) {
+      const areOver = async () => {
+        const found = await warnings(node);
+        if (found.length > 0) throw new Error(found.map(({ message }) => message).join("; "));
+        const { peers } = (await agentStatus(cluster, node)).announcer;
+        return peers.length === 1 && peers[0]?.state === "alive" ? true : undefined;
+      };
+      await waitUntil(`${node} to warn of nothing and hear from the other node`, areOver);
     }
   });
 
