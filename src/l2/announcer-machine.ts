@@ -136,8 +136,11 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
   let forgetMs = 0;
   let isSound = false;
   let renews = false;
+  /** Since the last renewal: others are to know that rows are as fresh as that. */
+  let hasClaimed = false;
 
   function claimed(one: Candidate): void {
+    hasClaimed = true;
     write.push({ announcement: one.candidacy, how: "answer" });
   }
 
@@ -185,7 +188,7 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
     return changes;
   }
 
-  /** Nobody of its order is there and sound, as far as is known: then an impaired device is better than silence. */
+  /** Nobody of its order is there and sound, as far as is known: then what it has is better with an impaired device than with nobody. */
   function isLastResort({ candidacy: { above, below } }: Candidate, nowMs: number): boolean {
     if (!options.liveness()) return true;
     return [...above, ...below].every((node) => {
@@ -225,7 +228,7 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       );
       for (const [text, one] of candidates) {
         if (next.has(text)) continue;
-        if (one.phase === "holding" && one.isSound) letGo(one);
+        if (one.phase === "holding" && one.goesOn) letGo(one);
         candidates.delete(text);
       }
       for (const [text, candidacy] of next) {
@@ -233,12 +236,17 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
         if (known === undefined) {
           const one = createCandidate(candidacy, nowMs);
           one.isSound = sound.get(candidacy.ifindex) === "sound";
+          one.goesOn = one.isSound;
           candidates.set(text, one);
           // What an agent before announced goes on; what the kernel gave up meanwhile has to be asked for.
           const row = begun ? undefined : kernel.get(text);
           if (row === undefined || row.silentMs <= nowMs || row.conflict) continue;
           enter(one, "holding", nowMs);
-          Object.assign(one, { inForce: true, renewedMs: row.renewedMs, heardMs: heardFrom.get(text) ?? row.renewedMs });
+          Object.assign(one, {
+            inForce: true,
+            renewedMs: row.renewedMs,
+            heardMs: heardFrom.get(text) ?? row.renewedMs,
+          });
           if (one.isSound && nowMs - row.renewedMs < STALE_MS) write.push({ announcement: candidacy, how: "answer" });
           continue;
         }
@@ -274,10 +282,11 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       renews = candidates.size === 0 && !isLate;
       for (const one of candidates.values()) {
         const state = sound.get(one.candidacy.ifindex);
-        const was = one.isSound;
-        one.isSound = state === "sound" || (state === "impaired" && isLastResort(one, nowMs));
-        isSound &&= state === "sound";
-        renews ||= one.isSound && !isLate;
+        const [was, wentOn] = [one.isSound, one.goesOn];
+        one.isSound = state === "sound";
+        one.goesOn = one.isSound || (state === "impaired" && isLastResort(one, nowMs));
+        isSound &&= one.isSound;
+        renews ||= one.goesOn && !isLate;
         if (one.phase !== "holding") {
           if (!one.isSound && one.phase !== "waiting" && one.phase !== "in-use") enter(one, "standby", nowMs);
           if (one.isSound && !was) regained.push(one.candidacy);
@@ -285,8 +294,8 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
         }
         // Nobody hears it now, and when its link comes back somebody else may have the address.
         if (state === "no-carrier") enter(one, "standby", nowMs);
-        if (!one.isSound) continue;
-        if (!was) {
+        if (!one.goesOn) continue;
+        if (!wentOn) {
           regained.push(one.candidacy);
           one.gratuitous = beginGratuitous(nowMs);
         }
@@ -297,7 +306,10 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
           one.probesOwed = 1;
         }
       }
-      return { ...turn(rows, nowMs), regained };
+      const changes = { ...turn(rows, nowMs), regained };
+      renews ||= hasClaimed;
+      hasClaimed = false;
+      return changes;
     },
     look: (rows, nowMs) => (begun ? { ...NOTHING, ...turn(rows, nowMs) } : NOTHING),
     isLookDue: (nowMs) => begun && nowMs - lookedMs >= lookEveryMs(),
@@ -331,7 +343,7 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       for (const one of candidates.values()) {
         if (found.length >= PART) break;
         const { candidacy, phase, check } = one;
-        if (!one.inForce || !one.isSound) continue;
+        if (!one.inForce || !one.goesOn) continue;
         if (phase === "checking" && probeDueMs(check) <= nowMs) {
           noteProbe(check, nowMs);
           found.push({ announcement: candidacy, kind: "probe" });
@@ -348,7 +360,7 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
     nextMs(nowMs) {
       let next = goodbyes.length > 0 ? nowMs : Number.POSITIVE_INFINITY;
       if (options.liveness()) next = Math.min(next, peers.nextMs());
-      for (const { phase, check, inForce, isSound: speaks, gratuitous, probesOwed, resumeMs } of candidates.values()) {
+      for (const { phase, check, inForce, goesOn: speaks, gratuitous, probesOwed, resumeMs } of candidates.values()) {
         if (!inForce || !speaks) continue;
         if (phase === "checking") next = Math.min(next, probeDueMs(check), checkEndMs(check));
         else if (phase === "holding" && resumeMs === 0) next = Math.min(next, gratuitous.dueMs);

@@ -26,8 +26,10 @@ export interface Candidate {
   candidacy: Candidacy;
   phase: Phase;
   sinceMs: number;
-  /** The self-check of its device passed when it was asked last, or it did not quite and nobody else is there. */
+  /** The self-check of its device passed when it was asked last. */
   isSound: boolean;
+  /** What it holds is renewed: it is sound, or its device is impaired and nobody else is there. */
+  goesOn: boolean;
 
   check: Check;
   /** The next check that is not due to an event. */
@@ -66,7 +68,7 @@ export interface Candidate {
 
 export function createCandidate(candidacy: Candidacy, nowMs: number): Candidate {
   return {
-    ...{ candidacy, phase: "standby", sinceMs: nowMs, isSound: false },
+    ...{ candidacy, phase: "standby", sinceMs: nowMs, isSound: false, goesOn: false },
     ...{ check: beginCheck(), nextCheckMs: 0, inquiryEndMs: 0, reclaims: false, holder: "", heardMs: nowMs },
     ...{ stranger: undefined, inForce: false, renewedMs: 0, resumeMs: 0, gratuitous: beginGratuitous(nowMs) },
     ...{ probesOwed: 0, toldAgainMs: 0, duelMs: 0, handBackMs: 0, damping: createDamping() },

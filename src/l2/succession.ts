@@ -244,6 +244,8 @@ export function createSuccession(parts: SuccessionParts): Succession {
       one.stranger = { mac, sinceMs: nowMs, kept: true, tries: 0 };
       return tellAgain(one, DEFEND_MS, nowMs);
     }
+    // Who is not sound itself had it for want of another.
+    if (!one.isSound && peers.stateOf(node, nowMs) === "alive") return yieldTo(one, node, atMs, nowMs);
     // Its agent is away, or not sound: its kernel gives the address up on hearing it claimed.
     if (peers.stateOf(node, nowMs) === "doubtful") return tellAgain(one, RETELL_MS, nowMs);
     if (one.duelMs === 0 || nowMs - one.toldAgainMs > DUEL_OVER_MS) one.duelMs = nowMs;
@@ -265,7 +267,7 @@ export function createSuccession(parts: SuccessionParts): Succession {
 
   /** After a pause: goes on only if nobody else was heard meanwhile, nor now. */
   function resume(one: Candidate, row: KernelRow | undefined, nowMs: number): Phase {
-    if (nowMs < one.resumeMs || !one.isSound) return one.phase;
+    if (nowMs < one.resumeMs || !one.goesOn) return one.phase;
     one.resumeMs = 0;
     if (row === undefined || row.conflict || row.silentMs <= nowMs || nowMs - one.renewedMs >= SILENT_MS)
       return lose(one, row, nowMs);

@@ -253,16 +253,6 @@ describe("a self-check that fails", () => {
     expect(worst.gapMs).toBe(0);
   });
 
-  test("of every node, then the death of the speaker, leaves the address to one of them", () => {
-    const { lan, pass, first, worst } = bench();
-    for (const node of lan.nodes) node.isSound = false;
-    pass(20_000);
-    lan.powerOff(first);
-    pass(20_000);
-    expect(lan.speakers(A)).toHaveLength(1);
-    expect(worst.doubleMs).toBe(0);
-  });
-
   test("as its programs are off is followed too, and nothing is renewed without programs", () => {
     const { lan, pass, first, second } = bench();
     lan.node(first).isAttached = false;
