@@ -83,13 +83,21 @@ interface OwnedRange extends AddressRange {
   readonly pool: Pool;
 }
 
+interface SharingGroup {
+  addresses: Address[];
+  /** By port: so many of `addresses`, from the first on, have it in use. */
+  readonly fullUpTo: Map<string, number>;
+}
+
 export function createPoolBook({ pools: given, namespaceLabels, isForeign }: PoolBookInput): PoolBook {
   const pools = parsePools(given);
   const uses = new Map<Address, Map<string, Use>>();
   const byKey = new Map<string, Set<Address>>();
   const assigned = new Map(pools.map(({ name }) => [name, { IPv4: 0, IPv6: 0 }]));
-  /** Where to begin to look in a range: ten thousand Services would else look at each other's addresses. */
-  const closedUpTo = new Map<AddressRange, bigint>();
+  // Where to begin to look: ten thousand Services would else look at each other's addresses.
+  const usedUpTo = new Map<AddressRange, bigint>();
+  /** By pool, family and what else must be equal for an address to be shared. */
+  const groups = new Map<string, SharingGroup>();
   const ranges: Record<Family, OwnedRange[]> = { IPv4: [], IPv6: [] };
   for (const pool of pools) for (const range of pool.parsed) ranges[range.family].push({ ...range, pool });
   for (const list of Object.values(ranges)) list.sort((a, b) => (a.first < b.first ? -1 : a.first > b.first ? 1 : 0));
@@ -115,12 +123,75 @@ export function createPoolBook({ pools: given, namespaceLabels, isForeign }: Poo
     return true;
   }
 
-  /** Nobody who asks later can have it, unless somebody leaves it. */
-  function isClosed(pool: Pool, address: Address): boolean {
-    if (pool.avoidBuggyIPs && isBuggy(address)) return true;
-    if (isForeign(address) || unusableReason(address) !== undefined) return true;
-    for (const { sharingKey } of uses.get(address)?.values() ?? []) if (sharingKey === "") return true;
+  /** Nobody uses it, and it may be given. */
+  function isUnused(pool: Pool, address: Address): boolean {
+    if (uses.has(address) || !isGiven(pool, address)) return false;
+    return !isForeign(address) && unusableReason(address) === undefined;
+  }
+
+  function firstUnused(pool: Pool, family: Family): Address | undefined {
+    let tried = 0;
+    for (const range of pool.parsed) {
+      if (range.family !== family) continue;
+      let value = usedUpTo.get(range) ?? range.first;
+      while (value <= range.last && tried++ < MAX_TRIED && !isUnused(pool, addressFromBigInt(value, family))) value++;
+      usedUpTo.set(range, value);
+      if (value <= range.last && tried <= MAX_TRIED) return addressFromBigInt(value, family);
+    }
+    return undefined;
+  }
+
+  const groupName = (pool: string, family: Family, { sharingKey, backendKey }: Use): string =>
+    JSON.stringify([pool, family, sharingKey, backendKey]);
+
+  function portIsUsed(address: Address, port: string): boolean {
+    for (const { ports } of uses.get(address)?.values() ?? []) if (ports.includes(port)) return true;
     return false;
+  }
+
+  /** One that others with the same key use, on other ports. */
+  function firstShared(pool: Pool, family: Family, use: Use, key: string): Address | undefined {
+    const group = use.sharingKey === "" ? undefined : groups.get(groupName(pool.name, family, use));
+    if (group === undefined) return undefined;
+    const upTo = (port: string): number => group.fullUpTo.get(port) ?? 0;
+    const port = use.ports.reduce((best, one) => (upTo(one) > upTo(best) ? one : best), use.ports[0] ?? "");
+    let isFull = true;
+    for (let i = upTo(port); i < group.addresses.length; i++) {
+      const address = group.addresses[i]!;
+      isFull &&= portIsUsed(address, port);
+      if (isFull) group.fullUpTo.set(port, i + 1);
+      else if (isGiven(pool, address) && isFree(address, use, key)) return address;
+    }
+    return undefined;
+  }
+
+  const isGiven = (pool: Pool, address: Address): boolean => !(pool.avoidBuggyIPs && isBuggy(address));
+
+  /** Whether somebody uses the address with the same key; apart from `key`. */
+  function isSharedBy(address: Address, { sharingKey, backendKey }: Use, key = ""): boolean {
+    for (const [other, theirs] of uses.get(address) ?? []) {
+      if (other !== key && theirs.sharingKey === sharingKey && theirs.backendKey === backendKey) return true;
+    }
+    return false;
+  }
+
+  function join(address: Address, use: Use, key: string): void {
+    const pool = poolOf(address);
+    if (pool === undefined || use.sharingKey === "" || isSharedBy(address, use, key)) return;
+    const name = groupName(pool.name, familyOf(address), use);
+    const group = groups.get(name) ?? { addresses: [] as Address[], fullUpTo: new Map<string, number>() };
+    groups.set(name, group);
+    group.addresses.push(address);
+  }
+
+  function part(address: Address, use: Use): void {
+    const name = groupName(poolOf(address)?.name ?? "", familyOf(address), use);
+    const group = groups.get(name);
+    if (group === undefined) return;
+    group.fullUpTo.clear();
+    if (isSharedBy(address, use)) return;
+    group.addresses = group.addresses.filter((one) => one !== address);
+    if (group.addresses.length === 0) groups.delete(name);
   }
 
   function count(address: Address, by: number): void {
@@ -135,9 +206,24 @@ export function createPoolBook({ pools: given, namespaceLabels, isForeign }: Poo
     openings++;
     const value = addressToBigInt(address);
     for (const range of poolOf(address)?.parsed ?? []) {
-      const closed = closedUpTo.get(range);
-      if (closed !== undefined && value >= range.first && value < closed) closedUpTo.set(range, value);
+      const used = usedUpTo.get(range);
+      if (used !== undefined && value >= range.first && value < used) usedUpTo.set(range, value);
     }
+  }
+
+  /** Of these the one that comes first in the pool. */
+  function earliest(pool: Pool, addresses: readonly Address[]): Address | undefined {
+    const place = (address: Address): [number, bigint] => {
+      const value = addressToBigInt(address);
+      const family = familyOf(address);
+      const isIn = (range: AddressRange): boolean =>
+        range.family === family && range.first <= value && value <= range.last;
+      return [pool.parsed.findIndex(isIn), value];
+    };
+    return addresses.toSorted((a, b) => {
+      const [[rangeA, valueA], [rangeB, valueB]] = [place(a), place(b)];
+      return rangeA - rangeB || (valueA < valueB ? -1 : 1);
+    })[0];
   }
 
   return {
@@ -157,23 +243,14 @@ export function createPoolBook({ pools: given, namespaceLabels, isForeign }: Poo
       );
     },
     firstFree(pool, family, use, key) {
-      let tried = 0;
-      for (const range of pool.parsed) {
-        if (range.family !== family) continue;
-        let value = closedUpTo.get(range) ?? range.first;
-        let onlyClosed = true;
-        for (; value <= range.last && tried < MAX_TRIED; value++, tried++) {
-          const address = addressFromBigInt(value, family);
-          const closed = isClosed(pool, address) && !uses.get(address)?.has(key);
-          if (onlyClosed && !closed) {
-            onlyClosed = false;
-            closedUpTo.set(range, value);
-          }
-          if (!closed && isFree(address, use, key)) return address;
-        }
-        if (onlyClosed) closedUpTo.set(range, value);
-      }
-      return undefined;
+      const isMine = (one: Address): boolean =>
+        familyOf(one) === family && poolOf(one) === pool && isGiven(pool, one) && isFree(one, use, key);
+      const mine = [...(byKey.get(key) ?? [])].filter(isMine);
+      const others = [firstShared(pool, family, use, key), firstUnused(pool, family)];
+      return earliest(
+        pool,
+        [...mine, ...others].flatMap((one) => one ?? []),
+      );
     },
     users: (address) => [...(uses.get(address)?.keys() ?? [])],
     addressesOf: (key) => [...(byKey.get(key) ?? [])],
@@ -182,15 +259,26 @@ export function createPoolBook({ pools: given, namespaceLabels, isForeign }: Poo
       const before = users.get(key);
       if (users.size === 0) count(address, 1);
       // A use that lets others in may follow one that did not.
-      else if (before?.sharingKey === "" && use.sharingKey !== "") reopen(address);
-      else if (before?.ports.some((port) => !use.ports.includes(port))) openings++;
+      else if (
+        before !== undefined &&
+        (before.sharingKey === "" || before.ports.some((one) => !use.ports.includes(one)))
+      )
+        openings++;
+      if (before !== undefined) {
+        users.delete(key);
+        part(address, before);
+      }
       uses.set(address, users.set(key, use));
+      join(address, use, key);
       const mine = byKey.get(key) ?? new Set<Address>();
       byKey.set(key, mine.add(address));
     },
     leave(key, address) {
       const users = uses.get(address);
-      if (!users?.delete(key)) return;
+      const before = users?.get(key);
+      if (users === undefined || before === undefined) return;
+      users.delete(key);
+      part(address, before);
       if (users.size === 0) {
         uses.delete(address);
         count(address, -1);
