@@ -71,7 +71,10 @@ function history(random: Random, { losses, kinds }: Faults): void {
       else if (!wellSince.has(one.name)) wellSince.set(one.name, now);
       for (const other of lan.nodes) {
         const pair = `${one.name} ${other.name}`;
-        const isHeard = one.part === other.part && [one, other].every((node) => node.isPowered && node.isLinked);
+        const both = [one, other];
+        const isOn = one.part === other.part && both.every((node) => node.isPowered && node.isLinked);
+        // Where neither agent runs nobody says anything that the other's kernel could hear.
+        const isHeard = isOn && both.some(({ agent }) => agent === "running");
         if (!isHeard) heard.delete(pair);
         else if (!heard.has(pair)) heard.set(pair, now);
       }
