@@ -30,11 +30,10 @@ export function registerRunCommand(program: Command, wiring: Wiring): void {
     const { runAgent } = await import("../agent/agent.ts");
     const signal = wiring.stopSignal();
     const agentEnded = new AbortController();
-    const beside = options.withController
-      ? runBeside(options, AbortSignal.any([signal, agentEnded.signal]))
-      : Promise.resolve();
+    const controller = options.withController ? await controllerBeside(options) : undefined;
+    const beside = controller?.(AbortSignal.any([signal, agentEnded.signal]));
     // It is awaited when the agent has ended, and ends with it.
-    beside.catch(() => {});
+    beside?.catch(() => {});
     try {
       await runAgent(options, { signal, serve: (view) => wiring.createServers(options, view) });
     } finally {
@@ -44,15 +43,32 @@ export function registerRunCommand(program: Command, wiring: Wiring): void {
   });
 }
 
-/** The controller beside an agent, by the agent's options and otherwise its own defaults. @throws Failure */
-async function runBeside(options: AgentOptions, signal: AbortSignal): Promise<void> {
+type BesideOptions = Pick<AgentOptions, "kubeconfig" | "apiServer" | "stateDir" | "namespace" | "loadBalancerClass">;
+
+/**
+ * The controller beside an agent, by the agent's options and otherwise its own defaults; to be run until the signal is aborted. That it
+ * ended otherwise is on the log, and its rejection. @throws Failure when it cannot be run so
+ */
+export async function controllerBeside(options: BesideOptions): Promise<(signal: AbortSignal) => Promise<void>> {
   const { readControllerOptions } = await import("./controller-options.ts");
   const { controllerParts, createController } = await import("../controller/controller.ts");
+  const { createLog } = await import("../lib/log.ts");
   const own = readControllerOptions({ flags: {}, environment: process.env, configFile: "" });
   const { kubeconfig, apiServer, stateDir, namespace, loadBalancerClass } = options;
   const merged = { ...own, kubeconfig, apiServer, stateDir, namespace, loadBalancerClass };
-  // What it says of itself is on the log, in events and in its ConfigurationState.
-  await createController(merged, controllerParts(merged), signal).run();
+  const parts = controllerParts(merged);
+  return async (signal) => {
+    try {
+      // What it says of itself is on the log, in events and in its ConfigurationState.
+      await createController(merged, parts, signal).run();
+    } catch (error) {
+      createLog("controller").error(
+        { err: error },
+        "the controller beside the agent has ended: no address is given here",
+      );
+      throw error;
+    }
+  };
 }
 
 /** A setting as a flag of its command. */

@@ -105,13 +105,13 @@ export function createController(options: ControllerOptions, parts: ControllerPa
     },
     view() {
       const now = term?.view();
-      const trouble = feed.problem()?.message;
+      const troubles = [feed.problem()?.message ?? "", elector.trouble()].filter((one) => one !== "");
       return {
         identity,
         leads: leads(),
         holder: elector.holder(),
         term: now,
-        problems: [...(trouble === undefined ? [] : [trouble]), ...(now?.problems ?? [])],
+        problems: [...troubles, ...(now?.problems ?? [])],
         writes: writer.counts(),
         eventsDropped: events.dropped(),
       };

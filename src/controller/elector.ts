@@ -28,8 +28,10 @@ export interface Elector {
   run(): Promise<void>;
   /** A write may begin now. */
   leads(): boolean;
-  /** "" when nobody does, or it is not known. */
+  /** "" when nobody does, or it is not known; of ourselves only while we lead. */
   holder(): string;
+  /** What keeps us from renewing or taking the Lease, "" nothing. */
+  trouble(): string;
   /** What the watch shows of the Lease; undefined: it is gone. */
   saw(object: FedObject | Answered | undefined): void;
 }
@@ -38,6 +40,8 @@ interface Term {
   readonly end: AbortController;
   readonly ended: Promise<void>;
 }
+
+const COULD_NOT = "could not renew or take the Lease";
 
 export function createElector(options: ElectorOptions): Elector {
   const { namespace, name, identity, timings, writer, clock, random, log, signal } = options;
@@ -118,9 +122,13 @@ export function createElector(options: ElectorOptions): Elector {
       if (result.outcome === "absent") lease = undefined;
       return note(result);
     }
+    take(result.object, false);
+    // Somebody between us and the server may have answered.
+    if (lease?.holder !== identity) {
+      return note({ outcome: "unknown", message: "the answer does not show us as the holder" });
+    }
     trouble = "";
     renewedMs = sentMs;
-    take(result.object, false);
     if (term === undefined && leads0()) startTerm();
   }
 
@@ -130,7 +138,7 @@ export function createElector(options: ElectorOptions): Elector {
   function note(result: Attempt<never>): void {
     if (result.outcome === "done" || result.outcome === "conflict" || result.message === trouble) return;
     trouble = result.message;
-    log.warn({ lease: `${namespace}/${name}` }, `could not renew or take the Lease: ${result.message}`);
+    log.warn({ lease: `${namespace}/${name}` }, `${COULD_NOT}: ${result.message}`);
   }
 
   function startTerm(): void {
@@ -176,7 +184,8 @@ export function createElector(options: ElectorOptions): Elector {
       await release();
     },
     leads,
-    holder: () => lease?.holder ?? "",
+    holder: () => (lease === undefined || (lease.holder === identity && !leads()) ? "" : lease.holder),
+    trouble: () => (trouble === "" ? "" : `${COULD_NOT}: ${trouble}`),
     saw: (object) => take(object, false),
   };
 }

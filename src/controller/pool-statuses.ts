@@ -8,6 +8,8 @@ export interface PoolStatusesOptions {
   readonly writer: Pick<ClusterWriter, "patchPoolStatus">;
   readonly counts: () => readonly PoolCounts[];
   readonly object: (pool: string) => ListedObject | undefined;
+  /** What was written last, by the pool's uid: of what the server does not keep a second writing makes no more. */
+  readonly written: Map<string, string>;
   readonly mayWrite: () => boolean;
 }
 
@@ -22,16 +24,19 @@ export function poolStatus({ assigned, available }: PoolCounts): Readonly<Record
 
 /** Writes what has changed; resolves when it is done, to what went wrong. */
 export async function writePoolStatuses(options: PoolStatusesOptions): Promise<readonly string[]> {
-  const { writer, counts, object, mayWrite } = options;
+  const { writer, counts, object, written, mayWrite } = options;
   const problems: string[] = [];
   for (const one of counts()) {
     const listed = object(one.name);
     const status = poolStatus(one);
     const shown = (listed?.object["status"] ?? {}) as Readonly<Record<string, unknown>>;
     if (listed === undefined || Object.entries(status).every(([field, value]) => shown[field] === value)) continue;
+    const text = JSON.stringify([status, shown]);
+    if (written.get(listed.ref.uid) === text) continue;
     if (!mayWrite()) break;
     const { namespace, name } = listed.ref;
     const result = await writer.patchPoolStatus({ namespace, name }, { status });
+    if (result.outcome === "done") written.set(listed.ref.uid, text);
     if (result.outcome !== "done" && result.outcome !== "absent") {
       problems.push(`could not write the status of IPAddressPool ${namespace}/${name}: ${result.message}`);
     }

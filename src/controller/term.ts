@@ -1,5 +1,6 @@
 // One term of a leader: reads the cluster to the end, decides, writes, until its time is over. Nothing of a term before is kept: what
 // the API shows is the truth about who has which address.
+import type { AddressWrite, ServiceRecord } from "../allocate/allocation-records.ts";
 import { type ClusterAllocation, createClusterAllocation } from "../allocate/cluster-allocation.ts";
 import { type Clock, sleep } from "../kube/clock.ts";
 import type { ClusterWriter } from "../kube/cluster-writer.ts";
@@ -78,6 +79,9 @@ export function createTerm(given: TermOptions): Term {
   const allocation = createClusterAllocation(options.loadBalancerClass);
   const gathered = createGathered();
   const problems = new Map<string, string>();
+  const countersWritten = new Map<string, string>();
+  /** Writes of which nobody knows what became. */
+  const inDoubt = new Map<string, AddressWrite>();
   let configuration: Configuration | undefined;
   let remarks: readonly Remark[] = [];
   let faults: readonly Remark[] = [];
@@ -90,19 +94,33 @@ export function createTerm(given: TermOptions): Term {
   const writes = createAddressWrites({
     ...{ allocation, writer, clock, random, mayWrite },
     perSecond: options.writesPerSecond,
-    onWritten(write) {
-      problem(`Service ${write.record.key}`, undefined);
-      for (const event of writtenEvents(write)) events.record(event);
-      log.info(
-        { service: write.record.key, pool: write.pool },
-        write.addresses.length === 0 ? "its addresses were taken away" : `has ${write.addresses.join(", ")}`,
-      );
-    },
+    onWritten: tellWritten,
     onFailed(write, message) {
+      inDoubt.set(write.record.key, write);
       problem(`Service ${write.record.key}`, `could not write the status of Service ${write.record.key}: ${message}`);
       decideSoon();
     },
   });
+
+  function tellWritten(write: AddressWrite): void {
+    const { key } = write.record;
+    inDoubt.delete(key);
+    problem(`Service ${key}`, undefined);
+    for (const event of writtenEvents(write)) events.record(event);
+    log.info(
+      { service: key, pool: write.pool },
+      write.addresses.length === 0 ? "its addresses were taken away" : `has ${write.addresses.join(", ")}`,
+    );
+  }
+
+  /** The watch shows what became of a write that nobody answered for. */
+  function sawService(record: ServiceRecord): void {
+    const write = inDoubt.get(record.key);
+    if (write === undefined || record.version === write.record.version) return;
+    inDoubt.delete(record.key);
+    const isDone = record.uid === write.record.uid && String(record.addresses) === String(write.addresses);
+    if (isDone && record.pool === write.pool) tellWritten(write);
+  }
 
   function problem(about: string, message: string | undefined): void {
     if (message === undefined) problems.delete(about);
@@ -130,13 +148,17 @@ export function createTerm(given: TermOptions): Term {
       ...{ resource, transport, clock, random, signal },
       guard: name === "services" ? "Service" : name === "nodes" ? "Node" : "AddressPool",
       put(key, object) {
-        if (name === "services") allocation.put(serviceRecord(object as unknown as ServiceObject));
-        else if (!gathered.put(name, key, refOf(name, object), object)) return;
+        if (name === "services") {
+          const record = serviceRecord(object as unknown as ServiceObject);
+          sawService(record);
+          allocation.put(record);
+        } else if (!gathered.put(name, key, refOf(name, object), object)) return;
         decideSoon();
       },
       remove(key) {
         if (name === "services") {
           allocation.remove(key);
+          inDoubt.delete(key);
           problem(`Service ${key}`, undefined);
         } else gathered.remove(name, key);
         decideSoon();
@@ -223,7 +245,14 @@ export function createTerm(given: TermOptions): Term {
   }
 
   async function statuses(): Promise<void> {
-    const found = await writePoolStatuses({ writer, counts: allocation.pools, object: gathered.pool, mayWrite });
+    const { pools: counts } = allocation;
+    const found = await writePoolStatuses({
+      writer,
+      counts,
+      object: gathered.pool,
+      written: countersWritten,
+      mayWrite,
+    });
     problem("pool statuses", found[0]);
   }
 

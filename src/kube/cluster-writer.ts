@@ -90,6 +90,8 @@ function messageOf({ code, body }: ApiException<unknown>): string {
   return excerpt(`${code} ${said}`, 300);
 }
 
+const NO_OBJECT = "the answer is no object of the API";
+
 /** A server that is never asked: the path is all that counts. */
 const NOWHERE = "http://api.invalid";
 
@@ -144,12 +146,16 @@ export function createClusterWriter(options: ClusterWriterOptions): ClusterWrite
   async function attempt(what: string, call: () => Promise<unknown>): Promise<Attempt<Answered>> {
     let result: Attempt<Answered>;
     try {
-      result = { outcome: "done", object: (await call()) as Answered };
+      const object = (await call()) as Answered | null | undefined;
+      // A proxy's page may come with 200 as well.
+      const isObject = typeof object?.metadata?.resourceVersion === "string";
+      result = isObject ? { outcome: "done", object } : { outcome: "unknown", message: NO_OBJECT };
     } catch (error) {
       if (error instanceof ApiException) result = { outcome: outcomeOf(error.code), message: messageOf(error) };
       else if (error instanceof ApiError) result = { outcome: "unknown", message: error.message };
       else if (signal.aborted) result = { outcome: "unknown", message: "could not write: it was given up" };
-      else throw error;
+      // What the typed client makes of an answer that is no JSON, or not such as it knows.
+      else result = { outcome: "unknown", message: `${NO_OBJECT}: ${excerpt(String(error), 300)}` };
     }
     count(what, result.outcome);
     return result;

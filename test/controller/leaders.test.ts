@@ -1,6 +1,8 @@
 // Who leads, and until when: two controllers over one Lease, one killed, stopped, cut off, or told to go.
 import { expect, test } from "vitest";
 import { leaseStep, writeTimeoutMs } from "../../src/controller/lease.ts";
+import { controllerTroubles } from "../../src/http/controller-servers.ts";
+import type { FakeClient } from "./fake-cluster.ts";
 import { harness, OPTIONS, pool, service } from "./objects.ts";
 import { pausable } from "./pausable.ts";
 
@@ -143,4 +145,72 @@ test("after etcd was restored from a backup, its revisions with it, the leader l
     expect(both.filter(({ controller }) => controller.view().leads)).toHaveLength(1);
     await clock.advance(1_000);
   }
+});
+
+/** A proxy between: some answers are not the API server's. */
+function answering(client: FakeClient, part: string, body: string, type: string): () => void {
+  const { send } = client;
+  client.send = async (demand, path, options) => {
+    if (!path.includes(part) || demand.method === "GET") return send(demand, path, options);
+    async function* page(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from(body);
+    }
+    return { status: 200, headers: { "content-type": type }, body: page() };
+  };
+  return () => {
+    client.send = send;
+  };
+}
+
+test.each([
+  ["a page", "<html>log in</html>", "text/html"],
+  ["a page that is said to be JSON", "<html>log in</html>", "application/json"],
+  ["nothing", "", "application/json"],
+  ["null", "null", "application/json"],
+  ["another's Lease", '{"metadata":{"resourceVersion":"7"},"spec":{"holderIdentity":"x"}}', "application/json"],
+])(
+  "who is answered %s to its claim does not lead, says so, and leads once the server answers",
+  async (_, body, type) => {
+    const { clock, start } = harness();
+    let heal = (): void => {};
+    const { controller } = start({}, (client) => {
+      heal = answering(client, "/leases", body, type);
+    });
+    await clock.advance(20_000);
+    const view = controller.view();
+    expect(view.leads).toBe(false);
+    expect(view.problems.join()).toContain("could not renew or take the Lease: the answer");
+    heal();
+    await clock.advance(20_000);
+    expect(controller.view()).toMatchObject({ leads: true, problems: [] });
+  },
+);
+
+test("an answer that is no JSON to a write of a status is a fate unknown: it is written again", async () => {
+  const { clock, cluster, start, addresses } = harness();
+  cluster.put("ipaddresspools", pool("p", ["192.0.2.0/24"]));
+  const { client, controller } = start();
+  await clock.advance(3_000);
+  const heal = answering(client, "services/", "<html>", "application/json");
+  cluster.put("services", service("a"));
+  await clock.advance(1_000);
+  expect(controller.view().problems.join()).toContain("could not write the status of Service default/a: the answer is");
+  heal();
+  await clock.advance(10_000);
+  expect(addresses("default/a")).toEqual(["192.0.2.0"]);
+  expect(controller.view().problems.join()).not.toContain("could not");
+});
+
+test("a leader that may not renew is not healthy, and says why", async () => {
+  const { clock, start } = harness();
+  const { client, controller } = start();
+  await clock.advance(3_000);
+  expect(controllerTroubles(controller.view())).toEqual([]);
+  client.fault = (_, path) => (path.includes("/leases") ? { status: 403 } : {});
+  await clock.advance(120_000);
+  expect(controller.view()).toMatchObject({ leads: false, holder: "" });
+  expect(controllerTroubles(controller.view())).toEqual([
+    "no controller is known to lead",
+    expect.stringMatching(/could not renew or take the Lease: 403/),
+  ]);
 });

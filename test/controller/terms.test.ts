@@ -87,3 +87,52 @@ test("a Node's heartbeat and a pool's counters let nothing be decided", async ()
   expect(gathered.pool("n")?.object["status"]).toEqual({ assignedIPv4: 1 });
   expect(put("pools", pool("p", ["192.0.2.0/25"]))).toBe(true);
 });
+
+test.each(["nothing", "an edit"])(
+  "a write whose answer is lost is no problem any more once it is seen, and is told; with %s beside",
+  async (beside) => {
+    const { clock, cluster, start, addresses, events } = harness();
+    cluster.put("ipaddresspools", pool("p", ["192.0.2.1-192.0.2.9"]));
+    const { client, controller } = start();
+    await clock.advance(3_000);
+    client.lagMs = () => 200;
+    let isFirst = true;
+    client.fault = (_, path) => {
+      if (!path.includes("services/") || !isFirst) return {};
+      isFirst = false;
+      return { isLost: true };
+    };
+    cluster.put("services", service("a"));
+    await clock.advance(300);
+    expect(addresses("default/a")).toEqual(["192.0.2.1"]);
+    expect(controller.view().term?.problems.join()).toContain("Service default/a");
+    const a = cluster.get("services", "default/a")!;
+    if (beside !== "nothing")
+      cluster.put("services", { ...a, metadata: { ...a.metadata, labels: { touched: "yes" } } });
+    await clock.advance(60_000);
+    expect(controller.view().term?.problems.join()).not.toContain("Service default/a");
+    expect(events("a")).toEqual(['IPAllocated Assigned IP ["192.0.2.1"]']);
+  },
+);
+
+test("counters that the server does not keep are written when they change, and no more", async () => {
+  const { clock, cluster, start } = harness();
+  cluster.put("ipaddresspools", pool("p", ["192.0.2.1-192.0.2.9"]));
+  const sent: string[] = [];
+  start({}, (client) => {
+    client.fault = ({ body = "" }, path) => {
+      if (!path.includes("ipaddresspools")) return {};
+      sent.push(body);
+      return {};
+    };
+    const { send } = client;
+    client.send = (demand, path, options) =>
+      // As with a CRD whose schema does not have them: the server takes the write, and drops the fields.
+      send(path.includes("ipaddresspools") ? { ...demand, body: "{}" } : demand, path, options);
+  });
+  await clock.advance(60_000);
+  expect(sent).toHaveLength(1);
+  cluster.put("services", service("a"));
+  await clock.advance(60_000);
+  expect(sent).toHaveLength(2);
+});
