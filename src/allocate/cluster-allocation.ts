@@ -194,6 +194,13 @@ export function createClusterAllocation(loadBalancerClass: string): ClusterAlloc
     if (gone.length > 0)
       return { refused: "not-in-pool", field: "", message: `${gone.join(", ")} is in no IPAddressPool` };
     if (refusal !== undefined) return refusal;
+    const outcome = outcomes.get(record.key);
+    const pool = outcome !== undefined && "assigned" in outcome ? outcome.assigned.pool : "";
+    const apart = lost.filter((one) => pool !== "" && book?.poolOf(one)?.name !== pool);
+    if (apart.length > 0) {
+      const message = `${apart.join(", ")} is not in the IPAddressPool ${pool} of its other address`;
+      if (record.addresses.length > lost.length) return { refused: "not-in-pool", field: "", message };
+    }
     const others = lost.flatMap((one) => book?.users(one) ?? []).filter((one) => one !== record.key);
     const why =
       others.length > 0 ? `it is in use by the Service ${[...new Set(others)].join(", ")}` : "it asks for another";

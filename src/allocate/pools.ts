@@ -179,7 +179,10 @@ export function assignFrom(book: PoolBook, round: PoolRound): ReadonlyMap<string
     const pool = pools.find((one) => one.name === holding.pool);
     if (pool === undefined || !allows(pool, client.service)) return undefined;
     if (request.pool !== undefined && request.pool.value !== pool.name) return undefined;
-    const addresses = holding.addresses.filter((one) => client.families.includes(familyOf(one)));
+    // Of a pool that was split by family one address stays, where one is enough.
+    const addresses = holding.addresses.filter(
+      (one) => client.families.includes(familyOf(one)) && (client.needsAllFamilies || has(pool, one)),
+    );
     if (addresses.length === 0 || addresses.some((one) => !has(pool, one) || !isFree(one, entry))) return undefined;
     if (pool.avoidBuggyIPs && addresses.some(isBuggy)) return undefined;
     return { addresses, pool: pool.name };

@@ -208,3 +208,19 @@ test("among ten thousand Services one change costs as much as among ten", () => 
   expect(newMs / rounds).toBeLessThan(5);
   expect(goneMs / rounds).toBeLessThan(10);
 });
+
+test("a pool that is split by family leaves a Service that may have one family its first address, with a word", () => {
+  const shown = { addresses: ["192.0.2.5", "2001:db8::5"], pool: "p0" };
+  const both = { ipFamilies: ["IPv4", "IPv6"], ipFamilyPolicy: "PreferDualStack" };
+  const allocation = createClusterAllocation("");
+  allocation.put(record("a", shown, both));
+  const whole = pool({ name: "p0", ranges: ["192.0.2.0/28", "2001:db8::/124"] });
+  allocation.configure({ ...input(), pools: [whole] });
+  expect(allocation.settle().writes).toEqual([]);
+  allocation.configure(input("192.0.2.0/28", "2001:db8::/124"));
+  const { news } = allocation.settle();
+  expect(addresses(allocation, "a")).toEqual(["192.0.2.5"]);
+  expect(news.map(({ kind, refusal }) => `${kind}: ${refusal.message}`)).toEqual([
+    "cleared: 2001:db8::5 is not in the IPAddressPool p0 of its other address",
+  ]);
+});
