@@ -1,8 +1,9 @@
 // Source ranges and session affinity in the maps: what is written, in what order, and what is said of ranges that cannot be served.
 import { describe, expect, test } from "vitest";
+import { createModel } from "../../src/model/model.ts";
 import type { Service } from "../../src/model/objects.ts";
-import { endpoint, service, slice } from "../flows/builders.ts";
-import { bench } from "./setup.ts";
+import { endpoint, eventsOf, service, slice } from "../flows/builders.ts";
+import { bench, CAPACITY } from "./setup.ts";
 
 const VIP = "192.168.122.111";
 const VIP_6 = "fd00:192:168:122::111";
@@ -158,3 +159,42 @@ test("session affinity is a live change of the rows", () => {
   expect(rows.filter((line) => !line.includes(" affinity 60 "))).toEqual([]);
   expect(feed(balanced({ affinitySeconds: 60 }))).toEqual([]);
 });
+
+test.each([
+  ["before", true],
+  ["after", false],
+])(
+  "new ranges come when a row that another Service takes over is switched, be that looked at %s theirs",
+  (_when, isFirst) => {
+    const other = "other";
+    const model = createModel({
+      ...{ nodeName: "node1", capacity: CAPACITY, serviceRanges: [] },
+      externalIPRanges: [{ address: "192.168.122.0", length: 24 }],
+    });
+    const given = (port: number, sourceRanges: readonly string[]) =>
+      eventsOf({
+        services: [
+          service({
+            ...{ name: "m", type: "LoadBalancer", clusterIPs: ["10.96.0.10"], sourceRanges },
+            loadBalancerAddresses: [{ address: VIP, ipMode: "VIP", fromPool: true }],
+            ports: [{ name: "", protocol: "TCP", port, targetPort: 8080 }],
+          }),
+          service({
+            ...{ name: other, clusterIPs: ["10.96.0.11"], externalIPs: [VIP] },
+            ports: [{ name: "", protocol: "TCP", port: 80, targetPort: 8080 }],
+          }),
+        ],
+        slices: ["m", other].map((name) => slice({ name, service: name, endpoints: [endpoint("10.244.1.2")] })),
+      });
+    model.update(given(80, ["10.0.0.0/8"]));
+    model.plan();
+    const changes = given(81, ["192.0.2.128/25"]);
+    model.update(isFirst ? changes.toReversed() : changes);
+    const operations = model.plan();
+    const at = (found: (one: (typeof operations)[number]) => boolean): number => operations.findIndex(found);
+    const switched = at((one) => one.op === "put-frontend" && one.key.address === VIP && one.key.port === 80);
+    const ranged = at((one) => one.op === "put-source-ranges");
+    expect(switched).toBeGreaterThan(-1);
+    expect(ranged).toBeGreaterThan(switched);
+  },
+);
