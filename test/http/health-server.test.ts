@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { createHealthServer } from "../../src/http/health-server.ts";
 import { createListener } from "../../src/http/listener.ts";
+import { createProbeCounts } from "../../src/http/probe-counts.ts";
 import type { Notice } from "../../src/model/objects.ts";
 import { agentView, healthView, silentLog } from "./view-fixture.ts";
 
@@ -24,25 +25,41 @@ function healthServer(given: Parameters<typeof healthView>[0] = {}, health = () 
   return server;
 }
 
+/** What Go's http.Server of kube-proxy sends, of those that are its own. */
+const KUBE_PROXY_HEADERS = { "content-type": "application/json", "x-content-type-options": "nosniff" };
+
 describe("/healthz", () => {
-  it("answers 200 with kube-proxy's fields while the agent is healthy", async () => {
+  it("answers 200 with kube-proxy's fields and headers while the agent is healthy", async () => {
     const { app } = healthServer();
     const response = await app.inject("/healthz");
     expect(response.statusCode).toBe(200);
+    expect(response.headers).toMatchObject(KUBE_PROXY_HEADERS);
     const body = response.json();
+    const family = { lastUpdated: "2023-11-14T22:14:20.000Z", healthy: true };
     expect(body).toMatchObject({
-      lastUpdated: "2023-11-14T22:14:20.000Z",
       nodeEligible: true,
       healthy: true,
+      status: { IPv4: family },
       reasons: [],
     });
+    // While all is well "last updated" is now: what asks for it wants to know whether it is recent.
+    expect(body.lastUpdated).toBe(body.currentTime);
     expect(Math.abs(Date.parse(body.currentTime) - Date.now())).toBeLessThan(5000);
   });
 
   it("answers 503 with the reasons when it is not, and /livez still answers 200", async () => {
     const { app } = healthServer({ healthy: false, reasons: ["a change could not be brought in force"] });
     const response = await app.inject("/healthz");
-    expect([response.statusCode, response.json().reasons]).toEqual([503, ["a change could not be brought in force"]]);
+    expect([response.statusCode, response.json()]).toMatchObject([
+      503,
+      {
+        healthy: false,
+        lastUpdated: "2023-11-14T22:14:20.000Z",
+        status: { IPv4: { healthy: false } },
+        reasons: ["a change could not be brought in force"],
+      },
+    ]);
+    expect(response.headers).toMatchObject(KUBE_PROXY_HEADERS);
     expect((await app.inject("/livez")).statusCode).toBe(200);
   });
 
@@ -50,17 +67,51 @@ describe("/healthz", () => {
     const { app } = healthServer({ nodeEligible: false });
     const response = await app.inject("/healthz");
     expect([response.statusCode, response.json()]).toMatchObject([503, { nodeEligible: false, healthy: true }]);
-    expect((await app.inject("/livez")).statusCode).toBe(200);
+    const livez = await app.inject("/livez");
+    expect(livez.statusCode).toBe(200);
+    expect(livez.headers).toMatchObject(KUBE_PROXY_HEADERS);
+    expect(Object.keys(livez.json()).sort()).toEqual(["currentTime", "healthy", "lastUpdated", "status"]);
   });
 
-  it("asks for what is kept ready alone, and /livez for nothing", async () => {
+  it("and /livez answer 503 when a change does not come into force", async () => {
+    const { app } = healthServer({
+      healthy: false,
+      live: false,
+      reasons: ["a change has not come into force for 60 s"],
+    });
+    const answers = [await app.inject("/healthz"), await app.inject("/livez")];
+    expect(answers.map(({ statusCode }) => statusCode)).toEqual([503, 503]);
+    expect(answers[1]!.json()).toMatchObject({ healthy: false, lastUpdated: "2023-11-14T22:14:20.000Z" });
+  });
+
+  it("answer HEAD too, and count what they answered", async () => {
+    const probes = createProbeCounts();
+    let healthy = true;
+    const view = agentView({ health: () => healthView({ healthy }) });
+    const server = createHealthServer({ view, address: "127.0.0.1:0", log: silentLog, onNotice() {}, probes });
+    open.push(server);
+    const head = await server.app.inject({ method: "HEAD", url: "/healthz" });
+    expect([head.statusCode, head.body]).toEqual([200, ""]);
+    healthy = false;
+    await server.app.inject("/healthz");
+    await server.app.inject("/healthz");
+    await server.app.inject("/livez");
+    expect((await server.app.inject({ method: "POST", url: "/livez" })).statusCode).toBe(405);
+    expect(probes.of("healthz")).toEqual([
+      { status: 200, answers: 1 },
+      { status: 503, answers: 2 },
+    ]);
+    expect(probes.of("livez")).toEqual([{ status: 200, answers: 1 }]);
+  });
+
+  it("asks for what is kept ready alone", async () => {
     const { app } = healthServer();
     await app.inject("/healthz");
+    await app.inject("/livez");
     expect(noStatus).not.toHaveBeenCalled();
     const failing = healthServer({}, () => {
       throw new Error("a path of this machine");
     });
-    expect((await failing.app.inject("/livez")).statusCode).toBe(200);
     const response = await failing.app.inject("/healthz");
     expect([response.statusCode, response.body.includes("a path")]).toEqual([500, false]);
   });
