@@ -141,6 +141,48 @@ describe("/healthz", () => {
   });
 });
 
+describe("a listener of all addresses", () => {
+  /** As on a machine without IPv6: the first attempt at "::" is refused. */
+  function withoutIPv6(code: string) {
+    const server = createServer((_, response) => response.end("here"));
+    const listen = server.listen.bind(server);
+    const hosts: unknown[] = [];
+    server.listen = ((options: { readonly host?: string; readonly port: number }) => {
+      hosts.push(options.host);
+      if (options.host !== "::") return listen(options);
+      process.nextTick(() => server.emit("error", Object.assign(new Error(code), { code })));
+      return server;
+    }) as typeof server.listen;
+    return { server, hosts };
+  }
+
+  it.each(["EAFNOSUPPORT", "EADDRNOTAVAIL"])(
+    "takes those of IPv4 where there is no IPv6 (%s), without a word",
+    async (code) => {
+      const { server, hosts } = withoutIPv6(code);
+      const onNotice = vi.fn();
+      const subject = { object: "test", field: "", purpose: "a test" };
+      const listener = createListener({ server, address: { host: "::", port: 0 }, subject, onNotice });
+      open.push(listener);
+      await listener.listen();
+      expect(hosts).toEqual(["::", "0.0.0.0"]);
+      expect(await (await fetch(`http://127.0.0.1:${listener.port()}/`)).text()).toBe("here");
+      expect(onNotice.mock.calls).toEqual([[undefined]]);
+    },
+  );
+
+  it("says what is wrong when it is something else", async () => {
+    const { server, hosts } = withoutIPv6("EACCES");
+    const onNotice = vi.fn();
+    const subject = { object: "test", field: "", purpose: "a test" };
+    const listener = createListener({ server, address: { host: "::", port: 0 }, subject, onNotice });
+    open.push(listener);
+    await listener.listen();
+    expect(hosts).toEqual(["::"]);
+    expect(onNotice).toHaveBeenCalledWith(expect.objectContaining({ reason: "listen-failed" }));
+  });
+});
+
 describe("a listener whose port is taken", () => {
   it("gives a notice, tries again, and takes the notice back once it listens", async () => {
     const holder = createServer();
@@ -161,10 +203,37 @@ describe("a listener whose port is taken", () => {
     open.push(listener);
     await listener.listen();
     expect(notices).toMatchObject([{ reason: "port-taken", severity: "warning" }]);
+    expect(notices[0]?.message).toContain(`(process ${process.pid}) has this port; trying again`);
     expect(listener.port()).toBeUndefined();
     await new Promise((resolve) => holder.close(resolve));
     await over.promise;
     expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe("here");
+  });
+
+  it("says that another process has it where that cannot be told, and asks seldom", async () => {
+    const holder = createServer();
+    await new Promise<void>((resolve) => holder.listen(0, "127.0.0.1", resolve));
+    open.push({ close: () => new Promise((resolve) => holder.close(() => resolve())) });
+    const { port } = holder.address() as { port: number };
+    const notices: (Notice | undefined)[] = [];
+    const third = Promise.withResolvers<void>();
+    const holderOf = vi.fn(async () => "");
+    const listener = createListener({
+      server: createServer(),
+      address: { host: "127.0.0.1", port },
+      subject: { object: "test", field: "", purpose: "a test" },
+      ...{ retryMs: 5, holderOf },
+      onNotice(notice) {
+        if (notices.push(notice) === 3) third.resolve();
+      },
+    });
+    open.push(listener);
+    await listener.listen();
+    await third.promise;
+    expect(notices[2]?.message).toBe(
+      "could not serve a test: another process has this port; trying again every 0.005 s",
+    );
+    expect(holderOf).toHaveBeenCalledExactlyOnceWith(port);
   });
 
   it("stops trying when it is closed", async () => {
