@@ -47,7 +47,7 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
   registerControllerCommand(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
-  registerMaintenanceCommands(program);
+  registerMaintenanceCommands(program, wiring);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
   registerHelp(program);
