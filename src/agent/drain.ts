@@ -100,7 +100,8 @@ async function waitForFlows(
   { pinDir, stateDir }: Pick<AgentOptions, "pinDir" | "stateDir">,
   { timeoutMs, signal, progress }: DrainOptions,
 ): Promise<LiveFlows> {
-  const loaded = await loadDataplaneAsync({ pinDir, stateDir, mapSizes: ANY_SIZES, l3: false, xdp: false });
+  const only = ["tc_clocks"];
+  const loaded = await loadDataplaneAsync({ pinDir, stateDir, mapSizes: ANY_SIZES, l3: false, xdp: false, only });
   try {
     const { dataplane } = loaded;
     const settings = dataplane.readSettings();

@@ -150,7 +150,7 @@ describeKernel("cleanup --kube-proxy", () => {
   });
 
   it("IPVS: its device and sets go", async () => {
-    space.ip("link add kube-ipvs0 type dummy");
+    space.ip("link add kube-ipvs0 type bridge");
     const created = space.inside(() =>
       ["KUBE-CLUSTER-IP", "KUBE-6-LOAD-BALANCER-SOURCE-CIDR".slice(0, 31), "MINE"].map(createSet),
     );
