@@ -143,8 +143,8 @@ export function createAgentView(parts: ViewParts): AgentView {
   }
 
   function health(): HealthView {
-    const { healthy, reasons, nodeEligible } = reconciler.desired().health;
-    return { healthy, reasons, nodeEligible, lastApplyMs: state.lastApply.atMs };
+    const { healthy, reasons, live, nodeEligible } = reconciler.desired().health;
+    return { healthy, reasons, live, nodeEligible, lastApplyMs: state.lastApply.atMs };
   }
 
   const views = createServiceViews({

@@ -1,7 +1,7 @@
 // What the agent can tell about itself: the answers of the API, the CLI and the metrics, all made from the same records.
 // Plain JSON: no bigint, no typed array; counters are numbers; times are milliseconds since the epoch or durations in ms.
 import type { Health } from "../decide/health.ts";
-import type { Prefix } from "../lib/address.ts";
+import type { Family, Prefix } from "../lib/address.ts";
 import type { Notice, ObjectKey } from "../model/objects.ts";
 import type { ApiStats } from "../model/source.ts";
 import type { EffectStatus } from "./effect.ts";
@@ -252,11 +252,14 @@ export interface ServiceCounters {
   /** Its name, else its number. */
   readonly port: string;
   readonly protocol: string;
+  readonly family: Family;
   readonly connections: number;
   readonly packets: number;
   readonly bytes: number;
   /** Given to the kernel. */
   readonly backends: number;
+  /** A policy Local, for clients of this node's and of others, drops them: its endpoints are elsewhere. */
+  readonly withoutLocal: { readonly internal: boolean; readonly external: boolean };
   /** Refusals and drops by verdict, from the first one on. */
   readonly refusals: Readonly<Record<string, number>>;
 }

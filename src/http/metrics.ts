@@ -5,8 +5,9 @@ import { collectDefaultMetrics, Registry } from "prom-client";
 import type { AgentCounters, AgentStatus, AgentView } from "../agent/view.ts";
 import { API_METRICS } from "./api-metrics.ts";
 import { type MetricDescription, metricHeader, sampleText } from "./exposition.ts";
-import { KUBEPROXY_METRICS } from "./kubeproxy-metrics.ts";
+import { KUBEPROXY_METRICS, NO_LOCAL_ENDPOINTS, PROBE_METRICS, probeSamples } from "./kubeproxy-metrics.ts";
 import { type MetricDefinition, numberMetric } from "./metric-definition.ts";
+import { createProbeCounts, type ProbeCounts } from "./probe-counts.ts";
 import { readServiceSeries, SERVICE_METRICS, serviceText } from "./service-metrics.ts";
 
 function mapMetric(suffix: string, what: "entries" | "used" | "bytes", help: string): MetricDefinition {
@@ -60,6 +61,13 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     labels: [],
     help: "From the arrival of a change of an object to its being in force; of changes in force at once the one that waited longest.",
     read: ({ syncs }) => [{ value: syncs.waits }],
+  },
+  {
+    name: "millrace_network_programming_duration_seconds",
+    type: "histogram",
+    labels: [],
+    help: "As kubeproxy_network_programming_duration_seconds, by finer bounds.",
+    read: ({ syncs }) => [{ value: syncs.fineProgramming }],
   },
   numberMetric(
     "millrace_sync_proxy_rules_total",
@@ -171,7 +179,14 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
 
 const SMALL_METRICS = [...AGENT_METRICS, ...KUBEPROXY_METRICS, ...API_METRICS];
 
-export const METRICS: readonly MetricDescription[] = [...SMALL_METRICS, ...SERVICE_METRICS];
+export const METRICS: readonly MetricDescription[] = [
+  ...AGENT_METRICS,
+  ...KUBEPROXY_METRICS,
+  NO_LOCAL_ENDPOINTS,
+  ...PROBE_METRICS,
+  ...API_METRICS,
+  ...SERVICE_METRICS,
+];
 
 export interface MetricsRegistry {
   /**
@@ -186,8 +201,11 @@ export interface MetricsRegistry {
   processMetrics(): readonly { readonly name: string; readonly help: string }[];
 }
 
-/** The process's metrics have a registry of their own: two agents in one process (tests) don't meet. */
-export function createMetricsRegistry(): MetricsRegistry {
+/**
+ * The process's metrics have a registry of their own: two agents in one process (tests) don't meet. `probes`: how the health server
+ * answered.
+ */
+export function createMetricsRegistry(probes = createProbeCounts()): MetricsRegistry {
   const registry = new Registry();
   // The event loop's lag is sampled by a timer: every 50 ms costs an idle agent next to nothing.
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 50 });
@@ -205,7 +223,7 @@ export function createMetricsRegistry(): MetricsRegistry {
       await othersTurn();
       const ofProcess = await registry.metrics();
       await othersTurn();
-      const small = smallText(view.counters(), view.status());
+      const small = smallText(view.counters(), view.status()) + probeText(probes);
       return (async function* () {
         yield small;
         yield* serviceText(series);
@@ -213,6 +231,13 @@ export function createMetricsRegistry(): MetricsRegistry {
       })();
     },
   };
+}
+
+function probeText(probes: ProbeCounts): string {
+  return PROBE_METRICS.map((metric) => {
+    const samples = probeSamples(metric.probe, probes).map((sample) => sampleText(metric.name, sample));
+    return `${metricHeader(metric)}${samples.join("")}`;
+  }).join("");
 }
 
 function smallText(counters: AgentCounters, status: AgentStatus): string {

@@ -42,7 +42,7 @@ export {
   type NetworkRecords,
   readNetworkRecords,
 } from "./rtnetlink.ts";
-export { type ConnectedSocket, connectedSockets, destroySocket } from "./sock-diag.ts";
+export { type ConnectedSocket, connectedSockets, destroySocket, listeningInodes } from "./sock-diag.ts";
 export {
   clockBoottimeNs,
   createWakeup,
