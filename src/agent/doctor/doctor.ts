@@ -120,7 +120,7 @@ export async function examine(options: DoctorOptions): Promise<Finding[]> {
     gather("ranges", () => {
       if (network !== undefined)
         findings.push(...judgeRanges(rangesOf(agent, network, compiled, roleQuestion(agent, network, compiled))));
-      findings.push(...judgePorts(portsOf(agent, agentAnswers, machine.canWriteSysctls)));
+      findings.push(...judgePorts(portsOf(agent, agentAnswers, machine.canWriteSysctls || !machine.isRoot)));
     }),
     gather("devices", () => {
       if (network === undefined) return;

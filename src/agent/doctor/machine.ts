@@ -85,14 +85,8 @@ export function judgeMachine(facts: MachineFacts): Finding[] {
     node(facts),
     programs(facts),
     bpffs(facts),
-    state(facts),
-    facts.canWriteSysctls
-      ? ok("machine.sysctls", "/proc/sys can be written")
-      : warning(
-          "machine.sysctls",
-          "/proc/sys is read-only here: an agent cannot reserve its source ports, nor set netfilter's limits",
-          "have 'millrace prepare' set them in a privileged init container, or set them on the machine",
-        ),
+    // What this user may not write, an agent may.
+    ...(facts.isRoot ? [state(facts), sysctls(facts)] : []),
     memlock(facts),
     facts.bootOffsetSeconds === 0
       ? ok("machine.clock", "the boot clock is the kernel's own")
@@ -128,7 +122,7 @@ function rights({ isRoot, capabilities, kernel }: MachineFacts): Finding {
       )
     : warning(
         "machine.rights",
-        `not root: programs, maps and processes of others cannot be looked at`,
+        "not root: programs, maps, rules and some processes cannot be looked at, nor whether an agent may write where it must",
         "run it as root (sudo) to see the rest",
       );
 }
@@ -240,6 +234,16 @@ function state({ stateDir, stateDirProblem, mounts, inPod }: MachineFacts): Find
         "use a directory of the host (hostPath)",
       )
     : ok(check, `${stateDir} can be written`);
+}
+
+function sysctls({ canWriteSysctls }: MachineFacts): Finding {
+  return canWriteSysctls
+    ? ok("machine.sysctls", "/proc/sys can be written")
+    : warning(
+        "machine.sysctls",
+        "/proc/sys is read-only here: an agent cannot reserve its source ports, nor set netfilter's limits",
+        "have 'millrace prepare' set them in a privileged init container, or set them on the machine",
+      );
 }
 
 /** CAP_SYS_RESOURCE: the limit can be raised, and libbpf does. */
