@@ -12,6 +12,7 @@ import { VERSION } from "../lib/version.ts";
 import { registerBypassCommand } from "./bypass-command.ts";
 import { COMPLETE, registerCompletion } from "./completion.ts";
 import { registerControllerCommand } from "./controller-command.ts";
+import { registerDoctorCommand } from "./doctor-command.ts";
 import { examplesText } from "./examples.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
 import { endOnBrokenOutput } from "./output.ts";
@@ -47,6 +48,7 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
   registerControllerCommand(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
+  registerDoctorCommand(program, wiring);
   registerMaintenanceCommands(program);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
@@ -119,6 +121,7 @@ const WITHOUT_LAB = [
   "flows",
   "drops",
   "bypass",
+  "doctor",
   "cleanup",
   "version",
 ];

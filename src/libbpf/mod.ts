@@ -33,7 +33,7 @@ export type { NetlinkListener } from "./netlink.ts";
 export { netnsCookie } from "./netns-cookie.ts";
 export { deviceNameIn, joinGroup, leaveGroup, netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
 export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
-export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
+export { BpfProgram, openPinnedProgram, programName, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
 export {
   type AddressRecord,
@@ -49,6 +49,7 @@ export {
   type FileLock,
   isBpffs,
   isCgroup2,
+  libbpfVersion,
   lockFile,
   membarrierGlobalAsync,
   mountBpffs,
