@@ -144,7 +144,7 @@ chart: setup ## Render deploy/helm/millrace: deploy/millrace.yaml, rbac.yaml, co
 test-chart: build ## The chart by Helm 3 and 4: lint, schema, every value, kustomize
 	@mkdir -p .cache/helm
 	@flock .cache/helm/.lock scripts/helm.sh 3 4 >&2
-	@node node_modules/vitest/vitest.mjs run --config test/chart/vitest.config.ts
+	@node node_modules/vitest/vitest.mjs run --config test/chart/helm/vitest.config.ts
 
 format: ## Format and fix what can be fixed
 	@biome check --write --log-level=warn .
