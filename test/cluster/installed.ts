@@ -59,7 +59,11 @@ export async function prepareStore(config: ClusterConfig, progress: Progress): P
 /** deploy/millrace.yaml for the nodes of this cluster; "" where agents do not come by it. */
 export function installedManifest(config: ClusterConfig, paths: ClusterPaths): string {
   if (!isInstalled(config)) return "";
-  const flags = [`--cgroup=${HOST}${paths.cgroup}/$(NODE_NAME)`, `--apiserver=${API_URL}`, ...config.agentFlags];
+  const flags = [
+    `--cgroup=${HOST}${paths.cgroup}/$(MILLRACE_NODE_NAME)`,
+    `--apiserver=${API_URL}`,
+    ...config.agentFlags,
+  ];
   const objects = parseAllDocuments(readFileSync(MANIFEST, "utf8"))
     .map((document) => document.toJS() as Installed | null)
     .filter((object) => object !== null);

@@ -9,15 +9,13 @@ import { SEEDS, type Seed } from "../../../src/lab/seed-group.ts";
 import { SeedStory } from "../../../src/lab/seed-story.ts";
 import type { Cluster } from "../cluster.ts";
 import type { ClusterCni } from "../cni.ts";
+import { startController } from "../controller.ts";
 import { throughOfEnvironment } from "../node-proxy.ts";
 import { startCluster } from "../start-cluster.ts";
-import { manifest } from "../workloads.ts";
 import { disagreements, serviceEntries } from "./agent-claims.ts";
 import { RealCluster } from "./real-cluster.ts";
 
 const EXAMPLES = resolve(import.meta.dirname, "../../../deploy/examples");
-/** Where MetalLB's objects of the examples are. */
-const POOLS = { apiVersion: "v1", kind: "Namespace", metadata: { name: "metallb-system" } };
 
 export interface Variant {
   /** Of the cluster. */
@@ -41,7 +39,7 @@ export function describeExamples(title: string, { name, cni, dualStack }: Varian
 
     beforeAll(async () => {
       cluster = await startCluster({ name, cni, proxy: "millrace", through, replace: true });
-      if (leftOut.length === 0) await cluster.apply(manifest(POOLS));
+      if (through === "daemonset") await startController(cluster);
       const real = new RealCluster(cluster);
       await real.settle();
       before = await entries();
