@@ -109,7 +109,6 @@ describe.each(HELMS)("Helm %s", (version) => {
     const controller = objectOf(objects, "Deployment", "millrace-controller")["spec"].template.spec.containers[0];
     expect(controller.args).toEqual([
       "controller",
-      "--namespace=$(POD_NAMESPACE)",
       "--apiserver=https://192.0.2.1:6443",
       "--load-balancer-class=example.com/lb",
       "--rotate-secret-after=720h",
