@@ -7,7 +7,7 @@ import { expect, it } from "vitest";
 import { SETTINGS } from "../../src/cli/settings.ts";
 
 const unit = readFileSync(resolve(import.meta.dirname, "../../deploy/systemd/millrace.service"), "utf8");
-const valueOf = (key: string): string => new RegExp(`^${key}=(.*)$`, "m").exec(unit)?.[1] ?? "";
+const settingOf = (key: string): string => new RegExp(`^${key}=(.*)$`, "m").exec(unit)?.[1] ?? "";
 const machine = { nodeName: "", cgroup: "", memoryBytes: 0, cpus: 1 };
 const defaultOf = (name: string): string =>
   SETTINGS.find((setting) => setting.name === name)?.defaultValue(machine) ?? "";
@@ -28,16 +28,16 @@ it.skipIf(!existsSync(ANALYZE))("the unit has no line that systemd does not know
 });
 
 it("the unit's directories are where the agent keeps its state and its socket, and the pins may be written", () => {
-  expect(`/var/lib/${valueOf("StateDirectory")}`).toBe(defaultOf("state-dir"));
-  expect(defaultOf("api-socket")).toMatch(new RegExp(`^/run/${valueOf("RuntimeDirectory")}/`));
-  const written = valueOf("ReadWritePaths").split(" ");
+  expect(`/var/lib/${settingOf("StateDirectory")}`).toBe(defaultOf("state-dir"));
+  expect(defaultOf("api-socket")).toMatch(new RegExp(`^/run/${settingOf("RuntimeDirectory")}/`));
+  const written = settingOf("ReadWritePaths").split(" ");
   for (const path of [defaultOf("pin-dir"), "/run/xtables.lock"]) {
     expect(written.some((directory) => path.startsWith(`${directory}/`))).toBe(true);
   }
 });
 
 it("the unit gives the capabilities of the DaemonSet's agent, and a way to read manifests of others", () => {
-  const capabilities = valueOf("CapabilityBoundingSet").split(" ");
+  const capabilities = settingOf("CapabilityBoundingSet").split(" ");
   expect(capabilities).toEqual(["CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON", "CAP_DAC_READ_SEARCH"]);
-  expect(valueOf("NoNewPrivileges")).toBe("yes");
+  expect(settingOf("NoNewPrivileges")).toBe("yes");
 });
