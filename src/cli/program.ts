@@ -16,6 +16,7 @@ import { registerDoctorCommand } from "./doctor-command.ts";
 import { examplesText } from "./examples.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
 import { endOnBrokenOutput } from "./output.ts";
+import { registerPrepareCommand } from "./prepare-command.ts";
 import { registerQueryCommands } from "./query-commands.ts";
 import { registerRunCommand } from "./run-command.ts";
 
@@ -49,6 +50,7 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
   registerQueryCommands(program);
   registerBypassCommand(program);
   registerDoctorCommand(program, wiring);
+  registerPrepareCommand(program);
   registerMaintenanceCommands(program);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
@@ -122,6 +124,7 @@ const WITHOUT_LAB = [
   "drops",
   "bypass",
   "doctor",
+  "prepare",
   "cleanup",
   "version",
 ];
