@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables kernels kernels-ci docs clean format
+.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster test-prometheus conformance conformance-programs kube-proxy-tables kernels kernels-ci docs dashboards clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -57,7 +57,7 @@ check: build ## Format, lint, types, layering, generated files, lock file
 
 test: build ## Every test, those that need root and the kernel included, and the checks (one file: make test FILES=test/http)
 	@status=0; node scripts/test.ts main $(FILES) || status=1; \
-	[ -n '$(FILES)' ] || node scripts/check.ts format types layouts lock || status=1; exit $$status
+	[ -n '$(FILES)' ] || node scripts/check.ts format types layouts dashboards lock || status=1; exit $$status
 
 flood: build ## Two million SYNs and as many UDP packets from random sources: no established flow ends, no handshake fails
 	@MILLRACE_FLOOD=2000000 REQUIRE_KERNEL=1 vitest run test/kernel/datapath/floods.test.ts
@@ -92,6 +92,10 @@ cluster-down: setup ## Take the cluster away (NAME=cluster)
 
 test-cluster: cluster-programs ## The tests that need a real cluster (one file: make test-cluster FILES=test/cluster/cluster)
 	@node scripts/test.ts cluster $(FILES)
+
+test-prometheus: cluster-programs ## Rules, dashboards and scrapes by Debian's Prometheus, on a lab and a cluster (one file: FILES=test/prometheus/live/lab)
+	@test/prometheus/setup.sh >&2
+	@REQUIRE_KERNEL=1 node scripts/test.ts prometheus $(FILES)
 
 conformance: conformance-programs ## Kubernetes' own specs about Services (PROXY=millrace|nftables, FOCUS=regex, PROCS=5; a quarter of an hour)
 	@node test/conformance/main.ts $(if $(PROXY),--proxy $(PROXY)) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(PROCS),--procs $(PROCS)) $(if $(NAME),--name $(NAME))
@@ -134,6 +138,9 @@ kernels-ci: build ## Every program on Debian's 6.1 and 5.10, flow states on 6.1;
 
 docs: setup ## Write what is generated of the documentation: command line, metrics, semantics, reference configuration, kernels
 	@node scripts/docs.ts
+
+dashboards: setup ## Write the dashboards of deploy/grafana from scripts/dashboards
+	@node scripts/dashboards.ts
 
 format: ## Format and fix what can be fixed
 	@biome check --write --log-level=warn .

@@ -1,6 +1,6 @@
-// Runs vitest: `node scripts/test.ts SUITE [what vitest takes]`. SUITE is "main", or "cluster" for the tests that need a real
-// cluster. The whole of "main" runs in two lanes side by side, the labs in one of their own, which is printed when it is done: both
-// wait for the kernel most of the time. Leaves the results in build/results-SUITE.json for .ci/run.
+// Runs vitest: `node scripts/test.ts SUITE [what vitest takes]`. SUITE is "main", "cluster" for the tests that need a real cluster, or
+// "prometheus" for those that need Prometheus. The whole of "main" runs in two lanes side by side, the labs in one of their own, which
+// is printed when it is done: both wait for the kernel most of the time. Leaves the results in build/results-SUITE.json for .ci/run.
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
@@ -8,6 +8,7 @@ import { resolve } from "node:path";
 const CONFIGS: Readonly<Record<string, string>> = {
   main: "vitest.config.ts",
   cluster: "test/cluster/vitest.config.ts",
+  prometheus: "test/prometheus/live/vitest.config.ts",
 };
 /** Projects of vitest.config.ts. */
 const LANES = [["unit", "kernel"], ["lab"]] as const;
