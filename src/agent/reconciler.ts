@@ -84,6 +84,7 @@ export interface Reconciler {
   turn(): void;
   desired(): Desired;
   readonly announcerOf: Announcements["announcerOf"];
+  readonly announcements: Announcements["summary"];
   readonly maps: Maps;
   statuses(): readonly EffectStatus[];
   /** Whether the last attempt of this effect went well. */
@@ -304,6 +305,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       return desired!;
     },
     announcerOf: announcements.announcerOf,
+    announcements: announcements.summary,
     maps,
     statuses,
     works: (name) => doers[name].status().ok,
