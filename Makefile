@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables kernels kernels-ci docs clean format
+.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables image test-image kind kind-down kernels kernels-ci docs clean format
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -106,6 +106,22 @@ conformance-programs: build
 kube-proxy-tables: build ## kube-proxy's own tests of endpoints and packets, asked of our model and our programs
 	@node test/conformance/tables/main.ts
 	@node node_modules/vitest/vitest.mjs run --config test/conformance/tables/vitest.config.ts
+
+image: build ## An image without Docker or a registry: build/millrace-image-ARCH.tar, for docker load, ctr and kind (ARCH=amd64|arm64)
+	@test/kind/setup.sh mmdebstrap >&2
+	@node scripts/image.ts archive $(if $(ARCH),--arch $(ARCH))
+
+test-image: image ## The image as Docker and containerd take it, built twice, by the Dockerfile, and for the other architecture
+	@test/kind/setup.sh >&2
+	@node node_modules/vitest/vitest.mjs run --config test/image/vitest.config.ts
+
+kind: image ## kind clusters without a registry: install, every example, every way to a Service, upgrade, uninstall (SCENARIO=name, KEEP=1)
+	@test/kind/setup.sh >&2
+	@mkdir -p .cache/kind .cache/cluster
+	@flock .cache/kind/.lock node test/kind/main.ts test $(if $(filter 1,$(KEEP)),--keep) $(SCENARIO)
+
+kind-down: setup ## Take the kind clusters and their Docker away
+	@node test/kind/main.ts down
 
 bench-cluster: cluster-programs ## From a write to the API to the first connection, Millrace beside kube-proxy (takes half an hour)
 	@node bench/latency.ts
