@@ -51,7 +51,7 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
   registerBypassCommand(program);
   registerDoctorCommand(program, wiring);
   registerPrepareCommand(program);
-  registerMaintenanceCommands(program);
+  registerMaintenanceCommands(program, wiring);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
   registerHelp(program);
