@@ -298,7 +298,7 @@ describe("kubectl kustomize", () => {
       const objects = kustomize(join(directory, "mine"));
       const images = [...agentPod(objects).spec.initContainers, ...agentPod(objects).spec.containers];
       expect(images.map(({ image }) => image)).toEqual(Array(2).fill("registry.example.com/millrace:0.1.0"));
-      expect(parseConfig(configOf(objects), "config.yaml")["apiserver"]).toBe("https://192.0.2.1:6443");
+      expect(parseConfig(configOf(objects), "config.yaml").values["apiserver"]).toBe("https://192.0.2.1:6443");
     } finally {
       rmSync(directory, { recursive: true });
     }
