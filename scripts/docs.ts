@@ -16,6 +16,7 @@ import { writeKernelsPage } from "../test/kernels/page.ts";
 import { writeApiFields } from "./api-fields.ts";
 import { writeChartInputs } from "./chart.ts";
 import { writeKnownFields } from "./generate-fields.ts";
+import { counterpartsSection } from "./kube-proxy-metrics.ts";
 import { writeKubeProxyPage } from "./kube-proxy-page.ts";
 
 /** The page of all commands: each one's --help, as it is printed; hidden ones are left out. */
@@ -68,6 +69,7 @@ too much, let the scraper leave \`millrace_service_.*\` out (\`metric_relabel_co
 |---|---|---|---|
 ${own.join("\n")}
 
+${counterpartsSection()}
 ## Of the controller
 
 Served by \`millrace controller\` at \`/metrics\` on its \`--metrics-bind-address\`.
