@@ -1,4 +1,4 @@
-// Writes what is generated of the documentation: docs/cli.md from the commands, docs/metrics.md from the metrics,
+// Writes what is generated of the documentation: docs/cli.md from the commands, docs/doctor.md from the checks, docs/metrics.md from the metrics,
 // deploy/config-reference.yaml from the settings, docs/semantics.md from the flow cases, docs/kernels.md, docs/conformance.md and
 // docs/failover.md from what was measured last, and the fields of Kubernetes' objects. `make check` says when they are out of date.
 import { writeFileSync } from "node:fs";
@@ -13,6 +13,7 @@ import { writeFailoverPage } from "../test/failover/page.ts";
 import { writeSemanticsPage } from "../test/flows/semantics-page.ts";
 import { writeKernelsPage } from "../test/kernels/page.ts";
 import { writeApiFields } from "./api-fields.ts";
+import { doctorPage } from "./doctor-page.ts";
 import { writeKnownFields } from "./generate-fields.ts";
 
 /** The page of all commands: each one's --help, as it is printed; hidden ones are left out. */
@@ -108,6 +109,7 @@ if (import.meta.main) {
   writeFileSync(resolve(root, "docs/metrics.md"), metricsPage());
   writeFileSync(resolve(root, "deploy/config-reference.yaml"), configReference());
   writeFileSync(resolve(root, "docs/cli.md"), await cliPage());
+  writeFileSync(resolve(root, "docs/doctor.md"), doctorPage());
   writeKernelsPage();
   writeSemanticsPage();
   writeConformancePage();
