@@ -14,6 +14,8 @@ export interface KernelFacts {
   readonly trial: Trial | undefined;
   readonly isConntrackLoaded: boolean;
   readonly asksConntrack: boolean;
+  /** SYS_ADMIN is there, without which a module's functions cannot be found. */
+  readonly findsModules: boolean;
   /** One sentence, "": none. */
   readonly realtime: string;
 }
@@ -75,7 +77,7 @@ function programs({ trial }: KernelFacts): Finding[] {
       ];
 }
 
-function conntrack({ isConntrackLoaded, asksConntrack, version: [major, minor] }: KernelFacts): Finding {
+function conntrack({ isConntrackLoaded, asksConntrack, findsModules, version: [major, minor] }: KernelFacts): Finding {
   const check = "kernel.conntrack";
   if (asksConntrack) return ok(check, "programs may ask conntrack whose an answer is");
   if (!isConntrackLoaded) return ok(check, "conntrack is not loaded: nobody on this node translates by it");
