@@ -81,8 +81,15 @@ function conntrack({ isConntrackLoaded, asksConntrack, findsModules, version: [m
   const check = "kernel.conntrack";
   if (asksConntrack) return ok(check, "programs may ask conntrack whose an answer is");
   if (!isConntrackLoaded) return ok(check, "conntrack is not loaded: nobody on this node translates by it");
-  const why =
-    major > 5 || (major === 5 && minor >= 18) ? "this kernel was built without it" : "Linux 5.18 is the first that can";
+  const isNewEnough = major > 5 || (major === 5 && minor >= 18);
+  if (isNewEnough && !findsModules) {
+    return warning(
+      check,
+      "programs may not ask conntrack: where it is a module, its functions are found with SYS_ADMIN alone",
+      "grant SYS_ADMIN where connections that kube-proxy opened are to go on when Millrace takes over",
+    );
+  }
+  const why = isNewEnough ? "this kernel was built without it" : "Linux 5.18 is the first that can";
   return warning(
     check,
     `programs may not ask conntrack, ${why}: connections that kube-proxy opened end when Millrace takes over`,

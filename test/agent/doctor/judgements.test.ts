@@ -238,6 +238,11 @@ const KERNEL: readonly Case[] = [
     says: "warning kernel.conntrack: programs may not ask conntrack, this kernel was built without it",
   },
   {
+    name: "conntrack in a module that cannot be looked into",
+    found: ofKernel({ asksConntrack: false, findsModules: false }),
+    says: "warning kernel.conntrack: programs may not ask conntrack: where it is a module",
+  },
+  {
     name: "conntrack before 5.18",
     found: ofKernel({ asksConntrack: false, version: [5, 15] }),
     says: "warning kernel.conntrack: programs may not ask conntrack, Linux 5.18 is the first that can",
