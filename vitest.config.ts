@@ -1,5 +1,5 @@
 // Three groups: unit tests side by side; tests that meet the kernel (namespaces, programs, sysctls) one file after another, and so
-// those of whole labs. Tests that need a real cluster or Docker are apart: test/cluster/vitest.config.ts, test/image/vitest.config.ts.
+// those of whole labs. Tests that need a real cluster, Docker or Helm are apart: test/cluster, test/image, test/chart.
 import { defineConfig, type UserWorkspaceConfig } from "vitest/config";
 import { patience } from "./src/lib/patience.ts";
 import { threadBundles } from "./test/thread-bundles.ts";
@@ -32,7 +32,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: [...KERNEL, ...LAB, "test/cluster/**", "test/image/whole/**"],
+          exclude: [...KERNEL, ...LAB, "test/cluster/**", "test/image/whole/**", "test/chart/helm/**"],
           testTimeout: patience(30_000),
           sequence: { groupOrder: 0 },
         },

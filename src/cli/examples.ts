@@ -14,6 +14,10 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
     ["millrace controller", "in a pod, as deploy/controller.yaml has it"],
     ["millrace controller --kubeconfig admin.conf --namespace kube-system", "outside of the cluster"],
   ],
+  "millrace prepare": [
+    ["millrace prepare --config /etc/millrace/config.yaml", "in the DaemonSet's init container"],
+    ["millrace prepare -o json", "what was done, and what could not be"],
+  ],
   "millrace status": [
     ["millrace status", "facts, then notices, errors first"],
     ["millrace status --check >/dev/null", "for scripts: exit status 1 when there are errors"],

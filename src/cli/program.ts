@@ -15,6 +15,7 @@ import { registerControllerCommand } from "./controller-command.ts";
 import { examplesText } from "./examples.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
 import { endOnBrokenOutput } from "./output.ts";
+import { registerPrepareCommand } from "./prepare-command.ts";
 import { registerQueryCommands } from "./query-commands.ts";
 import { registerRunCommand } from "./run-command.ts";
 
@@ -47,6 +48,7 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
   registerControllerCommand(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
+  registerPrepareCommand(program);
   registerMaintenanceCommands(program);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
@@ -119,6 +121,7 @@ const WITHOUT_LAB = [
   "flows",
   "drops",
   "bypass",
+  "prepare",
   "cleanup",
   "version",
 ];
