@@ -12,6 +12,7 @@ import { VERSION } from "../lib/version.ts";
 import { registerBypassCommand } from "./bypass-command.ts";
 import { COMPLETE, registerCompletion } from "./completion.ts";
 import { registerControllerCommand } from "./controller-command.ts";
+import { registerDoctorCommand } from "./doctor-command.ts";
 import { examplesText } from "./examples.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
 import { endOnBrokenOutput } from "./output.ts";
@@ -48,8 +49,9 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
   registerControllerCommand(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
+  registerDoctorCommand(program, wiring);
   registerPrepareCommand(program);
-  registerMaintenanceCommands(program);
+  registerMaintenanceCommands(program, wiring);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
   registerHelp(program);
@@ -121,6 +123,7 @@ const WITHOUT_LAB = [
   "flows",
   "drops",
   "bypass",
+  "doctor",
   "prepare",
   "cleanup",
   "version",

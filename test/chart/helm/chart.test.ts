@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { CHART, TEMPLATE } from "../../../scripts/chart.ts";
+import { CHART, KUBE_VERSION, TEMPLATE } from "../../../scripts/chart.ts";
 import { parseConfig } from "../../../src/cli/config-file.ts";
 import { programPath } from "../../cluster/programs.ts";
 import { type ManifestObject, objectOf, objectsOf } from "../objects.ts";
@@ -62,7 +62,7 @@ describe.each(HELMS)("Helm %s", (version) => {
     ["its own values", []],
     ["everything switched on", Object.entries(flat(EVERYTHING)).map(([key, value]) => `--set-json=${key}=${value}`)],
   ])("lints the chart with %s, strictly", (_, sets) => {
-    const { ok, out, err } = helm(version, ["lint", "--strict", CHART, ...sets]);
+    const { ok, out, err } = helm(version, ["lint", "--strict", CHART, KUBE_VERSION, ...sets]);
     expect([ok, `${out}${err}`]).toEqual([true, expect.stringContaining("1 chart(s) linted, 0 chart(s) failed")]);
     expect(out).not.toContain("[WARNING]");
   });
@@ -96,7 +96,7 @@ describe.each(HELMS)("Helm %s", (version) => {
     const { spec, metadata } = agentPod(objects);
     expect(spec.containers[0].image).toBe(`localhost/millrace@${EVERYTHING.image.digest}`);
     expect(metadata.labels).toMatchObject({ team: "network", "k8s-app": "kube-proxy" });
-    expect(parseConfig(configOf(objects), "config.yaml")).toEqual({
+    expect(parseConfig(configOf(objects), "config.yaml").values).toEqual({
       "announcer-secret": "/etc/millrace/announcer",
       apiserver: "https://192.0.2.1:6443",
       "destroy-tcp-sockets": "true",
@@ -175,7 +175,7 @@ describe.each(HELMS)("Helm %s", (version) => {
   it("leaves the controller out when it is told to", () => {
     const objects = rendered(version, { controller: { enabled: false } });
     expect(objects.filter(({ metadata }) => /controller/.test(metadata.name))).toEqual([]);
-    expect(parseConfig(configOf(objects), "config.yaml")).toEqual({});
+    expect(parseConfig(configOf(objects), "config.yaml").values).toEqual({});
   });
 
   it("says after an installation what comes next", () => {
@@ -298,7 +298,7 @@ describe("kubectl kustomize", () => {
       const objects = kustomize(join(directory, "mine"));
       const images = [...agentPod(objects).spec.initContainers, ...agentPod(objects).spec.containers];
       expect(images.map(({ image }) => image)).toEqual(Array(2).fill("registry.example.com/millrace:0.1.0"));
-      expect(parseConfig(configOf(objects), "config.yaml")["apiserver"]).toBe("https://192.0.2.1:6443");
+      expect(parseConfig(configOf(objects), "config.yaml").values["apiserver"]).toBe("https://192.0.2.1:6443");
     } finally {
       rmSync(directory, { recursive: true });
     }
