@@ -24,7 +24,7 @@ import { degradedFeatures } from "./degraded.ts";
 import { createFirewallEffect } from "./firewall.ts";
 import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
 import { createLiveness } from "./liveness.ts";
-import { checkMachine, effectNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
+import { checkMachine, effectNotices, ignoredNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createMaps } from "./maps.ts";
 import { type NetworkWatch, readNetwork, watchNetwork } from "./network.ts";
@@ -109,11 +109,14 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const { dataplane, adopted, copiedFlows } = loaded;
   log.debug({ ms: Math.round(performance.now() - began), adopted, copiedFlows }, "programs loaded");
 
-  const startNotices = noticesAtStart(
-    options.cgroup,
-    loaded.keptSizes.map((map) => ({ map, entries: dataplane.map(map).maxEntries })),
-    loaded.leftBehind,
-  );
+  const startNotices = [
+    ...noticesAtStart(
+      options.cgroup,
+      loaded.keptSizes.map((map) => ({ map, entries: dataplane.map(map).maxEntries })),
+      loaded.leftBehind,
+    ),
+    ...ignoredNotices(options.ignored),
+  ];
   if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
 
   const timers = createTimers((error) => log.error({ err: error }, "what is done now and then failed"));
