@@ -13,7 +13,9 @@ import { registerBypassCommand } from "./bypass-command.ts";
 import { COMPLETE, registerCompletion } from "./completion.ts";
 import { registerControllerCommand } from "./controller-command.ts";
 import { examplesText } from "./examples.ts";
+import { registerInstallCommands } from "./install-command.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
+import { registerNodeCheck } from "./node-check-command.ts";
 import { endOnBrokenOutput } from "./output.ts";
 import { registerPrepareCommand } from "./prepare-command.ts";
 import { registerQueryCommands } from "./query-commands.ts";
@@ -46,10 +48,12 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
     .exitOverride();
   registerRunCommand(program, wiring);
   registerControllerCommand(program, wiring);
+  registerInstallCommands(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
   registerPrepareCommand(program);
   registerMaintenanceCommands(program);
+  registerNodeCheck(program, wiring);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
   registerHelp(program);
@@ -115,6 +119,9 @@ function checkLogLevel(): void {
 const WITHOUT_LAB = [
   "run",
   "controller",
+  "install",
+  "uninstall",
+  "node-check",
   "status",
   "services",
   "backends",

@@ -15,7 +15,10 @@ export async function agentPods({ api }: Work, node?: string): Promise<readonly 
 }
 
 /** Of a node's agent; waiting when there is none yet. */
-export async function agentState(work: Work, node: string): Promise<PodState & { readonly pod: ClusterObject | undefined }> {
+export async function agentState(
+  work: Work,
+  node: string,
+): Promise<PodState & { readonly pod: ClusterObject | undefined }> {
   const [pod] = await agentPods(work, node);
   if (pod === undefined) return { state: "waiting", why: "it has no agent yet", container: "", pod };
   return { ...podState(pod), pod };
@@ -59,10 +62,7 @@ export async function describeTrouble({ api }: Work, pod: ClusterObject | undefi
   const { container } = podState(pod);
   const log = await api.log({ namespace, name }, container === "" ? "agent" : container, LOG_LINES).catch(() => "");
   const lines = log.split("\n").filter((line) => line !== "");
-  return [
-    ...messages.map((message) => `  event ${message}`),
-    ...lines.map((line) => `  log   ${line}`),
-  ];
+  return [...messages.map((message) => `  event ${message}`), ...lines.map((line) => `  log   ${line}`)];
 }
 
 /** What to do about an image that is not there; "" when that is not what is wrong. */

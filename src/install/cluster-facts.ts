@@ -2,10 +2,10 @@
 import { parse } from "yaml";
 import type { ClusterObject } from "../kube/cluster-objects.ts";
 import { requirementsOf } from "./affinity.ts";
+import { type ApiWay, apiWays } from "./api-way.ts";
 import { count, field, items, text, texts } from "./fields.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, DRAINING_ANNOTATION, FIELD_MANAGER, NAMESPACE, NODE_LABEL } from "./names.ts";
 import { type Platform, recognisePlatform } from "./platform.ts";
-import { type ApiWay, apiWays } from "./api-way.ts";
 
 /** The objects that facts are read out of, as the API has them. */
 export interface ClusterObjectsRead {
@@ -167,8 +167,11 @@ function kubeProxyFacts({ daemonSets, kubeProxyConfig }: ClusterObjectsRead): Ku
 function staticKubeProxies(pods: readonly ClusterObject[]): string[] {
   return pods
     .filter(({ metadata }) => metadata.ownerReferences?.some(({ kind }) => kind === "Node"))
-    .filter((pod) => items(pod, "spec", "containers").some((one) => IS_KUBE_PROXY.test(text(one, "image"))) ||
-      /^kube-proxy-/.test(pod.metadata.name))
+    .filter(
+      (pod) =>
+        items(pod, "spec", "containers").some((one) => IS_KUBE_PROXY.test(text(one, "image"))) ||
+        /^kube-proxy-/.test(pod.metadata.name),
+    )
     .map((pod) => text(pod, "spec", "nodeName"));
 }
 
@@ -176,7 +179,11 @@ const NODE_ARGS = ["k3s.io/node-args", "rke2.io/node-args"];
 /** A switch with a value of its own, in any spelling of the two. */
 const WITHOUT_PROXY = /"--?disable-kube-proxy(=true)?"(,"true")?/;
 
-function embeddedKubeProxies(nodes: readonly ClusterObject[], platform: Platform, statics: readonly string[]): string[] {
+function embeddedKubeProxies(
+  nodes: readonly ClusterObject[],
+  platform: Platform,
+  statics: readonly string[],
+): string[] {
   if (platform !== "k3s" && platform !== "rke2") return [];
   // RKE2's is a static pod, which shows.
   if (platform === "rke2") return [...statics];
@@ -232,7 +239,8 @@ function otherProxies({ daemonSets, ciliumConfig }: ClusterObjectsRead): string[
     const says = (what: string): string[] => [`${what} (${titleOf(one)})`];
     if (name === "cilium" && /^(true|strict)$/.test(texts(ciliumConfig, "data")["kube-proxy-replacement"] ?? ""))
       return says("Cilium's replacement of kube-proxy");
-    if (name === "kube-router" && isTold(one, /^--run-service-proxy(=true)?$/)) return says("kube-router's service proxy");
+    if (name === "kube-router" && isTold(one, /^--run-service-proxy(=true)?$/))
+      return says("kube-router's service proxy");
     if (name === "calico-node" && hasEnvironment(one, "FELIX_BPFENABLED", /^(true|enabled)$/i))
       return says("Calico's eBPF dataplane");
     return [];
@@ -243,9 +251,7 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
   const { nodes, daemonSets, deployments, pods, version, kubeadmConfig } = read;
   const platform = recognisePlatform(nodes, version, kubeadmConfig !== undefined);
   const statics = staticKubeProxies(pods);
-  const own = daemonSets.find(
-    ({ metadata }) => metadata.name === DAEMON_SET && metadata.namespace === NAMESPACE,
-  );
+  const own = daemonSets.find(({ metadata }) => metadata.name === DAEMON_SET && metadata.namespace === NAMESPACE);
   const crds = new Map(
     read.customResourceDefinitions.map(({ metadata }) => [
       metadata.name,
@@ -255,7 +261,8 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
   return {
     version,
     platform,
-    kindCluster: nodes.map((one) => /^kind:\/\/[^/]*\/([^/]+)\//.exec(text(one, "spec", "providerID"))?.[1] ?? "")[0] ?? "",
+    kindCluster:
+      nodes.map((one) => /^kind:\/\/[^/]*\/([^/]+)\//.exec(text(one, "spec", "providerID"))?.[1] ?? "")[0] ?? "",
     nodes: nodes.map(nodeFacts).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })),
     apiWays: apiWays({ ...read, platform }),
     kubeProxy: kubeProxyFacts(read),

@@ -28,7 +28,8 @@ export async function openCluster(
 ): Promise<OpenCluster> {
   const chosen = chooseKubeconfig(kubeconfig, context, env);
   if (chosen === undefined && !env["KUBERNETES_SERVICE_HOST"]) {
-    const message = "could not find a cluster: there is no --kubeconfig, KUBECONFIG is not set, and there is no ~/.kube/config";
+    const message =
+      "could not find a cluster: there is no --kubeconfig, KUBECONFIG is not set, and there is no ~/.kube/config";
     throw new Failure("usage", "--kubeconfig", message);
   }
   return told(async () => {

@@ -50,9 +50,7 @@ function rightsTo(verbs: string, group: string, resources: string, namespace?: s
   return resources
     .split(" ")
     .flatMap((resource) =>
-      verbs
-        .split(" ")
-        .map((verb) => ({ verb, group, resource, ...(namespace === undefined ? {} : { namespace }) })),
+      verbs.split(" ").map((verb) => ({ verb, group, resource, ...(namespace === undefined ? {} : { namespace }) })),
     );
 }
 

@@ -116,7 +116,9 @@ function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice
       `kube-proxy runs as a static pod on ${named(facts.staticKubeProxies)}: only who manages those nodes can take it away. Then run this again.`,
     );
   if (facts.otherProxies.length > 0)
-    refusals.push(`Services are served by ${named(facts.otherProxies)}: turn that off first. Two would be in each other's way.`);
+    refusals.push(
+      `Services are served by ${named(facts.otherProxies)}: turn that off first. Two would be in each other's way.`,
+    );
   if (facts.metallb.length > 0 && !options.besideMetallb && options.loadBalancerClass === "")
     refusals.push(
       `MetalLB runs (${named(facts.metallb)}): two would give and announce the same addresses. Take it away (kubectl delete its controller and speakers; its CRDs and pools stay, they are read), or say --beside-metallb: then only Services with spec.loadBalancerClass ${CLASS_BESIDE_METALLB} are ours.`,
@@ -131,7 +133,9 @@ function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice
   if (facts.millrace?.managedBy === "Helm")
     refusals.push("Millrace was installed by Helm here: use helm upgrade, or helm uninstall it first.");
   if (apiServer === "")
-    refusals.push("No address of the API server was found that nodes could reach without Services: say --apiserver https://HOST:PORT.");
+    refusals.push(
+      "No address of the API server was found that nodes could reach without Services: say --apiserver https://HOST:PORT.",
+    );
   return refusals;
 }
 
@@ -143,16 +147,28 @@ function warningsOf(facts: ClusterFacts, chosen: Choice): string[] {
       `${PLATFORMS[platform]} manages kube-proxy: its add-on manager may undo the affinity. Tell it not to (an add-on of your own, or none), or kube-proxy comes back beside Millrace.`,
     );
   if (["eks", "gke", "aks"].includes(platform))
-    warnings.push(`${PLATFORMS[platform]}'s network delivers no address that it did not give itself: LoadBalancer addresses of pools are not reached from outside.`);
+    warnings.push(
+      `${PLATFORMS[platform]}'s network delivers no address that it did not give itself: LoadBalancer addresses of pools are not reached from outside.`,
+    );
   if (platform === "talos" && kubeProxy !== undefined)
-    warnings.push("Talos Linux applies its manifest of kube-proxy again at each upgrade of Kubernetes: set cluster.proxy.disabled in the machine configuration, and it stays away.");
+    warnings.push(
+      "Talos Linux applies its manifest of kube-proxy again at each upgrade of Kubernetes: set cluster.proxy.disabled in the machine configuration, and it stays away.",
+    );
   if (platform === "openshift")
-    warnings.push("OpenShift: the service accounts need the privileged security context constraint (oc adm policy add-scc-to-user privileged -z millrace -n kube-system).");
-  if (platform === "unknown") warnings.push("What kind of cluster this is was not recognised; what follows supposes an ordinary one.");
+    warnings.push(
+      "OpenShift: the service accounts need the privileged security context constraint (oc adm policy add-scc-to-user privileged -z millrace -n kube-system).",
+    );
+  if (platform === "unknown")
+    warnings.push("What kind of cluster this is was not recognised; what follows supposes an ordinary one.");
   if (facts.serviceLoadBalancers.length > 0)
-    warnings.push(`${PLATFORMS[platform]}'s own load balancer runs (${named(facts.serviceLoadBalancers)}): with pools of ours, start the servers with --disable=servicelb too.`);
+    warnings.push(
+      `${PLATFORMS[platform]}'s own load balancer runs (${named(facts.serviceLoadBalancers)}): with pools of ours, start the servers with --disable=servicelb too.`,
+    );
   const pending = chosen.nodes.filter(({ ready }) => ready === "no").map(({ name }) => name);
-  if (pending.length > 0) warnings.push(`Not ready: ${named(pending)}. Agents are started there too; what they serve is not tested if no pod runs.`);
+  if (pending.length > 0)
+    warnings.push(
+      `Not ready: ${named(pending)}. Agents are started there too; what they serve is not tested if no pod runs.`,
+    );
   for (const { node, why } of chosen.left)
     warnings.push(
       kubeProxy === undefined
@@ -193,7 +209,9 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
       : `kube-proxy${kubeProxy.mode === "" ? "" : ` (${kubeProxy.mode})`}: DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}${kubeProxy.isHeldBack ? ", held back by an earlier run" : ""}.`,
     ...(facts.millrace === undefined ? [] : [`Millrace is there: ${facts.millrace.image}.`]),
     ...(way === undefined ? [] : [`Agents reach the API server at ${way.url} (${way.from}).`]),
-    ...(keptCrds.size === 0 ? [] : [`${counted(keptCrds.size, "CustomResourceDefinition")} of others stay as they are: ${named([...keptCrds])}.`]),
+    ...(keptCrds.size === 0
+      ? []
+      : [`${counted(keptCrds.size, "CustomResourceDefinition")} of others stay as they are: ${named([...keptCrds])}.`]),
   ];
   const takeover =
     kubeProxy === undefined || due.length === 0
@@ -214,7 +232,9 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
     `${isUpgrade ? "Bring up to date" : "Create"} DaemonSet ${NAMESPACE}/millrace${isUpgrade ? ": its agents are replaced one after another; packets flow meanwhile" : ""}.`,
     ...nodeByNode,
     ...(options.selfTest
-      ? ["Test it, in a namespace of its own that is removed again: a Service, its name, its node ports, from pods and from nodes."]
+      ? [
+          "Test it, in a namespace of its own that is removed again: a Service, its name, its node ports, from pods and from nodes.",
+        ]
       : []),
   ];
   return {

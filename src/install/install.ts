@@ -27,7 +27,7 @@ export interface InstallRun {
   readonly dryRun: ((text: string) => void) | undefined;
   /** False: the user does not want it. */
   readonly confirm: (question: string) => Promise<boolean>;
-  readonly takeSettings: (kubeProxy: KubeProxyFacts | undefined) => TakenSettings;
+  readonly takeSettings: (kubeProxy: KubeProxyFacts | undefined) => Promise<TakenSettings>;
 }
 
 /** @throws Failure */
@@ -41,7 +41,7 @@ export async function install(run: InstallRun): Promise<void> {
     image: imageOf(manifest),
     objects: manifest.length,
     crds: manifest.filter(({ kind }) => kind === "CustomResourceDefinition").map(({ metadata: { name } }) => name),
-    taken: run.takeSettings(facts.kubeProxy),
+    taken: await run.takeSettings(facts.kubeProxy),
   });
   showPlan(progress, plan);
   refuse(plan.refusals, "install Millrace");
@@ -60,7 +60,10 @@ export async function install(run: InstallRun): Promise<void> {
     progress.line("For LoadBalancer addresses apply an IPAddressPool and an L2Advertisement (docs/load-balancer.md).");
 }
 
-export function showPlan(progress: Progress, plan: Pick<InstallPlan, "found" | "steps" | "warnings" | "refusals">): void {
+export function showPlan(
+  progress: Progress,
+  plan: Pick<InstallPlan, "found" | "steps" | "warnings" | "refusals">,
+): void {
   for (const line of plan.found) progress.line(line);
   for (const line of plan.warnings) progress.line(`warning: ${line}`);
   if (plan.refusals.length > 0 || plan.steps.length === 0) return;

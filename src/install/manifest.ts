@@ -96,7 +96,8 @@ function withAddresses(container: Loose, config: Readonly<Record<string, unknown
   if (typeof health !== "string") return changed;
   const found = hostAndPort(health);
   const probes = ["startupProbe", "livenessProbe", "readinessProbe"];
-  if (found === undefined) return Object.fromEntries(Object.entries(changed).filter(([name]) => !probes.includes(name)));
+  if (found === undefined)
+    return Object.fromEntries(Object.entries(changed).filter(([name]) => !probes.includes(name)));
   const withHost = probes.map((name) => {
     const probe = changed[name] as Loose;
     return [name, { ...probe, httpGet: { ...(probe["httpGet"] as Loose), host: probeHost(found[0]) } }];

@@ -9,7 +9,13 @@ export interface NodeLook {
 }
 
 /** Numbers of linux/capability.h. */
-const CAPABILITIES: Readonly<Record<string, number>> = { NET_ADMIN: 12, NET_RAW: 13, SYS_ADMIN: 21, PERFMON: 38, BPF: 39 };
+const CAPABILITIES: Readonly<Record<string, number>> = {
+  NET_ADMIN: 12,
+  NET_RAW: 13,
+  SYS_ADMIN: 21,
+  PERFMON: 38,
+  BPF: 39,
+};
 
 /** `status`: /proc/self/status of a privileged container. */
 export function missingCapabilities(status: string): string[] {

@@ -33,7 +33,9 @@ function judgeContainer(status: unknown): PodState | undefined {
   const isFinal =
     NO_IMAGE.includes(reason) || (reason === "CrashLoopBackOff" && count(status, "restartCount") >= RESTARTS);
   const ended = endingOf(field(status, "lastState", "terminated"));
-  const why = [`container ${name}: ${reason}`, reason === "CrashLoopBackOff" ? ended : message].filter(Boolean).join(", ");
+  const why = [`container ${name}: ${reason}`, reason === "CrashLoopBackOff" ? ended : message]
+    .filter(Boolean)
+    .join(", ");
   return { state: isFinal ? "failed" : "waiting", why, container: name };
 }
 
@@ -52,7 +54,8 @@ export function podState(pod: ClusterObject): PodState {
     const bad = statuses.find((one) => count(one, "state", "terminated", "exitCode") !== 0);
     const name = text(bad, "name");
     const reason = text(pod, "status", "message") || text(pod, "status", "reason");
-    const why = bad === undefined ? reason || "it failed" : `container ${name}: ${endingOf(field(bad, "state", "terminated"))}`;
+    const why =
+      bad === undefined ? reason || "it failed" : `container ${name}: ${endingOf(field(bad, "state", "terminated"))}`;
     return { state: "failed", why, container: name };
   }
   const ready = items(pod, "status", "conditions").find((one) => text(one, "type") === "Ready");
@@ -63,7 +66,8 @@ export function podState(pod: ClusterObject): PodState {
   const scheduled = items(pod, "status", "conditions").find((one) => text(one, "type") === "PodScheduled");
   if (text(scheduled, "status") === "False") return waiting("", text(scheduled, "message") || "it is not scheduled");
   const running = statuses.find((one) => field(one, "state", "running") !== undefined && field(one, "ready") === false);
-  if (running !== undefined) return waiting(text(running, "name"), `container ${text(running, "name")} runs and is not ready`);
+  if (running !== undefined)
+    return waiting(text(running, "name"), `container ${text(running, "name")} runs and is not ready`);
   return waiting("", phase === "" ? "its kubelet has not seen it yet" : `it is ${phase.toLowerCase()}`);
 }
 

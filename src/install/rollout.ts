@@ -2,14 +2,14 @@
 // that a run that was broken off is gone on with by the next.
 import type { ClusterObject } from "../kube/cluster-objects.ts";
 import { Failure } from "../lib/errors.ts";
-import { withRequirement, hasRequirement } from "./affinity.ts";
+import { hasRequirement, withRequirement } from "./affinity.ts";
 import { agentState, describeTrouble, imageAdvice, rolloutState } from "./agents.ts";
 import type { ClusterFacts, KubeProxyFacts } from "./cluster-facts.ts";
 import { count, field, texts } from "./fields.ts";
 import { type InstallPlan, named, WAY_BACK } from "./install-plan.ts";
 import { configureManifest } from "./manifest.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, NODE_LABEL } from "./names.ts";
-import { needsSysAdmin, type NodeLook, parseNodeLook } from "./node-look.ts";
+import { type NodeLook, needsSysAdmin, parseNodeLook } from "./node-look.ts";
 import type { NodeStep } from "./node-pods.ts";
 import { runNodePod } from "./run-node-pod.ts";
 import { change, inLanes, NotReached, persist, stopIfAsked, until, type Work } from "./work.ts";
@@ -38,7 +38,10 @@ export async function rollOut(rollout: Rollout): Promise<void> {
   const looks = await lookAtNodes(rollout);
   const objects = chosenObjects(rollout, looks);
   const isAgents = ({ kind, metadata }: ClusterObject): boolean => kind === "DaemonSet" && metadata.name === DAEMON_SET;
-  await applyAll(rollout, objects.filter((one) => !isAgents(one)));
+  await applyAll(
+    rollout,
+    objects.filter((one) => !isAgents(one)),
+  );
   await labelNodes(rollout);
   if (plan.kubeProxy !== undefined) await holdBack(work, plan.kubeProxy);
   const [daemonSet] = objects.filter(isAgents);
@@ -60,7 +63,8 @@ async function lookAtNodes({ work, facts, plan }: Rollout): Promise<NodeLook[]> 
     try {
       const options = { what: "look", node, image: plan.image, steps, daemonSet: undefined };
       const look = parseNodeLook(await runNodePod(work, options));
-      if (look === undefined) throw new NotReached("its pod's answer makes no sense: is it another version of the image?");
+      if (look === undefined)
+        throw new NotReached("its pod's answer makes no sense: is it another version of the image?");
       looks.push(look);
     } catch (error) {
       if (!(error instanceof NotReached)) throw error;
@@ -110,7 +114,9 @@ async function labelNodes({ work, facts, plan }: Rollout): Promise<void> {
 
 async function labelNode(work: Work, name: string, value: "kube-proxy" | "millrace"): Promise<void> {
   await change(work, "Node", { name }, (node) =>
-    texts(node, "metadata", "labels")[NODE_LABEL] === value ? undefined : { metadata: { labels: { [NODE_LABEL]: value } } },
+    texts(node, "metadata", "labels")[NODE_LABEL] === value
+      ? undefined
+      : { metadata: { labels: { [NODE_LABEL]: value } } },
   );
 }
 
@@ -130,7 +136,9 @@ export async function holdBack(work: Work, { namespace, name }: KubeProxyFacts):
     const [updated, desired] = ["updatedNumberScheduled", "desiredNumberScheduled"].map((one) =>
       count(found, "status", one),
     ) as [number, number];
-    return isSeen && updated >= desired ? { done: undefined } : { waiting: `${updated} of ${desired} pods are replaced` };
+    return isSeen && updated >= desired
+      ? { done: undefined }
+      : { waiting: `${updated} of ${desired} pods are replaced` };
   });
   work.progress.line(`DaemonSet ${namespace}/${name} stays on nodes with ${NODE_LABEL}=kube-proxy`);
 }
@@ -154,7 +162,9 @@ async function takeOver(rollout: Rollout, daemonSet: ClusterObject | undefined):
     }
     done.push(node);
     const seconds = Math.round((work.clock.now() - startedMs) / 1000);
-    work.progress.line(`node ${node}: served by Millrace, kube-proxy's rules are gone (${done.length}/${due.length}, ${seconds} s)`);
+    work.progress.line(
+      `node ${node}: served by Millrace, kube-proxy's rules are gone (${done.length}/${due.length}, ${seconds} s)`,
+    );
   });
 }
 
@@ -258,4 +268,3 @@ async function checkHeldBack(work: Work, { namespace, name }: KubeProxyFacts): P
     `DaemonSet ${namespace}/${name} has lost the affinity that it was given: whoever manages kube-proxy put it back, and it runs beside Millrace now. Tell that manager to leave it, and run this again. ${WAY_BACK}`,
   );
 }
-

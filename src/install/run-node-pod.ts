@@ -46,4 +46,3 @@ async function removePod(work: Work, name: string): Promise<void> {
     (await work.api.get("Pod", which)) === undefined ? { done: undefined } : { waiting: "an earlier one ends" },
   );
 }
-

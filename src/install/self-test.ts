@@ -128,12 +128,19 @@ export function targetsOf(service: ClusterObject, { nodes, hasDns }: SelfTest): 
       ports.find((one) => text(one, "name") === protocol),
       "nodePort",
     );
-    const of = (name: string, host: string, port: number): Target => ({ name: `${name} (${protocol})`, protocol, host, port });
-    const onNodes = nodes.slice(0, MOST_NODE_PORTS).flatMap(({ name, addresses }) =>
-      addresses
-        .filter((address) => families.has(isIPv6(address)))
-        .map((address) => of(`node port ${nodePort} of ${name}, ${address}`, address, nodePort)),
-    );
+    const of = (name: string, host: string, port: number): Target => ({
+      name: `${name} (${protocol})`,
+      protocol,
+      host,
+      port,
+    });
+    const onNodes = nodes
+      .slice(0, MOST_NODE_PORTS)
+      .flatMap(({ name, addresses }) =>
+        addresses
+          .filter((address) => families.has(isIPv6(address)))
+          .map((address) => of(`node port ${nodePort} of ${name}, ${address}`, address, nodePort)),
+      );
     return [
       ...clusterIPs.map((address) => of(`ClusterIP ${address}`, address, 80)),
       ...(hasDns ? [of("its name", `server.${TEST_NAMESPACE}.svc`, 80)] : []),
@@ -187,7 +194,9 @@ export async function runSelfTest(work: Work, test: SelfTest): Promise<void> {
         return { from: where === "pod" ? `a pod on ${name}` : `node ${name}`, result };
       }),
     );
-    const bad = results.flatMap(({ from, result }) => result.bad.map(({ name, why }) => `  from ${from}: ${name}: ${why}`));
+    const bad = results.flatMap(({ from, result }) =>
+      result.bad.map(({ name, why }) => `  from ${from}: ${name}: ${why}`),
+    );
     if (bad.length > 0) throw testFailure(bad);
     const asked = results.reduce((sum, { result }) => sum + result.good, 0);
     progress.line(
@@ -240,7 +249,10 @@ async function makeServers(work: Work, test: SelfTest): Promise<ClusterObject> {
   const made: ClusterObject[] = [];
   for (const object of serverObjects(test)) made.push(await persist(work, "self-test", () => createOnce(work, object)));
   await until(work, "self-test", async () => {
-    const pods = await work.api.list("Pod", { namespace: TEST_NAMESPACE, labelSelector: "app.kubernetes.io/name=millrace-test" });
+    const pods = await work.api.list("Pod", {
+      namespace: TEST_NAMESPACE,
+      labelSelector: "app.kubernetes.io/name=millrace-test",
+    });
     const states = new Map(pods.map((pod) => [text(pod, "spec", "nodeName"), podState(pod)]));
     const missing = test.nodes.filter(({ name }) => states.get(name)?.state !== "ready").map(({ name }) => name);
     if (missing.length === 0) return { done: undefined };

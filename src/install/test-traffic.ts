@@ -1,9 +1,9 @@
 // The two ends of the installer's self-test, which run in pods of Millrace's own image: a server that says on which node it is, and a client
 // that asks for everything in a list.
 import { createSocket, type Socket } from "node:dgram";
+import { lookup } from "node:dns/promises";
 import { createServer, request, type Server } from "node:http";
 import { setTimeout as after } from "node:timers/promises";
-import { lookup } from "node:dns/promises";
 
 /** One thing that a client asks. */
 export interface Target {

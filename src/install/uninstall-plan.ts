@@ -63,7 +63,9 @@ export function planUninstall({ facts, options, image: ours, crds }: UninstallIn
   const warnings = [
     ...(silent.length === 0
       ? []
-      : [`What Millrace has in the kernels of ${named(silent)} stays until they restart: their kubelets do not answer.`]),
+      : [
+          `What Millrace has in the kernels of ${named(silent)} stays until they restart: their kubelets do not answer.`,
+        ]),
     ...(kept.length === 0
       ? []
       : [
@@ -85,7 +87,9 @@ export function planUninstall({ facts, options, image: ours, crds }: UninstallIn
           ]),
     `Delete Millrace's objects in ${NAMESPACE} and the cluster${gone.length === 0 ? "" : `, ${counted(gone.length, "CustomResourceDefinition")} among them`}.`,
     ...(kubeProxy?.isHeldBack === true
-      ? [`Take the affinity from DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}: it is as before. Its pods are replaced once by that.`]
+      ? [
+          `Take the affinity from DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}: it is as before. Its pods are replaced once by that.`,
+        ]
       : []),
     ...(labelled.length > 0 || nodes.length > 0 ? [`Take the label ${NODE_LABEL} from all nodes.`] : []),
   ];

@@ -2,7 +2,7 @@
 import type { ClusterObject, ClusterObjects, Kind } from "../kube/cluster-objects.ts";
 import { Failure } from "../lib/errors.ts";
 import { withoutKey } from "./affinity.ts";
-import { agentPods } from "./agents.ts";
+import type { agentPods } from "./agents.ts";
 import type { ClusterFacts } from "./cluster-facts.ts";
 import { field, text, texts } from "./fields.ts";
 import { counted, named } from "./install-plan.ts";
@@ -218,5 +218,6 @@ async function unlabelNodes({ work }: Uninstall): Promise<void> {
       metadata: { labels: { [NODE_LABEL]: null }, annotations: gone },
     }));
   }
-  if (labelled.length > 0) work.progress.line(`took the label from ${named(labelled.map(({ metadata }) => metadata.name))}`);
+  if (labelled.length > 0)
+    work.progress.line(`took the label from ${named(labelled.map(({ metadata }) => metadata.name))}`);
 }

@@ -43,7 +43,8 @@ export class NotReached extends Error {
 }
 
 export function stopIfAsked({ signal }: Work): void {
-  if (signal.aborted) throw new Failure("cluster", "the cluster", "stopped as asked for: the same command again goes on");
+  if (signal.aborted)
+    throw new Failure("cluster", "the cluster", "stopped as asked for: the same command again goes on");
 }
 
 /** Looks once a second until it is done. Rejects with NotReached when it failed or took too long, with a Failure when it is to stop. */

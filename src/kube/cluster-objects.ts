@@ -116,7 +116,10 @@ export interface ClusterObjects {
    * Server-side apply. Gives back what is stored. `force`: fields of other managers are taken over; without it RequestRefused 409 names
    * them. `dryRun`: nothing is stored.
    */
-  apply(object: ClusterObject, options?: { readonly force?: boolean; readonly dryRun?: boolean }): Promise<ClusterObject>;
+  apply(
+    object: ClusterObject,
+    options?: { readonly force?: boolean; readonly dryRun?: boolean },
+  ): Promise<ClusterObject>;
   /** RequestRefused 409 when it is there. */
   create(object: ClusterObject): Promise<ClusterObject>;
   /** A merge patch (RFC 7386). With metadata.resourceVersion in it RequestRefused 409 when the object has another. */
@@ -276,5 +279,8 @@ function refusal(what: string, status: number, text: string): RequestRefused {
   const { message } = (parsed(text) ?? {}) as { message?: unknown };
   const said = excerpt(typeof message === "string" ? message : "", 1000);
   const reason = status === 401 ? "the API server does not accept our credentials" : said;
-  return new RequestRefused(status, `could not ${what}: ${reason === "" ? `status ${status}` : `${reason} (${status})`}`);
+  return new RequestRefused(
+    status,
+    `could not ${what}: ${reason === "" ? `status ${status}` : `${reason} (${status})`}`,
+  );
 }

@@ -19,7 +19,14 @@ import {
 } from "./api-servers.ts";
 import type { ExecPluginCalls } from "./client-stats.ts";
 import { createExecPlugin } from "./exec-plugin.ts";
-import { type Identity, type KubeconfigChoice, type Named, NOBODY, readKubeconfig, readServiceAccount } from "./identity.ts";
+import {
+  type Identity,
+  type KubeconfigChoice,
+  type Named,
+  NOBODY,
+  readKubeconfig,
+  readServiceAccount,
+} from "./identity.ts";
 
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 

@@ -88,7 +88,10 @@ function start({ server, path, method, body, contentType, headers, agent, signal
       port: port || (secure ? 443 : 80),
       path: pathname.replace(/\/$/, "") + path,
       method,
-      headers: { ...headers, ...(body === undefined ? {} : bodyHeaders(contentType ?? CONTENT_TYPE[method], body)) } as OutgoingHttpHeaders,
+      headers: {
+        ...headers,
+        ...(body === undefined ? {} : bodyHeaders(contentType ?? CONTENT_TYPE[method], body)),
+      } as OutgoingHttpHeaders,
       agent,
       signal,
       ...(server.tlsName === undefined ? {} : { servername: server.tlsName }),

@@ -38,6 +38,7 @@ const options = (): PrepareOptions => ({
   conntrackCloseWaitSeconds: undefined,
   conntrackUdpSeconds: 0,
   conntrackUdpStreamSeconds: 0,
+  conntrackTcpBeLiberal: false,
 });
 
 const BIND = "700 650 0:22 /fs/bpf /sys/fs/bpf rw,relatime";
