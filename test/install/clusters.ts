@@ -190,6 +190,7 @@ export function withKubeProxy(names: readonly string[] = ["cp", "w1", "w2"], mor
       name,
       name === "cp" ? { metadata: { labels: { "node-role.kubernetes.io/control-plane": "" } } } : {},
     );
+  run.cluster.settle();
   run.cluster.unserved.length = 0;
   run.cluster.history.length = 0;
   return run;

@@ -31,6 +31,8 @@ export interface FakeCluster {
   list(kind: string, namespace?: string): Json[];
   delete(kind: string, name: string, namespace?: string): void;
   addNode(name: string, more?: Json): void;
+  /** All pods that were made run. */
+  settle(): void;
   readonly nodes: Map<string, FakeNode>;
   /** By the name of the pod; undefined: the default. */
   outcome: (pod: Json) => PodOutcome | undefined;
@@ -45,6 +47,9 @@ export interface FakeCluster {
   readonly unserved: string[];
   readonly logs: Map<string, string>;
 }
+
+/** Requests that are answered until a pod that was made runs. */
+const START_TURNS = 3;
 
 class Refused extends Error {
   readonly code: number;
@@ -126,6 +131,7 @@ export function createFakeCluster(): FakeCluster {
   /** By key and leaf: who owns it. */
   const owners = new Map<string, Map<string, string>>();
   const nodes = new Map<string, FakeNode>();
+  const ages = new Map<string, number>();
   let versions = 0;
 
   function store(object: Json): Json {
@@ -181,7 +187,11 @@ export function createFakeCluster(): FakeCluster {
     const what = pod.metadata.labels?.["millrace.io/installer"] as string | undefined;
     const isAgent = pod.metadata.labels?.["app.kubernetes.io/component"] === "agent";
     const isKubeProxy = !isAgent && pod.metadata.labels?.["k8s-app"] === "kube-proxy";
-    const outcome = cluster.outcome(pod) ?? usualOutcome(pod, what);
+    // It takes a while until a kubelet has started what it was given.
+    const age = (ages.get(pod.metadata.uid) ?? 0) + 1;
+    ages.set(pod.metadata.uid, age);
+    if (age < START_TURNS) return;
+    const outcome = cluster.outcome(pod) ?? usualOutcome(pod, what, node);
     const isNews = JSON.stringify(pod.status?.fake) !== JSON.stringify(outcome);
     if (!isNews) return;
     if (outcome.phase === "Running" && outcome.ready) {
@@ -201,10 +211,14 @@ export function createFakeCluster(): FakeCluster {
     watchNodes();
   }
 
-  function usualOutcome(pod: Json, what: string | undefined): PodOutcome {
+  function usualOutcome(pod: Json, what: string | undefined, { hasMillrace, hasRules }: FakeNode): PodOutcome {
     if (what === "look") {
       return { phase: "Succeeded", message: JSON.stringify({ kernel: "6.1.0", missingCapabilities: [] }) };
     }
+    // Its first step waits for who is to serve from now on.
+    const [first] = pod.spec.initContainers ?? [];
+    if ((first?.name === "agent" && !hasMillrace) || (first?.name === "kube-proxy" && !hasRules))
+      return { phase: "Failed", container: first.name, exitCode: 7, message: "millrace: it is not well" };
     if (what !== undefined) return { phase: "Succeeded", message: "" };
     if (pod.metadata.name.startsWith("millrace-from-")) {
       const targets = JSON.parse(pod.spec.containers[0].env[0].value) as unknown[];
@@ -409,6 +423,9 @@ export function createFakeCluster(): FakeCluster {
       nodes.set(name, { name, hasRules: false, hasMillrace: false });
       store(nodeObject(name, more));
       turn();
+    },
+    settle() {
+      for (let at = 0; at <= START_TURNS; at++) turn();
     },
     nodes,
     outcome: () => undefined,
