@@ -75,8 +75,9 @@ demo: ## Three nodes, every example manifest, one line for each (ONCE=1: then ta
 	@$(MAKE) build >&2
 	@exec dist/millrace lab demo $(if $(filter 1,$(ONCE)),--once)
 
-# KUBERNETES=1.34: the older of the two versions that the targets about clusters know.
-export KUBERNETES
+# KUBERNETES=1.34: the older of the two versions that the targets about clusters know. THROUGH=daemonset: agents in the pods of
+# deploy/millrace.yaml, from the image that `make image` has left, instead of as programs beside the kubelet.
+export KUBERNETES THROUGH
 
 cluster: cluster-programs ## A real cluster in namespaces (PROXY=millrace|nftables|iptables|none, CNI=ptp|bridge, NAME=cluster)
 	@node test/cluster/main.ts up $(if $(PROXY),--proxy $(PROXY)) $(if $(CNI),--cni $(CNI)) $(if $(NAME),--name $(NAME))
@@ -144,7 +145,7 @@ chart: setup ## Render deploy/helm/millrace: deploy/millrace.yaml, rbac.yaml, co
 test-chart: build ## The chart by Helm 3 and 4: lint, schema, every value, kustomize
 	@mkdir -p .cache/helm
 	@flock .cache/helm/.lock scripts/helm.sh 3 4 >&2
-	@node node_modules/vitest/vitest.mjs run --config test/chart/vitest.config.ts
+	@node node_modules/vitest/vitest.mjs run --config test/chart/helm/vitest.config.ts
 
 format: ## Format and fix what can be fixed
 	@biome check --write --log-level=warn .

@@ -1,5 +1,5 @@
 // Three groups: unit tests side by side; tests that meet the kernel (namespaces, programs, sysctls) one file after another, and so
-// those of whole labs. Tests that need a real cluster are apart: test/cluster/vitest.config.ts.
+// those of whole labs. Tests that need a real cluster are apart: test/cluster/vitest.config.ts; so are those that need Helm.
 import { defineConfig, type UserWorkspaceConfig } from "vitest/config";
 import { patience } from "./src/lib/patience.ts";
 import { threadBundles } from "./test/thread-bundles.ts";
@@ -32,7 +32,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: [...KERNEL, ...LAB, "test/cluster/**"],
+          exclude: [...KERNEL, ...LAB, "test/cluster/**", "test/chart/helm/**"],
           testTimeout: patience(30_000),
           sequence: { groupOrder: 0 },
         },

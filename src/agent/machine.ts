@@ -54,7 +54,7 @@ export function noticesAtStart(
     );
   }
   const notRoot = cgroupProblem(cgroup);
-  if (notRoot !== "") notices.push(machineNotice(`Cgroup ${cgroup}`, "cgroup-not-root", notRoot));
+  if (notRoot !== "") notices.push(machineNotice(`Cgroup ${cgroup}`, "cgroup-not-root", notRoot, "error"));
   const realtime = realtimeProblem();
   if (realtime !== "") notices.push(machineNotice("Kernel", "realtime-kernel", realtime, "error"));
   return notices;

@@ -2,8 +2,8 @@
 // kernel's settings. `millrace prepare` does it in an init container, and says what it did.
 import { existsSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { BPFFS } from "../datapath/bpffs-mount.ts";
 import { preparePinDir } from "../datapath/load.ts";
-import { Failure } from "../lib/errors.ts";
 import { isBpffs } from "../libbpf/mod.ts";
 import { createConntrackSysctls } from "./conntrack-sysctls.ts";
 import { type AgentOptions, conntrackOf } from "./options.ts";
@@ -25,56 +25,27 @@ export interface Prepared {
 export interface PrepareMachine {
   /** Directory that holds proc/sys, and sys, with a slash. @default "/" */
   readonly root?: string;
-  /** This process is in a pod, whose mounts the node sees only where they propagate. */
-  readonly inPod: boolean;
   /** @default the kernel's */
-  readonly mounts?: { isBpffs(path: string): boolean; preparePinDir(path: string): void; mountinfo(): string };
+  readonly mounts?: Pick<typeof KERNEL_MOUNTS, "isBpffs" | "preparePinDir">;
 }
 
-const KERNEL_MOUNTS = {
-  isBpffs,
-  preparePinDir,
-  mountinfo: () => readFileSync("/proc/self/mountinfo", "utf8"),
-};
+const KERNEL_MOUNTS = { isBpffs, preparePinDir };
 
 /** @throws Failure "machine" when there would be no bpffs that the node sees; KernelError when it cannot be mounted */
-export function prepareNode(options: PrepareOptions, { root = "/", inPod, mounts }: PrepareMachine): Prepared {
-  const done = prepareBpffs(options.pinDir, inPod, mounts ?? KERNEL_MOUNTS);
+export function prepareNode(options: PrepareOptions, { root = "/", mounts }: PrepareMachine = {}): Prepared {
+  const done = prepareBpffs(options.pinDir, mounts ?? KERNEL_MOUNTS);
   const left: string[] = [];
   setConntrack(options, root, done, left);
   setPorts(options, `${root}proc/sys/net/ipv4/ip_local_reserved_ports`, done, left);
   return { done, left };
 }
 
-const BPFFS = "/sys/fs/bpf";
-
-function prepareBpffs(pinDir: string, inPod: boolean, mounts: NonNullable<PrepareMachine["mounts"]>): string[] {
+function prepareBpffs(pinDir: string, mounts: NonNullable<PrepareMachine["mounts"]>): string[] {
   let parent = pinDir;
   while (!existsSync(parent)) parent = dirname(parent);
-  if (mounts.isBpffs(parent)) return [];
-  // Else the pins would end with this pod.
-  if (inPod && !propagates(BPFFS, mounts.mountinfo())) {
-    const hint = `give the volume at ${BPFFS} mountPropagation: Bidirectional, in a privileged container`;
-    throw new Failure("machine", pinDir, `could not prepare ${pinDir}: a bpffs would be this pod's alone; ${hint}`);
-  }
+  const isThere = mounts.isBpffs(parent);
   mounts.preparePinDir(pinDir);
-  return [`mounted a bpffs at ${BPFFS}`];
-}
-
-/** Whether what is mounted below `path` is seen by other mount namespaces (proc_pid_mountinfo(5): the tag `shared:`). */
-export function propagates(path: string, mountinfo: string): boolean {
-  let longest = "";
-  let shared = false;
-  for (const line of mountinfo.split("\n")) {
-    const [, , , , point, , ...rest] = line.split(" ");
-    if (point === undefined) continue;
-    const holds = path === point || path.startsWith(point === "/" ? "/" : `${point}/`);
-    // Of two at one place the later one is on top.
-    if (!holds || point.length < longest.length) continue;
-    longest = point;
-    shared = rest.slice(0, rest.indexOf("-")).some((tag) => tag.startsWith("shared:"));
-  }
-  return shared;
+  return isThere ? [] : [`mounted a bpffs at ${BPFFS}`];
 }
 
 function setPorts({ snatPortRange, stateDir }: PrepareOptions, path: string, done: string[], left: string[]): void {

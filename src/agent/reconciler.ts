@@ -13,6 +13,7 @@ import {
 import { heldNetworks } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
 import { believedEvents, type NodeAddresses, nodeAddresses, rememberedNode } from "../decide/node-addresses.ts";
+import { type NetFamily, servedFamilies } from "../decide/served-families.ts";
 import type { Candidacy } from "../l2/announcement.ts";
 import type { Log } from "../lib/log.ts";
 import type { Model } from "../model/model.ts";
@@ -109,6 +110,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
   let objectsRead = 0;
   let ownNode: Node | undefined;
   let addresses = nodeAddresses([], nodeName, remembered);
+  let families: readonly NetFamily[] = [];
   let network = first(parts.network, true);
   let firewall = first(NO_FIREWALL, false);
   let flows = first(NO_FLOWS, false);
@@ -212,6 +214,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
               complete: synced,
               value: {
                 addresses,
+                families,
                 goingAway: ownNode?.goingAway ?? false,
                 bypassesSockets: source.bypassesSockets(nodeName),
                 healthChecks: model.healthChecks(),
@@ -280,6 +283,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       objectsRead++;
       announcements.note(events);
       model.update(events);
+      families = servedFamilies(families, events);
       syncs.queued(synced ? events : withoutTriggers(events), Date.now());
       synced ||= isSynced;
       if (isFirst || events.some(({ kind }) => kind === "Node")) noteNodes();

@@ -25,7 +25,7 @@ export function registerPrepareCommand(program: Command): void {
     const options = await readOptions(flagsByName(values, settings), String(values["config"] ?? ""));
     requireRoot("prepare the node", "it mounts a bpffs and sets sysctls, and needs root");
     const { prepareNode } = await import("../agent/prepare.ts");
-    const { done, left } = prepareNode(options, { inPod: process.env["KUBERNETES_SERVICE_HOST"] !== undefined });
+    const { done, left } = prepareNode(options);
     if (values["output"] === "json") {
       return void process.stdout.write(`${JSON.stringify({ done, left }, undefined, 2)}\n`);
     }

@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { conntrackOf } from "../../src/agent/options.ts";
-import { type PrepareOptions, prepareNode, propagates } from "../../src/agent/prepare.ts";
+import { type PrepareOptions, prepareNode } from "../../src/agent/prepare.ts";
 import { createSysctls } from "../../src/agent/sysctls.ts";
+import { Failure } from "../../src/lib/errors.ts";
 
 let root = "";
 const path = (name: string): string => join(root, name);
@@ -41,21 +42,10 @@ const options = (): PrepareOptions => ({
   conntrackTcpBeLiberal: false,
 });
 
-const BIND = "700 650 0:22 /fs/bpf /sys/fs/bpf rw,relatime";
-interface Node {
-  readonly inPod?: boolean;
-  readonly hasBpffs?: boolean;
-  readonly mountinfo?: string;
-}
-function prepare({ inPod = true, hasBpffs = true, mountinfo = "" }: Node = {}, more: Partial<PrepareOptions> = {}) {
-  const mounted: string[] = [];
-  const mounts = {
-    isBpffs: () => hasBpffs,
-    preparePinDir: (at: string) => void mounted.push(at),
-    mountinfo: () => mountinfo,
-  };
-  const answer = prepareNode({ ...options(), ...more }, { root: `${root}/`, inPod, mounts });
-  return { ...answer, mounted };
+function prepare(more: Partial<PrepareOptions> = {}, hasBpffs = true) {
+  const pinned: string[] = [];
+  const mounts = { isBpffs: () => hasBpffs, preparePinDir: (at: string) => void pinned.push(at) };
+  return { ...prepareNode({ ...options(), ...more }, { root: `${root}/`, mounts }), pinned };
 }
 
 describe("a node is prepared", () => {
@@ -66,18 +56,18 @@ describe("a node is prepared", () => {
         "reserved ports 49152-65535 in net.ipv4.ip_local_reserved_ports",
       ],
       left: [],
-      mounted: [],
+      pinned: [options().pinDir],
     });
     expect(read(PORTS)).toBe("8080,49152-65535");
   });
 
   it("once: a second time there is nothing to do", () => {
     prepare();
-    expect(prepare()).toEqual({ done: [], left: [], mounted: [] });
+    expect(prepare()).toEqual({ done: [], left: [], pinned: [options().pinDir] });
   });
 
   it("with room for what the cores make, and buckets for that", () => {
-    const { done } = prepare({}, { conntrackMaxPerCore: 1, conntrackMin: 131_072 });
+    const { done } = prepare({ conntrackMaxPerCore: 1, conntrackMin: 131_072 });
     expect(done).toContain("set net.netfilter.nf_conntrack_max from 65536 to 131072");
     expect(done).toContain("set nf_conntrack.hashsize from 16384 to 32768");
   });
@@ -114,35 +104,23 @@ describe("a node is prepared", () => {
 });
 
 describe("a bpffs", () => {
-  it("is mounted where there is none and the node sees it", () => {
-    const { done, mounted } = prepare({ hasBpffs: false, mountinfo: `${BIND} shared:7 - sysfs sysfs rw\n` });
-    expect([done[0], mounted]).toEqual(["mounted a bpffs at /sys/fs/bpf", [options().pinDir]]);
+  it("is mounted where there is none, and said", () => {
+    const { done, pinned } = prepare({}, false);
+    expect([done[0], pinned]).toEqual(["mounted a bpffs at /sys/fs/bpf", [options().pinDir]]);
   });
 
-  it("is not mounted in a pod that would have it alone", () => {
-    const asked = () => prepare({ hasBpffs: false, mountinfo: `${BIND} master:7 - sysfs sysfs rw\n` });
-    expect(asked).toThrow(/a bpffs would be this pod's alone; give the volume .* mountPropagation: Bidirectional/);
+  it("that cannot be had ends it before anything is set", () => {
+    const mounts = {
+      isBpffs: () => false,
+      preparePinDir() {
+        throw new Failure(
+          "machine",
+          "/sys/fs/bpf",
+          "could not mount a bpffs at /sys/fs/bpf: it would be this pod's alone",
+        );
+      },
+    };
+    expect(() => prepareNode(options(), { root: `${root}/`, mounts })).toThrow("it would be this pod's alone");
     expect(read(PORTS)).toBe("8080");
-  });
-
-  it("is mounted on a machine whose mounts nobody shares", () => {
-    expect(prepare({ inPod: false, hasBpffs: false, mountinfo: "" }).mounted).toEqual([options().pinDir]);
-  });
-
-  it.each([
-    ["a bind mount that is shared", [`${BIND} shared:7 - sysfs sysfs rw`], true],
-    ["one that only receives", [`${BIND} master:7 - sysfs sysfs rw`], false],
-    ["one of both", [`${BIND} shared:9 master:7 - sysfs sysfs rw`], true],
-    [
-      "a private one over a shared root",
-      ["1 0 8:1 / / rw shared:1 - ext4 /dev/sda rw", `${BIND} - sysfs sysfs rw`],
-      false,
-    ],
-    ["a shared root alone", ["1 0 8:1 / / rw shared:1 - ext4 /dev/sda rw"], true],
-    ["a later mount at the same place", [`${BIND} - sysfs sysfs rw`, `${BIND} shared:2 - bpf bpf rw`], true],
-    ["one whose name only begins alike", ["2 1 0:5 / /sys/fs/bp rw shared:3 - tmpfs tmpfs rw"], false],
-    ["nothing", [], false],
-  ])("propagates from %s: %j", (_, lines, expected) => {
-    expect(propagates("/sys/fs/bpf", `${lines.join("\n")}\n`)).toBe(expected);
   });
 });
