@@ -156,12 +156,18 @@ describe("settings", () => {
     const [configMap] = kubeProxyObjects() as unknown as { data: Record<string, string> }[];
     const kubeProxy = { ...KUBE_PROXY, configuration: configMap!.data["config.conf"]! };
     const taken = await settingsTaken(kubeProxy, settingsOf(["nodeport-addresses=primary"]));
-    expect(taken.config).toMatchObject({ "nodeport-addresses": "primary", "conntrack-tcp-timeout-established": "1h0m0s" });
+    expect(taken.config).toMatchObject({
+      "nodeport-addresses": "primary",
+      "conntrack-tcp-timeout-established": "1h0m0s",
+    });
     expect(Object.keys(taken.config)).not.toContain("kubeconfig");
   });
 
   it("of a kube-proxy that makes no sense are left, and that is said", async () => {
-    const kubeProxy = { ...KUBE_PROXY, configuration: "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmodes: a\n" };
+    const kubeProxy = {
+      ...KUBE_PROXY,
+      configuration: "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmodes: a\n",
+    };
     const { config, remarks } = await settingsTaken(kubeProxy, {});
     expect(config).toEqual({});
     expect(remarks).toEqual([expect.stringMatching(/^kube-proxy's configuration is not taken over: .*modes/)]);

@@ -1,5 +1,9 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
+import { hasRequirement } from "../../src/install/affinity.ts";
+import { RIGHTS } from "../../src/install/gather.ts";
 import {
   configText,
   configureManifest,
@@ -8,8 +12,10 @@ import {
   manifestText,
   readManifest,
 } from "../../src/install/manifest.ts";
+import { AGENT_PODS, CONTROLLER, NODE_LABEL } from "../../src/install/names.ts";
 import { nodePod, podName } from "../../src/install/node-pods.ts";
 import type { ClusterObject } from "../../src/kube/cluster-objects.ts";
+import { KINDS, type Kind } from "../../src/kube/cluster-objects.ts";
 import { smallManifest } from "./clusters.ts";
 
 const CHOICE: ManifestChoice = {
@@ -115,6 +121,51 @@ describe("the manifest", () => {
       configureManifest(smallManifest(), { ...CHOICE, config: { "metrics-bind-address": "0.0.0.0:9000" } }),
     );
     expect(agent.ports).toContainEqual({ name: "metrics", containerPort: 9000 });
+  });
+});
+
+describe("the objects of deploy/millrace.yaml", () => {
+  const objects = readManifest(
+    readFileSync(join(import.meta.dirname, "../../deploy/millrace.yaml"), "utf8"),
+    "deploy/millrace.yaml",
+  );
+
+  it("are the same when nothing is chosen, the hash of the configuration too", () => {
+    expect(configureManifest(objects, { ...CHOICE, image: imageOf(objects) })).toEqual(objects);
+  });
+
+  it("leave room for kube-proxy where its label is", () => {
+    const affinity = find(objects, "DaemonSet").spec.template.spec.affinity;
+    const wanted = { key: NODE_LABEL, operator: "NotIn", values: ["kube-proxy"] } as const;
+    expect(hasRequirement(affinity, wanted)).toBe(true);
+  });
+
+  it("have the pods, volumes and names that the installer counts on", () => {
+    const { metadata, spec } = find(objects, "DaemonSet").spec.template;
+    for (const pair of AGENT_PODS.split(",")) {
+      const [key = "", value] = pair.split("=");
+      expect(metadata.labels[key]).toBe(value);
+    }
+    const steps = [{ name: "drain", args: ["cleanup", "--drain"], isPrivileged: true }];
+    const pod = nodePod({
+      what: "drain",
+      node: "w1",
+      image: "i",
+      steps,
+      daemonSet: find(objects, "DaemonSet"),
+    }) as Json;
+    expect(pod.spec.volumes.map(({ name }: Json) => name)).toEqual(["bpffs", "cgroup", "state", "run", "xtables-lock"]);
+    for (const mount of pod.spec.containers[0].volumeMounts) expect(mount.readOnly).toBeUndefined();
+    expect(spec.containers[0].name).toBe("agent");
+    expect(find(objects, "Deployment").metadata.name).toBe(CONTROLLER);
+  });
+
+  it("need no more rights of the user than are asked for", () => {
+    const asked = new Set(RIGHTS.map(({ verb, resource }) => `${verb} ${resource}`));
+    const needed = objects.flatMap(({ kind }) =>
+      ["patch", "delete"].map((verb) => `${verb} ${KINDS[kind as Kind].plural}`),
+    );
+    expect(needed.filter((right) => !asked.has(right))).toEqual([]);
   });
 });
 
