@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { API_FIELDS } from "./api-fields.ts";
 import { chartProblems } from "./chart.ts";
+import { DASHBOARDS } from "./dashboards.ts";
 
 const root = resolve(import.meta.dirname, "..");
 const bin = (name: string) => resolve(root, "node_modules/.bin", name);
@@ -87,6 +88,12 @@ const CHECKS: Readonly<Record<string, () => Outcome>> = {
         API_FIELDS,
       ],
       "run make docs and commit them",
+    ),
+  dashboards: () =>
+    regenerated(
+      () => command(process.execPath, ["scripts/dashboards.ts"]),
+      DASHBOARDS,
+      "run make dashboards and commit them",
     ),
   chart,
   lock: lockFile,

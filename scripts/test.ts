@@ -1,7 +1,7 @@
-// Runs vitest: `node scripts/test.ts SUITE [what vitest takes]`. SUITE is "main", or "cluster" for the tests that need a real
-// cluster. The whole of "main" runs in two lanes side by side, as both wait for the kernel most of the time: one begins with the unit
-// and kernel tests, the other with the labs, and whoever is done takes the next lab of those that are left. What a lab printed is shown
-// when it has ended. Leaves the results in build/results-SUITE.json for .ci/run.
+// Runs vitest: `node scripts/test.ts SUITE [what vitest takes]`. SUITE is "main", "cluster" for the tests that need a real cluster, or
+// "prometheus" for those that need Prometheus. The whole of "main" runs in two lanes side by side, as both wait for the kernel most of
+// the time: one begins with the unit and kernel tests, the other with the labs, and whoever is done takes the next lab of those that are
+// left. What a lab printed is shown when it has ended. Leaves the results in build/results-SUITE.json for .ci/run.
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, existsSync, globSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
@@ -9,6 +9,7 @@ import { resolve } from "node:path";
 const CONFIGS: Readonly<Record<string, string>> = {
   main: "vitest.config.ts",
   cluster: "test/cluster/vitest.config.ts",
+  prometheus: "test/prometheus/live/vitest.config.ts",
 };
 /** Projects of vitest.config.ts whose files share what belongs to the whole machine. Labs share nothing. */
 const ONE_BY_ONE = ["unit", "kernel"];

@@ -58,6 +58,8 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
   "millrace cleanup": [
     ["millrace cleanup", "after an agent with default places"],
     ["millrace cleanup --state-dir /srv/millrace", "after one with --state-dir /srv/millrace"],
+    ["millrace cleanup --kube-proxy", "kube-proxy's rules go, its connections live on"],
+    ["millrace cleanup --drain --drain-timeout 10m", "kube-proxy takes over beside: known flows may end first"],
   ],
   "millrace version": [["millrace version -o json", "for programs"]],
   "millrace completion": [

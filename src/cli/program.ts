@@ -12,6 +12,7 @@ import { VERSION } from "../lib/version.ts";
 import { registerBypassCommand } from "./bypass-command.ts";
 import { COMPLETE, registerCompletion } from "./completion.ts";
 import { registerControllerCommand } from "./controller-command.ts";
+import { registerDoctorCommand } from "./doctor-command.ts";
 import { examplesText } from "./examples.ts";
 import { registerInstallCommands } from "./install-command.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
@@ -51,8 +52,9 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
   registerInstallCommands(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
+  registerDoctorCommand(program, wiring);
   registerPrepareCommand(program);
-  registerMaintenanceCommands(program);
+  registerMaintenanceCommands(program, wiring);
   registerNodeCheck(program, wiring);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
@@ -128,6 +130,7 @@ const WITHOUT_LAB = [
   "flows",
   "drops",
   "bypass",
+  "doctor",
   "prepare",
   "cleanup",
   "version",

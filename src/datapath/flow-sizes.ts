@@ -40,3 +40,8 @@ export function flowEntriesFor(memoryBytes: number, cpus: number): number {
   const entries = Math.max(least, Math.min(most, holds(MEMORY_RATIO)));
   return Math.max(LEAST_ENTRIES, rounded(entries));
 }
+
+/** What the three flow tables take, of the sizes that are asked for. */
+export function flowTableBytes({ flows, openings }: { readonly flows: number; readonly openings: number }): number {
+  return (flows * 1.5 + openings) * FLOW_ENTRY_BYTES;
+}

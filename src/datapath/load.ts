@@ -125,7 +125,8 @@ function holderOf(path: string): string {
   return pid > 0 ? ` (process ${pid})` : "";
 }
 
-function sizesOf(options: LoadOptions): Readonly<Record<string, number>> {
+/** Entries of each map that is sized by the options. */
+export function sizesOf(options: Pick<LoadOptions, "mapSizes">): Readonly<Record<string, number>> {
   const { mapSizes } = options;
   return {
     frontends: mapSizes.frontends,
@@ -146,7 +147,7 @@ function sizesOf(options: LoadOptions): Readonly<Record<string, number>> {
 }
 
 /** Where a program may ask conntrack, the tc programs are those that do. */
-function openForLoad(name: ObjectName): BpfObject {
+export function openForLoad(name: ObjectName): BpfObject {
   return openObject(objectPath(name === "tc" && hasFeature("ct_lookup") ? "tc_conntrack" : name));
 }
 

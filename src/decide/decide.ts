@@ -64,6 +64,14 @@ export interface FirewallFacts {
   readonly ipsec: string;
 }
 
+/** Another proxy on this node. */
+export interface OtherProxyFacts {
+  /** Kinds of rules that it has here. */
+  readonly rules: readonly string[];
+  /** Connections through our frontends that the kernel translates for it. */
+  readonly connections: number;
+}
+
 /** Until when flow tables let nobody in; jiffies or nanoseconds as in the settings. */
 export interface FlowFacts {
   readonly tcpFullUntil: bigint;
@@ -78,6 +86,7 @@ export interface Inputs {
   readonly objects: Input<ObjectFacts>;
   readonly network: Input<Network>;
   readonly firewall: Input<FirewallFacts>;
+  readonly otherProxy: Input<OtherProxyFacts>;
   readonly flows: Input<FlowFacts>;
   readonly nowMs: number;
 }
@@ -137,6 +146,8 @@ export interface DesiredSettings extends FlowFacts {
   readonly sourceRoutes: boolean;
   readonly forwardMark: number;
   readonly handover: boolean;
+  /** Conntrack is asked for another proxy's connections before a flow is opened. */
+  readonly otherProxy: boolean;
 }
 
 export interface Desired {
@@ -263,7 +274,7 @@ function decideSettings(
   { settings, handingOver }: Believed,
   { roles }: DesiredDevices,
 ): DesiredSettings {
-  const { wishes, objects, network, firewall, flows } = inputs;
+  const { wishes, objects, network, firewall, otherProxy, flows } = inputs;
   const { devices, routesBySource } = network.value;
   const { device } = defaultRouteAddresses(network.value);
   const uplink =
@@ -289,6 +300,10 @@ function decideSettings(
         ? 0
         : settings.forwardMark,
     handover: handingOver,
+    otherProxy:
+      otherProxy.value.rules.length > 0 ||
+      otherProxy.value.connections > 0 ||
+      (!otherProxy.complete && settings.otherProxy),
     tcpFullUntil,
     udpFullUntil,
     crowdedUntil,
