@@ -1,4 +1,5 @@
 // `millrace node-check`: what the installer's pods run. Hidden: it is no command for people.
+import { writeFile } from "node:fs/promises";
 import type { Command } from "commander";
 import type { AgentHealth } from "../install/node-checks.ts";
 import type { Target, TestResult } from "../install/test-traffic.ts";
@@ -85,7 +86,6 @@ function milliseconds(text: string): number {
 
 /** As the message of the container, which the installer reads in its pod's status; else on standard output. */
 async function leave(answer: object): Promise<void> {
-  const { writeFile } = await import("node:fs/promises");
   const text = JSON.stringify(answer);
   process.stdout.write(`${text}\n`);
   // With the flag the file must be there: in a pod it is.

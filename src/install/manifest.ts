@@ -1,7 +1,7 @@
 // The objects of Millrace: those of deploy/millrace.yaml, which is the chart with its defaults, changed as the chart's values would change
 // them. Pure.
 import { createHash } from "node:crypto";
-import { parseAllDocuments, stringify } from "yaml";
+import { parse, parseAllDocuments, stringify } from "yaml";
 import { type ClusterObject, isKnownKind } from "../kube/cluster-objects.ts";
 import { Failure } from "../lib/errors.ts";
 import { field, items, type Loose, text, texts } from "./fields.ts";
@@ -39,9 +39,31 @@ export function readManifest(source: string, name: string): ClusterObject[] {
   return objects;
 }
 
-/** Keys sorted, as Helm writes them: the hash in the pods' annotation is of this text. */
+/**
+ * As Helm's toYaml writes it: keys sorted, texts that YAML 1.1 reads as something else in double quotes, others that need it in single
+ * ones. The hash in the pods' annotation is of this text.
+ */
 export function configText(config: Readonly<Record<string, unknown>>): string {
-  return stringify(config, { sortMapEntries: true, lineWidth: 0 }).trimEnd();
+  return Object.keys(config)
+    .sort()
+    .map((key) => `${key}: ${scalarText(config[key])}`)
+    .join("\n");
+}
+
+function scalarText(value: unknown): string {
+  if (typeof value !== "string") return stringify(value, { lineWidth: 0, collectionStyle: "flow" }).trimEnd();
+  if (isOtherwise(value)) return JSON.stringify(value);
+  return stringify(value, { lineWidth: 0, singleQuote: true, compat: "yaml-1.1" }).trimEnd();
+}
+
+/** It would be read as no text, bare as it is. */
+function isOtherwise(value: string): boolean {
+  try {
+    const read: unknown = parse(value, { version: "1.1", logLevel: "silent" });
+    return typeof read !== "string" && typeof read !== "object" ? true : read === null;
+  } catch {
+    return false;
+  }
 }
 
 /** What the agents' ConfigMap says in `objects`. */
