@@ -21,7 +21,7 @@ import { Command, Option } from "commander";
 import { runChecked } from "../src/lab/shell.ts";
 import { FAILURES, Failure } from "../src/lib/errors.ts";
 import { writeArchive } from "./image/archive.ts";
-import { fetchPackages, makeDebianTree } from "./image/debian.ts";
+import { fetchPackages, makeDebianTree, pathsBelow } from "./image/debian.ts";
 import { packLayer, setModes } from "./image/layer.ts";
 import { missingLibraries } from "./image/libraries.ts";
 import {
@@ -88,6 +88,8 @@ async function makeMillraceTree(tree: string, koffi: string, npm: string): Promi
   const wanted = /^(package\.json|index\.js|linux_[^/]+)$/;
   const native = join(home, `node_modules/@koromix/koffi-linux-${npm}`);
   cpSync(koffi, native, { recursive: true, filter: (path) => path === koffi || wanted.test(topOf(koffi, path)) });
+  // One file is a program; a library's helper script is none.
+  for (const path of pathsBelow(home)) chmodSync(join(home, path), 0o644);
   writeFileSync(join(tree, MAIN), INTERPRETER + readFileSync(join(dist, "millrace.mjs"), "utf8"));
   chmodSync(join(tree, MAIN), 0o755);
   mkdirSync(dirname(join(tree, COMMAND)), { recursive: true });
