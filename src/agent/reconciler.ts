@@ -8,11 +8,13 @@ import {
   type FirewallFacts,
   type FlowFacts,
   type Input,
+  type OtherProxyFacts,
   type Wishes,
 } from "../decide/decide.ts";
 import { heldNetworks } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
 import { believedEvents, type NodeAddresses, nodeAddresses, rememberedNode } from "../decide/node-addresses.ts";
+import { type NetFamily, servedFamilies } from "../decide/served-families.ts";
 import type { Candidacy } from "../l2/announcement.ts";
 import type { Log } from "../lib/log.ts";
 import type { Model } from "../model/model.ts";
@@ -42,6 +44,8 @@ export interface Effects {
   /** Reads the network. */
   readonly network: (tell: (network: Network) => void) => Promise<void>;
   readonly firewall: (tell: (facts: FirewallFacts, complete: boolean) => void) => Promise<void>;
+  /** Looks for another proxy. */
+  readonly otherProxy: (tell: (facts: OtherProxyFacts) => void) => Promise<void>;
 }
 
 export interface ReconcilerParts {
@@ -75,14 +79,15 @@ export interface Reconciler {
   take(events: readonly ObjectEvent[], digest: string, synced: boolean): void;
   takeNetwork(network: Network, complete?: boolean): void;
   takeFlows(facts: FlowFacts): void;
-  /** Reads the network, or the firewall: when that is under way, once more after it. */
-  lookAt(what: "network" | "firewall"): void;
+  /** Reads the network, the firewall, or what another proxy has here: when that is under way, once more after it. */
+  lookAt(what: "network" | "firewall" | "otherProxy"): void;
   /** Between true and false the programs of two builds run one behind the other. */
   setHandover(on: boolean): void;
   /** Decides and hands out at once. */
   turn(): void;
   desired(): Desired;
   readonly announcerOf: Announcements["announcerOf"];
+  readonly announcements: Announcements["summary"];
   readonly maps: Maps;
   statuses(): readonly EffectStatus[];
   /** Whether the last attempt of this effect went well. */
@@ -97,6 +102,7 @@ const SYSCTLS_MS = 10_000;
 const SYSCTLS_CHANGED_MS = 1_000;
 const NO_FLOWS: FlowFacts = { tcpFullUntil: 0n, udpFullUntil: 0n, crowdedUntil: 0n };
 const NO_FIREWALL: FirewallFacts = { marks: false, problem: "", ipsec: "" };
+const NO_OTHER_PROXY: OtherProxyFacts = { rules: [], connections: 0 };
 
 const first = <T>(value: T, complete: boolean): Input<T> => ({ generation: 0, complete, value });
 
@@ -109,8 +115,10 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
   let objectsRead = 0;
   let ownNode: Node | undefined;
   let addresses = nodeAddresses([], nodeName, remembered);
+  let families: readonly NetFamily[] = [];
   let network = first(parts.network, true);
   let firewall = first(NO_FIREWALL, false);
+  let otherProxy = first(NO_OTHER_PROXY, false);
   let flows = first(NO_FLOWS, false);
   /** Raised by each reading of the network: what somebody took off devices is put back then, also when the reading is the same. */
   let looks = 0;
@@ -148,6 +156,14 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       apply: () =>
         effects.firewall((facts, complete) => {
           firewall = { generation: firewall.generation + 1, complete, value: facts };
+        }),
+      ...common,
+    }),
+    otherProxy: createEffect({
+      name: "other proxy",
+      apply: () =>
+        effects.otherProxy((facts) => {
+          otherProxy = { generation: otherProxy.generation + 1, complete: true, value: facts };
         }),
       ...common,
     }),
@@ -212,6 +228,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
               complete: synced,
               value: {
                 addresses,
+                families,
                 goingAway: ownNode?.goingAway ?? false,
                 bypassesSockets: source.bypassesSockets(nodeName),
                 healthChecks: model.healthChecks(),
@@ -220,6 +237,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
             },
             network,
             firewall,
+            otherProxy,
             flows,
             nowMs: Date.now(),
           },
@@ -280,6 +298,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       objectsRead++;
       announcements.note(events);
       model.update(events);
+      families = servedFamilies(families, events);
       syncs.queued(synced ? events : withoutTriggers(events), Date.now());
       synced ||= isSynced;
       if (isFirst || events.some(({ kind }) => kind === "Node")) noteNodes();
@@ -300,6 +319,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       return desired!;
     },
     announcerOf: announcements.announcerOf,
+    announcements: announcements.summary,
     maps,
     statuses,
     works: (name) => doers[name].status().ok,

@@ -12,9 +12,11 @@ import { VERSION } from "../lib/version.ts";
 import { registerBypassCommand } from "./bypass-command.ts";
 import { COMPLETE, registerCompletion } from "./completion.ts";
 import { registerControllerCommand } from "./controller-command.ts";
+import { registerDoctorCommand } from "./doctor-command.ts";
 import { examplesText } from "./examples.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
 import { endOnBrokenOutput } from "./output.ts";
+import { registerPrepareCommand } from "./prepare-command.ts";
 import { registerQueryCommands } from "./query-commands.ts";
 import { registerRunCommand } from "./run-command.ts";
 
@@ -47,7 +49,9 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
   registerControllerCommand(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
-  registerMaintenanceCommands(program);
+  registerDoctorCommand(program, wiring);
+  registerPrepareCommand(program);
+  registerMaintenanceCommands(program, wiring);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
   registerHelp(program);
@@ -119,6 +123,8 @@ const WITHOUT_LAB = [
   "flows",
   "drops",
   "bypass",
+  "doctor",
+  "prepare",
   "cleanup",
   "version",
 ];

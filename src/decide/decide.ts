@@ -20,6 +20,7 @@ import { decideHealth, type EffectState, type Health } from "./health.ts";
 import { machineNotices } from "./machine-notice.ts";
 import type { Device, Network } from "./network.ts";
 import { type NodeAddresses, otherNodes } from "./node-addresses.ts";
+import type { NetFamily } from "./served-families.ts";
 import { uplinkNotices } from "./uplink-notices.ts";
 
 /** Something that is read again and again. */
@@ -43,6 +44,8 @@ export interface Wishes {
 
 export interface ObjectFacts {
   readonly addresses: NodeAddresses;
+  /** Of Services and host ports, the same array while they are the same. */
+  readonly families: readonly NetFamily[];
   /** This node is being removed. */
   readonly goingAway: boolean;
   /** Some pod here is not reached by translating at the socket. */
@@ -61,6 +64,14 @@ export interface FirewallFacts {
   readonly ipsec: string;
 }
 
+/** Another proxy on this node. */
+export interface OtherProxyFacts {
+  /** Kinds of rules that it has here. */
+  readonly rules: readonly string[];
+  /** Connections through our frontends that the kernel translates for it. */
+  readonly connections: number;
+}
+
 /** Until when flow tables let nobody in; jiffies or nanoseconds as in the settings. */
 export interface FlowFacts {
   readonly tcpFullUntil: bigint;
@@ -75,6 +86,7 @@ export interface Inputs {
   readonly objects: Input<ObjectFacts>;
   readonly network: Input<Network>;
   readonly firewall: Input<FirewallFacts>;
+  readonly otherProxy: Input<OtherProxyFacts>;
   readonly flows: Input<FlowFacts>;
   readonly nowMs: number;
 }
@@ -115,10 +127,15 @@ export interface DesiredDevices {
   readonly isWhole: boolean;
   /** Programs for devices without a link header are needed. */
   readonly needsL3: boolean;
-  /** Forwarding must be on there: sysctls of these names. */
-  readonly forwarding: readonly { readonly device: string; readonly family: "ipv4" | "ipv6" }[];
+  /** Forwarding must be on there, for the families of node and Services: sysctls of these names. None before the objects have come. */
+  readonly forwarding: readonly { readonly device: string; readonly family: NetFamily }[];
   /** What it was decided from. */
-  readonly basis: { readonly network: Network; readonly addresses: NodeAddresses; readonly complete: boolean };
+  readonly basis: {
+    readonly network: Network;
+    readonly addresses: NodeAddresses;
+    readonly families: readonly NetFamily[];
+    readonly complete: boolean;
+  };
 }
 
 export interface DesiredSettings extends FlowFacts {
@@ -129,6 +146,8 @@ export interface DesiredSettings extends FlowFacts {
   readonly sourceRoutes: boolean;
   readonly forwardMark: number;
   readonly handover: boolean;
+  /** Conntrack is asked for another proxy's connections before a flow is opened. */
+  readonly otherProxy: boolean;
 }
 
 export interface Desired {
@@ -182,13 +201,14 @@ function decideDevices(
   { wishes, mostDevices, objects, network }: Inputs,
   previous: DesiredDevices | undefined,
 ): DesiredDevices {
-  const { addresses } = objects.value;
+  const { addresses, families } = objects.value;
   const complete = objects.complete && network.complete;
   const before = previous?.basis;
   if (
     previous !== undefined &&
     before?.network === network.value &&
     before.addresses === addresses &&
+    before.families === families &&
     before.complete === complete
   )
     return previous;
@@ -204,8 +224,9 @@ function decideDevices(
     links.devices.flatMap(({ kind, name, ifindex }) => (kind === "bridge" ? [[name, ifindex]] : [])),
   );
   const all: DesiredDevice[] = [];
-  const forwarding: { device: string; family: "ipv4" | "ipv6" }[] = [];
-  const families = (["ipv4", "ipv6"] as const).filter((family) =>
+  const forwarding: { device: string; family: NetFamily }[] = [];
+  // Until then the node's addresses are guessed from its devices, which may have a family that the cluster has not.
+  const forwarded = (objects.complete ? families : []).filter((family) =>
     own.some((address) => address.includes(":") === (family === "ipv6")),
   );
   for (const device of links.devices) {
@@ -227,7 +248,7 @@ function decideDevices(
   for (const one of all) if (!fitting.has(one)) roles.delete(one.device.ifindex);
   for (const { device, role } of list) {
     if (role !== undefined && device.master === "")
-      for (const family of families) forwarding.push({ device: device.name, family });
+      for (const family of forwarded) forwarding.push({ device: device.name, family });
   }
   return {
     list,
@@ -236,7 +257,7 @@ function decideDevices(
     isWhole: network.complete,
     needsL3: needsL3(links),
     forwarding,
-    basis: { network: links, addresses, complete },
+    basis: { network: links, addresses, families, complete },
   };
 }
 
@@ -253,7 +274,7 @@ function decideSettings(
   { settings, handingOver }: Believed,
   { roles }: DesiredDevices,
 ): DesiredSettings {
-  const { wishes, objects, network, firewall, flows } = inputs;
+  const { wishes, objects, network, firewall, otherProxy, flows } = inputs;
   const { devices, routesBySource } = network.value;
   const { device } = defaultRouteAddresses(network.value);
   const uplink =
@@ -279,6 +300,10 @@ function decideSettings(
         ? 0
         : settings.forwardMark,
     handover: handingOver,
+    otherProxy:
+      otherProxy.value.rules.length > 0 ||
+      otherProxy.value.connections > 0 ||
+      (!otherProxy.complete && settings.otherProxy),
     tcpFullUntil,
     udpFullUntil,
     crowdedUntil,

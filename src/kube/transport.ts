@@ -1,6 +1,7 @@
 // Requests to the Kubernetes API over keep-alive connections: the next server after a failed one, credentials that
 // rotate, one second try after a 401, and a sentence for every way to have no answer. It never looks into a body.
 import type { IncomingMessage } from "node:http";
+import type { LookupFunction } from "node:net";
 import { ApiError } from "./api-error.ts";
 import type { ApiServer } from "./api-servers.ts";
 import { createClientStats, type TransportStats } from "./client-stats.ts";
@@ -8,6 +9,7 @@ import { type Access, type Connection, type Credentials, isExpired } from "./con
 import { createConnectionPools } from "./connection-pools.ts";
 import { expiredClientCertificate, explainNoHead, noAnswer, type Refusal } from "./explain-failure.ts";
 import { type Demand, NoHead, requestHead } from "./request-head.ts";
+import { createSharedLookup } from "./shared-lookup.ts";
 
 export interface ApiResponse {
   readonly status: number;
@@ -56,8 +58,9 @@ interface Answer {
   readonly message: IncomingMessage;
 }
 
-/** `userAgent`: "millrace/<version>". */
-export function createTransport(connection: Connection, userAgent: string): ApiTransport {
+/** `userAgent`: "millrace/<version>". `lookup`: as dns.lookup, for tests. */
+export function createTransport(connection: Connection, userAgent: string, lookup?: LookupFunction): ApiTransport {
+  const sharedLookup = createSharedLookup(lookup);
   const stats = createClientStats();
   const pools = createConnectionPools();
   /** By URL: when the server last failed, by the clock of performance.now(); absent since it answered. */
@@ -112,6 +115,7 @@ export function createTransport(connection: Connection, userAgent: string): ApiT
         path: errand.path,
         headers,
         agent,
+        lookup: sharedLookup,
         signal,
         connectTimeoutMs,
         headTimeoutMs,

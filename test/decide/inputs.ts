@@ -52,6 +52,7 @@ export const SETTINGS: DesiredSettings = {
   sourceRoutes: false,
   forwardMark: 0,
   handover: false,
+  otherProxy: false,
   tcpFullUntil: 0n,
   udpFullUntil: 0n,
   crowdedUntil: 0n,
@@ -66,9 +67,14 @@ export interface Given {
   readonly networkWhole?: boolean;
   readonly firewall?: Partial<Inputs["firewall"]["value"]>;
   readonly firewallWhole?: boolean;
+  readonly otherProxy?: Partial<Inputs["otherProxy"]["value"]>;
+  readonly otherProxyWhole?: boolean;
   readonly flows?: Inputs["flows"]["value"];
   readonly nowMs?: number;
 }
+
+/** One array: another one is news. */
+const FAMILIES = ["ipv4", "ipv6"] as const;
 
 export function inputs(given: Given = {}): Inputs {
   const { synced = true, networkWhole = true, firewallWhole = true } = given;
@@ -80,6 +86,7 @@ export function inputs(given: Given = {}): Inputs {
       complete: synced,
       value: {
         addresses: { own: ["192.168.122.11"], others: [], otherPodCIDRs: [] },
+        families: FAMILIES,
         goingAway: false,
         bypassesSockets: false,
         healthChecks: [],
@@ -92,6 +99,11 @@ export function inputs(given: Given = {}): Inputs {
       generation: 0,
       complete: firewallWhole,
       value: { marks: false, problem: "", ipsec: "", ...given.firewall },
+    },
+    otherProxy: {
+      generation: 0,
+      complete: given.otherProxyWhole ?? true,
+      value: { rules: [], connections: 0, ...given.otherProxy },
     },
     flows: {
       generation: 0,
