@@ -121,19 +121,25 @@ function withHead(body: string): string {
   return `# Rendered from deploy/helm/millrace by \`make chart\`: chart ${chartHash()}, below ${hashOf(body)}.\n${body}`;
 }
 
-/** The documents of `helm template` by the file of the chart that they are from, in their order. */
+/** The documents of `helm template` by the file of the chart that they are from, in their order. A file of CRDs is named once. */
 export function documentsBySource(output: string): Map<string, string[]> {
   const found = new Map<string, string[]>();
+  let source = "";
   for (const piece of output.split(/^---\n/m)) {
-    const [, source, text] = /^# Source: millrace\/(\S+)\n([\s\S]*)$/.exec(piece) ?? [];
-    if (source === undefined || text === undefined || !/^[a-z]/m.test(text)) continue;
-    found.set(source, [...(found.get(source) ?? []), `${text.trim()}\n`]);
+    const [head = "", named] = /^# Source: millrace\/(\S+)\n/.exec(piece) ?? [];
+    source = named ?? source;
+    const text = piece.slice(head.length).trim();
+    if (text !== "") found.set(source, [...(found.get(source) ?? []), `${text}\n`]);
   }
   return found;
 }
 
+/** What the objects are rendered for: Helm's own builds know a newest version, those of its module do not. */
+export const KUBE_VERSION = "--kube-version=1.37.0";
 /** Flags by which the plain manifests are rendered. */
-export const TEMPLATE = ["template", "millrace", CHART, "--namespace=kube-system", "--include-crds", "--skip-tests"];
+export const TEMPLATE = [
+  ...["template", "millrace", CHART, "--namespace=kube-system", "--include-crds", "--skip-tests", KUBE_VERSION],
+];
 
 /** Renders the chart by this helm and writes all that is generated from it. */
 function render(helm: string): void {

@@ -3,9 +3,10 @@ import { type Command, Option } from "commander";
 import type { CleanupResult } from "../agent/cleanup.ts";
 import type { DrainResult } from "../agent/drain.ts";
 import type { LiveFlows } from "../datapath/live-flows.ts";
+import { parseDuration } from "../lib/duration.ts";
 import { Failure } from "../lib/errors.ts";
 import { VERSION } from "../lib/version.ts";
-import { duration, SETTINGS } from "./settings.ts";
+import { SETTINGS } from "./settings.ts";
 
 /** The settings that say where an agent left things; `cleanup` takes the same flags. */
 const PLACES = ["pin-dir", "state-dir", "cgroup"];
@@ -98,7 +99,7 @@ function checkTogether({ kubeProxy = false, force = false, drain = false, drainT
 
 /** @throws Failure "usage" */
 function drainTimeoutMs(text: string): number {
-  const seconds = duration(text);
+  const seconds = parseDuration(text);
   if (seconds !== undefined) return seconds * 1000;
   const message = `--drain-timeout must be a time such as 90s, 10m, 1h30m, or 0: current value is '${text}'`;
   throw new Failure("usage", "--drain-timeout", message);

@@ -39,6 +39,7 @@ const options = (): PrepareOptions => ({
   conntrackCloseWaitSeconds: undefined,
   conntrackUdpSeconds: 0,
   conntrackUdpStreamSeconds: 0,
+  conntrackTcpBeLiberal: false,
 });
 
 function prepare(more: Partial<PrepareOptions> = {}, hasBpffs = true) {

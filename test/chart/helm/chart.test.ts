@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { CHART, TEMPLATE } from "../../../scripts/chart.ts";
+import { CHART, KUBE_VERSION, TEMPLATE } from "../../../scripts/chart.ts";
 import { parseConfig } from "../../../src/cli/config-file.ts";
 import { programPath } from "../../cluster/programs.ts";
 import { type ManifestObject, objectOf, objectsOf } from "../objects.ts";
@@ -62,7 +62,7 @@ describe.each(HELMS)("Helm %s", (version) => {
     ["its own values", []],
     ["everything switched on", Object.entries(flat(EVERYTHING)).map(([key, value]) => `--set-json=${key}=${value}`)],
   ])("lints the chart with %s, strictly", (_, sets) => {
-    const { ok, out, err } = helm(version, ["lint", "--strict", CHART, ...sets]);
+    const { ok, out, err } = helm(version, ["lint", "--strict", CHART, KUBE_VERSION, ...sets]);
     expect([ok, `${out}${err}`]).toEqual([true, expect.stringContaining("1 chart(s) linted, 0 chart(s) failed")]);
     expect(out).not.toContain("[WARNING]");
   });

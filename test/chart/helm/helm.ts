@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { CHART } from "../../../scripts/chart.ts";
+import { CHART, KUBE_VERSION } from "../../../scripts/chart.ts";
 
 export const HELMS = ["3", "4"] as const;
 export type HelmVersion = (typeof HELMS)[number];
@@ -42,7 +42,15 @@ export function template(version: HelmVersion, values: object, more: readonly st
   const file = join(directory, "values.json");
   try {
     writeFileSync(file, JSON.stringify(values));
-    return helm(version, ["template", "millrace", CHART, "--namespace=kube-system", `--values=${file}`, ...more]);
+    return helm(version, [
+      "template",
+      "millrace",
+      CHART,
+      "--namespace=kube-system",
+      `--values=${file}`,
+      KUBE_VERSION,
+      ...more,
+    ]);
   } finally {
     rmSync(directory, { recursive: true });
   }
