@@ -176,7 +176,13 @@ async function inWorkDirectory<T>(make: (work: string) => Promise<T>): Promise<T
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1).padStart(6)} MB`;
 
-async function makeArchive({ arch, output }: { arch: Architecture; output?: string }): Promise<void> {
+interface ArchiveOptions {
+  readonly arch: Architecture;
+  readonly name: string;
+  readonly output?: string;
+}
+
+async function makeArchive({ arch, name, output }: ArchiveOptions): Promise<void> {
   const target = resolve(output ?? join(root, `build/millrace-image-${arch}.tar`));
   await inWorkDirectory(async (work) => {
     const layers = [];
@@ -187,7 +193,6 @@ async function makeArchive({ arch, output }: { arch: Architecture; output?: stri
     if (size > SIZE_LIMIT) {
       throw new Failure("exhausted", target, `could not make ${target}: ${megabytes(size).trim()}, at most 60 allowed`);
     }
-    const name = `localhost/millrace:${manifest.version}`;
     const digest = await writeArchive(
       { name, architecture: arch, run: runConfig(manifest), layers, created: createdAt() },
       target,
@@ -222,6 +227,7 @@ const program = new Command("image").description("An image of Millrace, without 
 program
   .command("archive")
   .addOption(arch())
+  .option("--name <image>", "what it is called, with a tag", `localhost/millrace:${manifest.version}`)
   .option("--output <file>", "where to (default: build/millrace-image-ARCHITECTURE.tar)")
   .action(makeArchive);
 program.command("tree").argument("<directory>", "empty or not there").addOption(arch()).action(makeTree);
