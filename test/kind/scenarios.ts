@@ -2,11 +2,14 @@
 import { existsSync, readdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { runSeeds } from "../../src/lab/seed-checks.ts";
+import { AGNHOST_IMAGE } from "../cluster/images.ts";
 import { waitUntil } from "../cluster/wait-until.ts";
 import { CheckedKind } from "./checked-kind.ts";
 import { docker } from "./docker.ts";
+import { makeShims, readGuide, runBlock } from "./guide.ts";
 import { agentsReady, install, leftOn, loadAnotherImage, loadImage, readyAgents, uninstall } from "./install.ts";
 import type { KindCluster, ProxyMode } from "./kind-cluster.ts";
+import { STATE } from "./paths.ts";
 import type { Report } from "./report.ts";
 import { Ways, type WaysOptions } from "./ways.ts";
 
@@ -117,24 +120,32 @@ async function nothingIsLeft(report: Report, cluster: KindCluster, nodes: readon
   });
 }
 
-/** kube-proxy, Millrace and kube-proxy again, with requests all the while. */
+/** Blocks of docs/install/kubeadm.md under one heading. */
+async function kubeadmGuide(report: Report, heading: string): Promise<void> {
+  const blocks = readGuide("docs/install/kubeadm.md").filter((block) => block.heading === heading);
+  if (blocks.length === 0) throw new Error(`docs/install/kubeadm.md has no commands under '${heading}'`);
+  for (const block of blocks) report.quote(block.commands, await runBlock(block, STATE));
+}
+
+/** kube-proxy, Millrace and kube-proxy again by docs/install/kubeadm.md, with requests all the while. */
 async function withKubeProxy(report: Report, cluster: KindCluster): Promise<void> {
   const options: WaysOptions = { loadBalancing: false };
   const checked = new CheckedKind(cluster);
   const ways = new Ways(cluster, checked, EXAMPLES);
+  makeShims();
   await report.step("kind load image-archive", () => loadImage(cluster));
   checked.hasAgents = false;
   await report.step("pods and Services for the checks", () => ways.prepare(options));
   await report.check("from kube-proxy to Millrace under load: no request is lost", async () => {
     await using load = await ways.startLoad(options);
-    await install(cluster);
+    await kubeadmGuide(report, "Install");
     return await load.stop();
   });
   checked.hasAgents = true;
   await report.step("every way to a Service", () => ways.run(report, options));
   await report.check("from Millrace to kube-proxy under load: no request is lost", async () => {
     await using load = await ways.startLoad(options);
-    await uninstall(["--drain-timeout=30s"]);
+    await kubeadmGuide(report, "Go back");
     return await load.stop();
   });
   await nothingIsLeft(report, cluster, cluster.nodeNames);
@@ -145,7 +156,25 @@ async function withKubeProxy(report: Report, cluster: KindCluster): Promise<void
   });
 }
 
+/** docs/install/kind.md, on the cluster of one node that `kind create cluster` makes. */
+async function guide(report: Report, cluster: KindCluster): Promise<void> {
+  makeShims();
+  // What the guide pulls from a registry.
+  for (const node of cluster.nodeNames) {
+    const tag = ["ctr", "--namespace=k8s.io", "images", "tag", "--force", AGNHOST_IMAGE];
+    await cluster.inNode(node, [...tag, "registry.k8s.io/e2e-test-images/agnhost:2.53"]);
+  }
+  for (const [i, block] of readGuide("docs/install/kind.md").entries()) {
+    await report.check(`docs/install/kind.md, ${block.heading}, block ${i + 1}`, async () => {
+      report.quote(block.commands, await runBlock(block));
+      return "";
+    });
+  }
+  await nothingIsLeft(report, cluster, cluster.nodeNames);
+}
+
 export const SCENARIOS: readonly Scenario[] = [
   { name: "mr", title: "without kube-proxy", proxy: "none", nodes: 4, run: withoutKubeProxy },
   { name: "kp", title: "with kube-proxy", proxy: "iptables", nodes: 3, run: withKubeProxy },
+  { name: "kind", title: "docs/install/kind.md", proxy: "iptables", nodes: 1, run: guide },
 ];
