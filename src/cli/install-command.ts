@@ -72,7 +72,7 @@ export function registerInstallCommands(program: Command, wiring: Wiring): void 
       .addOption(
         new Option(
           "--sys-admin <WHEN>",
-          "give the agents SYS_ADMIN in place of BPF and PERFMON; auto: where the runtime knows no BPF",
+          "give the agents SYS_ADMIN; auto: where the runtime knows no BPF, or conntrack is a module",
         )
           .choices(["auto", "on", "off"])
           .default("auto"),

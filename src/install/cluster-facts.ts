@@ -4,6 +4,7 @@ import type { ClusterObject } from "../kube/cluster-objects.ts";
 import { requirementsOf } from "./affinity.ts";
 import { type ApiWay, apiWays } from "./api-way.ts";
 import { count, field, items, text, texts } from "./fields.ts";
+import { type SysAdmin, sysAdminOf } from "./manifest.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, DRAINING_ANNOTATION, FIELD_MANAGER, NAMESPACE, NODE_LABEL } from "./names.ts";
 import { type Platform, recognisePlatform } from "./platform.ts";
 
@@ -64,6 +65,7 @@ export interface MillraceFacts {
   readonly image: string;
   /** Helm, for instance; "" when nobody says. */
   readonly managedBy: string;
+  readonly sysAdmin: SysAdmin;
 }
 
 export interface ClusterFacts {
@@ -277,6 +279,7 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
     millrace: own && {
       image: imagesOf(own)[0] ?? "",
       managedBy: texts(own, "metadata", "labels")["app.kubernetes.io/managed-by"] ?? "",
+      sysAdmin: sysAdminOf(own),
     },
     crds,
     hasPrometheusOperator: crds.has("servicemonitors.monitoring.coreos.com"),

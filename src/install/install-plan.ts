@@ -12,7 +12,7 @@ export interface InstallOptions {
   readonly besideMetallb: boolean;
   /** Nodes that are left to kube-proxy. */
   readonly except: readonly string[];
-  /** auto: where a node's runtime does not have CAP_BPF. */
+  /** auto: where a node's runtime does not have CAP_BPF, or conntrack is a module and connections of kube-proxy are to go on. */
   readonly sysAdmin: "auto" | "on" | "off";
   readonly selfTest: boolean;
   /** Nodes that change hands at once. */

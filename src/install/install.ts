@@ -81,7 +81,7 @@ export function refuse(refusals: readonly string[], what: string): void {
 /** Whether nodes need SYS_ADMIN is only told by looking at them, which a dry run does not. */
 function dryRunText(manifest: readonly ClusterObject[], plan: InstallPlan, options: InstallOptions): string {
   return manifestText(
-    configureManifest(manifest, { ...plan, usesSysAdmin: options.sysAdmin === "on" }).filter(
+    configureManifest(manifest, { ...plan, sysAdmin: options.sysAdmin === "on" ? "beside" : "none" }).filter(
       ({ kind, metadata }) => kind !== "CustomResourceDefinition" || !plan.keptCrds.has(metadata.name),
     ),
   );

@@ -7,6 +7,12 @@ import { Failure } from "../lib/errors.ts";
 import { field, items, type Loose, text, texts } from "./fields.ts";
 import { CONFIG_KEY, CONFIG_MAP, CONTROLLER, DAEMON_SET } from "./names.ts";
 
+/**
+ * Whether the agents have SYS_ADMIN. "in-place": of BPF and PERFMON, which these nodes' runtimes do not have; "beside" them: so that they
+ * can ask a conntrack that is a module for the connections of kube-proxy.
+ */
+export type SysAdmin = "none" | "in-place" | "beside";
+
 export interface ManifestChoice {
   /** As localhost/millrace:0.1.0. */
   readonly image: string;
@@ -16,11 +22,13 @@ export interface ManifestChoice {
   readonly loadBalancerClass: string;
   /** Keys of the agents' configuration, over those of the manifest. */
   readonly config: Readonly<Record<string, string>>;
-  /** The agents have SYS_ADMIN in place of BPF and PERFMON, which these nodes' runtimes do not have. */
-  readonly usesSysAdmin: boolean;
+  readonly sysAdmin: SysAdmin;
 }
 
-const SYS_ADMIN_CAPABILITIES = ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"];
+const CAPABILITIES = {
+  "in-place": ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"],
+  beside: ["BPF", "NET_ADMIN", "NET_RAW", "PERFMON", "SYS_ADMIN"],
+} as const;
 const CONFIG_HASH = "millrace.io/config-hash";
 
 /** The objects of a manifest, in its order. @throws Failure "invalid_object" */
@@ -127,12 +135,12 @@ function withAddresses(container: Loose, config: Readonly<Record<string, unknown
   return { ...changed, ...Object.fromEntries(withHost) };
 }
 
-function agentContainer(container: Loose, { usesSysAdmin }: ManifestChoice, config: Loose): Loose {
+function agentContainer(container: Loose, { sysAdmin }: ManifestChoice, config: Loose): Loose {
   if (container["name"] !== "agent") return container;
   const addressed = withAddresses(container, config);
-  if (!usesSysAdmin) return addressed;
+  if (sysAdmin === "none") return addressed;
   const securityContext = addressed["securityContext"] as Loose;
-  const capabilities = { ...(securityContext["capabilities"] as Loose), add: SYS_ADMIN_CAPABILITIES };
+  const capabilities = { ...(securityContext["capabilities"] as Loose), add: [...CAPABILITIES[sysAdmin]] };
   return { ...addressed, securityContext: { ...securityContext, capabilities } };
 }
 
@@ -181,6 +189,14 @@ function withConfigHash(daemonSet: ClusterObject, hash: string): ClusterObject {
 /** Many objects as one YAML text. */
 export function manifestText(objects: readonly ClusterObject[]): string {
   return objects.map((object) => `---\n${stringify(object, { lineWidth: 0, aliasDuplicateObjects: false })}`).join("");
+}
+
+/** What the agents of a DaemonSet have. */
+export function sysAdminOf(daemonSet: ClusterObject | undefined): SysAdmin {
+  const agent = items(daemonSet, "spec", "template", "spec", "containers").find((one) => text(one, "name") === "agent");
+  const added = items(agent, "securityContext", "capabilities", "add");
+  if (!added.includes("SYS_ADMIN")) return "none";
+  return added.includes("BPF") ? "beside" : "in-place";
 }
 
 /** The image of the manifest's agents. */

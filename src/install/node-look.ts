@@ -6,6 +6,8 @@ export interface NodeLook {
   readonly kernel: string;
   /** Of those that the agent asks for: what this node's runtime cannot give. */
   readonly missingCapabilities: readonly string[];
+  /** nf_conntrack is a module: an agent needs SYS_ADMIN to see what it is made of, and to ask it. */
+  readonly isConntrackModule: boolean;
 }
 
 /** Numbers of linux/capability.h. */
@@ -26,16 +28,39 @@ export function missingCapabilities(status: string): string[] {
 }
 
 export function lookAtNode(): NodeLook {
-  return { kernel: release(), missingCapabilities: missingCapabilities(readFileSync("/proc/self/status", "utf8")) };
+  return {
+    kernel: release(),
+    missingCapabilities: missingCapabilities(readFileSync("/proc/self/status", "utf8")),
+    isConntrackModule: isModule("nf_conntrack", readModules()),
+  };
+}
+
+/** `modules`: /proc/modules. */
+export function isModule(name: string, modules: string): boolean {
+  return modules.split("\n").some((line) => line.startsWith(`${name} `));
+}
+
+/** "" on a kernel that has none. */
+function readModules(): string {
+  try {
+    return readFileSync("/proc/modules", "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
+    throw error;
+  }
 }
 
 /** Undefined for what is none. */
 export function parseNodeLook(text: string): NodeLook | undefined {
   try {
     const found = JSON.parse(text) as Partial<NodeLook> | null;
-    const { kernel, missingCapabilities: missing } = found ?? {};
+    const { kernel, missingCapabilities: missing, isConntrackModule } = found ?? {};
     if (typeof kernel !== "string" || !Array.isArray(missing)) return undefined;
-    return { kernel, missingCapabilities: missing.filter((one) => typeof one === "string") };
+    return {
+      kernel,
+      missingCapabilities: missing.filter((one) => typeof one === "string"),
+      isConntrackModule: isConntrackModule === true,
+    };
   } catch {
     return undefined;
   }

@@ -7,7 +7,7 @@ import { agentState, describeTrouble, imageAdvice, rolloutState } from "./agents
 import type { ClusterFacts, KubeProxyFacts } from "./cluster-facts.ts";
 import { count, field, texts } from "./fields.ts";
 import { type InstallPlan, named, WAY_BACK } from "./install-plan.ts";
-import { configureManifest } from "./manifest.ts";
+import { configureManifest, type SysAdmin } from "./manifest.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, NODE_LABEL } from "./names.ts";
 import { type NodeLook, needsSysAdmin, parseNodeLook } from "./node-look.ts";
 import type { NodeStep } from "./node-pods.ts";
@@ -81,13 +81,41 @@ async function lookAtNodes({ work, facts, plan }: Rollout): Promise<NodeLook[]> 
   return looks;
 }
 
-function chosenObjects({ work, plan, manifest, sysAdmin }: Rollout, looks: readonly NodeLook[]): ClusterObject[] {
-  const usesSysAdmin = sysAdmin === "on" || (sysAdmin === "auto" && looks.some(needsSysAdmin));
-  if (usesSysAdmin && sysAdmin === "auto")
-    work.progress.line("the agents get SYS_ADMIN: these nodes' container runtime knows neither BPF nor PERFMON");
-  return configureManifest(manifest, { ...plan, usesSysAdmin }).filter(
+function chosenObjects(
+  { work, facts, plan, manifest, sysAdmin: wanted }: Rollout,
+  looks: readonly NodeLook[],
+): ClusterObject[] {
+  const { sysAdmin, why } = chooseSysAdmin(wanted, facts, plan.kubeProxy !== undefined, looks);
+  if (why !== "") work.progress.line(why);
+  return configureManifest(manifest, { ...plan, sysAdmin }).filter(
     ({ kind, metadata }) => kind !== "CustomResourceDefinition" || !plan.keptCrds.has(metadata.name),
   );
+}
+
+/**
+ * `why`: "" when there is nothing to say. What agents have already they keep by "auto": taking it away would replace each, for nothing that
+ * was asked for.
+ */
+export function chooseSysAdmin(
+  wanted: Rollout["sysAdmin"],
+  { millrace }: Pick<ClusterFacts, "millrace">,
+  isTakeover: boolean,
+  looks: readonly NodeLook[],
+): { readonly sysAdmin: SysAdmin; readonly why: string } {
+  if (wanted === "off") return { sysAdmin: "none", why: "" };
+  if (looks.some(needsSysAdmin))
+    return {
+      sysAdmin: "in-place",
+      why: "the agents get SYS_ADMIN: these nodes' container runtime knows neither BPF nor PERFMON",
+    };
+  if (wanted === "on") return { sysAdmin: "beside", why: "" };
+  if (millrace !== undefined) return { sysAdmin: millrace.sysAdmin, why: "" };
+  if (isTakeover && looks.some(({ isConntrackModule }) => isConntrackModule))
+    return {
+      sysAdmin: "beside",
+      why: "the agents get SYS_ADMIN too, so that connections of kube-proxy go on: nf_conntrack is a module here. When those have ended, millrace install --sys-admin off takes it away",
+    };
+  return { sysAdmin: "none", why: "" };
 }
 
 async function applyAll({ work, force }: Rollout, objects: readonly ClusterObject[]): Promise<void> {

@@ -106,7 +106,7 @@ describe("millrace install", () => {
     const { out, err, status } = await millrace("install", "--kubeconfig", config, "--dry-run", "--set", "xdp=off");
     expect(status).toBe(0);
     expect(out).toMatch(/^---\napiVersion: /);
-    expect(out).toMatch(/^ {4}xdp: off$/m);
+    expect(out).toMatch(/^ {4}xdp: "off"$/m);
     expect(err).toMatch(/What will be done:/);
   });
 

@@ -23,7 +23,7 @@ const CHOICE: ManifestChoice = {
   apiServer: "",
   loadBalancerClass: "",
   config: {},
-  usesSysAdmin: false,
+  sysAdmin: "none",
 };
 
 // biome-ignore lint/suspicious/noExplicitAny: tests look into objects as JSON has them
@@ -89,7 +89,7 @@ describe("the manifest", () => {
 
   it("gives SYS_ADMIN in place of what a runtime does not know", () => {
     const { capabilities } = agentOf(
-      configureManifest(smallManifest(), { ...CHOICE, usesSysAdmin: true }),
+      configureManifest(smallManifest(), { ...CHOICE, sysAdmin: "in-place" }),
     ).securityContext;
     expect(capabilities).toEqual({ drop: ["ALL"], add: ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"] });
   });

@@ -8,7 +8,13 @@ import {
   awaitCheck,
   kubeProxyCheck,
 } from "../../src/install/node-checks.ts";
-import { lookAtNode, missingCapabilities, needsSysAdmin, parseNodeLook } from "../../src/install/node-look.ts";
+import {
+  isModule,
+  lookAtNode,
+  missingCapabilities,
+  needsSysAdmin,
+  parseNodeLook,
+} from "../../src/install/node-look.ts";
 import { askTargets, startTestServer, type TestServer } from "../../src/install/test-traffic.ts";
 
 const open: { close(): unknown }[] = [];
@@ -38,7 +44,15 @@ describe("a node", () => {
   ])("with the capabilities %s lacks %j", (bounding, missing, needsAdmin) => {
     const found = missingCapabilities(`CapEff:\t0000000000000000\nCapBnd:\t${bounding}\nCapAmb:\t0\n`);
     expect(found.sort()).toEqual([...missing].sort());
-    expect(needsSysAdmin({ kernel: "6.1", missingCapabilities: found })).toBe(needsAdmin);
+    expect(needsSysAdmin({ kernel: "6.1", missingCapabilities: found, isConntrackModule: false })).toBe(needsAdmin);
+  });
+
+  it.each([
+    ["nf_conntrack 204800 4 nf_nat,xt_conntrack, Live 0x0\n", true],
+    ["nf_conntrack_netlink 57344 0 - Live 0x0\n", false],
+    ["", false],
+  ])("with the modules %j", (modules, expected) => {
+    expect(isModule("nf_conntrack", modules)).toBe(expected);
   });
 
   it("tells what it is, and the installer understands it", () => {

@@ -116,7 +116,7 @@ describe("a plan", () => {
     ],
     [
       "Helm",
-      { millrace: { image: "i", managedBy: "Helm" } },
+      { millrace: { image: "i", managedBy: "Helm", sysAdmin: "none" } },
       {},
       /^Millrace was installed by Helm here: use helm upgrade/,
     ],
@@ -181,7 +181,7 @@ describe("a plan", () => {
 describe("the plan of a way back", () => {
   const options = { drainTimeout: "5m", deleteCrds: false, withoutProxy: false, parallel: 1 };
   const installed = {
-    millrace: { image: "localhost/millrace:0.1.0", managedBy: "" },
+    millrace: { image: "localhost/millrace:0.1.0", managedBy: "", sysAdmin: "none" as const },
     kubeProxy: { ...KUBE_PROXY, isHeldBack: true },
   };
   const nodes = [

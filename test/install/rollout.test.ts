@@ -272,6 +272,23 @@ describe("an installation where kube-proxy runs", () => {
     expect(agent.securityContext.capabilities).toEqual({ drop: ["ALL"], add: ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"] });
   });
 
+  it("gives the agents SYS_ADMIN too where conntrack is a module, and leaves it to them until it is told", async () => {
+    const run = withKubeProxy();
+    const message = JSON.stringify({ kernel: "6.1.0", missingCapabilities: [], isConntrackModule: true });
+    failing(run, "millrace-look", { phase: "Succeeded", message });
+    const added = (): string[] => {
+      const [agent] = run.cluster.get("DaemonSet", "millrace", "kube-system").spec.template.spec.containers;
+      return agent.securityContext.capabilities.add;
+    };
+    expect(await run.install()).toBeUndefined();
+    expect(added()).toEqual(["BPF", "NET_ADMIN", "NET_RAW", "PERFMON", "SYS_ADMIN"]);
+    run.cluster.history.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history).toEqual([]);
+    expect(await run.install({ sysAdmin: "off" })).toBeUndefined();
+    expect(added()).toEqual(["BPF", "NET_ADMIN", "NET_RAW", "PERFMON"]);
+  });
+
   it("tells what its self-test did not get an answer from, and removes it", async () => {
     const run = withKubeProxy();
     const bad = [{ name: "node port 30000 of w2, 192.168.0.51 (tcp)", why: "connect ECONNREFUSED" }];

@@ -13,7 +13,7 @@ const CHOICE: ManifestChoice = {
   apiServer: "",
   loadBalancerClass: "",
   config: {},
-  usesSysAdmin: false,
+  sysAdmin: "none",
 };
 
 const CASES: readonly (readonly [name: string, choice: Partial<ManifestChoice>, values: object])[] = [
@@ -21,7 +21,12 @@ const CASES: readonly (readonly [name: string, choice: Partial<ManifestChoice>, 
   ["an image", { image: "r.example.com/m:2" }, { image: { repository: "r.example.com/m", tag: "2" } }],
   ["the API server", { apiServer: "https://cp:6443" }, { apiServer: "https://cp:6443" }],
   ["a class", { loadBalancerClass: "millrace.io/l2" }, { loadBalancerClass: "millrace.io/l2" }],
-  ["SYS_ADMIN", { usesSysAdmin: true }, { agent: { capabilities: ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"] } }],
+  ["SYS_ADMIN", { sysAdmin: "in-place" }, { agent: { capabilities: ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"] } }],
+  [
+    "SYS_ADMIN beside the others",
+    { sysAdmin: "beside" },
+    { agent: { capabilities: ["BPF", "NET_ADMIN", "NET_RAW", "PERFMON", "SYS_ADMIN"] } },
+  ],
   [
     "settings",
     { config: { xdp: "off", "nodeport-addresses": "primary,10.0.0.0/8" } },
@@ -40,7 +45,7 @@ const CASES: readonly (readonly [name: string, choice: Partial<ManifestChoice>, 
       apiServer: "https://[fd00::2]:6443",
       loadBalancerClass: "a.b/c",
       config: { xdp: "off" },
-      usesSysAdmin: true,
+      sysAdmin: "in-place",
     },
     {
       image: { repository: "m", tag: "2" },
