@@ -41,6 +41,29 @@ settings sockets=all uplink=2
 `);
 });
 
+describe("forwarding is asked for", () => {
+  const own = ["192.168.122.11", "fd00:122::11"];
+  const network: Network = {
+    ...NETWORK,
+    devices: [{ ...ETH0, addresses: at("192.168.122.11/24", "fd00:122::11/64") }],
+  };
+  const asked = (given: Given): string[] =>
+    decide(inputs({ network, ...given }), believed()).devices.forwarding.map(({ family }) => family);
+  const addresses = { own, others: [], otherPodCIDRs: [] };
+  it.each([
+    ["for both families of node and Services", { objects: { addresses } }, ["ipv4", "ipv6"]],
+    ["not for one that no Service has", { objects: { addresses, families: ["ipv4"] } }, ["ipv4"]],
+    ["not for one that the node has not", { objects: { addresses: { ...addresses, own: own.slice(0, 1) } } }, ["ipv4"]],
+    ["not before the objects have come", { objects: { addresses }, synced: false }, []],
+  ] as const)("%s", (_name, given, families) => expect(asked(given)).toEqual(families));
+
+  it("again when a family comes", () => {
+    const before = decide(inputs({ network, objects: { addresses, families: ["ipv4"] } }), believed());
+    const after = decide(inputs({ network, objects: { addresses } }), believed({ previous: before }));
+    expect(after.devices.forwarding.map(({ family }) => family)).toEqual(["ipv4", "ipv6"]);
+  });
+});
+
 interface Case {
   readonly name: string;
   readonly given: Given;
@@ -132,6 +155,23 @@ const CASES: readonly Case[] = [
     name: "no mark is set where the operator wants none",
     given: { firewallWhole: false, wishes: { forwardMark: 0 } },
     believed: { settings: { ...SETTINGS, forwardMark: 0x1000 } },
+    lines: [],
+  },
+  {
+    name: "while another proxy's connections go on conntrack is asked",
+    given: { otherProxy: { connections: 1 } },
+    lines: ["settings sockets=all uplink=2 otherProxy=true"],
+  },
+  {
+    name: "it is asked until it is known that there is no other proxy",
+    given: { otherProxyWhole: false },
+    believed: { settings: { ...SETTINGS, otherProxy: true } },
+    lines: ["settings sockets=all uplink=2 otherProxy=true"],
+  },
+  {
+    name: "and no longer",
+    given: {},
+    believed: { settings: { ...SETTINGS, otherProxy: true } },
     lines: [],
   },
   {
@@ -252,6 +292,7 @@ function anyGiven(random: ReturnType<typeof createRandom>): Given {
       bypassesSockets: random.chance(0.5),
       healthChecks: random.chance(0.5) ? [LOCAL] : [],
     },
+    ...(random.chance(0.5) ? { otherProxy: { connections: random.chance(0.5) ? 3 : 0 } } : {}),
     ...(random.chance(0.5) ? { flows: { tcpFullUntil: 5n, udpFullUntil: 0n, crowdedUntil: 0n } } : {}),
   };
 }
@@ -261,7 +302,7 @@ it.each(Array.from({ length: 300 }, (_, seed) => seed))(
   (seed) => {
     const random = createRandom(seed);
     const known = decide(inputs(anyGiven(random)), believed());
-    const incomplete = random.pick(["synced", "networkWhole", "firewallWhole"] as const);
+    const incomplete = random.pick(["synced", "networkWhole", "firewallWhole", "otherProxyWhole"] as const);
     const next = anyGiven(random);
     // What is read anew is the input that is not whole.
     const asked = inputs({
@@ -272,6 +313,10 @@ it.each(Array.from({ length: 300 }, (_, seed) => seed))(
     const desired = decide(asked, believed({ previous: known, settings: known.settings }));
     if (incomplete === "firewallWhole") {
       if (known.settings.forwardMark !== 0) expect(desired.settings.forwardMark).toBe(known.settings.forwardMark);
+      return;
+    }
+    if (incomplete === "otherProxyWhole") {
+      if (known.settings.otherProxy) expect(desired.settings.otherProxy).toBe(true);
       return;
     }
     const present = new Set(asked.network.value.devices.map(({ ifindex }) => ifindex));
