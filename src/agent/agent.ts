@@ -223,10 +223,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     ...{ dataplane, hz, network, announcements, announcer, liveness, reconciler, timers },
     timeouts: options.flowTimeouts,
   });
-  const { flowEntries, flowsTaken } = periodic;
-  const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures, flowEntries, flowsTaken, notices };
+  const { flowEntries, flowsTaken, sourcePortsUsed } = periodic;
+  const swept = { flowEntries, flowsTaken, sourcePortsUsed };
+  const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures, notices };
   const view = createAgentView({
-    ...{ ...facts, options, reconciler, syncs, model, source, dataplane, announcer, attachments },
+    ...{ ...facts, ...swept, options, reconciler, syncs, model, source, dataplane, announcer, attachments },
   });
   const noticeLog = createNoticeLog(createLog("notices"));
   try {

@@ -40,7 +40,7 @@ export interface ForwardRules {
 }
 
 /** iptables and the family and table that its nftables variant has the chain in. */
-const COMMANDS = [
+export const FORWARD_CHAINS = [
   ["iptables", "ip filter FORWARD"],
   ["ip6tables", "ip6 filter FORWARD"],
 ] as const;
@@ -55,7 +55,7 @@ export async function ensureForwardRules(mark: number, ask: Ask = run): Promise<
     if (timedOut) problems.push(`could not learn what is forwarded: ${text}`);
     if (timedOut) complete = false;
   };
-  for (const [command, itsChain] of COMMANDS) {
+  for (const [command, itsChain] of FORWARD_CHAINS) {
     const chain = await iptables(ask, command, "-S", "FORWARD");
     heard(chain);
     if (!chain.ok || !chain.text.startsWith("-P FORWARD DROP")) continue;
@@ -108,7 +108,7 @@ export function droppingChains(text: string): string[] {
 /** Takes every rule with our comments out: the marked ones whatever their mark, those for answers also where they stand alone. */
 export async function removeForwardRules(ask: Ask = run): Promise<string[]> {
   const removed: string[] = [];
-  for (const [command] of COMMANDS) {
+  for (const [command] of FORWARD_CHAINS) {
     const chain = await iptables(ask, command, "-S", "FORWARD");
     if (!chain.ok) continue;
     for (const rule of oursIn(chain.text)) {
@@ -116,6 +116,11 @@ export async function removeForwardRules(ask: Ask = run): Promise<string[]> {
     }
   }
   return removed;
+}
+
+/** Whether the listing of a FORWARD chain (`iptables -S FORWARD`) has the rule that lets translated packets through. */
+export function hasForwardRules(listing: string): boolean {
+  return listing.includes(COMMENT);
 }
 
 /** The rules that are ours, each once, from the chain's listing. */

@@ -9,6 +9,9 @@ import { cgroupProblem } from "./cgroup-root.ts";
 import type { AgentOptions } from "./options.ts";
 import { realtimeProblem } from "./realtime.ts";
 
+/** Without these there is no fallback. */
+export const REQUIRED_FEATURES = ["mmap_array", "ktime_boot", "cgroup_link"] as const;
+
 /** @throws Failure "machine" */
 export function checkMachine(options: AgentOptions): void {
   if (!isCgroup2(options.cgroup)) {
@@ -18,7 +21,7 @@ export function checkMachine(options: AgentOptions): void {
       `could not use ${options.cgroup} for socket programs: it is no cgroup2 directory; mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or name it with --cgroup`,
     );
   }
-  for (const name of ["mmap_array", "ktime_boot", "cgroup_link"] as const) {
+  for (const name of REQUIRED_FEATURES) {
     const feature = features()[name];
     if (!feature.available) {
       throw new Failure(
@@ -54,7 +57,7 @@ export function noticesAtStart(
     );
   }
   const notRoot = cgroupProblem(cgroup);
-  if (notRoot !== "") notices.push(machineNotice(`Cgroup ${cgroup}`, "cgroup-not-root", notRoot));
+  if (notRoot !== "") notices.push(machineNotice(`Cgroup ${cgroup}`, "cgroup-not-root", notRoot, "error"));
   const realtime = realtimeProblem();
   if (realtime !== "") notices.push(machineNotice("Kernel", "realtime-kernel", realtime, "error"));
   return notices;

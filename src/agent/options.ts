@@ -102,7 +102,9 @@ export function clusterRangesOf({
 }
 
 /** A node of a cluster is given what kube-proxy gives it; another machine's netfilter is its administrator's. */
-export function conntrackOf(options: AgentOptions): ConntrackWishes {
+export function conntrackOf(
+  options: Pick<AgentOptions, "manifests" | Extract<keyof AgentOptions, `conntrack${string}`>>,
+): ConntrackWishes {
   const defaults = options.manifests.length === 0 ? CLUSTER_CONNTRACK : NO_CONNTRACK;
   return {
     maxPerCore: options.conntrackMaxPerCore ?? defaults.maxPerCore,

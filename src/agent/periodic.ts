@@ -35,6 +35,8 @@ export interface Periodic {
   flowsTaken(): readonly { readonly table: string; readonly reason: "over" | "given-up"; readonly entries: number }[];
   /** Backends toward which source ports are scarce. */
   scarcePorts(): readonly ScarcePorts[];
+  /** Part of the source ports that is in use toward the backend where most are, 0 to 1. */
+  sourcePortsUsed(): number;
 }
 
 const FIREWALL_MS = 30_000;
@@ -104,6 +106,7 @@ export function createPeriodic(parts: PeriodicParts): Periodic {
         { table, reason: "given-up", entries: givenUp },
       ]),
     scarcePorts: () => swept?.scarcePorts ?? [],
+    sourcePortsUsed: () => swept?.sourcePortsUsed ?? 0,
     flowEntries: () => swept?.entries ?? { tcp_flows: 0, udp_flows: 0, openings: 0 },
   };
 }

@@ -14,6 +14,7 @@ import {
 import { heldNetworks } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
 import { believedEvents, type NodeAddresses, nodeAddresses, rememberedNode } from "../decide/node-addresses.ts";
+import { type NetFamily, servedFamilies } from "../decide/served-families.ts";
 import type { Candidacy } from "../l2/announcement.ts";
 import type { Log } from "../lib/log.ts";
 import type { Model } from "../model/model.ts";
@@ -86,6 +87,7 @@ export interface Reconciler {
   turn(): void;
   desired(): Desired;
   readonly announcerOf: Announcements["announcerOf"];
+  readonly announcements: Announcements["summary"];
   readonly maps: Maps;
   statuses(): readonly EffectStatus[];
   /** Whether the last attempt of this effect went well. */
@@ -113,6 +115,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
   let objectsRead = 0;
   let ownNode: Node | undefined;
   let addresses = nodeAddresses([], nodeName, remembered);
+  let families: readonly NetFamily[] = [];
   let network = first(parts.network, true);
   let firewall = first(NO_FIREWALL, false);
   let otherProxy = first(NO_OTHER_PROXY, false);
@@ -225,6 +228,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
               complete: synced,
               value: {
                 addresses,
+                families,
                 goingAway: ownNode?.goingAway ?? false,
                 bypassesSockets: source.bypassesSockets(nodeName),
                 healthChecks: model.healthChecks(),
@@ -294,6 +298,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       objectsRead++;
       announcements.note(events);
       model.update(events);
+      families = servedFamilies(families, events);
       syncs.queued(synced ? events : withoutTriggers(events), Date.now());
       synced ||= isSynced;
       if (isFirst || events.some(({ kind }) => kind === "Node")) noteNodes();
@@ -314,6 +319,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       return desired!;
     },
     announcerOf: announcements.announcerOf,
+    announcements: announcements.summary,
     maps,
     statuses,
     works: (name) => doers[name].status().ok,

@@ -225,7 +225,12 @@ export interface AgentCounters {
   /** Undefined when the objects come from elsewhere. */
   readonly api: ApiStats | undefined;
   readonly maps: AgentStatus["capacity"];
-  readonly announcedAddresses: number;
+  /** LoadBalancer addresses that this node answers for. */
+  readonly announced: AgentStatus["announced"];
+  /** Those that it ought to answer for: of each address one node of the cluster. */
+  readonly elected: readonly { readonly address: string; readonly service: string }[];
+  /** How many no node may answer for, by each reason that there is. */
+  readonly unannounced: readonly { readonly reason: string; readonly addresses: number }[];
   readonly announcer: {
     readonly claims: number;
     readonly takeovers: number;
@@ -237,6 +242,8 @@ export interface AgentCounters {
     readonly peers: readonly { readonly state: string; readonly nodes: number }[];
   };
   readonly flows: readonly { readonly table: string; readonly entries: number }[];
+  /** Of the source ports that connections from outside may get, the part in use toward the backend where most are: 0 to 1. */
+  readonly sourcePortsUsed: number;
   /** Entries that sweeps took out since the start. */
   readonly flowsTaken: readonly {
     readonly table: string;

@@ -4,6 +4,7 @@ import { stat } from "node:fs/promises";
 import { availableParallelism, hostname, totalmem } from "node:os";
 import { join } from "node:path";
 import type { AgentOptions } from "../agent/options.ts";
+import { memoryForTables } from "../datapath/flow-sizes.ts";
 import { Failure } from "../lib/errors.ts";
 import { writeStateFile } from "../lib/state-store.ts";
 import { findCgroup2 } from "./cgroup2.ts";
@@ -54,8 +55,7 @@ export async function readAgentOptions(sources: OptionSources): Promise<AgentOpt
 
 /** Pinned maps are charged to the agent's own memory cgroup. */
 export function machineSize(): Pick<MachineDefaults, "memoryBytes" | "cpus"> {
-  const limit = process.constrainedMemory();
-  return { memoryBytes: limit > 0 ? Math.min(limit, totalmem()) : totalmem(), cpus: availableParallelism() };
+  return { memoryBytes: memoryForTables(totalmem(), process.constrainedMemory()), cpus: availableParallelism() };
 }
 
 /** A directory may go and come back later, but one that is not there at the start is most likely misspelt. */

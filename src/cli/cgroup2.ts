@@ -1,17 +1,22 @@
 // Where this machine has cgroup2 mounted. Never mounts anything.
 import { readFile } from "node:fs/promises";
+import { unescapePath } from "../lib/mountinfo.ts";
+import { HOST_CGROUP } from "../lib/paths.ts";
 
-/** The first cgroup2 mount of /proc/mounts, "" when there is none. */
+/** The cgroup2 mount of /proc/mounts that holds most, "" when there is none. */
 export async function findCgroup2(): Promise<string> {
   return cgroup2Mount(await readFile("/proc/mounts", "utf8"));
 }
 
-/** The first cgroup2 mount in the text of /proc/mounts (fstab(5): spaces and the like are octal there), "" when there is none. */
+/**
+ * A cgroup2 mount in the text of /proc/mounts (fstab(5)), "" when there is none: the host's, which a pod has mounted at
+ * /host/sys/fs/cgroup, or below it where the host has version 1 beside (unified); else the first one.
+ */
 export function cgroup2Mount(mounts: string): string {
-  for (const line of mounts.split("\n")) {
+  const directories = mounts.split("\n").flatMap((line) => {
     const [, directory, type] = line.split(" ");
-    if (type !== "cgroup2" || directory === undefined) continue;
-    return directory.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-  }
-  return "";
+    return type === "cgroup2" && directory !== undefined ? unescapePath(directory) : [];
+  });
+  const ofHost = directories.filter((one) => one === HOST_CGROUP || one.startsWith(`${HOST_CGROUP}/`)).sort();
+  return ofHost[0] ?? directories[0] ?? "";
 }

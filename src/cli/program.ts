@@ -12,9 +12,13 @@ import { VERSION } from "../lib/version.ts";
 import { registerBypassCommand } from "./bypass-command.ts";
 import { COMPLETE, registerCompletion } from "./completion.ts";
 import { registerControllerCommand } from "./controller-command.ts";
+import { registerDoctorCommand } from "./doctor-command.ts";
 import { examplesText } from "./examples.ts";
+import { registerInstallCommands } from "./install-command.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
+import { registerNodeCheck } from "./node-check-command.ts";
 import { endOnBrokenOutput } from "./output.ts";
+import { registerPrepareCommand } from "./prepare-command.ts";
 import { registerQueryCommands } from "./query-commands.ts";
 import { registerRunCommand } from "./run-command.ts";
 
@@ -45,9 +49,13 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
     .exitOverride();
   registerRunCommand(program, wiring);
   registerControllerCommand(program, wiring);
+  registerInstallCommands(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
+  registerDoctorCommand(program, wiring);
+  registerPrepareCommand(program);
   registerMaintenanceCommands(program, wiring);
+  registerNodeCheck(program, wiring);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
   registerHelp(program);
@@ -113,12 +121,17 @@ function checkLogLevel(): void {
 const WITHOUT_LAB = [
   "run",
   "controller",
+  "install",
+  "uninstall",
+  "node-check",
   "status",
   "services",
   "backends",
   "flows",
   "drops",
   "bypass",
+  "doctor",
+  "prepare",
   "cleanup",
   "version",
 ];

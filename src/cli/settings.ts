@@ -286,7 +286,7 @@ export const SETTINGS: readonly Setting[] = [
   setting({
     name: "cgroup",
     placeholder: "DIR",
-    defaultText: "where cgroup2 is mounted",
+    defaultText: "where cgroup2 is mounted, that of the host at /host/sys/fs/cgroup first",
     defaultValue: (machine) => machine.cgroup,
     help: "cgroup2 directory that holds all processes and pods of this node",
     read: (text) => ({ cgroup: absolutePath(text) }),

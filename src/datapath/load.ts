@@ -25,6 +25,7 @@ import {
   releaseFreeMemory,
   unpin,
 } from "../libbpf/mod.ts";
+import { BPFFS, bpffsRefusal, readMountFacts } from "./bpffs-mount.ts";
 import { createLayoutCopy, type OldLayout } from "./copy-layout.ts";
 import { createDataplane, type Dataplane } from "./dataplane.ts";
 import { FINGERPRINT, HOOK_VALUES, LAYOUT, VERDICT_VALUES } from "./layout.gen.ts";
@@ -81,19 +82,24 @@ export interface Loaded {
 }
 
 const L3_PROGRAMS: ReadonlySet<string> = new Set(["tc_uplink_in_l3", "tc_uplink_out_l3"]);
-/** Makes the directory of pins; mounts a bpffs over its parents when there is none. */
+/**
+ * Makes the directory of pins; mounts a bpffs over its parents when there is none. @throws Failure "machine" when it would be seen by
+ * this process alone
+ */
 export function preparePinDir(pinDir: string): void {
   let parent = pinDir;
   while (!existsSync(parent)) parent = dirname(parent);
   if (!isBpffs(parent)) {
-    if (!pinDir.startsWith("/sys/fs/bpf/")) {
+    if (!pinDir.startsWith(`${BPFFS}/`)) {
       throw new Failure(
         "machine",
         pinDir,
-        `could not pin to ${pinDir}: it is on no bpffs; mount one there, or use a directory below /sys/fs/bpf`,
+        `could not pin to ${pinDir}: it is on no bpffs; mount one there, or use a directory below ${BPFFS}`,
       );
     }
-    mountBpffs("/sys/fs/bpf");
+    const refusal = bpffsRefusal(readMountFacts());
+    if (refusal !== "") throw new Failure("machine", BPFFS, `could not mount a bpffs at ${BPFFS}: ${refusal}`);
+    mountBpffs(BPFFS);
   }
   mkdirSync(pinDir, { recursive: true, mode: 0o700 });
 }
@@ -121,7 +127,8 @@ function holderOf(path: string): string {
   return pid > 0 ? ` (process ${pid})` : "";
 }
 
-function sizesOf(options: LoadOptions): Readonly<Record<string, number>> {
+/** Entries of each map that is sized by the options. */
+export function sizesOf(options: Pick<LoadOptions, "mapSizes">): Readonly<Record<string, number>> {
   const { mapSizes } = options;
   return {
     frontends: mapSizes.frontends,
@@ -142,7 +149,7 @@ function sizesOf(options: LoadOptions): Readonly<Record<string, number>> {
 }
 
 /** Where a program may ask conntrack, the tc programs are those that do. */
-function openForLoad(name: ObjectName): BpfObject {
+export function openForLoad(name: ObjectName): BpfObject {
   return openObject(objectPath(name === "tc" && hasFeature("ct_lookup") ? "tc_conntrack" : name));
 }
 

@@ -21,6 +21,7 @@ import { kubeProxyNotices } from "./kube-proxy-notices.ts";
 import { machineNotices } from "./machine-notice.ts";
 import type { Device, Network } from "./network.ts";
 import { type NodeAddresses, otherNodes } from "./node-addresses.ts";
+import type { NetFamily } from "./served-families.ts";
 import { uplinkNotices } from "./uplink-notices.ts";
 
 /** Something that is read again and again. */
@@ -44,6 +45,8 @@ export interface Wishes {
 
 export interface ObjectFacts {
   readonly addresses: NodeAddresses;
+  /** Of Services and host ports, the same array while they are the same. */
+  readonly families: readonly NetFamily[];
   /** This node is being removed. */
   readonly goingAway: boolean;
   /** Some pod here is not reached by translating at the socket. */
@@ -127,10 +130,15 @@ export interface DesiredDevices {
   readonly isWhole: boolean;
   /** Programs for devices without a link header are needed. */
   readonly needsL3: boolean;
-  /** Forwarding must be on there: sysctls of these names. */
-  readonly forwarding: readonly { readonly device: string; readonly family: "ipv4" | "ipv6" }[];
+  /** Forwarding must be on there, for the families of node and Services: sysctls of these names. None before the objects have come. */
+  readonly forwarding: readonly { readonly device: string; readonly family: NetFamily }[];
   /** What it was decided from. */
-  readonly basis: { readonly network: Network; readonly addresses: NodeAddresses; readonly complete: boolean };
+  readonly basis: {
+    readonly network: Network;
+    readonly addresses: NodeAddresses;
+    readonly families: readonly NetFamily[];
+    readonly complete: boolean;
+  };
 }
 
 export interface DesiredSettings extends FlowFacts {
@@ -197,13 +205,14 @@ function decideDevices(
   { wishes, mostDevices, objects, network }: Inputs,
   previous: DesiredDevices | undefined,
 ): DesiredDevices {
-  const { addresses } = objects.value;
+  const { addresses, families } = objects.value;
   const complete = objects.complete && network.complete;
   const before = previous?.basis;
   if (
     previous !== undefined &&
     before?.network === network.value &&
     before.addresses === addresses &&
+    before.families === families &&
     before.complete === complete
   )
     return previous;
@@ -219,8 +228,9 @@ function decideDevices(
     links.devices.flatMap(({ kind, name, ifindex }) => (kind === "bridge" ? [[name, ifindex]] : [])),
   );
   const all: DesiredDevice[] = [];
-  const forwarding: { device: string; family: "ipv4" | "ipv6" }[] = [];
-  const families = (["ipv4", "ipv6"] as const).filter((family) =>
+  const forwarding: { device: string; family: NetFamily }[] = [];
+  // Until then the node's addresses are guessed from its devices, which may have a family that the cluster has not.
+  const forwarded = (objects.complete ? families : []).filter((family) =>
     own.some((address) => address.includes(":") === (family === "ipv6")),
   );
   for (const device of links.devices) {
@@ -242,7 +252,7 @@ function decideDevices(
   for (const one of all) if (!fitting.has(one)) roles.delete(one.device.ifindex);
   for (const { device, role } of list) {
     if (role !== undefined && device.master === "")
-      for (const family of families) forwarding.push({ device: device.name, family });
+      for (const family of forwarded) forwarding.push({ device: device.name, family });
   }
   return {
     list,
@@ -251,7 +261,7 @@ function decideDevices(
     isWhole: network.complete,
     needsL3: needsL3(links),
     forwarding,
-    basis: { network: links, addresses, complete },
+    basis: { network: links, addresses, families, complete },
   };
 }
 

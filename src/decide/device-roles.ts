@@ -63,6 +63,18 @@ export function deviceRoles(question: RolesQuestion): Map<number, DeviceRole> {
   return roles;
 }
 
+/** Why `deviceRoles` calls this device an uplink, as a clause about "it". */
+export function uplinkReason(question: RolesQuestion, device: Device): string {
+  const { network, named, ownAddresses } = question;
+  if (named.includes(device.name)) return "it is named by --devices";
+  const own = device.addresses.find(({ address }) => ownAddresses.includes(address));
+  if (own !== undefined) return `it has ${own.address} of this Node`;
+  if (network.routes.some((route) => route.isDefault && route.device === device.name))
+    return "it has the default route";
+  if (routesToOthers(question).has(device.name)) return "a route to another node's address or pods leaves by it";
+  return `it has an address of its own and lies on the uplink ${device.lower}`;
+}
+
 /**
  * A device on which XDP frames can be received and sent by redirect. Not below VLAN devices: XDP does not see a tag that the
  * NIC has stripped, and would take their frames for its own (trap C7).

@@ -4,6 +4,9 @@ import { fileURLToPath } from "node:url";
 /** The API socket of the machine's own agent. */
 export const DEFAULT_API_SOCKET = "/run/millrace/api.sock";
 
+/** Where a pod has its node's /sys/fs/cgroup mounted. */
+export const HOST_CGROUP = "/host/sys/fs/cgroup";
+
 const LABS = "/run/millrace/lab";
 
 /** Directory that holds the run-time files of one lab; its nodes' directories are below. */

@@ -2,6 +2,7 @@
 
 /** Commands of bpf(2). */
 export const Command = {
+  progGetFdById: 13,
   progQuery: 16,
   btfGetFdById: 19,
   btfGetNextId: 23,

@@ -41,7 +41,7 @@ export { netnsCookie } from "./netns-cookie.ts";
 export { deviceNameIn, joinGroup, leaveGroup, netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
 export { hasNftChain, hasNftTable, type NftFamily } from "./nft-chains.ts";
 export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
-export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from "./program.ts";
+export { BpfProgram, openPinnedProgram, programName, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
 export {
   type AddressRecord,
@@ -57,6 +57,7 @@ export {
   type FileLock,
   isBpffs,
   isCgroup2,
+  libbpfVersion,
   lockFile,
   membarrierGlobalAsync,
   mountBpffs,

@@ -88,6 +88,7 @@ function bind() {
     ),
 
     // libbpf: objects
+    versionString: b<() => string>("const char *libbpf_version_string()"),
     setPrint: b<(print: Pointer | null) => unknown>("void *libbpf_set_print(void *print)"),
     vsnprintf: c<(buffer: Bytes, size: number, format: Pointer, list: Pointer) => number>(
       "int vsnprintf(void *buffer, size_t size, void *format, void *list)",

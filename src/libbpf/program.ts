@@ -2,7 +2,7 @@
 import { Failure } from "../lib/errors.ts";
 import { Command } from "./constants.ts";
 import { closeDescriptor, duplicateDescriptor, fixedText, infoOf, openPinned, pinDescriptor } from "./descriptor.ts";
-import { EINTR, kernelError } from "./errno.ts";
+import { EINTR, ENOENT, kernelError } from "./errno.ts";
 import { addressOf, bpfCall, typeName } from "./native.ts";
 
 export interface TestRun {
@@ -149,4 +149,18 @@ function adoptProgram(
 /** The program that is pinned at `path`; the caller closes it. `name` replaces the kernel's, which is cut after 15 bytes. */
 export function openPinnedProgram(path: string, name?: string): BpfProgram {
   return adoptProgram(openPinned(path, "program"), name === undefined ? {} : { name });
+}
+
+/** What the program of this id is called, at most 15 bytes; undefined when it is gone. Throws KernelError. */
+export function programName(id: number): string | undefined {
+  const attributes = new Uint8Array(16);
+  new DataView(attributes.buffer).setUint32(0, id, true);
+  const fd = bpfCall(Command.progGetFdById, attributes);
+  if (fd === -ENOENT) return undefined;
+  if (fd < 0) throw kernelError("look at", `program ${id}`, -fd);
+  try {
+    return fixedText(infoOf(fd, 88, `program ${id}`), 64, 16);
+  } finally {
+    closeDescriptor(fd);
+  }
 }

@@ -36,6 +36,11 @@ function graceByMapUpdate(): "map-update" {
   return "map-update";
 }
 
+/** Version of the library that is loaded, "1.1". Throws Failure "machine" when there is none. */
+export function libbpfVersion(): string {
+  return native().versionString().replace(/^v/, "");
+}
+
 /** Gives memory that C libraries have freed back to the kernel (malloc_trim(3)): loading objects leaves megabytes of it. */
 export function releaseFreeMemory(): void {
   native().mallocTrim(0);

@@ -15,7 +15,7 @@ function desired(name: string, ifindex: number, role: DeviceRole | undefined, ke
 function devices(...list: DesiredDevice[]): DesiredDevices {
   const roles = new Map(list.flatMap(({ device: { ifindex }, role }) => (role === undefined ? [] : [[ifindex, role]])));
   const addresses = { own: [], others: [], otherPodCIDRs: [] };
-  const basis = { network: NETWORK, addresses, complete: true };
+  const basis = { network: NETWORK, addresses, families: [], complete: true };
   return { list, asked: list.length, roles, isWhole: true, needsL3: false, forwarding: [], basis };
 }
 

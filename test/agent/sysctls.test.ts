@@ -1,6 +1,6 @@
 // What the kernel's settings have to do with: forwarding that is off is told, ports are reserved, and a sysctl that cannot be
 // written is told too.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -64,4 +64,13 @@ it("what is asked of netfilter is set along with them", () => {
   const sysctls = made({ ...NO_CONNTRACK, closeWaitSeconds: 3600 });
   sysctls.apply([]);
   expect(readFileSync(path, "utf8")).toBe("3600");
+});
+
+it("ports that somebody reserved before are left as they are: nothing is written, nothing is said", () => {
+  writeFileSync(ports(), "8080,49152-65535\n");
+  const sysctls = made();
+  sysctls.apply([]);
+  expect(sysctls.notices()).toEqual([]);
+  expect(readFileSync(ports(), "utf8")).toBe("8080,49152-65535\n");
+  expect(existsSync(join(root, "state"))).toBe(false);
 });

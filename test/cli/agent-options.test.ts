@@ -357,6 +357,10 @@ describe("the cgroup2 mount", () => {
     ["tmpfs /sys/fs/cgroup tmpfs rw 0 0\nx /sys/fs/cgroup/unified cgroup2 rw 0 0\n", "/sys/fs/cgroup/unified"],
     ["x /mnt/with\\040space cgroup2 rw 0 0\n", "/mnt/with space"],
     ["cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n", ""],
+    // A pod's own, and its node's beside it: of version 2 alone, of both, and one that only looks like it.
+    ["c /sys/fs/cgroup cgroup2 rw 0 0\nc /host/sys/fs/cgroup cgroup2 ro 0 0\n", "/host/sys/fs/cgroup"],
+    ["c /sys/fs/cgroup cgroup2 rw 0 0\nc /host/sys/fs/cgroup/unified cgroup2 ro 0 0\n", "/host/sys/fs/cgroup/unified"],
+    ["c /sys/fs/cgroup cgroup2 rw 0 0\nc /host/sys/fs/cgroups cgroup2 ro 0 0\n", "/sys/fs/cgroup"],
     ["", ""],
   ])("in %j is %j", (mounts, expected) => {
     expect(cgroup2Mount(mounts)).toBe(expected);

@@ -41,6 +41,29 @@ settings sockets=all uplink=2
 `);
 });
 
+describe("forwarding is asked for", () => {
+  const own = ["192.168.122.11", "fd00:122::11"];
+  const network: Network = {
+    ...NETWORK,
+    devices: [{ ...ETH0, addresses: at("192.168.122.11/24", "fd00:122::11/64") }],
+  };
+  const asked = (given: Given): string[] =>
+    decide(inputs({ network, ...given }), believed()).devices.forwarding.map(({ family }) => family);
+  const addresses = { own, others: [], otherPodCIDRs: [] };
+  it.each([
+    ["for both families of node and Services", { objects: { addresses } }, ["ipv4", "ipv6"]],
+    ["not for one that no Service has", { objects: { addresses, families: ["ipv4"] } }, ["ipv4"]],
+    ["not for one that the node has not", { objects: { addresses: { ...addresses, own: own.slice(0, 1) } } }, ["ipv4"]],
+    ["not before the objects have come", { objects: { addresses }, synced: false }, []],
+  ] as const)("%s", (_name, given, families) => expect(asked(given)).toEqual(families));
+
+  it("again when a family comes", () => {
+    const before = decide(inputs({ network, objects: { addresses, families: ["ipv4"] } }), believed());
+    const after = decide(inputs({ network, objects: { addresses } }), believed({ previous: before }));
+    expect(after.devices.forwarding.map(({ family }) => family)).toEqual(["ipv4", "ipv6"]);
+  });
+});
+
 interface Case {
   readonly name: string;
   readonly given: Given;

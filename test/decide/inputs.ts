@@ -73,6 +73,9 @@ export interface Given {
   readonly nowMs?: number;
 }
 
+/** One array: another one is news. */
+const FAMILIES = ["ipv4", "ipv6"] as const;
+
 export function inputs(given: Given = {}): Inputs {
   const { synced = true, networkWhole = true, firewallWhole = true } = given;
   return {
@@ -83,6 +86,7 @@ export function inputs(given: Given = {}): Inputs {
       complete: synced,
       value: {
         addresses: { own: ["192.168.122.11"], others: [], otherPodCIDRs: [] },
+        families: FAMILIES,
         goingAway: false,
         bypassesSockets: false,
         healthChecks: [],

@@ -40,11 +40,14 @@ export function authorize(access: Access, message: IncomingMessage, request: Api
     return user;
   }
   const what = subresource === "" ? resource.plural : `${resource.plural}/${subresource}`;
-  const allowed = access.rules?.some(
-    (rule) => (rule.user ?? user) === user && has(rule.verbs, verb) && has(rule.resources, what),
-  );
-  if (allowed === false) throw forbidden(user, verb, resource, namespace, name);
+  if (!isAllowed(access, user, verb, what)) throw forbidden(user, verb, resource, namespace, name);
   return user;
+}
+
+/** `what`: "plural", or "plural/subresource". */
+export function isAllowed({ rules }: Access, user: string, verb: string, what: string): boolean {
+  if (rules === undefined) return true;
+  return rules.some((rule) => (rule.user ?? user) === user && has(rule.verbs, verb) && has(rule.resources, what));
 }
 
 function authenticate(access: Access, { headers, socket }: IncomingMessage): string {

@@ -6,6 +6,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { type Access, authorize, OPEN_ACCESS } from "./access.ts";
 import { answerList } from "./answer-list.ts";
 import { answerControl, answerFault, answerObject, answerPath, answerStatus, type Control } from "./answer-once.ts";
+import { answerReview, REVIEW_PATH } from "./answer-review.ts";
 import { answerError, Watch, type WatchSettings } from "./answer-watch.ts";
 import { answerWrite } from "./answer-write.ts";
 import { type ApiRequest, readApiRequest } from "./api-request.ts";
@@ -215,7 +216,10 @@ export class FakeApiServer {
   async #answer(message: IncomingMessage, request: ApiRequest, response: ServerResponse): Promise<void> {
     const faults = this.faults.strike(request);
     if (answerFault(response, faults) === "answered") return;
-    authorize(this.access, message, request);
+    const user = authorize(this.access, message, request);
+    if (request.path === REVIEW_PATH && message.method === "POST") {
+      return answerReview(message, response, this.access, user);
+    }
     const { resource } = request;
     if (resource === undefined || this.#lacks(resource)) return answerPath(response, request.path);
     if (message.method !== "GET") return answerWrite(message, response, resource, request, this.store);
