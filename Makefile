@@ -19,7 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables kernels kernels-ci docs clean format
+.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables image test-image kind kind-down kernels kernels-ci docs chart test-chart clean format test-prometheus dashboards
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'
@@ -57,7 +57,7 @@ check: build ## Format, lint, types, layering, generated files, lock file
 
 test: build ## Every test, those that need root and the kernel included, and the checks (one file: make test FILES=test/http)
 	@status=0; node scripts/test.ts main $(FILES) || status=1; \
-	[ -n '$(FILES)' ] || node scripts/check.ts format types layouts lock || status=1; exit $$status
+	[ -n '$(FILES)' ] || node scripts/check.ts format types layouts dashboards chart lock || status=1; exit $$status
 
 flood: build ## Two million SYNs and as many UDP packets from random sources: no established flow ends, no handshake fails
 	@MILLRACE_FLOOD=2000000 REQUIRE_KERNEL=1 vitest run test/kernel/datapath/floods.test.ts
@@ -75,8 +75,9 @@ demo: ## Three nodes, every example manifest, one line for each (ONCE=1: then ta
 	@$(MAKE) build >&2
 	@exec dist/millrace lab demo $(if $(filter 1,$(ONCE)),--once)
 
-# KUBERNETES=1.34: the older of the two versions that the targets about clusters know.
-export KUBERNETES
+# KUBERNETES=1.34: the older of the two versions that the targets about clusters know. THROUGH=daemonset: agents in the pods of
+# deploy/millrace.yaml, from the image that `make image` has left, instead of as programs beside the kubelet.
+export KUBERNETES THROUGH
 
 cluster: cluster-programs ## A real cluster in namespaces (PROXY=millrace|nftables|iptables|none, CNI=ptp|bridge, NAME=cluster)
 	@node test/cluster/main.ts up $(if $(PROXY),--proxy $(PROXY)) $(if $(CNI),--cni $(CNI)) $(if $(NAME),--name $(NAME))
@@ -93,6 +94,10 @@ cluster-down: setup ## Take the cluster away (NAME=cluster)
 test-cluster: cluster-programs ## The tests that need a real cluster (one file: make test-cluster FILES=test/cluster/cluster)
 	@node scripts/test.ts cluster $(FILES)
 
+test-prometheus: cluster-programs ## Rules, dashboards and scrapes by Debian's Prometheus, on a lab and a cluster (one file: FILES=test/prometheus/live/lab)
+	@test/prometheus/setup.sh >&2
+	@REQUIRE_KERNEL=1 node scripts/test.ts prometheus $(FILES)
+
 conformance: conformance-programs ## Kubernetes' own specs about Services (PROXY=millrace|nftables, FOCUS=regex, PROCS=5; a quarter of an hour)
 	@node test/conformance/main.ts $(if $(PROXY),--proxy $(PROXY)) $(if $(FOCUS),--focus '$(FOCUS)') $(if $(PROCS),--procs $(PROCS)) $(if $(NAME),--name $(NAME))
 
@@ -105,6 +110,22 @@ conformance-programs: build
 kube-proxy-tables: build ## kube-proxy's own tests of endpoints and packets, asked of our model and our programs
 	@node test/conformance/tables/main.ts
 	@node node_modules/vitest/vitest.mjs run --config test/conformance/tables/vitest.config.ts
+
+image: build ## An image without Docker or a registry: build/millrace-image-ARCH.tar, for docker load, ctr and kind (ARCH=amd64|arm64)
+	@test/kind/setup.sh mmdebstrap >&2
+	@node scripts/image.ts archive $(if $(ARCH),--arch $(ARCH))
+
+test-image: image ## The image as Docker and containerd take it, built twice, by the Dockerfile, and for the other architecture
+	@test/kind/setup.sh >&2
+	@node node_modules/vitest/vitest.mjs run --config test/image/vitest.config.ts
+
+kind: image ## kind clusters without a registry: install, every example, every way to a Service, upgrade, uninstall (SCENARIO=name, KEEP=1)
+	@test/kind/setup.sh >&2
+	@mkdir -p .cache/kind .cache/cluster
+	@flock .cache/kind/.lock node test/kind/main.ts test $(if $(filter 1,$(KEEP)),--keep) $(SCENARIO)
+
+kind-down: setup ## Take the kind clusters and their Docker away
+	@node test/kind/main.ts down
 
 bench-cluster: cluster-programs ## From a write to the API to the first connection, Millrace beside kube-proxy (takes half an hour)
 	@node bench/latency.ts
@@ -134,6 +155,20 @@ kernels-ci: build ## Every program on Debian's 6.1 and 5.10, flow states on 6.1;
 
 docs: setup ## Write what is generated of the documentation: command line, metrics, semantics, reference configuration, kernels
 	@node scripts/docs.ts
+
+# helm is built from its Go modules, a minute for each, and kept in .cache/.
+chart: setup ## Render deploy/helm/millrace: deploy/millrace.yaml, rbac.yaml, controller.yaml, crds.yaml, kustomize/
+	@mkdir -p .cache/helm
+	@flock .cache/helm/.lock scripts/helm.sh 3 >&2
+	@node scripts/chart.ts render .cache/helm/helm-3
+
+test-chart: build ## The chart by Helm 3 and 4: lint, schema, every value, kustomize
+	@mkdir -p .cache/helm
+	@flock .cache/helm/.lock scripts/helm.sh 3 4 >&2
+	@node node_modules/vitest/vitest.mjs run --config test/chart/helm/vitest.config.ts
+
+dashboards: setup ## Write the dashboards of deploy/grafana from scripts/dashboards
+	@node scripts/dashboards.ts
 
 format: ## Format and fix what can be fixed
 	@biome check --write --log-level=warn .

@@ -1,11 +1,12 @@
 // Three groups: unit tests side by side; tests that meet the kernel (namespaces, programs, sysctls) one file after another, and so
-// those of whole labs. Tests that need a real cluster are apart: test/cluster/vitest.config.ts.
+// those of whole labs. Apart, with configurations of their own, are those that need a real cluster, Docker, Helm or Prometheus.
 import { defineConfig, type UserWorkspaceConfig } from "vitest/config";
 import { patience } from "./src/lib/patience.ts";
 import { threadBundles } from "./test/thread-bundles.ts";
 
 const KERNEL = ["test/kernel/**/*.test.ts", "test/**/*.kernel.test.ts"];
 const LAB = ["test/lab/**/*.test.ts"];
+const APART = ["test/cluster/**", "test/image/whole/**", "test/chart/helm/**", "test/prometheus/live/**"];
 
 const plugins = [threadBundles()];
 
@@ -32,7 +33,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: [...KERNEL, ...LAB, "test/cluster/**"],
+          exclude: [...KERNEL, ...LAB, ...APART],
           testTimeout: patience(30_000),
           sequence: { groupOrder: 0 },
         },

@@ -128,7 +128,7 @@ async function benchFollow(
   url: string,
   seconds: number,
 ): Promise<FollowResult> {
-  const name = "kubeproxy_network_programming_duration_seconds";
+  const name = "millrace_network_programming_duration_seconds";
   const metrics = (): string => fetchText(place, "http://127.0.0.1:10249/metrics");
   const before = metrics();
   await loopDelay(place, agent);

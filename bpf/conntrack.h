@@ -12,7 +12,8 @@
 enum conntrack_entry {
 	CONNTRACK_KNOWN = 1,
 	CONNTRACK_ANSWER = 2, /* the packet is of the direction that answers */
-	CONNTRACK_NAT = 4,    /* one direction's ends are not the other's, exchanged: an address or a port is translated */
+	CONNTRACK_DNAT = 4,   /* its destination is translated */
+	CONNTRACK_SNAT = 8,   /* its source is, and its destination is not */
 };
 
 /* A tuple's ends, for a lookup. Returns how many bytes of them count. */
@@ -43,8 +44,14 @@ struct conntrack_options {
 	__u8 reserved[2];
 };
 
+/* Of enum ip_conntrack_status. */
+#define IPS_SRC_NAT (1 << 4)
+#define IPS_DST_NAT (1 << 5)
+
+/* What is read of the entry: libbpf finds its place in the kernel's own structure, which kernels with the functions below describe. */
 struct nf_conn {
-};
+	unsigned long status;
+} __attribute__((preserve_access_index));
 
 extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *ctx, struct bpf_sock_tuple *ends, __u32 ends_size,
 					 struct conntrack_options *options, __u32 options_size) __ksym;
@@ -57,12 +64,18 @@ static __always_inline int conntrack_find(struct __sk_buff *ctx, const struct tu
 	struct bpf_sock_tuple ends = {};
 	struct nf_conn *connection;
 	__u32 size = tuple_ends(t, v6, &ends);
+	unsigned long status;
+	int known;
 
 	connection = bpf_skb_ct_lookup(ctx, &ends, size, &options, sizeof(options));
 	if (!connection)
 		return 0;
+	status = connection->status;
 	bpf_ct_release(connection);
-	return CONNTRACK_KNOWN | (options.direction ? CONNTRACK_ANSWER : 0);
+	known = CONNTRACK_KNOWN | (options.direction ? CONNTRACK_ANSWER : 0);
+	if (status & IPS_DST_NAT)
+		return known | CONNTRACK_DNAT;
+	return status & IPS_SRC_NAT ? known | CONNTRACK_SNAT : known;
 }
 
 /* Asks conntrack for the scratch's packet, TCP or UDP. Returns enum conntrack_entry. A global function, for the verifier's sake. */
@@ -76,17 +89,35 @@ __noinline int conntrack_ask(struct __sk_buff *ctx)
 		return 0;
 	p = &x->packet;
 	known = conntrack_find(ctx, &p->tuple, p->v6);
-	if (!known)
-		return 0;
-	/* Of the entry itself nothing is read, whose layout is each kernel's own: without NAT its other direction has these ends exchanged. */
+	if (!known || (known & (CONNTRACK_DNAT | CONNTRACK_SNAT)))
+		return known;
+	/* What IPVS translates has no mark of NAT; but its other direction has not these ends, exchanged. */
 	tuple_reverse(&p->tuple, &x->inverse);
 	other = conntrack_find(ctx, &x->inverse, p->v6);
-	return other && ((known ^ other) & CONNTRACK_ANSWER) ? known : known | CONNTRACK_NAT;
+	return other && ((known ^ other) & CONNTRACK_ANSWER) ? known : known | CONNTRACK_DNAT;
+}
+
+/* Does the scratch's packet, on its way out, answer a request whose destination another proxy translated? Its own source is translated
+ * back by then, so that conntrack has no such tuple, but the request's. A global function, for the verifier's sake.
+ */
+__noinline int conntrack_answers_dnat(struct __sk_buff *ctx)
+{
+	struct scratch *x = scratch_get();
+
+	if (!x || x->packet.tuple.proto == IPPROTO_SCTP)
+		return 0;
+	tuple_reverse(&x->packet.tuple, &x->inverse);
+	return (conntrack_find(ctx, &x->inverse, x->packet.v6) & (CONNTRACK_DNAT | CONNTRACK_ANSWER)) == CONNTRACK_DNAT;
 }
 
 #else
 
 static __always_inline int conntrack_ask(struct __sk_buff *ctx)
+{
+	return 0;
+}
+
+static __always_inline int conntrack_answers_dnat(struct __sk_buff *ctx)
 {
 	return 0;
 }

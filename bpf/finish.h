@@ -11,10 +11,11 @@
 /* What a stage returns that filled the scratch's opening. */
 #define OPENS (VERDICT_MAX + 1)
 
-/* Not a packet that was answered. */
+/* Not a packet that was answered, or left to somebody else. */
 static __always_inline bool is_drop(enum verdict verdict)
 {
-	return verdict >= DROP_NO_LOCAL_BACKEND && verdict != VERDICT_TIME_EXCEEDED && verdict != VERDICT_LIVENESS;
+	return verdict >= DROP_NO_LOCAL_BACKEND && verdict != VERDICT_TIME_EXCEEDED && verdict != VERDICT_LIVENESS &&
+	       verdict != VERDICT_OTHER_PROXY;
 }
 
 /* `action` is what a redirect helper returned, for the verdicts of packets that were redirected. */
@@ -29,6 +30,7 @@ static __always_inline int finish(enum hook hook, enum verdict verdict, int acti
 	switch (verdict) {
 	case VERDICT_NEXT:
 	case VERDICT_PASS:
+	case VERDICT_OTHER_PROXY:
 		return TC_ACT_UNSPEC;
 	case VERDICT_ICMP:
 	case VERDICT_FORWARD:

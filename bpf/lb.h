@@ -304,7 +304,7 @@ static __always_inline enum verdict lb_uplink_egress(ctx_t *ctx, struct pkt *p, 
 		return lb_forward(ctx, p, HOOK_UPLINK_EGRESS, link);
 	verdict = lb_answer(ctx, p, HOOK_UPLINK_EGRESS, link);
 	if (verdict == UNDECIDED && p->kind == PACKET_FLOW)
-		verdict = stage_claim(p);
+		verdict = stage_claim(ctx, p);
 	return verdict == UNDECIDED ? VERDICT_NEXT : verdict;
 }
 

@@ -174,11 +174,16 @@ static __always_inline bool answers_would_be_near(const struct pkt *p)
 	return near_port(p->tuple.source_port, p->tuple.proto);
 }
 
+static __always_inline bool has_other_proxy(const struct settings *s)
+{
+	return s->flags & (SETTING_OTHER_PROXY | SETTING_DRAINING);
+}
+
 /* A packet from this node's own address that is not ours, from such a port: a masquerade of a CNI, a process that bound it, or a
  * connection older than the reservation. It claims the pair of ports, so that its answers are known, and no translated flow takes
  * it; if one has it, it gets another port.
  */
-static __always_inline enum verdict stage_claim(struct pkt *p)
+static __always_inline enum verdict stage_claim(ctx_t *ctx, struct pkt *p)
 {
 	const struct settings *s = settings_get();
 	struct scratch *x = scratch_get();
@@ -191,10 +196,12 @@ static __always_inline enum verdict stage_claim(struct pkt *p)
 	/* What answers, or ends, claims nothing. */
 	if (is_reset(p) || answers_handshake(p))
 		return UNDECIDED;
-	/* Nor is the answer to a request, which was translated where it left a device above this one. */
+	/* Nor is the answer to a request, which was translated where it left a device above this one, or by another proxy. */
 	tuple_reverse(&p->tuple, &x->inverse);
 	x->inverse.hook = HOOK_UPLINK_INGRESS;
 	if (flow_find(&x->inverse, &x->flow, &table, false) && !x->flow.answer)
+		return UNDECIDED;
+	if (has_other_proxy(s) && conntrack_answers_dnat(ctx))
 		return UNDECIDED;
 	opening = opening_get();
 	if (!opening)
@@ -223,6 +230,21 @@ static __always_inline bool is_answer(ctx_t *ctx, const struct pkt *p)
 	if (p->tuple.proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 		return false;
 	return conntrack_ask(ctx) & CONNTRACK_ANSWER;
+}
+
+/* Is the packet, to something of ours, of a connection that another proxy translates behind us, in the stack? What opens one is none:
+ * of TCP and SCTP a first packet, of UDP one that conntrack does not know. Conntrack cannot be asked for SCTP, which is taken for theirs
+ * as long as they may have any. The host's own packets are translated before they come here, if at all.
+ */
+static __always_inline bool is_of_other_proxy(ctx_t *ctx, const struct settings *s, const struct pkt *p, __u32 hook)
+{
+	if (!(s->flags & SETTING_OTHER_PROXY) || hook == HOOK_UPLINK_EGRESS)
+		return false;
+	if (p->tuple.proto == IPPROTO_SCTP)
+		return !opens_handshake(p) && !answers_handshake(p);
+	if (p->tuple.proto == IPPROTO_TCP && opens_handshake(p))
+		return false;
+	return (conntrack_ask(ctx) & (CONNTRACK_DNAT | CONNTRACK_ANSWER)) == CONNTRACK_DNAT;
 }
 
 /* Is there anything of ours at the packet's destination? A global function, for the verifier's sake. */
@@ -323,13 +345,14 @@ static __always_inline enum verdict stage_row(ctx_t *ctx, struct scratch *x, con
  */
 __noinline int stage_retired(ctx_t *ctx, __u32 hook)
 {
+	const struct settings *s = settings_get();
 	struct scratch *x = scratch_get();
 	struct frontend_key key = {};
 	struct row *row;
 	__u32 roles = 0;
 	struct pkt *p;
 
-	if (!x)
+	if (!x || !s || (s->flags & SETTING_DRAINING))
 		return UNDECIDED;
 	p = &x->packet;
 	key.address = p->tuple.destination;
@@ -365,22 +388,34 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	const bool outside = hook == HOOK_UPLINK_INGRESS;
 	const struct settings *s = settings_get();
 	struct scratch *x = scratch_get();
+	enum frontend_result found;
 	enum verdict verdict;
 	struct row *row;
 	__u32 roles = 0;
 	bool node_level;
 	struct pkt *p;
 
-	if (!x)
+	if (!x || !s)
 		return VERDICT_NEXT;
 	p = &x->packet;
-	switch (frontend_find(&p->tuple.destination, p->tuple.destination_port, p->tuple.proto, false, &row, &roles)) {
+	found = frontend_find(&p->tuple.destination, p->tuple.destination_port, p->tuple.proto, false, &row, &roles);
+	if (found != FRONTEND_NONE) {
+		if (s->flags & SETTING_DRAINING)
+			return VERDICT_NEXT;
+		if (is_of_other_proxy(ctx, s, p, hook)) {
+			/* Its later pieces share its fate. */
+			if (p->piece == PIECE_FIRST)
+				fragment_remember(p, &p->tuple);
+			return VERDICT_OTHER_PROXY;
+		}
+	}
+	switch (found) {
 	case FRONTEND_NONE:
 		verdict = stage_direct(p, hook);
 		if (verdict != UNDECIDED)
 			return verdict;
 		if (hook == HOOK_UPLINK_EGRESS)
-			return stage_claim(p);
+			return stage_claim(ctx, p);
 		return VERDICT_NEXT;
 	case FRONTEND_UNDEFINED:
 		return VERDICT_REFUSE;
@@ -393,7 +428,7 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 	}
 	p->service = row->service;
 	/* To a client outside it is as if no Service had it. */
-	if (outside && row->kind == KIND_CLUSTER_IP && s && (s->flags & SETTING_CLUSTER_IPS_INSIDE))
+	if (outside && row->kind == KIND_CLUSTER_IP && (s->flags & SETTING_CLUSTER_IPS_INSIDE))
 		return address_in_service_range(&p->tuple.destination) ? DROP_FREE_SERVICE_ADDRESS : VERDICT_NEXT;
 	node_level = is_node_level(row, p, roles);
 	/* The second half of a handshake opens nothing: it answers somebody, who is nobody behind a Service's address. */
@@ -407,8 +442,11 @@ __noinline int stage_frontend(ctx_t *ctx, __u32 hook)
 /* Echo is answered where ports are refused. */
 static __always_inline enum verdict stage_echo(ctx_t *ctx, const struct pkt *p)
 {
+	const struct settings *s = settings_get();
 	__u32 roles = address_roles(&p->tuple.destination);
 
+	if (!s || (s->flags & SETTING_DRAINING))
+		return VERDICT_NEXT;
 	if ((roles & ADDRESS_REFUSE) && !(roles & (ADDRESS_NODE | ADDRESS_PEER)))
 		return (p->options || p->source_route) && is_source_routed(ctx) ? DROP_SOURCE_ROUTE : VERDICT_ECHO;
 	return !roles && address_in_service_range(&p->tuple.destination) ? DROP_FREE_SERVICE_ADDRESS : VERDICT_NEXT;
@@ -417,5 +455,9 @@ static __always_inline enum verdict stage_echo(ctx_t *ctx, const struct pkt *p)
 /* A later fragment whose first one left nothing: where ports are refused it can be nobody else's. */
 static __always_inline enum verdict stage_fragment(const struct pkt *p, bool forward)
 {
-	return forward && (address_roles(&p->tuple.destination) & ADDRESS_REFUSE) ? DROP_FRAGMENT_BEFORE_FIRST : VERDICT_NEXT;
+	const struct settings *s = settings_get();
+
+	if (!forward || !s || (s->flags & SETTING_DRAINING))
+		return VERDICT_NEXT;
+	return address_roles(&p->tuple.destination) & ADDRESS_REFUSE ? DROP_FRAGMENT_BEFORE_FIRST : VERDICT_NEXT;
 }

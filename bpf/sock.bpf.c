@@ -173,7 +173,7 @@ static __always_inline enum outcome find_window(ctx_t *ctx, const struct target 
 	bool host, loopback = address_is_own(&target->address);
 	__u32 roles = 0;
 
-	if (!s || s->sockets == SOCKETS_OFF || s->bypass)
+	if (!s || s->sockets == SOCKETS_OFF || s->bypass || (s->flags & SETTING_DRAINING))
 		return UNCHANGED;
 	/* Without cookies (before 5.14) nobody knows whose socket it is: loopback stays the caller's own, and with host-only
 	 * every socket is left to the packet programs.
@@ -322,10 +322,38 @@ static __always_inline bool choose_apart(__u64 cookie, const struct target *targ
 	return true;
 }
 
+/* The backend that this socket's sends to a frontend were given. False when it is gone, or has the socket's ear under another frontend. */
+static __always_inline bool take_chosen(__u64 cookie, const struct target *target, const struct socket_peer *chosen,
+					struct choice *choice)
+{
+	if (!backend_alive(chosen->backend, chosen->generation))
+		return false;
+	choice->address = chosen->address;
+	choice->port = chosen->port;
+	choice->backend = chosen->backend;
+	choice->generation = chosen->generation;
+	choice->service = chosen->service;
+	return remember_frontend(cookie, target, choice);
+}
+
+/* A send while frontends open nothing: the conversation that this socket has with the frontend goes on. */
+static __always_inline enum outcome decide_draining(ctx_t *ctx, __u64 cookie, const struct target *target, struct choice *choice)
+{
+	struct socket_backend *kept = connected_backend(ctx);
+	struct socket_peer_key choice_key;
+	struct socket_peer chosen;
+
+	if (kept && kept->peer.port == target->port && address_equal(&kept->peer.address, &target->address))
+		return decide_connected(ctx, kept, choice);
+	peer_key(&choice_key, cookie, &target->address, target->port, target->proto, PEER_CHOICE);
+	return peer_find(&choice_key, &chosen) && take_chosen(cookie, target, &chosen, choice) ? POINTED : UNCHANGED;
+}
+
 /* sendmsg() to a frontend: the same backend for the same socket and frontend while it lives. */
 static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target *target, struct choice *choice, bool *fresh,
 						const bool v6)
 {
+	const struct settings *s = settings_get();
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct socket_peer_key choice_key;
 	struct socket_backend *kept;
@@ -334,6 +362,8 @@ static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target 
 	enum outcome outcome;
 	__u64 window = 0;
 
+	if (s && (s->flags & SETTING_DRAINING) && !s->bypass)
+		return decide_draining(ctx, cookie, target, choice);
 	outcome = find_window(ctx, target, &row, &window, choice, v6, true);
 	if (outcome == UNCHANGED)
 		forget_frontend(ctx, cookie, target);
@@ -343,16 +373,8 @@ static __always_inline enum outcome decide_send(ctx_t *ctx, const struct target 
 	if (kept && kept->peer.port == target->port && address_equal(&kept->peer.address, &target->address))
 		return decide_connected(ctx, kept, choice);
 	peer_key(&choice_key, cookie, &target->address, target->port, target->proto, PEER_CHOICE);
-	if (peer_find(&choice_key, &chosen) && chosen.service == row->service &&
-	    backend_alive(chosen.backend, chosen.generation)) {
-		choice->address = chosen.address;
-		choice->port = chosen.port;
-		choice->backend = chosen.backend;
-		choice->generation = chosen.generation;
-		choice->service = chosen.service;
-		if (remember_frontend(cookie, target, choice))
-			return POINTED;
-	}
+	if (peer_find(&choice_key, &chosen) && chosen.service == row->service && take_chosen(cookie, target, &chosen, choice))
+		return POINTED;
 	__u32 hash = mix_final(cookie * MIX1 ^ (target->address.half[1] + target->port) * MIX2);
 
 	bool known = row->affinity && choose_for(ctx, row, window, hash, choice) && remember_frontend(cookie, target, choice);

@@ -293,6 +293,8 @@ enum setting_flag {
 	SETTING_SOURCE_ROUTES = 1,	/* rules route by source: answers of pods are routed by the frontend's address */
 	SETTING_CLUSTER_IPS_INSIDE = 2, /* clients outside are not served on ClusterIPs */
 	SETTING_LOOPBACK_WITHOUT_NODE_PORTS = 4, /* node ports do not answer on loopback addresses */
+	SETTING_OTHER_PROXY = 8, /* another proxy translates connections: conntrack is asked for them before a flow is opened */
+	SETTING_DRAINING = 16,	 /* no frontend opens a flow, refuses or drops: known flows alone are translated */
 };
 
 /* The one element of `settings`. Deadlines are jiffies, all 64 bits: nothing stays on when the agent that set it is gone. */
@@ -488,5 +490,6 @@ enum verdict {
 	VERDICT_TIME_EXCEEDED = 27,  /* no hop left where we forward: answered with time exceeded */
 	DROP_SCTP_FRAGMENT = 28,     /* a port would change, and the checksum covers pieces that are not here */
 	VERDICT_LIVENESS = 29,	     /* another node's question whether this one lives was answered */
-	VERDICT_MAX = 30,
+	VERDICT_OTHER_PROXY = 30,    /* of a connection that conntrack translates for another proxy: goes on as it came */
+	VERDICT_MAX = 31,
 };

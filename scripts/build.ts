@@ -1,9 +1,10 @@
 // Bundles src/ into dist/: dist/millrace (launcher), dist/*.mjs (modules, split so that a command loads only what it
-// needs), dist/bpf/*.o, the examples, and koffi, whose native part no bundler can hold. dist/ then needs Node 24 and libbpf, nothing else.
+// needs), dist/bpf/*.o, the examples, the manifest that `install` applies, and koffi, whose native part no bundler can hold. dist/ then needs Node 24 and libbpf, nothing else.
 import { existsSync } from "node:fs";
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { build, type Plugin } from "esbuild";
+import { MALLOC_ARENAS, NODE_FLAGS } from "./node-flags.ts";
 import { replaceStarted, startedFiles } from "./started-modules.ts";
 
 const root = resolve(import.meta.dirname, "..");
@@ -67,12 +68,9 @@ const lazyBuiltins: Plugin = {
 
 const LAUNCHER = `#!/bin/sh
 # Starts Millrace with a Node.js of version 24 or later: the project's own, else the one on PATH.
-# A small young generation, collected by the thread that fills it (helpers wait for a processor on a busy node, and the loop with
-# them), an old one collected when a tenth was added to what lives, two pools of memory for C libraries: without these the
-# agent would have half as much again resident, and longer pauses.
 here=$(dirname "$(readlink -f "$0")")
-flags='--max-semi-space-size=2 --no-parallel-scavenge --heap-growing-percent=10'
-MALLOC_ARENA_MAX=\${MALLOC_ARENA_MAX:-2}
+flags='${NODE_FLAGS.join(" ")}'
+MALLOC_ARENA_MAX=\${MALLOC_ARENA_MAX:-${MALLOC_ARENAS}}
 export MALLOC_ARENA_MAX
 for node in "$here/node" "$here/../node_modules/.bin/node"; do
   [ -x "$node" ] && exec "$node" $flags "$here/millrace.mjs" "$@"
@@ -145,6 +143,8 @@ async function main(): Promise<void> {
     if (object.endsWith(".bpf.o")) await copyFile(join(root, "build/bpf", object), join(staging, "bpf", object));
   }
   await cp(join(root, "deploy/examples"), join(staging, "examples"), { recursive: true });
+  await mkdir(join(staging, "deploy"), { recursive: true });
+  await copyFile(join(root, "deploy/millrace.yaml"), join(staging, "deploy/millrace.yaml"));
   await copyKoffi();
   await writeFile(join(staging, "millrace"), LAUNCHER);
   await chmod(join(staging, "millrace"), 0o755);

@@ -1,9 +1,11 @@
-// `make check`: format and lint, types, generated files, lock file; each by its own tool. Layering is a test of its own
+// `make check`: format and lint, types, generated files, the chart, lock file; each by its own tool. Layering is a test of its own
 // (test/architecture.test.ts). Names of checks on the command line run only those.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { API_FIELDS } from "./api-fields.ts";
+import { chartProblems } from "./chart.ts";
+import { DASHBOARDS } from "./dashboards.ts";
 
 const root = resolve(import.meta.dirname, "..");
 const bin = (name: string) => resolve(root, "node_modules/.bin", name);
@@ -56,6 +58,12 @@ function lockFile(): Outcome {
   return { ok: problems.length === 0, output: problems.map((line) => `${line}\n`).join("") };
 }
 
+/** What is rendered from the chart is of the chart as it is. */
+function chart(): Outcome {
+  const problems = chartProblems();
+  return { ok: problems.length === 0, output: problems.map((line) => `${line}\n`).join("") };
+}
+
 const CHECKS: Readonly<Record<string, () => Outcome>> = {
   format: () => command(bin("biome"), ["check", "--error-on-warnings", "--max-diagnostics=40", "."]),
   types: () => command(bin("tsc"), ["--noEmit", "-p", "."]),
@@ -82,6 +90,13 @@ const CHECKS: Readonly<Record<string, () => Outcome>> = {
       ],
       "run make docs and commit them",
     ),
+  dashboards: () =>
+    regenerated(
+      () => command(process.execPath, ["scripts/dashboards.ts"]),
+      DASHBOARDS,
+      "run make dashboards and commit them",
+    ),
+  chart,
   lock: lockFile,
 };
 

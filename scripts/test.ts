@@ -1,21 +1,35 @@
-// Runs vitest: `node scripts/test.ts SUITE [what vitest takes]`. SUITE is "main", or "cluster" for the tests that need a real
-// cluster. The whole of "main" runs in two lanes side by side, the labs in one of their own, which is printed when it is done: both
-// wait for the kernel most of the time. Leaves the results in build/results-SUITE.json for .ci/run.
+// Runs vitest: `node scripts/test.ts SUITE [what vitest takes]`. SUITE is "main", "cluster" for the tests that need a real cluster, or
+// "prometheus" for those that need Prometheus. The whole of "main" runs in two lanes side by side, as both wait for the kernel most of
+// the time: one begins with the unit and kernel tests, the other with the labs, and whoever is done takes the next lab of those that are
+// left. What a lab printed is shown when it has ended. Leaves the results in build/results-SUITE.json for .ci/run.
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, globSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 
 const CONFIGS: Readonly<Record<string, string>> = {
   main: "vitest.config.ts",
   cluster: "test/cluster/vitest.config.ts",
+  prometheus: "test/prometheus/live/vitest.config.ts",
 };
-/** Projects of vitest.config.ts. */
-const LANES = [["unit", "kernel"], ["lab"]] as const;
+/** Projects of vitest.config.ts whose files share what belongs to the whole machine. Labs share nothing. */
+const ONE_BY_ONE = ["unit", "kernel"];
+const LABS = "test/lab/**/*.test.ts";
+/** The labs that take longest come first, so that the lanes end together. */
+const LONGEST = ["seeds", "restart", "node-traffic", "failover", "lab", "change-under-load"].map(
+  (name) => `test/lab/${name}.test.ts`,
+);
 
 interface Results {
   numPassedTests: number;
   numFailedTests: number;
   testResults: unknown[];
+}
+
+/** A run of vitest; `shown` at once, else when it has ended. */
+interface Job {
+  readonly name: string;
+  readonly args: readonly string[];
+  readonly shown: boolean;
 }
 
 const root = resolve(import.meta.dirname, "..");
@@ -28,9 +42,11 @@ rmSync(results, { force: true });
 
 const vitest = resolve(root, "node_modules/vitest/vitest.mjs");
 const reporters = ["default", "json", resolve(root, "scripts/crash-reporter.ts")].map((name) => `--reporter=${name}`);
-const children: ChildProcess[] = [];
+const children = new Set<ChildProcess>();
+let stopped = false;
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.once(signal, () => {
+    stopped = true;
     for (const child of children) child.kill(signal);
   });
 }
@@ -40,37 +56,70 @@ function run(args: readonly string[], json: string, output: number | "inherit"):
   const flags = ["run", "--config", config, ...reporters, `--outputFile.json=${json}`, ...args];
   const stdio = ["inherit", output, output] as const;
   const child = spawn(process.execPath, [vitest, ...flags], { cwd: root, stdio: [...stdio] });
-  children.push(child);
-  return new Promise((done) => child.once("close", (status) => done(status ?? 1)));
+  children.add(child);
+  return new Promise((done) =>
+    child.once("close", (status) => {
+      children.delete(child);
+      done(status ?? 1);
+    }),
+  );
 }
 
 async function runLanes(): Promise<number> {
-  const lanes = LANES.map((projects, lane) => {
-    const json = resolve(root, `build/lane-${lane}.json`);
-    const log = resolve(root, `build/lane-${lane}.log`);
-    rmSync(json, { force: true });
-    const output: number | "inherit" = lane === 0 ? "inherit" : openSync(log, "w");
-    const status = run(
-      projects.map((project) => `--project=${project}`),
-      json,
-      output,
-    );
-    return { json, log, output, status };
-  });
-  let worst = 0;
+  const directory = resolve(root, "build/test-lanes");
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory);
   const sum: Results = { numPassedTests: 0, numFailedTests: 0, testResults: [] };
-  for (const { json, log, output, status } of lanes) {
-    worst = Math.max(worst, await status);
+  let worst = 0;
+  /** What ended while the shown job was still writing. */
+  let withheld: string[] | undefined = [];
+
+  const perform = async ({ name, args, shown }: Job): Promise<void> => {
+    const json = resolve(directory, `${name}.json`);
+    const log = resolve(directory, `${name}.log`);
+    const output = shown ? "inherit" : openSync(log, "w");
+    worst = Math.max(worst, await run(args, json, output));
     if (output !== "inherit") {
       closeSync(output);
-      process.stdout.write(readFileSync(log));
+      if (withheld === undefined) process.stdout.write(readFileSync(log));
+      else withheld.push(log);
+    } else {
+      for (const earlier of withheld ?? []) process.stdout.write(readFileSync(earlier));
+      withheld = undefined;
     }
-    if (!existsSync(json)) continue;
+    if (!existsSync(json)) return;
     const part = JSON.parse(readFileSync(json, "utf8")) as Results;
     sum.numPassedTests += part.numPassedTests;
     sum.numFailedTests += part.numFailedTests;
     sum.testResults.push(...part.testResults);
-  }
+  };
+
+  const files = globSync(LABS, { cwd: root }).sort();
+  const left = [...LONGEST, ...files.filter((file) => !LONGEST.includes(file))].map(
+    (file): Job => ({
+      name: file.replace(/^test\/|\.test\.ts$/g, "").replaceAll("/", "-"),
+      args: ["--project=lab", file],
+      shown: false,
+    }),
+  );
+  const started = Date.now();
+  const lane = async (first: readonly Job[]): Promise<string> => {
+    const done: string[] = [];
+    const queue = [...first];
+    for (let job = queue.shift() ?? left.shift(); job !== undefined && !stopped; job = queue.shift() ?? left.shift()) {
+      const from = Date.now();
+      await perform(job);
+      done.push(`${job.name} ${Math.round((Date.now() - from) / 1000)} s`);
+    }
+    return `${Math.round((Date.now() - started) / 1000)} s: ${done.join(", ")}\n`;
+  };
+  const unit: Job = {
+    name: ONE_BY_ONE.join("-"),
+    args: ONE_BY_ONE.map((project) => `--project=${project}`),
+    shown: true,
+  };
+  const lanes = await Promise.all([lane([unit]), lane([])]);
+  process.stdout.write(lanes.join(""));
   writeFileSync(results, JSON.stringify(sum));
   return worst;
 }

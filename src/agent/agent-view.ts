@@ -4,6 +4,7 @@ import type { Attachments } from "../datapath/attach.ts";
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { FINGERPRINT, VERDICT_VALUES } from "../datapath/layout.gen.ts";
 import { canRefuse, HOOKS, VERDICTS } from "../datapath/verdict-words.ts";
+import { INELIGIBLE } from "../decide/eligibility.ts";
 import { PEER_STATES } from "../l2/peers.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
@@ -34,7 +35,8 @@ export interface ViewParts {
   readonly degraded: () => AgentStatus["degraded"];
   readonly flowEntries: () => Readonly<Record<string, number>>;
   readonly flowsTaken: () => AgentCounters["flowsTaken"];
-  readonly reconciler: Pick<Reconciler, "announcerOf" | "desired" | "maps" | "statuses">;
+  readonly sourcePortsUsed: () => number;
+  readonly reconciler: Pick<Reconciler, "announcements" | "announcerOf" | "desired" | "maps" | "statuses">;
   readonly syncs: { readonly stats: SyncStats };
   readonly model: Model;
   readonly source: Source;
@@ -143,8 +145,8 @@ export function createAgentView(parts: ViewParts): AgentView {
   }
 
   function health(): HealthView {
-    const { healthy, reasons, nodeEligible } = reconciler.desired().health;
-    return { healthy, reasons, nodeEligible, lastApplyMs: state.lastApply.atMs };
+    const { healthy, reasons, live, nodeEligible } = reconciler.desired().health;
+    return { healthy, reasons, live, nodeEligible, lastApplyMs: state.lastApply.atMs };
   }
 
   const views = createServiceViews({
@@ -164,6 +166,7 @@ export function createAgentView(parts: ViewParts): AgentView {
   }
 
   function counters(): AgentCounters {
+    const { elected, unannounced } = reconciler.announcements();
     return {
       verdicts: readVerdicts(dataplane),
       notices: countNotices(notices()),
@@ -172,10 +175,13 @@ export function createAgentView(parts: ViewParts): AgentView {
       syncs: syncs.stats,
       api: source.api?.(),
       maps: capacity(),
-      announcedAddresses: announcer.announced().length,
+      announced: announcedView(),
+      elected,
+      unannounced: INELIGIBLE.map((reason) => ({ reason, addresses: unannounced.get(reason) ?? 0 })),
       announcer: { ...announcer.counts(), peers: peerCounts() },
       flows: Object.entries(parts.flowEntries()).map(([table, entries]) => ({ table, entries })),
       flowsTaken: parts.flowsTaken(),
+      sourcePortsUsed: parts.sourcePortsUsed(),
     };
   }
 

@@ -24,7 +24,7 @@ import { degradedFeatures } from "./degraded.ts";
 import { createFirewallEffect } from "./firewall.ts";
 import { createKernelEffects, settingsOf } from "./kernel-effects.ts";
 import { createLiveness } from "./liveness.ts";
-import { checkMachine, effectNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
+import { checkMachine, effectNotices, ignoredNotices, noticesAtStart, releaseMemory, watchNotices } from "./machine.ts";
 import { createMailbox, type Mailbox } from "./mailbox.ts";
 import { createMaps } from "./maps.ts";
 import { type NetworkWatch, readNetwork, watchNetwork } from "./network.ts";
@@ -32,6 +32,7 @@ import { createNodeNetwork } from "./node-network.ts";
 import { createNoticeLog } from "./notice-log.ts";
 import { createObjectSource } from "./object-source.ts";
 import { type AgentOptions, clusterRangesOf, conntrackOf } from "./options.ts";
+import { createOtherProxy } from "./other-proxy.ts";
 import { createPeriodic } from "./periodic.ts";
 import { readyFields } from "./ready-fields.ts";
 import { createReconciler, type Reconciler } from "./reconciler.ts";
@@ -109,11 +110,14 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const { dataplane, adopted, copiedFlows } = loaded;
   log.debug({ ms: Math.round(performance.now() - began), adopted, copiedFlows }, "programs loaded");
 
-  const startNotices = noticesAtStart(
-    options.cgroup,
-    loaded.keptSizes.map((map) => ({ map, entries: dataplane.map(map).maxEntries })),
-    loaded.leftBehind,
-  );
+  const startNotices = [
+    ...noticesAtStart(
+      options.cgroup,
+      loaded.keptSizes.map((map) => ({ map, entries: dataplane.map(map).maxEntries })),
+      loaded.leftBehind,
+    ),
+    ...ignoredNotices(options.ignored),
+  ];
   if (dataplane.readBypass()) log.warn(`bypass is on: ${BYPASS_TEXT}`);
 
   const timers = createTimers((error) => log.error({ err: error }, "what is done now and then failed"));
@@ -137,6 +141,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     ...{ dataplane, log, signal },
     protocols: options.destroyTcpSockets ? ["UDP", "TCP"] : ["UDP"],
   });
+  let isFilled = false;
+  const otherProxy = createOtherProxy({
+    ...{ dataplane, model, serviceRanges, log, signal },
+    isInForce: () => isFilled && reconciler.works("maps"),
+  });
   let watch: NetworkWatch | undefined;
   let servers: Servers | undefined;
 
@@ -158,6 +167,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       createMaps({
         ...{ model, dataplane, syncs, digest, inForce, retired: deadSockets.look, broken: finished.reject },
         firstDone() {
+          isFilled = true;
           if (!adopted) leaveOldLayouts(loaded, reconciler, network);
           setImmediate(() => {
             releaseMemory();
@@ -173,6 +183,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       healthPorts: (list, healthy) => servers?.health(list, healthy),
       memory: (addresses) => saveNodeAddresses(stateDir, addresses),
       firewall: begun.firewall,
+      otherProxy: otherProxy.look,
       async network(tell) {
         const fresh = await readNetwork();
         // An answer that comes while the agent ends finds its maps closed.
@@ -184,7 +195,8 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     announcements,
     network: read,
     remembered: readSavedNodeAddresses(stateDir),
-    settings: settingsOf(dataplane),
+    // On maps that nobody filled before, whoever served until now may have connections.
+    settings: { ...settingsOf(dataplane), ...(adopted ? {} : { otherProxy: true }) },
     broken: finished.reject,
   });
 
@@ -197,7 +209,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   const notices = (): Notice[] => [
     ...bypassNotices(dataplane.readBypass()),
     ...objectNotices(),
-    ...[network, announcements, announcer, sysctls].flatMap((one) => one.notices()),
+    ...[network, announcements, announcer, sysctls, otherProxy].flatMap((one) => one.notices()),
     ...absentResourceNotices(source.api?.()?.resources, provenance.services()),
     ...liveness.notices(model.l2Advertisements().size > 0),
     ...startNotices,
@@ -211,10 +223,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     ...{ dataplane, hz, network, announcements, announcer, liveness, reconciler, timers },
     timeouts: options.flowTimeouts,
   });
-  const { flowEntries, flowsTaken } = periodic;
-  const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures, flowEntries, flowsTaken, notices };
+  const { flowEntries, flowsTaken, sourcePortsUsed } = periodic;
+  const swept = { flowEntries, flowsTaken, sourcePortsUsed };
+  const facts = { startedMs: Date.now(), hz, degraded: degradedFeatures, notices };
   const view = createAgentView({
-    ...{ ...facts, options, reconciler, syncs, model, source, dataplane, announcer, attachments },
+    ...{ ...facts, ...swept, options, reconciler, syncs, model, source, dataplane, announcer, attachments },
   });
   const noticeLog = createNoticeLog(createLog("notices"));
   try {

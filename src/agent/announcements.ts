@@ -2,7 +2,13 @@
 // each, looked at anew only where it, or the network that it depends on, is another.
 import { isDeepStrictEqual } from "node:util";
 import { type DeviceRole, deviceForAddress } from "../decide/device-roles.ts";
-import { createElection, type ElectionModel, pooledAddresses, type Standing } from "../decide/election.ts";
+import {
+  createElection,
+  type Election,
+  type ElectionModel,
+  pooledAddresses,
+  type Standing,
+} from "../decide/election.ts";
 import type { Ineligible } from "../decide/eligibility.ts";
 import type { Device, Network, Route } from "../decide/network.ts";
 import type { Candidacy } from "../l2/announcement.ts";
@@ -30,6 +36,11 @@ export interface Announcements {
     readonly node: string;
     readonly address: Address | "";
     readonly reason: Ineligible | "";
+  };
+  /** Addresses that this node ought to announce, and how many no node may announce, by why. */
+  summary(): {
+    readonly elected: ReturnType<Election["wonBy"]>;
+    readonly unannounced: ReturnType<Election["unannounced"]>;
   };
 }
 
@@ -125,6 +136,10 @@ export function createAnnouncements(
         const message = `could not announce ${address}: the device or the route that it was announced by is gone; other nodes are told not to rely on this one`;
         return { object, file: "", field: "status.loadBalancer", reason: "not-announced", message, severity: "error" };
       }),
+    summary() {
+      settle();
+      return { elected: election.wonBy(nodeName), unannounced: election.unannounced() };
+    },
     announcerOf(service) {
       settle();
       const addresses = pooledAddresses(model.services().get(service));

@@ -9,8 +9,9 @@ import { MAPS_PREFIX } from "../datapath/saved-layouts.ts";
 import { solicitedNodeGroup } from "../l2/frames.ts";
 import { familyOf } from "../lib/address.ts";
 import { type Range, subtractRange } from "../lib/range.ts";
-import { leaveGroup, openPinnedMap } from "../libbpf/mod.ts";
+import { type FileLock, leaveGroup, openPinnedMap } from "../libbpf/mod.ts";
 import { removeForwardRules } from "./forward-rules.ts";
+import { releaseNatHooks } from "./nat-hooks.ts";
 import { readNetwork } from "./network.ts";
 import type { AgentOptions } from "./options.ts";
 import { formatPorts, parsePorts, releasePorts } from "./reserved-ports.ts";
@@ -44,12 +45,21 @@ export interface CleanupResult {
   readonly left: readonly string[];
 }
 
+type Places = Pick<AgentOptions, "pinDir" | "stateDir">;
+
+/** Held while things are removed. Throws Failure "conflict" while an agent runs. */
+export function lockForCleanup({ pinDir }: Places): FileLock {
+  return lockPinDir(pinDir, (holder) => `could not clean up: an agent${holder} uses ${pinDir}; stop it first`);
+}
+
 /** Removes links, programs, maps, our clsact qdiscs, group memberships and the reserved ports. Throws Failure "conflict" while an agent runs. */
-export async function cleanup(places: Pick<AgentOptions, "pinDir" | "stateDir">): Promise<CleanupResult> {
-  using _lock = lockPinDir(
-    places.pinDir,
-    (holder) => `could not clean up: an agent${holder} uses ${places.pinDir}; stop it first`,
-  );
+export async function cleanup(places: Places): Promise<CleanupResult> {
+  using _lock = lockForCleanup(places);
+  return await removeAll(places);
+}
+
+/** The same while whoever calls holds the lock. */
+export async function removeAll(places: Places): Promise<CleanupResult> {
   const { devices } = await readNetwork();
   const removed: string[] = [];
   const left: string[] = [];
@@ -65,7 +75,7 @@ export async function cleanup(places: Pick<AgentOptions, "pinDir" | "stateDir">)
   if (existsSync(places.stateDir) && releasePorts(places.stateDir))
     removed.push("ports reserved in net.ipv4.ip_local_reserved_ports");
   else left.push(...portsLeft(snat, readFileSync(RESERVED_PORTS, "utf8"), places.stateDir));
-  removed.push(...(await removeForwardRules()));
+  removed.push(...(await removeForwardRules()), ...(await releaseNatHooks()));
   removeSavedLayouts(places.stateDir);
   left.push(...filesLeft(places.stateDir));
   return { removed, left };

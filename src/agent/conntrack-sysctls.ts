@@ -16,11 +16,13 @@ export interface ConntrackWishes {
   readonly udpSeconds: number;
   /** Of UDP with answers. */
   readonly udpStreamSeconds: number;
+  /** TCP segments out of their window are no invalid ones; false leaves that as it is. */
+  readonly tcpBeLiberal: boolean;
 }
 
 export const NO_CONNTRACK: ConntrackWishes = {
   ...{ maxPerCore: 0, min: 0 },
-  ...{ establishedSeconds: 0, closeWaitSeconds: 0, udpSeconds: 0, udpStreamSeconds: 0 },
+  ...{ establishedSeconds: 0, closeWaitSeconds: 0, udpSeconds: 0, udpStreamSeconds: 0, tcpBeLiberal: false },
 };
 /** kube-proxy's defaults. */
 export const CLUSTER_CONNTRACK: ConntrackWishes = {
@@ -76,6 +78,7 @@ export function createConntrackSysctls(
     sysctl("tcp_timeout_close_wait", wishes.closeWaitSeconds),
     sysctl("udp_timeout", wishes.udpSeconds),
     sysctl("udp_timeout_stream", wishes.udpStreamSeconds),
+    sysctl("tcp_be_liberal", wishes.tcpBeLiberal ? 1 : 0),
   ].filter(({ value }) => value > 0);
   return {
     apply() {

@@ -13,7 +13,7 @@ export const INSTEAD: Readonly<Partial<Record<FeatureName, string>>> = {
   batch: "rows are written one by one",
   sock_destroy: "a socket of the host whose UDP backend left learns of it by the refusal of its next packet",
   ct_lookup:
-    "an answer to a node port or host port is known by its socket or by what went out before it; conntrack is not asked (load nf_conntrack where the kernel has it as a module)",
+    "an answer to a node port or host port is known by its socket or by what went out before it; conntrack is not asked, and connections that kube-proxy opened are not known (where nf_conntrack is a module, load it, and give the agent CAP_SYS_ADMIN)",
   membarrier: "grace periods wait for a map-in-map update",
 };
 

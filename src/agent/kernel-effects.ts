@@ -35,6 +35,7 @@ export function settingsOf(dataplane: Dataplane): DesiredSettings {
     sourceRoutes: (flags & SETTING_FLAG_VALUES.SETTING_SOURCE_ROUTES) !== 0,
     forwardMark,
     handover: false,
+    otherProxy: (flags & SETTING_FLAG_VALUES.SETTING_OTHER_PROXY) !== 0,
     tcpFullUntil,
     udpFullUntil,
     crowdedUntil,
@@ -85,7 +86,7 @@ export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "s
   }
 
   return {
-    settings({ sockets, uplink, tunnel, sourceRoutes, forwardMark, handover, ...deadlines }) {
+    settings({ sockets, uplink, tunnel, sourceRoutes, forwardMark, handover, otherProxy, ...deadlines }) {
       dataplane.writeSettings({
         ...{ nodeCookie, hz, uplink, tunnel, forwardMark, replies: options.replyLimit },
         ...deadlines,
@@ -95,6 +96,7 @@ export function createKernelEffects(parts: KernelEffectsParts): Pick<Effects, "s
         handover: handover ? 1 : 0,
         flags:
           (sourceRoutes ? SETTING_FLAG_VALUES.SETTING_SOURCE_ROUTES : 0) |
+          (otherProxy ? SETTING_FLAG_VALUES.SETTING_OTHER_PROXY : 0) |
           (options.externalClusterIPs ? 0 : SETTING_FLAG_VALUES.SETTING_CLUSTER_IPS_INSIDE) |
           (onLoopback ? 0 : SETTING_FLAG_VALUES.SETTING_LOOPBACK_WITHOUT_NODE_PORTS),
       });

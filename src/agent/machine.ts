@@ -63,6 +63,13 @@ export function noticesAtStart(
   return notices;
 }
 
+/** What was given in kube-proxy's words and is not done. */
+export function ignoredNotices(ignored: AgentOptions["ignored"]): Notice[] {
+  return ignored.map(({ from, why, missed }) =>
+    machineNotice(`Setting ${from}`, "setting-ignored", `${from} is ignored: ${why}`, missed ? "warning" : "info"),
+  );
+}
+
 /** These say themselves what is wrong. */
 const SPEAK_FOR_THEMSELVES: ReadonlySet<string> = new Set(["sysctls", "firewall"]);
 

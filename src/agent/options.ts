@@ -47,6 +47,8 @@ export interface AgentOptions extends LogChoice {
   /** Of UDP without an answer, and with answers. */
   readonly conntrackUdpSeconds: number;
   readonly conntrackUdpStreamSeconds: number;
+  /** netfilter takes TCP segments out of their window for valid; false leaves that as it is. */
+  readonly conntrackTcpBeLiberal: boolean;
   readonly sockets: "all" | "host-only" | "auto";
   readonly xdp: "auto" | "on" | "off";
   /** Clients outside this node are served on cluster addresses too. */
@@ -75,6 +77,17 @@ export interface AgentOptions extends LogChoice {
   readonly balancing: Balancing;
   /** Before netfilter's own are looked at. */
   readonly flowTimeouts: FlowTimeouts;
+  /** What was given in kube-proxy's words and has no counterpart here. */
+  readonly ignored: readonly IgnoredSetting[];
+}
+
+export interface IgnoredSetting {
+  /** "--masquerade-all", or "iptables.masqueradeAll in FILE". */
+  readonly from: string;
+  /** Why nothing is done about it, a clause. */
+  readonly why: string;
+  /** Somebody who asked for it will miss it. */
+  readonly missed: boolean;
 }
 
 /**
@@ -89,7 +102,9 @@ export function clusterRangesOf({
 }
 
 /** A node of a cluster is given what kube-proxy gives it; another machine's netfilter is its administrator's. */
-export function conntrackOf(options: AgentOptions): ConntrackWishes {
+export function conntrackOf(
+  options: Pick<AgentOptions, "manifests" | Extract<keyof AgentOptions, `conntrack${string}`>>,
+): ConntrackWishes {
   const defaults = options.manifests.length === 0 ? CLUSTER_CONNTRACK : NO_CONNTRACK;
   return {
     maxPerCore: options.conntrackMaxPerCore ?? defaults.maxPerCore,
@@ -98,5 +113,6 @@ export function conntrackOf(options: AgentOptions): ConntrackWishes {
     closeWaitSeconds: options.conntrackCloseWaitSeconds ?? defaults.closeWaitSeconds,
     udpSeconds: options.conntrackUdpSeconds,
     udpStreamSeconds: options.conntrackUdpStreamSeconds,
+    tcpBeLiberal: options.conntrackTcpBeLiberal,
   };
 }

@@ -35,9 +35,14 @@ export interface Periodic {
   flowsTaken(): readonly { readonly table: string; readonly reason: "over" | "given-up"; readonly entries: number }[];
   /** Backends toward which source ports are scarce. */
   scarcePorts(): readonly ScarcePorts[];
+  /** Part of the source ports that is in use toward the backend where most are, 0 to 1. */
+  sourcePortsUsed(): number;
 }
 
 const FIREWALL_MS = 30_000;
+/** Another proxy is looked for so often while it has something here, and every sixth time while it has nothing. */
+const OTHER_PROXY_MS = 10_000;
+const OTHER_PROXY_REST = 6;
 const RENEW_MS = 1_000;
 /** Soon: an agent that is started again and again takes out what is over all the same. */
 const FIRST_SWEEP_MS = 2_000;
@@ -88,6 +93,12 @@ export function createPeriodic(parts: PeriodicParts): Periodic {
       timers.after(FIRST_SWEEP_MS, sweep);
       reconciler.lookAt("firewall");
       timers.every(FIREWALL_MS, () => reconciler.lookAt("firewall"));
+      reconciler.lookAt("otherProxy");
+      let rest = 0;
+      timers.every(OTHER_PROXY_MS, () => {
+        if (reconciler.desired().settings.otherProxy || ++rest % OTHER_PROXY_REST === 0)
+          reconciler.lookAt("otherProxy");
+      });
     },
     flowsTaken: () =>
       taken.flatMap(({ table, removed, givenUp }) => [
@@ -95,6 +106,7 @@ export function createPeriodic(parts: PeriodicParts): Periodic {
         { table, reason: "given-up", entries: givenUp },
       ]),
     scarcePorts: () => swept?.scarcePorts ?? [],
+    sourcePortsUsed: () => swept?.sourcePortsUsed ?? 0,
     flowEntries: () => swept?.entries ?? { tcp_flows: 0, udp_flows: 0, openings: 0 },
   };
 }

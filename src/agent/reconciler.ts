@@ -8,6 +8,7 @@ import {
   type FirewallFacts,
   type FlowFacts,
   type Input,
+  type OtherProxyFacts,
   type Wishes,
 } from "../decide/decide.ts";
 import { heldNetworks } from "../decide/device-roles.ts";
@@ -43,6 +44,8 @@ export interface Effects {
   /** Reads the network. */
   readonly network: (tell: (network: Network) => void) => Promise<void>;
   readonly firewall: (tell: (facts: FirewallFacts, complete: boolean) => void) => Promise<void>;
+  /** Looks for another proxy. */
+  readonly otherProxy: (tell: (facts: OtherProxyFacts) => void) => Promise<void>;
 }
 
 export interface ReconcilerParts {
@@ -76,14 +79,15 @@ export interface Reconciler {
   take(events: readonly ObjectEvent[], digest: string, synced: boolean): void;
   takeNetwork(network: Network, complete?: boolean): void;
   takeFlows(facts: FlowFacts): void;
-  /** Reads the network, or the firewall: when that is under way, once more after it. */
-  lookAt(what: "network" | "firewall"): void;
+  /** Reads the network, the firewall, or what another proxy has here: when that is under way, once more after it. */
+  lookAt(what: "network" | "firewall" | "otherProxy"): void;
   /** Between true and false the programs of two builds run one behind the other. */
   setHandover(on: boolean): void;
   /** Decides and hands out at once. */
   turn(): void;
   desired(): Desired;
   readonly announcerOf: Announcements["announcerOf"];
+  readonly announcements: Announcements["summary"];
   readonly maps: Maps;
   statuses(): readonly EffectStatus[];
   /** Whether the last attempt of this effect went well. */
@@ -98,6 +102,7 @@ const SYSCTLS_MS = 10_000;
 const SYSCTLS_CHANGED_MS = 1_000;
 const NO_FLOWS: FlowFacts = { tcpFullUntil: 0n, udpFullUntil: 0n, crowdedUntil: 0n };
 const NO_FIREWALL: FirewallFacts = { marks: false, problem: "", ipsec: "" };
+const NO_OTHER_PROXY: OtherProxyFacts = { running: "", rules: [], connections: 0 };
 
 const first = <T>(value: T, complete: boolean): Input<T> => ({ generation: 0, complete, value });
 
@@ -113,6 +118,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
   let families: readonly NetFamily[] = [];
   let network = first(parts.network, true);
   let firewall = first(NO_FIREWALL, false);
+  let otherProxy = first(NO_OTHER_PROXY, false);
   let flows = first(NO_FLOWS, false);
   /** Raised by each reading of the network: what somebody took off devices is put back then, also when the reading is the same. */
   let looks = 0;
@@ -150,6 +156,14 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       apply: () =>
         effects.firewall((facts, complete) => {
           firewall = { generation: firewall.generation + 1, complete, value: facts };
+        }),
+      ...common,
+    }),
+    otherProxy: createEffect({
+      name: "other proxy",
+      apply: () =>
+        effects.otherProxy((facts) => {
+          otherProxy = { generation: otherProxy.generation + 1, complete: true, value: facts };
         }),
       ...common,
     }),
@@ -223,6 +237,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
             },
             network,
             firewall,
+            otherProxy,
             flows,
             nowMs: Date.now(),
           },
@@ -304,6 +319,7 @@ export function createReconciler(parts: ReconcilerParts): Reconciler {
       return desired!;
     },
     announcerOf: announcements.announcerOf,
+    announcements: announcements.summary,
     maps,
     statuses,
     works: (name) => doers[name].status().ok,

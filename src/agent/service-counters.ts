@@ -55,7 +55,7 @@ const nameOf = (names: readonly NamedValue[], wanted: number): string =>
 
 export type CountedPort = Pick<
   ServicePortView,
-  "kind" | "serviceId" | "service" | "portName" | "port" | "protocol" | "backendCount"
+  "kind" | "serviceId" | "service" | "portName" | "port" | "protocol" | "family" | "backendCount" | "withoutLocal"
 >;
 
 /** Of Services, not of host ports. Reads at each step; `ports` may change between two. */
@@ -65,7 +65,8 @@ export function* serviceCounters(
   refusals: Refusals,
 ): Generator<ServiceCounters> {
   const seen = new Set<number>();
-  for (const { kind, serviceId, service, portName, port, protocol, backendCount } of ports) {
+  for (const view of ports) {
+    const { kind, serviceId, service, portName, port, protocol, family, backendCount, withoutLocal } = view;
     // What was deleted and came back since the iteration began comes a second time when it has the same id again.
     if (kind !== "service" || seen.has(serviceId)) continue;
     seen.add(serviceId);
@@ -78,7 +79,9 @@ export function* serviceCounters(
       name,
       port: portName === "" ? String(port) : portName,
       protocol,
+      family,
       backends: backendCount,
+      withoutLocal,
       refusals: refused,
       ...totalsOf(serviceId),
     };

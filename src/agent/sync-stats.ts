@@ -3,14 +3,17 @@
 import { exponentialBounds, Histogram, type HistogramData } from "../lib/histogram.ts";
 import type { ObjectEvent } from "../model/objects.ts";
 
-/** Bounds of kube-proxy's own histograms, seconds; for network programming with three below its first. */
+/** Bounds of kube-proxy's own histograms, seconds: sums over nodes with either proxy need the same ones. */
 const SYNC_BOUNDS = exponentialBounds(0.001, 2, 15);
 const PROGRAMMING_BOUNDS = [
-  ...[0.025, 0.05, 0.1, 0.25, 0.5],
+  ...[0.25, 0.5],
   ...Array.from({ length: 59 }, (_, i) => i + 1),
   ...Array.from({ length: 12 }, (_, i) => 60 + 5 * i),
   ...Array.from({ length: 7 }, (_, i) => 120 + 30 * i),
 ];
+
+/** Nearly all of them are below the first bound of kube-proxy's. */
+const FINE_BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
 /** Of so many changes, the first ones, it is kept when they were made, as long as nothing comes into force. */
 const TRIGGERS_MAX = 100_000;
@@ -28,6 +31,8 @@ export interface SyncStats {
   readonly all: HistogramData;
   /** From the change of a Pod or Service to its being in force here, by the clocks of the two machines. */
   readonly networkProgramming: HistogramData;
+  /** The same by finer bounds. */
+  readonly fineProgramming: HistogramData;
   /** From the arrival of a change to its being in force: of all that came into force at once, the one that waited longest. */
   readonly waits: HistogramData;
   /** When the oldest change that is not in force yet came, milliseconds since the epoch; 0: there is none. */
@@ -67,6 +72,7 @@ export function createSyncRecorder(): SyncRecorder {
   const partial = new Histogram(SYNC_BOUNDS);
   const all = new Histogram(SYNC_BOUNDS);
   const networkProgramming = new Histogram(PROGRAMMING_BOUNDS);
+  const fineProgramming = new Histogram(FINE_BOUNDS);
   const waits = new Histogram(SYNC_BOUNDS);
   let waiting = nothing();
   let planned = nothing();
@@ -81,6 +87,7 @@ export function createSyncRecorder(): SyncRecorder {
         partial,
         all,
         networkProgramming,
+        fineProgramming,
         waits,
         waitingSinceMs: planned.sinceMs || waiting.sinceMs,
         services: { pending: waiting.services + planned.services, total: services },
@@ -117,7 +124,11 @@ export function createSyncRecorder(): SyncRecorder {
     inForce(durationMs, nowMs, isFull) {
       all.observe(durationMs / 1000);
       (isFull ? full : partial).observe(durationMs / 1000);
-      for (const triggerMs of planned.triggersMs) networkProgramming.observe(Math.max(0, nowMs - triggerMs) / 1000);
+      for (const triggerMs of planned.triggersMs) {
+        const seconds = Math.max(0, nowMs - triggerMs) / 1000;
+        networkProgramming.observe(seconds);
+        fineProgramming.observe(seconds);
+      }
       if (planned.sinceMs > 0) waits.observe(Math.max(0, nowMs - planned.sinceMs) / 1000);
       planned = nothing();
       lastSyncedMs = nowMs;

@@ -1,7 +1,7 @@
 // What the agent can tell about itself: the answers of the API, the CLI and the metrics, all made from the same records.
 // Plain JSON: no bigint, no typed array; counters are numbers; times are milliseconds since the epoch or durations in ms.
 import type { Health } from "../decide/health.ts";
-import type { Prefix } from "../lib/address.ts";
+import type { Family, Prefix } from "../lib/address.ts";
 import type { Notice, ObjectKey } from "../model/objects.ts";
 import type { ApiStats } from "../model/source.ts";
 import type { EffectStatus } from "./effect.ts";
@@ -225,7 +225,12 @@ export interface AgentCounters {
   /** Undefined when the objects come from elsewhere. */
   readonly api: ApiStats | undefined;
   readonly maps: AgentStatus["capacity"];
-  readonly announcedAddresses: number;
+  /** LoadBalancer addresses that this node answers for. */
+  readonly announced: AgentStatus["announced"];
+  /** Those that it ought to answer for: of each address one node of the cluster. */
+  readonly elected: readonly { readonly address: string; readonly service: string }[];
+  /** How many no node may answer for, by each reason that there is. */
+  readonly unannounced: readonly { readonly reason: string; readonly addresses: number }[];
   readonly announcer: {
     readonly claims: number;
     readonly takeovers: number;
@@ -237,6 +242,8 @@ export interface AgentCounters {
     readonly peers: readonly { readonly state: string; readonly nodes: number }[];
   };
   readonly flows: readonly { readonly table: string; readonly entries: number }[];
+  /** Of the source ports that connections from outside may get, the part in use toward the backend where most are: 0 to 1. */
+  readonly sourcePortsUsed: number;
   /** Entries that sweeps took out since the start. */
   readonly flowsTaken: readonly {
     readonly table: string;
@@ -252,11 +259,14 @@ export interface ServiceCounters {
   /** Its name, else its number. */
   readonly port: string;
   readonly protocol: string;
+  readonly family: Family;
   readonly connections: number;
   readonly packets: number;
   readonly bytes: number;
   /** Given to the kernel. */
   readonly backends: number;
+  /** A policy Local, for clients of this node's and of others, drops them: its endpoints are elsewhere. */
+  readonly withoutLocal: { readonly internal: boolean; readonly external: boolean };
   /** Refusals and drops by verdict, from the first one on. */
   readonly refusals: Readonly<Record<string, number>>;
 }

@@ -2,9 +2,13 @@
 // Everything wrong is a Failure of code "usage" that names the flag, the variable or the key, and its value.
 import { stat } from "node:fs/promises";
 import { availableParallelism, hostname, totalmem } from "node:os";
+import { join } from "node:path";
 import type { AgentOptions } from "../agent/options.ts";
+import { memoryForTables } from "../datapath/flow-sizes.ts";
 import { Failure } from "../lib/errors.ts";
+import { writeStateFile } from "../lib/state-store.ts";
 import { findCgroup2 } from "./cgroup2.ts";
+import { takeKubeProxyFlags } from "./kube-proxy-flags.ts";
 import { environmentName, type MachineDefaults, SETTINGS, type Setting, WrongValue } from "./settings.ts";
 
 /** A value as text, and how to call the place it came from in a message. */
@@ -16,26 +20,42 @@ export interface Given {
 export interface OptionSources {
   /** By setting name: the text of a flag; lists comma-joined. Absent: not given. */
   readonly flags: Readonly<Record<string, string>>;
+  /** Likewise flags of kube-proxy that are none of ours. */
+  readonly kubeProxyFlags?: Readonly<Record<string, string>>;
+  /** How the place of a flag and of a key in the file is called, where it is not by the setting's name. */
+  readonly names?: Readonly<Record<string, string>>;
+  readonly fields?: Readonly<Record<string, string>>;
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** "" when there is none. */
   readonly configFile: string;
 }
 
-/** The agent's options from everything that was given. Asks the machine for its host name and cgroup2 mount. @throws Failure "usage" or "machine" */
+/**
+ * The agent's options from everything that was given. Asks the machine for its host name and cgroup2 mount. A kubeconfig that is in a
+ * ConfigMap alone is written to the state directory. @throws Failure "usage" or "machine"
+ */
 export async function readAgentOptions(sources: OptionSources): Promise<AgentOptions> {
   // What reads YAML is loaded only where there is some.
   const file =
-    sources.configFile === "" ? {} : await (await import("./config-file.ts")).readConfigFile(sources.configFile);
+    sources.configFile === "" ? undefined : await (await import("./config-file.ts")).readConfigFile(sources.configFile);
+  const { flags, names, ignored } = takeKubeProxyFlags(sources.flags, sources.kubeProxyFlags ?? {});
   const machine = { nodeName: hostname().toLowerCase(), cgroup: await findCgroup2(), ...machineSize() };
-  const options = mergeOptions(sources, file, machine);
+  const configFile = file?.path ?? "";
+  const all = { ...sources, configFile, flags, names, fields: file?.fields ?? {} };
+  const merged = mergeOptions(all, file?.values ?? {}, machine);
+  const options = { ...merged, ignored: [...ignored, ...(file?.ignored ?? [])] };
   for (const path of options.manifests) await refuseAbsent(path);
-  return options;
+  if (file === undefined || file.kubeconfigText === "" || options.kubeconfig !== file.values["kubeconfig"])
+    return options;
+  // It is read again and again, so it is to be a file.
+  const kubeconfig = join(options.stateDir, "kubeconfig.conf");
+  await writeStateFile(kubeconfig, file.kubeconfigText);
+  return { ...options, kubeconfig };
 }
 
 /** Pinned maps are charged to the agent's own memory cgroup. */
 export function machineSize(): Pick<MachineDefaults, "memoryBytes" | "cpus"> {
-  const limit = process.constrainedMemory();
-  return { memoryBytes: limit > 0 ? Math.min(limit, totalmem()) : totalmem(), cpus: availableParallelism() };
+  return { memoryBytes: memoryForTables(totalmem(), process.constrainedMemory()), cpus: availableParallelism() };
 }
 
 /** A directory may go and come back later, but one that is not there at the start is most likely misspelt. */
@@ -99,7 +119,7 @@ export function mergeOptions(
   // Each setting of the table has contributed its part: a test compares the keys.
   refuseTwoSources(origins, options);
   refuseClass(origins);
-  return options as AgentOptions;
+  return { ...options, ignored: [] } as unknown as AgentOptions;
 }
 
 /** Those to which several settings contribute. */
@@ -132,16 +152,16 @@ function refuseClass({ manifests, "load-balancer-class": byClass }: Readonly<Rec
 
 export function findGiven(
   { name, defaultValue }: Pick<Setting, "name" | "defaultValue">,
-  { flags, environment, configFile }: OptionSources,
+  { flags, environment, configFile, names, fields }: OptionSources,
   file: Readonly<Record<string, string>>,
   machine: MachineDefaults,
 ): Given {
   const flag = flags[name];
-  if (flag !== undefined) return { text: flag, from: `--${name}` };
+  if (flag !== undefined) return { text: flag, from: names?.[name] ?? `--${name}` };
   const variable = environment[environmentName(name)];
   if (variable !== undefined) return { text: variable, from: environmentName(name) };
   const value = file[name];
-  if (value !== undefined) return { text: value, from: `${name} in ${configFile}` };
+  if (value !== undefined) return { text: value, from: `${fields?.[name] ?? name} in ${configFile}` };
   return { text: defaultValue(machine), from: `--${name}` };
 }
 

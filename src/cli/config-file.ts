@@ -1,24 +1,54 @@
-// The configuration file of `millrace run`: YAML whose keys are the settings' names, to the text that flags would have.
-// Everything wrong is a Failure of code "usage" that names the file and the key.
-import { open } from "node:fs/promises";
+// The configuration file of `millrace run`: YAML whose keys are the settings' names, or kube-proxy's own configuration, to the text that
+// flags would have. Everything wrong is a Failure of code "usage" that names the file and the key.
+import { access, open, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 // An import statement: of a bundled CommonJS package, import() would give the default export alone.
 import { parseDocument } from "yaml";
 import { Failure } from "../lib/errors.ts";
 import { didYouMean } from "../lib/suggest.ts";
+import {
+  CONFIG_KEY,
+  configMapData,
+  isKubernetesObject,
+  isMapping,
+  type KubeProxyConfig,
+  readKubeProxyConfig,
+} from "./kube-proxy-config.ts";
 import { SETTINGS, type Setting } from "./settings.ts";
 
 const MAX_CONFIG_BYTES = 1 << 20;
 
-/** The keys and values of a configuration file, as flags would have them. @throws Failure "usage" */
-export async function readConfigFile(path: string): Promise<Record<string, string>> {
+export interface ConfigFile extends KubeProxyConfig {
+  /** Where it was, for messages. */
+  readonly path: string;
+  /** The text of the kubeconfig that it names, which is in the same ConfigMap and nowhere on this machine; "": there is none. */
+  readonly kubeconfigText: string;
+}
+
+/** A configuration file, or a directory with one as kubeadm mounts it. @throws Failure "usage" */
+export async function readConfigFile(given: string): Promise<ConfigFile> {
+  let path = given;
   let text: string;
   try {
+    if ((await stat(given)).isDirectory()) path = join(given, CONFIG_KEY);
     text = await readLimited(path);
   } catch (cause) {
     const reason = cause instanceof Failure ? cause.message : (cause as NodeJS.ErrnoException).code;
     throw new Failure("usage", path, `could not read the configuration ${path}: ${reason}`, { cause });
   }
-  return parseConfig(text, path);
+  const found = parseConfig(text, path);
+  const { kubeconfig = "" } = found.values;
+  if (found.fields["kubeconfig"] === undefined || kubeconfig === "" || (await exists(kubeconfig))) return found;
+  const beside = join(dirname(path), basename(kubeconfig));
+  if (found.kubeconfigText !== "" || !(await exists(beside))) return found;
+  return { ...found, values: { ...found.values, kubeconfig: beside }, kubeconfigText: "" };
+}
+
+function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function readLimited(path: string): Promise<string> {
@@ -28,8 +58,21 @@ async function readLimited(path: string): Promise<string> {
   return file.readFile("utf8");
 }
 
-/** `readConfigFile` on text; `path` is for messages. @throws Failure "usage" */
-export function parseConfig(text: string, path: string): Record<string, string> {
+/** A configuration's text; `path` is for messages. @throws Failure "usage" */
+export function parseConfig(text: string, path: string): ConfigFile {
+  const content = parseMapping(text, path);
+  if (!isKubernetesObject(content)) {
+    return { path, values: ownValues(content, path), fields: {}, ignored: [], kubeconfigText: "" };
+  }
+  if (content["kind"] !== "ConfigMap") return { path, ...readKubeProxyConfig(content, path), kubeconfigText: "" };
+  const data = configMapData(content, path);
+  const inner = `${CONFIG_KEY} in ${path}`;
+  const config = readKubeProxyConfig(parseMapping(data[CONFIG_KEY] ?? "", inner), inner);
+  const kubeconfig = basename(config.values["kubeconfig"] ?? "");
+  return { path: inner, ...config, kubeconfigText: data[kubeconfig] ?? "" };
+}
+
+function parseMapping(text: string, path: string): Readonly<Record<string, unknown>> {
   const document = parseDocument(text, { prettyErrors: true });
   const [problem] = document.errors;
   if (problem !== undefined) {
@@ -43,11 +86,15 @@ export function parseConfig(text: string, path: string): Record<string, string> 
   } catch (cause) {
     throw new Failure("usage", path, `could not read the configuration ${path}: it uses aliases`, { cause });
   }
-  if (typeof content !== "object" || Array.isArray(content)) {
+  if (!isMapping(content)) {
     throw new Failure("usage", path, `could not read the configuration ${path}: it must be a mapping of settings`);
   }
+  return content;
+}
+
+function ownValues(content: Readonly<Record<string, unknown>>, path: string): Record<string, string> {
   const values: Record<string, string> = {};
-  for (const [key, value] of Object.entries(content as Record<string, unknown>)) {
+  for (const [key, value] of Object.entries(content)) {
     const setting = SETTINGS.find((known) => known.name === key);
     if (setting === undefined) {
       const hint = didYouMean(

@@ -1,6 +1,7 @@
 // The settings of `millrace controller`, in the table's form of `millrace run`: those that both have are the same ones.
 import type { ControllerOptions } from "../controller/options.ts";
-import { dnsName, duration, SETTINGS, type Setting, WrongValue, wholeNumber } from "./settings.ts";
+import { parseDuration } from "../lib/duration.ts";
+import { dnsName, SETTINGS, type Setting, WrongValue, wholeNumber } from "./settings.ts";
 
 type ControllerSetting = Setting<ControllerOptions>;
 
@@ -30,7 +31,7 @@ function bindAddress(
 }
 
 function milliseconds(text: string, least: number, most: number): number {
-  const seconds = duration(text);
+  const seconds = parseDuration(text);
   if (seconds === undefined || seconds < least || seconds > most)
     throw new WrongValue(`a time from ${least}s to ${most}s`);
   return seconds * 1000;
@@ -88,7 +89,7 @@ export const CONTROLLER_SETTINGS: readonly ControllerSetting[] = [
     "0",
     "age at which the announcers' key is replaced, step by step; 0: when the Secret has the annotation millrace.io/rotate",
     (text) => {
-      const seconds = duration(text);
+      const seconds = parseDuration(text);
       if (seconds === undefined || (seconds !== 0 && seconds < 3600))
         throw new WrongValue("a time from 1h, such as 720h, or 0");
       return { rotateSecretAfterMs: seconds * 1000 };

@@ -14,6 +14,19 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
     ["millrace controller", "in a pod, as deploy/controller.yaml has it"],
     ["millrace controller --kubeconfig admin.conf --namespace kube-system", "outside of the cluster"],
   ],
+  "millrace prepare": [
+    ["millrace prepare --config /etc/millrace/config.yaml", "in the DaemonSet's init container"],
+    ["millrace prepare -o json", "what was done, and what could not be"],
+  ],
+  "millrace install": [
+    ["millrace install", "the cluster of the current kubeconfig; says what it will do, and asks"],
+    ["millrace install --context kind-dev --yes", "another cluster, without asking"],
+    ["millrace install --dry-run >millrace.yaml", "the objects, for whoever applies them himself"],
+  ],
+  "millrace uninstall": [
+    ["millrace uninstall", "back to kube-proxy, node after node"],
+    ["millrace uninstall --drain-timeout 1h", "connections may go on for an hour on each node"],
+  ],
   "millrace status": [
     ["millrace status", "facts, then notices, errors first"],
     ["millrace status --check >/dev/null", "for scripts: exit status 1 when there are errors"],
@@ -52,6 +65,8 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
   "millrace cleanup": [
     ["millrace cleanup", "after an agent with default places"],
     ["millrace cleanup --state-dir /srv/millrace", "after one with --state-dir /srv/millrace"],
+    ["millrace cleanup --kube-proxy", "kube-proxy's rules go, its connections live on"],
+    ["millrace cleanup --drain --drain-timeout 10m", "kube-proxy takes over beside: known flows may end first"],
   ],
   "millrace version": [["millrace version -o json", "for programs"]],
   "millrace completion": [

@@ -14,8 +14,11 @@ import { COMPLETE, registerCompletion } from "./completion.ts";
 import { registerControllerCommand } from "./controller-command.ts";
 import { registerDoctorCommand } from "./doctor-command.ts";
 import { examplesText } from "./examples.ts";
+import { registerInstallCommands } from "./install-command.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
+import { registerNodeCheck } from "./node-check-command.ts";
 import { endOnBrokenOutput } from "./output.ts";
+import { registerPrepareCommand } from "./prepare-command.ts";
 import { registerQueryCommands } from "./query-commands.ts";
 import { registerRunCommand } from "./run-command.ts";
 
@@ -46,10 +49,13 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
     .exitOverride();
   registerRunCommand(program, wiring);
   registerControllerCommand(program, wiring);
+  registerInstallCommands(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
   registerDoctorCommand(program, wiring);
-  registerMaintenanceCommands(program);
+  registerPrepareCommand(program);
+  registerMaintenanceCommands(program, wiring);
+  registerNodeCheck(program, wiring);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
   registerHelp(program);
@@ -115,6 +121,9 @@ function checkLogLevel(): void {
 const WITHOUT_LAB = [
   "run",
   "controller",
+  "install",
+  "uninstall",
+  "node-check",
   "status",
   "services",
   "backends",
@@ -122,6 +131,7 @@ const WITHOUT_LAB = [
   "drops",
   "bypass",
   "doctor",
+  "prepare",
   "cleanup",
   "version",
 ];

@@ -1,6 +1,7 @@
 // `millrace run`: the agent, until it is told to stop.
 import { type Command, Option } from "commander";
 import type { AgentOptions } from "../agent/options.ts";
+import { KUBE_PROXY_FLAGS, type KubeProxyFlag } from "./kube-proxy-flags.ts";
 import type { Wiring } from "./program.ts";
 import { environmentName, SETTINGS, type Setting } from "./settings.ts";
 
@@ -10,17 +11,22 @@ export function registerRunCommand(program: Command, wiring: Wiring): void {
   const command = program
     .command("run")
     .description("run the agent of this node: keep the kernel's maps equal to what the objects ask for")
-    .option("--config <FILE>", "YAML file whose keys are the flags below, without dashes in front")
+    .option(
+      "--config <FILE>",
+      "YAML file whose keys are the flags below, without dashes in front; or a KubeProxyConfiguration, or kubeadm's ConfigMap with one",
+    )
     .addHelpText(
       "after",
-      `\nPrecedence: flags, environment (${environmentName("state-dir")} for --state-dir), --config, defaults.`,
+      `\nPrecedence: flags, environment (${environmentName("state-dir")} for --state-dir), --config, defaults.\nkube-proxy's flags are accepted too: docs/kube-proxy.md says as what each is taken.`,
     );
   for (const setting of SETTINGS) command.addOption(flagOf(setting));
+  for (const flag of KUBE_PROXY_FLAGS) command.addOption(kubeProxyOption(flag));
   command.action(async (values: FlagValues) => {
     const { requireRoot } = await import("../lib/require-root.ts");
     const { readAgentOptions } = await import("./agent-options.ts");
     const options = await readAgentOptions({
       flags: flagsByName(values),
+      kubeProxyFlags: kubeProxyFlagsGiven(values),
       environment: process.env,
       configFile: String(values["config"] ?? ""),
     });
@@ -79,6 +85,27 @@ export function flagOf({ name, placeholder, list, defaultText, help }: Omit<Sett
   if (list)
     option.argParser((text: string, before: string | undefined) => (before === undefined ? text : `${before},${text}`));
   return option;
+}
+
+/** A flag that only kube-proxy has. It is in no help: what it is taken as, is. */
+function kubeProxyOption({ flag, form }: KubeProxyFlag): Option {
+  const short = flag.length === 1 ? `-${flag}, ` : "";
+  const option = new Option(`${short}--${flag} ${form === "switch" ? "[true|false]" : "<VALUE>"}`).hideHelp();
+  // pflag takes -v=4, and a list as a flag that is repeated.
+  option.argParser((text: string, before: string | undefined) => {
+    const value = short === "" ? text : text.replace(/^=/, "");
+    return form === "texts" && before !== undefined ? `${before},${value}` : value;
+  });
+  return option;
+}
+
+function kubeProxyFlagsGiven(values: FlagValues): Record<string, string> {
+  return Object.fromEntries(
+    KUBE_PROXY_FLAGS.flatMap((flag) => {
+      const value = values[kubeProxyOption(flag).attributeName()];
+      return value === undefined ? [] : [[flag.flag, String(value)]];
+    }),
+  );
 }
 
 /** Commander's camel-case values by the names of the settings. A switch that stands alone means true. */

@@ -4,7 +4,8 @@ import type { AgentOptions } from "../agent/options.ts";
 import { flowEntriesFor } from "../datapath/flow-sizes.ts";
 import { FLOW_TIMEOUT_NAMES, FLOW_TIMEOUTS, type FlowTimeouts } from "../datapath/flow-timeouts.ts";
 import { canonicalAddress, parsePrefix, parseRange } from "../lib/address.ts";
-import { parseBindAddress } from "../lib/bind-address.ts";
+import { parseBindAddress, withPort } from "../lib/bind-address.ts";
+import { parseDuration } from "../lib/duration.ts";
 import { DEFAULT_API_SOCKET } from "../lib/paths.ts";
 import type { Range } from "../lib/range.ts";
 import { parseNodePortAddresses } from "../model/node-port-addresses.ts";
@@ -123,6 +124,10 @@ function bindAddress(text: string, need: "optional" | "required" = "optional"): 
   return text;
 }
 
+/** Of a port that kube-proxy has too: an address alone takes it. */
+const HEALTHZ_PORT = 10256;
+const METRICS_PORT = 10249;
+
 /** The address of an API server; a path, as some proxies want one, is kept. Credentials are the kubeconfig's business. */
 function serverUrl(text: string): string {
   if (text === "") return "";
@@ -159,20 +164,11 @@ function setting({ default: value = "", ...rest }: Plain): Setting {
   };
 }
 
-/** Seconds of a duration as Go writes it (24h, 1h30m, 90s), whole ones. */
-export function duration(text: string): number | undefined {
-  const match = /^(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s)?$/.exec(text);
-  if (text === "0") return 0;
-  if (match === null || text === "") return undefined;
-  const [hours = 0, minutes = 0, seconds = 0] = match.slice(1).map((part) => Number(part ?? 0));
-  return hours * 3600 + minutes * 60 + seconds;
-}
-
 /** A time as kube-proxy's flags take it. */
 function seconds(text: string): number {
-  const found = duration(text);
+  const found = parseDuration(text);
   if (found === undefined) throw new WrongValue("a time such as 24h0m0s, or 0");
-  return found;
+  return Math.floor(found);
 }
 
 /** A flow is swept out a sweep after its time at the latest; jiffies are compared within 24 days of a clock of 1000 Hz. */
@@ -182,8 +178,8 @@ function flowTimeouts(text: string): FlowTimeouts {
   const given = items(text).map((item) => {
     const [name = "", value = ""] = item.split("=", 2);
     const field = Object.hasOwn(FLOW_TIMEOUT_NAMES, name) ? FLOW_TIMEOUT_NAMES[name] : undefined;
-    const seconds = duration(value);
-    if (field === undefined || seconds === undefined || seconds < 1 || seconds > LONGEST_TIMEOUT) {
+    const seconds = Math.floor(parseDuration(value) ?? 0);
+    if (field === undefined || seconds < 1 || seconds > LONGEST_TIMEOUT) {
       const names = Object.keys(FLOW_TIMEOUT_NAMES).join(", ");
       throw new WrongValue(`NAME=DURATION from 1s to 480h, such as tcp-established=24h; names: ${names}`);
     }
@@ -469,6 +465,12 @@ export const SETTINGS: readonly Setting[] = [
     read: (text) => ({ conntrackUdpStreamSeconds: seconds(text) }),
   }),
   setting({
+    name: "conntrack-tcp-be-liberal",
+    default: "false",
+    help: "let netfilter of the node take TCP segments out of their window for valid (nf_conntrack_tcp_be_liberal); false leaves it as it is",
+    read: (text) => ({ conntrackTcpBeLiberal: oneOf(text, ["true", "false"]) === "true" }),
+  }),
+  setting({
     name: "forward-mark",
     placeholder: "MARK",
     default: "0x1000",
@@ -499,14 +501,14 @@ export const SETTINGS: readonly Setting[] = [
     placeholder: "ADDRESS:PORT",
     default: "0.0.0.0:10256",
     help: "/healthz and /livez; empty: none",
-    read: (text) => ({ healthzBindAddress: bindAddress(text) }),
+    read: (text) => ({ healthzBindAddress: bindAddress(withPort(text, HEALTHZ_PORT)) }),
   }),
   setting({
     name: "metrics-bind-address",
     placeholder: "ADDRESS:PORT",
     default: "127.0.0.1:10249",
     help: "/metrics; empty: none",
-    read: (text) => ({ metricsBindAddress: bindAddress(text) }),
+    read: (text) => ({ metricsBindAddress: bindAddress(withPort(text, METRICS_PORT)) }),
   }),
   setting({
     name: "log-format",

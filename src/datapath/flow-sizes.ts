@@ -18,6 +18,14 @@ const MEMORY_RATIO = 0.0025;
 const MOST_MEMORY = 1 / 16;
 const LEAST_ENTRIES = 16_384;
 
+/** Of a limit that is the agent's alone the tables may take half: as if it were of a machine with so much memory. */
+const OF_LIMIT = 1 / 2 / MOST_MEMORY;
+
+/** The memory that tables are made for: the machine's, or what the limit of the agent's own control group allows; 0 is no limit. */
+export function memoryForTables(machineBytes: number, limitBytes: number): number {
+  return limitBytes > 0 ? Math.min(machineBytes, limitBytes * OF_LIMIT) : machineBytes;
+}
+
 /** Two binary digits: a machine whose memory is a page more or less has the same. */
 function rounded(entries: number): number {
   const unit = 2 ** (Math.floor(Math.log2(entries)) - 1);

@@ -43,6 +43,8 @@ export interface SweepResult {
   /** The same, and those given up for room, by table. */
   readonly taken: Readonly<Record<FlowTableName, { readonly removed: number; readonly givenUp: number }>>;
   readonly scarcePorts: readonly ScarcePorts[];
+  /** Of the ports that translated sources may have, the part that is in use toward the backend where most are: 0 to 1. */
+  readonly sourcePortsUsed: number;
   /** Entries that were given up for room. */
   readonly givenUp: number;
   /** Client addresses that have their share of a table. */
@@ -290,7 +292,8 @@ export async function sweepFlows(
     marks !== undefined && dataplane.near.isStale() && !dataplane.isApplying() ? dataplane.near.rebuild() : undefined;
   if (rebuild !== undefined) await inPortions(dataplane.nearAddresses(rebuild.needs));
   const beganMs = performance.now();
-  const ports = createPortUse(dataplane.capacity.backends, dataplane.readSettings().snatCount);
+  const { snatCount } = dataplane.readSettings();
+  const ports = createPortUse(dataplane.capacity.backends, snatCount);
   const sweep: Sweep = { dataplane, now, hz, timeouts, marks, near: rebuild?.needs, ports, pace: createPace() };
 
   const looksCloser = earlier === undefined || earlier.nextMs < SWEEP_MS;
@@ -342,6 +345,7 @@ export async function sweepFlows(
     givenUp,
     taken,
     scarcePorts: ports.scarce(),
+    sourcePortsUsed: ports.most() / Math.max(1, snatCount),
     crowdedClients: crowded.length,
     deadlines: {
       tcpFullUntil: fullUntil("tcp_flows"),

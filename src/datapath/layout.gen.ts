@@ -3,7 +3,7 @@ import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import type { Layout } from "./layout.ts";
 
 /** Names the layout of every pinned map: pins live under it. */
-export const FINGERPRINT = "6573cb59d85ccb3b";
+export const FINGERPRINT = "578318c8a8d7e70f";
 
 /** Read-only variables that are set before the objects are loaded. */
 export const CONFIG = ["config_csum_ipv6","config_fib_mtu","config_netns_cookie","config_records","config_set_retval"] as const;
@@ -134,6 +134,8 @@ export const SETTING_FLAG_VALUES = {
   SETTING_SOURCE_ROUTES: 1,
   SETTING_CLUSTER_IPS_INSIDE: 2,
   SETTING_LOOPBACK_WITHOUT_NODE_PORTS: 4,
+  SETTING_OTHER_PROXY: 8,
+  SETTING_DRAINING: 16,
 } as const;
 
 export const SOCKETS_MODE_VALUES = {
@@ -173,7 +175,8 @@ export const VERDICT_VALUES = {
   VERDICT_TIME_EXCEEDED: 27,
   DROP_SCTP_FRAGMENT: 28,
   VERDICT_LIVENESS: 29,
-  VERDICT_MAX: 30,
+  VERDICT_OTHER_PROXY: 30,
+  VERDICT_MAX: 31,
 } as const;
 
 export const WINDOW_VALUES = {
@@ -2524,7 +2527,9 @@ export const LAYOUT: Layout = {
     "setting_flag": {
       "SETTING_SOURCE_ROUTES": 1,
       "SETTING_CLUSTER_IPS_INSIDE": 2,
-      "SETTING_LOOPBACK_WITHOUT_NODE_PORTS": 4
+      "SETTING_LOOPBACK_WITHOUT_NODE_PORTS": 4,
+      "SETTING_OTHER_PROXY": 8,
+      "SETTING_DRAINING": 16
     },
     "sockets_mode": {
       "SOCKETS_ALL": 0,
@@ -2562,7 +2567,8 @@ export const LAYOUT: Layout = {
       "VERDICT_TIME_EXCEEDED": 27,
       "DROP_SCTP_FRAGMENT": 28,
       "VERDICT_LIVENESS": 29,
-      "VERDICT_MAX": 30
+      "VERDICT_OTHER_PROXY": 30,
+      "VERDICT_MAX": 31
     },
     "window": {
       "WINDOW_EXTERNAL": 0,

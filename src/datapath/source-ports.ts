@@ -17,6 +17,8 @@ export interface PortUse {
   /** An entry of answers with a translated source. `backend` tells who it is, should it be the one that is told of. */
   add(index: number, backend: () => Omit<ScarcePorts, "used">): void;
   scarce(): readonly ScarcePorts[];
+  /** Ports in use toward the backend where most are; 0 without any. */
+  most(): number;
 }
 
 /** `backends`: the map's size. `ports`: how many there are. */
@@ -28,6 +30,7 @@ export function createPortUse(backends: number, ports: number): PortUse {
     add(index, backend) {
       if (index < backends && ++counts[index]! === least) told.set(index, backend());
     },
+    most: () => counts.reduce((most, count) => Math.max(most, count), 0),
     scarce: () => [...told].map(([index, backend]) => ({ ...backend, used: counts[index]! })),
   };
 }

@@ -42,6 +42,7 @@ export const VERDICT_MEANINGS: Readonly<Record<VerdictName, string>> = {
   DROP_SCTP_FRAGMENT:
     "a first fragment of SCTP whose port would change: the checksum to be corrected covers the pieces that are not here",
   VERDICT_LIVENESS: "another node's question whether this one lives was answered (`--liveness-port`)",
+  VERDICT_OTHER_PROXY: "of a connection that conntrack translates for another proxy: on to the stack as it came",
 };
 
 /** A value of an enum of the programs under the name that people see: "drop_no_route", "uplink_ingress". */

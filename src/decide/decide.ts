@@ -17,6 +17,7 @@ import {
 } from "./device-roles.ts";
 import { fitDevices, roomNotices } from "./device-room.ts";
 import { decideHealth, type EffectState, type Health } from "./health.ts";
+import { kubeProxyNotices } from "./kube-proxy-notices.ts";
 import { machineNotices } from "./machine-notice.ts";
 import type { Device, Network } from "./network.ts";
 import { type NodeAddresses, otherNodes } from "./node-addresses.ts";
@@ -64,6 +65,16 @@ export interface FirewallFacts {
   readonly ipsec: string;
 }
 
+/** Another proxy on this node. */
+export interface OtherProxyFacts {
+  /** How it is known to run: "process 4711"; "": it does not, as far as can be seen from here. */
+  readonly running: string;
+  /** Kinds of rules that it has here. */
+  readonly rules: readonly string[];
+  /** Connections through our frontends that the kernel translates for it. */
+  readonly connections: number;
+}
+
 /** Until when flow tables let nobody in; jiffies or nanoseconds as in the settings. */
 export interface FlowFacts {
   readonly tcpFullUntil: bigint;
@@ -78,6 +89,7 @@ export interface Inputs {
   readonly objects: Input<ObjectFacts>;
   readonly network: Input<Network>;
   readonly firewall: Input<FirewallFacts>;
+  readonly otherProxy: Input<OtherProxyFacts>;
   readonly flows: Input<FlowFacts>;
   readonly nowMs: number;
 }
@@ -137,6 +149,8 @@ export interface DesiredSettings extends FlowFacts {
   readonly sourceRoutes: boolean;
   readonly forwardMark: number;
   readonly handover: boolean;
+  /** Conntrack is asked for another proxy's connections before a flow is opened. */
+  readonly otherProxy: boolean;
 }
 
 export interface Desired {
@@ -179,6 +193,7 @@ export function decide(inputs: Inputs, believed: Believed): Desired {
         tunnel: tunnelOfRoutes(network.value).problem,
         goingAway: objects.value.goingAway,
       }),
+      ...kubeProxyNotices(inputs.otherProxy.value),
       ...roomNotices(devices.asked, devices.list.length),
       ...(network.complete ? uplinkNotices(network.value, inputs.wishes.devices, devices.roles) : []),
     ],
@@ -263,7 +278,7 @@ function decideSettings(
   { settings, handingOver }: Believed,
   { roles }: DesiredDevices,
 ): DesiredSettings {
-  const { wishes, objects, network, firewall, flows } = inputs;
+  const { wishes, objects, network, firewall, otherProxy, flows } = inputs;
   const { devices, routesBySource } = network.value;
   const { device } = defaultRouteAddresses(network.value);
   const uplink =
@@ -289,6 +304,10 @@ function decideSettings(
         ? 0
         : settings.forwardMark,
     handover: handingOver,
+    otherProxy:
+      otherProxy.value.rules.length > 0 ||
+      otherProxy.value.connections > 0 ||
+      (!otherProxy.complete && settings.otherProxy),
     tcpFullUntil,
     udpFullUntil,
     crowdedUntil,

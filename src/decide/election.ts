@@ -58,6 +58,10 @@ export interface Election {
   standing(address: Address, node: string): Standing | undefined;
   /** Why no node may announce it: what the nearest to it lacks. Undefined when one does. Asks every node. */
   whyNobody(address: Address): Ineligible | undefined;
+  /** Addresses that the node ought to announce, as of the last settle(), and in whose name. */
+  wonBy(node: string): readonly { readonly address: Address; readonly service: ObjectKey }[];
+  /** How many addresses no node may announce, by why. */
+  unannounced(): ReadonlyMap<Ineligible, number>;
 }
 
 /** A node that may announce. */
@@ -272,6 +276,21 @@ export function createElection(model: ElectionModel, self = ""): Election {
     }
   }
 
+  /** `asked`: electorates whose nodes were asked already, as all of them are for one. */
+  function whyNot(contest: Contest | undefined, asked: Map<Electorate, Ineligible>): Ineligible | undefined {
+    if (contest?.outcome?.node !== "" || contest.electorate === undefined) return undefined;
+    const { electorate } = contest;
+    if (typeof electorate === "string") return electorate;
+    if (electorate.candidates.size > 0) return "no-local-endpoint";
+    let reason = asked.get(electorate);
+    if (reason === undefined) {
+      const found = new Set([...nodes.values()].map((node) => interfacesOn(node, electorate.covering)));
+      reason = INELIGIBLE.findLast((one) => found.has(one)) ?? "not-advertised";
+      asked.set(electorate, reason);
+    }
+    return reason;
+  }
+
   return {
     note(events) {
       // What comes before is read from the model.
@@ -321,14 +340,19 @@ export function createElection(model: ElectionModel, self = ""): Election {
       const place = names.indexOf(node);
       return { interfaces: own.interfaces, above: place === -1 ? names : names.slice(0, place) };
     },
-    whyNobody(address) {
-      const contest = contests.get(address);
-      if (contest?.outcome?.node !== "" || contest.electorate === undefined) return undefined;
-      if (typeof contest.electorate === "string") return contest.electorate;
-      const { covering, candidates } = contest.electorate;
-      if (candidates.size > 0) return "no-local-endpoint";
-      const found = new Set([...nodes.values()].map((node) => interfacesOn(node, covering)));
-      return INELIGIBLE.findLast((reason) => found.has(reason)) ?? "not-advertised";
+    whyNobody: (address) => whyNot(contests.get(address), new Map()),
+    wonBy: (node) =>
+      [...contests.values()].flatMap(({ address, outcome }) =>
+        outcome?.node === node ? [{ address, service: outcome.service }] : [],
+      ),
+    unannounced() {
+      const counts = new Map<Ineligible, number>();
+      const asked = new Map<Electorate, Ineligible>();
+      for (const contest of contests.values()) {
+        const reason = whyNot(contest, asked);
+        if (reason !== undefined) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+      }
+      return counts;
     },
   };
 }

@@ -15,6 +15,8 @@ export interface Health {
   readonly reasons: readonly string[];
   /** The same with what exactly went wrong. */
   readonly details: readonly string[];
+  /** False when a change waits for so long that the agent hangs: to start it anew may help. As kube-proxy's /livez. */
+  readonly live: boolean;
   /** False when the node is going away: traffic ought to be led elsewhere, though what comes is served. */
   readonly nodeEligible: boolean;
 }
@@ -48,12 +50,14 @@ export function decideHealth(question: HealthQuestion): Health {
     if (reason !== undefined) found.push([reason, error]);
   }
   const waitsMs = waitingSinceMs === 0 ? 0 : nowMs - waitingSinceMs;
-  if (filled && waitsMs > WAITING_MS) found.push([`a change has not come into force for ${WAITING_MS / 1000} s`, ""]);
+  const hangs = filled && waitsMs > WAITING_MS;
+  if (hangs) found.push([`a change has not come into force for ${WAITING_MS / 1000} s`, ""]);
   if (synced && !filled && found.length === 0) found.push(["the first state is not in force yet", ""]);
   return {
     healthy: found.length === 0,
     reasons: found.map(([reason]) => reason),
     details: found.map(([reason, detail]) => (detail === "" ? reason : `${reason}: ${detail}`)),
+    live: !hangs,
     nodeEligible: !goingAway,
   };
 }

@@ -8,12 +8,15 @@ export interface ErrorBody {
   readonly message: string;
 }
 
-/** A fastify instance without routes. It isn't listening: the caller gives its `server` to a listener. */
-export function createApp(log: Log): FastifyInstance {
-  const app = fastify({ logger: false, exposeHeadRoutes: false, forceCloseConnections: true, requestTimeout: 10_000 });
+/**
+ * A fastify instance without routes. It isn't listening: the caller gives its `server` to a listener. `head`: HEAD is answered too, as GET
+ * without a body.
+ */
+export function createApp(log: Log, { head = false } = {}): FastifyInstance {
+  const app = fastify({ logger: false, exposeHeadRoutes: head, forceCloseConnections: true, requestTimeout: 10_000 });
   app.addHook("onRequest", async (request, reply) => {
     reply.header("x-content-type-options", "nosniff").header("cache-control", "no-store");
-    if (request.method === "GET") return;
+    if (request.method === "GET" || (head && request.method === "HEAD")) return;
     const message = `could not answer ${request.method}: this is a read-only API, only GET is served`;
     return reply
       .code(405)

@@ -5,6 +5,8 @@ import type { BindAddress } from "../lib/bind-address.ts";
 import type { Notice } from "../model/objects.ts";
 
 const RETRY_MS = 5000;
+/** Who has a port is asked again so often: that looks through all processes. */
+const ASK_HOLDER_MS = 60_000;
 /** Connections at once: of one client address, so that none keeps the others out, and of all. */
 const PER_CLIENT = 32;
 const IN_ALL = 1024;
@@ -19,6 +21,8 @@ export interface ListenerOptions {
   /** Called with the trouble, and with undefined when it is over. */
   readonly onNotice: (notice: Notice | undefined) => void;
   readonly retryMs?: number;
+  /** Which process listens on a port, "" when that cannot be told. */
+  readonly holderOf?: (port: number) => Promise<string>;
 }
 
 export interface Listener {
@@ -31,9 +35,10 @@ export interface Listener {
 }
 
 export function createListener(options: ListenerOptions): Listener {
-  const { server, address, subject, onNotice, retryMs = RETRY_MS } = options;
+  const { server, address, subject, onNotice, retryMs = RETRY_MS, holderOf = askHolder } = options;
   let retry: NodeJS.Timeout | undefined;
   let closed = false;
+  let holder = { name: "", askedMs: Number.NEGATIVE_INFINITY };
   limitConnections(server);
 
   async function attempt(): Promise<void> {
@@ -43,7 +48,8 @@ export function createListener(options: ListenerOptions): Listener {
     } catch (cause) {
       if (closed) return;
       const taken = (cause as NodeJS.ErrnoException).code === "EADDRINUSE";
-      const reason = taken ? "another process has this port" : (cause as Error).message;
+      const reason = taken ? `${(await nameHolder()) || "another process"} has this port` : (cause as Error).message;
+      if (closed) return;
       onNotice({
         object: subject.object,
         file: "",
@@ -54,6 +60,12 @@ export function createListener(options: ListenerOptions): Listener {
       });
       retry = setTimeout(() => void attempt(), retryMs);
     }
+  }
+
+  async function nameHolder(): Promise<string> {
+    if (performance.now() - holder.askedMs < ASK_HOLDER_MS) return holder.name;
+    holder = { name: await holderOf(address.port), askedMs: performance.now() };
+    return holder.name;
   }
 
   return {
@@ -68,6 +80,12 @@ export function createListener(options: ListenerOptions): Listener {
       await closeServer(server);
     },
   };
+}
+
+/** What asks the kernel is loaded when somebody has a port. */
+async function askHolder(port: number): Promise<string> {
+  const { portHolder } = await import("../agent/port-holder.ts");
+  return portHolder(port);
 }
 
 /** A client's connections beyond its share are ended at once. */
@@ -91,13 +109,31 @@ function limitConnections(server: Server): void {
   });
 }
 
-function listenOnce(server: Server, { host, port }: BindAddress): Promise<void> {
+/** Every address of this machine is that of IPv4 alone where the kernel has no IPv6. */
+async function listenOnce(server: Server, address: BindAddress): Promise<void> {
+  try {
+    await listenAt(server, address);
+  } catch (error) {
+    const { code = "" } = error as NodeJS.ErrnoException;
+    if (address.host !== "::" || !NO_IPV6.has(code)) throw error;
+    await listenAt(server, { ...address, host: "0.0.0.0" });
+  }
+}
+
+const NO_IPV6: ReadonlySet<string> = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL"]);
+
+function listenAt(server: Server, { host, port }: BindAddress): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once("error", reject);
-  server.listen(host === "" ? { port } : { port, host }, () => {
-    server.off("error", reject);
+  const failed = (error: Error): void => {
+    server.off("listening", listening);
+    reject(error);
+  };
+  const listening = (): void => {
+    server.off("error", failed);
     resolve();
-  });
+  };
+  server.once("error", failed).once("listening", listening);
+  server.listen(host === "" ? { port } : { port, host });
   return promise;
 }
 

@@ -5,8 +5,10 @@ import { collectDefaultMetrics, Registry } from "prom-client";
 import type { AgentCounters, AgentStatus, AgentView } from "../agent/view.ts";
 import { API_METRICS } from "./api-metrics.ts";
 import { type MetricDescription, metricHeader, sampleText } from "./exposition.ts";
-import { KUBEPROXY_METRICS } from "./kubeproxy-metrics.ts";
+import { KUBEPROXY_METRICS, NO_LOCAL_ENDPOINTS, PROBE_METRICS, probeSamples } from "./kubeproxy-metrics.ts";
 import { type MetricDefinition, numberMetric } from "./metric-definition.ts";
+import { createProbeCounts, type ProbeCounts } from "./probe-counts.ts";
+import { collectProcessMetrics } from "./process-metrics.ts";
 import { readServiceSeries, SERVICE_METRICS, serviceText } from "./service-metrics.ts";
 
 function mapMetric(suffix: string, what: "entries" | "used" | "bytes", help: string): MetricDefinition {
@@ -17,6 +19,12 @@ function mapMetric(suffix: string, what: "entries" | "used" | "bytes", help: str
     help,
     read: ({ maps }) => maps.map((map) => ({ labels: { map: map.map }, value: map[what] })),
   };
+}
+
+/** Of "namespace/name". */
+function serviceLabels(key: string): { readonly namespace: string; readonly service: string } {
+  const [namespace = "", service = ""] = key.split("/");
+  return { namespace, service };
 }
 
 const AGENT_METRICS: readonly MetricDefinition[] = [
@@ -60,6 +68,13 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     labels: [],
     help: "From the arrival of a change of an object to its being in force; of changes in force at once the one that waited longest.",
     read: ({ syncs }) => [{ value: syncs.waits }],
+  },
+  {
+    name: "millrace_network_programming_duration_seconds",
+    type: "histogram",
+    labels: [],
+    help: "As kubeproxy_network_programming_duration_seconds, by finer bounds.",
+    read: ({ syncs }) => [{ value: syncs.fineProgramming }],
   },
   numberMetric(
     "millrace_sync_proxy_rules_total",
@@ -109,14 +124,45 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
     read: ({ flowsTaken }) =>
       flowsTaken.map(({ table, reason, entries }) => ({ labels: { table, reason }, value: entries })),
   },
+  numberMetric(
+    "millrace_source_ports_used_ratio",
+    "Of the source ports that translated connections may have (--snat-port-range), the part in use toward the backend where most are: 0 to 1.",
+    ({ sourcePortsUsed }) => sourcePortsUsed,
+  ),
   mapMetric("entries", "used", "Entries in use, by map."),
   mapMetric("capacity", "entries", "Entries that the map has room for."),
   mapMetric("memory_bytes", "bytes", "Memory of the map in the kernel."),
   numberMetric(
     "millrace_announced_addresses",
     "LoadBalancer addresses for which this node answers ARP or NDP.",
-    ({ announcedAddresses }) => announcedAddresses,
+    ({ announced }) => announced.length,
   ),
+  {
+    name: "millrace_announced_address_info",
+    type: "gauge",
+    labels: ["address", "device", "namespace", "service"],
+    help: "1 for each LoadBalancer address that this node answers for: of each address there is one in the cluster.",
+    read: ({ announced }) =>
+      announced.map(({ address, device, service }) => ({
+        labels: { address, device, ...serviceLabels(service) },
+        value: 1,
+      })),
+  },
+  {
+    name: "millrace_elected_address_info",
+    type: "gauge",
+    labels: ["address", "namespace", "service"],
+    help: "1 for each LoadBalancer address that this node ought to answer for, if it is well: of each that any node may answer for there is one in the cluster.",
+    read: ({ elected }) =>
+      elected.map(({ address, service }) => ({ labels: { address, ...serviceLabels(service) }, value: 1 })),
+  },
+  {
+    name: "millrace_unannounced_addresses",
+    type: "gauge",
+    labels: ["reason"],
+    help: "LoadBalancer addresses of pools that no node of the cluster may answer for, by reason.",
+    read: ({ unannounced }) => unannounced.map(({ reason, addresses }) => ({ labels: { reason }, value: addresses })),
+  },
   {
     name: "millrace_announcer_peers",
     type: "gauge",
@@ -171,7 +217,14 @@ const AGENT_METRICS: readonly MetricDefinition[] = [
 
 const SMALL_METRICS = [...AGENT_METRICS, ...KUBEPROXY_METRICS, ...API_METRICS];
 
-export const METRICS: readonly MetricDescription[] = [...SMALL_METRICS, ...SERVICE_METRICS];
+export const METRICS: readonly MetricDescription[] = [
+  ...AGENT_METRICS,
+  ...KUBEPROXY_METRICS,
+  NO_LOCAL_ENDPOINTS,
+  ...PROBE_METRICS,
+  ...API_METRICS,
+  ...SERVICE_METRICS,
+];
 
 export interface MetricsRegistry {
   /**
@@ -186,11 +239,15 @@ export interface MetricsRegistry {
   processMetrics(): readonly { readonly name: string; readonly help: string }[];
 }
 
-/** The process's metrics have a registry of their own: two agents in one process (tests) don't meet. */
-export function createMetricsRegistry(): MetricsRegistry {
+/**
+ * The process's metrics have a registry of their own: two agents in one process (tests) don't meet. `probes`: how the health server
+ * answered.
+ */
+export function createMetricsRegistry(probes = createProbeCounts()): MetricsRegistry {
   const registry = new Registry();
   // The event loop's lag is sampled by a timer: every 50 ms costs an idle agent next to nothing.
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 50 });
+  collectProcessMetrics(registry);
   // Gauges with the names of counters, which linters of metrics refuse.
   for (const what of ["handles", "requests", "resources"]) {
     registry.removeSingleMetric(`nodejs_active_${what}`);
@@ -205,7 +262,7 @@ export function createMetricsRegistry(): MetricsRegistry {
       await othersTurn();
       const ofProcess = await registry.metrics();
       await othersTurn();
-      const small = smallText(view.counters(), view.status());
+      const small = smallText(view.counters(), view.status()) + probeText(probes);
       return (async function* () {
         yield small;
         yield* serviceText(series);
@@ -213,6 +270,13 @@ export function createMetricsRegistry(): MetricsRegistry {
       })();
     },
   };
+}
+
+function probeText(probes: ProbeCounts): string {
+  return PROBE_METRICS.map((metric) => {
+    const samples = probeSamples(metric.probe, probes).map((sample) => sampleText(metric.name, sample));
+    return `${metricHeader(metric)}${samples.join("")}`;
+  }).join("");
 }
 
 function smallText(counters: AgentCounters, status: AgentStatus): string {

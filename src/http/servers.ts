@@ -9,6 +9,7 @@ import type { Notice } from "../model/objects.ts";
 import { createApiServer } from "./api-server.ts";
 import { createHealthServer } from "./health-server.ts";
 import { createMetricsServer } from "./metrics-server.ts";
+import { createProbeCounts } from "./probe-counts.ts";
 import { createServiceHealthServers } from "./service-health-servers.ts";
 
 /** Starts what `options` asks for. Ports that are taken are tried again. @throws Failure "conflict" when another agent has the API socket */
@@ -32,6 +33,7 @@ export async function createServers(options: AgentOptions, agent: AgentView): Pr
     log,
     onNotice: reporter("api"),
   });
+  const probes = createProbeCounts();
   const started: { close(): Promise<void> }[] = [serviceHealth];
   const close = async () => {
     for (const server of started.reverse()) await server.close();
@@ -44,7 +46,7 @@ export async function createServers(options: AgentOptions, agent: AgentView): Pr
       ["metrics", options.metricsBindAddress, createMetricsServer],
     ] as const) {
       if (address === "") continue;
-      const server = create({ view, address, log, onNotice: reporter(name) });
+      const server = create({ view, address, log, onNotice: reporter(name), probes });
       started.push(server);
       await server.listen();
     }

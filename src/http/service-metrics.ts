@@ -1,7 +1,8 @@
 // Metrics with a series for each Service port: tens of thousands of lines, read and written in slices of the event loop.
 import type { ServiceCounters } from "../agent/view.ts";
 import { createPortions } from "../lib/portions.ts";
-import { labelText, type MetricDescription, metricHeader, numberLine } from "./exposition.ts";
+import { labelText, type MetricDescription, metricHeader, numberLine, sampleText } from "./exposition.ts";
+import { NO_LOCAL_ENDPOINTS, PortsWithoutLocal } from "./kubeproxy-metrics.ts";
 import { typeOf } from "./metric-definition.ts";
 
 /** Characters that are handed on at once: some hundred lines. */
@@ -67,14 +68,20 @@ export const SERVICE_METRICS: readonly ServiceMetric[] = [
   },
 ];
 
-/** Counts by the text of their labels. */
-export type ServiceSeries = ReadonlyMap<string, Counts>;
+export interface ServiceSeries {
+  /** Counts by the text of their labels. */
+  readonly counts: ReadonlyMap<string, Counts>;
+  readonly withoutLocal: PortsWithoutLocal;
+}
 
 /** Reads all of `counters`, which may ask the kernel at each step. The two families of a dual-stack port are one series. */
 export async function readServiceSeries(counters: Iterable<ServiceCounters>): Promise<ServiceSeries> {
   const series = new Map<string, Counts>();
+  const withoutLocal = new PortsWithoutLocal();
   const portions = createPortions();
-  for (const { namespace, name, port, protocol, connections, packets, bytes, backends, refusals } of counters) {
+  for (const one of counters) {
+    const { namespace, name, port, protocol, connections, packets, bytes, backends, refusals } = one;
+    withoutLocal.note(one.family, one.withoutLocal);
     const labels = labelText({ namespace, service: name, port, protocol });
     const known = series.get(labels);
     if (known === undefined) series.set(labels, { connections, packets, bytes, backends, refusals: { ...refusals } });
@@ -88,13 +95,14 @@ export async function readServiceSeries(counters: Iterable<ServiceCounters>): Pr
     }
     if (portions.isOver()) await portions.next();
   }
-  return series;
+  return { counts: series, withoutLocal };
 }
 
 /** The text of SERVICE_METRICS in pieces, with turns of the event loop between them. */
-export async function* serviceText(series: ServiceSeries): AsyncGenerator<string> {
+export async function* serviceText({ counts: series, withoutLocal }: ServiceSeries): AsyncGenerator<string> {
   const portions = createPortions();
-  let text = "";
+  let text = metricHeader(NO_LOCAL_ENDPOINTS);
+  for (const sample of withoutLocal.samples()) text += sampleText(NO_LOCAL_ENDPOINTS.name, sample);
   for (const metric of SERVICE_METRICS) {
     text += metricHeader(metric);
     for (const [labels, counts] of series) {

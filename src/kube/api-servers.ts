@@ -56,3 +56,10 @@ export function clusterIpServer(env: NodeJS.ProcessEnv): ApiServer | undefined {
   const url = parseServerUrl(`https://${host.includes(":") ? `[${host}]` : host}:${port}`);
   return url && { url, tlsName: undefined, proxyUrl: undefined, origin: "KUBERNETES_SERVICE_HOST" };
 }
+
+/** Whether a server is the Service of the API itself, by its name, or by its address as the kubelet tells it to pods. */
+export function isClusterAddress({ url, proxyUrl, origin }: ApiServer, env: NodeJS.ProcessEnv = process.env): boolean {
+  if (proxyUrl !== undefined) return false;
+  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
+  return origin === "KUBERNETES_SERVICE_HOST" || host === env["KUBERNETES_SERVICE_HOST"] || IN_CLUSTER_NAMES.test(host);
+}

@@ -2,7 +2,7 @@
 // OpenSSL's error codes.
 import { connect, type PeerCertificate } from "node:tls";
 import { ApiError, type ApiErrorKind, reasonOf } from "./api-error.ts";
-import type { ApiServer } from "./api-servers.ts";
+import { type ApiServer, isClusterAddress } from "./api-servers.ts";
 import { type ClientCertificate, type Credentials, isExpired } from "./connection.ts";
 import type { NoHead } from "./request-head.ts";
 
@@ -32,19 +32,16 @@ const wrongAuthority: Explain = (_, __, { trusted }) => ({
   remedy: "check that certificate authority and server are of the same cluster",
 });
 
+/** The cluster's DNS is a Service: it answers when this agent serves it. */
+const NO_NAME = { remedy: "give an address, or a name that resolves without the cluster" };
+
 const BY_CODE: Readonly<Record<string, Explain>> = {
   ECONNREFUSED: unreachable(
     "it refuses connections",
     "check that kube-apiserver runs there and that address and port are right",
   ),
-  ENOTFOUND: unreachable(
-    "no DNS server knows its name",
-    "give an address, or a name that resolves without the cluster",
-  ),
-  EAI_AGAIN: unreachable(
-    "the DNS does not answer for its name",
-    "give an address, or a name that resolves without the cluster",
-  ),
+  ENOTFOUND: unreachable("no DNS server knows its name", NO_NAME.remedy),
+  EAI_AGAIN: unreachable("the DNS does not answer for its name", NO_NAME.remedy),
   EHOSTUNREACH: unreachable("its host does not answer", "check the network between this node and it"),
   ENETUNREACH: unreachable("this node has no route to it", "check this node's routes"),
   ETIMEDOUT: unreachable("it stopped answering", "check the network between this node and it"),
@@ -90,6 +87,7 @@ export async function explainNoHead(
   credentials: Credentials,
   headTimeoutMs: number,
 ): Promise<Explanation> {
+  if (failure.reason === "lookup") return { ...NO_NAME, kind: "timeout", reason: "no DNS server answers for its name" };
   if (failure.reason === "connect") {
     return {
       kind: "timeout",
@@ -181,11 +179,18 @@ export function noAnswer(refusals: readonly Refusal[]): ApiError {
   if (!first) throw new Error("no server was asked");
   const tried = refusals.map(({ server, explanation }) => `${labelOf(server)}: ${explanation.reason}`);
   const which = refusals.length === 1 ? "the API server" : "any API server:";
-  return new ApiError(
-    first.explanation.kind,
-    `could not reach ${which} ${tried.join("; ")}; ${first.explanation.remedy}`,
-  );
+  const remedy = refusals.every(isUnserved) ? OTHER_WAY : first.explanation.remedy;
+  return new ApiError(first.explanation.kind, `could not reach ${which} ${tried.join("; ")}; ${remedy}`);
 }
+
+/** The cluster's own address of the API was asked, and nothing there answered. */
+function isUnserved({ server, explanation: { kind } }: Refusal): boolean {
+  return isClusterAddress(server) && (kind === "unreachable" || kind === "timeout");
+}
+
+const OTHER_WAY =
+  "this is a Service's address, which nobody serves before the agent has read what to serve: name a server of the control plane with " +
+  "--apiserver https://HOST:6443, or a kubeconfig that does with --kubeconfig (kubeadm's is in the ConfigMap kube-system/kube-proxy); it is remembered then";
 
 /** A proxy's password is not shown. */
 function labelOf({ url, origin, proxyUrl }: ApiServer): string {

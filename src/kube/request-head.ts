@@ -1,7 +1,7 @@
 // One request to one API server, until the head of its answer: time limits for connecting and for the head, TCP keep-alive.
 import http, { type OutgoingHttpHeaders } from "node:http";
 import https from "node:https";
-import type { Socket } from "node:net";
+import { isIP, type LookupFunction, type Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { ApiServer } from "./api-servers.ts";
 
@@ -11,8 +11,9 @@ const TCP_KEEP_ALIVE_MS = 10_000;
 /** What is asked for. Whatever is sent may be sent twice: a connection may end after the server has done it. */
 export interface Demand {
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";
-  /** JSON, of a POST or PATCH (RFC 7386: a merge patch). */
+  /** JSON, of a POST or PATCH (RFC 7386: a merge patch, unless `contentType` says otherwise). */
   readonly body?: string;
+  readonly contentType?: string;
 }
 
 export interface HeadRequest extends Demand {
@@ -21,6 +22,7 @@ export interface HeadRequest extends Demand {
   readonly path: string;
   readonly headers: Readonly<Record<string, string | readonly string[]>>;
   readonly agent: http.Agent;
+  readonly lookup: LookupFunction;
   /** Ends the request, and the answer's body. */
   readonly signal: AbortSignal;
   /** From now on. */
@@ -32,8 +34,11 @@ export interface HeadRequest extends Demand {
 /** Why there was no head; `cause` is Node's error. */
 export class NoHead extends Error {
   override readonly name = "NoHead";
-  /** "connect" and "head": its time was over, before and after the connection stood. "failed": see `cause`. */
-  readonly reason: "connect" | "head" | "failed";
+  /**
+   * "lookup", "connect" and "head": its time was over, before the server's name was resolved, before and after the connection stood.
+   * "failed": see `cause`.
+   */
+  readonly reason: "lookup" | "connect" | "head" | "failed";
   /** The connection had been used before: the server may have closed it just as this request went out. */
   readonly reused: boolean;
 
@@ -49,7 +54,7 @@ export function requestHead(wanted: HeadRequest): Promise<http.IncomingMessage> 
   const startedMs = performance.now();
   return new Promise((resolve, reject) => {
     const request = start(wanted);
-    let phase: "connect" | "head" = "connect";
+    let phase: "lookup" | "connect" | "head" = needsLookup(wanted.server) ? "lookup" : "connect";
     let timedOut = false;
     const expire = () => {
       timedOut = true;
@@ -57,6 +62,9 @@ export function requestHead(wanted: HeadRequest): Promise<http.IncomingMessage> 
     };
     let timer = setTimeout(expire, wanted.connectTimeoutMs);
     request.once("socket", (socket) => {
+      socket.once("lookup", () => {
+        if (phase === "lookup") phase = "connect";
+      });
       whenConnected(socket, request.reusedSocket, () => {
         phase = "head";
         socket.setKeepAlive(true, TCP_KEEP_ALIVE_MS);
@@ -76,18 +84,30 @@ export function requestHead(wanted: HeadRequest): Promise<http.IncomingMessage> 
   });
 }
 
+/** Behind a proxy the proxy's own name is, which is told from its connection by nobody. */
+function needsLookup({ url, proxyUrl }: ApiServer): boolean {
+  return proxyUrl === undefined && isIP(hostOf(url)) === 0;
+}
+
+const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, "");
+
 const CONTENT_TYPE = { GET: "", POST: "application/json", PATCH: "application/merge-patch+json", DELETE: "" } as const;
 
-function start({ server, path, method, body, headers, agent, signal }: HeadRequest): http.ClientRequest {
-  const { protocol, hostname, port, pathname } = server.url;
+function start(wanted: HeadRequest): http.ClientRequest {
+  const { server, path, method, body, contentType, headers, agent, lookup, signal } = wanted;
+  const { protocol, port, pathname } = server.url;
   const secure = protocol === "https:";
   return (secure ? https : http)
     .request({
-      host: hostname.replace(/^\[|\]$/g, ""),
+      host: hostOf(server.url),
+      lookup,
       port: port || (secure ? 443 : 80),
       path: pathname.replace(/\/$/, "") + path,
       method,
-      headers: { ...headers, ...(body === undefined ? {} : bodyHeaders(method, body)) } as OutgoingHttpHeaders,
+      headers: {
+        ...headers,
+        ...(body === undefined ? {} : bodyHeaders(contentType ?? CONTENT_TYPE[method], body)),
+      } as OutgoingHttpHeaders,
       agent,
       signal,
       ...(server.tlsName === undefined ? {} : { servername: server.tlsName }),
@@ -95,8 +115,8 @@ function start({ server, path, method, body, headers, agent, signal }: HeadReque
     .end(body);
 }
 
-function bodyHeaders(method: Demand["method"], body: string): OutgoingHttpHeaders {
-  return { "Content-Type": CONTENT_TYPE[method], "Content-Length": Buffer.byteLength(body) };
+function bodyHeaders(contentType: string, body: string): OutgoingHttpHeaders {
+  return { "Content-Type": contentType, "Content-Length": Buffer.byteLength(body) };
 }
 
 /** Calls back once the connection can take a request: at once for one that stands already. */

@@ -1,6 +1,7 @@
 // Requests to the Kubernetes API over keep-alive connections: the next server after a failed one, credentials that
 // rotate, one second try after a 401, and a sentence for every way to have no answer. It never looks into a body.
 import type { IncomingMessage } from "node:http";
+import type { LookupFunction } from "node:net";
 import { ApiError } from "./api-error.ts";
 import type { ApiServer } from "./api-servers.ts";
 import { createClientStats, type TransportStats } from "./client-stats.ts";
@@ -8,6 +9,7 @@ import { type Access, type Connection, type Credentials, isExpired } from "./con
 import { createConnectionPools } from "./connection-pools.ts";
 import { expiredClientCertificate, explainNoHead, noAnswer, type Refusal } from "./explain-failure.ts";
 import { type Demand, NoHead, requestHead } from "./request-head.ts";
+import { createSharedLookup } from "./shared-lookup.ts";
 
 export interface ApiResponse {
   readonly status: number;
@@ -25,8 +27,9 @@ export interface ApiRequestOptions {
   readonly signal: AbortSignal;
   /** For credentials, connecting and the response's head together. */
   readonly headTimeoutMs: number;
-  /** For sentences and metrics, as "endpointslices". */
+  /** For sentences, as "endpointslices". */
   readonly resource: string;
+  /** What is done, for whoever stands in for a transport; metrics have the method. */
   readonly verb: "LIST" | "WATCH" | "GET" | "POST" | "PATCH" | "DELETE";
 }
 
@@ -56,8 +59,9 @@ interface Answer {
   readonly message: IncomingMessage;
 }
 
-/** `userAgent`: "millrace/<version>". */
-export function createTransport(connection: Connection, userAgent: string): ApiTransport {
+/** `userAgent`: "millrace/<version>". `lookup`: as dns.lookup, for tests. */
+export function createTransport(connection: Connection, userAgent: string, lookup?: LookupFunction): ApiTransport {
+  const sharedLookup = createSharedLookup(lookup);
   const stats = createClientStats();
   const pools = createConnectionPools();
   /** By URL: when the server last failed, by the clock of performance.now(); absent since it answered. */
@@ -97,12 +101,11 @@ export function createTransport(connection: Connection, userAgent: string): ApiT
     errand: Errand,
     connectTimeoutMs: number,
   ): Promise<Answer> {
-    const { signal, verb } = errand.options;
+    const { signal } = errand.options;
     const { method } = errand.demand;
     const startedMs = performance.now();
     const { agent, release } = pools.lease(server, credentials);
-    const count = (code: string) =>
-      stats.count(method, verb, server.url.host, code, (performance.now() - startedMs) / 1000);
+    const count = (code: string) => stats.count(method, server.url.host, code, (performance.now() - startedMs) / 1000);
     try {
       const headTimeoutMs = errand.deadlineMs - startedMs;
       const headers = headersFor(server, credentials);
@@ -112,6 +115,7 @@ export function createTransport(connection: Connection, userAgent: string): ApiT
         path: errand.path,
         headers,
         agent,
+        lookup: sharedLookup,
         signal,
         connectTimeoutMs,
         headTimeoutMs,

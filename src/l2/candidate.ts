@@ -60,6 +60,8 @@ export interface Candidate {
   /** It is given back from then on. */
   handBackMs: number;
   damping: Damping;
+  /** Since it is a candidate. */
+  hasClaimed: boolean;
 
   refusal: string;
   refusals: number;
@@ -72,7 +74,7 @@ export function createCandidate(candidacy: Candidacy, nowMs: number): Candidate 
     ...{ check: beginCheck(), nextCheckMs: 0, inquiryEndMs: 0, reclaims: false, holder: "", heardMs: nowMs },
     ...{ stranger: undefined, inForce: false, renewedMs: 0, resumeMs: 0, gratuitous: beginGratuitous(nowMs) },
     ...{ probesOwed: 0, toldAgainMs: 0, duelMs: 0, handBackMs: 0, damping: createDamping() },
-    ...{ refusal: "", refusals: 0, retryMs: 0 },
+    ...{ hasClaimed: false, refusal: "", refusals: 0, retryMs: 0 },
   };
 }
 

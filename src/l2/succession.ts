@@ -137,7 +137,9 @@ export function createSuccession(parts: SuccessionParts): Succession {
       counts.takeoverMs += nowMs - before;
     }
     if (one.reclaims) one.handBackMs = nowMs + AGAIN_MS;
-    noteChange(one.damping, nowMs);
+    // Who is the first of all to have it changes nothing, however soon a better one turns up.
+    if (one.hasClaimed) noteChange(one.damping, nowMs);
+    one.hasClaimed = true;
     enter(one, "holding", nowMs);
     Object.assign(one, { holder: "", heardMs: nowMs, toldAgainMs: 0, duelMs: 0, stranger: undefined });
     one.gratuitous = beginGratuitous(nowMs);

@@ -20,3 +20,14 @@ export function parseBindAddress(text: string): BindAddress | undefined {
   if (host === undefined || host.includes(":") !== (ipv6 !== undefined)) return undefined;
   return { host, port };
 }
+
+/**
+ * An IPv4 address alone, "::" or [ADDRESS] with this port; any other text as it is. Another IPv6 address without brackets is left alone: it
+ * may have been meant to end in a port.
+ */
+export function withPort(text: string, port: number): string {
+  const bracketed = /^\[([^\]]+)\]$/.exec(text)?.[1];
+  const address = canonicalAddress(bracketed ?? text);
+  if (address === undefined || (bracketed === undefined && address.includes(":") && address !== "::")) return text;
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}

@@ -12,6 +12,8 @@ export interface Ran {
 export interface RunOptions {
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number;
+  /** What it reads from its standard input. @default nothing */
+  readonly input?: string | undefined;
 }
 
 /** Above what iptables waits for its lock. */
@@ -19,14 +21,18 @@ const TIMEOUT_MS = 10_000;
 
 /** Never rejects. A program that hangs is killed; its own children are not. */
 export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Ran> {
-  const { signal, timeoutMs = TIMEOUT_MS } = options;
+  const { signal, timeoutMs = TIMEOUT_MS, input } = options;
   const limits = { timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: 64 << 20, ...(signal && { signal }) } as const;
   return new Promise((resolve) => {
-    execFile(command, args, limits, (error, stdout, stderr) => {
+    const child = execFile(command, args, limits, (error, stdout, stderr) => {
       if (error === null) return resolve({ ok: true, text: stdout, timedOut: false });
       const timedOut = error.killed === true && signal?.aborted !== true;
       const reason = timedOut ? `${command} did not end within ${timeoutMs / 1000} s` : error.message;
       resolve({ ok: false, text: timedOut ? reason : stderr.trim() || reason, timedOut });
     });
+    if (input === undefined) return;
+    // One that ends without reading is told of by its own words.
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(input);
   });
 }

@@ -2,10 +2,17 @@
 // and links; knows nothing of what they are for.
 export * from "./btf.ts";
 export * from "./clsact.ts";
+export {
+  type ConnectionEnd,
+  forgetConnection,
+  type TranslatedConnection,
+  translatedConnections,
+} from "./conntrack.ts";
 export * from "./constants.ts";
 export { unpin } from "./descriptor.ts";
 export { errnoName, errnoOf } from "./errno.ts";
 export { type Feature, feature, features, hasFeature, isConntrackLoaded, resetFeatures } from "./features.ts";
+export { deleteDevice, destroySet, flushVirtualServers } from "./ipvs.ts";
 export { readMapBtf } from "./kernel-btf.ts";
 export {
   attachCgroup,
@@ -32,6 +39,7 @@ export { type MapInfo, possibleCpus } from "./map-info.ts";
 export type { NetlinkListener } from "./netlink.ts";
 export { netnsCookie } from "./netns-cookie.ts";
 export { deviceNameIn, joinGroup, leaveGroup, netnsId, XDP_TRANSMIT, xdpFeatures } from "./network.ts";
+export { hasNftChain, hasNftTable, type NftFamily } from "./nft-chains.ts";
 export { BpfObject, type ObjectLoadOptions, openObject, type ReadOnlyValue, summariseLog } from "./object.ts";
 export { BpfProgram, openPinnedProgram, programName, type TestResult, type TestRun } from "./program.ts";
 export { type RecordCallback, RingBuffer } from "./ring-buffer.ts";
@@ -42,7 +50,7 @@ export {
   type NetworkRecords,
   readNetworkRecords,
 } from "./rtnetlink.ts";
-export { type ConnectedSocket, connectedSockets, destroySocket } from "./sock-diag.ts";
+export { type ConnectedSocket, connectedSockets, destroySocket, listeningInodes } from "./sock-diag.ts";
 export {
   clockBoottimeNs,
   createWakeup,

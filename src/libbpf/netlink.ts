@@ -6,6 +6,7 @@ import { lastErrno, native, waited } from "./native.ts";
 export const NETLINK_ROUTE = 0;
 export const NETLINK_SOCK_DIAG = 4;
 export const NETLINK_XFRM = 6;
+export const NETLINK_NETFILTER = 12;
 export const NETLINK_GENERIC = 16;
 
 export const NLM_F_ECHO = 0x8;
@@ -239,6 +240,9 @@ export class NetlinkListener implements Disposable {
     native().close(this.fd);
   }
 }
+
+/** The type of a message to a subsystem of netfilter's. */
+export const nfnetlinkType = (subsystem: number, message: number): number => (subsystem << 8) | message;
 
 /** One attribute, padded. */
 export function attribute(type: number, value: Uint8Array): Uint8Array {

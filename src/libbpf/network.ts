@@ -30,18 +30,24 @@ const NETDEV_A_DEV_XDP_FEATURES = 3;
 /** struct genlmsghdr: command, version, two reserved bytes. */
 const GENL_HEADER = 4;
 
-const command = (number: number, argument: Uint8Array): Uint8Array => Uint8Array.from([number, 1, 0, 0, ...argument]);
+/** The payload of a message to a generic netlink family. */
+export const genericCommand = (number: number, argument: Uint8Array = new Uint8Array(0)): Uint8Array =>
+  Uint8Array.from([number, 1, 0, 0, ...argument]);
+
+/** Number of a generic netlink family, undefined where the kernel has none of that name. */
+export function genericFamily(name: string): number | undefined {
+  const asked = attribute(CTRL_ATTR_FAMILY_NAME, Buffer.from(`${name}\0`));
+  const payload = genericCommand(CTRL_CMD_GETFAMILY, asked);
+  const { errno, messages } = askNetlink(NETLINK_GENERIC, GENL_ID_CTRL, payload, `the netlink family ${name}`);
+  const id = messages[0] && findAttribute(messages[0].payload, GENL_HEADER, CTRL_ATTR_FAMILY_ID);
+  return errno === 0 ? id?.getUint16(0, true) : undefined;
+}
 
 let family: number | undefined;
 
 /** Number of the generic netlink family `netdev`, undefined below Linux 6.3. */
 export function netdevFamily(): number | undefined {
-  if (family !== undefined) return family;
-  const name = attribute(CTRL_ATTR_FAMILY_NAME, Buffer.from("netdev\0"));
-  const subject = "the netlink family netdev";
-  const { errno, messages } = askNetlink(NETLINK_GENERIC, GENL_ID_CTRL, command(CTRL_CMD_GETFAMILY, name), subject);
-  const id = messages[0] && findAttribute(messages[0].payload, GENL_HEADER, CTRL_ATTR_FAMILY_ID);
-  if (errno === 0 && id !== undefined) family = id.getUint16(0, true);
+  family ??= genericFamily("netdev");
   return family;
 }
 
@@ -53,7 +59,7 @@ export function xdpFeatures(ifindex: number): number | undefined {
   if (isWithout("xdp_features")) return undefined;
   const id = netdevFamily();
   if (id === undefined) return undefined;
-  const question = command(NETDEV_CMD_DEV_GET, attributeU32(NETDEV_A_DEV_IFINDEX, ifindex));
+  const question = genericCommand(NETDEV_CMD_DEV_GET, attributeU32(NETDEV_A_DEV_IFINDEX, ifindex));
   const { errno, messages } = askNetlink(NETLINK_GENERIC, id, question, `the XDP features of device ${ifindex}`);
   const mask = messages[0] && findAttribute(messages[0].payload, GENL_HEADER, NETDEV_A_DEV_XDP_FEATURES);
   // The actions are the lowest bits of 64.

@@ -25,16 +25,22 @@ const AF_INET6 = 10;
 const PROTOCOLS = { TCP: 6, UDP: 17 } as const;
 /** Masks of TCP's states, of which a connected UDP socket has the first: ESTABLISHED; SYN_SENT, CLOSE_WAIT. */
 const STATES = { TCP: (1 << 1) | (1 << 2) | (1 << 8), UDP: 1 << 1 } as const;
+const STATE_LISTEN = 1 << 10;
 /** struct inet_diag_req_v2, struct inet_diag_msg, and struct inet_diag_sockid in them. */
 const REQUEST = { size: 56, protocol: 1, states: 4, id: 8 };
-const MESSAGE = { size: 72, id: 4 };
-const ID = { size: 48, remotePort: 2, remote: 20, cookie: 40 };
+const MESSAGE = { size: 72, id: 4, inode: 68 };
+const ID = { size: 48, localPort: 0, remotePort: 2, remote: 20, cookie: 40 };
 
-function request(family: number, protocol: keyof typeof PROTOCOLS, id?: Uint8Array): Uint8Array {
+function request(
+  family: number,
+  protocol: keyof typeof PROTOCOLS,
+  id?: Uint8Array,
+  states: number = STATES[protocol],
+): Uint8Array {
   const bytes = new Uint8Array(REQUEST.size);
   bytes[0] = family;
   bytes[REQUEST.protocol] = PROTOCOLS[protocol];
-  new DataView(bytes.buffer).setUint32(REQUEST.states, STATES[protocol], true);
+  new DataView(bytes.buffer).setUint32(REQUEST.states, states, true);
   if (id !== undefined) bytes.set(id, REQUEST.id);
   return bytes;
 }
@@ -70,6 +76,23 @@ export async function connectedSockets(protocol: "TCP" | "UDP"): Promise<Connect
   for (const family of [AF_INET, AF_INET6]) {
     const asked = { type: SOCK_DIAG_BY_FAMILY, payload: request(family, protocol), subject };
     found.push(...(await dump.ask(asked, (payload) => socketOf(protocol, payload))));
+  }
+  return found;
+}
+
+/** Inodes of the sockets that listen on a TCP port, on whatever address. Rejects with KernelError. */
+export async function listeningInodes(port: number): Promise<number[]> {
+  const subject = "listening sockets";
+  using dump = new NetlinkDump(NETLINK_SOCK_DIAG, subject);
+  const found: number[] = [];
+  for (const family of [AF_INET, AF_INET6]) {
+    const payload = request(family, "TCP", undefined, STATE_LISTEN);
+    const inodes = await dump.ask({ type: SOCK_DIAG_BY_FAMILY, payload, subject }, (answer) =>
+      answer.byteLength >= MESSAGE.size && answer.getUint16(MESSAGE.id + ID.localPort, false) === port
+        ? answer.getUint32(MESSAGE.inode, true)
+        : undefined,
+    );
+    found.push(...inodes);
   }
   return found;
 }

@@ -3,7 +3,7 @@ import type { Address, Family } from "../lib/address.ts";
 import { ownerOf } from "./address-claims.ts";
 import { type Surroundings, selectEndpoints } from "./endpoints.ts";
 import type { EndpointSlice, ObjectKey } from "./objects.ts";
-import type { FrontendKey, RowProtocol } from "./operations.ts";
+import type { FrontendKey, RowProtocol, Window } from "./operations.ts";
 import type { Group, Tables } from "./tables.ts";
 
 export interface BackendInUse {
@@ -31,9 +31,13 @@ export interface ServicePortView {
   readonly nodePort: number;
   readonly frontends: readonly FrontendKey[];
   readonly backendCount: number;
+  /** A policy Local finds no endpoint on this node, though there are some elsewhere: internalTrafficPolicy, externalTrafficPolicy. */
+  readonly withoutLocal: { readonly internal: boolean; readonly external: boolean };
   /** In the order of their slots. Each read computes it anew. */
   readonly backends: readonly BackendInUse[];
 }
+
+const dropsAll = ({ count, whenEmpty }: Window): boolean => count === 0 && whenEmpty === "drop";
 
 /** The view of a group that has an owner. */
 export function viewOf(
@@ -55,6 +59,10 @@ export function viewOf(
     nodePort: group.nodePort,
     frontends: group.rows.map((row) => row.key),
     backendCount: group.layouts.reduce((count, layout) => count + new Set(layout.backends).size, 0),
+    withoutLocal: {
+      internal: group.rows.some(({ kind: of, windows }) => of === "cluster-ip" && dropsAll(windows.internal)),
+      external: group.rows.some(({ kind: of, windows }) => of !== "cluster-ip" && dropsAll(windows.external)),
+    },
     get backends() {
       const { family, portName, protocol } = group;
       const slices = isHostPort ? [] : slicesOf(key);

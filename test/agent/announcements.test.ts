@@ -134,7 +134,10 @@ test("an announcement follows its device: another MAC, another name, gone and ba
   ).toEqual([]);
   expect(setDevices(() => kept)).toHaveLength(1);
   expect(announcements.announcerOf("default/a")).toEqual({ node: "node1", address: "192.168.122.101", reason: "" });
+  const elected = [{ address: "192.168.122.101", service: "default/a" }];
+  expect(announcements.summary()).toEqual({ elected, unannounced: new Map() });
   feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }));
+  expect(announcements.summary()).toEqual({ elected: [], unannounced: new Map([["excluded", 1]]) });
   expect(announcements.announcerOf("default/a")).toEqual({ node: "", address: "192.168.122.101", reason: "excluded" });
   expect(announcements.announcerOf("default/unknown")).toEqual({ node: "", address: "", reason: "" });
 });

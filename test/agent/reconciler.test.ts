@@ -259,13 +259,14 @@ describe("an apply that fails", () => {
 });
 
 describe("one effect that fails", () => {
-  it.each(["sysctls", "announcer", "healthPorts", "memory", "firewall", "network"] as const)(
+  it.each(["sysctls", "announcer", "healthPorts", "memory", "firewall", "otherProxy", "network"] as const)(
     "%s: the others go on, and it is tried again",
     async (what) => {
       const made = fake();
       made.fail(what, new Error("refused"));
       made.reconciler.turn();
       made.reconciler.lookAt("firewall");
+      made.reconciler.lookAt("otherProxy");
       made.reconciler.lookAt("network");
       made.take([...START, ...POOL, ...eventsOf({ services: [balanced("a", "192.168.122.102"), local] })]);
       await soon();

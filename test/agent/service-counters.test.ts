@@ -45,7 +45,9 @@ const port = (over: Partial<CountedPort> = {}): CountedPort => ({
   portName: "http",
   port: 80,
   protocol: "TCP",
+  family: "IPv4",
   backendCount: 0,
+  withoutLocal: { internal: false, external: false },
   ...over,
 });
 const none = () => ({ connections: 0, packets: 0, bytes: 0 });

@@ -101,6 +101,8 @@ describe("the agent's options", () => {
       flowTimeouts: FLOW_TIMEOUTS,
       conntrackUdpSeconds: 0,
       conntrackUdpStreamSeconds: 0,
+      conntrackTcpBeLiberal: false,
+      ignored: [],
     });
   });
 
@@ -153,6 +155,11 @@ describe("the agent's options", () => {
       { flowTimeouts: { ...FLOW_TIMEOUTS, tcpEstablishedSeconds: 86_400, udpSeconds: 90 } },
     ],
     ["conntrack-udp-timeout", "45s", { conntrackUdpSeconds: 45 }],
+    ["conntrack-udp-timeout", "1.5h", { conntrackUdpSeconds: 5400 }],
+    ["conntrack-tcp-be-liberal", "true", { conntrackTcpBeLiberal: true }],
+    ["healthz-bind-address", "127.0.0.1", { healthzBindAddress: "127.0.0.1:10256" }],
+    ["healthz-bind-address", "::", { healthzBindAddress: "[::]:10256" }],
+    ["metrics-bind-address", "[fd00::1]", { metricsBindAddress: "[fd00::1]:10249" }],
     ["conntrack-udp-timeout-stream", "2m", { conntrackUdpStreamSeconds: 120 }],
   ])("read --%s '%s'", (name, text, expected) => {
     expect(merge({ [name]: text })).toMatchObject(expected);
@@ -285,7 +292,7 @@ describe("the agent's options", () => {
 
   it("have each a setting with a help text and a variable of its own", () => {
     const keys = SETTINGS.map((setting) => Object.keys(setting.read(setting.defaultValue(machine)))[0]);
-    expect([...new Set(keys)].sort()).toEqual(Object.keys(merge()).sort());
+    expect([...new Set(keys), "ignored"].sort()).toEqual(Object.keys(merge()).sort());
     expect(new Set(SETTINGS.map(({ name }) => environmentName(name))).size).toBe(SETTINGS.length);
     for (const { help } of SETTINGS) expect(help.length).toBeGreaterThan(10);
   });
@@ -294,12 +301,12 @@ describe("the agent's options", () => {
 describe("the configuration file", () => {
   it("has the flags' names as keys", async () => {
     const text = "manifests: [/a, /b]\nread-only: true\nmax-flows: 128\nxdp: off\nsockets: all\n";
-    const values = parseConfig(text, "m.yaml");
+    const { values } = parseConfig(text, "m.yaml");
     expect(values).toEqual({ manifests: "/a,/b", "read-only": "true", "max-flows": "128", xdp: "off", sockets: "all" });
   });
 
   it("may be empty", async () => {
-    expect(parseConfig("# nothing\n", "m.yaml")).toEqual({});
+    expect(parseConfig("# nothing\n", "m.yaml").values).toEqual({});
   });
 
   it.each([
@@ -333,7 +340,7 @@ describe("the configuration file", () => {
   it("of reference has every setting, is what the settings say, and means the defaults", async () => {
     const path = resolve(import.meta.dirname, "../../deploy/config-reference.yaml");
     expect(readFileSync(path, "utf8")).toBe(configReference());
-    const values = await readConfigFile(path);
+    const { values } = await readConfigFile(path);
     expect(Object.keys(values)).toEqual(SETTINGS.map(({ name }) => name));
     const options = mergeOptions({ flags: {}, environment: {}, configFile: path }, values, {
       ...machine,

@@ -11,7 +11,7 @@ import { type ClusterCni, CNI_PLUGINS, cniConfiguration } from "./cni.ts";
 import { Component } from "./component.ts";
 import { flags } from "./flags.ts";
 import { copyImageStore } from "./image-store.ts";
-import { type ImageSet, PAUSE_IMAGE } from "./images.ts";
+import { PAUSE_IMAGE } from "./images.ts";
 import { Member } from "./member.ts";
 import { CGROUP_PREFIX, type ClusterPaths, memberNamespacePath, nodeFiles } from "./paths.ts";
 import { programPath } from "./programs.ts";
@@ -63,13 +63,22 @@ export class ClusterNode extends Member {
   }
 
   override enter(command: readonly string[]): string[] {
-    const { pid } = this.#holder;
-    if (pid === undefined) throw new Failure("not_found", this.name, `could not enter ${this.name}: it is not up`);
-    return ["nsenter", `--target=${pid}`, "--mount", "--uts", "--net", "--", ...command];
+    return ["nsenter", `--target=${this.#holderPid}`, "--mount", "--uts", "--net", "--", ...command];
   }
 
-  /** Makes its namespaces, cgroups and files; its network is there. */
-  async prepare(authority: Authority, cni: ClusterCni, images: ImageSet): Promise<void> {
+  /** Its file system as it sees it, mounts and all, for this process. @throws not_found when it is not up */
+  get root(): string {
+    return `/proc/${this.#holderPid}/root`;
+  }
+
+  get #holderPid(): number {
+    const { pid } = this.#holder;
+    if (pid === undefined) throw new Failure("not_found", this.name, `could not enter ${this.name}: it is not up`);
+    return pid;
+  }
+
+  /** Makes its namespaces, cgroups and files; its network is there. `store`: the directory that its images come from. */
+  async prepare(authority: Authority, cni: ClusterCni, store: string): Promise<void> {
     for (const part of ["run", "log", "lib/cluster", "lib/kubelet", "lib/cni/net.d"]) {
       mkdirSync(join(this.files, part), { recursive: true });
     }
@@ -81,7 +90,7 @@ export class ClusterNode extends Member {
       names: [`DNS:${this.name}`, ...this.addresses.map((address) => `IP:${address}`)],
     });
     this.#writeConfiguration(authority, certificate, cni);
-    await copyImageStore(join(this.files, "lib/containerd"), images);
+    await copyImageStore(join(this.files, "lib/containerd"), store);
     await this.#holder.start();
     await this.#waitForMounts();
   }

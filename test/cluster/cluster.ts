@@ -11,15 +11,17 @@ import type { Component } from "./component.ts";
 import { ControlPlane, type Etcd } from "./control-plane.ts";
 import type { ImageSet } from "./images.ts";
 import { Member } from "./member.ts";
+import type { NodeProxy, Through } from "./node-proxy.ts";
 import { type ClusterPaths, clusterPaths } from "./paths.ts";
 import { programPath } from "./programs.ts";
-import { agentSocket, proxyComponent, type ServiceProxy } from "./proxy.ts";
+import { agentSocket, proxyOf, type ServiceProxy } from "./proxy.ts";
 import { tearDown } from "./teardown.ts";
 
 /** What a cluster was asked to be; kept in its state, so that another process finds it again. */
 export interface ClusterConfig {
   readonly name: string;
   readonly proxy: ServiceProxy;
+  readonly through: Through;
   readonly nodes: number;
   readonly cni: ClusterCni;
   readonly agentFlags: readonly string[];
@@ -35,7 +37,7 @@ export class Cluster implements AsyncDisposable {
   readonly nodes: readonly ClusterNode[];
   /** Outside the cluster, on the same LAN. */
   readonly client: Member;
-  readonly #proxies = new Map<string, Component>();
+  readonly #proxies = new Map<string, NodeProxy>();
   #api: ApiClient | undefined;
 
   constructor(config: ClusterConfig) {
@@ -45,7 +47,7 @@ export class Cluster implements AsyncDisposable {
     this.nodes = Array.from({ length: config.nodes }, (_, i) => new ClusterNode(this.paths, i + 1));
     this.client = new Member(this.paths, "client1");
     for (const node of this.nodes) {
-      const proxy = proxyComponent(node, config);
+      const proxy = this.proxyOf(node);
       if (proxy !== undefined) this.#proxies.set(node.name, proxy);
     }
   }
@@ -93,8 +95,13 @@ export class Cluster implements AsyncDisposable {
     return this.node(node).containerd;
   }
 
+  /** Of a node that is, or is to be, one of this cluster's; undefined when nobody serves Services there. */
+  proxyOf(node: ClusterNode): NodeProxy | undefined {
+    return proxyOf(node, this.config, () => this.api);
+  }
+
   /** Who serves Services on a node: Millrace's agent or a kube-proxy. @throws not_found when nobody does */
-  agent(node: string): Component {
+  agent(node: string): NodeProxy {
     const proxy = this.#proxies.get(this.node(node).name);
     if (proxy !== undefined) return proxy;
     throw new Failure("not_found", node, `could not find the proxy of ${node}: this cluster has none`);
@@ -157,7 +164,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Every program that is to run, the control plane's first. */
-  get components(): readonly Component[] {
+  get components(): readonly NodeProxy[] {
     const { etcd, apiserver, controllers, scheduler, forwarder } = this.control;
     const ofNodes = this.nodes.flatMap(({ containerd, kubelet }) => [containerd, kubelet]);
     return [etcd.component, apiserver, controllers, scheduler, forwarder, ...ofNodes, ...this.#proxies.values()];

@@ -1,6 +1,16 @@
 // Images as containerd keeps them: imported and unpacked once, then given to each node by hard links. Importing them on every
 // node took most of a cluster's start.
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { runChecked, runProgram } from "../../src/lab/shell.ts";
@@ -11,6 +21,8 @@ import type { Progress } from "./progress.ts";
 
 /** containerd writes to these in place; everything else it only adds or removes. */
 const DATABASES = ["io.containerd.metadata.v1.bolt/meta.db", "io.containerd.snapshotter.v1.overlayfs/metadata.db"];
+
+const AGENT_STORE = "-agent-";
 
 /** The root directory of a containerd that has the images, once `makeImageStore` has returned. */
 export function imageStore(set: ImageSet): string {
@@ -67,10 +79,29 @@ socket=$1
 shift
 for archive; do ctr --address "$socket" --namespace k8s.io images import "$archive" >/dev/null; done`;
 
+/** The same with the agent's image, which is made far more often than the others. */
+export function storeWithAgent(set: ImageSet, archive: string): string {
+  const hash = createHash("sha256").update(readFileSync(archive)).digest("hex").slice(0, 12);
+  return `${imageStore(set)}${AGENT_STORE}${hash}`;
+}
+
+/** Makes it unless it is there, and removes those of older images. `imageStore` is there. Not to be run twice at once. */
+export async function makeStoreWithAgent(progress: Progress, set: ImageSet, archive: string): Promise<void> {
+  const store = storeWithAgent(set, archive);
+  if (existsSync(store)) return;
+  progress("unpacking the agent's image");
+  // A cluster that stands has hard links of its own.
+  for (const name of readdirSync(CACHE)) {
+    if (name.startsWith(`${basename(imageStore(set))}${AGENT_STORE}`)) rmSync(join(CACHE, name), { recursive: true });
+  }
+  await copyImageStore(`${store}.part`, imageStore(set));
+  await importInto(`${store}.part`, [archive]);
+  renameSync(`${store}.part`, store);
+}
+
 /** Fills a node's containerd root. Files are shared with the store where both are on one file system. */
-export async function copyImageStore(target: string, set: ImageSet): Promise<void> {
+export async function copyImageStore(target: string, store: string): Promise<void> {
   mkdirSync(target, { recursive: true });
-  const store = imageStore(set);
   const linked = await runProgram("cp", ["-al", `${store}/.`, target]);
   if (linked.status !== 0) await runChecked("cp", ["-a", "--reflink=auto", `${store}/.`, target]);
   for (const database of DATABASES) {

@@ -44,7 +44,7 @@ function usage(cluster: Cluster): string {
       ? [`  its agents     dist/millrace status --socket ${cluster.agentSocket("node1")}`]
       : [];
   return [
-    `Cluster ${config.name} stands: ${config.nodes} nodes, Services by ${config.proxy}.`,
+    `Cluster ${config.name} stands: ${config.nodes} nodes, Services by ${config.proxy}${config.proxy === "millrace" && config.through === "daemonset" ? "'s DaemonSet" : ""}.`,
     `  kubectl        ${kubectlScript} get pods -A -o wide`,
     `  on a node      ${cluster.node("node1").enter(["COMMAND"]).join(" ")}`,
     `  from outside   ${client.enter(["COMMAND"]).join(" ")}`,

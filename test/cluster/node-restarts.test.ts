@@ -2,8 +2,9 @@
 // killed, started again, replaced by a build with other programs and another layout and back; a node drained and back.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { pause, show } from "../lab/traffic/test-lab.ts";
-import { buildVariant, newFlowField, otherPrograms, type Variant } from "../lab/traffic/variants.ts";
-import { Cluster } from "./cluster.ts";
+import { newFlowField, otherPrograms } from "../lab/traffic/variants.ts";
+import type { Cluster } from "./cluster.ts";
+import { type OtherAgents, otherAgents, startAgents, upgradeAgents } from "./load/agents.ts";
 import { agentStatus, clusterIP, inForce, podsReady } from "./load/ask-cluster.ts";
 import { ClusterLoad } from "./load/cluster-load.ts";
 import {
@@ -22,6 +23,7 @@ import {
   type Outcome,
   printTraffic,
 } from "./load/numbered-traffic.ts";
+import { throughOfEnvironment } from "./node-proxy.ts";
 import { startCluster } from "./start-cluster.ts";
 import { waitUntil } from "./wait-until.ts";
 import { manifest } from "./workloads.ts";
@@ -52,7 +54,7 @@ interface Step {
 
 describe("connections while programs around them come and go", () => {
   let cluster: Cluster;
-  let variant: Variant | undefined;
+  let variant: OtherAgents | undefined;
   let outcome: Outcome;
   let flows: readonly Flow[] = [];
   let left: readonly string[] = [];
@@ -106,15 +108,7 @@ describe("connections while programs around them come and go", () => {
 
   const onEach = (body: (node: string) => Promise<unknown>): Promise<unknown> => Promise.all(NODES.map(body));
 
-  /** Starts the agents, of another build when there is one; their maps and programs are theirs when this returns. */
-  async function startAgents(dist = ""): Promise<void> {
-    const began = Date.now();
-    // A cluster is found by its name: this one differs by what its agents are started from.
-    const same = new Cluster({ ...cluster.config, dist });
-    await onEach((node) => same.agent(node).start());
-    await onEach((node) => inForce(cluster, node, began));
-    layouts.push((await agentStatus(cluster, "node1")).layout);
-  }
+  const keepLayout = async (): Promise<void> => void layouts.push((await agentStatus(cluster, "node1")).layout);
 
   const killAgents = (): Promise<unknown> => onEach((node) => cluster.agent(node).kill());
 
@@ -132,12 +126,12 @@ describe("connections while programs around them come and go", () => {
 
   beforeAll(async () => {
     [variant, cluster] = await Promise.all([
-      buildVariant([...otherPrograms, ...newFlowField]),
+      otherAgents([...otherPrograms, ...newFlowField], throughOfEnvironment()),
       startCluster({ name: "res", replace: true }),
     ]);
     await cluster.apply(OBJECTS);
     await podsReady(cluster, ["near", "far", "leaving", "caller"]);
-    layouts.push((await agentStatus(cluster, "node1")).layout);
+    await keepLayout();
     await using load = new ClusterLoad(cluster);
     const traffic = new NumberedTraffic(load);
     for (const pod of ["near", "far", "leaving"]) await traffic.answerIn(pod);
@@ -166,9 +160,9 @@ describe("connections while programs around them come and go", () => {
       await onEach((node) => cluster.node(node).waitForContainerd());
     });
     await step("agents killed", () => killAgents().then(() => pause(3000)));
-    await step("agents started again", () => startAgents());
-    await step("agents upgraded", () => killAgents().then(() => startAgents(variant!.dist)));
-    await step("the first build again", () => killAgents().then(() => startAgents()));
+    await step("agents started again", () => startAgents(cluster).then(keepLayout));
+    await step("agents upgraded", () => upgradeAgents(cluster, variant).then(keepLayout));
+    await step("the first build again", () => upgradeAgents(cluster, undefined).then(keepLayout));
     left = await traffic.flowsOf("leaving");
     await step("node3 drained", () =>
       kubectl("drain", "node3", "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=60s"),

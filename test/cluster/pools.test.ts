@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ServiceView } from "../../src/agent/view.ts";
+import { LAN_PREFIX } from "../../src/lab/addressing.ts";
 import type { Notice } from "../../src/model/objects.ts";
 import type { KubernetesObject } from "../../src/wire/kubernetes.ts";
 import type { Cluster } from "./cluster.ts";
@@ -12,7 +13,7 @@ import { RealCluster } from "./examples/real-cluster.ts";
 import { agentServices, agentStatus } from "./load/ask-cluster.ts";
 import { startCluster } from "./start-cluster.ts";
 import { waitUntil } from "./wait-until.ts";
-import { manifest, serverOnEachNode, serviceOf } from "./workloads.ts";
+import { manifest, serverContainer, serverOnEachNode, serviceOf } from "./workloads.ts";
 
 const NAME = "pools";
 const ADDRESSES = ["192.168.122.115", "fd00:192:168:122::115"];
@@ -175,6 +176,41 @@ describe.sequential("pools and advertisements of the API", () => {
       };
       await waitUntil(`${node} to warn of nothing and hear from the other node`, areOver);
     }
+  });
+
+  it("of policy Local are announced by a node that has an endpoint, which moves with it, and the client's address is kept", async () => {
+    const name = "near";
+    const ip = "192.168.122.118";
+    const pod = (node: string) => ({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: `${name}-${node}`, namespace: "default", labels: { app: name } },
+      spec: { nodeName: node, terminationGracePeriodSeconds: 1, containers: [serverContainer(80)] },
+    });
+    const ports = [{ port: 80, targetPort: 80 }];
+    const spec = { type: "LoadBalancer", externalTrafficPolicy: "Local", ipFamilyPolicy: "SingleStack", ports };
+    expect(await real.apply([serviceOf({ name }, spec)] as KubernetesObject[])).toEqual([]);
+    const path = `/api/v1/namespaces/default/services/${name}/status`;
+    await cluster.api.ask({
+      method: "PATCH",
+      path,
+      body: { status: { loadBalancer: { ingress: [{ ip, ipMode: "VIP" }] } } },
+    });
+    const of = async () => (await announced()).filter((line) => line.startsWith(`${ip} `)).join();
+    for (const node of NODES) {
+      await cluster.apply(manifest(pod(node)));
+      const there = async () => ((await of()) === `${ip} ${node}` ? true : undefined);
+      await waitUntil(`${node}, which has the only endpoint, to announce ${ip}`, there, { timeoutMs: 60_000 });
+      const asked = async () => {
+        const { stdout } = await cluster.exec("client1", ["curl", "-s", "-m", "2", `http://${ip}/clientip`]);
+        return stdout.startsWith(`${LAN_PREFIX}.51:`) ? true : undefined;
+      };
+      await waitUntil(`an answer from ${node} that shows the client's address`, asked, { timeoutMs: 30_000 });
+      await cluster.kubectl(["delete", "pod", `${name}-${node}`]);
+    }
+    const silent = async () => ((await of()) === "" ? true : undefined);
+    await waitUntil("nobody to announce it without an endpoint", silent, { timeoutMs: 30_000 });
+    await cluster.kubectl(["delete", "service", name]);
   });
 
   it("that make no sense change nothing, and are named; a pool that covers a node is told of, and gives nothing there", async () => {

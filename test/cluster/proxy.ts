@@ -3,11 +3,12 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { POD_NETWORK, POD_NETWORK6 } from "../../src/lab/addressing.ts";
 import { millraceCommand } from "../../src/lab/programs.ts";
+import { AgentPod } from "./agent-pod.ts";
 import type { ApiClient } from "./api-client.ts";
 import { type Authority, type Identity, writeKubeconfig } from "./certificates.ts";
 import type { ClusterNode } from "./cluster-node.ts";
-import type { Component } from "./component.ts";
 import { flags } from "./flags.ts";
+import type { NodeProxy, Through } from "./node-proxy.ts";
 import { programPath } from "./programs.ts";
 import { waitUntil } from "./wait-until.ts";
 
@@ -16,6 +17,8 @@ export type ServiceProxy = (typeof PROXIES)[number];
 
 export interface ProxySettings {
   readonly proxy: ServiceProxy;
+  /** Of Millrace's agents. */
+  readonly through: Through;
   /** Further flags of `millrace run`. */
   readonly agentFlags: readonly string[];
   /** Directory of another build of Millrace; "" for this one's `dist/`. */
@@ -31,11 +34,12 @@ const DIST = resolve(import.meta.dirname, "../../dist");
 const FILES = "/var/lib/cluster";
 
 /** The proxy of a node; undefined when there is none. What it needs is written by `prepareProxies`. */
-export function proxyComponent(node: ClusterNode, settings: ProxySettings): Component | undefined {
+export function proxyOf(node: ClusterNode, settings: ProxySettings, api: () => ApiClient): NodeProxy | undefined {
   switch (settings.proxy) {
     case "none":
       return undefined;
     case "millrace":
+      if (settings.through === "daemonset") return new AgentPod(node, api);
       return node.component("millrace", { command: () => agentCommand(node, settings) });
     case "nftables":
     case "iptables":
@@ -62,15 +66,16 @@ function agentCommand(node: ClusterNode, { agentFlags, dist }: ProxySettings): s
   return millraceCommand(["run", ...own, ...agentFlags], dist === "" ? DIST : dist);
 }
 
-/** Writes what the nodes' proxies read; the API server serves, and the agent's rights are applied. */
+/** Writes what the nodes' proxies read; the API server serves, and the agent's rights are applied. Pods need nothing of it. */
 export async function prepareProxies(
   nodes: readonly ClusterNode[],
-  { proxy }: ProxySettings,
+  { proxy, through }: ProxySettings,
   authority: Authority,
   api: ApiClient,
 ): Promise<void> {
   if (proxy === "none") return;
   if (proxy === "millrace") {
+    if (through === "daemonset") return;
     const token = await agentToken(api);
     for (const node of nodes) {
       write(node, "millrace.token", token);
@@ -121,7 +126,7 @@ function kubeProxyConfiguration(node: ClusterNode, mode: "nftables" | "iptables"
 }
 
 /** Waits until the proxy of a node says that it is healthy. @throws timeout, machine when it has ended */
-export async function waitForProxy(node: ClusterNode, proxy: Component): Promise<void> {
+export async function waitForProxy(node: ClusterNode, proxy: NodeProxy): Promise<void> {
   const isHealthy = async () => {
     const { status } = await node.exec(["curl", "-sf", "-m", "1", "-o", "/dev/null", "http://127.0.0.1:10256/healthz"]);
     return status === 0 ? true : undefined;

@@ -6,7 +6,9 @@ import { dnsManifest } from "./cluster-dns.ts";
 import { isPodReady } from "./cluster-pod.ts";
 import type { Component } from "./component.ts";
 import { imageStore } from "./image-store.ts";
+import { installedManifest, prepareStore, storeOf } from "./installed.ts";
 import { makeNetwork } from "./network.ts";
+import { throughOfEnvironment } from "./node-proxy.ts";
 import { clusterPaths } from "./paths.ts";
 import { programPath } from "./programs.ts";
 import type { Progress } from "./progress.ts";
@@ -19,6 +21,8 @@ export interface ClusterWishes {
   readonly name?: string;
   /** @default "millrace" */
   readonly proxy?: ClusterConfig["proxy"];
+  /** How Millrace's agents come to run. @default what the environment variable THROUGH says, else "process" */
+  readonly through?: ClusterConfig["through"];
   /** @default 3 */
   readonly nodes?: number;
   /** @default "ptp" */
@@ -50,6 +54,7 @@ export async function startCluster(wishes: ClusterWishes = {}): Promise<Cluster>
   const config: ClusterConfig = {
     name: wishes.name ?? "cluster",
     proxy: wishes.proxy ?? "millrace",
+    through: wishes.through ?? throughOfEnvironment(),
     nodes: wishes.nodes ?? 3,
     cni: wishes.cni ?? "ptp",
     agentFlags: wishes.agentFlags ?? [],
@@ -60,6 +65,7 @@ export async function startCluster(wishes: ClusterWishes = {}): Promise<Cluster>
     if (existsSync(made)) continue;
     throw new Failure("machine", made, `could not start a cluster: ${made} is missing, \`make cluster\` builds it`);
   }
+  await prepareStore(config, progress);
   if (replace) await tearDown(clusterPaths(config.name));
   const cluster = new Cluster(config);
   claimCluster(cluster);
@@ -82,7 +88,7 @@ async function bringUp(cluster: Cluster, progress: Progress): Promise<void> {
   progress("nodes");
   await Promise.all(nodes.map((node) => createNode(cluster, node.object)));
   await Promise.all(nodes.map(({ kubelet }) => kubelet.start()));
-  await cluster.apply([dnsManifest(), rbacManifest()].join("---\n"));
+  await cluster.apply([dnsManifest(), installedManifest(config, paths) || rbacManifest()].join("---\n"));
   await prepareProxies(nodes, config, control.authority, cluster.api);
   await Promise.all(nodes.map((node) => startProxy(cluster, node.name)));
   await waitUntil("every node Ready", () => allNodesReady(cluster));
@@ -106,7 +112,7 @@ async function waitForApi(apiserver: Component, api: Cluster["api"]): Promise<vo
 async function startRuntimes({ control, nodes, config }: Cluster): Promise<void> {
   await Promise.all(
     nodes.map(async (node) => {
-      await node.prepare(control.authority, config.cni, config.images);
+      await node.prepare(control.authority, config.cni, storeOf(config));
       await node.containerd.start();
       await node.waitForContainerd();
     }),

@@ -1,5 +1,6 @@
 // `make conformance`: Kubernetes' own end-to-end specs about Services, on a cluster whose Services Millrace or kube-proxy
-// serves. What came of each spec goes to results/PROXY.json, which docs/conformance.md is made of; the logs of what failed to build/.
+// serves. What came of each spec goes to results/PROXY.json, with THROUGH=daemonset to daemonset.json, of which docs/conformance.md is
+// made; the logs of what failed to build/.
 import { spawn } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import { runChecked } from "../../src/lab/shell.ts";
 import { FAILURES, Failure } from "../../src/lib/errors.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { Member } from "../cluster/member.ts";
+import { throughOfEnvironment } from "../cluster/node-proxy.ts";
 import { kubernetesVersion, programPath } from "../cluster/programs.ts";
 import { type Progress, progressOnStderr } from "../cluster/progress.ts";
 import { startCluster } from "../cluster/start-cluster.ts";
@@ -29,31 +31,34 @@ import {
 } from "./specs.ts";
 
 interface Options {
-  readonly proxy: Judged;
+  readonly proxy: Exclude<Judged, "daemonset">;
   readonly name: string;
   readonly procs: string;
   readonly focus?: string;
   readonly keep?: boolean;
 }
 
+const PROXIES = JUDGED.filter((one) => one !== "daemonset");
+
 /** What the specs take for granted, as kube-proxy does it unasked: external IPs of documentation's TEST-NET-3 (RFC 5737). */
 const AGENT_FLAGS: readonly string[] = ["--external-ip-cidrs=203.0.113.0/24"];
 
 async function main(options: Options): Promise<void> {
   const progress = progressOnStderr();
-  const reports = join(BUILD, options.proxy);
+  const judged = options.proxy === "millrace" && throughOfEnvironment() === "daemonset" ? "daemonset" : options.proxy;
+  const reports = join(BUILD, judged);
   rmSync(reports, { recursive: true, force: true });
   mkdirSync(reports, { recursive: true });
   const scope = readScope();
   const known = (await listSpecs(join(reports, "specs.json"))).filter((name) => isInScope(name, scope));
   const focus = new RegExp(options.focus ?? "");
-  const wanted = known.filter((name) => reasonFor(name, scope) === undefined && focus.test(name));
+  const wanted = known.filter((name) => reasonFor(name, scope, judged) === undefined && focus.test(name));
   const results: SpecResult[] = [];
   for (const nodes of [3, 6]) {
     const specs = wanted.filter((name) => needsSixNodes(name, scope) === (nodes === 6));
     if (specs.length === 0) continue;
     results.push(...(await judge({ ...options, nodes, specs, reports, progress })));
-    mergeResults(options.proxy, { kubernetes: kubernetesVersion(), specs: results }, known);
+    mergeResults(judged, { kubernetes: kubernetesVersion(), specs: results }, known);
   }
   report(results, reports);
 }
@@ -148,7 +153,7 @@ function report(results: readonly SpecResult[], logs: string): void {
 
 const program = new Command("conformance")
   .description("Kubernetes' end-to-end specs about Services")
-  .addOption(new Option("--proxy <proxy>", "who serves Services").choices(JUDGED).default("millrace"))
+  .addOption(new Option("--proxy <proxy>", "who serves Services").choices(PROXIES).default("millrace"))
   .option("--name <name>", "name of the cluster", "conformance")
   .option("--procs <number>", "how many specs at once", "5")
   .option("--focus <regex>", "only specs whose name this matches")

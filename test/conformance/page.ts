@@ -5,7 +5,11 @@ import { resolve } from "node:path";
 import CILIUM from "./cilium.json" with { type: "json" };
 import { JUDGED, type Judged, readResults, readScope, reasonFor, type Scope, type SpecResult } from "./specs.ts";
 
-const TITLES: Readonly<Record<Judged, string>> = { millrace: "Millrace", nftables: "kube-proxy (nftables)" };
+const TITLES: Readonly<Record<Judged, string>> = {
+  millrace: "Millrace",
+  daemonset: "Millrace's DaemonSet",
+  nftables: "kube-proxy (nftables)",
+};
 
 const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
 
@@ -25,31 +29,31 @@ function outcome(result: SpecResult | undefined): string {
 function summaryTable(results: ReadonlyMap<Judged, readonly SpecResult[]>): string {
   const counted = (specs: readonly SpecResult[], wanted: string) =>
     `${specs.filter((one) => one.outcome === wanted).length}`;
-  const rows = JUDGED.map((proxy) => {
-    const specs = results.get(proxy) ?? [];
+  const rows = [...results].map(([proxy, specs]) => {
     return row([TITLES[proxy], ...["passed", "failed", "skipped"].map((wanted) => counted(specs, wanted))]);
   });
   return row(["", "passed", "failed", "skipped themselves"]) + row(["---", "---", "---", "---"]) + rows.join("");
 }
 
 function specTable(names: readonly string[], results: ReadonlyMap<Judged, readonly SpecResult[]>): string {
+  const judged = [...results.keys()];
   const byName = new Map(
-    JUDGED.map((proxy) => [proxy, new Map((results.get(proxy) ?? []).map((spec) => [spec.name, spec]))] as const),
+    [...results].map(([proxy, specs]) => [proxy, new Map(specs.map((spec) => [spec.name, spec]))] as const),
   );
   const rows = names.map((name) =>
     row([
       cell(name.replace("[sig-network] ", "")),
-      ...JUDGED.map((proxy) => outcome(byName.get(proxy)?.get(name))),
+      ...judged.map((proxy) => outcome(byName.get(proxy)?.get(name))),
       isSkippedByCilium(name) ? "left out" : "",
     ]),
   );
-  const head = ["spec", ...JUDGED.map((proxy) => TITLES[proxy]), `Cilium ${CILIUM.version}`];
+  const head = ["spec", ...judged.map((proxy) => TITLES[proxy]), `Cilium ${CILIUM.version}`];
   return row(head) + row(head.map(() => "---")) + rows.join("");
 }
 
 function troubles(results: ReadonlyMap<Judged, readonly SpecResult[]>): string {
-  const lines = JUDGED.flatMap((proxy) =>
-    (results.get(proxy) ?? []).flatMap(({ name, outcome: what, why }) =>
+  const lines = [...results].flatMap(([proxy, specs]) =>
+    specs.flatMap(({ name, outcome: what, why }) =>
       what === "passed" ? [] : row([TITLES[proxy], cell(name.replace("[sig-network] ", "")), what, cell(why ?? "")]),
     ),
   );
@@ -59,16 +63,22 @@ function troubles(results: ReadonlyMap<Judged, readonly SpecResult[]>): string {
 
 function leftOutTable({ leftOut }: Scope): string {
   if (leftOut.length === 0) return "Nothing.\n";
-  const rows = leftOut.map(({ specs, reason }) => row([`\`${specs.replaceAll("|", "\\|")}\``, reason]));
+  const rows = leftOut.map(({ specs, reason, but = [] }) => {
+    const asked = but.map((judged) => `; asked of ${TITLES[judged]}`).join("");
+    return row([`\`${specs.replaceAll("|", "\\|")}\``, reason + asked]);
+  });
   return row(["specs", "why"]) + row(["---", "---"]) + rows.join("");
 }
 
 export function conformancePage(): string {
   const scope = readScope();
-  const all = JUDGED.map((proxy) => [proxy, readResults(proxy)] as const);
-  const kubernetes = all.map(([, results]) => results?.kubernetes).find((version) => version !== undefined) ?? "";
+  const all = JUDGED.flatMap((proxy) => {
+    const found = readResults(proxy);
+    return found === undefined ? [] : [[proxy, found] as const];
+  });
+  const kubernetes = all[0]?.[1].kubernetes ?? "";
   const results = new Map(
-    all.map(([proxy, found]) => [proxy, (found?.specs ?? []).filter(({ name }) => !reasonFor(name, scope))] as const),
+    all.map(([proxy, { specs }]) => [proxy, specs.filter(({ name }) => !reasonFor(name, scope, proxy))] as const),
   );
   const names = [...new Set([...results.values()].flatMap((specs) => specs.map(({ name }) => name)))].sort();
   const skipped = names.filter(isSkippedByCilium).length;
@@ -84,12 +94,14 @@ Cilium's own tests leave ${skipped} of these ${names.length} specs out: what is 
 
 \`\`\`sh
 make conformance
+make conformance THROUGH=daemonset
 make conformance PROXY=nftables
 make conformance FOCUS=affinity
 \`\`\`
 
-\`PROXY=nftables\` is kube-proxy in its nftables mode; \`FOCUS\` is a regular expression over the names of specs, \`PROCS\` how many run
-at once (5). \`make kube-proxy-tables\` asks kube-proxy's own unit tests of endpoints and packets of our model and our programs.
+Millrace's agents are programs beside the kubelet, or with \`THROUGH=daemonset\` the pods of
+[deploy/millrace.yaml](../deploy/millrace.yaml), from the image of \`make image\`. \`PROXY=nftables\` is kube-proxy in its nftables mode;
+\`FOCUS\` is a regular expression over the names of specs, \`PROCS\` how many run at once (5). \`make kube-proxy-tables\` asks kube-proxy's own unit tests of endpoints and packets of our model and our programs.
 
 Logs of specs that fail are in \`build/conformance\`. LoadBalancer Services get their addresses from a stand-in for a cloud
 (\`test/conformance/cloud.ts\`): it writes \`status.loadBalancer\`, keeps the finalizer, and routes what is sent to an address to all

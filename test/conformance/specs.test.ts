@@ -7,7 +7,10 @@ import { focusOf, isInScope, namesIn, outcomesIn, reasonFor, type Scope } from "
 
 const SCOPE: Scope = {
   groups: ["Services", "DNS (HostNetwork )?should"],
-  leftOut: [{ specs: "\\[Feature:SCTP\\]", reason: "no SCTP" }],
+  leftOut: [
+    { specs: "\\[Feature:SCTP\\]", reason: "no SCTP" },
+    { specs: "restart", reason: "no pods", but: ["daemonset"] },
+  ],
   sixNodes: [],
 };
 
@@ -20,8 +23,10 @@ describe("the scope", () => {
   });
 
   it("says why a spec of its groups is left out", () => {
-    expect(reasonFor("[sig-network] Services over [Feature:SCTP]", SCOPE)).toBe("no SCTP");
-    expect(reasonFor("[sig-network] Services over TCP", SCOPE)).toBeUndefined();
+    expect(reasonFor("[sig-network] Services over [Feature:SCTP]", SCOPE, "millrace")).toBe("no SCTP");
+    expect(reasonFor("[sig-network] Services over TCP", SCOPE, "millrace")).toBeUndefined();
+    expect(reasonFor("[sig-network] Services restart", SCOPE, "nftables")).toBe("no pods");
+    expect(reasonFor("[sig-network] Services restart", SCOPE, "daemonset")).toBeUndefined();
   });
 });
 

@@ -1,6 +1,6 @@
 // How large the flow tables are by default.
 import { describe, expect, it } from "vitest";
-import { FLOW_ENTRY_BYTES, flowEntriesFor } from "../../src/datapath/flow-sizes.ts";
+import { FLOW_ENTRY_BYTES, flowEntriesFor, memoryForTables } from "../../src/datapath/flow-sizes.ts";
 
 const GIB = 2 ** 30;
 
@@ -25,5 +25,21 @@ describe("the size of a flow table", () => {
 
   it("is the same for a little more or less memory", () => {
     for (const gib of [1, 2, 8, 200]) expect(flowEntriesFor(gib * GIB * 1.01, 64)).toBe(flowEntriesFor(gib * GIB, 64));
+  });
+
+  it.each([
+    ["no limit", 8, 0, 8],
+    ["a limit of which half is enough for those of the machine", 2, 0.5, 2],
+    ["a limit that is for the tables and all else", 8, 0.25, 2],
+    ["no limit, told as more than any machine has", 8, 2 ** 33, 8],
+  ])("is for %s", (_, machine, limit, expected) => {
+    expect(memoryForTables(machine * GIB, limit * GIB)).toBe(expected * GIB);
+  });
+
+  it("takes half of a limit at most", () => {
+    for (const gib of [1 / 8, 1 / 4, 1 / 2, 1, 4]) {
+      const bytes = 2.5 * flowEntriesFor(memoryForTables(64 * GIB, gib * GIB), 4) * FLOW_ENTRY_BYTES;
+      expect(bytes).toBeLessThanOrEqual((gib * GIB) / 2);
+    }
   });
 });

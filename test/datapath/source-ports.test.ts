@@ -19,10 +19,13 @@ describe("source ports", () => {
     add(1, 79);
     add(9, 500);
     expect(use.scarce()).toEqual([]);
+    expect(use.most()).toBe(79);
     add(1, 4);
     add(2, 20);
     expect(use.scarce()).toEqual([{ ...backend, used: 83 }]);
     expect(reads).toBe(1);
+    expect(use.most()).toBe(83);
+    expect(createPortUse(4, 100).most()).toBe(0);
   });
 
   it("that are scarce are told of with the Service, the backend and what helps", () => {

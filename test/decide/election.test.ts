@@ -88,7 +88,15 @@ describe("an address", () => {
     expect(election.whyNobody(A)).toBe("not-advertised");
     feed(eventsOf({ nodes: [node(1, { excludeFromLoadBalancers: true })] }));
     expect(election.whyNobody(A)).toBe("excluded");
-    expect(feed(eventsOf({ nodes: [node(2)] }))).toEqual([A]);
+    feed(eventsOf({ services: [balanced("b", B), balanced("c", "192.168.122.103", "Local")] }));
+    expect([...election.unannounced()]).toEqual([["excluded", 3]]);
+    expect(feed(eventsOf({ nodes: [node(2)] }))).toEqual([A, B]);
+    expect([...election.unannounced()]).toEqual([["no-local-endpoint", 1]]);
+    expect(election.wonBy("node2")).toEqual([
+      { address: A, service: "default/a" },
+      { address: B, service: "default/b" },
+    ]);
+    expect(election.wonBy("node1")).toEqual([]);
     expect(election.outcome(A)?.node).toBe("node2");
     expect(election.whyNobody(A)).toBeUndefined();
   });
@@ -302,6 +310,19 @@ function history({ below, pick: pickFrom }: Random): void {
     const moved = feed(events);
     const anew = createElection(model);
     anew.settle();
+    const why = addresses.flatMap((address) => anew.whyNobody(address) ?? []);
+    expect([...election.unannounced()].flatMap(([reason, n]) => Array<string>(n).fill(reason)).sort()).toEqual(
+      why.sort(),
+    );
+    for (const name of ["node1", "node2", "node3"]) {
+      const won = addresses.filter((address) => anew.outcome(address)?.node === name);
+      expect(
+        election
+          .wonBy(name)
+          .map(({ address }) => address)
+          .sort(),
+      ).toEqual(won.sort());
+    }
     for (const address of addresses) {
       const note = `step ${step}, ${address}: ${JSON.stringify(events)}`;
       expect(election.outcome(address), note).toEqual(anew.outcome(address));

@@ -52,6 +52,7 @@ export const SETTINGS: DesiredSettings = {
   sourceRoutes: false,
   forwardMark: 0,
   handover: false,
+  otherProxy: false,
   tcpFullUntil: 0n,
   udpFullUntil: 0n,
   crowdedUntil: 0n,
@@ -66,6 +67,8 @@ export interface Given {
   readonly networkWhole?: boolean;
   readonly firewall?: Partial<Inputs["firewall"]["value"]>;
   readonly firewallWhole?: boolean;
+  readonly otherProxy?: Partial<Inputs["otherProxy"]["value"]>;
+  readonly otherProxyWhole?: boolean;
   readonly flows?: Inputs["flows"]["value"];
   readonly nowMs?: number;
 }
@@ -96,6 +99,11 @@ export function inputs(given: Given = {}): Inputs {
       generation: 0,
       complete: firewallWhole,
       value: { marks: false, problem: "", ipsec: "", ...given.firewall },
+    },
+    otherProxy: {
+      generation: 0,
+      complete: given.otherProxyWhole ?? true,
+      value: { running: "", rules: [], connections: 0, ...given.otherProxy },
     },
     flows: {
       generation: 0,

@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { createHealthServer } from "../../src/http/health-server.ts";
 import { createListener } from "../../src/http/listener.ts";
+import { createProbeCounts } from "../../src/http/probe-counts.ts";
 import type { Notice } from "../../src/model/objects.ts";
 import { agentView, healthView, silentLog } from "./view-fixture.ts";
 
@@ -24,25 +25,41 @@ function healthServer(given: Parameters<typeof healthView>[0] = {}, health = () 
   return server;
 }
 
+/** What Go's http.Server of kube-proxy sends, of those that are its own. */
+const KUBE_PROXY_HEADERS = { "content-type": "application/json", "x-content-type-options": "nosniff" };
+
 describe("/healthz", () => {
-  it("answers 200 with kube-proxy's fields while the agent is healthy", async () => {
+  it("answers 200 with kube-proxy's fields and headers while the agent is healthy", async () => {
     const { app } = healthServer();
     const response = await app.inject("/healthz");
     expect(response.statusCode).toBe(200);
+    expect(response.headers).toMatchObject(KUBE_PROXY_HEADERS);
     const body = response.json();
+    const family = { lastUpdated: "2023-11-14T22:14:20.000Z", healthy: true };
     expect(body).toMatchObject({
-      lastUpdated: "2023-11-14T22:14:20.000Z",
       nodeEligible: true,
       healthy: true,
+      status: { IPv4: family },
       reasons: [],
     });
+    // While all is well "last updated" is now: what asks for it wants to know whether it is recent.
+    expect(body.lastUpdated).toBe(body.currentTime);
     expect(Math.abs(Date.parse(body.currentTime) - Date.now())).toBeLessThan(5000);
   });
 
   it("answers 503 with the reasons when it is not, and /livez still answers 200", async () => {
     const { app } = healthServer({ healthy: false, reasons: ["a change could not be brought in force"] });
     const response = await app.inject("/healthz");
-    expect([response.statusCode, response.json().reasons]).toEqual([503, ["a change could not be brought in force"]]);
+    expect([response.statusCode, response.json()]).toMatchObject([
+      503,
+      {
+        healthy: false,
+        lastUpdated: "2023-11-14T22:14:20.000Z",
+        status: { IPv4: { healthy: false } },
+        reasons: ["a change could not be brought in force"],
+      },
+    ]);
+    expect(response.headers).toMatchObject(KUBE_PROXY_HEADERS);
     expect((await app.inject("/livez")).statusCode).toBe(200);
   });
 
@@ -50,17 +67,51 @@ describe("/healthz", () => {
     const { app } = healthServer({ nodeEligible: false });
     const response = await app.inject("/healthz");
     expect([response.statusCode, response.json()]).toMatchObject([503, { nodeEligible: false, healthy: true }]);
-    expect((await app.inject("/livez")).statusCode).toBe(200);
+    const livez = await app.inject("/livez");
+    expect(livez.statusCode).toBe(200);
+    expect(livez.headers).toMatchObject(KUBE_PROXY_HEADERS);
+    expect(Object.keys(livez.json()).sort()).toEqual(["currentTime", "healthy", "lastUpdated", "status"]);
   });
 
-  it("asks for what is kept ready alone, and /livez for nothing", async () => {
+  it("and /livez answer 503 when a change does not come into force", async () => {
+    const { app } = healthServer({
+      healthy: false,
+      live: false,
+      reasons: ["a change has not come into force for 60 s"],
+    });
+    const answers = [await app.inject("/healthz"), await app.inject("/livez")];
+    expect(answers.map(({ statusCode }) => statusCode)).toEqual([503, 503]);
+    expect(answers[1]!.json()).toMatchObject({ healthy: false, lastUpdated: "2023-11-14T22:14:20.000Z" });
+  });
+
+  it("answer HEAD too, and count what they answered", async () => {
+    const probes = createProbeCounts();
+    let healthy = true;
+    const view = agentView({ health: () => healthView({ healthy }) });
+    const server = createHealthServer({ view, address: "127.0.0.1:0", log: silentLog, onNotice() {}, probes });
+    open.push(server);
+    const head = await server.app.inject({ method: "HEAD", url: "/healthz" });
+    expect([head.statusCode, head.body]).toEqual([200, ""]);
+    healthy = false;
+    await server.app.inject("/healthz");
+    await server.app.inject("/healthz");
+    await server.app.inject("/livez");
+    expect((await server.app.inject({ method: "POST", url: "/livez" })).statusCode).toBe(405);
+    expect(probes.of("healthz")).toEqual([
+      { status: 200, answers: 1 },
+      { status: 503, answers: 2 },
+    ]);
+    expect(probes.of("livez")).toEqual([{ status: 200, answers: 1 }]);
+  });
+
+  it("asks for what is kept ready alone", async () => {
     const { app } = healthServer();
     await app.inject("/healthz");
+    await app.inject("/livez");
     expect(noStatus).not.toHaveBeenCalled();
     const failing = healthServer({}, () => {
       throw new Error("a path of this machine");
     });
-    expect((await failing.app.inject("/livez")).statusCode).toBe(200);
     const response = await failing.app.inject("/healthz");
     expect([response.statusCode, response.body.includes("a path")]).toEqual([500, false]);
   });
@@ -90,6 +141,48 @@ describe("/healthz", () => {
   });
 });
 
+describe("a listener of all addresses", () => {
+  /** As on a machine without IPv6: the first attempt at "::" is refused. */
+  function withoutIPv6(code: string) {
+    const server = createServer((_, response) => response.end("here"));
+    const listen = server.listen.bind(server);
+    const hosts: unknown[] = [];
+    server.listen = ((options: { readonly host?: string; readonly port: number }) => {
+      hosts.push(options.host);
+      if (options.host !== "::") return listen(options);
+      process.nextTick(() => server.emit("error", Object.assign(new Error(code), { code })));
+      return server;
+    }) as typeof server.listen;
+    return { server, hosts };
+  }
+
+  it.each(["EAFNOSUPPORT", "EADDRNOTAVAIL"])(
+    "takes those of IPv4 where there is no IPv6 (%s), without a word",
+    async (code) => {
+      const { server, hosts } = withoutIPv6(code);
+      const onNotice = vi.fn();
+      const subject = { object: "test", field: "", purpose: "a test" };
+      const listener = createListener({ server, address: { host: "::", port: 0 }, subject, onNotice });
+      open.push(listener);
+      await listener.listen();
+      expect(hosts).toEqual(["::", "0.0.0.0"]);
+      expect(await (await fetch(`http://127.0.0.1:${listener.port()}/`)).text()).toBe("here");
+      expect(onNotice.mock.calls).toEqual([[undefined]]);
+    },
+  );
+
+  it("says what is wrong when it is something else", async () => {
+    const { server, hosts } = withoutIPv6("EACCES");
+    const onNotice = vi.fn();
+    const subject = { object: "test", field: "", purpose: "a test" };
+    const listener = createListener({ server, address: { host: "::", port: 0 }, subject, onNotice });
+    open.push(listener);
+    await listener.listen();
+    expect(hosts).toEqual(["::"]);
+    expect(onNotice).toHaveBeenCalledWith(expect.objectContaining({ reason: "listen-failed" }));
+  });
+});
+
 describe("a listener whose port is taken", () => {
   it("gives a notice, tries again, and takes the notice back once it listens", async () => {
     const holder = createServer();
@@ -110,10 +203,37 @@ describe("a listener whose port is taken", () => {
     open.push(listener);
     await listener.listen();
     expect(notices).toMatchObject([{ reason: "port-taken", severity: "warning" }]);
+    expect(notices[0]?.message).toContain(`(process ${process.pid}) has this port; trying again`);
     expect(listener.port()).toBeUndefined();
     await new Promise((resolve) => holder.close(resolve));
     await over.promise;
     expect(await (await fetch(`http://127.0.0.1:${port}/`)).text()).toBe("here");
+  });
+
+  it("says that another process has it where that cannot be told, and asks seldom", async () => {
+    const holder = createServer();
+    await new Promise<void>((resolve) => holder.listen(0, "127.0.0.1", resolve));
+    open.push({ close: () => new Promise((resolve) => holder.close(() => resolve())) });
+    const { port } = holder.address() as { port: number };
+    const notices: (Notice | undefined)[] = [];
+    const third = Promise.withResolvers<void>();
+    const holderOf = vi.fn(async () => "");
+    const listener = createListener({
+      server: createServer(),
+      address: { host: "127.0.0.1", port },
+      subject: { object: "test", field: "", purpose: "a test" },
+      ...{ retryMs: 5, holderOf },
+      onNotice(notice) {
+        if (notices.push(notice) === 3) third.resolve();
+      },
+    });
+    open.push(listener);
+    await listener.listen();
+    await third.promise;
+    expect(notices[2]?.message).toBe(
+      "could not serve a test: another process has this port; trying again every 0.005 s",
+    );
+    expect(holderOf).toHaveBeenCalledExactlyOnceWith(port);
   });
 
   it("stops trying when it is closed", async () => {

@@ -2,8 +2,10 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { CONTROLLER_METRICS } from "../../src/http/controller-metrics.ts";
+import { NO_LOCAL_ENDPOINTS } from "../../src/http/kubeproxy-metrics.ts";
 import { createMetricsRegistry, METRICS } from "../../src/http/metrics.ts";
 import { createMetricsServer } from "../../src/http/metrics-server.ts";
+import { createProbeCounts } from "../../src/http/probe-counts.ts";
 import { agentCounters, agentView, apiStats, serviceCounters, silentLog, syncStats } from "./view-fixture.ts";
 
 const open: { close(): Promise<void> }[] = [];
@@ -12,7 +14,10 @@ afterEach(async () => {
 });
 
 function metricsServer(view = agentView()) {
-  const server = createMetricsServer({ view, address: "127.0.0.1:0", log: silentLog, onNotice() {} });
+  const probes = createProbeCounts();
+  for (const status of [200, 503, 200]) probes.count("healthz", status);
+  probes.count("livez", 200);
+  const server = createMetricsServer({ view, address: "127.0.0.1:0", log: silentLog, onNotice() {}, probes });
   open.push(server);
   return server;
 }
@@ -35,6 +40,11 @@ describe("/metrics", () => {
     'millrace_map_capacity{map="frontends"} 100',
     'millrace_map_memory_bytes{map="frontends"} 20480',
     "millrace_announced_addresses 1",
+    'millrace_announced_address_info{address="192.168.122.111",device="eth0",namespace="default",service="web"} 1',
+    'millrace_elected_address_info{address="192.168.122.112",namespace="default",service="db"} 1',
+    'millrace_unannounced_addresses{reason="no-local-endpoint"} 2',
+    'millrace_unannounced_addresses{reason="not-advertised"} 0',
+    "millrace_source_ports_used_ratio 0.25",
     'millrace_announcer_peers{state="alive"} 1',
     "millrace_announcer_takeovers_total 2",
     "millrace_announcer_takeover_seconds_total 1.4",
@@ -42,20 +52,25 @@ describe("/metrics", () => {
     "millrace_load_balancers_pending 1",
     'millrace_service_backends{namespace="default",service="web",port="http",protocol="TCP"} 2',
     "# TYPE kubeproxy_sync_proxy_rules_duration_seconds histogram",
-    'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.25"} 2',
-    'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="1"} 3',
-    'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="+Inf"} 3',
-    "kubeproxy_sync_proxy_rules_duration_seconds_sum 0.75",
-    "kubeproxy_sync_full_proxy_rules_duration_seconds_count 1",
-    "kubeproxy_sync_partial_proxy_rules_duration_seconds_count 2",
-    'kubeproxy_network_programming_duration_seconds_bucket{le="1"} 0',
-    'kubeproxy_network_programming_duration_seconds_bucket{le="+Inf"} 1',
+    'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.25",ip_family="IPv4"} 2',
+    'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="1",ip_family="IPv6"} 3',
+    'kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="+Inf",ip_family="IPv4"} 3',
+    'kubeproxy_sync_proxy_rules_duration_seconds_sum{ip_family="IPv4"} 0.75',
+    'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1',
+    'kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family="IPv4"} 2',
+    'kubeproxy_network_programming_duration_seconds_bucket{le="1",ip_family="IPv4"} 0',
+    'kubeproxy_network_programming_duration_seconds_bucket{le="+Inf",ip_family="IPv6"} 1',
     "kubeproxy_sync_proxy_rules_service_changes_pending 1",
     "kubeproxy_sync_proxy_rules_service_changes_total 12",
     "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2",
     "kubeproxy_sync_proxy_rules_endpoint_changes_total 34",
-    "kubeproxy_sync_proxy_rules_last_timestamp_seconds 1700000060",
-    "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds 1700000061",
+    'kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1700000060',
+    'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family="IPv4"} 1700000061',
+    'kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="external",ip_family="IPv4"} 0',
+    'kubeproxy_proxy_healthz_total{code="200"} 2',
+    'kubeproxy_proxy_healthz_total{code="503"} 1',
+    'kubeproxy_proxy_livez_total{code="200"} 1',
+    "millrace_network_programming_duration_seconds_count 1",
     "millrace_source_lag_seconds 0",
     'millrace_change_duration_seconds_bucket{le="1"} 1',
     "nodejs_eventloop_lag_seconds",
@@ -69,8 +84,8 @@ describe("/metrics", () => {
   it.each([
     'rest_client_requests_total{code="200",method="GET",host="192.168.122.11:6443"} 8',
     'rest_client_requests_total{code="<error>",method="GET",host="192.168.122.11:6443"} 1',
-    'rest_client_request_duration_seconds_bucket{le="0.25",verb="LIST",host="192.168.122.11:6443"} 1',
-    'rest_client_request_duration_seconds_count{verb="LIST",host="192.168.122.11:6443"} 2',
+    'rest_client_request_duration_seconds_bucket{le="0.25",verb="GET",host="192.168.122.11:6443"} 1',
+    'rest_client_request_duration_seconds_count{verb="GET",host="192.168.122.11:6443"} 2',
     'rest_client_exec_plugin_call_total{code="0",call_status="no_error"} 6',
     'rest_client_exec_plugin_call_total{code="1",call_status="plugin_execution_error"} 1',
     'millrace_api_connected{resource="services"} 1',
@@ -117,8 +132,29 @@ describe("/metrics", () => {
     expect((await app.inject("/metrics")).body).toContain("millrace_sync_proxy_rules_total 9\n");
     [counters, services] = [agentCounters({ notices: [] }), []];
     const { body } = await app.inject("/metrics");
-    expect(body).not.toContain('service="web"');
+    expect(body).not.toMatch(/^millrace_service_.*"web"/m);
     expect(body).not.toContain("no-pool");
+  });
+
+  it("counts ports whose policy Local finds nothing here, by policy and family", async () => {
+    const [both, internal, none] = [
+      { internal: true, external: true },
+      { internal: true, external: false },
+      { internal: false, external: false },
+    ];
+    const services = [
+      serviceCounters({ withoutLocal: both }),
+      serviceCounters({ withoutLocal: internal }),
+      serviceCounters({ withoutLocal: none }),
+      serviceCounters({ family: "IPv6", withoutLocal: internal }),
+    ];
+    const { body } = await metricsServer(agentView({ serviceCounters: () => services })).app.inject("/metrics");
+    expect(body.match(/^kubeproxy_sync_proxy_rules_no_local_endpoints_total.*$/gm)).toEqual([
+      'kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="internal",ip_family="IPv4"} 2',
+      'kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="internal",ip_family="IPv6"} 1',
+      'kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="external",ip_family="IPv4"} 1',
+      'kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="external",ip_family="IPv6"} 0',
+    ]);
   });
 
   it("adds the families of a dual-stack port", async () => {
@@ -178,10 +214,13 @@ describe("the metrics", () => {
   it("begin as ours, kube-proxy's or client-go's do, end as their type asks, and have no label for a client", () => {
     for (const { name, type, labels, help } of METRICS) {
       expect(name).toMatch(/^(millrace|kubeproxy|rest_client)_[a-z_]+$/);
-      expect(name.endsWith("_total"), name).toBe(type === "counter");
+      expect(name.endsWith("_total"), name).toBe(type === "counter" || name === NO_LOCAL_ENDPOINTS.name);
       if (type === "histogram") expect(name).toMatch(/_seconds$/);
       expect(help).toMatch(/^[A-Z0-9].*\.$/);
-      expect(labels.filter((label) => /address|client|ip|pod/.test(label))).toEqual([]);
+      // The addresses in labels are LoadBalancer ones: as many as the announcer has rows for.
+      const isOfAddresses = /^millrace_(announced|elected)_address_info$/.test(name);
+      const ofClients = labels.filter((label) => /address|client|ip(?!_family)|pod/.test(label));
+      expect(ofClients, name).toEqual(isOfAddresses ? ["address"] : []);
     }
     expect(new Set(METRICS.map(({ name }) => name)).size).toBe(METRICS.length);
   });
@@ -203,7 +242,8 @@ describe("the metrics", () => {
       .processMetrics()
       .map(({ name }) => name);
     expect(names.filter((name) => name.startsWith("nodejs_active_"))).toEqual([]);
-    for (const { name, type } of METRICS) expect([name, name.endsWith("_total")]).toEqual([name, type === "counter"]);
+    for (const { name, type } of METRICS.filter((one) => one !== NO_LOCAL_ENDPOINTS))
+      expect([name, name.endsWith("_total")]).toEqual([name, type === "counter"]);
   });
 
   it("are all documented, and docs/metrics.md names no other", () => {
@@ -212,6 +252,13 @@ describe("the metrics", () => {
     const all = [...described, ...createMetricsRegistry().processMetrics()].map(({ name }) => name);
     expect([...page.matchAll(/^\| `(\w+)`/gm)].map((match) => match[1]).sort()).toEqual([...all].sort());
     for (const { name, help } of described) expect(page).toMatch(new RegExp(`\`${name}\`.*${help.slice(0, 20)}`));
+  });
+});
+
+describe("/healthz of the metrics server", () => {
+  it("says that it answers, as kube-proxy's does", async () => {
+    const response = await metricsServer().app.inject("/healthz");
+    expect([response.statusCode, response.body]).toEqual([200, "ok"]);
   });
 });
 

@@ -46,7 +46,7 @@ export function agentStatus(over: Partial<AgentStatus> = {}): AgentStatus {
 }
 
 export function healthView(over: Partial<HealthView> = {}): HealthView {
-  return { healthy: true, reasons: [], nodeEligible: true, lastApplyMs: 1_700_000_060_000, ...over };
+  return { healthy: true, reasons: [], live: true, nodeEligible: true, lastApplyMs: 1_700_000_060_000, ...over };
 }
 
 export function servicePort(over: Partial<ServiceView["ports"][number]> = {}): ServiceView["ports"][number] {
@@ -134,10 +134,12 @@ export function serviceCounters(over: Partial<ServiceCounters> = {}): ServiceCou
     name: "web",
     port: "http",
     protocol: "TCP",
+    family: "IPv4",
     connections: 5,
     packets: 50,
     bytes: 500,
     backends: 2,
+    withoutLocal: { internal: false, external: false },
     refusals: {},
     ...over,
   };
@@ -156,6 +158,7 @@ export function syncStats(over: Partial<SyncStats> = {}): SyncStats {
     partial: histogram(0.125, 0.125),
     all: histogram(0.125, 0.125, 0.5),
     networkProgramming: histogram(2),
+    fineProgramming: histogram(2),
     waits: histogram(0.125, 2),
     waitingSinceMs: 0,
     services: { pending: 1, total: 12 },
@@ -180,7 +183,7 @@ export function apiStats(over: Partial<ApiStats> = {}): ApiStats {
       { code: "200", method: "GET", host: "192.168.122.11:6443", count: 8 },
       { code: "<error>", method: "GET", host: "192.168.122.11:6443", count: 1 },
     ],
-    durations: [{ verb: "LIST", host: "192.168.122.11:6443", ...histogram(0.125, 0.5) }],
+    durations: [{ verb: "GET", host: "192.168.122.11:6443", ...histogram(0.125, 0.5) }],
     resources: [
       { resource: "services", ...resource, relists: {}, errors: {}, heldLists: 0 },
       { resource: "endpointslices", ...resource, relists: { gone: 2 }, errors: { throttled: 3 }, heldLists: 1 },
@@ -202,13 +205,19 @@ export function agentCounters(over: Partial<AgentCounters> = {}): AgentCounters 
     syncs: syncStats(),
     api: undefined,
     maps: [{ map: "frontends", entries: 100, used: 3, bytes: 20_480 }],
-    announcedAddresses: 1,
+    announced: [{ address: "192.168.122.111", device: "eth0", service: "default/web" }],
+    elected: [{ address: "192.168.122.112", service: "default/db" }],
+    unannounced: [
+      { reason: "not-advertised", addresses: 0 },
+      { reason: "no-local-endpoint", addresses: 2 },
+    ],
     announcer: {
       ...{ claims: 3, takeovers: 2, takeoverMs: 1_400, handBacks: 1, yields: 4, conflicts: 5 },
       peers: [{ state: "alive", nodes: 1 }],
     },
     flows: [{ table: "tcp_flows", entries: 2 }],
     flowsTaken: [{ table: "tcp_flows", reason: "over", entries: 3 }],
+    sourcePortsUsed: 0.25,
     ...over,
   };
 }

@@ -6,6 +6,7 @@ import {
   type AddressInfo,
   connect as connectTcp,
   createServer as createTcpServer,
+  type LookupFunction,
   type Server,
   type Socket,
 } from "node:net";
@@ -88,14 +89,17 @@ function clusterAt(url: string, by = authority): Record<string, unknown> {
   return { server: url, "certificate-authority-data": base64(by.certificate) };
 }
 
-function transportTo(options: Partial<ConnectionOptions>): { transport: ApiTransport; connection: Connection } {
+function transportTo(
+  options: Partial<ConnectionOptions>,
+  lookup?: LookupFunction,
+): { transport: ApiTransport; connection: Connection } {
   const connection = createConnection({
     stateDir: join(dir, "state"),
     serviceAccount: join(dir, "none"),
     env: {},
     ...options,
   });
-  const transport = createTransport(connection, "millrace/test");
+  const transport = createTransport(connection, "millrace/test", lookup);
   cleanups.push(() => transport.close());
   return { transport, connection };
 }
@@ -231,6 +235,95 @@ describe("a GET", () => {
     await once(server, "listening");
     const { transport } = transportTo({ apiServer: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
     expect(await status(transport)).toBe(200);
+  });
+});
+
+describe("without the cluster's DNS", () => {
+  const NAMED = "https://api.cluster.example:6443";
+  const silent = () => vi.fn<LookupFunction>(() => undefined);
+
+  it("a name that nobody resolves costs its share of the time, and the next way is taken", async () => {
+    const server = await serve();
+    const kubeconfig = writeKubeconfig(dir, { cluster: clusterAt(server.url), user: {} });
+    const resolve = silent();
+    const { transport } = transportTo({ kubeconfig, apiServer: NAMED }, resolve);
+    const startedMs = performance.now();
+    expect(await status(transport, { headTimeoutMs: 2_000 })).toBe(200);
+    // Half of the time for two servers.
+    expect(performance.now() - startedMs).toBeLessThan(1_900);
+    expect(performance.now() - startedMs).toBeGreaterThan(900);
+    // From now on the one that answers is asked first.
+    expect(await status(transport)).toBe(200);
+    expect(resolve).toHaveBeenCalledTimes(1);
+  });
+
+  it("a name is asked for once, however many wait for it", async () => {
+    const resolve = silent();
+    const { transport } = transportTo({ apiServer: NAMED }, resolve);
+    const asked = Array.from({ length: 5 }, () => get(transport, { headTimeoutMs: 200 }).catch(String));
+    for (const answer of await Promise.all(asked)) {
+      expect(answer).toContain(
+        "could not reach the API server api.cluster.example:6443 (--apiserver): no DNS server answers for its name; give an address, or a name that resolves without the cluster",
+      );
+    }
+    await get(transport, { headTimeoutMs: 100 }).catch(String);
+    expect(resolve).toHaveBeenCalledTimes(1);
+  });
+
+  it("a name that is resolved after all serves those who ask then", async () => {
+    const server = await serve();
+    const answers: (() => void)[] = [];
+    const resolve = vi.fn<LookupFunction>((_name, _options, done) => {
+      answers.push(() => done(null, [{ address: "127.0.0.1", family: 4 }]));
+    });
+    const cluster = {
+      ...clusterAt(`https://api.cluster.example:${server.port}`),
+      "tls-server-name": "kubernetes.default.svc",
+    };
+    const { transport } = transportTo({ kubeconfig: writeKubeconfig(dir, { cluster, user: {} }) }, resolve);
+    await expect(get(transport, { headTimeoutMs: 100 })).rejects.toThrow("no DNS server answers");
+    const second = status(transport);
+    answers.shift()!();
+    // A connection that the first one gave up may have been made by its question: the second has its own then.
+    await vi.waitFor(async () => {
+      answers.shift()?.();
+      expect(await Promise.race([second, Promise.resolve(0)])).toBe(200);
+    });
+  });
+});
+
+describe("at the cluster's own address, before anybody serves it", () => {
+  it.each([
+    [
+      "of the pod's environment",
+      (port: number) => ({ env: { KUBERNETES_SERVICE_HOST: "127.0.0.1", KUBERNETES_SERVICE_PORT: String(port) } }),
+    ],
+    [
+      "by its name in a kubeconfig",
+      () => ({
+        kubeconfig: writeKubeconfig(dir, {
+          cluster: clusterAt("https://kubernetes.default.svc.cluster.local"),
+          user: {},
+        }),
+      }),
+    ],
+  ])("the other ways are told: %s", async (_name, options) => {
+    const { server } = await serveTcp(() => undefined);
+    const { port } = server.address() as AddressInfo;
+    await new Promise((resolve) => server.close(resolve));
+    const { transport } = transportTo(options(port), (_host, _options, done) => done(new Error("EAI_AGAIN"), []));
+    await expect(get(transport)).rejects.toThrow(
+      /nobody serves before the agent has read what to serve: .*--apiserver https:\/\/HOST:6443, or a kubeconfig .*ConfigMap kube-system\/kube-proxy/,
+    );
+  });
+
+  it("another server's trouble comes with its own advice", async () => {
+    const { server } = await serveTcp(() => undefined);
+    const { port } = server.address() as AddressInfo;
+    await new Promise((resolve) => server.close(resolve));
+    const env = { KUBERNETES_SERVICE_HOST: "127.0.0.1", KUBERNETES_SERVICE_PORT: String(port) };
+    const { transport } = transportTo({ env, apiServer: `https://127.0.0.2:${port}` });
+    await expect(get(transport)).rejects.toThrow("; check that kube-apiserver runs there");
   });
 });
 
@@ -730,7 +823,7 @@ describe("a proxy-url", () => {
 });
 
 describe("the numbers", () => {
-  it("count requests by code and host, and their durations by verb and host", async () => {
+  it("count requests by code and host, and their durations by method and host", async () => {
     const server = await serve();
     const transport = transportBy(clusterAt(server.url));
     await status(transport);
@@ -743,8 +836,7 @@ describe("the numbers", () => {
       { code: "500", method: "GET", host, count: 1 },
     ]);
     expect(durations.map((row) => [row.verb, row.host, row.count, row.buckets.reduce((a, b) => a + b)])).toEqual([
-      ["LIST", host, 1, 1],
-      ["WATCH", host, 1, 1],
+      ["GET", host, 2, 2],
     ]);
   });
 });

@@ -57,6 +57,31 @@ describe("at the start", () => {
     for (const address of ADDRESSES) expect(lan.speakers(address)).toHaveLength(1);
   });
 
+  test("a node that had a new address for a moment, apart from a better one, takes it over as fast as any other", () => {
+    const lan = createLan({ nodes: 2, addresses: ADDRESSES });
+    const [first = "", second = ""] = lan.ranked(A);
+    const show = (address: string, order: readonly string[]): void => {
+      for (const node of lan.nodes) {
+        const before = node.orderOf;
+        node.orderOf = (one) => (one === address ? order : before(one));
+        node.noteObjects();
+      }
+    };
+    show(A, []);
+    lan.pass(5_000);
+    lan.node(second).part = 1;
+    lan.pass(2_000);
+    show(A, [first, second]);
+    lan.pass(3_000);
+    expect(lan.speakers(A).sort()).toEqual([first, second].sort());
+    lan.node(second).part = 0;
+    lan.pass(3_000);
+    expect(lan.speakers(A)).toEqual([first]);
+    lan.powerOff(first);
+    lan.pass(1_500);
+    expect(lan.speakers(A)).toEqual([second]);
+  });
+
   test("all at once every address has one speaker within two seconds, and never two", () => {
     const lan = createLan({ nodes: 5, addresses: ADDRESSES });
     lan.pass(2_000, () => {

@@ -51,8 +51,8 @@ export async function serviceEntries(cluster: Cluster, node: string): Promise<Re
 }
 
 function kernelFrontends(cluster: Cluster, node: string): number {
-  // The agent's own mounts are those of its node, and maps are pinned there.
-  const pins = `/proc/${cluster.agent(node).pid}/root/sys/fs/bpf/millrace`;
+  // Maps are pinned in the node's own bpffs, by an agent in a pod too.
+  const pins = `${cluster.node(node).root}/sys/fs/bpf/millrace`;
   const maps = readdirSync(pins).find((entry) => entry.startsWith("maps-"))!;
   const frontends = openPinnedMap(join(pins, maps, "frontends"));
   try {

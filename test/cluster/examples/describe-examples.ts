@@ -1,7 +1,7 @@
 // Every example with real pods on a cluster without kube-proxy, by the same table of flows as in the lab. On the way in only
-// images, commands and imagePullPolicy change, and for dual stack Services ask for both families. Nobody gives LoadBalancer
-// Services addresses here, so 13 shows nothing, and 14 its node port and cluster address; the second Job of 15 is of an API group
-// that is gone.
+// images, commands and imagePullPolicy change, and for dual stack Services ask for both families. Where agents are programs of the
+// test nobody gives LoadBalancer Services addresses, so 13 shows nothing, and 14 its node port and cluster address; through the
+// DaemonSet the controller is there too. The second Job of 15 is of an API group that is gone.
 import { resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runSeeds, type SeedVerdict } from "../../../src/lab/seed-checks.ts";
@@ -9,12 +9,13 @@ import { SEEDS, type Seed } from "../../../src/lab/seed-group.ts";
 import { SeedStory } from "../../../src/lab/seed-story.ts";
 import type { Cluster } from "../cluster.ts";
 import type { ClusterCni } from "../cni.ts";
+import { startController } from "../controller.ts";
+import { throughOfEnvironment } from "../node-proxy.ts";
 import { startCluster } from "../start-cluster.ts";
 import { disagreements, serviceEntries } from "./agent-claims.ts";
 import { RealCluster } from "./real-cluster.ts";
 
 const EXAMPLES = resolve(import.meta.dirname, "../../../deploy/examples");
-const LEFT_OUT: readonly Seed[] = ["13-lb-pool"];
 
 export interface Variant {
   /** Of the cluster. */
@@ -25,7 +26,9 @@ export interface Variant {
 
 /** Tests of every example on a cluster of its own. */
 export function describeExamples(title: string, { name, cni, dualStack }: Variant): void {
-  describe(title, () => {
+  const through = throughOfEnvironment();
+  const leftOut: readonly Seed[] = through === "daemonset" ? [] : ["13-lb-pool"];
+  describe(`${title}, agents through the ${through}`, () => {
     const verdicts = new Map<Seed, SeedVerdict>();
     const differing: string[] = [];
     let cluster: Cluster;
@@ -35,7 +38,8 @@ export function describeExamples(title: string, { name, cni, dualStack }: Varian
     const entries = () => Promise.all(cluster.nodes.map((node) => serviceEntries(cluster, node.name)));
 
     beforeAll(async () => {
-      cluster = await startCluster({ name, cni, proxy: "millrace", replace: true });
+      cluster = await startCluster({ name, cni, proxy: "millrace", through, replace: true });
+      if (through === "daemonset") await startController(cluster);
       const real = new RealCluster(cluster);
       await real.settle();
       before = await entries();
@@ -55,11 +59,11 @@ export function describeExamples(title: string, { name, cni, dualStack }: Varian
 
     afterAll(() => cluster?.down());
 
-    it.each(SEEDS.filter((seed) => !LEFT_OUT.includes(seed)))("%s shows what it must show", (seed) => {
+    it.each(SEEDS.filter((seed) => !leftOut.includes(seed)))("%s shows what it must show", (seed) => {
       expect(verdicts.get(seed)).toEqual({ seed, failure: "" });
     });
 
-    it.each(LEFT_OUT)("%s is not checked", (seed) => {
+    it.each(leftOut)("%s is not checked", (seed) => {
       expect(verdicts.get(seed)).toEqual({ seed, failure: "it was not checked" });
     });
 

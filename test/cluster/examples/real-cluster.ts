@@ -6,6 +6,7 @@ import {
   type CheckedCluster,
   type CheckedNode,
   type HandMadeBackends,
+  type LoadBalancing,
   type Probe,
   UNREADY_FILE,
 } from "../../../src/lab/checked-cluster.ts";
@@ -19,11 +20,13 @@ import type { EndpointSliceObject, KubernetesObject, PodObject, ServiceObject } 
 import type { Cluster } from "../cluster.ts";
 import type { ClusterNode } from "../cluster-node.ts";
 import { execInPod, type PodExecOptions, type PodObject as RunningPod } from "../cluster-pod.ts";
+import { hasController } from "../installed.ts";
 import { agentSocket } from "../proxy.ts";
 import { waitUntil } from "../wait-until.ts";
 import { manifest } from "../workloads.ts";
 import { differences, expectedLines, saidLines } from "./expected-state.ts";
 import { joinNode } from "./join-node.ts";
+import { arpHolders, openAddresses } from "./load-balancing.ts";
 import { PodNames } from "./pod-names.ts";
 import { withRealImages } from "./real-images.ts";
 import { takeSnapshot } from "./snapshot.ts";
@@ -39,6 +42,7 @@ export class RealCluster implements CheckedCluster {
   /** CoreDNS keeps an answer for 5 s, and one that there is no such name too. */
   readonly namesInForceMs = 15_000;
   readonly endedPodsStay = true;
+  readonly loadBalancing?: LoadBalancing;
   readonly #cluster: Cluster;
   readonly #names: PodNames;
   readonly #joined: ClusterNode[] = [];
@@ -46,6 +50,9 @@ export class RealCluster implements CheckedCluster {
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
+    if (hasController(cluster.config)) {
+      this.loadBalancing = { holders: (_client, address) => arpHolders(cluster, this.#all, address) };
+    }
     this.#names = new PodNames((pod, command, options) => this.#execPod(pod, command, options));
   }
 
@@ -58,9 +65,10 @@ export class RealCluster implements CheckedCluster {
     return this.#joined.find((node) => node.name === name) ?? this.#cluster.node(name);
   }
 
-  /** Pools are nobody's here, and extensions/v1beta1 is of an older Kubernetes. */
+  /** Pools are nobody's without a controller, and extensions/v1beta1 is of an older Kubernetes. */
   takes({ apiVersion }: KubernetesObject): boolean {
-    return !apiVersion.startsWith("metallb.io/") && apiVersion !== "extensions/v1beta1";
+    if (apiVersion.startsWith("metallb.io/")) return this.loadBalancing !== undefined;
+    return apiVersion !== "extensions/v1beta1";
   }
 
   async apply(objects: readonly KubernetesObject[]): Promise<readonly string[]> {
@@ -143,7 +151,7 @@ export class RealCluster implements CheckedCluster {
   }
 
   async join(node: string): Promise<void> {
-    const numbers = [...this.#cluster.nodes, ...this.#joined].map(({ number }) => number);
+    const numbers = this.#all.map(({ number }) => number);
     this.#joined.push(await joinNode(this.#cluster, Number(node.slice("node".length)), numbers));
     await this.settle();
   }
@@ -164,6 +172,10 @@ export class RealCluster implements CheckedCluster {
   }
 
   async nodes(): Promise<readonly CheckedNode[]> {
+    return this.#all;
+  }
+
+  get #all(): readonly ClusterNode[] {
     return [...this.#cluster.nodes, ...this.#joined];
   }
 
@@ -231,10 +243,15 @@ export class RealCluster implements CheckedCluster {
     const open = unsettled(snapshot, this.#unready);
     if (open.length > 0) return open;
     const expected = expectedLines(snapshot.services, snapshot.slices);
-    const ofAgents = (await this.nodes()).map(async ({ name }) => {
+    const ofAgents = this.#all.map(async ({ name }) => {
       const said = saidLines(await this.agentServices(name), await this.agentBackends(name));
       return differences(expected, said).map((line) => `${name}: ${line}`);
     });
-    return (await Promise.all(ofAgents)).flat();
+    const ofBalancers = this.loadBalancing === undefined ? [] : [this.#openAddresses(snapshot.services)];
+    return (await Promise.all([...ofAgents, ...ofBalancers])).flat();
+  }
+
+  #openAddresses(services: readonly ServiceObject[]): Promise<readonly string[]> {
+    return openAddresses(this.#cluster, this.#all, services);
   }
 }

@@ -30,7 +30,7 @@ const WORKLOADS: Readonly<Record<string, string>> = {
 };
 
 /** Of all namespaces. Not of one version: what changes meanwhile is seen in some lists and in others not. */
-export async function takeSnapshot(api: ApiClient): Promise<Snapshot> {
+export async function takeSnapshot(api: Pick<ApiClient, "ask">): Promise<Snapshot> {
   const list = async <T>(path: string) => (await api.ask<{ items: readonly T[] }>(path)).items;
   const [nodes, services, slices, endpoints, pods, ...workloads] = await Promise.all([
     list<NodeObject>(`${CORE}/nodes`),

@@ -2,7 +2,7 @@
 // case fails.
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { createAnnouncedRows } from "../../../src/datapath/announced-rows.ts";
-import { VERDICT_VALUES } from "../../../src/datapath/layout.gen.ts";
+import { SETTING_FLAG_VALUES, VERDICT_VALUES } from "../../../src/datapath/layout.gen.ts";
 import { encodeMessage, question } from "../../../src/l2/liveness-message.ts";
 import { addressBytes } from "../../../src/lib/address.ts";
 import { clockBoottimeNs, possibleCpus } from "../../../src/libbpf/mod.ts";
@@ -138,6 +138,16 @@ const CASES: Readonly<Record<Exclude<Verdict, "DROP_REWRITE">, Ask>> = {
     const forward = await ask(["here"])(node);
     const about = forward!.packet.slice(14, 42);
     return node.run("tc_uplink_egress", frame().ip(V4.here, V4.client).icmp(5, 1).payload(about).bytes());
+  },
+  async VERDICT_OTHER_PROXY(node) {
+    await node.feed(sctpObjects(["here"], 13868));
+    node.settings({ flags: SETTING_FLAG_VALUES.SETTING_OTHER_PROXY });
+    const run = node.run(
+      "tc_uplink_ingress",
+      send(frame(), "SCTP", CLIENT, { address: V4.vip, port: 3868 }, { flags: "PA" }),
+    );
+    node.settings({ flags: 0 });
+    return run;
   },
   VERDICT_TIME_EXCEEDED: ask(["there"], { fields: { ttl: 1 } }),
   async DROP_TTL(node) {
