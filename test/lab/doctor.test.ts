@@ -116,6 +116,7 @@ describeKernel("millrace doctor", () => {
     const { net } = machine;
     const script = "require('net').createServer().listen(30123, () => console.log('on'))";
     const listener = net.inside(() => spawn(process.execPath, ["-e", script]));
+    const proxy = net.inside(() => spawn("sleep", ["600"], { argv0: "kube-proxy" }));
     try {
       net.sysctl("net.ipv4.conf.up0.forwarding", 0);
       net.run("nft", "add table ip nat; add chain ip nat KUBE-SERVICES; add chain ip nat KUBE-SVC-X");
@@ -126,6 +127,7 @@ describeKernel("millrace doctor", () => {
       const found = lines();
       for (const expected of [
         /^error devices\.forwarding: forwarding is off: IPv4 on up0;/,
+        /^warning proxies\.kube-proxy: a kube-proxy runs on this node:/,
         /^warning proxies\.rules: kube-proxy's rules are here: 2 chains of iptables$/,
         /^warning firewall\.forward: the nftables chain inet wall gate drops what it does not accept$/,
         /^warning ranges\.node-ports: processes listen on ports of the node port range: 30123\/TCP;/,
@@ -135,6 +137,7 @@ describeKernel("millrace doctor", () => {
       expect(status).toBe(1);
     } finally {
       listener.kill();
+      proxy.kill();
       net.run("nft", "flush ruleset");
       net.sysctl("net.ipv4.conf.up0.forwarding", 1);
     }
