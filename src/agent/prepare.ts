@@ -61,7 +61,14 @@ function setPorts({ snatPortRange, stateDir }: PrepareOptions, path: string, don
 
 /** Below proc/sys/net/netfilter and in the module's parameters. */
 const CONNTRACK_FILES = [
-  ...["max", "tcp_timeout_established", "tcp_timeout_close_wait", "udp_timeout", "udp_timeout_stream"].map((name) => ({
+  ...[
+    "max",
+    "tcp_timeout_established",
+    "tcp_timeout_close_wait",
+    "udp_timeout",
+    "udp_timeout_stream",
+    "tcp_be_liberal",
+  ].map((name) => ({
     name: `net.netfilter.nf_conntrack_${name}`,
     path: `proc/sys/net/netfilter/nf_conntrack_${name}`,
   })),

@@ -55,6 +55,13 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
     ["millrace bypass", "how is it now?"],
     ["millrace bypass on", "nothing is translated from the next packet on"],
   ],
+  "millrace doctor": [
+    [
+      "millrace doctor -q --kubeconfig /etc/kubernetes/admin.conf",
+      "before an agent is started: what would be in its way",
+    ],
+    ["millrace doctor --config /etc/millrace/config.yaml -o json", "by the agent's own configuration, for programs"],
+  ],
   "millrace cleanup": [
     ["millrace cleanup", "after an agent with default places"],
     ["millrace cleanup --state-dir /srv/millrace", "after one with --state-dir /srv/millrace"],

@@ -9,7 +9,7 @@ import { SETTINGS } from "./settings.ts";
 const PREPARED = [
   ...["pin-dir", "state-dir", "snat-port-range", "conntrack-max-per-core", "conntrack-min"],
   ...["conntrack-tcp-timeout-established", "conntrack-tcp-timeout-close-wait"],
-  ...["conntrack-udp-timeout", "conntrack-udp-timeout-stream"],
+  ...["conntrack-udp-timeout", "conntrack-udp-timeout-stream", "conntrack-tcp-be-liberal"],
 ];
 
 export function registerPrepareCommand(program: Command): void {
@@ -36,11 +36,11 @@ export function registerPrepareCommand(program: Command): void {
 
 /** @throws Failure "usage" */
 async function readOptions(flags: Readonly<Record<string, string>>, configFile: string): Promise<PrepareOptions> {
-  const file = configFile === "" ? {} : await (await import("./config-file.ts")).readConfigFile(configFile);
-  const sources = { flags, environment: process.env, configFile };
+  const file = configFile === "" ? undefined : await (await import("./config-file.ts")).readConfigFile(configFile);
+  const sources = { flags, environment: process.env, configFile: file?.path ?? "", fields: file?.fields ?? {} };
   const machine = { nodeName: "", cgroup: "", ...machineSize() };
   const parts = SETTINGS.filter(({ name }) => name === "manifests" || PREPARED.includes(name)).map((setting) =>
-    readSetting(setting, findGiven(setting, sources, file, machine)),
+    readSetting(setting, findGiven(setting, sources, file?.values ?? {}, machine)),
   );
   return Object.assign({}, ...parts) as PrepareOptions;
 }

@@ -211,7 +211,9 @@ describe("deploy/millrace.yaml", () => {
 
   it("gives the agent settings that it takes", () => {
     const { data } = objectOf(objects, "ConfigMap", "millrace");
-    expect(parseConfig(data["config.yaml"], "config.yaml")).toEqual({ "announcer-secret": "/etc/millrace/announcer" });
+    expect(parseConfig(data["config.yaml"], "config.yaml").values).toEqual({
+      "announcer-secret": "/etc/millrace/announcer",
+    });
     const variables = agent.env.map(({ name }: { name: string }) => name);
     const known = SETTINGS.map(({ name }) => `MILLRACE_${name.toUpperCase().replaceAll("-", "_")}`);
     expect(variables.filter((name: string) => !known.includes(name))).toEqual([]);

@@ -5,13 +5,13 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { millraceCommand } from "../../src/lab/programs.ts";
 import { pause, show } from "../lab/traffic/test-lab.ts";
 import type { Cluster } from "./cluster.ts";
-import type { Component } from "./component.ts";
 import { agentStatus, clusterIP, inForce, podsReady } from "./load/ask-cluster.ts";
 import { ClusterLoad } from "./load/cluster-load.ts";
 import { expectIntact, expectLossesCounted, expectNewAnswered, receiveOverflows } from "./load/expect-traffic.ts";
 import { loadPod, TRAFFIC_PORTS, trafficService } from "./load/load-pods.ts";
 import { compareSides, type Flow, NumberedTraffic, type Outcome, printTraffic } from "./load/numbered-traffic.ts";
-import { prepareProxies, proxyComponent, waitForProxy } from "./proxy.ts";
+import type { NodeProxy } from "./node-proxy.ts";
+import { prepareProxies, proxyOf, waitForProxy } from "./proxy.ts";
 import { startCluster } from "./start-cluster.ts";
 import { manifest } from "./workloads.ts";
 
@@ -42,7 +42,7 @@ const moves = ({ name, kind }: Flow): boolean => kind === "udp" && !name.include
 
 describe.each(["nftables", "iptables"] as const)("kube-proxy (%s) and Millrace in turn", (mode) => {
   let cluster: Cluster;
-  let agents: ReadonlyMap<string, Component>;
+  let agents: ReadonlyMap<string, NodeProxy>;
   let outcome: Outcome;
   let ours: Outcome;
   let flows: readonly Flow[] = [];
@@ -131,9 +131,9 @@ describe.each(["nftables", "iptables"] as const)("kube-proxy (%s) and Millrace i
   beforeAll(async () => {
     cluster = await startCluster({ name: "tko", proxy: mode, replace: true });
     const { nodes, control, api } = cluster;
-    const settings = { proxy: "millrace", agentFlags: AGENT_FLAGS, dist: "" } as const;
+    const settings = { proxy: "millrace", through: "process", agentFlags: AGENT_FLAGS, dist: "" } as const;
     await prepareProxies(nodes, settings, control.authority, api);
-    agents = new Map(nodes.map((node) => [node.name, proxyComponent(node, settings)!]));
+    agents = new Map(nodes.map((node) => [node.name, proxyOf(node, settings, () => api)!]));
     await cluster.apply(OBJECTS);
     await podsReady(cluster, ["near", "far", "caller"]);
     await pause(2000);

@@ -96,7 +96,7 @@ describe.each(HELMS)("Helm %s", (version) => {
     const { spec, metadata } = agentPod(objects);
     expect(spec.containers[0].image).toBe(`localhost/millrace@${EVERYTHING.image.digest}`);
     expect(metadata.labels).toMatchObject({ team: "network", "k8s-app": "kube-proxy" });
-    expect(parseConfig(configOf(objects), "config.yaml")).toEqual({
+    expect(parseConfig(configOf(objects), "config.yaml").values).toEqual({
       "announcer-secret": "/etc/millrace/announcer",
       apiserver: "https://192.0.2.1:6443",
       "destroy-tcp-sockets": "true",
@@ -175,7 +175,7 @@ describe.each(HELMS)("Helm %s", (version) => {
   it("leaves the controller out when it is told to", () => {
     const objects = rendered(version, { controller: { enabled: false } });
     expect(objects.filter(({ metadata }) => /controller/.test(metadata.name))).toEqual([]);
-    expect(parseConfig(configOf(objects), "config.yaml")).toEqual({});
+    expect(parseConfig(configOf(objects), "config.yaml").values).toEqual({});
   });
 
   it("says after an installation what comes next", () => {
@@ -298,7 +298,7 @@ describe("kubectl kustomize", () => {
       const objects = kustomize(join(directory, "mine"));
       const images = [...agentPod(objects).spec.initContainers, ...agentPod(objects).spec.containers];
       expect(images.map(({ image }) => image)).toEqual(Array(2).fill("registry.example.com/millrace:0.1.0"));
-      expect(parseConfig(configOf(objects), "config.yaml")["apiserver"]).toBe("https://192.0.2.1:6443");
+      expect(parseConfig(configOf(objects), "config.yaml").values["apiserver"]).toBe("https://192.0.2.1:6443");
     } finally {
       rmSync(directory, { recursive: true });
     }

@@ -1,6 +1,6 @@
 // Traefik for a cluster: built from its Go module, and the objects that run it, without an image of its own.
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { runChecked } from "../../../src/lab/shell.ts";
 import { AGNHOST_IMAGE } from "../images.ts";
@@ -15,16 +15,29 @@ export const TRAEFIK = "traefik";
 const PORT = 8000;
 const HEALTH_PORT = 8080;
 
-/** A module within the module, whose two types are empty: it is in no archive of the module. */
-const EXTENSION = `package ext
+/** Packages that are put in place of others, by their directories in its module: what they lack concerns no Ingress without TLS. */
+const STANDINS: Readonly<Record<string, string>> = {
+  // A module of its own, in no archive of Traefik's.
+  "pkg/config/dynamic/ext": "package ext\n\ntype HTTP struct{}\n\ntype Router struct{}\n",
+  // Instead of two hundred vendors' clients, some of which are in no proxy.
+  "pkg/provider/acme/vendors": `package vendors
 
-type HTTP struct{}
+import (
+	"errors"
 
-type Router struct{}
-`;
+	"github.com/go-acme/lego/v5/challenge"
+)
+
+func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
+	return nil, errors.New("built without DNS challenges: " + name)
+}
+`,
+};
+const VENDORS = "github.com/go-acme/lego/v5/providers/dns";
+const FORKED = "github.com/abbot/go-http-auth";
 
 function directory(): string {
-  const hash = createHash("sha256").update(process.arch).update(EXTENSION);
+  const hash = createHash("sha256").update(process.arch).update(JSON.stringify(STANDINS));
   for (const file of ["go.mod", "go.sum"]) hash.update(readFileSync(join(SOURCES, file)));
   return join(CACHE, `traefik-${hash.digest("hex").slice(0, 12)}`);
 }
@@ -47,11 +60,34 @@ export async function buildTraefik(progress: Progress): Promise<void> {
   const tree = join(unfinished, "module");
   mkdirSync(unfinished, { recursive: true });
   await runChecked("cp", ["-r", "--no-preserve=mode", module.Dir, tree]);
-  const extension = join(tree, "pkg/config/dynamic/ext");
-  mkdirSync(extension);
-  writeFileSync(join(extension, "ext.go"), EXTENSION);
-  writeFileSync(join(extension, "go.mod"), "module github.com/traefik/traefik/dynamic/ext\n\ngo 1.26.0\n");
-  const build = ["build", "-trimpath", "-ldflags", "-s -w", "-o", join(unfinished, TRAEFIK), "./cmd/traefik"];
+  for (const [directory, text] of Object.entries(STANDINS)) {
+    mkdirSync(join(tree, directory));
+    writeFileSync(join(tree, directory, "standin.go"), text);
+  }
+  writeFileSync(
+    join(tree, "pkg/config/dynamic/ext/go.mod"),
+    "module github.com/traefik/traefik/dynamic/ext\n\ngo 1.26.0\n",
+  );
+  const provider = join(tree, "pkg/provider/acme/provider.go");
+  const text = readFileSync(provider, "utf8").replace(`"${VENDORS}"`, `dns "${NAME}/pkg/provider/acme/vendors"`);
+  writeFileSync(provider, text);
+  const forked = /^require (\S+) (v\S+)$/gm;
+  const pinned = new Map(
+    [...readFileSync(join(SOURCES, "go.mod"), "utf8").matchAll(forked)].map(([, m, v]) => [m!, v!]),
+  );
+  const edit = [`-dropreplace=${FORKED}`, `-require=${FORKED}@${pinned.get(FORKED)}`];
+  await runChecked("go", ["-C", tree, "mod", "edit", ...edit], { env });
+  appendFileSync(join(tree, "go.sum"), readFileSync(join(SOURCES, "go.sum")));
+  const build = [
+    "build",
+    "-mod=mod",
+    "-trimpath",
+    "-ldflags",
+    "-s -w",
+    "-o",
+    join(unfinished, TRAEFIK),
+    "./cmd/traefik",
+  ];
   await runChecked("nice", ["-n", "5", "go", "-C", tree, ...build], { env });
   rmSync(tree, { recursive: true });
   renameSync(unfinished, target);
