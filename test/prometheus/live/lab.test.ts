@@ -1,6 +1,5 @@
 // Debian's Prometheus scrapes a lab with traffic: what it scraped is well formed, every query of the dashboards that needs no API has
 // data, and every alert about nodes and addresses fires when the lab is broken and clears when it is mended.
-import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -16,6 +15,7 @@ import { MILLRACE, must, TestLab, until } from "../../lab/traffic/test-lab.ts";
 import { alertRules, RULES_FILE } from "../rules-file.ts";
 import { scaledRules } from "../scaled-rules.ts";
 import { type Breakage, breakAndMend, seenToFire } from "./breakages.ts";
+import { complaintsAbout } from "./check-metrics.ts";
 import { asksOfCluster, PANEL_QUERIES, withoutData } from "./panel-queries.ts";
 import { type Enter, Prometheus } from "./prometheus.ts";
 import { startTraffic } from "./run-traffic.ts";
@@ -139,8 +139,8 @@ describeKernel("Prometheus and a lab", () => {
 
   it("finds nothing wrong with the metrics of an agent (promtool check metrics)", async () => {
     const text = await must(...curl(enter, `http://${NODE1}:10249/metrics`));
-    const { status, stdout, stderr } = spawnSync("promtool", ["check", "metrics"], { input: text, encoding: "utf8" });
-    expect({ status, said: stdout + stderr }).toEqual({ status: 0, said: "" });
+    expect(text.length).toBeGreaterThan(1000);
+    expect(complaintsAbout(text)).toEqual([]);
   });
 
   it("has no alert while nothing is broken", async () => {
