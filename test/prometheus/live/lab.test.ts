@@ -270,7 +270,13 @@ describeKernel("Prometheus and a lab", () => {
 
     it("about an agent that is slow", async () => {
       await breakAndMend(prometheus, [
-        { ...{ name: "an agent with a thirtieth of a CPU", alerts: ["MillraceProgrammingSlow"] }, apply: slowAgent },
+        {
+          ...{
+            name: "an agent that gets a tenth of a second of CPU every six seconds",
+            alerts: ["MillraceProgrammingSlow"],
+          },
+          apply: slowAgent,
+        },
       ]);
     });
 
@@ -286,19 +292,22 @@ describeKernel("Prometheus and a lab", () => {
     });
   });
 
-  /** The agent of node2 gets little CPU, while large changes come. */
+  /** The agent of node2 gets little CPU, while large changes come: each is begun, and done some turns later. */
   async function slowAgent(): Promise<() => Promise<void>> {
     const cgroup = join(labPaths(LAB).cgroup, "node2", "agent");
+    const pids = processesIn(cgroup);
     const signal = (name: NodeJS.Signals): void => {
-      for (const pid of processesIn(cgroup)) process.kill(pid, name);
+      for (const pid of pids) process.kill(pid, name);
     };
     let stopped = false;
+    // As long as it takes a tenth of a second of CPU: enough to answer a scrape, too little for a large change.
     const starve = (async () => {
       while (!stopped) {
         signal("SIGSTOP");
-        await delay(97);
+        await delay(5_500);
         signal("SIGCONT");
-        await delay(3);
+        const [began, used] = [Date.now(), cpuMs(pids)];
+        while (Date.now() - began < 2_000 && cpuMs(pids) - used < 100) await delay(5);
       }
     })();
     const change = (async () => {
@@ -334,6 +343,18 @@ describeKernel("Prometheus and a lab", () => {
     };
   }
 });
+
+/** CPU time of processes until now. */
+function cpuMs(pids: readonly number[]): number {
+  const TICK_MS = 10;
+  return pids.reduce((sum, pid) => {
+    // proc_pid_stat(5): after the name in parentheses utime and stime are the 12th and 13th.
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+    return sum + (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+  }, 0);
+}
 
 const curl = (enter: Enter, url: string): [string, readonly string[]] => {
   const [file = "", ...args] = enter(["curl", "-sf", url]);
