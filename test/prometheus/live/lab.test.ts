@@ -166,7 +166,18 @@ describeKernel("Prometheus and a lab", () => {
       } finally {
         await order.lab("link", first, "up");
       }
-      await delay(30_000);
+      // Changes, and something to be noticed.
+      const unmatched = { ports: [{ port: 80, targetPort: "nobody" }] };
+      const noticed = lab.manifest([serviceOf("noticed", 30900, { ...unmatched, selector: { app: "web" } })]);
+      await lab.apply(noticed);
+      for (let turn = 0; turn < 10; turn++) {
+        await lab.scale("deployment/web", 3 + (turn % 2));
+        await delay(3000);
+      }
+      return async () => {
+        await lab.scale("deployment/web", 3);
+        await lab.delete(noticed);
+      };
     });
 
     it("have data for each query that needs no API", async () => {
