@@ -19,11 +19,7 @@ HEADERS := $(wildcard bpf/*.h)
 
 say = printf '  %-6s %s\n' '$(1)' '$(2)' >&2
 
-<<<<<<< HEAD
-.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables image test-image kind kind-down kernels kernels-ci docs chart test-chart clean format
-=======
-.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables image test-image kind kind-down kernels kernels-ci docs clean format chart test-chart test-prometheus dashboards
->>>>>>> b7a783d79dc6708f0335913300d53c927811de42
+.PHONY: help setup bpf build bundle check test flood mutations bench bench-api bench-cluster bench-failover bench-ways demo cluster cluster-programs cluster-down test-cluster conformance conformance-programs kube-proxy-tables image test-image kind kind-down kernels kernels-ci docs chart test-chart clean format test-prometheus dashboards
 
 help: ## This page
 	@echo 'Millrace. Usage: make TARGET'

@@ -1,5 +1,5 @@
 // Bundles src/ into dist/: dist/millrace (launcher), dist/*.mjs (modules, split so that a command loads only what it
-// needs), dist/bpf/*.o, the examples, and koffi, whose native part no bundler can hold. dist/ then needs Node 24 and libbpf, nothing else.
+// needs), dist/bpf/*.o, the examples, the manifest that `install` applies, and koffi, whose native part no bundler can hold. dist/ then needs Node 24 and libbpf, nothing else.
 import { existsSync } from "node:fs";
 import { chmod, copyFile, cp, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve } from "node:path";
@@ -143,6 +143,8 @@ async function main(): Promise<void> {
     if (object.endsWith(".bpf.o")) await copyFile(join(root, "build/bpf", object), join(staging, "bpf", object));
   }
   await cp(join(root, "deploy/examples"), join(staging, "examples"), { recursive: true });
+  await mkdir(join(staging, "deploy"), { recursive: true });
+  await copyFile(join(root, "deploy/millrace.yaml"), join(staging, "deploy/millrace.yaml"));
   await copyKoffi();
   await writeFile(join(staging, "millrace"), LAUNCHER);
   await chmod(join(staging, "millrace"), 0o755);

@@ -79,6 +79,7 @@ const CHECKS: Readonly<Record<string, () => Outcome>> = {
       () => command(process.execPath, ["scripts/docs.ts"]),
       [
         "docs/cli.md",
+        "docs/doctor.md",
         "docs/metrics.md",
         "docs/kernels.md",
         "docs/semantics.md",

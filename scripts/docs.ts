@@ -1,4 +1,4 @@
-// Writes what is generated of the documentation: docs/cli.md from the commands, docs/metrics.md from the metrics,
+// Writes what is generated of the documentation: docs/cli.md from the commands, docs/doctor.md from the checks, docs/metrics.md from the metrics,
 // deploy/config-reference.yaml from the settings, docs/semantics.md from the flow cases, docs/kernels.md, docs/conformance.md and
 // docs/failover.md from what was measured last, docs/kube-proxy.md, the fields of Kubernetes' objects, and what the chart takes from
 // elsewhere. `make check` says when they are out of date.
@@ -15,7 +15,9 @@ import { writeSemanticsPage } from "../test/flows/semantics-page.ts";
 import { writeKernelsPage } from "../test/kernels/page.ts";
 import { writeApiFields } from "./api-fields.ts";
 import { writeChartInputs } from "./chart.ts";
+import { doctorPage } from "./doctor-page.ts";
 import { writeKnownFields } from "./generate-fields.ts";
+import { counterpartsSection } from "./kube-proxy-metrics.ts";
 import { writeKubeProxyPage } from "./kube-proxy-page.ts";
 
 /** The page of all commands: each one's --help, as it is printed; hidden ones are left out. */
@@ -68,6 +70,7 @@ too much, let the scraper leave \`millrace_service_.*\` out (\`metric_relabel_co
 |---|---|---|---|
 ${own.join("\n")}
 
+${counterpartsSection()}
 ## Of the controller
 
 Served by \`millrace controller\` at \`/metrics\` on its \`--metrics-bind-address\`.
@@ -112,6 +115,7 @@ if (import.meta.main) {
   writeFileSync(resolve(root, "deploy/config-reference.yaml"), configReference());
   writeFileSync(resolve(root, "docs/cli.md"), await cliPage());
   writeKubeProxyPage();
+  writeFileSync(resolve(root, "docs/doctor.md"), doctorPage());
   writeKernelsPage();
   writeSemanticsPage();
   writeConformancePage();

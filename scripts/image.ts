@@ -21,7 +21,7 @@ import { Command, Option } from "commander";
 import { runChecked } from "../src/lab/shell.ts";
 import { FAILURES, Failure } from "../src/lib/errors.ts";
 import { writeArchive } from "./image/archive.ts";
-import { fetchPackages, makeDebianTree } from "./image/debian.ts";
+import { fetchPackages, makeDebianTree, pathsBelow } from "./image/debian.ts";
 import { packLayer, setModes } from "./image/layer.ts";
 import { missingLibraries } from "./image/libraries.ts";
 import {
@@ -88,6 +88,8 @@ async function makeMillraceTree(tree: string, koffi: string, npm: string): Promi
   const wanted = /^(package\.json|index\.js|linux_[^/]+)$/;
   const native = join(home, `node_modules/@koromix/koffi-linux-${npm}`);
   cpSync(koffi, native, { recursive: true, filter: (path) => path === koffi || wanted.test(topOf(koffi, path)) });
+  // One file is a program; a library's helper script is none.
+  for (const path of pathsBelow(home)) chmodSync(join(home, path), 0o644);
   writeFileSync(join(tree, MAIN), INTERPRETER + readFileSync(join(dist, "millrace.mjs"), "utf8"));
   chmodSync(join(tree, MAIN), 0o755);
   mkdirSync(dirname(join(tree, COMMAND)), { recursive: true });
@@ -174,7 +176,13 @@ async function inWorkDirectory<T>(make: (work: string) => Promise<T>): Promise<T
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1).padStart(6)} MB`;
 
-async function makeArchive({ arch, output }: { arch: Architecture; output?: string }): Promise<void> {
+interface ArchiveOptions {
+  readonly arch: Architecture;
+  readonly name: string;
+  readonly output?: string;
+}
+
+async function makeArchive({ arch, name, output }: ArchiveOptions): Promise<void> {
   const target = resolve(output ?? join(root, `build/millrace-image-${arch}.tar`));
   await inWorkDirectory(async (work) => {
     const layers = [];
@@ -185,7 +193,6 @@ async function makeArchive({ arch, output }: { arch: Architecture; output?: stri
     if (size > SIZE_LIMIT) {
       throw new Failure("exhausted", target, `could not make ${target}: ${megabytes(size).trim()}, at most 60 allowed`);
     }
-    const name = `localhost/millrace:${manifest.version}`;
     const digest = await writeArchive(
       { name, architecture: arch, run: runConfig(manifest), layers, created: createdAt() },
       target,
@@ -220,6 +227,7 @@ const program = new Command("image").description("An image of Millrace, without 
 program
   .command("archive")
   .addOption(arch())
+  .option("--name <image>", "what it is called, with a tag", `localhost/millrace:${manifest.version}`)
   .option("--output <file>", "where to (default: build/millrace-image-ARCHITECTURE.tar)")
   .action(makeArchive);
 program.command("tree").argument("<directory>", "empty or not there").addOption(arch()).action(makeTree);

@@ -7,17 +7,18 @@ import { FAILURES } from "../src/lib/errors.ts";
 const SRC = resolve(import.meta.dirname, "../src");
 
 /**
- * main -> cli, http, lab -> agent, controller -> decide, datapath, kube, standalone, l2 -> allocate, libbpf, wire -> model -> lib; layers
+ * main -> cli, http, lab -> agent, controller, install -> decide, datapath, kube, standalone, l2 -> allocate, libbpf, wire -> model -> lib; layers
  * of one level never meet.
  */
 const ADAPTERS = ["datapath", "kube", "standalone", "l2"];
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   main: ["cli", "http", "lab"],
-  cli: ["agent", "controller", "datapath", "model", "lib"],
+  cli: ["agent", "controller", "install", "datapath", "model", "lib"],
   http: ["agent", "controller", "model", "lib"],
   lab: ["agent", ...ADAPTERS, "libbpf", "wire", "model", "lib"],
   agent: ["decide", ...ADAPTERS, "libbpf", "model", "lib"],
   controller: ["kube", "allocate", "wire", "model", "lib"],
+  install: ["kube", "lib"],
   decide: ["model", "lib"],
   datapath: ["libbpf", "model", "lib"],
   kube: ["wire", "model", "lib"],

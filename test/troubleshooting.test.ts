@@ -32,6 +32,7 @@ const REASONS = [
 
 /** Of other things than notices: of a call that failed, of a worker's message, of a node that may not announce. */
 const NO_NOTICES = new Set([
+  "lookup",
   "connect",
   "given-up",
   "over",

@@ -21,8 +21,8 @@ const NAT = "nat";
 
 /** The commands of each family, their tables in nftables, and where the kernel names the legacy tables that it has. */
 export const IPTABLES = [
-  { command: "iptables", legacy: "iptables-legacy", family: "ip", names: "/proc/net/ip_tables_names" },
-  { command: "ip6tables", legacy: "ip6tables-legacy", family: "ip6", names: "/proc/net/ip6_tables_names" },
+  { command: "iptables", legacy: "iptables-legacy", family: "ip", names: "/proc/thread-self/net/ip_tables_names" },
+  { command: "ip6tables", legacy: "ip6tables-legacy", family: "ip6", names: "/proc/thread-self/net/ip6_tables_names" },
 ] as const satisfies readonly { command: string; legacy: string; family: NftFamily; names: string }[];
 
 /** "" when the file is not there. */
@@ -42,7 +42,7 @@ export function legacyTables({ names }: Pick<(typeof IPTABLES)[number], "names">
 }
 
 export function hasDevice(name: string): boolean {
-  return textOf("/proc/net/dev")
+  return textOf("/proc/thread-self/net/dev")
     .split("\n")
     .some((line) => line.trim().startsWith(`${name}:`));
 }

@@ -18,7 +18,7 @@ const ADD = (family: string): string =>
 export async function keepNatHooks(ask: Ask = run): Promise<string> {
   const problems: string[] = [];
   for (const family of FAMILIES) {
-    if (hasNftTable(family, NAT_TABLE) || (family === "ip6" && !existsSync("/proc/net/if_inet6"))) continue;
+    if (hasNftTable(family, NAT_TABLE) || (family === "ip6" && !existsSync("/proc/thread-self/net/if_inet6"))) continue;
     const { ok, text } = await ask("nft", [ADD(family)]);
     if (!ok) problems.push(`could not make the nftables table ${family} ${NAT_TABLE}: ${text}`);
   }

@@ -13,6 +13,7 @@ import type { Log } from "../lib/log.ts";
 import { forgetConnection, hasFeature, type TranslatedConnection, translatedConnections } from "../libbpf/mod.ts";
 import type { Model } from "../model/model.ts";
 import type { Notice } from "../model/objects.ts";
+import { createKubeProxyFinder, type KubeProxyProcess } from "./kube-proxy-process.ts";
 import { type Ask, readKubeProxyRules } from "./kube-proxy-rules.ts";
 import { keepNatHooks, releaseNatHooks } from "./nat-hooks.ts";
 
@@ -73,10 +74,12 @@ export async function sortConnections(
 export function createOtherProxy(parts: OtherProxyParts): OtherProxy {
   const { log, signal, isInForce } = parts;
   const ask: Ask = (command, args) => run(command, args, { signal });
-  let facts: OtherProxyFacts = { rules: [], connections: 0 };
+  const findKubeProxy = createKubeProxyFinder();
+  let facts: OtherProxyFacts = { running: "", rules: [], connections: 0 };
 
   return {
     async look(tell) {
+      const running = await findKubeProxy();
       const rules = await readKubeProxyRules(ask);
       const { ours, stale } = await sortConnections(await translatedConnections(), parts);
       // What comes while the agent ends finds its maps closed.
@@ -84,7 +87,7 @@ export function createOtherProxy(parts: OtherProxyParts): OtherProxy {
       const forgotten = isInForce() ? stale.filter(forgetConnection).length : 0;
       if (forgotten > 0)
         log.info({ connections: forgotten }, "forgot UDP conversations of another proxy's, whose backend left");
-      facts = { rules, connections: ours.length + stale.length - forgotten };
+      facts = { running: textOf(running), rules, connections: ours.length + stale.length - forgotten };
       const isThere = rules.length > 0 || facts.connections > 0;
       const problem = isThere ? await keepNatHooks(ask) : "";
       if (!isThere && (await releaseNatHooks(ask)).length > 0)
@@ -97,8 +100,16 @@ export function createOtherProxy(parts: OtherProxyParts): OtherProxy {
   };
 }
 
+function textOf(running: KubeProxyProcess | undefined): string {
+  if (running === undefined) return "";
+  return running.pid === 0 ? "it answers on 127.0.0.1:10249" : `process ${running.pid}`;
+}
+
 /** What is said where kube-proxy's connections cannot be told from others. */
-export function lookupNotices({ rules, connections }: OtherProxyFacts, canAsk: boolean): readonly Notice[] {
+export function lookupNotices(
+  { rules, connections }: Pick<OtherProxyFacts, "rules" | "connections">,
+  canAsk: boolean,
+): readonly Notice[] {
   if (canAsk || (rules.length === 0 && connections === 0)) return [];
   const message = `programs cannot ask conntrack here (it takes Linux 5.18 with nf_conntrack and its type information): connections that kube-proxy opened are taken for ours in their middle, and TCP ones end when that leads to another backend (now ${connections})`;
   return [machineNotice("Connections of kube-proxy", "other-connections-unknown", message)];

@@ -102,7 +102,7 @@ const SYSCTLS_MS = 10_000;
 const SYSCTLS_CHANGED_MS = 1_000;
 const NO_FLOWS: FlowFacts = { tcpFullUntil: 0n, udpFullUntil: 0n, crowdedUntil: 0n };
 const NO_FIREWALL: FirewallFacts = { marks: false, problem: "", ipsec: "" };
-const NO_OTHER_PROXY: OtherProxyFacts = { rules: [], connections: 0 };
+const NO_OTHER_PROXY: OtherProxyFacts = { running: "", rules: [], connections: 0 };
 
 const first = <T>(value: T, complete: boolean): Input<T> => ({ generation: 0, complete, value });
 

@@ -18,6 +18,15 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
     ["millrace prepare --config /etc/millrace/config.yaml", "in the DaemonSet's init container"],
     ["millrace prepare -o json", "what was done, and what could not be"],
   ],
+  "millrace install": [
+    ["millrace install", "the cluster of the current kubeconfig; says what it will do, and asks"],
+    ["millrace install --context kind-dev --yes", "another cluster, without asking"],
+    ["millrace install --dry-run >millrace.yaml", "the objects, for whoever applies them himself"],
+  ],
+  "millrace uninstall": [
+    ["millrace uninstall", "back to kube-proxy, node after node"],
+    ["millrace uninstall --drain-timeout 1h", "connections may go on for an hour on each node"],
+  ],
   "millrace status": [
     ["millrace status", "facts, then notices, errors first"],
     ["millrace status --check >/dev/null", "for scripts: exit status 1 when there are errors"],
@@ -45,6 +54,13 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
   "millrace bypass": [
     ["millrace bypass", "how is it now?"],
     ["millrace bypass on", "nothing is translated from the next packet on"],
+  ],
+  "millrace doctor": [
+    [
+      "millrace doctor -q --kubeconfig /etc/kubernetes/admin.conf",
+      "before an agent is started: what would be in its way",
+    ],
+    ["millrace doctor --config /etc/millrace/config.yaml -o json", "by the agent's own configuration, for programs"],
   ],
   "millrace cleanup": [
     ["millrace cleanup", "after an agent with default places"],

@@ -55,6 +55,7 @@ export function registerMaintenanceCommands(program: Command, wiring: Wiring): v
   }
   cleanup.action(async (choice: CleanupChoice) => {
     checkTogether(choice);
+    const timeoutMs = drainTimeoutMs(choice.drainTimeout ?? DRAIN_TIMEOUT);
     const { requireRoot } = await import("../lib/require-root.ts");
     const { readPlaces } = await import("./agent-options.ts");
     const places = await readPlaces(choice, process.env);
@@ -65,7 +66,6 @@ export function registerMaintenanceCommands(program: Command, wiring: Wiring): v
     }
     if (choice.drain === true) {
       const { drain } = await import("../agent/drain.ts");
-      const timeoutMs = drainTimeoutMs(choice.drainTimeout ?? DRAIN_TIMEOUT);
       return tellDrained(await drain(places, { timeoutMs, signal: wiring.stopSignal(), progress }), choice.output);
     }
     const { cleanup: removeAll } = await import("../agent/cleanup.ts");

@@ -14,7 +14,9 @@ import { COMPLETE, registerCompletion } from "./completion.ts";
 import { registerControllerCommand } from "./controller-command.ts";
 import { registerDoctorCommand } from "./doctor-command.ts";
 import { examplesText } from "./examples.ts";
+import { registerInstallCommands } from "./install-command.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
+import { registerNodeCheck } from "./node-check-command.ts";
 import { endOnBrokenOutput } from "./output.ts";
 import { registerPrepareCommand } from "./prepare-command.ts";
 import { registerQueryCommands } from "./query-commands.ts";
@@ -47,11 +49,13 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
     .exitOverride();
   registerRunCommand(program, wiring);
   registerControllerCommand(program, wiring);
+  registerInstallCommands(program, wiring);
   registerQueryCommands(program);
   registerBypassCommand(program);
   registerDoctorCommand(program, wiring);
   registerPrepareCommand(program);
   registerMaintenanceCommands(program, wiring);
+  registerNodeCheck(program, wiring);
   registerCompletion(program);
   if (withLab) await wiring.registerLabCommands(program);
   registerHelp(program);
@@ -117,6 +121,9 @@ function checkLogLevel(): void {
 const WITHOUT_LAB = [
   "run",
   "controller",
+  "install",
+  "uninstall",
+  "node-check",
   "status",
   "services",
   "backends",

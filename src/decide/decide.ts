@@ -17,6 +17,7 @@ import {
 } from "./device-roles.ts";
 import { fitDevices, roomNotices } from "./device-room.ts";
 import { decideHealth, type EffectState, type Health } from "./health.ts";
+import { kubeProxyNotices } from "./kube-proxy-notices.ts";
 import { machineNotices } from "./machine-notice.ts";
 import type { Device, Network } from "./network.ts";
 import { type NodeAddresses, otherNodes } from "./node-addresses.ts";
@@ -66,6 +67,8 @@ export interface FirewallFacts {
 
 /** Another proxy on this node. */
 export interface OtherProxyFacts {
+  /** How it is known to run: "process 4711"; "": it does not, as far as can be seen from here. */
+  readonly running: string;
   /** Kinds of rules that it has here. */
   readonly rules: readonly string[];
   /** Connections through our frontends that the kernel translates for it. */
@@ -190,6 +193,7 @@ export function decide(inputs: Inputs, believed: Believed): Desired {
         tunnel: tunnelOfRoutes(network.value).problem,
         goingAway: objects.value.goingAway,
       }),
+      ...kubeProxyNotices(inputs.otherProxy.value),
       ...roomNotices(devices.asked, devices.list.length),
       ...(network.complete ? uplinkNotices(network.value, inputs.wishes.devices, devices.roles) : []),
     ],

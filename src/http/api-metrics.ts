@@ -61,7 +61,7 @@ export const API_METRICS: readonly MetricDefinition[] = [
       name: "rest_client_request_duration_seconds",
       type: "histogram",
       labels: ["verb", "host"],
-      help: "How long the Kubernetes API took until the head of its answer, by verb and server.",
+      help: "How long the Kubernetes API took until the head of its answer, by method and server; lists and watches are GET.",
     },
     ({ durations }) => durations.map(({ verb, host, ...data }) => ({ labels: { verb, host }, value: data })),
   ),

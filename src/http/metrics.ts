@@ -8,6 +8,7 @@ import { type MetricDescription, metricHeader, sampleText } from "./exposition.t
 import { KUBEPROXY_METRICS, NO_LOCAL_ENDPOINTS, PROBE_METRICS, probeSamples } from "./kubeproxy-metrics.ts";
 import { type MetricDefinition, numberMetric } from "./metric-definition.ts";
 import { createProbeCounts, type ProbeCounts } from "./probe-counts.ts";
+import { collectProcessMetrics } from "./process-metrics.ts";
 import { readServiceSeries, SERVICE_METRICS, serviceText } from "./service-metrics.ts";
 
 function mapMetric(suffix: string, what: "entries" | "used" | "bytes", help: string): MetricDefinition {
@@ -246,6 +247,7 @@ export function createMetricsRegistry(probes = createProbeCounts()): MetricsRegi
   const registry = new Registry();
   // The event loop's lag is sampled by a timer: every 50 ms costs an idle agent next to nothing.
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 50 });
+  collectProcessMetrics(registry);
   // Gauges with the names of counters, which linters of metrics refuse.
   for (const what of ["handles", "requests", "resources"]) {
     registry.removeSingleMetric(`nodejs_active_${what}`);

@@ -15,6 +15,7 @@ export interface RequestCount {
 
 /** Until the response's head. */
 export interface RequestDurations extends HistogramData {
+  /** The HTTP method, as client-go has it. */
   readonly verb: string;
   readonly host: string;
 }
@@ -38,7 +39,7 @@ export interface TransportStats {
 
 export interface ClientStats {
   /** One attempt: `code` as in RequestCount. */
-  count(method: string, verb: string, host: string, code: string, seconds: number): void;
+  count(method: string, host: string, code: string, seconds: number): void;
   requests(): RequestCount[];
   durations(): RequestDurations[];
 }
@@ -56,10 +57,10 @@ export function createClientStats(): ClientStats {
   const histograms = new Map<string, { verb: string; host: string; histogram: Histogram }>();
 
   return {
-    count(method, verb, host, code, seconds) {
+    count(method, host, code, seconds) {
       rowOf(counts, `${method} ${host} ${code}`, () => ({ code, method, host, count: 0 })).count += 1;
-      const make = () => ({ verb, host, histogram: new Histogram(DURATION_BOUNDS) });
-      rowOf(histograms, `${host} ${verb}`, make).histogram.observe(seconds);
+      const make = () => ({ verb: method, host, histogram: new Histogram(DURATION_BOUNDS) });
+      rowOf(histograms, `${host} ${method}`, make).histogram.observe(seconds);
     },
     requests: () => [...counts.values()].map((row) => ({ ...row })),
     durations: () =>

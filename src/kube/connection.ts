@@ -19,7 +19,14 @@ import {
 } from "./api-servers.ts";
 import type { ExecPluginCalls } from "./client-stats.ts";
 import { createExecPlugin } from "./exec-plugin.ts";
-import { type Identity, type Named, NOBODY, readKubeconfig, readServiceAccount } from "./identity.ts";
+import {
+  type Identity,
+  type KubeconfigChoice,
+  type Named,
+  NOBODY,
+  readKubeconfig,
+  readServiceAccount,
+} from "./identity.ts";
 
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -27,7 +34,7 @@ export interface ConnectionOptions {
   /** --apiserver: asked first. */
   readonly apiServer?: string;
   /** --kubeconfig. Without it the service account of the pod, if there is one. */
-  readonly kubeconfig?: string;
+  readonly kubeconfig?: string | KubeconfigChoice;
   readonly stateDir: string;
   /** Where a pod finds its service account, and the environment that names the ClusterIP; for tests. */
   readonly serviceAccount?: string;

@@ -1,6 +1,6 @@
 // Who the agent is to the API server and whom it trusts, as files say it now: a kubeconfig with what it names, or the
 // service account of its pod. Read anew for each request: they rotate, and comparing contents misses no replacement.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import {
   type Cluster,
@@ -83,43 +83,87 @@ interface RawKubeconfig {
   readonly "current-context"?: string;
 }
 
-/** The current context of the kubeconfig at `path`. Throws an ApiError that names the file and what is wrong in it. */
-export function readKubeconfig(path: string): Identity {
-  const { text } = readNamed(path, "the kubeconfig");
-  const refuse = (reason: string, cause?: unknown): never => {
-    throw new ApiError("credentials", `could not use the kubeconfig ${path}: ${reason}`, { cause });
+/** A kubeconfig of several files, as KUBECONFIG lists them, and one of its contexts. */
+export interface KubeconfigChoice {
+  /** One at least. Of what several define the first counts; those that are not there are left out, if one is. */
+  readonly files: readonly string[];
+  /** @default the first file's current-context that is not empty */
+  readonly context?: string;
+}
+
+/**
+ * The current context of the kubeconfig at `path`, or the one that is chosen. Throws an ApiError that names the file and what is wrong in
+ * it.
+ */
+export function readKubeconfig(path: string | KubeconfigChoice): Identity {
+  const { files, context: chosen } = typeof path === "string" ? { files: [path], context: undefined } : path;
+  const documents = readFiles(files).map(({ text, source }) => ({ source, raw: parsedKubeconfig(text, source) }));
+  const title = files.join(", ");
+  const refuse = (reason: string): never => {
+    throw new ApiError("credentials", `could not use the kubeconfig ${title}: ${reason}`);
   };
+  /** In the first file that has it, with that file: paths are relative to it. */
+  const find = <T>(inFile: (raw: RawKubeconfig) => T | undefined): { one: T; source: string } | undefined => {
+    for (const { raw, source } of documents) {
+      const one = told(source, () => inFile(raw));
+      if (one !== undefined) return { one, source };
+    }
+    return undefined;
+  };
+  const current = chosen ?? find((raw) => raw["current-context"] || undefined)?.one ?? "";
+  const context = find((raw) => newContexts(raw.contexts).find(({ name }) => name === current))?.one;
+  if (!context) {
+    const which = chosen === undefined ? `its current-context "${current}"` : `the context "${current}"`;
+    return refuse(`${which} is not among its contexts`);
+  }
+  const cluster = find((raw) => newClusters(raw.clusters).find(({ name }) => name === context.cluster));
+  if (!cluster) return refuse(`it has no cluster "${context.cluster}"`);
+  const user = find((raw) => {
+    const found = newUsers(raw.users).find(({ name }) => name === context.user);
+    return found && { user: found, raw: raw.users?.find(({ name }) => name === context.user)?.user ?? {} };
+  });
+  if (!user && context.user) return refuse(`it has no user "${context.user}"`);
+  const { one, source } = user ?? { one: { user: { name: "" }, raw: {} }, source: cluster.source };
+  return told(source, () => identityOf({ ...cluster, what: cluster.one }, { source, user: one.user, raw: one.raw }));
+}
+
+function readFiles(files: readonly string[]): Named[] {
+  const found = files.filter((file) => files.length === 1 || existsSync(file));
+  return (found.length === 0 ? files.slice(0, 1) : found).map((file) => readNamed(file, "the kubeconfig"));
+}
+
+function parsedKubeconfig(text: string, source: string): RawKubeconfig {
+  return told(source, () => (parse(text) ?? {}) as RawKubeconfig);
+}
+
+/** What `work` throws is about the kubeconfig `source`. */
+function told<T>(source: string, work: () => T): T {
   try {
-    const raw = (parse(text) ?? {}) as RawKubeconfig;
-    const current = raw["current-context"] ?? "";
-    const context = newContexts(raw.contexts).find(({ name }) => name === current);
-    if (!context) return refuse(`its current-context "${current}" is not among its contexts`);
-    const cluster = newClusters(raw.clusters).find(({ name }) => name === context.cluster);
-    if (!cluster) return refuse(`it has no cluster "${context.cluster}"`);
-    const user = newUsers(raw.users).find(({ name }) => name === context.user);
-    if (!user && context.user) return refuse(`it has no user "${context.user}"`);
-    const rawUser = raw.users?.find(({ name }) => name === context.user)?.user ?? {};
-    return identityOf(path, cluster, user ?? { name: "" }, rawUser);
+    return work();
   } catch (error) {
     if (error instanceof ApiError) throw error;
-    return refuse((error as Error).message, error);
+    const message = `could not use the kubeconfig ${source}: ${(error as Error).message}`;
+    throw new ApiError("credentials", message, { cause: error });
   }
 }
 
-function identityOf(path: string, cluster: Cluster, user: User, raw: RawUser): Identity {
+function identityOf(
+  { what: cluster, source: clusterFile }: { readonly what: Cluster; readonly source: string },
+  { source: path, user, raw }: { readonly source: string; readonly user: User; readonly raw: RawUser },
+): Identity {
   const refusal = unsupported(cluster, user);
   if (refusal !== undefined) throw new ApiError("credentials", `could not use the kubeconfig ${path}: ${refusal}`);
   const url = parseServerUrl(cluster.server);
   if (!url)
     throw new ApiError(
       "credentials",
-      `could not use the kubeconfig ${path}: its server "${cluster.server}" is no http or https URL`,
+      `could not use the kubeconfig ${clusterFile}: its server "${cluster.server}" is no http or https URL`,
     );
-  const pem = (file: string | undefined, base64: string | undefined, what: string) => {
-    if (base64) return { text: Buffer.from(base64, "base64").toString("utf8"), source: `in ${path}` };
-    return file ? readNamed(resolve(dirname(path), file), what) : undefined;
+  const pem = (from: string, file: string | undefined, base64: string | undefined, what: string) => {
+    if (base64) return { text: Buffer.from(base64, "base64").toString("utf8"), source: `in ${from}` };
+    return file ? readNamed(resolve(dirname(from), file), what) : undefined;
   };
-  const ca = pem(cluster.caFile, cluster.caData, "the certificate authority");
+  const ca = pem(clusterFile, cluster.caFile, cluster.caData, "the certificate authority");
   return {
     server: {
       url,
@@ -128,8 +172,8 @@ function identityOf(path: string, cluster: Cluster, user: User, raw: RawUser): I
       origin: "kubeconfig",
     },
     ca,
-    certificate: pem(user.certFile, user.certData, "the client certificate"),
-    key: pem(user.keyFile, user.keyData, "the client key"),
+    certificate: pem(path, user.certFile, user.certData, "the client certificate"),
+    key: pem(path, user.keyFile, user.keyData, "the client key"),
     verify: !cluster.skipTLSVerify,
     headers: headersOf(path, user, raw),
     exec: user.exec ? execSettings(path, cluster, user, ca) : undefined,

@@ -11,8 +11,9 @@ const TCP_KEEP_ALIVE_MS = 10_000;
 /** What is asked for. Whatever is sent may be sent twice: a connection may end after the server has done it. */
 export interface Demand {
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";
-  /** JSON, of a POST or PATCH (RFC 7386: a merge patch). */
+  /** JSON, of a POST or PATCH (RFC 7386: a merge patch, unless `contentType` says otherwise). */
   readonly body?: string;
+  readonly contentType?: string;
 }
 
 export interface HeadRequest extends Demand {
@@ -92,7 +93,8 @@ const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, "");
 
 const CONTENT_TYPE = { GET: "", POST: "application/json", PATCH: "application/merge-patch+json", DELETE: "" } as const;
 
-function start({ server, path, method, body, headers, agent, lookup, signal }: HeadRequest): http.ClientRequest {
+function start(wanted: HeadRequest): http.ClientRequest {
+  const { server, path, method, body, contentType, headers, agent, lookup, signal } = wanted;
   const { protocol, port, pathname } = server.url;
   const secure = protocol === "https:";
   return (secure ? https : http)
@@ -102,7 +104,10 @@ function start({ server, path, method, body, headers, agent, lookup, signal }: H
       port: port || (secure ? 443 : 80),
       path: pathname.replace(/\/$/, "") + path,
       method,
-      headers: { ...headers, ...(body === undefined ? {} : bodyHeaders(method, body)) } as OutgoingHttpHeaders,
+      headers: {
+        ...headers,
+        ...(body === undefined ? {} : bodyHeaders(contentType ?? CONTENT_TYPE[method], body)),
+      } as OutgoingHttpHeaders,
       agent,
       signal,
       ...(server.tlsName === undefined ? {} : { servername: server.tlsName }),
@@ -110,8 +115,8 @@ function start({ server, path, method, body, headers, agent, lookup, signal }: H
     .end(body);
 }
 
-function bodyHeaders(method: Demand["method"], body: string): OutgoingHttpHeaders {
-  return { "Content-Type": CONTENT_TYPE[method], "Content-Length": Buffer.byteLength(body) };
+function bodyHeaders(contentType: string, body: string): OutgoingHttpHeaders {
+  return { "Content-Type": contentType, "Content-Length": Buffer.byteLength(body) };
 }
 
 /** Calls back once the connection can take a request: at once for one that stands already. */

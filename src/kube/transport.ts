@@ -27,8 +27,9 @@ export interface ApiRequestOptions {
   readonly signal: AbortSignal;
   /** For credentials, connecting and the response's head together. */
   readonly headTimeoutMs: number;
-  /** For sentences and metrics, as "endpointslices". */
+  /** For sentences, as "endpointslices". */
   readonly resource: string;
+  /** What is done, for whoever stands in for a transport; metrics have the method. */
   readonly verb: "LIST" | "WATCH" | "GET" | "POST" | "PATCH" | "DELETE";
 }
 
@@ -100,12 +101,11 @@ export function createTransport(connection: Connection, userAgent: string, looku
     errand: Errand,
     connectTimeoutMs: number,
   ): Promise<Answer> {
-    const { signal, verb } = errand.options;
+    const { signal } = errand.options;
     const { method } = errand.demand;
     const startedMs = performance.now();
     const { agent, release } = pools.lease(server, credentials);
-    const count = (code: string) =>
-      stats.count(method, verb, server.url.host, code, (performance.now() - startedMs) / 1000);
+    const count = (code: string) => stats.count(method, server.url.host, code, (performance.now() - startedMs) / 1000);
     try {
       const headTimeoutMs = errand.deadlineMs - startedMs;
       const headers = headersFor(server, credentials);

@@ -22,6 +22,8 @@ export const FAILURES = {
   kernel: { exit: 5, http: 500 },
   /** The agent or the lab's control process does not answer. */
   unreachable: { exit: 6, http: 502 },
+  /** A cluster that cannot be changed as asked for, or did not become what it ought to. */
+  cluster: { exit: 1, http: 502 },
   /** Something took longer than it may. */
   timeout: { exit: 7, http: 504 },
   /** A broken invariant: a defect. */

@@ -158,6 +158,23 @@ const CASES: readonly Case[] = [
     lines: [],
   },
   {
+    name: "while another proxy's connections go on conntrack is asked",
+    given: { otherProxy: { connections: 1 } },
+    lines: ["settings sockets=all uplink=2 otherProxy=true"],
+  },
+  {
+    name: "it is asked until it is known that there is no other proxy",
+    given: { otherProxyWhole: false },
+    believed: { settings: { ...SETTINGS, otherProxy: true } },
+    lines: ["settings sockets=all uplink=2 otherProxy=true"],
+  },
+  {
+    name: "and no longer",
+    given: {},
+    believed: { settings: { ...SETTINGS, otherProxy: true } },
+    lines: [],
+  },
+  {
     name: "a pod that sockets do not reach has everybody's packets translated instead",
     given: { wishes: { sockets: "auto" }, objects: { bypassesSockets: true } },
     lines: ["settings sockets=host-only uplink=2"],
@@ -275,6 +292,7 @@ function anyGiven(random: ReturnType<typeof createRandom>): Given {
       bypassesSockets: random.chance(0.5),
       healthChecks: random.chance(0.5) ? [LOCAL] : [],
     },
+    ...(random.chance(0.5) ? { otherProxy: { connections: random.chance(0.5) ? 3 : 0 } } : {}),
     ...(random.chance(0.5) ? { flows: { tcpFullUntil: 5n, udpFullUntil: 0n, crowdedUntil: 0n } } : {}),
   };
 }
@@ -284,7 +302,7 @@ it.each(Array.from({ length: 300 }, (_, seed) => seed))(
   (seed) => {
     const random = createRandom(seed);
     const known = decide(inputs(anyGiven(random)), believed());
-    const incomplete = random.pick(["synced", "networkWhole", "firewallWhole"] as const);
+    const incomplete = random.pick(["synced", "networkWhole", "firewallWhole", "otherProxyWhole"] as const);
     const next = anyGiven(random);
     // What is read anew is the input that is not whole.
     const asked = inputs({
@@ -295,6 +313,10 @@ it.each(Array.from({ length: 300 }, (_, seed) => seed))(
     const desired = decide(asked, believed({ previous: known, settings: known.settings }));
     if (incomplete === "firewallWhole") {
       if (known.settings.forwardMark !== 0) expect(desired.settings.forwardMark).toBe(known.settings.forwardMark);
+      return;
+    }
+    if (incomplete === "otherProxyWhole") {
+      if (known.settings.otherProxy) expect(desired.settings.otherProxy).toBe(true);
       return;
     }
     const present = new Set(asked.network.value.devices.map(({ ifindex }) => ifindex));

@@ -103,7 +103,7 @@ export function inputs(given: Given = {}): Inputs {
     otherProxy: {
       generation: 0,
       complete: given.otherProxyWhole ?? true,
-      value: { rules: [], connections: 0, ...given.otherProxy },
+      value: { running: "", rules: [], connections: 0, ...given.otherProxy },
     },
     flows: {
       generation: 0,

@@ -194,7 +194,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
           remembered = addresses;
         }),
       network: (tell) => alone("network", async () => tell(await node.network())),
-      otherProxy: (tell) => alone("otherProxy", async () => tell({ rules: [], connections: 0 })),
+      otherProxy: (tell) => alone("otherProxy", async () => tell({ running: "", rules: [], connections: 0 })),
       firewall: (tell) =>
         alone("firewall", async () => {
           const [facts, complete] = await node.firewall();

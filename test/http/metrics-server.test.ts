@@ -84,8 +84,8 @@ describe("/metrics", () => {
   it.each([
     'rest_client_requests_total{code="200",method="GET",host="192.168.122.11:6443"} 8',
     'rest_client_requests_total{code="<error>",method="GET",host="192.168.122.11:6443"} 1',
-    'rest_client_request_duration_seconds_bucket{le="0.25",verb="LIST",host="192.168.122.11:6443"} 1',
-    'rest_client_request_duration_seconds_count{verb="LIST",host="192.168.122.11:6443"} 2',
+    'rest_client_request_duration_seconds_bucket{le="0.25",verb="GET",host="192.168.122.11:6443"} 1',
+    'rest_client_request_duration_seconds_count{verb="GET",host="192.168.122.11:6443"} 2',
     'rest_client_exec_plugin_call_total{code="0",call_status="no_error"} 6',
     'rest_client_exec_plugin_call_total{code="1",call_status="plugin_execution_error"} 1',
     'millrace_api_connected{resource="services"} 1',

@@ -183,7 +183,7 @@ export function apiStats(over: Partial<ApiStats> = {}): ApiStats {
       { code: "200", method: "GET", host: "192.168.122.11:6443", count: 8 },
       { code: "<error>", method: "GET", host: "192.168.122.11:6443", count: 1 },
     ],
-    durations: [{ verb: "LIST", host: "192.168.122.11:6443", ...histogram(0.125, 0.5) }],
+    durations: [{ verb: "GET", host: "192.168.122.11:6443", ...histogram(0.125, 0.5) }],
     resources: [
       { resource: "services", ...resource, relists: {}, errors: {}, heldLists: 0 },
       { resource: "endpointslices", ...resource, relists: { gone: 2 }, errors: { throttled: 3 }, heldLists: 1 },

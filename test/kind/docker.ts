@@ -16,7 +16,6 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { cgroupRoot } from "../../src/lab/lab-paths.ts";
 import { type RunOptions, type RunResult, runChecked, runProgram } from "../../src/lab/shell.ts";
-import { Failure } from "../../src/lib/errors.ts";
 import { olderHierarchies } from "../cluster/cgroup-hierarchies.ts";
 import { waitUntil } from "../cluster/wait-until.ts";
 import {
@@ -36,6 +35,8 @@ import {
 
 const FILTER = join(import.meta.dirname, "runc-filter.ts");
 const RUNTIME = join(STATE, "runc");
+/** Not the machine's own. */
+const DOCKER_CONFIG = join(STATE, "daemon.json");
 /** Docker's cgroups are below this one, in every hierarchy, beside those of a Docker that the machine may have. */
 const CGROUP = "millrace-kind";
 
@@ -45,7 +46,8 @@ export function hostEnvironment(): NodeJS.ProcessEnv {
     ...process.env,
     DOCKER_HOST: `unix://${DOCKER_SOCKET}`,
     KUBECONFIG,
-    PATH: `${PROGRAMS}:${process.env["PATH"] ?? ""}`,
+    // The client of the daemon's own package, whatever else there is.
+    PATH: `${PROGRAMS}:/usr/bin:${process.env["PATH"] ?? ""}`,
     KIND_EXPERIMENTAL_DOCKER_NETWORK: NETWORK,
   };
 }
@@ -83,21 +85,22 @@ export async function dockerUp(): Promise<void> {
   mkdirSync(DOCKER_DATA, { recursive: true });
   await runChecked("ip", ["netns", "add", HOST]);
   await checkedOnHost(["ip", "link", "set", "lo", "up"]);
+  writeFileSync(DOCKER_CONFIG, "{}\n");
   writeFileSync(RUNTIME, `#!/bin/sh\nexec ${process.execPath} --no-warnings ${FILTER} "$@"\n`);
   chmodSync(RUNTIME, 0o755);
   const [file, ...args] = onHost(["unshare", "--mount", "--propagation=private", "--", "dockerd", ...daemonFlags()]);
   const log = openSync(DOCKER_LOG, "a");
   const daemon = spawn(file, args, { detached: true, stdio: ["ignore", log, log], cwd: "/" });
   daemon.unref();
-  await waitUntil(
-    "Docker to answer",
-    async () => {
-      if (await isUp()) return true;
-      if (daemon.exitCode === null) return undefined;
-      throw new Failure("machine", "dockerd", `could not start dockerd: ${lastLines(DOCKER_LOG)}`);
+  const from = {
+    name: "dockerd",
+    get pid() {
+      return daemon.exitCode === null ? daemon.pid : undefined;
     },
-    { timeoutMs: 120_000, everyMs: 200 },
-  );
+    lastWords: () => lastLines(DOCKER_LOG),
+  };
+  const answers = async () => (await isUp()) || undefined;
+  await waitUntil("Docker to answer", answers, { timeoutMs: 120_000, everyMs: 200, from });
   const [v4, v6] = SUBNETS;
   if ((await runOnHost(["docker", "network", "inspect", NETWORK])).status !== 0) {
     const options = ["--driver=bridge", "--ipv6", `--subnet=${v4}`, `--ip-range=${DOCKER_RANGE}`, `--subnet=${v6}`];
@@ -108,7 +111,7 @@ export async function dockerUp(): Promise<void> {
 function daemonFlags(): string[] {
   return [
     ...[`--data-root=${DOCKER_DATA}`, `--exec-root=${STATE}/exec`, `--host=unix://${DOCKER_SOCKET}`],
-    ...[`--pidfile=${DOCKER_PID}`, "--config-file=/dev/null", "--exec-opt=native.cgroupdriver=cgroupfs"],
+    ...[`--pidfile=${DOCKER_PID}`, `--config-file=${DOCKER_CONFIG}`, "--exec-opt=native.cgroupdriver=cgroupfs"],
     ...[`--cgroup-parent=/${CGROUP}`, `--add-runtime=filtered=${RUNTIME}`, "--default-runtime=filtered"],
   ];
 }

@@ -88,10 +88,12 @@ export class KindCluster {
     await this.connectPods();
     const outside = ["--detach", "--name", this.outside, "--hostname", this.outside, "--net", NETWORK];
     await docker("run", ...outside, "--cap-add=NET_ADMIN", "--entrypoint=sleep", image, "infinity");
-    await waitUntil("every node Ready", async () => (await this.unready()).length === 0 || undefined, {
-      timeoutMs: 180_000,
-      everyMs: 500,
-    });
+    await this.waitForNodes();
+  }
+
+  async waitForNodes(): Promise<void> {
+    const areReady = async () => (await this.unready()).length === 0 || undefined;
+    await waitUntil("every node Ready", areReady, { timeoutMs: 180_000, everyMs: 500 });
   }
 
   /** What kind's own CNI does: a configuration for each node's pods, routes to the others', and a new source on the way out. */

@@ -51,6 +51,12 @@ export class Report {
     this.#write(`FAILED ${title.padEnd(64)} ${(ms / 1000).toFixed(1).padStart(6)} s  ${reason}`);
   }
 
+  /** Commands, and what they said. */
+  quote(commands: string, said: string): void {
+    for (const line of commands.trimEnd().split("\n")) this.#write(`  $ ${line}`);
+    for (const line of said.trimEnd().split("\n")) this.#write(`    ${line}`);
+  }
+
   summary(): void {
     this.#write("");
     for (const { title, seconds } of this.#steps) this.#write(`${seconds.toFixed(1).padStart(8)} s  ${title}`);

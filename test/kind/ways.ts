@@ -4,10 +4,10 @@
 import { type Question, SeedStory } from "../../src/lab/seed-story.ts";
 import { familyOf } from "../../src/lib/address.ts";
 import type { ServiceObject } from "../../src/wire/kubernetes.ts";
-import { AGNHOST_IMAGE } from "../cluster/images.ts";
 import { serverOnEachNode, serviceOf } from "../cluster/workloads.ts";
 import type { CheckedKind } from "./checked-kind.ts";
 import type { KindCluster } from "./kind-cluster.ts";
+import { Load } from "./load.ts";
 import type { Report } from "./report.ts";
 
 const NAME = "ways";
@@ -49,6 +49,13 @@ function objects(): object[] {
 const UPLOAD = `head -c 67108864 /dev/zero >/tmp/upload
 code=$(curl -s -m 60 -o /dev/null -w '%{http_code} %{time_total}s' -F file=@/tmp/upload "$0"); rm -f /tmp/upload; echo "$code"`;
 
+export interface WaysOptions {
+  /** There is a pool, and somebody gives addresses from it. */
+  readonly loadBalancing: boolean;
+  /** Before the title of each check, such as "after a restart: ". */
+  readonly when?: string;
+}
+
 export class Ways {
   readonly #cluster: KindCluster;
   readonly #checked: CheckedKind;
@@ -60,7 +67,7 @@ export class Ways {
     this.#story = new SeedStory(checked, examples, true);
   }
 
-  async prepare({ loadBalancing }: { readonly loadBalancing: boolean }): Promise<void> {
+  async prepare({ loadBalancing }: WaysOptions): Promise<void> {
     if (loadBalancing) await this.#story.apply("13-lb-pool");
     await this.#story.addClients();
     await this.#story.applyObjects(objects() as never);
@@ -81,7 +88,8 @@ export class Ways {
   }
 
   /** The checks, a line each. */
-  async run(report: Report, { loadBalancing }: { readonly loadBalancing: boolean }): Promise<void> {
+  async run(all: Report, { loadBalancing, when = "" }: WaysOptions): Promise<void> {
+    const report = { check: (title: string, act: () => Promise<string>) => all.check(`${when}${title}`, act) };
     const story = this.#story;
     const pods = await this.#everyPod();
     const answers = (title: string, question: Omit<Question, "pods" | "port"> & Partial<Question>) =>
@@ -116,7 +124,7 @@ export class Ways {
     if (loadBalancing) await this.#loadBalancers(report, pods);
   }
 
-  async #loadBalancers(report: Report, pods: readonly string[]): Promise<void> {
+  async #loadBalancers(report: Pick<Report, "check">, pods: readonly string[]): Promise<void> {
     const story = this.#story;
     await report.check("a LoadBalancer Service has an address, which one node answers ARP for", async () => {
       const [address] = story.loadBalancerAddresses(await this.#service("ways-lb"));
@@ -134,7 +142,7 @@ export class Ways {
   }
 
   /** With policy Local a backend of the node that is asked answers, and sees who asks. */
-  async #local(report: Report, what: string, to: readonly string[], port: number): Promise<void> {
+  async #local(report: Pick<Report, "check">, what: string, to: readonly string[], port: number): Promise<void> {
     await report.check(`${what}, policy Local: the client's address stays`, async () => {
       const seen = [];
       for (const from of OUTSIDERS) {
@@ -166,19 +174,24 @@ export class Ways {
     return devices.flatMap(({ addr_info: own }) => own.map(({ local }) => local));
   }
 
-  /** The pod's image, for objects of other checks. */
-  static readonly image = AGNHOST_IMAGE;
-
-  /** Both families of a node port of every node, for load. */
-  async nodePortTargets(): Promise<readonly string[]> {
-    const all = [];
-    for (const node of this.#story.nodes) all.push(...(await this.#story.nodeAddresses(node)));
-    return all.map((address) => `${familyOf(address) === "IPv6" ? `[${address}]` : address}:${NODE_PORT}`);
+  /** Requests on every kind of way; `loadBalancing` as for the checks. They go on until they are stopped. */
+  async startLoad({ loadBalancing }: WaysOptions): Promise<Load> {
+    const story = this.#story;
+    const nodes = await Promise.all(story.nodes.map((node) => story.nodeAddresses(node)));
+    const nodePorts = nodes.flat().map((address) => withPort(address, NODE_PORT));
+    const inside = story.clusterIPs(await this.#service(NAME)).map((address) => withPort(address, 80));
+    const given = loadBalancing ? story.loadBalancerAddresses(await this.#service("ways-lb")) : [];
+    return await Load.start(this.#cluster, [
+      { from: "host", kind: "host", to: [...nodePorts, ...given.map((address) => withPort(address, 80))] },
+      { from: this.#cluster.outside, kind: "container", to: nodePorts },
+      ...story.clients.map((from) => ({ from, kind: "pod" as const, to: inside })),
+      { from: this.#cluster.nodeNames[1]!, kind: "container", to: inside },
+    ]);
   }
+}
 
-  get cluster(): KindCluster {
-    return this.#cluster;
-  }
+function withPort(address: string, port: number): string {
+  return `${familyOf(address) === "IPv6" ? `[${address}]` : address}:${port}`;
 }
 
 function must(found: string | undefined, said: string): string {

@@ -340,7 +340,7 @@ describe("a server in trouble", () => {
     await running.until(() => running.source.api()?.resources.every((one) => one.connected && one.synced) === true);
     const { requests, durations, resources, server: host } = running.source.api()!;
     expect(requests).toEqual([{ code: "200", method: "GET", host, count: 6 }]);
-    expect(durations.map(({ verb, count }) => `${verb} ${count}`)).toEqual(["WATCH 6"]);
+    expect(durations.map(({ verb, count }) => `${verb} ${count}`)).toEqual(["GET 6"]);
     expect(resources.map(({ resource, lists, watches }) => `${resource} ${lists} ${watches}`)).toEqual([
       "services 1 1",
       "endpointslices 1 1",

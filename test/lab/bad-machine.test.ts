@@ -10,14 +10,19 @@ import { type RunOptions, sentenceOf, TestMachine } from "./traffic/test-machine
 
 const MACHINE = 3;
 const CONFLICT = 4;
-const WITHOUT_BPFFS = [
+const UNMOUNT = "while umount -l /sys/fs/bpf 2>/dev/null; do :; done";
+/** Mounts of its own, as a container has them. */
+const WITHOUT_BPFFS = ["unshare", "--mount", "sh", "-c", `${UNMOUNT}; exec "$@"`, "sh"];
+/** The same, where others see what is mounted: as in a container whose volume has mountPropagation Bidirectional. */
+const SHARED_WITHOUT_BPFFS = [
   "unshare",
   "--mount",
   "sh",
   "-c",
-  'while umount -l /sys/fs/bpf 2>/dev/null; do :; done; exec "$@"',
+  `${UNMOUNT}; mount --make-shared /sys; exec "$@"`,
   "sh",
 ];
+const POD = { KUBERNETES_SERVICE_HOST: "10.96.0.1", KUBERNETES_SERVICE_PORT: "443" };
 const WITHOUT_CGROUP2 = [
   "unshare",
   "--mount",
@@ -54,8 +59,29 @@ describeKernel("a machine that lacks something", () => {
     }
   });
 
-  it("mounts a bpffs where there is none", async () => {
-    const agent = machine.start({ within: WITHOUT_BPFFS });
+  it.each([
+    [
+      "in a pod",
+      POD,
+      /^millrace: could not mount a bpffs at \/sys\/fs\/bpf: .*go with the pod; mount the host's into it: .*Bidirectional/,
+    ],
+    [
+      "in another container",
+      {},
+      /^millrace: could not mount a bpffs at \/sys\/fs\/bpf: .*alone, and all pins would go with it; mount it on the host/,
+    ],
+  ])("refuses to mount a bpffs that would end with it, %s", async (_name, env, sentence) => {
+    expect(await refusal({ within: WITHOUT_BPFFS, env })).toEqual({
+      status: MACHINE,
+      sentences: [expect.stringMatching(sentence)],
+    });
+  });
+
+  it.each([
+    ["a machine", {}],
+    ["a pod that may", POD],
+  ])("mounts a bpffs where there is none and others see it, on %s", async (_name, env) => {
+    const agent = machine.start({ within: SHARED_WITHOUT_BPFFS, env });
     await agent.healthy();
     const mounts = readFileSync(`/proc/${agent.child.pid}/mounts`, "utf8").split("\n");
     expect(mounts.filter((line) => / \/sys\/fs\/bpf bpf /.test(line))).toHaveLength(1);

@@ -12,7 +12,7 @@ interface Case {
   readonly promql_expr_test?: readonly { readonly expr: string; readonly exp_samples?: readonly unknown[] }[];
 }
 
-const { tests } = parse(readFileSync(join(import.meta.dirname, "rules.promtool.yaml"), "utf8"), { merge: true }) as {
+const { tests } = parse(readFileSync(join(import.meta.dirname, "rules.promtool.yaml"), "utf8")) as {
   readonly tests: readonly Case[];
 };
 

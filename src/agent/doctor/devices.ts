@@ -34,6 +34,7 @@ export function judgeDevices(facts: DeviceFacts): Finding[] {
   return [
     ...uplinkFindings(facts, uplinks),
     ok("devices.pods", pods.length === 0 ? "no pod device yet" : `${count(pods.length, "pod device")}: ${names(pods)}`),
+    ...others(network, roles),
     ...(named.length === 0 ? [] : namedFindings(facts, roles)),
     forwarding(facts, [...uplinks, ...pods]),
     rpFilter(facts, uplinks),
@@ -65,6 +66,21 @@ function uplinkFindings({ question }: DeviceFacts, uplinks: readonly Device[]): 
       ? ok(check, says)
       : warning(check, `${says}; it is down`, `bring it up (ip link set ${device.name} up), and look at its carrier`);
   });
+}
+
+/** What is enslaved has its programs on what it is a part of. */
+function others({ devices }: Network, roles: ReturnType<typeof deviceRoles>): Finding[] {
+  const list = devices.filter(
+    ({ ifindex, linkType, master }) => !roles.has(ifindex) && linkType !== "loopback" && master === "",
+  );
+  if (list.length === 0) return [];
+  const are = list.length === 1 ? "is neither uplink nor a pod's" : "are neither uplinks nor pods'";
+  return [
+    ok(
+      "devices.others",
+      `${names(list)} ${are}: without an address of this Node, a default route, or a route to another node or a pod`,
+    ),
+  ];
 }
 
 function namedFindings(

@@ -25,7 +25,7 @@ import { CHECKS, type CheckName, type Finding, type Group, groupOf, warning } fr
 import { judgeFirewall } from "./firewall.ts";
 import { judgeKernel } from "./kernel.ts";
 import { readKernel } from "./kernel-reading.ts";
-import { judgeMachine, mayUseBpf } from "./machine.ts";
+import { isAdmin, judgeMachine, mayUseBpf } from "./machine.ts";
 import { readMachine } from "./machine-reading.ts";
 import { readListeners, readNeighbours, readPortSettings } from "./neighbours-reading.ts";
 import { type Compiled, compileObjects, judgeObjects, type ObjectFacts } from "./objects.ts";
@@ -89,7 +89,7 @@ export async function examine(options: DoctorOptions): Promise<Finding[]> {
     options.askAgent().catch((): undefined => undefined),
     gather("devices", readNetwork),
     agent.manifests.length > 0 ? undefined : gather("api", () => askApi(agent, signal)),
-    gather("kernel", async () => findings.push(...judgeKernel(await readKernel(mayUseBpf(machine))))),
+    gather("kernel", async () => findings.push(...judgeKernel(await readKernel(mayUseBpf(machine), isAdmin(machine))))),
     gather("cgroup", () => findings.push(...judgeCgroup(readCgroup(agent.cgroup, machine.inPod)))),
   ]);
   const agentAnswers = status !== undefined;

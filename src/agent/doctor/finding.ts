@@ -46,6 +46,7 @@ export const CHECKS = {
   "cgroup.directory": "whether `--cgroup` is a cgroup2 that holds all processes and pods of the node",
   "devices.uplinks": "devices by which clients outside come, and why each counts",
   "devices.pods": "devices of pods",
+  "devices.others": "devices that are neither: no program of ours is on them",
   "devices.named": "names in `--devices` that are no device's",
   "devices.forwarding": "IP forwarding on uplinks and pod devices, in the families that node and Services have",
   "devices.rp-filter":
@@ -78,6 +79,7 @@ export const CHECKS = {
   "objects.read": "whether all objects could be read, and how many there are",
   "objects.notices":
     "what an agent would say of the objects, by reason: refused addresses, conflicts, fields that nobody serves",
+  "objects.limits": "what is served with limits: SCTP without multihoming, affinity of a pod's addresses together",
   "objects.classes": "LoadBalancer Services of another class",
   "objects.bgp": "MetalLB's BGP objects: nobody serves them here",
   "objects.addresses": "LoadBalancer Services without an address",

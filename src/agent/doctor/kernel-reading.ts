@@ -8,8 +8,8 @@ import { realtimeProblem } from "../realtime.ts";
 import type { KernelFacts, Trial } from "./kernel.ts";
 import { kernelVersion, textOf } from "./machine-reading.ts";
 
-/** `mayTry`: this process has the rights to load programs. Never rejects for what the kernel refuses. */
-export async function readKernel(mayTry: boolean): Promise<KernelFacts> {
+/** `mayTry`: this process has the rights to load programs. `findsModules`: it has SYS_ADMIN. Never rejects for what the kernel refuses. */
+export async function readKernel(mayTry: boolean, findsModules: boolean): Promise<KernelFacts> {
   const jit = textOf("/proc/sys/net/core/bpf_jit_enable").trim();
   const common = {
     release: release(),
@@ -17,6 +17,7 @@ export async function readKernel(mayTry: boolean): Promise<KernelFacts> {
     jit: jit === "" ? undefined : Number(jit),
     isConntrackLoaded: isConntrackLoaded(),
     realtime: realtimeProblem(),
+    findsModules,
   };
   if (!mayTry) return { ...common, required: [], degraded: [], trial: undefined, asksConntrack: true };
   const trial = await tryPrograms();

@@ -14,6 +14,8 @@ export interface KernelFacts {
   readonly trial: Trial | undefined;
   readonly isConntrackLoaded: boolean;
   readonly asksConntrack: boolean;
+  /** SYS_ADMIN is there, without which a module's functions cannot be found. */
+  readonly findsModules: boolean;
   /** One sentence, "": none. */
   readonly realtime: string;
 }
@@ -75,12 +77,19 @@ function programs({ trial }: KernelFacts): Finding[] {
       ];
 }
 
-function conntrack({ isConntrackLoaded, asksConntrack, version: [major, minor] }: KernelFacts): Finding {
+function conntrack({ isConntrackLoaded, asksConntrack, findsModules, version: [major, minor] }: KernelFacts): Finding {
   const check = "kernel.conntrack";
   if (asksConntrack) return ok(check, "programs may ask conntrack whose an answer is");
   if (!isConntrackLoaded) return ok(check, "conntrack is not loaded: nobody on this node translates by it");
-  const why =
-    major > 5 || (major === 5 && minor >= 18) ? "this kernel was built without it" : "Linux 5.18 is the first that can";
+  const isNewEnough = major > 5 || (major === 5 && minor >= 18);
+  if (isNewEnough && !findsModules) {
+    return warning(
+      check,
+      "programs may not ask conntrack: where it is a module, its functions are found with SYS_ADMIN alone",
+      "grant SYS_ADMIN where connections that kube-proxy opened are to go on when Millrace takes over",
+    );
+  }
+  const why = isNewEnough ? "this kernel was built without it" : "Linux 5.18 is the first that can";
   return warning(
     check,
     `programs may not ask conntrack, ${why}: connections that kube-proxy opened end when Millrace takes over`,

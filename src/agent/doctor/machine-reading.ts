@@ -68,11 +68,10 @@ function readLibbpf(): Pick<MachineFacts, "libbpf" | "libbpfProblem"> {
   }
 }
 
+/** In a pod the first process is one of the pod, or cannot be told from it. */
 function ofMachine(): readonly Mount[] | undefined {
-  const text = textOf("/proc/1/mountinfo");
-  // In a container with processes of its own, the first one is of the container itself.
-  const isContainers = textOf("/proc/1/sched").startsWith("systemd") === false && existsSync("/.dockerenv");
-  return text === "" || isContainers || isInPod() ? undefined : parseMounts(text);
+  const text = isInPod() ? "" : textOf("/proc/1/mountinfo");
+  return text === "" ? undefined : parseMounts(text);
 }
 
 export function readMachine(options: AgentOptions, size: { memoryBytes: number; cpus: number }): MachineFacts {

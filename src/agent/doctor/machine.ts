@@ -76,6 +76,8 @@ export function mayUseBpf({ capabilities }: Pick<MachineFacts, "capabilities">):
   return has(capabilities, SYS_ADMIN) || (has(capabilities, 39) && has(capabilities, 38) && has(capabilities, 12));
 }
 
+export const isAdmin = ({ capabilities }: Pick<MachineFacts, "capabilities">): boolean => has(capabilities, SYS_ADMIN);
+
 export function judgeMachine(facts: MachineFacts): Finding[] {
   return [
     rights(facts),

@@ -92,6 +92,7 @@ export function judgeObjects(facts: ObjectFacts, compiled: Compiled, loadBalance
   return [
     read(facts, compiled),
     ...notices(compiled.notices),
+    ...limits(services),
     ...classes(services, loadBalancerClass),
     ...addresses(services, loadBalancerClass),
     ...bgp(facts.bgp),
@@ -125,6 +126,31 @@ function notices(list: readonly Notice[]): Finding[] {
       const says = `${first.reason}: ${first.object}: ${saidOnce(first)}${rest}`;
       return { check: "objects.notices", level: LEVELS[first.severity], says, do: `see ${PAGE}#${first.reason}` };
     });
+}
+
+/** docs/differences.md has them whole. */
+function limits(services: readonly Service[]): Finding[] {
+  const served = services.filter(({ isForeign }) => !isForeign);
+  const sctp = served.filter(({ ports }) => ports.some(({ protocol }) => protocol === "SCTP"));
+  const affine = served.filter(({ affinitySeconds }) => affinitySeconds > 0);
+  return [
+    ...(sctp.length === 0
+      ? []
+      : [
+          ok(
+            "objects.limits",
+            `${count(sctp.length, "Service")} of SCTP (${someOf(sctp.map(keyOf), 3)}): by packets alone; addresses within INIT are not translated (no multihoming)`,
+          ),
+        ]),
+    ...(affine.length === 0
+      ? []
+      : [
+          ok(
+            "objects.limits",
+            `${count(affine.length, "Service")} with session affinity (${someOf(affine.map(keyOf), 3)}): a pod's addresses count as one client`,
+          ),
+        ]),
+  ];
 }
 
 const isBalanced = (service: Service): boolean => service.type === "LoadBalancer" && !service.isForeign;

@@ -75,7 +75,7 @@ export const PLATFORMS: readonly Platform[] = [
     known: [
       {
         says: "kube-proxy runs as a static pod of RKE2, which brings it back",
-        do: "set disable-kube-proxy: true in /etc/rancher/rke2/config.yaml of the servers, and name the API server with --apiserver",
+        do: "set disable-kube-proxy: true in /etc/rancher/rke2/config.yaml of the servers, remove agent/pod-manifests/kube-proxy.yaml, and name the API server with --apiserver",
       },
     ],
   },
@@ -118,7 +118,7 @@ export const PLATFORMS: readonly Platform[] = [
     known: [
       {
         says: "kube-proxy is the machine configuration's, files outside /var cannot be written, and pods get no SYS_MODULE",
-        do: "set cluster.proxy.disabled: true; the agent needs no module and keeps its state in /var/lib/millrace",
+        do: "set cluster.proxy.disabled: true (in 1.14 and later KubeProxyConfig with enabled: false); the agent needs no module and keeps its state in /var/lib/millrace",
         level: "ok",
       },
     ],
@@ -179,7 +179,7 @@ export const PLATFORMS: readonly Platform[] = [
       noArp("the virtual network", CLOUD_BALANCER),
       {
         says: "on AKS kube-proxy is managed and brought back",
-        do: "have it disabled by the cluster's kube-proxy configuration (a preview feature)",
+        do: "have it disabled by the network profile's kubeProxyConfig (enabled: false; a preview feature)",
       },
     ],
   },

@@ -95,7 +95,7 @@ const BALANCERS: readonly Sign[] = [
     ...{ name: "kube-vip", process: program("kube-vip") },
     level: "warning",
     says: "it may answer ARP for addresses of LoadBalancer Services",
-    do: "run it for the control plane alone (svc_enable=false)",
+    do: "run it for the control plane alone (without --services)",
   },
   {
     ...{ name: "PureLB", process: program("lbnodeagent") },

@@ -38,7 +38,13 @@ export const machine = (given: Partial<MachineFacts> = {}): MachineFacts => ({
 
 export const kernel = (given: Partial<KernelFacts> = {}): KernelFacts => ({
   ...{ release: "6.12.1-amd64", version: [6, 12], required: [], degraded: [], jit: 1 },
-  ...{ trial: { programs: 20, ms: 900, problem: "" }, isConntrackLoaded: true, asksConntrack: true, realtime: "" },
+  ...{
+    trial: { programs: 20, ms: 900, problem: "" },
+    isConntrackLoaded: true,
+    asksConntrack: true,
+    findsModules: true,
+    realtime: "",
+  },
   ...given,
 });
 

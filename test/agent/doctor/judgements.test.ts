@@ -238,6 +238,11 @@ const KERNEL: readonly Case[] = [
     says: "warning kernel.conntrack: programs may not ask conntrack, this kernel was built without it",
   },
   {
+    name: "conntrack in a module that cannot be looked into",
+    found: ofKernel({ asksConntrack: false, findsModules: false }),
+    says: "warning kernel.conntrack: programs may not ask conntrack: where it is a module",
+  },
+  {
     name: "conntrack before 5.18",
     found: ofKernel({ asksConntrack: false, version: [5, 15] }),
     says: "warning kernel.conntrack: programs may not ask conntrack, Linux 5.18 is the first that can",
@@ -334,6 +339,13 @@ const DEVICES: readonly Case[] = [
     name: "names that are all there",
     found: ofDevices({ named: ["eth0"] }),
     says: "ok devices.named: every device of --devices is there: eth0",
+  },
+  {
+    name: "a device that is nobody's",
+    found: ofDevices({
+      network: facts.withDevices(device("docker0", 4, { kind: "bridge" }), device("eno1", 5, { master: "bond0" })),
+    }),
+    says: "ok devices.others: docker0 is neither uplink nor a pod's: without an address of this Node",
   },
   {
     name: "pods by routes",
@@ -821,6 +833,16 @@ const OBJECTS: readonly Case[] = [
       })),
     }),
     says: "error objects.notices: invalid: Service x/a: spec: bad; the same of Service x/b and Service x/c -> see docs/troubleshooting.md#invalid",
+  },
+  {
+    name: "SCTP",
+    found: ofObjects(eventsOf({ services: [service({ ports: [{ protocol: "SCTP" }] })] })),
+    says: "ok objects.limits: 1 Service of SCTP (default/web): by packets alone",
+  },
+  {
+    name: "session affinity",
+    found: ofObjects(eventsOf({ services: [service({ affinitySeconds: 60 })] })),
+    says: "ok objects.limits: 1 Service with session affinity (default/web)",
   },
   {
     name: "another class",

@@ -194,7 +194,8 @@ describe("containerd", () => {
   it("imports it by its name, as an OCI layout, with all its parts", async () => {
     const { archive } = await build(OWN, "containerd.tar");
     const script = `set -eu
-containerd --config /dev/null --root "$0/root" --state "$0/state" --address "$0/socket" --log-level error &
+printf 'version = 2\\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\\n' >"$0/config.toml"
+containerd --config "$0/config.toml" --root "$0/root" --state "$0/state" --address "$0/socket" --log-level error &
 daemon=$!
 trap 'kill $daemon; wait $daemon || true' EXIT
 tries=0

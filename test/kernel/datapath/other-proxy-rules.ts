@@ -49,14 +49,14 @@ export async function talk(from: Namespace, kind: Kind, family: Family, address:
 }
 
 async function tcpTalk(from: Namespace, host: string, port: number): Promise<Talk> {
+  let failed: unknown;
   const socket = await from.inside(async () => {
     const opened = net.connect({ host, port });
+    opened.on("error", (error) => {
+      failed = error;
+    });
     await once(opened, "connect");
     return opened;
-  });
-  let failed: unknown;
-  socket.on("error", (error) => {
-    failed = error;
   });
   return {
     async say(text) {

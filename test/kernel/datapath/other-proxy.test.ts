@@ -1,13 +1,17 @@
 // kube-proxy, by rules as it writes them, hands over and takes back: connections that it translates go on beside our programs, new ones
 // are ours, whoever goes first; and while frontends are drained it is the other way round.
+import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { drain } from "../../../src/agent/drain.ts";
 import { keepNatHooks, NAT_TABLE, releaseNatHooks } from "../../../src/agent/nat-hooks.ts";
-import { SETTING_FLAG_VALUES } from "../../../src/datapath/layout.gen.ts";
+import { FLOW_PATH_VALUES, SETTING_FLAG_VALUES } from "../../../src/datapath/layout.gen.ts";
+import type { LiveFlows } from "../../../src/datapath/live-flows.ts";
 import { forgetConnection, translatedConnections } from "../../../src/libbpf/mod.ts";
 import { lackOf } from "../kernel-lacks.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { FAMILIES, type Family, frame, objects, podFrame, portsOf, send, V4 } from "./conversation.ts";
 import { echoServer, type Kind, kubeProxyTables, type Talk, talk } from "./other-proxy-rules.ts";
+import { flowText } from "./test-node.ts";
 import { createWires, type Wires } from "./wires.ts";
 
 const { SETTING_OTHER_PROXY, SETTING_DRAINING } = SETTING_FLAG_VALUES;
@@ -40,6 +44,8 @@ describeKernel("another proxy", () => {
       beforeAll(async () => {
         wires = undo.use(createWires());
         const { node, client, remote, backend } = wires;
+        // Where packets of the host are bound for before they are translated.
+        for (const via of ["192.168.122.1", "fd00:192:168:122::1"]) node.namespace.ip(`route add default via ${via}`);
         for (const { lb, node: via } of FAMILIES) client.ip(`route add ${lb} via ${via}`);
         // As on any node of Kubernetes.
         node.namespace.run(
@@ -83,7 +89,9 @@ describeKernel("another proxy", () => {
         return broken;
       };
       const count = (verdict: string): number => wires.node.verdicts().get(verdict) ?? 0;
-      const clients = (): string[] => [...new Set(wires.node.flows().map(({ flow }) => (flow.answer ? "" : "flow")))];
+      /** What was opened, but for pairs of ports that connections of others claimed. */
+      const opened = (): string[] =>
+        wires.node.flows().flatMap((row) => (row.flow.path === FLOW_PATH_VALUES.PATH_PORT_CHANGE ? [] : flowText(row)));
       const isHost = (client: Client): boolean => client.startsWith("host");
 
       it("connections that it translates go on when our programs come, and open no flow", async () => {
@@ -97,13 +105,13 @@ describeKernel("another proxy", () => {
         // Three rounds of each, and TCP's own acknowledgements.
         expect(count("UPLINK_INGRESS VERDICT_OTHER_PROXY")).toBeGreaterThanOrEqual(FAMILIES.length * 2 * 2 * 3);
         expect(count("POD_INGRESS VERDICT_OTHER_PROXY")).toBeGreaterThanOrEqual(FAMILIES.length * 2 * 3);
-        expect(clients()).toEqual([]);
+        expect(opened()).toEqual([]);
       });
 
       it("new connections are ours beside its rules", async () => {
         const fresh = await begin((client) => !isHost(client));
         expect(await say(fresh, "new")).toEqual([]);
-        expect(clients()).toContain("flow");
+        expect(opened().length).toBeGreaterThanOrEqual(fresh.length * 2);
         const known = await wires.node.namespace.inside(() => translatedConnections());
         expect(known).toHaveLength(open.length);
         for (const { talk: one } of fresh) one[Symbol.dispose]();
@@ -154,15 +162,51 @@ describeKernel("another proxy", () => {
         node.namespace.run("nft", kubeProxyTables(where));
         expect(await say(ours, "beside it")).toEqual([]);
         node.settings({ flags: SETTING_DRAINING | SETTING_OTHER_PROXY });
-        const flows = (): number => node.flows().filter(({ flow }) => !flow.answer && flow.path !== 7).length;
-        const before = flows();
+        const before = opened().length;
         expect(await say(ours, "drained")).toEqual([]);
         const theirs = await begin();
         expect(await say(theirs, "theirs")).toEqual([]);
         expect(await say(ours, "drained still")).toEqual([]);
-        expect(flows()).toBe(before);
+        expect(opened().length).toBe(before);
+        for (const { talk: one } of [...ours, ...theirs]) one[Symbol.dispose]();
         node.settings({ flags: 0 });
       });
+
+      it("a drain waits until known flows have ended, and then removes everything", async () => {
+        const { node } = wires;
+        node.clearFlows();
+        const ours = (await begin((client) => !isHost(client))).filter(({ kind }) => kind === "TCP");
+        expect(await say(ours, "ours")).toEqual([]);
+        const places = { pinDir: node.pinDir, stateDir: node.stateDir };
+        const seen: number[] = [];
+        const options = { timeoutMs: 60_000, progress: ({ TCP }: LiveFlows) => void seen.push(TCP) };
+        const drained = (signal: AbortSignal, timeoutMs = 60_000) =>
+          node.namespace.inside(() => drain(places, { ...options, timeoutMs, signal }));
+
+        // Cut short, it leaves frontends closed and flows alive.
+        await expect(drained(AbortSignal.timeout(1500))).rejects.toMatchObject({ code: "conflict" });
+        expect(node.dataplane.readSettings().flags & SETTING_DRAINING).toBe(SETTING_DRAINING);
+        expect(await say(ours, "after that")).toEqual([]);
+        // An agent that starts writes its own settings, and so takes it back.
+        node.settings({ flags: 0 });
+        const again = await begin((client) => client.startsWith("pod"));
+        expect(opened().length).toBeGreaterThan(ours.length * 2);
+        for (const { talk: one } of again) one[Symbol.dispose]();
+        node.clearFlows();
+        expect(await say(ours, "opened anew in their middle")).toEqual([]);
+
+        const ended = drained(AbortSignal.timeout(60_000));
+        await expect.poll(() => seen.at(-1), { timeout: 20_000 }).toBe(ours.length);
+        expect(await say(ours, "while it waits")).toEqual([]);
+        for (const { talk: one } of ours) one[Symbol.dispose]();
+        const { cut, removed } = await ended;
+        expect(cut).toEqual({ TCP: 0, UDP: 0, SCTP: 0 });
+        expect(removed.filter((path) => path.includes("/links/")).length).toBeGreaterThanOrEqual(0);
+        expect(existsSync(node.pinDir)).toBe(false);
+        // Nothing of ours is in the way of the other proxy.
+        const theirs = await begin();
+        expect(await say(theirs, "theirs")).toEqual([]);
+      }, 60_000);
     });
   }
 

@@ -1,0 +1,258 @@
+// What `millrace install` does to a cluster, decided from what is known of it. Pure: rollout.ts carries it out.
+import type { ClusterFacts, KubeProxyFacts, NodeFacts } from "./cluster-facts.ts";
+import { NAMESPACE, NODE_LABEL } from "./names.ts";
+import { PLATFORMS } from "./platform.ts";
+
+export interface InstallOptions {
+  /** "": the manifest's. */
+  readonly image: string;
+  /** "": found. */
+  readonly apiServer: string;
+  readonly loadBalancerClass: string;
+  readonly besideMetallb: boolean;
+  /** Nodes that are left to kube-proxy. */
+  readonly except: readonly string[];
+  /** auto: where a node's runtime does not have CAP_BPF, or conntrack is a module and connections of kube-proxy are to go on. */
+  readonly sysAdmin: "auto" | "on" | "off";
+  readonly selfTest: boolean;
+  /** Nodes that change hands at once. */
+  readonly parallel: number;
+}
+
+/** What kube-proxy's configuration becomes: keys of ours, and sentences about what has no counterpart. */
+export interface TakenSettings {
+  readonly config: Readonly<Record<string, string>>;
+  readonly remarks: readonly string[];
+}
+
+export interface InstallPlan {
+  /** Why it cannot be done, and what would have to be: nothing is done then. */
+  readonly refusals: readonly string[];
+  readonly warnings: readonly string[];
+  /** How it is: for people. */
+  readonly found: readonly string[];
+  /** What is done, in this order: for people. */
+  readonly steps: readonly string[];
+  readonly image: string;
+  readonly apiServer: string;
+  readonly loadBalancerClass: string;
+  readonly config: Readonly<Record<string, string>>;
+  readonly kubeProxy: KubeProxyFacts | undefined;
+  /** That get an agent, in the order in which they change hands: control planes last. */
+  readonly nodes: readonly string[];
+  /** That keep kube-proxy. */
+  readonly left: readonly { readonly node: string; readonly why: string }[];
+  /** CustomResourceDefinitions of the manifest that others have made: they stay as they are. */
+  readonly keptCrds: ReadonlySet<string>;
+  readonly isUpgrade: boolean;
+}
+
+const CLASS_BESIDE_METALLB = "millrace.io/l2";
+const LEAST_KERNEL = [5, 10] as const;
+const ARCHITECTURES = ["amd64", "arm64"];
+const MOST_NAMED = 8;
+
+/** "a, b and 3 more". */
+export function named(names: readonly string[]): string {
+  if (names.length <= MOST_NAMED) return names.join(", ");
+  return `${names.slice(0, MOST_NAMED).join(", ")} and ${names.length - MOST_NAMED} more`;
+}
+
+export function counted(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
+function isOldKernel(release: string): boolean {
+  const match = /^(\d+)\.(\d+)/.exec(release);
+  if (match === null) return false;
+  const [major, minor] = [Number(match[1]), Number(match[2])];
+  return major < LEAST_KERNEL[0] || (major === LEAST_KERNEL[0] && minor < LEAST_KERNEL[1]);
+}
+
+/** Why a node gets no agent whatever is asked for. */
+function unfit({ os, arch, ready }: NodeFacts): string {
+  if (os !== "" && os !== "linux") return `it runs ${os}`;
+  if (arch !== "" && !ARCHITECTURES.includes(arch)) return `there is no image for ${arch}`;
+  return ready === "unknown" ? "its kubelet does not answer" : "";
+}
+
+interface Choice {
+  readonly nodes: readonly NodeFacts[];
+  readonly left: readonly { readonly node: string; readonly why: string }[];
+}
+
+function chooseNodes({ nodes }: ClusterFacts, except: readonly string[]): Choice {
+  const left = nodes.flatMap((node) => {
+    const why = except.includes(node.name) ? "as asked for" : unfit(node);
+    return why === "" ? [] : [{ node: node.name, why }];
+  });
+  const isLeft = new Set(left.map(({ node }) => node));
+  const order = (node: NodeFacts): number => Number(node.isControlPlane);
+  return { nodes: nodes.filter(({ name }) => !isLeft.has(name)).toSorted((a, b) => order(a) - order(b)), left };
+}
+
+const FLAGS_OF: Partial<Record<string, string>> = {
+  k3s: "start every server with --disable-kube-proxy (or disable-kube-proxy: true in /etc/rancher/k3s/config.yaml), restart it, then its agents",
+  rke2: "set disable-kube-proxy: true in /etc/rancher/rke2/config.yaml of every server, restart rke2-server, then the agents",
+};
+
+function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice, apiServer: string): string[] {
+  const refusals: string[] = [];
+  const { platform } = facts;
+  if (facts.nodes.length === 0) refusals.push("The cluster has no node.");
+  for (const name of options.except)
+    if (!facts.nodes.some((node) => node.name === name)) refusals.push(`--except ${name}: there is no such node.`);
+  for (const { name, label } of facts.nodes)
+    if (label === "millrace" && options.except.includes(name))
+      refusals.push(
+        `--except ${name}: Millrace serves it already. kubectl label node ${name} ${NODE_LABEL}=kube-proxy --overwrite gives it back to kube-proxy.`,
+      );
+  if (facts.embeddedKubeProxies.length > 0)
+    refusals.push(
+      `kube-proxy is part of ${PLATFORMS[platform]} and runs on ${named(facts.embeddedKubeProxies)}: ${FLAGS_OF[platform]}. Its rules go with a restart of the node, or by "millrace cleanup --kube-proxy" there. Then run this again.`,
+    );
+  if (facts.staticKubeProxies.length > 0)
+    refusals.push(
+      `kube-proxy runs as a static pod on ${named(facts.staticKubeProxies)}: only who manages those nodes can take it away. Then run this again.`,
+    );
+  if (facts.otherProxies.length > 0)
+    refusals.push(
+      `Services are served by ${named(facts.otherProxies)}: turn that off first. Two would be in each other's way.`,
+    );
+  if (facts.metallb.length > 0 && !options.besideMetallb && options.loadBalancerClass === "")
+    refusals.push(
+      `MetalLB runs (${named(facts.metallb)}): two would give and announce the same addresses. Take it away (kubectl delete its controller and speakers; its CRDs and pools stay, they are read), or say --beside-metallb: then only Services with spec.loadBalancerClass ${CLASS_BESIDE_METALLB} are ours.`,
+    );
+  const old = chosen.nodes.filter(({ kernel }) => isOldKernel(kernel));
+  if (old.length > 0)
+    refusals.push(
+      `Linux ${LEAST_KERNEL.join(".")} or later is needed; older are ${named(old.map(({ name, kernel }) => `${name} (${kernel})`))}. ${facts.kubeProxy === undefined ? "Upgrade them." : "Upgrade them, or leave them to kube-proxy by --except NODE."}`,
+    );
+  if (facts.nodes.length > 0 && chosen.nodes.length === 0)
+    refusals.push(`No node is left: ${chosen.left.map(({ node, why }) => `${node}: ${why}`).join("; ")}.`);
+  if (facts.millrace?.managedBy === "Helm")
+    refusals.push("Millrace was installed by Helm here: use helm upgrade, or helm uninstall it first.");
+  if (apiServer === "")
+    refusals.push(
+      "No address of the API server was found that nodes could reach without Services: say --apiserver https://HOST:PORT.",
+    );
+  return refusals;
+}
+
+function warningsOf(facts: ClusterFacts, chosen: Choice): string[] {
+  const warnings: string[] = [];
+  const { platform, kubeProxy } = facts;
+  if (kubeProxy !== undefined && ["eks", "gke", "aks"].includes(platform))
+    warnings.push(
+      `${PLATFORMS[platform]} manages kube-proxy: its add-on manager may undo the affinity. Tell it not to (an add-on of your own, or none), or kube-proxy comes back beside Millrace.`,
+    );
+  if (["eks", "gke", "aks"].includes(platform))
+    warnings.push(
+      `${PLATFORMS[platform]}'s network delivers no address that it did not give itself: LoadBalancer addresses of pools are not reached from outside.`,
+    );
+  if (platform === "talos" && kubeProxy !== undefined)
+    warnings.push(
+      "Talos Linux applies its manifest of kube-proxy again at each upgrade of Kubernetes: set cluster.proxy.disabled in the machine configuration, and it stays away.",
+    );
+  if (platform === "openshift")
+    warnings.push(
+      "OpenShift: the service accounts need the privileged security context constraint (oc adm policy add-scc-to-user privileged -z millrace -n kube-system).",
+    );
+  if (platform === "unknown")
+    warnings.push("What kind of cluster this is was not recognised; what follows supposes an ordinary one.");
+  if (facts.serviceLoadBalancers.length > 0)
+    warnings.push(
+      `${PLATFORMS[platform]}'s own load balancer runs (${named(facts.serviceLoadBalancers)}): with pools of ours, start the servers with --disable=servicelb too.`,
+    );
+  const pending = chosen.nodes.filter(({ ready }) => ready === "no").map(({ name }) => name);
+  if (pending.length > 0)
+    warnings.push(
+      `Not ready: ${named(pending)}. Agents are started there too; what they serve is not tested if no pod runs.`,
+    );
+  for (const { node, why } of chosen.left)
+    warnings.push(
+      kubeProxy === undefined
+        ? `Node ${node} gets no agent: ${why}.`
+        : `Node ${node} keeps kube-proxy: ${why}. Run this again when that has changed.`,
+    );
+  return warnings;
+}
+
+export interface PlanInputs {
+  readonly facts: ClusterFacts;
+  readonly options: InstallOptions;
+  /** The manifest's. */
+  readonly image: string;
+  /** How many objects the manifest has. */
+  readonly objects: number;
+  /** CustomResourceDefinitions in the manifest. */
+  readonly crds: readonly string[];
+  readonly taken: TakenSettings;
+}
+
+export function planInstall({ facts, options, image: ours, objects, crds, taken }: PlanInputs): InstallPlan {
+  const { kubeProxy, platform } = facts;
+  const chosen = chooseNodes(facts, options.except);
+  const way = options.apiServer === "" ? facts.apiWays[0] : { url: options.apiServer, from: "--apiserver" };
+  const image = options.image === "" ? ours : options.image;
+  const isUpgrade = facts.millrace !== undefined;
+  const loadBalancerClass =
+    options.loadBalancerClass === "" && options.besideMetallb ? CLASS_BESIDE_METALLB : options.loadBalancerClass;
+  const keptCrds = new Set(crds.filter((name) => facts.crds.get(name)?.isOurs === false));
+  const names = chosen.nodes.map(({ name }) => name);
+  const due = chosen.nodes.filter(({ label, isCleaned }) => label !== "millrace" || !isCleaned).map(({ name }) => name);
+
+  const found = [
+    `Kubernetes ${facts.version}, ${PLATFORMS[platform]}, ${counted(facts.nodes.length, "node")}${facts.cni === "" ? "" : `, pods by ${facts.cni}`}.`,
+    kubeProxy === undefined
+      ? "No kube-proxy: nobody serves Services yet, or something that is not known here."
+      : `kube-proxy${kubeProxy.mode === "" ? "" : ` (${kubeProxy.mode})`}: DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}${kubeProxy.isHeldBack ? ", held back by an earlier run" : ""}.`,
+    ...(facts.millrace === undefined ? [] : [`Millrace is there: ${facts.millrace.image}.`]),
+    ...(way === undefined ? [] : [`Agents reach the API server at ${way.url} (${way.from}).`]),
+    ...(keptCrds.size === 0
+      ? []
+      : [`${counted(keptCrds.size, "CustomResourceDefinition")} of others stay as they are: ${named([...keptCrds])}.`]),
+  ];
+  const takeover =
+    kubeProxy === undefined || due.length === 0
+      ? []
+      : [
+          `Give DaemonSet ${kubeProxy.namespace}/${kubeProxy.name} an affinity: kube-proxy stays on nodes with the label ${NODE_LABEL}=kube-proxy, which all have for now. Its pods are replaced once by that. Nothing of it is deleted.`,
+        ];
+  const nodeByNode =
+    kubeProxy === undefined || due.length === 0
+      ? [`Wait until an agent is ready on ${named(names)}.`]
+      : [
+          `${options.parallel === 1 ? "One after another" : `${options.parallel} at a time`}, for ${named(due)}: label ${NODE_LABEL}=millrace; wait until the agent is ready and kube-proxy's pod gone; take kube-proxy's rules out; ask the API server by its Service. The first node that fails stops it all.`,
+        ];
+  const steps = [
+    `Run a pod of ${image} on each of ${counted(names.length, "node")}, which looks at it and changes nothing.`,
+    `${isUpgrade ? "Bring up to date" : "Create"} up to ${counted(objects - keptCrds.size, "object")} in ${NAMESPACE} and the cluster: accounts, rights, configuration, the controller.`,
+    ...takeover,
+    `${isUpgrade ? "Bring up to date" : "Create"} DaemonSet ${NAMESPACE}/millrace${isUpgrade ? ": its agents are replaced one after another; packets flow meanwhile" : ""}.`,
+    ...nodeByNode,
+    ...(options.selfTest
+      ? [
+          "Test it, in a namespace of its own that is removed again: a Service, its name, its node ports, from pods and from nodes.",
+        ]
+      : []),
+  ];
+  return {
+    refusals: refusalsOf(facts, options, chosen, way?.url ?? ""),
+    warnings: [...warningsOf(facts, chosen), ...taken.remarks],
+    found,
+    steps,
+    image,
+    apiServer: way?.url ?? "",
+    loadBalancerClass,
+    config: taken.config,
+    kubeProxy,
+    nodes: names,
+    left: chosen.left,
+    keptCrds,
+    isUpgrade,
+  };
+}
+
+/** How to go back, as one sentence. */
+export const WAY_BACK = "To go back: millrace uninstall.";

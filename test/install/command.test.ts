@@ -1,0 +1,217 @@
+// The commands themselves, over HTTP: kubeconfigs, flags, output, exit statuses.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { settingsOf, settingsTaken } from "../../src/cli/install-command.ts";
+import { createProgress } from "../../src/cli/install-progress.ts";
+import { runProgram } from "../../src/cli/program.ts";
+import type { Demand } from "../../src/kube/request-head.ts";
+import { KUBE_PROXY, withKubeProxy } from "./clusters.ts";
+import { type FakeCluster, kubeProxyObjects } from "./fake-cluster.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "millrace-install-"));
+let server: Server;
+let cluster: FakeCluster;
+let url = "";
+
+beforeAll(async () => {
+  server = createServer((request, response) => {
+    const pieces: Buffer[] = [];
+    request.on("data", (piece: Buffer) => pieces.push(piece));
+    request.on("end", async () => {
+      const demand = {
+        method: request.method as Demand["method"],
+        body: Buffer.concat(pieces).toString() || undefined,
+        contentType: request.headers["content-type"],
+      };
+      const answer = await cluster.send(demand as Demand, request.url ?? "");
+      response.writeHead(answer.status, answer.headers);
+      for await (const piece of answer.body) response.write(piece);
+      response.end();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+afterAll(() => {
+  server.close();
+  rmSync(directory, { recursive: true });
+});
+afterEach(() => {
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
+  process.exitCode = undefined;
+});
+
+function kubeconfig(name: string, contexts: Readonly<Record<string, string>>, current: string): string {
+  const path = join(directory, name);
+  const names = Object.keys(contexts);
+  const config = {
+    clusters: names.map((one) => ({ name: one, cluster: { server: contexts[one] } })),
+    users: [{ name: "admin", user: {} }],
+    contexts: names.map((one) => ({ name: one, context: { cluster: one, user: "admin" } })),
+    "current-context": current,
+  };
+  writeFileSync(path, JSON.stringify(config));
+  return path;
+}
+
+async function millrace(...args: string[]): Promise<{ out: string; err: string; status: number }> {
+  let [out, err] = ["", ""];
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    out += text;
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    err += text;
+    return true;
+  });
+  process.exitCode = undefined;
+  await runProgram(args, {
+    stopSignal: () => new AbortController().signal,
+    registerLabCommands() {},
+    createControllerServers: () => Promise.reject(new Error("no servers here")),
+    createServers: () => Promise.reject(new Error("no servers here")),
+  });
+  const status = Number(process.exitCode ?? 0);
+  process.exitCode = undefined;
+  vi.restoreAllMocks();
+  return { out, err, status };
+}
+
+describe("millrace install", () => {
+  it("takes a cluster over and gives it back", async () => {
+    ({ cluster } = withKubeProxy(["n1"]));
+    const config = kubeconfig("one", { here: url }, "here");
+    const installed = await millrace("install", "--kubeconfig", config, "--yes");
+    expect([installed.out, installed.status]).toEqual(["", 0]);
+    expect(installed.err).toMatch(/node n1: served by Millrace, kube-proxy's rules are gone \(1\/1, \d+ s\)\n/);
+    expect(installed.err).toMatch(/self-test: \d+ of \d+ ways to a Service answer, from pods and nodes of 1 node/);
+    expect(cluster.nodes.get("n1")).toMatchObject({ hasRules: false, hasMillrace: true });
+    // kube-proxy's own settings are the agents' now.
+    const { data } = cluster.get("ConfigMap", "millrace", "kube-system");
+    expect(data["config.yaml"]).toMatch(/^nodeport-addresses: 192\.168\.0\.0\/24/m);
+    const removed = await millrace("uninstall", "--kubeconfig", config, "--yes", "--drain-timeout", "0");
+    expect([removed.out, removed.status]).toEqual(["", 0]);
+    expect(removed.err).toMatch(/Nothing of Millrace is left\. kube-proxy serves the cluster's Services\.\n$/);
+    expect(cluster.nodes.get("n1")).toMatchObject({ hasRules: true, hasMillrace: false });
+  });
+
+  it("prints nothing but objects on standard output in a dry run", async () => {
+    ({ cluster } = withKubeProxy(["n1"]));
+    const config = kubeconfig("two", { here: url }, "here");
+    const { out, err, status } = await millrace("install", "--kubeconfig", config, "--dry-run", "--set", "xdp=off");
+    expect(status).toBe(0);
+    expect(out).toMatch(/^---\napiVersion: /);
+    expect(out).toMatch(/^ {4}xdp: "off"$/m);
+    expect(err).toMatch(/What will be done:/);
+  });
+
+  it("wants --yes where nobody can be asked", async () => {
+    ({ cluster } = withKubeProxy(["n1"]));
+    const { err, status } = await millrace("install", "--kubeconfig", kubeconfig("three", { here: url }, "here"));
+    expect(err).toMatch(/could not ask whether to do this: there is no terminal; say --yes\n$/);
+    expect(status).toBe(2);
+  });
+
+  it("finds its kubeconfig as kubectl does, several files of KUBECONFIG among them, and another context", async () => {
+    ({ cluster } = withKubeProxy(["n1"]));
+    const away = kubeconfig("away", { away: "http://127.0.0.1:1" }, "away");
+    const near = kubeconfig("near", { near: url }, "near");
+    vi.stubEnv("KUBECONFIG", `${away}:${join(directory, "none")}:${near}`);
+    expect((await millrace("uninstall", "--context", "near")).err).toMatch(/Millrace is not installed/);
+    const refused = await millrace("uninstall");
+    expect(refused.err).toMatch(/^millrace: could not reach the API server/m);
+    expect(refused.status).toBe(6);
+    vi.stubEnv("KUBECONFIG", "");
+    vi.stubEnv("HOME", directory);
+    mkdirSync(join(directory, ".kube"));
+    writeFileSync(join(directory, ".kube/config"), JSON.stringify({ contexts: [], "current-context": "x" }));
+    expect((await millrace("uninstall")).err).toMatch(/current-context "x" is not among its contexts/);
+    rmSync(join(directory, ".kube"), { recursive: true });
+    const none = await millrace("uninstall");
+    expect(none.err).toMatch(/could not find a cluster: there is no --kubeconfig, KUBECONFIG is not set/);
+    expect(none.status).toBe(2);
+  });
+
+  it.each([
+    [["--parallel", "0"], /--parallel must be a number from 1/],
+    [["--timeout", "soon"], /--timeout must be a time such as 5m or 90s/],
+    [["--set", "xdq=off"], /could not use --set xdq=off: there is no such setting/],
+    [["--set", "node-name=a"], /could not use --set node-name=a: the installer decides it/],
+    [["--set", "xdp=maybe"], /--set xdp must be .*: current value is 'maybe'/],
+    [["--sys-admin", "perhaps"], /Allowed choices are auto, on, off/],
+  ])("refuses %j", async (flags, expected) => {
+    const { err, status } = await millrace("install", ...flags);
+    expect(err).toMatch(expected);
+    expect(status).toBe(2);
+  });
+});
+
+describe("settings", () => {
+  it("of --set win over kube-proxy's own", async () => {
+    const [configMap] = kubeProxyObjects() as unknown as { data: Record<string, string> }[];
+    const kubeProxy = { ...KUBE_PROXY, configuration: configMap!.data["config.conf"]! };
+    const taken = await settingsTaken(kubeProxy, settingsOf(["nodeport-addresses=primary"]));
+    expect(taken.config).toMatchObject({
+      "nodeport-addresses": "primary",
+      "conntrack-tcp-timeout-established": "1h0m0s",
+    });
+    expect(Object.keys(taken.config)).not.toContain("kubeconfig");
+  });
+
+  it("of a kube-proxy that makes no sense are left, and that is said", async () => {
+    const kubeProxy = {
+      ...KUBE_PROXY,
+      configuration: "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmodes: a\n",
+    };
+    const { config, remarks } = await settingsTaken(kubeProxy, {});
+    expect(config).toEqual({});
+    expect(remarks).toEqual([expect.stringMatching(/^kube-proxy's configuration is not taken over: .*modes/)]);
+  });
+});
+
+describe("progress", () => {
+  function terminal(isTTY: boolean): { written: string; write(text: string): void; isTTY: boolean; columns: number } {
+    return {
+      written: "",
+      isTTY,
+      columns: 30,
+      write(text) {
+        this.written += text;
+      },
+    };
+  }
+
+  it("changes in its place on a terminal, and leaves lines alone", () => {
+    const screen = terminal(true);
+    const progress = createProgress(screen);
+    progress.live("node w1: the agent: it is pending, and more than fits");
+    progress.line("node w1 is done");
+    progress.close();
+    expect(screen.written).toBe("\r\x1b[K/ node w1: the agent: it is p\r\x1b[Knode w1 is done\n");
+  });
+
+  it("is a line now and then elsewhere", () => {
+    const file = terminal(false);
+    let now = 0;
+    const progress = createProgress(file, () => now);
+    progress.live("waits");
+    now = 20_000;
+    progress.live("waits");
+    progress.live("waits");
+    now = 50_000;
+    progress.live("waits");
+    progress.live("waits for another");
+    expect(file.written).toBe("waits\nwaits for another\n");
+  });
+
+  it("shows no control characters of others", () => {
+    const screen = terminal(false);
+    createProgress(screen).line("a\x1b[2Jb\nc");
+    expect(screen.written).toBe("a?[2Jb\nc\n");
+  });
+});

@@ -1,0 +1,509 @@
+import { describe, expect, it } from "vitest";
+import { NODE_LABEL } from "../../src/install/names.ts";
+import { Failure } from "../../src/lib/errors.ts";
+import { fakeRun, withKubeProxy } from "./clusters.ts";
+import { kubeProxyObjects, type PodOutcome } from "./fake-cluster.ts";
+
+const ALL_OURS = { hasRules: false, hasMillrace: true };
+const ALL_THEIRS = { hasRules: true, hasMillrace: false };
+
+const kernels = (run: ReturnType<typeof withKubeProxy>): Record<string, object> =>
+  Object.fromEntries([...run.cluster.nodes.values()].map(({ name, ...rest }) => [name, rest]));
+const labelsOf = (run: ReturnType<typeof withKubeProxy>): Record<string, string> =>
+  Object.fromEntries(run.cluster.list("Node").map((node) => [node.metadata.name, node.metadata.labels[NODE_LABEL]]));
+const everywhere = (state: object): Record<string, object> => ({ cp: state, w1: state, w2: state });
+
+/** Of a pod whose name begins so, until it is mended. */
+function failing(run: ReturnType<typeof withKubeProxy>, prefix: string, outcome: PodOutcome): () => void {
+  run.cluster.outcome = (pod) => (pod.metadata.name.startsWith(prefix) ? outcome : undefined);
+  return () => {
+    run.cluster.outcome = () => undefined;
+  };
+}
+
+describe("an installation where kube-proxy runs", () => {
+  it("takes node after node, control planes last, and nobody is unserved meanwhile", async () => {
+    const run = withKubeProxy();
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history.filter((line) => !line.includes("kube-proxy ready"))).toEqual([
+      ...["cp labelled kube-proxy", "w1 labelled kube-proxy", "w2 labelled kube-proxy"],
+      ...["w1 labelled millrace", "w1 kube-proxy goes", "w1 agent ready", "w1 takeover done"],
+      ...["w2 labelled millrace", "w2 kube-proxy goes", "w2 agent ready", "w2 takeover done"],
+      ...["cp labelled millrace", "cp kube-proxy goes", "cp agent ready", "cp takeover done"],
+    ]);
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.unserved).toEqual([]);
+    expect(run.said.at(-2)).toMatch(/^Millrace serves the cluster's Services. To go back: millrace uninstall\.$/);
+  });
+
+  it("deletes nothing of kube-proxy", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    const deleted = run.cluster.requests.filter((line) => line.startsWith("DELETE"));
+    expect(deleted.filter((line) => !/\/pods\/millrace-|\/namespaces\/millrace-test$/.test(line))).toEqual([]);
+    expect(run.cluster.get("DaemonSet", "kube-proxy", "kube-system").spec.template.spec.affinity).toEqual({
+      nodeAffinity: {
+        requiredDuringSchedulingIgnoredDuringExecution: {
+          nodeSelectorTerms: [{ matchExpressions: [{ key: NODE_LABEL, operator: "In", values: ["kube-proxy"] }] }],
+        },
+      },
+    });
+  });
+
+  it("leaves no pod and no namespace of its own behind", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    const pods = run.cluster.list("Pod").map((pod) => pod.metadata.name);
+    expect(pods.sort()).toEqual(["millrace-cp", "millrace-w1", "millrace-w2"]);
+    expect(run.cluster.list("Namespace")).toEqual([]);
+  });
+
+  it("gives a node that joins later an agent, and no kube-proxy", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    run.cluster.addNode("w3");
+    expect(run.cluster.get("Pod", "millrace-w3", "kube-system")).toBeDefined();
+    expect(run.cluster.get("Pod", "kube-proxy-w3", "kube-system")).toBeUndefined();
+  });
+
+  it("does nothing to nodes a second time", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    run.cluster.history.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history).toEqual([]);
+    expect(run.said.filter((line) => line.includes("Millrace is there"))).toEqual([
+      "Millrace is there: localhost/millrace:0.1.0.",
+    ]);
+  });
+
+  it("looks at all nodes before it changes anything: no image", async () => {
+    const run = withKubeProxy();
+    const waiting = {
+      reason: "ErrImageNeverPull",
+      message: 'Container image "localhost/millrace:0.1.0" is not present',
+    };
+    failing(run, "millrace-look-w2", { phase: "Running", ready: false, waiting });
+    const error = await run.install();
+    expect(error).toBeInstanceOf(Failure);
+    expect(error?.message).toMatch(
+      /^could not look at node w2: pod millrace-look-w2: container look: ErrImageNeverPull/,
+    );
+    expect(error?.message).toMatch(/ctr -n k8s.io images import/);
+    expect(error?.message).toMatch(/Nothing was changed\.$/);
+    expect(run.cluster.requests.filter((line) => /^(PATCH|PUT)/.test(line))).toEqual([]);
+    expect(run.cluster.list("Pod").filter(({ metadata }) => /look/.test(metadata.name))).toEqual([]);
+  });
+
+  it("stops at a node whose agent does not become ready, says why, and goes on when it is mended", async () => {
+    const run = withKubeProxy();
+    const waiting = { reason: "CrashLoopBackOff" };
+    const mend = failing(run, "millrace-w2", { phase: "Running", ready: false, waiting });
+    run.cluster.logs.set("kube-system/millrace-w2", "could not load tc: the verifier refused it\n");
+    run.cluster.put({
+      apiVersion: "v1",
+      kind: "Event",
+      metadata: { name: "e1", namespace: "kube-system" },
+      involvedObject: { name: "millrace-w2" },
+      type: "Warning",
+      reason: "BackOff",
+      message: "Back-off restarting failed container",
+    });
+    const error = await run.install();
+    expect(error?.message.split("\n")).toEqual([
+      expect.stringMatching(
+        /^could not take over node w2: the agent: container agent: CrashLoopBackOff \(after 60 s\)$/,
+      ),
+      "  event BackOff: Back-off restarting failed container",
+      "  log   could not load tc: the verifier refused it",
+      expect.stringMatching(/^Node w2 goes on with the rules that kube-proxy left there/),
+      "Served by Millrace, and well: w1.",
+      "Served by kube-proxy as before: cp.",
+      expect.stringMatching(/^To go on when it is mended: the same command again\./),
+    ]);
+    expect(kernels(run)).toEqual({ cp: ALL_THEIRS, w1: ALL_OURS, w2: ALL_THEIRS });
+    mend();
+    run.cluster.history.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history.filter((line) => line.startsWith("w1"))).toEqual([]);
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
+  it("leaves kube-proxy's rules where the agent is not well, whatever its pod says", async () => {
+    const run = withKubeProxy();
+    failing(run, "millrace-takeover-w1", {
+      phase: "Failed",
+      container: "agent",
+      exitCode: 7,
+      message: "millrace: the agent is not well after 120 s: it has not read all objects of the API yet",
+    });
+    const error = await run.install();
+    expect(error?.message).toMatch(
+      /could not take over node w1: .*container agent: it ended with 7: millrace: the agent is not well/,
+    );
+    expect(run.cluster.nodes.get("w1")?.hasRules).toBe(true);
+    expect(run.cluster.get("Pod", "millrace-takeover-w1", "kube-system")).toBeUndefined();
+  });
+
+  it("keeps kube-proxy on the nodes that are left out", async () => {
+    const run = withKubeProxy();
+    expect(await run.install({ except: ["w2"] })).toBeUndefined();
+    expect(kernels(run)).toEqual({ cp: ALL_OURS, w1: ALL_OURS, w2: ALL_THEIRS });
+    expect(labelsOf(run)).toEqual({ cp: "millrace", w1: "millrace", w2: "kube-proxy" });
+  });
+
+  it("leaves a node whose kubelet does not answer alone, and takes it by a later run", async () => {
+    const run = withKubeProxy();
+    const node = run.cluster.get("Node", "w2");
+    const silent = { ...node, status: { ...node.status, conditions: [{ type: "Ready", status: "Unknown" }] } };
+    run.cluster.put(silent);
+    expect(await run.install()).toBeUndefined();
+    expect(run.said).toContainEqual(
+      expect.stringMatching(/^warning: Node w2 keeps kube-proxy: its kubelet does not answer/),
+    );
+    expect(labelsOf(run)["w2"]).toBe("kube-proxy");
+    const back = run.cluster.get("Node", "w2");
+    run.cluster.put({ ...back, status: { ...back.status, conditions: [{ type: "Ready", status: "True" }] } });
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+  });
+
+  it("goes on by itself when the API server is away for a moment, and when another changes the same node", async () => {
+    const run = withKubeProxy();
+    let failures = 0;
+    let requests = 0;
+    run.cluster.fault = (method, path) => {
+      requests++;
+      if (method === "PATCH" && /\/nodes\/|kube-proxy$/.test(path) && ++failures % 2 === 1) return 409;
+      return requests > 60 && requests < 75 ? 503 : undefined;
+    };
+    expect(await run.install()).toBeUndefined();
+    expect(failures).toBeGreaterThan(10);
+    expect(requests).toBeGreaterThan(75);
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+  });
+
+  it("says when somebody puts kube-proxy back", async () => {
+    const run = withKubeProxy();
+    const { outcome } = run.cluster;
+    run.cluster.outcome = (pod) => {
+      // An add-on manager, after the last node.
+      if (pod.metadata.name === "millrace-takeover-cp") {
+        const found = run.cluster.get("DaemonSet", "kube-proxy", "kube-system");
+        delete found.spec.template.spec.affinity;
+      }
+      return outcome(pod);
+    };
+    const error = await run.install();
+    expect(error?.message).toMatch(/DaemonSet kube-system\/kube-proxy has lost the affinity/);
+  });
+
+  it("does not take fields that somebody else has written, unless told", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    const edited = run.cluster.get("ConfigMap", "millrace", "kube-system");
+    const other = { ...edited, metadata: { ...edited.metadata }, data: { "config.yaml": "xdp: off\n" } };
+    await run.cluster.send(
+      { method: "PATCH", body: JSON.stringify(other), contentType: "application/apply-patch+yaml" },
+      "/api/v1/namespaces/kube-system/configmaps/millrace?fieldManager=kubectl-edit&force=true",
+    );
+    const error = await run.install();
+    expect(error?.message).toMatch(
+      /could not apply ConfigMap kube-system\/millrace: .*conflict with "kubectl-edit": .data.config.yaml/,
+    );
+    expect(await run.install({}, { force: true })).toBeUndefined();
+    expect(run.cluster.get("ConfigMap", "millrace", "kube-system").data["config.yaml"]).toMatch(/^announcer-secret/);
+  });
+
+  it("names the rights that the user has not, before anything is changed", async () => {
+    const run = withKubeProxy();
+    run.cluster.denied.add("patch nodes").add("delete clusterroles");
+    const error = await run.install();
+    expect(error?.message).toBe(
+      "could not install Millrace: your account may not patch nodes, delete clusterroles.rbac.authorization.k8s.io; use one that may, such as a cluster administrator's",
+    );
+    expect(run.cluster.requests.filter((line) => line.startsWith("PATCH"))).toEqual([]);
+  });
+
+  it("changes nothing in a dry run, and gives the objects", async () => {
+    const run = withKubeProxy();
+    let printed = "";
+    expect(await run.install({}, { dryRun: (text) => (printed = text) })).toBeUndefined();
+    expect(printed.match(/^kind: .*$/gm)).toEqual([
+      "kind: CustomResourceDefinition",
+      "kind: ServiceAccount",
+      "kind: ConfigMap",
+      "kind: DaemonSet",
+      "kind: Deployment",
+    ]);
+    expect(printed).toMatch(/apiserver: https:\/\/mr-control-plane:6443/);
+    expect(run.cluster.requests.filter((line) => !line.startsWith("GET"))).toEqual([]);
+  });
+
+  it("changes nothing when the user says no", async () => {
+    const run = withKubeProxy();
+    const error = await run.install({}, { confirm: async () => false });
+    expect(error?.message).toBe("not done: nothing was changed");
+    expect(run.cluster.requests.filter((line) => line.startsWith("PATCH"))).toEqual([]);
+  });
+
+  it("stops between two nodes when it is told to", async () => {
+    const run = withKubeProxy();
+    const stop = new AbortController();
+    run.cluster.outcome = (pod) => {
+      if (pod.metadata.name === "millrace-takeover-w1") stop.abort();
+      return undefined;
+    };
+    const error = await run.install({}, { signal: stop.signal });
+    expect(error?.message).toBe("stopped as asked for: the same command again goes on");
+    expect(labelsOf(run)).toEqual({ cp: "kube-proxy", w1: "millrace", w2: "kube-proxy" });
+    run.cluster.outcome = () => undefined;
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+  });
+
+  it("gives the agents SYS_ADMIN where a node's runtime knows no BPF", async () => {
+    const run = withKubeProxy();
+    const message = JSON.stringify({ kernel: "6.1.0", missingCapabilities: ["PERFMON", "BPF"] });
+    failing(run, "millrace-look-w2", { phase: "Succeeded", message });
+    expect(await run.install()).toBeUndefined();
+    const [agent] = run.cluster.get("DaemonSet", "millrace", "kube-system").spec.template.spec.containers;
+    expect(agent.securityContext.capabilities).toEqual({ drop: ["ALL"], add: ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"] });
+  });
+
+  it("gives the agents SYS_ADMIN too where conntrack is a module, and leaves it to them until it is told", async () => {
+    const run = withKubeProxy();
+    const message = JSON.stringify({ kernel: "6.1.0", missingCapabilities: [], isConntrackModule: true });
+    failing(run, "millrace-look", { phase: "Succeeded", message });
+    const added = (): string[] => {
+      const [agent] = run.cluster.get("DaemonSet", "millrace", "kube-system").spec.template.spec.containers;
+      return agent.securityContext.capabilities.add;
+    };
+    expect(await run.install()).toBeUndefined();
+    expect(added()).toEqual(["BPF", "NET_ADMIN", "NET_RAW", "PERFMON", "SYS_ADMIN"]);
+    run.cluster.history.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history).toEqual([]);
+    expect(await run.install({ sysAdmin: "off" })).toBeUndefined();
+    expect(added()).toEqual(["BPF", "NET_ADMIN", "NET_RAW", "PERFMON"]);
+  });
+
+  it("tells what its self-test did not get an answer from, and removes it", async () => {
+    const run = withKubeProxy();
+    const bad = [{ name: "node port 30000 of w2, 192.168.0.51 (tcp)", why: "connect ECONNREFUSED" }];
+    failing(run, "millrace-from-pod-w1", { phase: "Succeeded", message: JSON.stringify({ good: 8, bad }) });
+    const error = await run.install();
+    expect(error?.message).toMatch(
+      /^Millrace is in place, but its self-test failed:\n {2}from a pod on w1: node port 30000 of w2/,
+    );
+    expect(run.cluster.list("Namespace")).toEqual([]);
+  });
+});
+
+describe("an installation where there is no kube-proxy", () => {
+  function bare(): ReturnType<typeof fakeRun> {
+    const run = fakeRun();
+    for (const name of ["cp", "w1", "w2"]) run.cluster.addNode(name);
+    return run;
+  }
+
+  it("starts all agents, and labels nobody", async () => {
+    const run = bare();
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(labelsOf(run)).toEqual({});
+    expect(run.cluster.history).toEqual(["cp agent ready", "w1 agent ready", "w2 agent ready"]);
+  });
+
+  it("says which agent does not become ready", async () => {
+    const run = bare();
+    const waiting = { reason: "CreateContainerError", message: "failed to apply caps: operation not permitted" };
+    failing(run, "millrace-w2", { phase: "Running", ready: false, waiting });
+    const error = await run.install();
+    expect(error?.message).toMatch(
+      /^the agents did not become ready: 2\/3 ready; node w2: container agent: CreateContainerError, failed to apply caps/,
+    );
+  });
+
+  it("keeps agents from the nodes that are left out", async () => {
+    const run = bare();
+    expect(await run.install({ except: ["w2"] })).toBeUndefined();
+    expect(labelsOf(run)).toEqual({ w2: "kube-proxy" });
+    expect(run.cluster.get("Pod", "millrace-w2", "kube-system")).toBeUndefined();
+  });
+
+  it("is taken out again only by who says that nobody serves afterwards", async () => {
+    const run = bare();
+    await run.install();
+    const refused = await run.uninstall();
+    expect(refused?.message).toMatch(/nobody serves Services here, DNS among them. Say --without-proxy/);
+    const options = { drainTimeout: "0", deleteCrds: false, withoutProxy: true, parallel: 1 };
+    expect(await run.uninstall({ options })).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere({ hasRules: false, hasMillrace: false }));
+    expect(run.cluster.list("Pod")).toEqual([]);
+  });
+});
+
+describe("the way back", () => {
+  it("gives node after node to kube-proxy, drains it, and leaves the cluster as it was", async () => {
+    const affinity = { podAntiAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 1 }] } };
+    const run = withKubeProxy(["cp", "w1", "w2"], { spec: { template: { spec: { affinity } } } });
+    const before = run.cluster.get("DaemonSet", "kube-proxy", "kube-system").spec;
+    await run.install();
+    run.cluster.history.length = 0;
+    expect(await run.uninstall()).toBeUndefined();
+    expect(run.cluster.history.filter((line) => !line.endsWith("labelled null"))).toEqual([
+      ...["w1 labelled kube-proxy", "w1 millrace goes", "w1 kube-proxy ready", "w1 drain done"],
+      ...["w2 labelled kube-proxy", "w2 millrace goes", "w2 kube-proxy ready", "w2 drain done"],
+      ...["cp labelled kube-proxy", "cp millrace goes", "cp kube-proxy ready", "cp drain done"],
+      // Its affinity is another again.
+      ...["cp kube-proxy ready", "w1 kube-proxy ready", "w2 kube-proxy ready"],
+    ]);
+    expect(kernels(run)).toEqual(everywhere(ALL_THEIRS));
+    expect(run.cluster.unserved).toEqual([]);
+    expect(run.cluster.get("DaemonSet", "kube-proxy", "kube-system").spec).toEqual(before);
+    expect(labelsOf(run)).toEqual({});
+    for (const node of run.cluster.list("Node")) expect(node.metadata.annotations).toEqual({});
+    expect(run.cluster.list("DaemonSet").map(({ metadata }) => metadata.name)).toEqual(["kube-proxy"]);
+    expect(run.cluster.list("CustomResourceDefinition")).toEqual([]);
+  });
+
+  it("leaves a CustomResourceDefinition of which there are objects, and those of others", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    run.cluster.put({
+      apiVersion: "metallb.io/v1beta1",
+      kind: "IPAddressPool",
+      metadata: { name: "p", namespace: "x" },
+    });
+    expect(await run.uninstall()).toBeUndefined();
+    expect(run.said).toContainEqual(
+      "warning: ipaddresspools.metallb.io (1 object) stay: --delete-crds takes them with all their objects.",
+    );
+    expect(run.cluster.list("CustomResourceDefinition").map(({ metadata }) => metadata.name)).toEqual([
+      "ipaddresspools.metallb.io",
+    ]);
+  });
+
+  it("does not touch CustomResourceDefinitions that were there before", async () => {
+    const run = withKubeProxy();
+    const crd = {
+      apiVersion: "apiextensions.k8s.io/v1",
+      kind: "CustomResourceDefinition",
+      metadata: { name: "ipaddresspools.metallb.io" },
+      spec: { of: "MetalLB" },
+    };
+    run.cluster.put(crd);
+    await run.install();
+    expect(run.cluster.get("CustomResourceDefinition", "ipaddresspools.metallb.io").spec).toEqual({ of: "MetalLB" });
+    await run.uninstall({ options: { drainTimeout: "5m", deleteCrds: true, withoutProxy: false, parallel: 1 } });
+    expect(run.cluster.get("CustomResourceDefinition", "ipaddresspools.metallb.io").spec).toEqual({ of: "MetalLB" });
+  });
+
+  it("stops where kube-proxy does not serve again, and goes on when it does", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    const mend = failing(run, "millrace-drain-w2", {
+      phase: "Failed",
+      container: "kube-proxy",
+      exitCode: 7,
+      message: "millrace: kube-proxy is not well after 120 s: its /healthz answers 503",
+    });
+    const error = await run.uninstall();
+    expect(error?.message).toMatch(/^could not give node w2 back: .*kube-proxy is not well/);
+    expect(run.cluster.nodes.get("w2")?.hasMillrace).toBe(true);
+    expect(run.cluster.get("DaemonSet", "millrace", "kube-system")).toBeDefined();
+    mend();
+    expect(await run.uninstall()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_THEIRS));
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
+  it("drains no node on which kube-proxy's pod does not run", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    failing(run, "kube-proxy-w2", { phase: "Running", ready: false, waiting: { reason: "CreateContainerError" } });
+    const error = await run.uninstall();
+    expect(error?.message).toMatch(
+      /^could not give node w2 back: kube-proxy: container kube-proxy: CreateContainerError/,
+    );
+    expect(kernels(run)).toEqual({ cp: ALL_OURS, w1: ALL_THEIRS, w2: ALL_OURS });
+  });
+
+  it("turns back again by an installation in the middle of it", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    const mend = failing(run, "millrace-drain-w2", { phase: "Failed", exitCode: 1, message: "no" });
+    await run.uninstall();
+    mend();
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
+  it("says that nothing is installed", async () => {
+    const run = withKubeProxy();
+    expect(await run.uninstall()).toBeUndefined();
+    expect(run.said).toContain("Millrace is not installed.");
+    expect(run.cluster.requests.filter((line) => !line.startsWith("GET"))).toEqual([]);
+  });
+});
+
+/** A small generator with a seed (mulberry32). */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+describe("installations and ways back that fail anywhere", () => {
+  it.each(Array.from({ length: 20 }, (_, seed) => seed))(
+    "never leave a node unserved, and end well when tried again: seed %d",
+    async (seed) => {
+      const chance = random(seed);
+      const run = withKubeProxy(["cp", "w1", "w2", "w3"]);
+      for (let turn = 0; turn < 4; turn++) {
+        const stop = new AbortController();
+        let left = 5 + Math.floor(chance() * 150);
+        run.cluster.fault = () => {
+          if (--left === 0) stop.abort();
+          return chance() < 0.03 ? (chance() < 0.5 ? 503 : 409) : undefined;
+        };
+        const unlucky =
+          chance() < 0.5 ? `millrace-${["takeover", "drain", "look", "w2"][Math.floor(chance() * 4)]}` : "never";
+        run.cluster.outcome = (pod) =>
+          pod.metadata.name.startsWith(unlucky) && chance() < 0.5 && pod.status?.fake === undefined
+            ? { phase: "Failed", exitCode: 1, message: "by chance" }
+            : undefined;
+        const parallel = 1 + Math.floor(chance() * 3);
+        if (chance() < 0.5) await run.install({ parallel }, { signal: stop.signal });
+        else await run.uninstall({ signal: stop.signal });
+        expect(run.cluster.unserved).toEqual([]);
+      }
+      run.cluster.fault = () => undefined;
+      run.cluster.outcome = () => undefined;
+      const isLastAnInstallation = seed % 2 === 0;
+      expect(isLastAnInstallation ? await run.install() : await run.uninstall()).toBeUndefined();
+      expect(run.cluster.unserved).toEqual([]);
+      for (const node of run.cluster.nodes.values())
+        expect(node).toMatchObject(isLastAnInstallation ? ALL_OURS : ALL_THEIRS);
+    },
+  );
+});
+
+describe("what is left of kube-proxy", () => {
+  it("is the same DaemonSet after any number of installations and ways back", async () => {
+    const run = withKubeProxy();
+    const [, before] = kubeProxyObjects() as unknown as { spec: object }[];
+    for (let turn = 0; turn < 2; turn++) {
+      await run.install();
+      await run.uninstall();
+    }
+    expect(run.cluster.get("DaemonSet", "kube-proxy", "kube-system").spec).toEqual(before?.spec);
+  });
+});
