@@ -212,6 +212,12 @@ const OTHERS: Readonly<Record<string, unknown>> = {
   "agent.env": [{ name: "OTHER", value: "1" }],
   "controller.config": { "writes-per-second": 7 },
   "controller.tolerations": [],
+  ...Object.fromEntries(
+    ["serviceMonitor", "podMonitor", "prometheusRule", "dashboards"].map((name) => [
+      `monitoring.${name}.enabled`,
+      false,
+    ]),
+  ),
   "monitoring.serviceMonitor.interval": "7s",
   "monitoring.podMonitor.interval": "7s",
 };
