@@ -257,18 +257,25 @@ async function nodeFailure(
 
 /** All of them ready, of the current version. */
 async function awaitAgents({ work, facts, plan }: Rollout, nodes: readonly string[]): Promise<void> {
+  let best = -1;
+  let sinceMs = 0;
   try {
-    // They are replaced one after another.
-    const timeoutMs = work.timeoutMs + nodes.length * 60_000;
+    // They are replaced one after another: time is over when none has become ready for so long.
     await until(
       work,
       "agents",
       async () => {
         const { ready, waiting, failed } = await rolloutState(work, nodes);
         if (failed !== "") return { failed };
-        return waiting === "" ? { done: undefined } : { waiting: `${ready}/${nodes.length} ready; ${waiting}` };
+        if (waiting === "") return { done: undefined };
+        if (ready !== best) [best, sinceMs] = [ready, work.clock.now()];
+        const said = `${ready}/${nodes.length} ready; ${waiting}`;
+        const waitedMs = work.clock.now() - sinceMs;
+        return waitedMs < work.timeoutMs
+          ? { waiting: said }
+          : { failed: `${said} (for ${Math.round(waitedMs / 1000)} s)` };
       },
-      timeoutMs,
+      Number.POSITIVE_INFINITY,
     );
   } catch (error) {
     if (!(error instanceof NotReached)) throw error;

@@ -199,14 +199,14 @@ describe("progress", () => {
     const file = terminal(false);
     let now = 0;
     const progress = createProgress(file, () => now);
-    progress.live("waits");
+    progress.live("waits for 0123456789ab");
     now = 20_000;
-    progress.live("waits");
-    progress.live("waits");
+    progress.live("waits for 0123456789ab");
+    progress.live("waits for ba9876543210");
     now = 50_000;
-    progress.live("waits");
+    progress.live("waits for ba9876543210");
     progress.live("waits for another");
-    expect(file.written).toBe("waits\nwaits for another\n");
+    expect(file.written).toBe("waits for 0123456789ab\nwaits for another\n");
   });
 
   it("shows no control characters of others", () => {

@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { NODE_LABEL } from "../../src/install/names.ts";
 import { Failure } from "../../src/lib/errors.ts";
 import { fakeRun, withKubeProxy } from "./clusters.ts";
-import { kubeProxyObjects, type PodOutcome } from "./fake-cluster.ts";
+import { kubeProxyObjects } from "./fake-cluster.ts";
+import type { PodOutcome } from "./kubelets.ts";
 
 const ALL_OURS = { hasRules: false, hasMillrace: true };
 const ALL_THEIRS = { hasRules: true, hasMillrace: false };
@@ -477,7 +478,7 @@ describe("installations and ways back that fail anywhere", () => {
         const unlucky =
           chance() < 0.5 ? `millrace-${["takeover", "drain", "look", "w2"][Math.floor(chance() * 4)]}` : "never";
         run.cluster.outcome = (pod) =>
-          pod.metadata.name.startsWith(unlucky) && chance() < 0.5 && pod.status?.fake === undefined
+          pod.metadata.name.startsWith(unlucky) && chance() < 0.5 && pod.status?.phase === undefined
             ? { phase: "Failed", exitCode: 1, message: "by chance" }
             : undefined;
         const parallel = 1 + Math.floor(chance() * 3);
