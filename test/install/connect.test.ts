@@ -52,8 +52,16 @@ describe("a cluster's objects over a connection", () => {
   });
 
   it.each<[string, readonly [number, object | string], RegExp]>([
-    ["what the user may not", status(403, 'nodes is forbidden: User "a" cannot list'), /^could not list nodes: nodes is forbidden: User "a" cannot list \(403\)$/],
-    ["credentials that are not known", status(401, "Unauthorized"), /^could not list nodes: the API server does not accept our credentials \(401\)$/],
+    [
+      "what the user may not",
+      status(403, 'nodes is forbidden: User "a" cannot list'),
+      /^could not list nodes: nodes is forbidden: User "a" cannot list \(403\)$/,
+    ],
+    [
+      "credentials that are not known",
+      status(401, "Unauthorized"),
+      /^could not list nodes: the API server does not accept our credentials \(401\)$/,
+    ],
     ["a page of a proxy", [200, "<html>hello</html>"], /^could not list nodes: the answer is no list: "<html>hello/],
     ["an answer without a word", [500, ""], /^could not list nodes: status 500/],
   ])("tell %s", async (_, given, expected) => {
