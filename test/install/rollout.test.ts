@@ -170,6 +170,16 @@ describe("an installation where kube-proxy runs", () => {
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
   });
 
+  it("does not wait for a pod of kube-proxy on a node that is away", async () => {
+    const run = withKubeProxy();
+    run.cluster.unavailable = 1;
+    expect(await run.install()).toBeUndefined();
+    expect(run.said).toContainEqual(
+      "warning: DaemonSet kube-system/kube-proxy: 3 of 3 pods are replaced (after 120 s); Kubernetes goes on with it",
+    );
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+  });
+
   it("goes on by itself when the API server is away for a moment, and when another changes the same node", async () => {
     const run = withKubeProxy();
     let failures = 0;
@@ -288,6 +298,23 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.cluster.history).toEqual([]);
     expect(await run.install({ sysAdmin: "off" })).toBeUndefined();
     expect(added()).toEqual(["BPF", "NET_ADMIN", "NET_RAW", "PERFMON"]);
+  });
+
+  it("goes on where an API server does not know a new pod yet, and ends where one stays away", async () => {
+    const run = withKubeProxy();
+    const misses = new Map<string, number>();
+    run.cluster.fault = (method, path) => {
+      if (method !== "GET" || !/pods\/millrace-(look|from)/.test(path)) return undefined;
+      misses.set(path, (misses.get(path) ?? 0) + 1);
+      return misses.get(path)! < 4 ? 404 : undefined;
+    };
+    expect(await run.install()).toBeUndefined();
+    run.cluster.fault = (method, path) => (method === "GET" && /pods\/millrace-from/.test(path) ? 404 : undefined);
+    const error = await run.install();
+    expect(error?.message).toMatch(/pod millrace-from-pod-w1 is gone: does another installation run\?/);
+    const asked = run.cluster.requests.length;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(run.cluster.requests.length).toBe(asked);
   });
 
   it("tells what its self-test did not get an answer from, and removes it", async () => {
