@@ -29,6 +29,9 @@ const SHOWN: ReadonlySet<string> = new Set([
   "api-socket",
 ]);
 
+/** As a shell has it for SIGINT. */
+const INTERRUPTED = 130;
+
 export function registerDoctorCommand(program: Command, wiring: Pick<Wiring, "stopSignal">): void {
   const command = program
     .command("doctor")
@@ -52,12 +55,21 @@ export function registerDoctorCommand(program: Command, wiring: Pick<Wiring, "st
     configureLog({ ...options, logLevel: "error" });
     const { askAgent } = await import("./api-client.ts");
     const { examine } = await import("../agent/doctor/doctor.ts");
-    const findings = await examine({
+    const signal = wiring.stopSignal();
+    const examined = examine({
       agent: options,
       ...machineSize(),
       askAgent: () => askAgent<AgentStatus>(options.apiSocket, "/api/v1/status"),
-      signal: wiring.stopSignal(),
+      signal,
     });
+    const findings = await examined.catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+      return undefined;
+    });
+    if (findings === undefined) {
+      process.exitCode = INTERRUPTED;
+      return;
+    }
     const { reportOf } = await import("../agent/doctor/report.ts");
     const { VERSION } = await import("../lib/version.ts");
     const report = reportOf(findings, VERSION, options.nodeName);
