@@ -131,13 +131,18 @@ async function applyAll({ work, force }: Rollout, objects: readonly ClusterObjec
   if (objects.length > 1) work.progress.line(`applied ${objects.length} objects`);
 }
 
-/** Nodes that nobody has labelled are kube-proxy's for now; those that are left remain so. */
+/**
+ * Nodes that nobody has labelled are kube-proxy's for now, and those that are left remain so; but one that joined since kube-proxy was held
+ * back has an agent already.
+ */
 async function labelNodes({ work, facts, plan }: Rollout): Promise<void> {
-  const left = new Map(plan.left.map(({ node, why }) => [node, why]));
+  const left = new Set(plan.left.map(({ node }) => node));
   for (const { name, label, ready } of facts.nodes) {
+    if (label !== "") continue;
+    const isHeldBack = plan.kubeProxy?.isHeldBack === true && !left.has(name);
     // Without kube-proxy only who shall get no agent is told so.
     const isWanted = plan.kubeProxy !== undefined || (left.has(name) && ready !== "unknown");
-    if (label === "" && isWanted) await labelNode(work, name, "kube-proxy");
+    if (isWanted) await labelNode(work, name, isHeldBack ? "millrace" : "kube-proxy");
   }
 }
 
@@ -186,12 +191,10 @@ async function lookAtReplacement({ api }: Work, which: ObjectName): Promise<Look
 
 /** Node after node. One that joins meanwhile has an agent, and no rules of kube-proxy. */
 async function takeOver(rollout: Rollout, daemonSet: ClusterObject | undefined): Promise<void> {
-  const { work, facts, plan, parallel } = rollout;
+  const { work, plan, parallel } = rollout;
+  const { due } = plan;
+  const before = plan.nodes.filter((node) => !due.includes(node));
   const done: string[] = [];
-  const isDone = new Set(
-    facts.nodes.filter(({ label, isCleaned }) => label === "millrace" && isCleaned).map(({ name }) => name),
-  );
-  const due = plan.nodes.filter((node) => !isDone.has(node));
   await inLanes(due, parallel, async (node) => {
     stopIfAsked(work);
     const startedMs = work.clock.now();
@@ -199,7 +202,7 @@ async function takeOver(rollout: Rollout, daemonSet: ClusterObject | undefined):
       await takeNode(work, node, plan, daemonSet);
     } catch (error) {
       if (!(error instanceof NotReached)) throw error;
-      throw await nodeFailure(rollout, node, error, [...isDone, ...done]);
+      throw await nodeFailure(rollout, node, error, [...before, ...done]);
     }
     done.push(node);
     const seconds = Math.round((work.clock.now() - startedMs) / 1000);

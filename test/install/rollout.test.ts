@@ -67,6 +67,18 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.cluster.get("Pod", "kube-proxy-w3", "kube-system")).toBeUndefined();
   });
 
+  it("leaves a node that joined to its agent when it runs again", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    run.cluster.addNode("w3");
+    run.cluster.settle();
+    run.cluster.history.length = 0;
+    run.cluster.unserved.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history).toEqual(["w3 labelled millrace", "w3 takeover done"]);
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
   it("does nothing to nodes a second time", async () => {
     const run = withKubeProxy();
     await run.install();
@@ -76,6 +88,17 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.said.filter((line) => line.includes("Millrace is there"))).toEqual([
       "Millrace is there: localhost/millrace:0.1.0.",
     ]);
+  });
+
+  it("cleans every node again where kube-proxy came back, as kubeadm upgrade brings it", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    for (const object of kubeProxyObjects()) run.cluster.put(object);
+    run.cluster.settle();
+    expect(kernels(run)).toEqual(everywhere({ hasRules: true, hasMillrace: true }));
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.list("Pod").filter(({ metadata }) => metadata.name.startsWith("kube-proxy"))).toEqual([]);
   });
 
   it("looks at all nodes before it changes anything: no image", async () => {
