@@ -106,8 +106,8 @@ const BEHIND: Section = {
         about:
           "kube-proxy's network programming latency: the control plane's part is in it. Large while the panel before is small: the time is lost before the agent.",
       },
-      [quantile(0.5, "kubeproxy_network_programming_duration_seconds"), "half"],
-      [quantile(0.99, "kubeproxy_network_programming_duration_seconds"), "99 of 100"],
+      [quantile(0.5, "millrace_network_programming_duration_seconds"), "half"],
+      [quantile(0.99, "millrace_network_programming_duration_seconds"), "99 of 100"],
     ),
     graph(
       {

@@ -1,6 +1,5 @@
 // Debian's Prometheus scrapes a lab with traffic: what it scraped is well formed, every query of the dashboards that needs no API has
 // data, and every alert about nodes and addresses fires when the lab is broken and clears when it is mended.
-import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -16,6 +15,7 @@ import { MILLRACE, must, TestLab, until } from "../../lab/traffic/test-lab.ts";
 import { alertRules, RULES_FILE } from "../rules-file.ts";
 import { scaledRules } from "../scaled-rules.ts";
 import { type Breakage, breakAndMend, seenToFire } from "./breakages.ts";
+import { complaintsAbout } from "./check-metrics.ts";
 import { asksOfCluster, PANEL_QUERIES, withoutData } from "./panel-queries.ts";
 import { type Enter, Prometheus } from "./prometheus.ts";
 import { startTraffic } from "./run-traffic.ts";
@@ -139,8 +139,8 @@ describeKernel("Prometheus and a lab", () => {
 
   it("finds nothing wrong with the metrics of an agent (promtool check metrics)", async () => {
     const text = await must(...curl(enter, `http://${NODE1}:10249/metrics`));
-    const { status, stdout, stderr } = spawnSync("promtool", ["check", "metrics"], { input: text, encoding: "utf8" });
-    expect({ status, said: stdout + stderr }).toEqual({ status: 0, said: "" });
+    expect(text.length).toBeGreaterThan(1000);
+    expect(complaintsAbout(text)).toEqual([]);
   });
 
   it("has no alert while nothing is broken", async () => {
@@ -166,7 +166,18 @@ describeKernel("Prometheus and a lab", () => {
       } finally {
         await order.lab("link", first, "up");
       }
-      await delay(30_000);
+      // Changes, and something to be noticed.
+      const unmatched = { ports: [{ port: 80, targetPort: "nobody" }] };
+      const noticed = lab.manifest([serviceOf("noticed", 30900, { ...unmatched, selector: { app: "web" } })]);
+      await lab.apply(noticed);
+      for (let turn = 0; turn < 10; turn++) {
+        await lab.scale("deployment/web", 3 + (turn % 2));
+        await delay(3000);
+      }
+      return async () => {
+        await lab.scale("deployment/web", 3);
+        await lab.delete(noticed);
+      };
     });
 
     it("have data for each query that needs no API", async () => {
@@ -270,7 +281,13 @@ describeKernel("Prometheus and a lab", () => {
 
     it("about an agent that is slow", async () => {
       await breakAndMend(prometheus, [
-        { ...{ name: "an agent with a thirtieth of a CPU", alerts: ["MillraceProgrammingSlow"] }, apply: slowAgent },
+        {
+          ...{
+            name: "an agent that gets a tenth of a second of CPU every six seconds",
+            alerts: ["MillraceProgrammingSlow"],
+          },
+          apply: slowAgent,
+        },
       ]);
     });
 
@@ -286,19 +303,22 @@ describeKernel("Prometheus and a lab", () => {
     });
   });
 
-  /** The agent of node2 gets little CPU, while large changes come. */
+  /** The agent of node2 gets little CPU, while large changes come: each is begun, and done some turns later. */
   async function slowAgent(): Promise<() => Promise<void>> {
     const cgroup = join(labPaths(LAB).cgroup, "node2", "agent");
+    const pids = processesIn(cgroup);
     const signal = (name: NodeJS.Signals): void => {
-      for (const pid of processesIn(cgroup)) process.kill(pid, name);
+      for (const pid of pids) process.kill(pid, name);
     };
     let stopped = false;
+    // As long as it takes a tenth of a second of CPU: enough to answer a scrape, too little for a large change.
     const starve = (async () => {
       while (!stopped) {
         signal("SIGSTOP");
-        await delay(97);
+        await delay(5_500);
         signal("SIGCONT");
-        await delay(3);
+        const [began, used] = [Date.now(), cpuMs(pids)];
+        while (Date.now() - began < 2_000 && cpuMs(pids) - used < 100) await delay(5);
       }
     })();
     const change = (async () => {
@@ -334,6 +354,18 @@ describeKernel("Prometheus and a lab", () => {
     };
   }
 });
+
+/** CPU time of processes until now. */
+function cpuMs(pids: readonly number[]): number {
+  const TICK_MS = 10;
+  return pids.reduce((sum, pid) => {
+    // proc_pid_stat(5): after the name in parentheses utime and stime are the 12th and 13th.
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+    return sum + (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+  }, 0);
+}
 
 const curl = (enter: Enter, url: string): [string, readonly string[]] => {
   const [file = "", ...args] = enter(["curl", "-sf", url]);

@@ -31,9 +31,11 @@ export const PANEL_QUERIES: readonly PanelQuery[] = DASHBOARDS.flatMap((file) =>
   );
 });
 
-/** Of the talk with the API, and of a controller: where objects come from manifests there are none. */
+/** Of the talk with the API, of the control plane's clock, and of a controller: where objects come from manifests there is none. */
 export const asksOfCluster = ({ metrics }: PanelQuery): boolean =>
-  metrics.some((metric) => /^(rest_client|millrace_api|millrace_controller)_/.test(metric));
+  metrics.some((metric) =>
+    /^(rest_client|millrace_api|millrace_controller|millrace_network_programming)_/.test(metric),
+  );
 
 const isNumber = ({ values }: Sample): boolean => values.some(([, value]) => Number.isFinite(Number(value)));
 
