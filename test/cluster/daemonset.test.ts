@@ -7,9 +7,11 @@ import { residentMemory } from "../../bench/memory.ts";
 import { parseMounts } from "../../src/lib/mountinfo.ts";
 import { isBpffs, isCgroup2 } from "../../src/libbpf/mod.ts";
 import { MILLRACE, pause, show } from "../lab/traffic/test-lab.ts";
+import { API_URL } from "./addressing.ts";
 import { AGENT_CONTAINER, AGENT_LABELS } from "./agent-pod.ts";
 import type { Cluster } from "./cluster.ts";
 import type { PodObject } from "./cluster-pod.ts";
+import { CHART, helm } from "./helm.ts";
 import { agentStatus, clusterIP, inForce, podsReady } from "./load/ask-cluster.ts";
 import { ClusterLoad } from "./load/cluster-load.ts";
 import {
@@ -23,9 +25,10 @@ import { loadPod, TRAFFIC_PORTS, trafficService } from "./load/load-pods.ts";
 import { type Flow, NumberedTraffic, type Outcome, printTraffic } from "./load/numbered-traffic.ts";
 import { startCluster } from "./start-cluster.ts";
 import { waitUntil } from "./wait-until.ts";
-import { manifest } from "./workloads.ts";
+import { manifest, serverOnEachNode, serviceOf } from "./workloads.ts";
 
 const NODES = ["node1", "node2", "node3"];
+const WEB_PORT = 30080;
 const MEGABYTE = 1e6;
 /** At one Service; the machine's pages of libraries differ a little. */
 const RESIDENT_MB = 110;
@@ -40,6 +43,8 @@ const OBJECTS = manifest(
   loadPod({ name: "caller", node: "node1" }),
   trafficService({ name: "near", selector: { app: "near" }, firstNodePort: 30100 }),
   trafficService({ name: "far", selector: { app: "far" }, firstNodePort: 30200 }),
+  serverOnEachNode({ name: "web" }),
+  serviceOf({ name: "web" }, { type: "NodePort", ports: [{ port: 80, targetPort: 80, nodePort: WEB_PORT }] }),
 );
 
 interface Step {
@@ -108,7 +113,10 @@ describe("agents in pods", () => {
     const far6 = await clusterIP(cluster, "far", "IPv6");
     const [node1 = "", node1v6 = ""] = cluster.node("node1").addresses;
     const { udp, stream, short } = TRAFFIC_PORTS;
-    const flow = (name: string, kind: Flow["kind"], host: string, port: number): Flow => ({ name, kind, host, port });
+    const flow = (name: string, kind: Flow["kind"], host: string, port: number): Flow => {
+      // Enough to miss what is lost in a tenth of a second, and little enough for a machine that is busy elsewhere.
+      return { name, kind, host, port, rate: kind.startsWith("new") ? 10 : 40 };
+    };
     return {
       outside: [
         flow("outside-near-tcp", "tcp", node1, 30101),
@@ -280,5 +288,44 @@ describe("agents in pods", () => {
     });
     await inForce(cluster, "node2");
     expect((await podOn("node2")).metadata.uid).toBe(before);
+  });
+
+  /** The values by which the chart gives the objects that are there: what is different of a cluster on one machine, by names of this test. */
+  const values = (more: readonly string[] = []): string[] => [
+    `--set-json=agent.env=${JSON.stringify([{ name: "MILLRACE_CGROUP", value: `/host${cluster.paths.cgroup}/$(MILLRACE_NODE_NAME)` }])}`,
+    `--set=apiServer=${API_URL}`,
+    ...more,
+  ];
+
+  async function rolledOut(): Promise<void> {
+    await kubectl("rollout", "status", "daemonset/millrace", "--timeout=270s");
+    for (const node of NODES) await inForce(cluster, node);
+  }
+
+  it.each([
+    ["3", ["upgrade", "--install", "millrace", CHART, "--take-ownership"]],
+    ["4", ["upgrade", "millrace", CHART, "--force-conflicts", "--server-side=true"]],
+  ] as const)("are taken over by Helm %s, and pass its test", async (version, command) => {
+    const said = await helm(cluster, version, [...command, ...values()]);
+    expect(said).toContain("rollout status daemonset/millrace");
+    await rolledOut();
+    const tested = await helm(cluster, version, ["test", "millrace", "--timeout=120s"]);
+    expect(tested).toMatch(/^Phase:\s+Succeeded$/m);
+  });
+
+  it("are taken away by Helm, and leave what they served and the CRDs", async () => {
+    await helm(cluster, "4", ["uninstall", "millrace", "--wait", "--timeout=180s"]);
+    await waitUntil("the pods to go", async () =>
+      (await cluster.pods("kube-system", AGENT_LABELS)).length === 0 ? true : undefined,
+    );
+    const { stdout } = await cluster.exec("client1", [
+      "curl",
+      "-s",
+      "-m",
+      "5",
+      `http://${cluster.node("node1").addresses[0]}:${WEB_PORT}/hostname`,
+    ]);
+    expect(stdout).toMatch(/^web-/);
+    expect(await kubectl("get", "crd", "ipaddresspools.metallb.io", "--output=name")).toContain("ipaddresspools");
   });
 });

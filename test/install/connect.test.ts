@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openCluster, told } from "../../src/install/connect.ts";
+import { NotReached } from "../../src/install/work.ts";
 import { RequestRefused } from "../../src/kube/cluster-objects.ts";
 import { Failure } from "../../src/lib/errors.ts";
 
@@ -52,8 +53,16 @@ describe("a cluster's objects over a connection", () => {
   });
 
   it.each<[string, readonly [number, object | string], RegExp]>([
-    ["what the user may not", status(403, 'nodes is forbidden: User "a" cannot list'), /^could not list nodes: nodes is forbidden: User "a" cannot list \(403\)$/],
-    ["credentials that are not known", status(401, "Unauthorized"), /^could not list nodes: the API server does not accept our credentials \(401\)$/],
+    [
+      "what the user may not",
+      status(403, 'nodes is forbidden: User "a" cannot list'),
+      /^could not list nodes: nodes is forbidden: User "a" cannot list \(403\)$/,
+    ],
+    [
+      "credentials that are not known",
+      status(401, "Unauthorized"),
+      /^could not list nodes: the API server does not accept our credentials \(401\)$/,
+    ],
     ["a page of a proxy", [200, "<html>hello</html>"], /^could not list nodes: the answer is no list: "<html>hello/],
     ["an answer without a word", [500, ""], /^could not list nodes: status 500/],
   ])("tell %s", async (_, given, expected) => {
@@ -87,6 +96,11 @@ describe("what goes wrong on the way", () => {
     await expect(refused).rejects.toMatchObject({ code: "cluster", message: "could not list nodes: no (403)" });
     const conflict = told(() => Promise.reject(new RequestRefused(409, 'could not apply a: conflict with "b" (409)')));
     await expect(conflict).rejects.toThrow(/--force takes those fields over/);
+    const late = told(() => Promise.reject(new NotReached("agents: 2/3 ready (after 300 s)")));
+    await expect(late).rejects.toMatchObject({
+      code: "timeout",
+      message: expect.stringMatching(/^agents: 2\/3 ready/),
+    });
     await expect(openCluster(kubeconfig, "nowhere")).rejects.toMatchObject({ code: "unreachable" });
     await expect(openCluster("", "", { HOME: directory })).rejects.toBeInstanceOf(Failure);
   });
