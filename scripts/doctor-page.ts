@@ -38,7 +38,7 @@ export function doctorPage(): string {
 ${(Object.keys(GROUPS) as Group[]).map(checksOf).join("\n")}
 ## Platforms that are known
 
-Told by the Node object (labels, \`providerID\`, versions), files and firmware. Of these kind alone is tried by tests; the rest is from their documentation.
+Told by the Node object (labels, \`providerID\`, versions), files and firmware. Tests run on clusters of kubeadm in kind and in network namespaces; what is said of others is from their documentation.
 
 | platform | what is known of it |
 |---|---|

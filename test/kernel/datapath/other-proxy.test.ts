@@ -50,6 +50,9 @@ describeKernel("another proxy", () => {
         wires = undo.use(createWires());
         const { node, client, remote, ptp } = wires;
         for (const { lb, node: via } of FAMILIES) client.ip(`route add ${lb} via ${via}`);
+        // Where nobody translates, the node would send the client straight to an address that is nobody's.
+        for (const name of ["ipv4.conf.all", "ipv4.conf.eth0", "ipv6.conf.eth0"])
+          client.sysctl(`net.${name}.accept_redirects`, 0);
         undo.use(await echoServer(where === "ptp" ? ptp : remote, where));
         await node.feed(objects([where]));
       });
