@@ -36,7 +36,7 @@ export async function breakAndMend(prometheus: Prometheus, breakages: readonly B
         }
         return missing.size === 0 ? true : undefined;
       },
-      patience(240_000),
+      patience(400_000),
     ).catch((cause: unknown) => {
       throw new Error(`${[...missing].join(", ")} did not fire`, { cause });
     });
@@ -52,7 +52,7 @@ export async function breakAndMend(prometheus: Prometheus, breakages: readonly B
       left = [...(await prometheus.firing())];
       return left.length === 0 ? true : undefined;
     },
-    patience(240_000),
+    patience(400_000),
   ).catch((cause: unknown) => {
     throw new Error(`${left.join(", ")} did not clear`, { cause });
   });
