@@ -14,9 +14,14 @@ for major; do
     command -v go >/dev/null 2>&1 || { echo 'make chart: it builds Helm and needs Go' >&2; exit 3; }
     printf '  %-6s %s\n' GO "building helm $version" >&2
     mkdir -p "$(dirname "$made")"
-    # The version is the module's; Helm prints it from a variable that only its own build sets, and from 4 on compares charts with it.
-    GOBIN=$PWD/.cache/helm/$version.part CGO_ENABLED=0 GOWORK=off nice -n 5 go install -trimpath \
-      -ldflags "-s -w -X helm.sh/helm/v$major/internal/version.version=$version" "helm.sh/helm/v$major/cmd/helm@$version"
+    # What Helm's own build writes into variables: its version, and, for Helm 3, the Kubernetes that is rendered for without a cluster.
+    module=helm.sh/helm/v$major
+    flags="-s -w -X $module/internal/version.version=$version"
+    for package in chartutil lint/rules; do
+      flags="$flags -X $module/pkg/$package.k8sVersionMajor=1 -X $module/pkg/$package.k8sVersionMinor=37"
+    done
+    GOBIN=$PWD/.cache/helm/$version.part CGO_ENABLED=0 GOWORK=off nice -n 5 \
+      go install -trimpath -ldflags "$flags" "$module/cmd/helm@$version"
     mv ".cache/helm/$version.part/helm" "$made"
     rmdir ".cache/helm/$version.part"
   fi

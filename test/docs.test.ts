@@ -289,7 +289,15 @@ describe("commands", () => {
 
   it.each(written)("$path: flags exist", ({ text }) => {
     const ENGINE = ["--max-semi-space-size", "--no-parallel-scavenge", "--heap-growing-percent"];
-    const OTHERS = ["--skip-phases", "--pdeathsig", "--nodeport-addresses", "--cleanup", "--net", ...ENGINE]; // of setpriv, kube-proxy, nsenter and Node
+    const OTHERS = [
+      "--skip-phases",
+      "--pdeathsig",
+      "--nodeport-addresses",
+      "--cleanup",
+      "--net",
+      "--target",
+      ...ENGINE,
+    ]; // of setpriv, kubectl, kube-proxy, nsenter and Node
     const named = codeSpans(text).flatMap((span) => (isCommand(span) ? [] : (span.match(/--[a-z][a-z0-9-]*/g) ?? [])));
     expect(named.filter((flag) => !flags.has(flag) && !OTHERS.includes(flag))).toEqual([]);
   });

@@ -15,6 +15,7 @@ import { Failure } from "../lib/errors.ts";
 import { inPortions } from "../lib/portions.ts";
 import { type CleanupResult, lockForCleanup, removeAll } from "./cleanup.ts";
 import { readFlowTimeouts } from "./conntrack-timeouts.ts";
+import { readKubeProxyRules } from "./kube-proxy-rules.ts";
 import type { AgentOptions } from "./options.ts";
 
 export interface DrainOptions {
@@ -23,6 +24,8 @@ export interface DrainOptions {
   readonly signal: AbortSignal;
   /** Hears how many flows there are, when the number is another and at least every ten seconds. */
   readonly progress: (flows: LiveFlows, waitedMs: number) => void;
+  /** Hears it when nobody is there to serve what is new. */
+  readonly alone: () => void;
 }
 
 export interface DrainResult extends CleanupResult {
@@ -90,7 +93,9 @@ export async function drain(
 ): Promise<DrainResult> {
   using _lock = lockForCleanup(places);
   const began = performance.now();
-  const cut = hasMaps(places.pinDir) ? await waitForFlows(places, options) : NONE;
+  const isThere = hasMaps(places.pinDir);
+  if (isThere && (await readKubeProxyRules()).length === 0) options.alone();
+  const cut = isThere ? await waitForFlows(places, options) : NONE;
   const waitedMs = performance.now() - began;
   return { ...(await removeAll(places)), cut, waitedMs };
 }
@@ -100,7 +105,8 @@ async function waitForFlows(
   { pinDir, stateDir }: Pick<AgentOptions, "pinDir" | "stateDir">,
   { timeoutMs, signal, progress }: DrainOptions,
 ): Promise<LiveFlows> {
-  const loaded = await loadDataplaneAsync({ pinDir, stateDir, mapSizes: ANY_SIZES, l3: false, xdp: false });
+  const only = ["tc_clocks"];
+  const loaded = await loadDataplaneAsync({ pinDir, stateDir, mapSizes: ANY_SIZES, l3: false, xdp: false, only });
   try {
     const { dataplane } = loaded;
     const settings = dataplane.readSettings();

@@ -46,9 +46,9 @@ export function createProgress(terminal: Terminal, now: () => number = Date.now)
     live(text) {
       shown = printable(text.replaceAll("\n", " "));
       if (isLive) draw();
-      else if (shown !== told && now() - since >= PLAIN_MS) {
+      else if (withoutIds(shown) !== told && now() - since >= PLAIN_MS) {
         terminal.write(`${shown}\n`);
-        told = shown;
+        told = withoutIds(shown);
         since = now();
       }
     },
@@ -58,6 +58,11 @@ export function createProgress(terminal: Terminal, now: () => number = Date.now)
       shown = "";
     },
   };
+}
+
+/** Each attempt of a kubelet has ids of its own, and says the same. */
+function withoutIds(text: string): string {
+  return text.replace(/[0-9a-f]{8,}/g, "…");
 }
 
 /** Yes only when that is what is typed. @throws Failure "usage" when there is nobody to ask */

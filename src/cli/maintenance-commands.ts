@@ -66,7 +66,10 @@ export function registerMaintenanceCommands(program: Command, wiring: Wiring): v
     }
     if (choice.drain === true) {
       const { drain } = await import("../agent/drain.ts");
-      return tellDrained(await drain(places, { timeoutMs, signal: wiring.stopSignal(), progress }), choice.output);
+      return tellDrained(
+        await drain(places, { timeoutMs, signal: wiring.stopSignal(), progress, alone }),
+        choice.output,
+      );
     }
     const { cleanup: removeAll } = await import("../agent/cleanup.ts");
     tell(await removeAll(places), choice.output);
@@ -112,6 +115,10 @@ const flowsText = (flows: LiveFlows): string =>
 
 function progress(flows: LiveFlows, waitedMs: number): void {
   process.stderr.write(`${Math.round(waitedMs / 1000)}s: flows that go on: ${flowsText(flows)}\n`);
+}
+
+function alone(): void {
+  process.stderr.write("no kube-proxy has rules here: until one does, what is new is served by nobody\n");
 }
 
 function tell({ removed, left }: CleanupResult, output: "text" | "json"): void {

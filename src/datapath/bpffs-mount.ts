@@ -11,7 +11,7 @@ export interface MountFacts {
   readonly inPod: boolean;
   /** The container was made for this process alone: it is its first one. */
   readonly isInit: boolean;
-  /** The machine's first process has other mounts; false, too, where that is not to be learnt. */
+  /** The machine's first process has other mounts, or, where that is not to be learnt, the process that started this one. */
   readonly hasOwnMounts: boolean;
 }
 
@@ -24,8 +24,13 @@ export function readMountFacts(env: NodeJS.ProcessEnv = process.env): MountFacts
     mounts: parseMounts(readFileSync("/proc/self/mountinfo", "utf8")),
     inPod: isInPod(env),
     isInit: process.pid === 1,
-    hasOwnMounts: namespaceOf("self") !== (namespaceOf("1") ?? namespaceOf("self")),
+    hasOwnMounts: hasOwnMounts(),
   };
+}
+
+function hasOwnMounts(): boolean {
+  const own = namespaceOf("self");
+  return own !== (namespaceOf("1") ?? namespaceOf(String(process.ppid)) ?? own);
 }
 
 function namespaceOf(pid: string): string | undefined {

@@ -47,6 +47,8 @@ export interface LoadOptions {
   /** Programs for devices without a link header are loaded too. */
   readonly l3: boolean;
   readonly xdp: boolean;
+  /** Of the tc programs these alone, and none of the others, over maps that are there. @default all */
+  readonly only?: readonly string[];
   /** Maps whose layout is not known are left behind, with their flows, instead of refused. */
   readonly leaveUnknown?: boolean;
 }
@@ -239,7 +241,8 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
   mkdirSync(mapsDirectory, { recursive: true, mode: 0o700 });
   saveLayout(options.stateDir);
 
-  const names = OBJECTS.filter((name) => options.xdp || name !== "xdp");
+  const { only } = options;
+  const names = only === undefined ? OBJECTS.filter((name) => options.xdp || name !== "xdp") : (["tc"] as const);
   let mapMaker: BpfObject | undefined;
   const objects: BpfObject[] = [];
   const maps = new Map<string, BpfMap>();
@@ -309,7 +312,10 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
     mapMaker.close();
     for (const object of objects) {
       configure(object);
-      for (const program of object.programs()) if (L3_PROGRAMS.has(program)) object.setAutoload(program, options.l3);
+      for (const program of object.programs()) {
+        if (only !== undefined) object.setAutoload(program, only.includes(program));
+        else if (L3_PROGRAMS.has(program)) object.setAutoload(program, options.l3);
+      }
       giveMaps(object);
       yield [];
     }

@@ -40,6 +40,8 @@ export interface InstallPlan {
   readonly kubeProxy: KubeProxyFacts | undefined;
   /** That get an agent, in the order in which they change hands: control planes last. */
   readonly nodes: readonly string[];
+  /** Of those, where there is a kube-proxy: that are not known to be done. */
+  readonly due: readonly string[];
   /** That keep kube-proxy. */
   readonly left: readonly { readonly node: string; readonly why: string }[];
   /** CustomResourceDefinitions of the manifest that others have made: they stay as they are. */
@@ -200,7 +202,10 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
     options.loadBalancerClass === "" && options.besideMetallb ? CLASS_BESIDE_METALLB : options.loadBalancerClass;
   const keptCrds = new Set(crds.filter((name) => facts.crds.get(name)?.isOurs === false));
   const names = chosen.nodes.map(({ name }) => name);
-  const due = chosen.nodes.filter(({ label, isCleaned }) => label !== "millrace" || !isCleaned).map(({ name }) => name);
+  // Where kube-proxy's DaemonSet lost its affinity, it came back to every node, and its rules with it.
+  const isDone = ({ label, isCleaned }: NodeFacts): boolean =>
+    label === "millrace" && isCleaned && kubeProxy?.isHeldBack === true;
+  const due = chosen.nodes.filter((node) => !isDone(node)).map(({ name }) => name);
 
   const found = [
     `Kubernetes ${facts.version}, ${PLATFORMS[platform]}, ${counted(facts.nodes.length, "node")}${facts.cni === "" ? "" : `, pods by ${facts.cni}`}.`,
@@ -248,6 +253,7 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
     config: taken.config,
     kubeProxy,
     nodes: names,
+    due,
     left: chosen.left,
     keptCrds,
     isUpgrade,

@@ -62,9 +62,12 @@ export function requestHead(wanted: HeadRequest): Promise<http.IncomingMessage> 
     };
     let timer = setTimeout(expire, wanted.connectTimeoutMs);
     request.once("socket", (socket) => {
-      socket.once("lookup", () => {
-        if (phase === "lookup") phase = "connect";
-      });
+      // One that stands already resolves no name: a listener for that would stay for each request.
+      if (socket.connecting) {
+        socket.once("lookup", () => {
+          if (phase === "lookup") phase = "connect";
+        });
+      }
       whenConnected(socket, request.reusedSocket, () => {
         phase = "head";
         socket.setKeepAlive(true, TCP_KEEP_ALIVE_MS);

@@ -1,7 +1,15 @@
 // IP Virtual Server, sets of addresses and devices of the calling thread's network namespace: taken out by netlink, without a program of
 // theirs (linux/ip_vs.h, linux/netfilter/ipset/ip_set.h).
 import { ENODEV, ENOENT, kernelError } from "./errno.ts";
-import { askNetlink, attribute, NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, nfnetlinkType } from "./netlink.ts";
+import {
+  askNetlink,
+  attribute,
+  NETLINK_GENERIC,
+  NETLINK_NETFILTER,
+  NETLINK_ROUTE,
+  NLM_F_EXCL,
+  nfnetlinkType,
+} from "./netlink.ts";
 import { genericCommand, genericFamily } from "./network.ts";
 
 const IPVS_CMD_FLUSH = 17;
@@ -35,7 +43,8 @@ export function destroySet(name: string): number {
     attribute(IPSET_ATTR.name, zeroEnded(name)),
   ]);
   const type = nfnetlinkType(IPSET_SUBSYSTEM, IPSET_CMD_DESTROY);
-  return askNetlink(NETLINK_NETFILTER, type, payload, `the set ${name}`).errno;
+  // Without the flag one that is not there is no error.
+  return askNetlink(NETLINK_NETFILTER, type, payload, `the set ${name}`, NLM_F_EXCL).errno;
 }
 
 /** False when there was no such device. Throws KernelError. */

@@ -15,11 +15,11 @@ beforeEach(() => {
 afterEach(() => rmSync(stateDir, { recursive: true }));
 
 /** Runs a script in namespaces that end with it; "$@" prepares the node, and /sys/fs/bpf is no bpffs before. */
-function inNamespaces(script: string) {
+function inNamespaces(script: string, environment: NodeJS.ProcessEnv = {}) {
   const head = "set -eu; mount -t sysfs none /sys; mount -t tmpfs none /sys/fs/bpf;";
   const prepare = [process.execPath, MAIN, "prepare", `--state-dir=${stateDir}`];
   const unshare = ["--net", "--mount", "--propagation=private", "--", "sh", "-c", `${head} ${script}`, "sh"];
-  return spawnSync("unshare", [...unshare, ...prepare], { encoding: "utf8" });
+  return spawnSync("unshare", [...unshare, ...prepare], { encoding: "utf8", env: { ...process.env, ...environment } });
 }
 
 describeKernel("a node is prepared", () => {
@@ -41,8 +41,9 @@ describeKernel("a node is prepared", () => {
     ]);
   });
 
-  it("not by a bpffs that would be its own", () => {
-    const { status, stderr } = inNamespaces('"$@"');
+  it("not by a bpffs that would be the pod's own", () => {
+    const inPod = { KUBERNETES_SERVICE_HOST: "10.96.0.1", KUBERNETES_SERVICE_PORT: "443" };
+    const { status, stderr } = inNamespaces('"$@"', inPod);
     expect([status, stderr]).toEqual([3, expect.stringContaining("could not mount a bpffs at /sys/fs/bpf")]);
   });
 });

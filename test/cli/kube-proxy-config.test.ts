@@ -209,13 +209,13 @@ describe("kubeadm's ConfigMap", () => {
     expect(kubeconfig.clusters[0].cluster.server).toBe("https://192.168.122.11:6443");
   });
 
-  it("of 1.37 in dual stack and mode nftables likewise", async () => {
+  it("of 1.37 in dual stack likewise", async () => {
     const path = join(directory, "kube-proxy-1.37.yaml");
     writeFileSync(path, fixture("kubeadm-1.37.yaml"));
     expect(await read(path)).toMatchObject({
       healthzBindAddress: "[::]:10256",
       metricsBindAddress: "[::1]:10249",
-      nodePortAddresses: ["primary"],
+      nodePortAddresses: ["all", "localhost"],
       ignored: [{ from: `clusterCIDR in config.conf in ${path}` }],
     });
   });

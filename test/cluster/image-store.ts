@@ -85,10 +85,10 @@ export function storeWithAgent(set: ImageSet, archive: string): string {
   return `${imageStore(set)}${AGENT_STORE}${hash}`;
 }
 
-/** Makes it unless it is there, and removes those of older images. `imageStore` is there. Not to be run twice at once. */
-export async function makeStoreWithAgent(progress: Progress, set: ImageSet, archive: string): Promise<void> {
+/** Makes it unless it is there, and removes those of older images; returns it. `imageStore` is there. Not to be run twice at once. */
+export async function makeStoreWithAgent(progress: Progress, set: ImageSet, archive: string): Promise<string> {
   const store = storeWithAgent(set, archive);
-  if (existsSync(store)) return;
+  if (existsSync(store)) return store;
   progress("unpacking the agent's image");
   // A cluster that stands has hard links of its own.
   for (const name of readdirSync(CACHE)) {
@@ -97,6 +97,7 @@ export async function makeStoreWithAgent(progress: Progress, set: ImageSet, arch
   await copyImageStore(`${store}.part`, imageStore(set));
   await importInto(`${store}.part`, [archive]);
   renameSync(`${store}.part`, store);
+  return store;
 }
 
 /** Fills a node's containerd root. Files are shared with the store where both are on one file system. */

@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { lanAddresses } from "../../src/lab/addressing.ts";
 import { familyOf } from "../../src/lib/address.ts";
+import { patience } from "../../src/lib/patience.ts";
 import type { Cluster } from "./cluster.ts";
 import { isPodReady } from "./cluster-pod.ts";
 import { poolObjects, startController } from "./controller.ts";
@@ -100,7 +101,7 @@ describe(`Traefik ${traefikVersion()} behind a LoadBalancer address`, () => {
       const serves = async () => ((await ask(address, "red.example", "/hostname")).status === 200 ? true : undefined);
       await waitUntil(`${address} to lead to a backend`, serves, PATIENCE);
     }
-  }, BUILD_MS);
+  }, patience(BUILD_MS));
 
   afterAll(() => cluster?.down());
 

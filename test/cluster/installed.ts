@@ -41,9 +41,13 @@ function isInstalled({ proxy, through }: ClusterConfig): boolean {
   return proxy === "millrace" && through === "daemonset";
 }
 
+/** By set of images: what was prepared last, also when the image has been made anew since. */
+const prepared = new Map<ClusterConfig["images"], string>();
+
 /** The directory that the images of a cluster's nodes come from. */
 export function storeOf(config: ClusterConfig): string {
-  return isInstalled(config) ? storeWithAgent(config.images, AGENT_IMAGE_ARCHIVE) : imageStore(config.images);
+  if (!isInstalled(config)) return imageStore(config.images);
+  return prepared.get(config.images) ?? storeWithAgent(config.images, AGENT_IMAGE_ARCHIVE);
 }
 
 /** Makes what of it is not built with the cluster's programs. @throws machine when the image has not been made */
@@ -53,7 +57,7 @@ export async function prepareStore(config: ClusterConfig, progress: Progress): P
     const why = `${AGENT_IMAGE_ARCHIVE} is missing, \`make image\` builds it`;
     throw new Failure("machine", AGENT_IMAGE_ARCHIVE, `could not start a cluster: ${why}`);
   }
-  await makeStoreWithAgent(progress, config.images, AGENT_IMAGE_ARCHIVE);
+  prepared.set(config.images, await makeStoreWithAgent(progress, config.images, AGENT_IMAGE_ARCHIVE));
 }
 
 /** deploy/millrace.yaml for the nodes of this cluster; "" where agents do not come by it. */

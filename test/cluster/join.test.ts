@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { familyOf } from "../../src/lib/address.ts";
+import { patience } from "../../src/lib/patience.ts";
 import { show } from "../lab/traffic/test-lab.ts";
 import type { Cluster } from "./cluster.ts";
 import type { ClusterNode } from "./cluster-node.ts";
@@ -78,7 +79,7 @@ describe("a node that joins", () => {
       `\nfirst answers on a node that joins, after its agent's process began (through the ${cluster.config.through})`,
       Object.fromEntries(rows),
     );
-  }, 300_000);
+  }, patience(300_000));
 
   afterAll(() => cluster?.down());
 

@@ -1,6 +1,7 @@
 // Connections that must not notice what becomes of the programs around them: kubelets and containerds started anew, agents
 // killed, started again, replaced by a build with other programs and another layout and back; a node drained and back.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { patience } from "../../src/lib/patience.ts";
 import { pause, show } from "../lab/traffic/test-lab.ts";
 import { newFlowField, otherPrograms } from "../lab/traffic/variants.ts";
 import type { Cluster } from "./cluster.ts";
@@ -179,7 +180,7 @@ describe("connections while programs around them come and go", () => {
     overflows = await receiveOverflows(cluster, ["near", "far"]);
     show("\nwhat happened", Object.fromEntries(steps.map(({ name, ms }) => [name, { "took ms": ms }])));
     printTraffic("numbered datagrams and lines, and new connections", flows, outcome);
-  }, 600_000);
+  }, patience(600_000));
 
   /** Who answers new connections through the Service of all pods. */
   async function askAll(load: ClusterLoad): Promise<string[]> {

@@ -1,6 +1,7 @@
 // The API server away, its store away, started anew, gone back to an older state, unheard behind a firewall: connections,
 // those that run and new ones, go on, nothing is taken away, and in the end the agents serve what the API says.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { patience } from "../../src/lib/patience.ts";
 import { pause, show } from "../lab/traffic/test-lab.ts";
 import type { ApiAnswer } from "./api-client.ts";
 import { writeKubeconfig } from "./certificates.ts";
@@ -170,7 +171,7 @@ describe("connections while the API is away", () => {
     await traffic.fromPod("caller", pod);
     mark("undisturbed");
     await pause(2000);
-  }, 300_000);
+  }, patience(300_000));
 
   afterAll(async () => {
     await load?.[Symbol.asyncDispose]();

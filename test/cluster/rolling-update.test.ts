@@ -1,6 +1,7 @@
 // A Deployment is replaced, pod by pod, while requests come from everywhere at full speed: none fails. Its pods serve on for
 // 5 s after SIGTERM; in that time every node has to have heard that they go.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { patience } from "../../src/lib/patience.ts";
 import { pause, show } from "../lab/traffic/test-lab.ts";
 import type { Cluster } from "./cluster.ts";
 import { isPodReady, type PodObject } from "./cluster-pod.ts";
@@ -113,7 +114,7 @@ describe("a rolling update under load", () => {
     for (const program of programs) Object.assign(reports, await program.report<RequestReport>());
     refusals = await askNobody(load);
     print(seconds);
-  }, 300_000);
+  }, patience(300_000));
 
   afterAll(() => cluster?.down());
 

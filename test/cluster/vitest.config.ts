@@ -2,6 +2,7 @@
 // out that give an agent flags, files or an account of its own.
 import { resolve } from "node:path";
 import { defineConfig } from "vitest/config";
+import { patience } from "../../src/lib/patience.ts";
 
 const OF_PROGRAMS = ["load-balancer", "outage", "pools", "rights", "with-controller"];
 const left = process.env["THROUGH"] === "daemonset" ? OF_PROGRAMS.map((name) => `test/cluster/${name}.test.ts`) : [];
@@ -13,7 +14,7 @@ export default defineConfig({
     exclude: left,
     pool: "forks",
     fileParallelism: false,
-    testTimeout: 120_000,
-    hookTimeout: 300_000,
+    testTimeout: patience(120_000),
+    hookTimeout: patience(300_000),
   },
 });

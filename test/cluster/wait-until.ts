@@ -1,10 +1,11 @@
 // Waiting for a condition, with a name for what did not come.
 import { setTimeout as delay } from "node:timers/promises";
 import { Failure } from "../../src/lib/errors.ts";
+import { patience } from "../../src/lib/patience.ts";
 import type { Component } from "./component.ts";
 
 export interface Waiting {
-  /** @default 60_000 */
+  /** On a machine that is not slow: MILLRACE_SLOW multiplies it. @default 60_000 */
   readonly timeoutMs?: number;
   /** @default 50 */
   readonly everyMs?: number;
@@ -22,7 +23,7 @@ export async function waitUntil<T>(
   wait: Waiting = {},
 ) {
   const { timeoutMs = 60_000, everyMs = 50, from } = wait;
-  const deadline = Date.now() + timeoutMs;
+  const deadline = Date.now() + patience(timeoutMs);
   for (;;) {
     let trouble: unknown;
     if (from !== undefined && from.pid === undefined) {
@@ -36,7 +37,7 @@ export async function waitUntil<T>(
     }
     if (Date.now() > deadline) {
       const reason = trouble instanceof Error ? `: ${trouble.message}` : "";
-      throw new Failure("timeout", what, `could not see ${what} within ${timeoutMs / 1000} s${reason}`, {
+      throw new Failure("timeout", what, `could not see ${what} within ${patience(timeoutMs) / 1000} s${reason}`, {
         cause: trouble,
       });
     }

@@ -44,8 +44,11 @@ export async function buildMetallb(progress: Progress): Promise<void> {
     const env = { ...process.env, CGO_ENABLED: "0", GOWORK: "off", GOTOOLCHAIN: "local" };
     return runChecked("nice", ["-n", "5", "go", "-C", SOURCES, ...args], { env });
   };
-  const directoryOf = async (module: string): Promise<string> =>
-    (await go(["list", "-m", "-f", "{{.Dir}}", module])).trim();
+  // Of a module that nobody has fetched yet Go tells no directory.
+  const directoryOf = async (module: string): Promise<string> => {
+    await go(["mod", "download", module]);
+    return (await go(["list", "-m", "-f", "{{.Dir}}", module])).trim();
+  };
   const modfile = await completeBgpTypes(unfinished, await directoryOf(BGP_MODULE));
   const programs = ["controller", "speaker"].map((name) => `${NAME}/${name}`);
   const options = ["-buildvcs=false", "-trimpath", "-ldflags", "-s -w", `-modfile=${modfile}`];

@@ -5,26 +5,13 @@ import type { ClusterObject } from "../../src/kube/cluster-objects.ts";
 import { KINDS } from "../../src/kube/cluster-objects.ts";
 import type { Demand } from "../../src/kube/request-head.ts";
 import type { ApiResponse } from "../../src/kube/transport.ts";
+import { createKubelets, type Kubelets, START_TURNS } from "./kubelets.ts";
 import { merged } from "./merged.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: tests look into objects as JSON has them
 type Json = any;
 
-/** What a pod's kubelet says of it; the default is what an installer hopes for. */
-export type PodOutcome =
-  | { readonly phase: "Running"; readonly ready: boolean; readonly waiting?: { reason: string; message?: string } }
-  | { readonly phase: "Succeeded"; readonly message: string }
-  | { readonly phase: "Failed"; readonly container?: string; readonly exitCode: number; readonly message: string };
-
-export interface FakeNode {
-  readonly name: string;
-  /** kube-proxy's rules are in its kernel; they stay when its pod goes. */
-  hasRules: boolean;
-  /** Millrace's programs are in its kernel; they stay when its agent goes. */
-  hasMillrace: boolean;
-}
-
-export interface FakeCluster {
+export interface FakeCluster extends Kubelets {
   send(demand: Demand, path: string): Promise<ApiResponse>;
   put(object: Json): void;
   get(kind: string, name: string, namespace?: string): Json;
@@ -33,23 +20,15 @@ export interface FakeCluster {
   addNode(name: string, more?: Json): void;
   /** All pods that were made run. */
   settle(): void;
-  readonly nodes: Map<string, FakeNode>;
-  /** By the name of the pod; undefined: the default. */
-  outcome: (pod: Json) => PodOutcome | undefined;
   /** A status that a request is answered with instead. */
   fault: (method: string, path: string) => number | undefined;
+  /** Pods of every DaemonSet that are not available. */
+  unavailable: number;
   /** "verb resource" that the user may not. */
   readonly denied: Set<string>;
   readonly requests: string[];
-  /** What happened to nodes, in order. */
-  readonly history: string[];
-  /** Nodes that nobody served at some moment, with what happened last. */
-  readonly unserved: string[];
   readonly logs: Map<string, string>;
 }
-
-/** Requests that are answered until a pod that was made runs. */
-const START_TURNS = 3;
 
 class Refused extends Error {
   readonly code: number;
@@ -130,8 +109,7 @@ export function createFakeCluster(): FakeCluster {
   const objects = new Map<string, Json>();
   /** By key and leaf: who owns it. */
   const owners = new Map<string, Map<string, string>>();
-  const nodes = new Map<string, FakeNode>();
-  const ages = new Map<string, number>();
+  const kubelets = createKubelets();
   let versions = 0;
 
   function store(object: Json): Json {
@@ -182,72 +160,9 @@ export function createFakeCluster(): FakeCluster {
 
   /** A pod of a DaemonSet, or one that was made by hand: its kubelet runs it. */
   function run(pod: Json): void {
-    const node = nodes.get(pod.spec.nodeName);
-    if (node === undefined) return;
-    const what = pod.metadata.labels?.["millrace.io/installer"] as string | undefined;
-    const isAgent = pod.metadata.labels?.["app.kubernetes.io/component"] === "agent";
-    const isKubeProxy = !isAgent && pod.metadata.labels?.["k8s-app"] === "kube-proxy";
-    // It takes a while until a kubelet has started what it was given.
-    const age = (ages.get(pod.metadata.uid) ?? 0) + 1;
-    ages.set(pod.metadata.uid, age);
-    if (age < START_TURNS) return;
-    const outcome = cluster.outcome(pod) ?? usualOutcome(pod, what, node);
-    const isNews = JSON.stringify(pod.status?.fake) !== JSON.stringify(outcome);
-    if (!isNews) return;
-    if (outcome.phase === "Running" && outcome.ready) {
-      if (isAgent) node.hasMillrace = true;
-      if (isKubeProxy) node.hasRules = true;
-      if (isAgent || isKubeProxy) cluster.history.push(`${node.name} ${isAgent ? "agent" : "kube-proxy"} ready`);
-    }
-    if (outcome.phase === "Succeeded" && what !== undefined) {
-      if (what === "takeover") node.hasRules = false;
-      if (what === "drain") node.hasMillrace = false;
-      if (what !== "look") cluster.history.push(`${node.name} ${what} done`);
-    }
-    objects.set(keyOf("Pod", pod.metadata.name, pod.metadata.namespace), {
-      ...pod,
-      status: { ...statusOf(pod, outcome), fake: outcome },
-    });
-    watchNodes();
-  }
-
-  function usualOutcome(pod: Json, what: string | undefined, { hasMillrace, hasRules }: FakeNode): PodOutcome {
-    if (what === "look") {
-      return { phase: "Succeeded", message: JSON.stringify({ kernel: "6.1.0", missingCapabilities: [] }) };
-    }
-    // Its first step waits for who is to serve from now on.
-    const [first] = pod.spec.initContainers ?? [];
-    if ((first?.name === "agent" && !hasMillrace) || (first?.name === "kube-proxy" && !hasRules))
-      return { phase: "Failed", container: first.name, exitCode: 7, message: "millrace: it is not well" };
-    if (what !== undefined) return { phase: "Succeeded", message: "" };
-    if (pod.metadata.name.startsWith("millrace-from-")) {
-      const targets = JSON.parse(pod.spec.containers[0].env[0].value) as unknown[];
-      return { phase: "Succeeded", message: JSON.stringify({ good: targets.length, bad: [] }) };
-    }
-    return { phase: "Running", ready: true };
-  }
-
-  function statusOf(pod: Json, outcome: PodOutcome): Json {
-    const name = pod.spec.containers[0].name;
-    const conditions = [{ type: "Ready", status: outcome.phase === "Running" && outcome.ready ? "True" : "False" }];
-    if (outcome.phase === "Running") {
-      const { waiting } = outcome;
-      const state = waiting === undefined ? { running: {} } : { waiting };
-      return {
-        phase: waiting === undefined ? "Running" : "Pending",
-        conditions,
-        containerStatuses: [{ name, ready: outcome.ready, state }],
-      };
-    }
-    const exitCode = outcome.phase === "Failed" ? outcome.exitCode : 0;
-    const failedIn = outcome.phase === "Failed" ? (outcome.container ?? name) : name;
-    const terminated = { exitCode, message: outcome.message };
-    return { phase: outcome.phase, conditions, containerStatuses: [{ name: failedIn, state: { terminated } }] };
-  }
-
-  function watchNodes(): void {
-    for (const { name, hasRules, hasMillrace } of nodes.values())
-      if (!hasRules && !hasMillrace) cluster.unserved.push(`${name} after ${cluster.history.at(-1) ?? "nothing"}`);
+    const status = kubelets.play(pod);
+    if (status === undefined) return;
+    objects.set(keyOf("Pod", pod.metadata.name, pod.metadata.namespace), { ...pod, status });
   }
 
   function remove(key: string): void {
@@ -306,6 +221,7 @@ export function createFakeCluster(): FakeCluster {
       observedGeneration: daemonSet.metadata.generation,
       desiredNumberScheduled: wanted.length,
       updatedNumberScheduled: wanted.length,
+      numberUnavailable: cluster.unavailable,
     };
     objects.set(keyOf("DaemonSet", name, namespace), { ...daemonSet, status });
   }
@@ -394,7 +310,7 @@ export function createFakeCluster(): FakeCluster {
     return response(status, JSON.stringify(object));
   }
 
-  const cluster: FakeCluster = {
+  const api: Omit<FakeCluster, keyof Kubelets> = {
     async send({ method, body, contentType }, path) {
       const pathname = path.split("?", 1)[0]!;
       cluster.requests.push(`${method} ${pathname}`);
@@ -420,22 +336,20 @@ export function createFakeCluster(): FakeCluster {
       ),
     delete: (kind, name, namespace) => remove(keyOf(kind, name, namespace)),
     addNode(name, more = {}) {
-      nodes.set(name, { name, hasRules: false, hasMillrace: false });
+      kubelets.join(name);
       store(nodeObject(name, more));
       turn();
     },
     settle() {
       for (let at = 0; at <= START_TURNS; at++) turn();
     },
-    nodes,
-    outcome: () => undefined,
     fault: () => undefined,
+    unavailable: 0,
     denied: new Set(),
     requests: [],
-    history: [],
-    unserved: [],
     logs: new Map(),
   };
+  const cluster: FakeCluster = Object.assign(kubelets, api);
   return cluster;
 }
 

@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { NODE_LABEL } from "../../src/install/names.ts";
 import { Failure } from "../../src/lib/errors.ts";
 import { fakeRun, withKubeProxy } from "./clusters.ts";
-import { kubeProxyObjects, type PodOutcome } from "./fake-cluster.ts";
+import { kubeProxyObjects } from "./fake-cluster.ts";
+import type { PodOutcome } from "./kubelets.ts";
 
 const ALL_OURS = { hasRules: false, hasMillrace: true };
 const ALL_THEIRS = { hasRules: true, hasMillrace: false };
@@ -66,6 +67,18 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.cluster.get("Pod", "kube-proxy-w3", "kube-system")).toBeUndefined();
   });
 
+  it("leaves a node that joined to its agent when it runs again", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    run.cluster.addNode("w3");
+    run.cluster.settle();
+    run.cluster.history.length = 0;
+    run.cluster.unserved.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history).toEqual(["w3 labelled millrace", "w3 takeover done"]);
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
   it("does nothing to nodes a second time", async () => {
     const run = withKubeProxy();
     await run.install();
@@ -75,6 +88,17 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.said.filter((line) => line.includes("Millrace is there"))).toEqual([
       "Millrace is there: localhost/millrace:0.1.0.",
     ]);
+  });
+
+  it("cleans every node again where kube-proxy came back, as kubeadm upgrade brings it", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    for (const object of kubeProxyObjects()) run.cluster.put(object);
+    run.cluster.settle();
+    expect(kernels(run)).toEqual(everywhere({ hasRules: true, hasMillrace: true }));
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.list("Pod").filter(({ metadata }) => metadata.name.startsWith("kube-proxy"))).toEqual([]);
   });
 
   it("looks at all nodes before it changes anything: no image", async () => {
@@ -166,6 +190,16 @@ describe("an installation where kube-proxy runs", () => {
     const back = run.cluster.get("Node", "w2");
     run.cluster.put({ ...back, status: { ...back.status, conditions: [{ type: "Ready", status: "True" }] } });
     expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+  });
+
+  it("does not wait for a pod of kube-proxy on a node that is away", async () => {
+    const run = withKubeProxy();
+    run.cluster.unavailable = 1;
+    expect(await run.install()).toBeUndefined();
+    expect(run.said).toContainEqual(
+      "warning: DaemonSet kube-system/kube-proxy: 3 of 3 pods are replaced (after 120 s); Kubernetes goes on with it",
+    );
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
   });
 
@@ -287,6 +321,23 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.cluster.history).toEqual([]);
     expect(await run.install({ sysAdmin: "off" })).toBeUndefined();
     expect(added()).toEqual(["BPF", "NET_ADMIN", "NET_RAW", "PERFMON"]);
+  });
+
+  it("goes on where an API server does not know a new pod yet, and ends where one stays away", async () => {
+    const run = withKubeProxy();
+    const misses = new Map<string, number>();
+    run.cluster.fault = (method, path) => {
+      if (method !== "GET" || !/pods\/millrace-(look|from)/.test(path)) return undefined;
+      misses.set(path, (misses.get(path) ?? 0) + 1);
+      return misses.get(path)! < 4 ? 404 : undefined;
+    };
+    expect(await run.install()).toBeUndefined();
+    run.cluster.fault = (method, path) => (method === "GET" && /pods\/millrace-from/.test(path) ? 404 : undefined);
+    const error = await run.install();
+    expect(error?.message).toMatch(/pod millrace-from-\w+-\w+ is gone: does another installation run\?/);
+    const asked = run.cluster.requests.length;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(run.cluster.requests.length).toBe(asked);
   });
 
   it("tells what its self-test did not get an answer from, and removes it", async () => {
@@ -477,7 +528,7 @@ describe("installations and ways back that fail anywhere", () => {
         const unlucky =
           chance() < 0.5 ? `millrace-${["takeover", "drain", "look", "w2"][Math.floor(chance() * 4)]}` : "never";
         run.cluster.outcome = (pod) =>
-          pod.metadata.name.startsWith(unlucky) && chance() < 0.5 && pod.status?.fake === undefined
+          pod.metadata.name.startsWith(unlucky) && chance() < 0.5 && pod.status?.phase === undefined
             ? { phase: "Failed", exitCode: 1, message: "by chance" }
             : undefined;
         const parallel = 1 + Math.floor(chance() * 3);

@@ -8,6 +8,9 @@ import { describeKernel } from "../kernel/require-kernel.ts";
 import { until } from "./traffic/test-lab.ts";
 import { type Agent, TestMachine } from "./traffic/test-machine.ts";
 
+/** It is looked for every ten seconds while its rules are there, on a machine that may be busy. */
+const LOOK_MS = 90_000;
+
 /** As kube-proxy has its ports: what it says of itself is on one of them. */
 const LISTENER = `
 const { createServer } = require("node:http");
@@ -55,16 +58,14 @@ describeKernel("an agent beside kube-proxy", () => {
     return all.filter(({ reason }) => /^(kube-proxy-|port-taken|listen-failed)/.test(reason));
   }
 
-  const untilTold = (agent: Agent, what: string, reasons: readonly string[]) =>
-    until(`the agent to tell of ${what}`, async () => {
+  const untilTold = (agent: Agent, what: string, reasons: readonly string[]) => {
+    const ask = async () => {
       const told = await notices(agent);
-      return told
-        .map(({ reason }) => reason)
-        .sort()
-        .join() === reasons.join()
-        ? told
-        : undefined;
-    });
+      const found = told.map(({ reason }) => reason).sort();
+      return found.join() === reasons.join() ? told : undefined;
+    };
+    return until(`the agent to tell of ${what}`, ask, LOOK_MS);
+  };
 
   it("starts, tells of the process, of who has the ports and of the rules, and takes the ports over", async () => {
     kubeProxy = await startKubeProxy();

@@ -1,7 +1,9 @@
 // `millrace doctor` as people run it, on a machine of its own: what it finds when something is broken on purpose, with and without an
 // agent, and that it changes nothing.
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Finding } from "../../src/agent/doctor/finding.ts";
 import type { Report } from "../../src/agent/doctor/report.ts";
@@ -14,8 +16,22 @@ const OBJECTS = `
 apiVersion: v1
 kind: Service
 metadata: { name: web }
-spec: { clusterIP: 10.96.0.10, externalIPs: [203.0.113.7], selector: { app: web }, ports: [{ port: 80 }] }
+spec: { clusterIP: 10.96.7.7, externalIPs: [203.0.113.7], selector: { app: web }, ports: [{ port: 80 }] }
 `;
+
+/**
+ * A pod as far as mounts go: a root of its own over the machine's, with a cgroup namespace and its cgroup2, and with "host" the machine's
+ * cgroups below /host. $1: an empty directory, $2: "host" or nothing; then the command.
+ */
+const POD = `set -e
+top=$1; with=$2; shift 2
+mount -t tmpfs tmpfs "$top"; mkdir "$top/upper" "$top/work" "$top/root"; root="$top/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$top/upper,workdir=$top/work" "$root"
+for one in proc sys dev run; do mount --rbind "/$one" "$root/$one"; done
+if [ "$with" = host ]; then mkdir -p "$root/host/sys/fs/cgroup"; mount --rbind /sys/fs/cgroup "$root/host/sys/fs/cgroup"; fi
+umount -lR "$root/sys/fs/cgroup" 2>/dev/null || true
+mkdir -p "$root/sys/fs/cgroup"; mount -t cgroup2 none "$root/sys/fs/cgroup"
+exec chroot "$root" "$@"`;
 
 describeKernel("millrace doctor", () => {
   let machine: TestMachine;
@@ -31,9 +47,15 @@ describeKernel("millrace doctor", () => {
     lines(...checks: readonly string[]): string[];
   }
 
-  async function doctor(flags: readonly string[] = [], { env = {}, within = [] }: RunOptions = {}): Promise<Said> {
+  /** `behind`: program and arguments in front of millrace, in the machine's network already. */
+  async function doctor(
+    flags: readonly string[] = [],
+    { env = {}, within = [], behind = [] }: RunOptions & { readonly behind?: readonly string[] } = {},
+  ): Promise<Said> {
     const [, ...own] = machine.runArgs(flags);
-    const [file = "", ...rest] = machine.command(["doctor", "-o", "json", ...own], within);
+    const line = machine.command(["doctor", "-o", "json", ...own], within);
+    const at = line.indexOf(MILLRACE);
+    const [file = "", ...rest] = [...line.slice(0, at), ...behind, ...line.slice(at)];
     const ran = await run(file, rest, { env: { ...env }, timeoutMs: patience(60_000) });
     expect(ran.stderr).toBe("");
     const report = JSON.parse(ran.stdout) as Report;
@@ -79,7 +101,7 @@ describeKernel("millrace doctor", () => {
       expect.stringMatching(/^ok kernel\.programs: all \d+ programs load, in /),
       "ok devices.uplinks: up0 is an uplink: it has 192.168.122.11 of this Node",
       "ok devices.forwarding: forwarding is on for IPv4",
-      "ok objects.read: read: 2 Services, 1 endpoint, 1 Node",
+      expect.stringMatching(/^ok objects\.read: read: [1-9]\d* Services?, \d+ endpoints?, 1 Node$/),
       `ok agent.status: no agent answers at ${machine.socket}`,
     ]);
     const groups = new Set(said.report.findings.map(({ group }) => group));
@@ -108,23 +130,22 @@ describeKernel("millrace doctor", () => {
 
   it("finds what was broken: forwarding, rules of kube-proxy, a firewall, a listener, programs of others", async () => {
     const { net } = machine;
-    net.sysctl("net.ipv4.conf.up0.forwarding", 0);
-    net.run("nft", "add table ip nat; add chain ip nat KUBE-SERVICES; add chain ip nat KUBE-SVC-X");
-    net.run(
-      "nft",
-      "add table inet wall; add chain inet wall fwd { type filter hook forward priority 0; policy drop; }",
-    );
-    const listener = net.inside(() =>
-      spawn(process.execPath, ["-e", "require('net').createServer().listen(30123, () => console.log('on'))"]),
-    );
+    const script = "require('net').createServer().listen(30123, () => console.log('on'))";
+    const listener = net.inside(() => spawn(process.execPath, ["-e", script]));
+    const proxy = net.inside(() => spawn("sleep", ["600"], { argv0: "kube-proxy" }));
     try {
+      net.sysctl("net.ipv4.conf.up0.forwarding", 0);
+      net.run("nft", "add table ip nat; add chain ip nat KUBE-SERVICES; add chain ip nat KUBE-SVC-X");
+      net.run("nft", "add table inet wall");
+      net.run("nft", "add chain inet wall gate { type filter hook forward priority 0 ; policy drop ; }");
       await new Promise((resolve) => listener.stdout.once("data", resolve));
       const { status, lines } = await doctor();
       const found = lines();
       for (const expected of [
         /^error devices\.forwarding: forwarding is off: IPv4 on up0;/,
+        /^warning proxies\.kube-proxy: a kube-proxy runs on this node:/,
         /^warning proxies\.rules: kube-proxy's rules are here: 2 chains of iptables$/,
-        /^warning firewall\.forward: the nftables chain inet wall fwd drops what it does not accept$/,
+        /^warning firewall\.forward: the nftables chain inet wall gate drops what it does not accept$/,
         /^warning ranges\.node-ports: processes listen on ports of the node port range: 30123\/TCP;/,
       ]) {
         expect(found).toContainEqual(expect.stringMatching(expected));
@@ -132,6 +153,7 @@ describeKernel("millrace doctor", () => {
       expect(status).toBe(1);
     } finally {
       listener.kill();
+      proxy.kill();
       net.run("nft", "flush ruleset");
       net.sysctl("net.ipv4.conf.up0.forwarding", 1);
     }
@@ -148,11 +170,57 @@ describeKernel("millrace doctor", () => {
       ),
     ]);
     expect(private_.status).toBe(1);
-    const without = ["setpriv", "--bounding-set=-bpf,-sys_admin,-perfmon", "--inh-caps=-all"];
-    const bare = await doctor([], { within: without });
+    const bare = await doctor([], {
+      behind: ["setpriv", "--bounding-set=-bpf,-sys_admin,-perfmon", "--inh-caps=-all"],
+    });
     expect(bare.lines("machine.rights")).toEqual([
       expect.stringMatching(/^error machine\.rights: the capabilities PERFMON and BPF are lacking/),
     ]);
+  });
+
+  it.each([
+    [
+      "that has the host's cgroups mounted finds them",
+      "host",
+      /^ok cgroup\.directory: \/host\/sys\/fs\/cgroup(\/unified)? is the root of all cgroups$/,
+    ],
+    [
+      "that has not is told what to mount",
+      "",
+      /^error cgroup\.directory: \/sys\/fs\/cgroup is the root of this pod's cgroup namespace/,
+    ],
+  ])("in a pod, one %s", async (_name, host, expected) => {
+    const top = mkdtempSync(join(tmpdir(), "millrace-pod-"));
+    const cgroup = join(machine.cgroup, "pod");
+    mkdirSync(cgroup);
+    const into = ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', cgroup];
+    const within = [...into, "unshare", "--mount", "--cgroup", "sh", "-c", POD, "sh", top, host];
+    const env = { KUBERNETES_SERVICE_HOST: "10.96.0.1", KUBERNETES_SERVICE_PORT: "443" };
+    try {
+      const places = ["--manifests", machine.manifests, "--pin-dir", machine.pinDir, "--api-socket", machine.socket];
+      const [file = "", ...rest] = machine.command(["doctor", "-o", "json", ...places], within);
+      const ran = await run(file, rest, { env, timeoutMs: patience(60_000) });
+      expect(ran.stderr).toBe("");
+      const { findings } = JSON.parse(ran.stdout) as Report;
+      const lineOf = (check: string): string =>
+        findings
+          .filter((one) => one.check === check)
+          .map(({ level, says }) => `${level} ${check}: ${says}`)
+          .join();
+      expect(lineOf("cgroup.directory")).toMatch(expected);
+      expect(lineOf("machine.bpffs")).toBe("ok machine.bpffs: the bpffs at /sys/fs/bpf is mounted into this pod");
+      expect(lineOf("machine.state")).toMatch(/^warning machine\.state: \/var\/lib\/millrace is on overlay/);
+    } finally {
+      rmdirSync(top);
+      await until("the cgroup to be empty", () => {
+        try {
+          rmdirSync(cgroup);
+          return true;
+        } catch {
+          return undefined;
+        }
+      });
+    }
   });
 
   it("goes on with the rest where a part cannot be had", async () => {

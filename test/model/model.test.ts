@@ -11,6 +11,27 @@ const elsewhere = endpoint("10.244.2.3", "node2");
 const nodePort = { type: "NodePort", ports: [{ nodePort: 30080 }] } as const;
 const local = { ...nodePort, externalTrafficPolicy: "Local" } as const;
 
+describe("a port whose policy Local finds nothing here", () => {
+  const both = { ...local, internalTrafficPolicy: "Local" } as const;
+  test.each([
+    {
+      name: "by both policies, with endpoints elsewhere alone",
+      given: both,
+      endpoints: [there],
+      internal: true,
+      external: true,
+    },
+    { name: "by the external one alone", given: local, endpoints: [there], internal: false, external: true },
+    { name: "by none with one here", given: both, endpoints: [there, here], internal: false, external: false },
+    { name: "by none without any: all are refused", given: both, endpoints: [], internal: false, external: false },
+    { name: "by none with policy Cluster", given: nodePort, endpoints: [there], internal: false, external: false },
+  ])("is known: $name", ({ given, endpoints, internal, external }) => {
+    const { feed, model } = bench();
+    feed({ services: [service(given)], slices: [slice({ endpoints })] });
+    expect([...model.servicePorts()].map(({ withoutLocal }) => withoutLocal)).toEqual([{ internal, external }]);
+  });
+});
+
 describe("rows and windows", () => {
   test("frontends of a port share its service id and slots", () => {
     const { feed, dump } = bench();

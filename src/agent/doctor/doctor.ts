@@ -65,20 +65,19 @@ const SPEAKS_FOR: Readonly<Record<Group, CheckName>> = {
 export async function examine(options: DoctorOptions): Promise<Finding[]> {
   const { agent, signal, withinMs = 30_000 } = options;
   const findings: Finding[] = [];
-  /** Resolves to undefined when it failed: that is said. */
-  async function gather<T>(group: Group, work: () => T | Promise<T>): Promise<T | undefined> {
+  /** Resolves to undefined when it failed: that is said. `work` is given a signal that ends it with its time. */
+  async function gather<T>(group: Group, work: (within: AbortSignal) => T | Promise<T>): Promise<T | undefined> {
+    const within = AbortSignal.any([signal, AbortSignal.timeout(withinMs)]);
     try {
-      return await inTime(Promise.resolve().then(work), withinMs, signal);
+      return await inTime(
+        Promise.resolve().then(() => work(within)),
+        within,
+      );
     } catch (cause) {
       if (signal.aborted) throw signal.reason;
-      const [reason = ""] = (cause as Error).message.split("\n", 1);
-      findings.push(
-        warning(
-          SPEAKS_FOR[group],
-          `${group} could not be looked at: ${reason}`,
-          "see whether root, and this machine's network namespace, help",
-        ),
-      );
+      const why = within.aborted ? `nothing was known within ${withinMs / 1000} s` : (cause as Error).message;
+      const says = `not everything could be looked at: ${why.split("\n", 1)[0]}`;
+      findings.push(warning(SPEAKS_FOR[group], says, "see whether root, and this machine's network namespace, help"));
       return undefined;
     }
   }
@@ -88,7 +87,7 @@ export async function examine(options: DoctorOptions): Promise<Finding[]> {
   const [status, network, api] = await Promise.all([
     options.askAgent().catch((): undefined => undefined),
     gather("devices", readNetwork),
-    agent.manifests.length > 0 ? undefined : gather("api", () => askApi(agent, signal)),
+    agent.manifests.length > 0 ? undefined : gather("api", (within) => askApi(agent, within)),
     gather("kernel", async () => findings.push(...judgeKernel(await readKernel(mayUseBpf(machine), isAdmin(machine))))),
     gather("cgroup", () => findings.push(...judgeCgroup(readCgroup(agent.cgroup, machine.inPod)))),
   ]);
@@ -146,17 +145,13 @@ export async function examine(options: DoctorOptions): Promise<Finding[]> {
   return findings.sort((a, b) => place(a) - place(b));
 }
 
-/** Rejects when it takes too long; what goes on is left to itself. */
-function inTime<T>(work: Promise<T>, ms: number, signal: AbortSignal): Promise<T> {
+/** Rejects when the signal is aborted; what goes on is left to itself. */
+function inTime<T>(work: Promise<T>, within: AbortSignal): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
-  const timer = setTimeout(() => reject(new Error(`nothing was known within ${ms / 1000} s`)), ms);
-  const abort = (): void => reject(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
+  const abort = (): void => reject(within.reason);
+  within.addEventListener("abort", abort, { once: true });
   work.then(resolve, reject);
-  return promise.finally(() => {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", abort);
-  });
+  return promise.finally(() => within.removeEventListener("abort", abort));
 }
 
 async function askApi(options: AgentOptions, signal: AbortSignal): Promise<ApiExamination> {

@@ -1,5 +1,6 @@
 // Reads who else is at work on this machine: processes, chains of firewalls, IPVS, pins, listeners, programs on devices. Changes nothing,
 // and loads no module of the kernel.
+import { readlinkSync } from "node:fs";
 import type { Device } from "../../decide/network.ts";
 import { entriesOf } from "../../lib/entries.ts";
 import { run } from "../../lib/exec.ts";
@@ -15,13 +16,30 @@ const COMMAND_MS = 5_000;
 /** A machine has thousands of processes, and more tell nothing new. */
 const MOST_PROCESSES = 16_384;
 
-/** Their words apart by spaces; threads of the kernel have none. */
-export function commandLines(): string[] {
-  return entriesOf("/proc")
+/**
+ * Command lines, their words apart by spaces; threads of the kernel have none. `here`: of this network namespace, or of one that cannot be
+ * learnt: a kube-proxy of a cluster in containers on this machine is not this machine's.
+ */
+export function commandLines(): { readonly here: readonly string[]; readonly elsewhere: readonly string[] } {
+  const own = networkOf("self");
+  const here: string[] = [];
+  const elsewhere: string[] = [];
+  for (const pid of entriesOf("/proc")
     .filter((name) => /^\d+$/.test(name))
-    .slice(0, MOST_PROCESSES)
-    .map((pid) => textOf(`/proc/${pid}/cmdline`).split("\0").join(" ").trim())
-    .filter((line) => line !== "");
+    .slice(0, MOST_PROCESSES)) {
+    const line = textOf(`/proc/${pid}/cmdline`).split("\0").join(" ").trim();
+    if (line === "") continue;
+    ((networkOf(pid) ?? own) === own ? here : elsewhere).push(line);
+  }
+  return { here, elsewhere };
+}
+
+function networkOf(pid: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/net`);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Local ports of /proc/net/{tcp,udp}[6] whose socket is in one of `states` (hexadecimal). */
@@ -190,12 +208,13 @@ export async function readNeighbours(
     where.isRoot ? otherPrograms(some, ours) : [],
     where.isRoot ? forwardPolicies() : [],
   ]);
-  const processes = commandLines();
+  const { here: processes, elsewhere } = commandLines();
   const tcx = where.isRoot ? programsOn(some, ours) : undefined;
   const handled = new Set(policies.filter(({ policy }) => policy === "DROP").map(({ chain }) => chain));
   return {
     proxies: {
       processes,
+      processesElsewhere: elsewhere,
       seesProcesses: !where.inPod,
       devices: all.map(({ name }) => name),
       nftChains: nft.names,

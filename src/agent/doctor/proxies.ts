@@ -3,8 +3,10 @@
 import { error, type Finding, ok, someOf, warning } from "./finding.ts";
 
 export interface ProxyFacts {
-  /** Command lines of processes, words apart by spaces. */
+  /** Command lines of processes in this network namespace, words apart by spaces. */
   readonly processes: readonly string[];
+  /** Those in other ones: of pods, and of clusters in containers. */
+  readonly processesElsewhere: readonly string[];
   /** The machine's processes are seen, not a container's alone. */
   readonly seesProcesses: boolean;
   readonly devices: readonly string[];
@@ -32,6 +34,8 @@ interface Sign {
   readonly device?: RegExp;
   readonly pin?: RegExp;
   readonly port?: number;
+  /** It runs in pods with a network of their own. */
+  readonly inPods?: true;
   readonly level: "warning" | "error";
   readonly says: string;
   readonly do: string;
@@ -111,6 +115,7 @@ const BALANCERS: readonly Sign[] = [
   },
   {
     ...{ name: "klipper-lb (servicelb of k3s)", process: /^(\S*\/)?sh \/usr\/bin\/entry( |$)/ },
+    inPods: true,
     level: "warning",
     says: "it gives nodes' addresses to LoadBalancer Services, and may have host ports for them",
     do: "start k3s with --disable=servicelb",
@@ -197,7 +202,11 @@ function signs(
 ): Finding[] {
   const found = list.flatMap((sign) => {
     const { name, process, device, pin, port, level, says, do: todo } = sign;
-    const running = process !== undefined && facts.processes.some((line) => process.test(line));
+    const running =
+      process !== undefined &&
+      (sign.inPods === true ? [...facts.processes, ...facts.processesElsewhere] : facts.processes).some((line) =>
+        process.test(line),
+      );
     const left = [
       ...facts.devices.filter((one) => device?.test(one)).map((one) => `device ${one}`),
       ...facts.pins.filter((one) => pin?.test(one)).map((one) => `pin ${one}`),

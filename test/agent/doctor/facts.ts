@@ -109,7 +109,13 @@ export const platform = (given: Partial<PlatformFacts> = {}): PlatformFacts => (
 });
 
 export const proxies = (given: Partial<ProxyFacts> = {}): ProxyFacts => ({
-  ...{ processes: ["/usr/bin/kubelet --config=x"], seesProcesses: true, devices: ["lo", "eth0"], nftChains: [] },
+  ...{
+    processes: ["/usr/bin/kubelet --config=x"],
+    processesElsewhere: [],
+    seesProcesses: true,
+    devices: ["lo", "eth0"],
+    nftChains: [],
+  },
   ...{ legacyChains: [], ipvsServers: 0, pins: [], tcpPorts: new Set([22]), agentAnswers: false, programs: [] },
   ...given,
 });

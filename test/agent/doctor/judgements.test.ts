@@ -569,6 +569,11 @@ const PROXIES: readonly Case[] = [
     says: "ok proxies.kube-proxy: no kube-proxy runs",
   },
   {
+    name: "a kube-proxy of a cluster in containers here",
+    found: ofProxies({ processesElsewhere: ["/usr/local/bin/kube-proxy --config=x"] }),
+    says: "ok proxies.kube-proxy: no kube-proxy runs",
+  },
+  {
     name: "kube-proxy within k3s",
     found: ofProxies({ processes: ["/usr/local/bin/k3s server"], tcpPorts: new Set([10249]) }),
     says: "warning proxies.kube-proxy: kube-proxy runs within k3s",
@@ -650,7 +655,7 @@ const PROXIES: readonly Case[] = [
   },
   {
     name: "klipper-lb",
-    found: ofProxies({ processes: ["/bin/sh /usr/bin/entry"] }),
+    found: ofProxies({ processesElsewhere: ["/bin/sh /usr/bin/entry"] }),
     says: "warning proxies.balancers: klipper-lb (servicelb of k3s) runs",
   },
   {

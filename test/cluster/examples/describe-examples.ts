@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runSeeds, type SeedVerdict } from "../../../src/lab/seed-checks.ts";
 import { SEEDS, type Seed } from "../../../src/lab/seed-group.ts";
 import { SeedStory } from "../../../src/lab/seed-story.ts";
+import { patience } from "../../../src/lib/patience.ts";
 import type { Cluster } from "../cluster.ts";
 import type { ClusterCni } from "../cni.ts";
 import { startController } from "../controller.ts";
@@ -55,7 +56,7 @@ export function describeExamples(title: string, { name, cni, dualStack }: Varian
       });
       await new SeedStory(real, EXAMPLES, dualStack).removeClients();
       after = await entries();
-    }, 400_000);
+    }, patience(600_000));
 
     afterAll(() => cluster?.down());
 

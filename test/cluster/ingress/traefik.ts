@@ -1,7 +1,7 @@
 // Traefik for a cluster: built from its Go module, and the objects that run it, without an image of its own.
 import { createHash } from "node:crypto";
-import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { runChecked } from "../../../src/lab/shell.ts";
 import { AGNHOST_IMAGE } from "../images.ts";
 import { CACHE } from "../paths.ts";
@@ -15,12 +15,32 @@ export const TRAEFIK = "traefik";
 const PORT = 8000;
 const HEALTH_PORT = 8080;
 
-/** Packages that are put in place of others, by their directories in its module: what they lack concerns no Ingress without TLS. */
-const STANDINS: Readonly<Record<string, string>> = {
+/** The middleware of a kind that nobody here asks for. */
+const withoutAuthentication = (kind: "Basic" | "Digest"): string => `package auth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/traefik/traefik/v3/pkg/config/dynamic"
+)
+
+func New${kind}(context.Context, http.Handler, dynamic.${kind}Auth, string) (http.Handler, error) {
+	return nil, errors.New("built without ${kind} authentication")
+}
+`;
+
+/** Files of its module that are made, or made anew: what they lack is in no proxy, and of no Ingress here. */
+const FILES: Readonly<Record<string, string>> = {
   // A module of its own, in no archive of Traefik's.
-  "pkg/config/dynamic/ext": "package ext\n\ntype HTTP struct{}\n\ntype Router struct{}\n",
-  // Instead of two hundred vendors' clients, some of which are in no proxy.
-  "pkg/provider/acme/vendors": `package vendors
+  "pkg/config/dynamic/ext/go.mod": "module github.com/traefik/traefik/dynamic/ext\n\ngo 1.26.0\n",
+  "pkg/config/dynamic/ext/ext.go": "package ext\n\ntype HTTP struct{}\n\ntype Router struct{}\n",
+  // By a fork of a module.
+  "pkg/middlewares/auth/basic_auth.go": withoutAuthentication("Basic"),
+  "pkg/middlewares/auth/digest_auth.go": withoutAuthentication("Digest"),
+  // Instead of two hundred vendors' clients.
+  "pkg/provider/acme/vendors/vendors.go": `package vendors
 
 import (
 	"errors"
@@ -37,7 +57,7 @@ const VENDORS = "github.com/go-acme/lego/v5/providers/dns";
 const FORKED = "github.com/abbot/go-http-auth";
 
 function directory(): string {
-  const hash = createHash("sha256").update(process.arch).update(JSON.stringify(STANDINS));
+  const hash = createHash("sha256").update(process.arch).update(JSON.stringify(FILES));
   for (const file of ["go.mod", "go.sum"]) hash.update(readFileSync(join(SOURCES, file)));
   return join(CACHE, `traefik-${hash.digest("hex").slice(0, 12)}`);
 }
@@ -60,24 +80,14 @@ export async function buildTraefik(progress: Progress): Promise<void> {
   const tree = join(unfinished, "module");
   mkdirSync(unfinished, { recursive: true });
   await runChecked("cp", ["-r", "--no-preserve=mode", module.Dir, tree]);
-  for (const [directory, text] of Object.entries(STANDINS)) {
-    mkdirSync(join(tree, directory));
-    writeFileSync(join(tree, directory, "standin.go"), text);
+  for (const [file, text] of Object.entries(FILES)) {
+    mkdirSync(dirname(join(tree, file)), { recursive: true });
+    writeFileSync(join(tree, file), text);
   }
-  writeFileSync(
-    join(tree, "pkg/config/dynamic/ext/go.mod"),
-    "module github.com/traefik/traefik/dynamic/ext\n\ngo 1.26.0\n",
-  );
   const provider = join(tree, "pkg/provider/acme/provider.go");
   const text = readFileSync(provider, "utf8").replace(`"${VENDORS}"`, `dns "${NAME}/pkg/provider/acme/vendors"`);
   writeFileSync(provider, text);
-  const forked = /^require (\S+) (v\S+)$/gm;
-  const pinned = new Map(
-    [...readFileSync(join(SOURCES, "go.mod"), "utf8").matchAll(forked)].map(([, m, v]) => [m!, v!]),
-  );
-  const edit = [`-dropreplace=${FORKED}`, `-require=${FORKED}@${pinned.get(FORKED)}`];
-  await runChecked("go", ["-C", tree, "mod", "edit", ...edit], { env });
-  appendFileSync(join(tree, "go.sum"), readFileSync(join(SOURCES, "go.sum")));
+  await runChecked("go", ["-C", tree, "mod", "edit", `-dropreplace=${FORKED}`, `-droprequire=${FORKED}`], { env });
   const build = [
     "build",
     "-mod=mod",

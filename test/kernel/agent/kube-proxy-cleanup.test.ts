@@ -86,6 +86,14 @@ describeKernel("cleanup --kube-proxy", () => {
   const cleanUp = (force = false) => space.inside(() => cleanupKubeProxy({ pinDir: PIN_DIR, force }));
   const rules = () => space.inside(() => readKubeProxyRules());
   const saved = (command: string): string => space.run(`${command}-save`).replace(/\[\d+:\d+\]/g, "");
+  const works = (command: string): boolean => {
+    try {
+      space.run(command, "-t", "nat", "-S");
+      return true;
+    } catch {
+      return false;
+    }
+  };
   const restore = (command: string): void => {
     const text = command.startsWith("ip6") ? RULES.ip6 : RULES.ip;
     space.run("sh", "-c", `${command}-restore --noflush <<'END'\n${text}END`);
@@ -97,40 +105,44 @@ describeKernel("cleanup --kube-proxy", () => {
     expect(space.run("nft", "list", "tables")).toBe("");
   });
 
-  it.each(COMMANDS)("%s: its chains go with the rules that lead to them, and nothing else", async (command) => {
-    const kind = command.replace("-nft", "");
-    restore(command);
-    expect(await rules()).toEqual([kind]);
-    const { removed, left } = await cleanUp();
-    expect(removed.filter((what) => what.includes("chains"))).toEqual([
-      `7 chains and 3 rules that led to them, ${command} table nat`,
-      `2 chains and 2 rules that led to them, ${command} table filter`,
-      `1 chains and 0 rules that led to them, ${command} table mangle`,
-    ]);
-    expect(left).toEqual([]);
-    expect(await rules()).toEqual([]);
-    const text = saved(command);
-    const chains = [...text.matchAll(/^:(\S*[-]\S*) /gm)].map(([, chain]) => chain).sort();
-    expect(chains).toEqual([
-      "CNI-HOSTPORT-DNAT",
-      "KUBE-FIREWALL",
-      "KUBE-IPTABLES-HINT",
-      "KUBE-KUBELET-CANARY",
-      "KUBE-POD-FW-CCCCCCCCCCCCCCCC",
-    ]);
-    expect(text.match(/^-A .*$/gm)).toEqual(
-      [
-        "-A INPUT -j KUBE-FIREWALL",
-        "-A FORWARD -j KUBE-POD-FW-CCCCCCCCCCCCCCCC",
-        "-A PREROUTING -j CNI-HOSTPORT-DNAT",
-      ].sort((a, b) => text.indexOf(a) - text.indexOf(b)),
-    );
-    expect((await cleanUp()).removed).toEqual([]);
-    for (const table of ["nat", "filter", "mangle"]) {
-      space.run(command, "-t", table, "-F");
-      space.run(command, "-t", table, "-X");
-    }
-  });
+  it.for(COMMANDS)(
+    "%s: its chains go with the rules that lead to them, and nothing else",
+    async (command, { skip }) => {
+      if (!works(command)) skip(`${command} does not work here`);
+      const kind = command.replace("-nft", "");
+      restore(command);
+      expect(await rules()).toEqual([kind]);
+      const { removed, left } = await cleanUp();
+      expect(removed.filter((what) => what.includes("chains"))).toEqual([
+        `7 chains and 3 rules that led to them, ${command} table nat`,
+        `2 chains and 2 rules that led to them, ${command} table filter`,
+        `1 chains and 0 rules that led to them, ${command} table mangle`,
+      ]);
+      expect(left).toEqual([]);
+      expect(await rules()).toEqual([]);
+      const text = saved(command);
+      const chains = [...text.matchAll(/^:(\S*[-]\S*) /gm)].map(([, chain]) => chain).sort();
+      expect(chains).toEqual([
+        "CNI-HOSTPORT-DNAT",
+        "KUBE-FIREWALL",
+        "KUBE-IPTABLES-HINT",
+        "KUBE-KUBELET-CANARY",
+        "KUBE-POD-FW-CCCCCCCCCCCCCCCC",
+      ]);
+      expect(text.match(/^-A .*$/gm)).toEqual(
+        [
+          "-A INPUT -j KUBE-FIREWALL",
+          "-A FORWARD -j KUBE-POD-FW-CCCCCCCCCCCCCCCC",
+          "-A PREROUTING -j CNI-HOSTPORT-DNAT",
+        ].sort((a, b) => text.indexOf(a) - text.indexOf(b)),
+      );
+      expect((await cleanUp()).removed).toEqual([]);
+      for (const table of ["nat", "filter", "mangle"]) {
+        space.run(command, "-t", table, "-F");
+        space.run(command, "-t", table, "-X");
+      }
+    },
+  );
 
   it("nftables: its tables go, and those of others stay", async () => {
     for (const family of ["ip", "ip6"])
@@ -150,7 +162,7 @@ describeKernel("cleanup --kube-proxy", () => {
   });
 
   it("IPVS: its device and sets go", async () => {
-    space.ip("link add kube-ipvs0 type dummy");
+    space.ip("link add kube-ipvs0 type bridge");
     const created = space.inside(() =>
       ["KUBE-CLUSTER-IP", "KUBE-6-LOAD-BALANCER-SOURCE-CIDR".slice(0, 31), "MINE"].map(createSet),
     );

@@ -10,7 +10,7 @@ const TRANSPORTS = ["TCP", "UDP"] as const;
 export type Kind = (typeof TRANSPORTS)[number];
 
 /** Both families' table for the Service of conversation.ts with one backend. What comes to a node port is masqueraded. */
-export function kubeProxyTables(where: "here" | "there"): string {
+export function kubeProxyTables(where: "ptp" | "there"): string {
   return FAMILIES.map((family) => {
     const [name, word, from, backend] =
       family === V4
@@ -72,6 +72,7 @@ async function tcpTalk(from: Namespace, host: string, port: number): Promise<Tal
 
 async function udpTalk(from: Namespace, family: Family, address: string, port: number): Promise<Talk> {
   const socket = dgram.createSocket(family === V4 ? "udp4" : "udp6");
+  let isClosed = false;
   await from.inside(async () => {
     socket.connect(port, address);
     await once(socket, "connect");
@@ -83,12 +84,15 @@ async function udpTalk(from: Namespace, family: Family, address: string, port: n
       const [data] = await heard;
       if (String(data) !== text) throw new Error(`said ${text}, heard ${String(data)}`);
     },
-    [Symbol.dispose]: () => void socket.close(),
+    [Symbol.dispose]() {
+      if (!isClosed) socket.close();
+      isClosed = true;
+    },
   };
 }
 
 /** Says back what it hears, over TCP and UDP, at the backend's addresses in `where`. */
-export async function echoServer(where: Namespace, name: "here" | "there"): Promise<AsyncDisposable> {
+export async function echoServer(where: Namespace, name: "ptp" | "there"): Promise<AsyncDisposable> {
   const sockets: dgram.Socket[] = [];
   const connections = new Set<net.Socket>();
   const server = net.createServer((socket) => {

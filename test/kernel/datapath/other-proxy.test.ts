@@ -4,13 +4,17 @@ import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { drain } from "../../../src/agent/drain.ts";
 import { keepNatHooks, NAT_TABLE, releaseNatHooks } from "../../../src/agent/nat-hooks.ts";
-import { FLOW_PATH_VALUES, SETTING_FLAG_VALUES } from "../../../src/datapath/layout.gen.ts";
+import { createOtherProxy } from "../../../src/agent/other-proxy.ts";
+import { FINGERPRINT, FLOW_PATH_VALUES, SETTING_FLAG_VALUES } from "../../../src/datapath/layout.gen.ts";
 import type { LiveFlows } from "../../../src/datapath/live-flows.ts";
-import { forgetConnection, translatedConnections } from "../../../src/libbpf/mod.ts";
+import type { OtherProxyFacts } from "../../../src/decide/decide.ts";
+import { forgetConnection, hasNftTable, translatedConnections } from "../../../src/libbpf/mod.ts";
 import { lackOf } from "../kernel-lacks.ts";
 import { describeKernel } from "../require-kernel.ts";
+import { joinCgroup } from "./cgroup.ts";
 import { FAMILIES, type Family, frame, objects, podFrame, portsOf, send, V4 } from "./conversation.ts";
 import { echoServer, type Kind, kubeProxyTables, type Talk, talk } from "./other-proxy-rules.ts";
+import { openSocket } from "./raw-sockets.ts";
 import { flowText } from "./test-node.ts";
 import { createWires, type Wires } from "./wires.ts";
 
@@ -21,7 +25,7 @@ const KINDS: readonly Kind[] = ["TCP", "UDP"];
 const CLIENTS = {
   "outside, node port": ({ client }: Wires, family: Family) => [client, family.node, "nodePort"] as const,
   "outside, LoadBalancer address": ({ client }: Wires, family: Family) => [client, family.lb, "port"] as const,
-  "pod, cluster address": ({ ptp }: Wires, family: Family) => [ptp, family.vip, "port"] as const,
+  "pod, cluster address": ({ pod }: Wires, family: Family) => [pod, family.vip, "port"] as const,
   "host, cluster address": ({ node }: Wires, family: Family) => [node.namespace, family.vip, "port"] as const,
 } as const;
 type Client = keyof typeof CLIENTS;
@@ -35,24 +39,21 @@ interface Conversation {
 
 describeKernel("another proxy", () => {
   const lack = lackOf(["ct_lookup"]);
-  for (const where of ["here", "there"] as const) {
-    describe.skipIf(lack !== undefined)(`with its backend ${where}${lack === undefined ? "" : ` (${lack})`}`, () => {
+  for (const where of ["ptp", "there"] as const) {
+    const place = where === "ptp" ? "on this node" : "on another node";
+    describe.skipIf(lack !== undefined)(`with its backend ${place}${lack === undefined ? "" : ` (${lack})`}`, () => {
       let wires: Wires;
       const undo = new AsyncDisposableStack();
       const open: Conversation[] = [];
 
       beforeAll(async () => {
         wires = undo.use(createWires());
-        const { node, client, remote, backend } = wires;
-        // Where packets of the host are bound for before they are translated.
-        for (const via of ["192.168.122.1", "fd00:192:168:122::1"]) node.namespace.ip(`route add default via ${via}`);
+        const { node, client, remote, ptp } = wires;
         for (const { lb, node: via } of FAMILIES) client.ip(`route add ${lb} via ${via}`);
-        // As on any node of Kubernetes.
-        node.namespace.run(
-          "nft",
-          "add table inet x; add chain inet x y { type filter hook forward priority 0; }; add rule inet x y ct state invalid drop",
-        );
-        undo.use(await echoServer(where === "here" ? backend : remote, where));
+        // Where nobody translates, the node would send the client straight to an address that is nobody's.
+        for (const name of ["ipv4.conf.all", "ipv4.conf.eth0", "ipv6.conf.eth0"])
+          client.sysctl(`net.${name}.accept_redirects`, 0);
+        undo.use(await echoServer(where === "ptp" ? ptp : remote, where));
         await node.feed(objects([where]));
       });
       afterAll(() => undo.disposeAsync());
@@ -127,29 +128,59 @@ describeKernel("another proxy", () => {
         for (const { talk: one } of fresh) one[Symbol.dispose]();
       });
 
-      it("a UDP conversation that conntrack is told to forget is ours from its next datagram on", async () => {
+      /** What the agent's look at the other proxy finds, where every Service has these backends. */
+      const look = async (backends: readonly { address: string; port: number }[]): Promise<OtherProxyFacts> => {
         const { node } = wires;
+        const seen: OtherProxyFacts[] = [];
+        const other = createOtherProxy({
+          dataplane: node.dataplane,
+          model: { serviceById: () => ({ backends }) as never },
+          serviceRanges: [],
+          isInForce: () => true,
+          log: { info: () => undefined } as never,
+          signal: new AbortController().signal,
+        });
+        await node.namespace.inside(() => other.look((facts) => void seen.push(facts)));
+        return seen[0]!;
+      };
+      const keeps = (): boolean[] =>
+        wires.node.namespace.inside(() => (["ip", "ip6"] as const).map((family) => hasNftTable(family, NAT_TABLE)));
+      const ways = FAMILIES.length * Object.keys(CLIENTS).length;
+
+      it("the agent finds its connections, and forgets UDP conversations whose backend left: they are ours then", async () => {
+        const known = FAMILIES.map((family) => ({ address: family[where], port: portsOf("UDP").target }));
+        expect(await look(known)).toMatchObject({ rules: [], connections: 2 * ways });
+        expect(await look([])).toMatchObject({ rules: [], connections: ways });
         const udp = open.filter(({ kind, client }) => kind === "UDP" && !isHost(client));
-        const forgotten = await node.namespace.inside(async () =>
-          (await translatedConnections()).filter(({ proto }) => proto === 17).map(forgetConnection),
-        );
-        expect(forgotten).toEqual(Array.from({ length: FAMILIES.length * Object.keys(CLIENTS).length }, () => true));
         const before = count("UPLINK_INGRESS VERDICT_OTHER_PROXY");
         expect(await say(udp, "on by us")).toEqual([]);
         expect(count("UPLINK_INGRESS VERDICT_OTHER_PROXY")).toBe(before);
+        expect(keeps()).toEqual([true, true]);
       });
 
       it("without what keeps it, the kernel translates no more, and they break", async () => {
         const { node } = wires;
         const tcp = open.filter(({ kind }) => kind === "TCP");
         expect(await say(tcp, "still")).toEqual([]);
-        expect(await node.namespace.inside(() => releaseNatHooks())).toEqual([
-          `nftables table ip ${NAT_TABLE}`,
-          `nftables table ip6 ${NAT_TABLE}`,
-        ]);
-        const [first] = tcp;
-        const broken = await Promise.all(tcp.slice(0, 1).map((one) => say([one], "over").then((list) => list.length)));
-        expect([first?.name, broken]).toEqual([first?.name, [1]]);
+        const removed = await node.namespace.inside(() => releaseNatHooks());
+        expect(removed).toEqual(["ip", "ip6"].map((family) => `nftables table ${family} ${NAT_TABLE}`));
+        for (const family of FAMILIES)
+          expect(await say(tcp.filter(({ name }) => name.startsWith(family.name)).slice(0, 1), "over")).toHaveLength(1);
+      });
+
+      it("the agent keeps it while there is a rule or a connection, and no longer", async () => {
+        const { node } = wires;
+        expect((await look([])).connections).toBeGreaterThan(0);
+        expect(keeps()).toEqual([true, true]);
+        await node.namespace.inside(async () => (await translatedConnections()).map(forgetConnection));
+        expect(await look([])).toMatchObject({ rules: [], connections: 0 });
+        expect(keeps()).toEqual([false, false]);
+        node.namespace.run("nft", "add table ip6 kube-proxy");
+        expect(await look([])).toMatchObject({ rules: ["nftables"], connections: 0 });
+        expect(keeps()).toEqual([true, true]);
+        node.namespace.run("nft", "delete table ip6 kube-proxy");
+        await look([]);
+        expect(keeps()).toEqual([false, false]);
       });
 
       it("while frontends are drained known flows are ours, and new ones the other proxy's", async () => {
@@ -179,7 +210,12 @@ describeKernel("another proxy", () => {
         expect(await say(ours, "ours")).toEqual([]);
         const places = { pinDir: node.pinDir, stateDir: node.stateDir };
         const seen: number[] = [];
-        const options = { timeoutMs: 60_000, progress: ({ TCP }: LiveFlows) => void seen.push(TCP) };
+        let alone = 0;
+        const options = {
+          timeoutMs: 60_000,
+          alone: () => void alone++,
+          progress: ({ TCP }: LiveFlows) => void seen.push(TCP),
+        };
         const drained = (signal: AbortSignal, timeoutMs = 60_000) =>
           node.namespace.inside(() => drain(places, { ...options, timeoutMs, signal }));
 
@@ -201,8 +237,9 @@ describeKernel("another proxy", () => {
         for (const { talk: one } of ours) one[Symbol.dispose]();
         const { cut, removed } = await ended;
         expect(cut).toEqual({ TCP: 0, UDP: 0, SCTP: 0 });
-        expect(removed.filter((path) => path.includes("/links/")).length).toBeGreaterThanOrEqual(0);
+        expect(removed).toContain(`${places.pinDir}/maps-${FINGERPRINT}/settings`);
         expect(existsSync(node.pinDir)).toBe(false);
+        expect(alone).toBe(0);
         // Nothing of ours is in the way of the other proxy.
         const theirs = await begin();
         expect(await say(theirs, "theirs")).toEqual([]);
@@ -247,6 +284,36 @@ describeKernel("another proxy", () => {
       node.settings({ flags: 0 });
       expect(verdicts()[3]).toBe("VERDICT_PASS");
       node.clearFlows();
+    });
+
+    it("sockets that send to a frontend go on with its backend while it is drained; none is pointed anew", () => {
+      const { node } = wires;
+      const pointed = (): number[] =>
+        ["SENDMSG", "CONNECT"].map((hook) => node.verdicts().get(`${hook} VERDICT_CONNECT`) ?? 0);
+      const udp = { address: V4.vip, port: portsOf("UDP").port };
+      using _ = joinCgroup(node.dataplane);
+      node.namespace.inside(() => {
+        using known = openSocket("UDP");
+        using fresh = openSocket("UDP");
+        using connected = openSocket("UDP");
+        using late = openSocket("UDP");
+        const [sent = 0, connects = 0] = pointed();
+        expect(known.send("a", udp)).toBe("");
+        expect(connected.connect(udp)).toBe("");
+        expect(pointed()).toEqual([sent + 1, connects + 1]);
+        node.settings({ flags: SETTING_DRAINING });
+        expect(known.send("b", udp)).toBe("");
+        expect(connected.send("b", udp)).toBe("");
+        expect(pointed()).toEqual([sent + 3, connects + 1]);
+        expect(fresh.send("b", udp)).toBe("");
+        expect(late.connect(udp)).toBe("");
+        // Neither refused nor pointed: what nobody defined either.
+        expect(late.connect({ address: V4.vip, port: 9 })).toBe("");
+        expect(pointed()).toEqual([sent + 3, connects + 1]);
+        node.settings({ flags: 0 });
+        expect(fresh.send("c", udp)).toBe("");
+        expect(pointed()).toEqual([sent + 4, connects + 1]);
+      });
     });
   });
 });

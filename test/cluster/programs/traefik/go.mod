@@ -5,6 +5,3 @@ module millrace.io/test/cluster/programs/traefik
 go 1.26.0
 
 require github.com/traefik/traefik/v3 v3.7.13
-
-// In place of the fork that Traefik names, which is in no proxy.
-require github.com/abbot/go-http-auth v0.4.0
