@@ -228,8 +228,8 @@ describeKernel("another proxy", () => {
         const again = await begin((client) => client.startsWith("pod"));
         expect(opened().length).toBeGreaterThan(ours.length * 2);
         for (const { talk: one } of again) one[Symbol.dispose]();
-        node.clearFlows();
-        expect(await say(ours, "opened anew in their middle")).toEqual([]);
+        // Conversations of UDP end by time alone.
+        for (const row of node.flows()) if (row.key.proto === 17) node.deleteFlow(row);
 
         const ended = drained(AbortSignal.timeout(60_000));
         await expect.poll(() => seen.at(-1), { timeout: 20_000 }).toBe(ours.length);
