@@ -280,12 +280,12 @@ describeKernel("Prometheus and a lab", () => {
     });
 
     it("about an agent that is slow", async () => {
-      // A change is done once in ten seconds or so, and each window has to have one.
+      // A change is done twice a minute at least, and each window has to have one.
       await prometheus.setRules(scaledRules(readFileSync(RULES_FILE, "utf8"), 5));
       await breakAndMend(prometheus, [
         {
           ...{
-            name: "an agent that gets a tenth of a second of CPU every six seconds",
+            name: "an agent that gets 60 ms of CPU every six seconds",
             alerts: ["MillraceProgrammingSlow"],
           },
           apply: slowAgent,
@@ -314,14 +314,14 @@ describeKernel("Prometheus and a lab", () => {
       for (const pid of pids) process.kill(pid, name);
     };
     let stopped = false;
-    // As long as it takes a tenth of a second of CPU: enough to answer a scrape, too little for a large change.
+    // It runs for 60 ms of CPU: enough to answer a scrape, too little for a large change.
     const starve = (async () => {
       while (!stopped) {
         signal("SIGSTOP");
         await delay(5_500);
         signal("SIGCONT");
         const [began, used] = [Date.now(), cpuMs(pids)];
-        while (Date.now() - began < 2_000 && cpuMs(pids) - used < 100) await delay(5);
+        while (Date.now() - began < 2_000 && cpuMs(pids) - used < 60) await delay(5);
       }
     })();
     const change = (async () => {
@@ -375,10 +375,10 @@ const curl = (enter: Enter, url: string): [string, readonly string[]] => {
   return [file, args];
 };
 
-/** A Service of two thousand endpoints, others at each turn. */
+/** A Service of five thousand endpoints, others at each turn. */
 function largeService(turn: number): object[] {
   const service = { ...serviceOf("large", 30800), spec: { ports: [{ port: 80, targetPort: 80 }] } };
-  const slices = Array.from({ length: 2 }, (_, part) => ({
+  const slices = Array.from({ length: 5 }, (_, part) => ({
     apiVersion: "discovery.k8s.io/v1",
     kind: "EndpointSlice",
     metadata: { name: `large-${part}`, namespace: "default", labels: { "kubernetes.io/service-name": "large" } },
