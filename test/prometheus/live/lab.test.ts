@@ -280,8 +280,8 @@ describeKernel("Prometheus and a lab", () => {
     });
 
     it("about an agent that is slow", async () => {
-      // A change is done twice a minute at least, and each window has to have one.
-      await prometheus.setRules(scaledRules(readFileSync(RULES_FILE, "utf8"), 5));
+      // Whoever is scraped stands still for six seconds: each scrape is given eight, and each window several scrapes.
+      await prometheus.change(scaledRules(readFileSync(RULES_FILE, "utf8"), 5), 8);
       await breakAndMend(prometheus, [
         {
           ...{
@@ -291,7 +291,7 @@ describeKernel("Prometheus and a lab", () => {
           apply: slowAgent,
         },
       ]);
-      await prometheus.setRules(scaledRules(readFileSync(RULES_FILE, "utf8"), SCALE));
+      await prometheus.change(scaledRules(readFileSync(RULES_FILE, "utf8"), SCALE), 2);
     });
 
     it("about a kernel that refuses", async () => {
@@ -324,15 +324,18 @@ describeKernel("Prometheus and a lab", () => {
         while (Date.now() - began < 2_000 && cpuMs(pids) - used < 60) await delay(5);
       }
     })();
+    const changes: Promise<unknown>[] = [];
     const change = (async () => {
+      // Not one after the other: the agent is to have something to do whenever it runs.
       for (let turn = 0; !stopped; turn++) {
-        await lab.apply(lab.manifest(largeService(turn))).catch(() => {});
-        await delay(500);
+        changes.push(lab.apply(lab.manifest(largeService(turn))).catch(() => {}));
+        await delay(3_000);
       }
     })();
     return async () => {
       stopped = true;
       await Promise.all([starve, change]);
+      await Promise.all(changes);
       await lab.delete(lab.manifest(largeService(0)));
     };
   }
