@@ -2,6 +2,7 @@
 // answers by conntrack's state, as kube-proxy's own rules did. Rules carry a comment and are taken out by `cleanup`. A drop in
 // another nftables chain is not undone by an accept here: that is its owner's to open, and named.
 import { type Ran, run } from "../lib/exec.ts";
+import { IPTABLES, legacyTables } from "./kube-proxy-rules.ts";
 
 const COMMENT = "millrace: translated packets";
 const COMMENT_ANSWERS = "millrace: their answers";
@@ -45,8 +46,18 @@ export const FORWARD_CHAINS = [
   ["ip6tables", "ip6 filter FORWARD"],
 ] as const;
 
+/** Those, and their legacy variants where the kernel has a legacy filter table: `iptables` alone shows one of the two kinds. */
+export function forwardChains(tables: typeof legacyTables = legacyTables): readonly (readonly [string, string])[] {
+  const legacy = IPTABLES.filter((one) => tables(one).includes("filter"));
+  return [...FORWARD_CHAINS, ...legacy.map(({ legacy: command }) => [command, ""] as const)];
+}
+
 /** Adds the rules where a FORWARD policy is DROP and they are missing. Without iptables and nftables there is nothing to do. */
-export async function ensureForwardRules(mark: number, ask: Ask = run): Promise<ForwardRules> {
+export async function ensureForwardRules(
+  mark: number,
+  ask: Ask = run,
+  chains = forwardChains(),
+): Promise<ForwardRules> {
   if (mark === 0) return { needed: false, problem: "", complete: true };
   const problems: string[] = [];
   const handled = new Set<string>();
@@ -55,7 +66,7 @@ export async function ensureForwardRules(mark: number, ask: Ask = run): Promise<
     if (timedOut) problems.push(`could not learn what is forwarded: ${text}`);
     if (timedOut) complete = false;
   };
-  for (const [command, itsChain] of FORWARD_CHAINS) {
+  for (const [command, itsChain] of chains) {
     const chain = await iptables(ask, command, "-S", "FORWARD");
     heard(chain);
     if (!chain.ok || !chain.text.startsWith("-P FORWARD DROP")) continue;
@@ -69,9 +80,9 @@ export async function ensureForwardRules(mark: number, ask: Ask = run): Promise<
         );
     }
   }
-  const chains = await ask("nft", ["-j", "list", "chains"]);
-  heard(chains);
-  const others = chains.ok ? droppingChains(chains.text).filter((chain) => !handled.has(chain)) : [];
+  const listed = await ask("nft", ["-j", "list", "chains"]);
+  heard(listed);
+  const others = listed.ok ? droppingChains(listed.text).filter((chain) => !handled.has(chain)) : [];
   const hex = `0x${mark.toString(16)}`;
   for (const chain of others)
     problems.push(
@@ -108,7 +119,7 @@ export function droppingChains(text: string): string[] {
 /** Takes every rule with our comments out: the marked ones whatever their mark, those for answers also where they stand alone. */
 export async function removeForwardRules(ask: Ask = run): Promise<string[]> {
   const removed: string[] = [];
-  for (const [command] of FORWARD_CHAINS) {
+  for (const [command] of forwardChains()) {
     const chain = await iptables(ask, command, "-S", "FORWARD");
     if (!chain.ok) continue;
     for (const rule of oursIn(chain.text)) {

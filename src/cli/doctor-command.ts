@@ -5,8 +5,9 @@ import type { Level } from "../agent/doctor/finding.ts";
 import type { AgentOptions } from "../agent/options.ts";
 import type { AgentStatus } from "../agent/view.ts";
 import { Failure } from "../lib/errors.ts";
+import { KUBE_PROXY_FLAGS } from "./kube-proxy-flags.ts";
 import type { Wiring } from "./program.ts";
-import { type FlagValues, flagOf, flagsByName } from "./run-command.ts";
+import { type FlagValues, flagOf, flagsByName, kubeProxyFlagsGiven, kubeProxyOption } from "./run-command.ts";
 import { SETTINGS } from "./settings.ts";
 import type { Tone } from "./table.ts";
 
@@ -47,6 +48,7 @@ export function registerDoctorCommand(program: Command, wiring: Pick<Wiring, "st
         "Exit status: 0 nothing but warnings, 1 an error was found, 2 wrong usage.",
     );
   for (const setting of SETTINGS) command.addOption(flagOf(setting).hideHelp(!SHOWN.has(setting.name)));
+  for (const flag of KUBE_PROXY_FLAGS) command.addOption(kubeProxyOption(flag).hideHelp());
   command.action(async (values: FlagValues) => {
     const { machineSize } = await import("./agent-options.ts");
     const options = await readOptions(values);
@@ -83,6 +85,7 @@ async function readOptions(values: FlagValues): Promise<AgentOptions> {
   const { readAgentOptions } = await import("./agent-options.ts");
   const sources = {
     flags: flagsByName(values),
+    kubeProxyFlags: kubeProxyFlagsGiven(values),
     environment: process.env,
     configFile: String(values["config"] ?? ""),
   };

@@ -88,7 +88,7 @@ export function flagOf({ name, placeholder, list, defaultText, help }: Omit<Sett
 }
 
 /** A flag that only kube-proxy has. It is in no help: what it is taken as, is. */
-function kubeProxyOption({ flag, form }: KubeProxyFlag): Option {
+export function kubeProxyOption({ flag, form }: KubeProxyFlag): Option {
   const short = flag.length === 1 ? `-${flag}, ` : "";
   const option = new Option(`${short}--${flag} ${form === "switch" ? "[true|false]" : "<VALUE>"}`).hideHelp();
   // pflag takes -v=4, and a list as a flag that is repeated.
@@ -99,7 +99,7 @@ function kubeProxyOption({ flag, form }: KubeProxyFlag): Option {
   return option;
 }
 
-function kubeProxyFlagsGiven(values: FlagValues): Record<string, string> {
+export function kubeProxyFlagsGiven(values: FlagValues): Record<string, string> {
   return Object.fromEntries(
     KUBE_PROXY_FLAGS.flatMap((flag) => {
       const value = values[kubeProxyOption(flag).attributeName()];

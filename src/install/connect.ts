@@ -9,6 +9,7 @@ import { createTransport } from "../kube/transport.ts";
 import { Failure } from "../lib/errors.ts";
 import { VERSION } from "../lib/version.ts";
 import { FIELD_MANAGER } from "./names.ts";
+import { NotReached } from "./work.ts";
 
 export interface OpenCluster {
   readonly api: ClusterObjects;
@@ -58,6 +59,8 @@ export async function told<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     if (error instanceof ApiError || error instanceof ApiProblem)
       throw new Failure("unreachable", "the API server", error.message, { cause: error });
+    if (error instanceof NotReached)
+      throw new Failure("timeout", "the cluster", `${error.message}; the same command again goes on`, { cause: error });
     if (error instanceof RequestRefused) throw new Failure("cluster", "the cluster", adviceTo(error), { cause: error });
     throw error;
   }

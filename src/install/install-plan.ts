@@ -40,6 +40,8 @@ export interface InstallPlan {
   readonly kubeProxy: KubeProxyFacts | undefined;
   /** That get an agent, in the order in which they change hands: control planes last. */
   readonly nodes: readonly string[];
+  /** Of those, where there is a kube-proxy: that are not known to be done. */
+  readonly due: readonly string[];
   /** That keep kube-proxy. */
   readonly left: readonly { readonly node: string; readonly why: string }[];
   /** CustomResourceDefinitions of the manifest that others have made: they stay as they are. */
@@ -91,6 +93,11 @@ function chooseNodes({ nodes }: ClusterFacts, except: readonly string[]): Choice
   return { nodes: nodes.filter(({ name }) => !isLeft.has(name)).toSorted((a, b) => order(a) - order(b)), left };
 }
 
+/** It was part of the node's own program. */
+export function hadEmbeddedKubeProxy({ platform }: Pick<ClusterFacts, "platform">): boolean {
+  return platform === "k3s" || platform === "rke2";
+}
+
 const FLAGS_OF: Partial<Record<string, string>> = {
   k3s: "start every server with --disable-kube-proxy (or disable-kube-proxy: true in /etc/rancher/k3s/config.yaml), restart it, then its agents",
   rke2: "set disable-kube-proxy: true in /etc/rancher/rke2/config.yaml of every server, restart rke2-server, then the agents",
@@ -109,7 +116,7 @@ function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice
       );
   if (facts.embeddedKubeProxies.length > 0)
     refusals.push(
-      `kube-proxy is part of ${PLATFORMS[platform]} and runs on ${named(facts.embeddedKubeProxies)}: ${FLAGS_OF[platform]}. Its rules go with a restart of the node, or by "millrace cleanup --kube-proxy" there. Then run this again.`,
+      `kube-proxy is part of ${PLATFORMS[platform]} and runs on ${named(facts.embeddedKubeProxies)}: ${FLAGS_OF[platform]}. Then run this again: it takes out the rules that are left.`,
     );
   if (facts.staticKubeProxies.length > 0)
     refusals.push(
@@ -200,7 +207,10 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
     options.loadBalancerClass === "" && options.besideMetallb ? CLASS_BESIDE_METALLB : options.loadBalancerClass;
   const keptCrds = new Set(crds.filter((name) => facts.crds.get(name)?.isOurs === false));
   const names = chosen.nodes.map(({ name }) => name);
-  const due = chosen.nodes.filter(({ label, isCleaned }) => label !== "millrace" || !isCleaned).map(({ name }) => name);
+  // Where kube-proxy's DaemonSet lost its affinity, it came back to every node, and its rules with it.
+  const isDone = ({ label, isCleaned }: NodeFacts): boolean =>
+    label === "millrace" && isCleaned && kubeProxy?.isHeldBack === true;
+  const due = chosen.nodes.filter((node) => !isDone(node)).map(({ name }) => name);
 
   const found = [
     `Kubernetes ${facts.version}, ${PLATFORMS[platform]}, ${counted(facts.nodes.length, "node")}${facts.cni === "" ? "" : `, pods by ${facts.cni}`}.`,
@@ -221,7 +231,10 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
         ];
   const nodeByNode =
     kubeProxy === undefined || due.length === 0
-      ? [`Wait until an agent is ready on ${named(names)}.`]
+      ? [
+          `Wait until an agent is ready on ${named(names)}.`,
+          ...(hadEmbeddedKubeProxy(facts) ? ["Take out the rules that its kube-proxy left on each node."] : []),
+        ]
       : [
           `${options.parallel === 1 ? "One after another" : `${options.parallel} at a time`}, for ${named(due)}: label ${NODE_LABEL}=millrace; wait until the agent is ready and kube-proxy's pod gone; take kube-proxy's rules out; ask the API server by its Service. The first node that fails stops it all.`,
         ];
@@ -248,6 +261,7 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
     config: taken.config,
     kubeProxy,
     nodes: names,
+    due,
     left: chosen.left,
     keptCrds,
     isUpgrade,

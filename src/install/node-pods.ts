@@ -44,9 +44,9 @@ function sharedMounts(daemonSet: ClusterObject | undefined): Loose[] {
   return items(agent, "volumeMounts")
     .filter((one) => SHARED.includes(text(one, "name")))
     .map((one) => {
-      const { readOnly: _, ...mount } = one as Loose;
-      const isBpffs = mount["name"] === "bpffs";
-      return isBpffs ? { ...mount, mountPropagation: "Bidirectional" } : mount;
+      const name = text(one, "name");
+      const propagation = name === "bpffs" ? { mountPropagation: "Bidirectional" } : {};
+      return { name, mountPath: text(one, "mountPath"), ...propagation };
     });
 }
 

@@ -16,6 +16,7 @@ export interface PodState {
 /** The image is not there, and will not come. */
 const NO_IMAGE = ["ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"];
 const RESTARTS = 3;
+const LONGEST_MESSAGE = 300;
 
 export function isNoImage({ why }: PodState): boolean {
   return NO_IMAGE.some((reason) => why.includes(reason));
@@ -28,7 +29,7 @@ function waiting(container: string, why: string): PodState {
 function judgeContainer(status: unknown): PodState | undefined {
   const name = text(status, "name");
   const reason = text(status, "state", "waiting", "reason");
-  const message = text(status, "state", "waiting", "message").replace(/\s+/g, " ").trim();
+  const message = text(status, "state", "waiting", "message").replace(/\s+/g, " ").trim().slice(0, LONGEST_MESSAGE);
   if (reason === "" || reason === "PodInitializing" || reason === "ContainerCreating") return undefined;
   const isFinal =
     NO_IMAGE.includes(reason) || (reason === "CrashLoopBackOff" && count(status, "restartCount") >= RESTARTS);

@@ -1,24 +1,25 @@
 // Carries out an InstallPlan: objects, then node after node. All that it knows lies in the cluster (labels, an affinity, an annotation), so
 // that a run that was broken off is gone on with by the next.
-import type { ClusterObject } from "../kube/cluster-objects.ts";
+import type { ClusterObject, ObjectName } from "../kube/cluster-objects.ts";
 import { Failure } from "../lib/errors.ts";
 import { hasRequirement, withRequirement } from "./affinity.ts";
 import { agentState, describeTrouble, imageAdvice, rolloutState } from "./agents.ts";
 import type { ClusterFacts, KubeProxyFacts } from "./cluster-facts.ts";
 import { count, field, texts } from "./fields.ts";
-import { type InstallPlan, named, WAY_BACK } from "./install-plan.ts";
+import { hadEmbeddedKubeProxy, type InstallPlan, named, WAY_BACK } from "./install-plan.ts";
 import { configureManifest, type SysAdmin } from "./manifest.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, NODE_LABEL } from "./names.ts";
 import { type NodeLook, needsSysAdmin, parseNodeLook } from "./node-look.ts";
 import type { NodeStep } from "./node-pods.ts";
 import { runNodePod } from "./run-node-pod.ts";
-import { change, inLanes, NotReached, persist, stopIfAsked, until, type Work } from "./work.ts";
+import { change, inLanes, type Look, NotReached, persist, stopIfAsked, until, type Work } from "./work.ts";
 
 /** kube-proxy where it was asked to stay; Millrace's DaemonSet has the contrary. */
 export const KUBE_PROXY_ONLY = { key: NODE_LABEL, operator: "In", values: ["kube-proxy"] } as const;
 const LOOKS_AT_ONCE = 10;
 const AGENT_WAIT_S = 120;
 const CLEAN_MS = 180_000;
+const REPLACED_MS = 120_000;
 
 export interface Rollout {
   readonly work: Work;
@@ -48,6 +49,7 @@ export async function rollOut(rollout: Rollout): Promise<void> {
   await applyAll(rollout, daemonSet === undefined ? [] : [daemonSet]);
   if (plan.kubeProxy === undefined) {
     await awaitAgents(rollout, plan.nodes);
+    await cleanAfterEmbedded(rollout, daemonSet);
     return;
   }
   await takeOver(rollout, daemonSet);
@@ -130,13 +132,18 @@ async function applyAll({ work, force }: Rollout, objects: readonly ClusterObjec
   if (objects.length > 1) work.progress.line(`applied ${objects.length} objects`);
 }
 
-/** Nodes that nobody has labelled are kube-proxy's for now; those that are left remain so. */
+/**
+ * Nodes that nobody has labelled are kube-proxy's for now, and those that are left remain so; but one that joined since kube-proxy was held
+ * back has an agent already.
+ */
 async function labelNodes({ work, facts, plan }: Rollout): Promise<void> {
-  const left = new Map(plan.left.map(({ node, why }) => [node, why]));
+  const left = new Set(plan.left.map(({ node }) => node));
   for (const { name, label, ready } of facts.nodes) {
+    if (label !== "") continue;
+    const isHeldBack = plan.kubeProxy?.isHeldBack === true && !left.has(name);
     // Without kube-proxy only who shall get no agent is told so.
     const isWanted = plan.kubeProxy !== undefined || (left.has(name) && ready !== "unknown");
-    if (label === "" && isWanted) await labelNode(work, name, "kube-proxy");
+    if (isWanted) await labelNode(work, name, isHeldBack ? "millrace" : "kube-proxy");
   }
 }
 
@@ -149,7 +156,8 @@ async function labelNode(work: Work, name: string, value: "kube-proxy" | "millra
 }
 
 /** kube-proxy's pods stay where the label says so; the change of their template replaces each once. */
-export async function holdBack(work: Work, { namespace, name }: KubeProxyFacts): Promise<void> {
+async function holdBack(work: Work, kubeProxy: KubeProxyFacts): Promise<void> {
+  const { namespace, name } = kubeProxy;
   let isChanged = false;
   await change(work, "DaemonSet", { namespace, name }, (daemonSet) => {
     const affinity = field(daemonSet, "spec", "template", "spec", "affinity");
@@ -158,27 +166,36 @@ export async function holdBack(work: Work, { namespace, name }: KubeProxyFacts):
     return { spec: { template: { spec: { affinity: withRequirement(affinity, KUBE_PROXY_ONLY) } } } };
   });
   if (!isChanged) return;
-  await until(work, `DaemonSet ${namespace}/${name}`, async () => {
-    const found = await work.api.get("DaemonSet", { namespace, name });
-    const isSeen = count(found, "status", "observedGeneration") >= (found?.metadata.generation ?? 0);
-    const [updated, desired] = ["updatedNumberScheduled", "desiredNumberScheduled"].map((one) =>
-      count(found, "status", one),
-    ) as [number, number];
-    return isSeen && updated >= desired
-      ? { done: undefined }
-      : { waiting: `${updated} of ${desired} pods are replaced` };
-  });
+  await awaitReplaced(work, kubeProxy);
   work.progress.line(`DaemonSet ${namespace}/${name} stays on nodes with ${NODE_LABEL}=kube-proxy`);
 }
 
-/** Node after node; those that came meanwhile too. */
+/** All its pods are of its template, or it was said that some are not: on a node that is away one never is. */
+export async function awaitReplaced(work: Work, { namespace, name }: KubeProxyFacts): Promise<void> {
+  const title = `DaemonSet ${namespace}/${name}`;
+  try {
+    await until(work, title, () => lookAtReplacement(work, { namespace, name }), REPLACED_MS);
+  } catch (error) {
+    if (!(error instanceof NotReached)) throw error;
+    work.progress.line(`warning: ${title}: ${error.message}; Kubernetes goes on with it`);
+  }
+}
+
+async function lookAtReplacement({ api }: Work, which: ObjectName): Promise<Look<void>> {
+  const found = await api.get("DaemonSet", which);
+  const isSeen = count(found, "status", "observedGeneration") >= (found?.metadata.generation ?? 0);
+  const updated = count(found, "status", "updatedNumberScheduled");
+  const desired = count(found, "status", "desiredNumberScheduled");
+  const isDone = isSeen && updated >= desired && count(found, "status", "numberUnavailable") === 0;
+  return isDone ? { done: undefined } : { waiting: `${updated} of ${desired} pods are replaced` };
+}
+
+/** Node after node. One that joins meanwhile has an agent, and no rules of kube-proxy. */
 async function takeOver(rollout: Rollout, daemonSet: ClusterObject | undefined): Promise<void> {
-  const { work, facts, plan, parallel } = rollout;
+  const { work, plan, parallel } = rollout;
+  const { due } = plan;
+  const before = plan.nodes.filter((node) => !due.includes(node));
   const done: string[] = [];
-  const isDone = new Set(
-    facts.nodes.filter(({ label, isCleaned }) => label === "millrace" && isCleaned).map(({ name }) => name),
-  );
-  const due = plan.nodes.filter((node) => !isDone.has(node));
   await inLanes(due, parallel, async (node) => {
     stopIfAsked(work);
     const startedMs = work.clock.now();
@@ -186,7 +203,7 @@ async function takeOver(rollout: Rollout, daemonSet: ClusterObject | undefined):
       await takeNode(work, node, plan, daemonSet);
     } catch (error) {
       if (!(error instanceof NotReached)) throw error;
-      throw await nodeFailure(rollout, node, error, [...isDone, ...done]);
+      throw await nodeFailure(rollout, node, error, [...before, ...done]);
     }
     done.push(node);
     const seconds = Math.round((work.clock.now() - startedMs) / 1000);
@@ -210,6 +227,11 @@ async function takeNode(
     const others = await kubeProxyPods(work, kubeProxy!, node);
     return others.length > 0 ? { waiting: "kube-proxy's pod ends" } : { done: undefined };
   });
+  await cleanNode(work, node, image, daemonSet);
+}
+
+/** kube-proxy's rules go, once the agent is well by its own word; then its Service is asked. */
+async function cleanNode(work: Work, node: string, image: string, daemonSet: ClusterObject | undefined): Promise<void> {
   const steps: NodeStep[] = [
     { name: "agent", args: ["node-check", "agent", "--wait", `${AGENT_WAIT_S}s`], isPrivileged: true },
     { name: "cleanup", args: ["cleanup", "--kube-proxy"], isPrivileged: true },
@@ -219,6 +241,21 @@ async function takeNode(
   await change(work, "Node", { name: node }, () => ({
     metadata: { annotations: { [CLEANED_ANNOTATION]: new Date(work.clock.wallMs()).toISOString() } },
   }));
+}
+
+/** A kube-proxy that was part of K3s or RKE2 ends with their restart; its rules stay in the kernels. */
+async function cleanAfterEmbedded({ work, facts, plan }: Rollout, daemonSet: ClusterObject | undefined): Promise<void> {
+  if (!hadEmbeddedKubeProxy(facts)) return;
+  const isCleaned = new Set(facts.nodes.filter((node) => node.isCleaned).map(({ name }) => name));
+  await inLanes(
+    plan.nodes.filter((node) => !isCleaned.has(node)),
+    LOOKS_AT_ONCE,
+    async (node) => {
+      stopIfAsked(work);
+      await cleanNode(work, node, plan.image, daemonSet);
+      work.progress.line(`node ${node}: what its kube-proxy left is gone`);
+    },
+  );
 }
 
 export async function kubeProxyPods(

@@ -1,9 +1,12 @@
 // Runs a pod of the installer on a node until it ends, and takes it away again, whatever became of it.
-import { RequestRefused } from "../kube/cluster-objects.ts";
+import { type ClusterObject, RequestRefused } from "../kube/cluster-objects.ts";
 import { NAMESPACE } from "./names.ts";
 import { type NodePodOptions, nodePod } from "./node-pods.ts";
 import { podState, terminationMessage } from "./pod-state.ts";
 import { type Look, persist, until, type Work } from "./work.ts";
+
+/** Looks without the pod until it counts as gone. */
+const MISSES = 5;
 
 /** What its last step left as its message. Rejects with NotReached, which says what went wrong. */
 export async function runNodePod(work: Work, options: NodePodOptions, timeoutMs = work.timeoutMs): Promise<string> {
@@ -15,7 +18,19 @@ export async function runNodePod(work: Work, options: NodePodOptions, timeoutMs 
     // One that an earlier run left behind is of that run.
     await removePod(work, name);
     await persist(work, what, () => createOnce(work, pod));
-    return await until(work, what, () => lookAt(work, which), timeoutMs);
+    let missed = 0;
+    return await until(
+      work,
+      what,
+      async () => {
+        const pod = await work.api.get("Pod", which);
+        if (pod !== undefined) return lookAt(pod);
+        // One of several API servers may not know it yet.
+        if (++missed < MISSES) return { waiting: "its pod comes" };
+        return { failed: `pod ${name} is gone: somebody else removed it` };
+      },
+      timeoutMs,
+    );
   } finally {
     await work.api.remove("Pod", which).catch(() => false);
   }
@@ -30,12 +45,10 @@ async function createOnce({ api }: Work, pod: ReturnType<typeof nodePod>): Promi
   }
 }
 
-async function lookAt({ api }: Work, which: { namespace: string; name: string }): Promise<Look<string>> {
-  const pod = await api.get("Pod", which);
-  if (pod === undefined) return { failed: `pod ${which.name} is gone: somebody else removed it` };
+function lookAt(pod: ClusterObject): Look<string> {
   const state = podState(pod);
   if (state.state === "ended") return { done: terminationMessage(pod) };
-  if (state.state === "failed") return { failed: `pod ${which.name}: ${state.why}` };
+  if (state.state === "failed") return { failed: `pod ${pod.metadata.name}: ${state.why}` };
   return { waiting: state.state === "ready" ? "its pod runs" : state.why };
 }
 

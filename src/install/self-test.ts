@@ -188,12 +188,17 @@ export async function runSelfTest(work: Work, test: SelfTest): Promise<void> {
     const service = await makeServers(work, test);
     const targets = targetsOf(service, test);
     const clients = test.nodes.flatMap(({ name }) => (["pod", "node"] as const).map((where) => ({ name, where })));
-    const results = await Promise.all(
+    // All are seen to their end: none may ask on when its namespace goes.
+    const settled = await Promise.allSettled(
       clients.map(async ({ name, where }) => {
         const result = await runClient(work, clientPod(test, name, where, targets));
         return { from: where === "pod" ? `a pod on ${name}` : `node ${name}`, result };
       }),
     );
+    const results = settled.map((one) => {
+      if (one.status === "rejected") throw one.reason;
+      return one.value;
+    });
     const bad = results.flatMap(({ from, result }) =>
       result.bad.map(({ name, why }) => `  from ${from}: ${name}: ${why}`),
     );
@@ -211,6 +216,7 @@ export async function runSelfTest(work: Work, test: SelfTest): Promise<void> {
 }
 
 const MOST_LINES = 12;
+const MISSES = 5;
 
 function testFailure(bad: readonly string[]): Failure {
   const more = bad.length > MOST_LINES ? [`  and ${bad.length - MOST_LINES} more`] : [];
@@ -268,9 +274,14 @@ async function runClient(work: Work, pod: ClusterObject): Promise<TestResult> {
   const { name } = pod.metadata;
   const which = { namespace: TEST_NAMESPACE, name };
   await persist(work, "self-test", () => createOnce(work, pod));
+  let missed = 0;
   return until(work, "self-test", async () => {
     const found = await work.api.get("Pod", which);
-    if (found === undefined) return { failed: `pod ${name} is gone` };
+    if (found === undefined) {
+      // One of several API servers may not know it yet.
+      const isGone = ++missed === MISSES;
+      return isGone ? { failed: `pod ${name} is gone: does another installation run?` } : { waiting: `${name} comes` };
+    }
     const { state, why } = podState(found);
     if (state === "failed") return { failed: `pod ${name}: ${why}` };
     if (state !== "ended") return { waiting: `${name}: ${why || "asks"}` };

@@ -18,7 +18,7 @@ import {
 } from "./names.ts";
 import type { NodeStep } from "./node-pods.ts";
 import { podState } from "./pod-state.ts";
-import { kubeProxyPods } from "./rollout.ts";
+import { awaitReplaced, kubeProxyPods } from "./rollout.ts";
 import { runNodePod } from "./run-node-pod.ts";
 import type { UninstallPlan } from "./uninstall-plan.ts";
 import { change, inLanes, NotReached, persist, stopIfAsked, until, type Work } from "./work.ts";
@@ -190,7 +190,9 @@ async function restoreKubeProxy({ work, plan }: Uninstall): Promise<void> {
     isChanged = true;
     return { spec: { template: { spec: { affinity: patchFrom(affinity, bare) } } } };
   });
-  if (isChanged) work.progress.line(`DaemonSet ${namespace}/${name} is as it was before`);
+  if (!isChanged) return;
+  await awaitReplaced(work, plan.kubeProxy);
+  work.progress.line(`DaemonSet ${namespace}/${name} is as it was before`);
 }
 
 /** A merge patch that makes `after` of `before`: what is gone is null. */

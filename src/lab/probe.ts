@@ -12,7 +12,7 @@ export interface ProbeOrder {
   readonly via: "tcp" | "udp" | "lookup" | "cname";
   readonly host: string;
   readonly port?: number;
-  /** What a GET asks for. @default "/" */
+  /** What a GET asks for, and without its slash a datagram, which is never empty. @default "/" */
   readonly path?: string;
   readonly count?: number;
   readonly timeoutMs?: number;
@@ -54,7 +54,7 @@ function overTcp(host: string, port: number, path: string, timeoutMs: number): P
   });
 }
 
-function overUdp(host: string, port: number, timeoutMs: number): Promise<string> {
+function overUdp(host: string, port: number, text: string, timeoutMs: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(host.includes(":") ? "udp6" : "udp4");
     const done = (end: () => void) => {
@@ -73,7 +73,7 @@ function overUdp(host: string, port: number, timeoutMs: number): Promise<string>
     });
     socket.on("error", (error) => done(() => reject(error)));
     // An unconnected socket: the answer's source address must be translated back for it to be recognised.
-    socket.send("?", port, host);
+    socket.send(text, port, host);
   });
 }
 
@@ -82,7 +82,7 @@ function ask({ via, host, port = 80, path = "/", timeoutMs = patience(2000) }: P
     case "tcp":
       return overTcp(host, port, path, timeoutMs);
     case "udp":
-      return overUdp(host, port, timeoutMs);
+      return overUdp(host, port, path.slice(1) || "?", timeoutMs);
     case "lookup":
       return new Promise((resolve, reject) => {
         lookup(host, { all: true }, (error, list) =>

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { checkFirewall } from "../../src/agent/firewall.ts";
-import { droppingChains, ensureForwardRules } from "../../src/agent/forward-rules.ts";
+import { droppingChains, ensureForwardRules, forwardChains } from "../../src/agent/forward-rules.ts";
 import type { Ran } from "../../src/lib/exec.ts";
 
 const chain = (family: string, table: string, name: string, more: object = {}) => ({
@@ -49,6 +49,16 @@ it("rules are added once where the policy is DROP, and the mark is needed", asyn
   const there = machine({ "iptables --wait 5 -S": DROPS, "iptables --wait 5 -C": "" });
   await ensureForwardRules(0x1000, there.ask);
   expect(there.asked.some((line) => line.includes(" -I FORWARD "))).toBe(false);
+});
+
+it("a legacy table is asked by its own command, and only where the kernel has one", async () => {
+  const none = forwardChains(() => []);
+  expect(none.map(([command]) => command)).toEqual(["iptables", "ip6tables"]);
+  const one = forwardChains(({ names }) => (names.endsWith("/ip_tables_names") ? ["nat", "filter"] : ["nat"]));
+  expect(one.map(([command]) => command)).toEqual(["iptables", "ip6tables", "iptables-legacy"]);
+  const { ask, asked } = machine({ "iptables-legacy --wait 5 -S": DROPS, "iptables-legacy --wait 5 -I": "" });
+  expect(await ensureForwardRules(0x1000, ask, one)).toEqual({ needed: true, problem: "", complete: true });
+  expect(asked.filter((line) => line.includes("-legacy --wait 5 -I FORWARD "))).toHaveLength(2);
 });
 
 it("nothing is asked where the operator wants no mark", async () => {

@@ -151,6 +151,57 @@ describe("millrace install", () => {
   });
 });
 
+describe("what the installer's pods run", () => {
+  const agent = async (status: object): Promise<string> => {
+    const socket = join(directory, `agent-${Math.random()}.sock`);
+    const own = createServer((_, response) => void response.end(JSON.stringify(status)));
+    await new Promise<void>((resolve) => own.listen(socket, resolve));
+    open.push(own);
+    return socket;
+  };
+  const open: Server[] = [];
+  afterEach(() => {
+    for (const one of open.splice(0)) one.close();
+  });
+
+  it("looks at the node", async () => {
+    const { out, status } = await millrace("node-check", "look");
+    expect(status).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ kernel: expect.any(String), missingCapabilities: expect.any(Array) });
+  });
+
+  it("ends with the status of a timeout, and one sentence, where the agent is not well", async () => {
+    const well = { healthy: true, unhealthy: [], bypass: false, source: { synced: true } };
+    const good = await millrace("node-check", "agent", "--wait", "0", "--socket", await agent(well));
+    expect(good).toEqual({ out: "", err: "", status: 0 });
+    const bad = { ...well, source: { synced: false } };
+    expect(await millrace("node-check", "agent", "--wait", "0", "--socket", await agent(bad))).toEqual({
+      out: "",
+      err: "millrace: the agent is not well after 0 s: it has not read all objects of the API yet\n",
+      status: 7,
+    });
+  });
+
+  it("asks what it is given, and leaves what became of it, short enough for a pod's message", async () => {
+    const targets = Array.from({ length: 40 }, (_, at) => ({
+      name: `target ${at} ${"x".repeat(40)}`,
+      protocol: "tcp",
+      host: "127.0.0.1",
+      port: 1,
+    }));
+    vi.stubEnv("TARGETS", JSON.stringify(targets));
+    const { out, status } = await millrace("node-check", "ask", "--wait", "0");
+    expect(status).toBe(0);
+    expect(out.length).toBeLessThan(4096);
+    const { good, bad } = JSON.parse(out) as { good: number; bad: { name: string }[] };
+    expect([good, bad.length, bad.at(-1)?.name]).toEqual([0, 11, "30 more"]);
+  });
+
+  it("is no command for people", async () => {
+    expect((await millrace("--help")).out).not.toMatch(/node-check/);
+  });
+});
+
 describe("settings", () => {
   it("of --set win over kube-proxy's own", async () => {
     const [configMap] = kubeProxyObjects() as unknown as { data: Record<string, string> }[];

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openCluster, told } from "../../src/install/connect.ts";
+import { NotReached } from "../../src/install/work.ts";
 import { RequestRefused } from "../../src/kube/cluster-objects.ts";
 import { Failure } from "../../src/lib/errors.ts";
 
@@ -95,6 +96,11 @@ describe("what goes wrong on the way", () => {
     await expect(refused).rejects.toMatchObject({ code: "cluster", message: "could not list nodes: no (403)" });
     const conflict = told(() => Promise.reject(new RequestRefused(409, 'could not apply a: conflict with "b" (409)')));
     await expect(conflict).rejects.toThrow(/--force takes those fields over/);
+    const late = told(() => Promise.reject(new NotReached("agents: 2/3 ready (after 300 s)")));
+    await expect(late).rejects.toMatchObject({
+      code: "timeout",
+      message: expect.stringMatching(/^agents: 2\/3 ready/),
+    });
     await expect(openCluster(kubeconfig, "nowhere")).rejects.toMatchObject({ code: "unreachable" });
     await expect(openCluster("", "", { HOME: directory })).rejects.toBeInstanceOf(Failure);
   });

@@ -22,6 +22,8 @@ export interface FakeCluster extends Kubelets {
   settle(): void;
   /** A status that a request is answered with instead. */
   fault: (method: string, path: string) => number | undefined;
+  /** Pods of every DaemonSet that are not available. */
+  unavailable: number;
   /** "verb resource" that the user may not. */
   readonly denied: Set<string>;
   readonly requests: string[];
@@ -219,6 +221,7 @@ export function createFakeCluster(): FakeCluster {
       observedGeneration: daemonSet.metadata.generation,
       desiredNumberScheduled: wanted.length,
       updatedNumberScheduled: wanted.length,
+      numberUnavailable: cluster.unavailable,
     };
     objects.set(keyOf("DaemonSet", name, namespace), { ...daemonSet, status });
   }
@@ -341,6 +344,7 @@ export function createFakeCluster(): FakeCluster {
       for (let at = 0; at <= START_TURNS; at++) turn();
     },
     fault: () => undefined,
+    unavailable: 0,
     denied: new Set(),
     requests: [],
     logs: new Map(),

@@ -44,9 +44,12 @@ describe("a plan", () => {
       nodeFact("w2", { label: "millrace" }),
       nodeFact("w3"),
     ];
-    expect(plan({ nodes }).steps.find((line) => line.startsWith("One after"))).toMatch(
-      /^One after another, for w2, w3:/,
-    );
+    const kubeProxy = { ...KUBE_PROXY, isHeldBack: true };
+    expect(plan({ nodes, kubeProxy }).due).toEqual(["w2", "w3"]);
+    const said = plan({ nodes, kubeProxy }).steps.find((line) => line.startsWith("One after"));
+    expect(said).toMatch(/^One after another, for w2, w3:/);
+    // kube-proxy came back everywhere.
+    expect(plan({ nodes }).due).toEqual(["w1", "w2", "w3"]);
   });
 
   it("has neither label nor affinity where there is no kube-proxy", () => {

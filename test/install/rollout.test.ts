@@ -67,6 +67,18 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.cluster.get("Pod", "kube-proxy-w3", "kube-system")).toBeUndefined();
   });
 
+  it("leaves a node that joined to its agent when it runs again", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    run.cluster.addNode("w3");
+    run.cluster.settle();
+    run.cluster.history.length = 0;
+    run.cluster.unserved.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history).toEqual(["w3 labelled millrace", "w3 takeover done"]);
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
   it("does nothing to nodes a second time", async () => {
     const run = withKubeProxy();
     await run.install();
@@ -76,6 +88,17 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.said.filter((line) => line.includes("Millrace is there"))).toEqual([
       "Millrace is there: localhost/millrace:0.1.0.",
     ]);
+  });
+
+  it("cleans every node again where kube-proxy came back, as kubeadm upgrade brings it", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    for (const object of kubeProxyObjects()) run.cluster.put(object);
+    run.cluster.settle();
+    expect(kernels(run)).toEqual(everywhere({ hasRules: true, hasMillrace: true }));
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.list("Pod").filter(({ metadata }) => metadata.name.startsWith("kube-proxy"))).toEqual([]);
   });
 
   it("looks at all nodes before it changes anything: no image", async () => {
@@ -167,6 +190,16 @@ describe("an installation where kube-proxy runs", () => {
     const back = run.cluster.get("Node", "w2");
     run.cluster.put({ ...back, status: { ...back.status, conditions: [{ type: "Ready", status: "True" }] } });
     expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+  });
+
+  it("does not wait for a pod of kube-proxy on a node that is away", async () => {
+    const run = withKubeProxy();
+    run.cluster.unavailable = 1;
+    expect(await run.install()).toBeUndefined();
+    expect(run.said).toContainEqual(
+      "warning: DaemonSet kube-system/kube-proxy: 3 of 3 pods are replaced (after 120 s); Kubernetes goes on with it",
+    );
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
   });
 
@@ -290,6 +323,23 @@ describe("an installation where kube-proxy runs", () => {
     expect(added()).toEqual(["BPF", "NET_ADMIN", "NET_RAW", "PERFMON"]);
   });
 
+  it("goes on where an API server does not know a new pod yet, and ends where one stays away", async () => {
+    const run = withKubeProxy();
+    const misses = new Map<string, number>();
+    run.cluster.fault = (method, path) => {
+      if (method !== "GET" || !/pods\/millrace-(look|from)/.test(path)) return undefined;
+      misses.set(path, (misses.get(path) ?? 0) + 1);
+      return misses.get(path)! < 4 ? 404 : undefined;
+    };
+    expect(await run.install()).toBeUndefined();
+    run.cluster.fault = (method, path) => (method === "GET" && /pods\/millrace-from/.test(path) ? 404 : undefined);
+    const error = await run.install();
+    expect(error?.message).toMatch(/pod millrace-from-\w+-\w+ is gone: does another installation run\?/);
+    const asked = run.cluster.requests.length;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(run.cluster.requests.length).toBe(asked);
+  });
+
   it("tells what its self-test did not get an answer from, and removes it", async () => {
     const run = withKubeProxy();
     const bad = [{ name: "node port 30000 of w2, 192.168.0.51 (tcp)", why: "connect ECONNREFUSED" }];
@@ -315,6 +365,22 @@ describe("an installation where there is no kube-proxy", () => {
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
     expect(labelsOf(run)).toEqual({});
     expect(run.cluster.history).toEqual(["cp agent ready", "w1 agent ready", "w2 agent ready"]);
+  });
+
+  it("takes out what K3s' own kube-proxy left, once", async () => {
+    const run = fakeRun();
+    const k3s = {
+      metadata: { annotations: { "k3s.io/node-args": '["server","--disable-kube-proxy"]' } },
+      status: { nodeInfo: { kubeletVersion: "v1.34.4+k3s1" } },
+    };
+    for (const name of ["cp", "w1", "w2"]) run.cluster.addNode(name, k3s);
+    for (const node of run.cluster.nodes.values()) node.hasRules = true;
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.unserved).toEqual([]);
+    run.cluster.history.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history).toEqual([]);
   });
 
   it("says which agent does not become ready", async () => {

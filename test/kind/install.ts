@@ -59,7 +59,7 @@ interface AgentPod {
   readonly spec: { readonly nodeName: string; readonly containers: readonly { readonly image: string }[] };
   readonly status: {
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-    readonly containerStatuses?: readonly { readonly restartCount: number }[];
+    readonly containerStatuses?: readonly { readonly name: string; readonly containerID?: string }[];
   };
 }
 
@@ -71,15 +71,6 @@ export async function readyAgents(cluster: KindCluster): Promise<readonly AgentP
   return items.filter(({ status }) =>
     status.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True"),
   );
-}
-
-/** Waits until an agent is Ready on each of `nodes`. */
-export async function agentsReady(cluster: KindCluster, nodes: readonly string[]): Promise<void> {
-  const areReady = async () => {
-    const ready = new Set((await readyAgents(cluster)).map(({ spec }) => spec.nodeName));
-    return nodes.every((node) => ready.has(node)) || undefined;
-  };
-  await waitUntil(`an agent on ${nodes.join(", ")}`, areReady, { timeoutMs: 300_000, everyMs: 500 });
 }
 
 /** One line for each thing of Millrace's that a node has: pins, programs on its cgroup and its devices, tables, settings, files. */

@@ -96,6 +96,10 @@ export class KindCluster {
     await waitUntil("every node Ready", areReady, { timeoutMs: 180_000, everyMs: 500 });
   }
 
+  async stands(): Promise<boolean> {
+    return (await checkedOnHost(["kind", "get", "clusters"])).split("\n").includes(this.config.name);
+  }
+
   /** What kind's own CNI does: a configuration for each node's pods, routes to the others', and a new source on the way out. */
   async connectPods(): Promise<void> {
     const nodes = await this.#nodeObjects();
@@ -155,8 +159,13 @@ export class KindCluster {
 
   /** Takes a node out: no pods, no kubelet, no Node object. Its container stays. */
   async leave(name: string): Promise<void> {
+    const isIn = (await this.#nodeObjects()).some(({ metadata }) => metadata.name === name);
+    if (!isIn) return;
     await this.inNode(name, ["systemctl", "stop", "kubelet"]);
     await this.ask({ method: "DELETE", path: `/api/v1/nodes/${name}` });
+    // What the controllers would do some time later.
+    const ofNode = ["--all-namespaces", `--field-selector=spec.nodeName=${name}`, "--force", "--grace-period=0"];
+    await this.kubectl(["delete", "pods", ...ofNode]);
     await this.tryInNode(name, ["crictl", "rmp", "--all", "--force"]);
     await this.inNode(name, ["sh", "-c", "rm -rf /etc/cni/net.d/* /run/cni-ipam-state"]);
   }

@@ -81,7 +81,7 @@ async function test(names: readonly string[], { keep = false }: { keep?: boolean
 async function runScenario(report: Report, { name, title, proxy, nodes, run }: Scenario, keep: boolean): Promise<void> {
   const cluster = new KindCluster({ name, proxy, nodes, image: nodeImage() });
   try {
-    await report.step(`${title}: the cluster`, () => cluster.up());
+    if (!(keep && (await cluster.stands()))) await report.step(`${title}: the cluster`, () => cluster.up());
     await run(report, cluster);
   } catch (error) {
     report.fail(title, error instanceof Error ? error.message : String(error));
@@ -106,7 +106,7 @@ program
 program
   .command("test")
   .argument("[scenario...]", SCENARIOS.map(({ name }) => name).join(", "))
-  .option("--keep", "leave the clusters")
+  .option("--keep", "leave the clusters, and use those that stand")
   .action(test);
 program.command("down").description("take every cluster and their Docker away").action(dockerDown);
 

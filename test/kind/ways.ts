@@ -10,6 +10,8 @@ import type { KindCluster } from "./kind-cluster.ts";
 import { Load } from "./load.ts";
 import type { Report } from "./report.ts";
 
+/** Of the pools of the examples. */
+const POOL_NAMESPACE = "metallb-system";
 const NAME = "ways";
 const NODE_PORT = 30080;
 const LOCAL_PORT = 30081;
@@ -68,7 +70,10 @@ export class Ways {
   }
 
   async prepare({ loadBalancing }: WaysOptions): Promise<void> {
-    if (loadBalancing) await this.#story.apply("13-lb-pool");
+    if (loadBalancing) {
+      await this.#cluster.tryKubectl(["create", "namespace", POOL_NAMESPACE]);
+      await this.#story.apply("13-lb-pool");
+    }
     await this.#story.addClients();
     await this.#story.applyObjects(objects() as never);
   }

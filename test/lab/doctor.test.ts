@@ -1,8 +1,10 @@
 // `millrace doctor` as people run it, on a machine of its own: what it finds when something is broken on purpose, with and without an
 // agent, and that it changes nothing.
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import type { Finding } from "../../src/agent/doctor/finding.ts";
 import type { Report } from "../../src/agent/doctor/report.ts";
 import { patience } from "../../src/lib/patience.ts";
@@ -16,6 +18,23 @@ kind: Service
 metadata: { name: web }
 spec: { clusterIP: 10.96.7.7, externalIPs: [203.0.113.7], selector: { app: web }, ports: [{ port: 80 }] }
 `;
+
+/**
+ * A pod as far as mounts go: a root of its own over the machine's, with a cgroup namespace and its cgroup2, and with "host" the machine's
+ * cgroups below /host. $1: an empty directory, $2: "host" or nothing; then the command.
+ */
+const POD = `set -e
+top=$1; with=$2; shift 2
+mount -t tmpfs tmpfs "$top"; mkdir "$top/upper" "$top/work" "$top/root"; root="$top/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$top/upper,workdir=$top/work" "$root"
+for one in proc sys dev run; do mount --rbind "/$one" "$root/$one"; done
+if [ "$with" = host ]; then mkdir -p "$root/host/sys/fs/cgroup"; mount --rbind /sys/fs/cgroup "$root/host/sys/fs/cgroup"; fi
+umount -lR "$root/sys/fs/cgroup" 2>/dev/null || true
+mkdir -p "$root/sys/fs/cgroup"; mount -t cgroup2 none "$root/sys/fs/cgroup"
+exec chroot "$root" "$@"`;
+
+// Programs are verified each time, which takes a second of an idle processor.
+vi.setConfig({ testTimeout: patience(400_000) });
 
 describeKernel("millrace doctor", () => {
   let machine: TestMachine;
@@ -40,7 +59,7 @@ describeKernel("millrace doctor", () => {
     const line = machine.command(["doctor", "-o", "json", ...own], within);
     const at = line.indexOf(MILLRACE);
     const [file = "", ...rest] = [...line.slice(0, at), ...behind, ...line.slice(at)];
-    const ran = await run(file, rest, { env: { ...env }, timeoutMs: patience(60_000) });
+    const ran = await run(file, rest, { env: { ...env }, timeoutMs: patience(240_000) });
     expect(ran.stderr).toBe("");
     const report = JSON.parse(ran.stdout) as Report;
     const lineOf = ({ level, check, says }: Finding): string => `${level} ${check}: ${says}`;
@@ -160,6 +179,51 @@ describeKernel("millrace doctor", () => {
     expect(bare.lines("machine.rights")).toEqual([
       expect.stringMatching(/^error machine\.rights: the capabilities PERFMON and BPF are lacking/),
     ]);
+  });
+
+  it.each([
+    [
+      "that has the host's cgroups mounted finds them",
+      "host",
+      /^ok cgroup\.directory: \/host\/sys\/fs\/cgroup(\/unified)? is the root of all cgroups$/,
+    ],
+    [
+      "that has not is told what to mount",
+      "",
+      /^error cgroup\.directory: \/sys\/fs\/cgroup is the root of this pod's cgroup namespace/,
+    ],
+  ])("in a pod, one %s", async (_name, host, expected) => {
+    const top = mkdtempSync(join(tmpdir(), "millrace-pod-"));
+    const cgroup = join(machine.cgroup, "pod");
+    mkdirSync(cgroup);
+    const into = ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', cgroup];
+    const within = [...into, "unshare", "--mount", "--cgroup", "sh", "-c", POD, "sh", top, host];
+    const env = { KUBERNETES_SERVICE_HOST: "10.96.0.1", KUBERNETES_SERVICE_PORT: "443" };
+    try {
+      const places = ["--manifests", machine.manifests, "--pin-dir", machine.pinDir, "--api-socket", machine.socket];
+      const [file = "", ...rest] = machine.command(["doctor", "-o", "json", ...places], within);
+      const ran = await run(file, rest, { env, timeoutMs: patience(240_000) });
+      expect(ran.stderr).toBe("");
+      const { findings } = JSON.parse(ran.stdout) as Report;
+      const lineOf = (check: string): string =>
+        findings
+          .filter((one) => one.check === check)
+          .map(({ level, says }) => `${level} ${check}: ${says}`)
+          .join();
+      expect(lineOf("cgroup.directory")).toMatch(expected);
+      expect(lineOf("machine.bpffs")).toBe("ok machine.bpffs: the bpffs at /sys/fs/bpf is mounted into this pod");
+      expect(lineOf("machine.state")).toMatch(/^warning machine\.state: \/var\/lib\/millrace is on overlay/);
+    } finally {
+      rmdirSync(top);
+      await until("the cgroup to be empty", () => {
+        try {
+          rmdirSync(cgroup);
+          return true;
+        } catch {
+          return undefined;
+        }
+      });
+    }
   });
 
   it("goes on with the rest where a part cannot be had", async () => {

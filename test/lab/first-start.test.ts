@@ -53,7 +53,7 @@ describeKernel("the first start in a cluster", () => {
   it("at the cluster's own address alone: the notice names the other ways", async () => {
     start([]);
     const message = await told("nobody serves before the agent has read what to serve");
-    expect(message).toContain("10.96.0.1:443 (KUBERNETES_SERVICE_HOST)");
+    expect(message).toContain("10.96.0.1 (KUBERNETES_SERVICE_HOST)");
     expect(message).toContain("--apiserver https://HOST:6443");
     expect((await machine.status()).unhealthy).toEqual(["the source of objects has not synced yet"]);
   });
@@ -62,7 +62,7 @@ describeKernel("the first start in a cluster", () => {
     start(["--apiserver", "https://api.cluster.example:6443"]);
     const message = await told("could not reach any API server");
     expect(message).toMatch(/api\.cluster\.example:6443 \(--apiserver\): (?:no DNS server|the DNS does not answer)/);
-    expect(message).toContain("10.96.0.1:443 (KUBERNETES_SERVICE_HOST)");
+    expect(message).toContain("10.96.0.1 (KUBERNETES_SERVICE_HOST)");
     expect(message).toContain("give an address, or a name that resolves without the cluster");
   });
 });

@@ -1,5 +1,6 @@
 // A node on which IPv6 is turned off: the agent starts, serves IPv4, and has nothing to say about it.
 import { execFileSync } from "node:child_process";
+import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
 import { describeKernel } from "../kernel/require-kernel.ts";
 import { TestMachine } from "./traffic/test-machine.ts";
@@ -29,12 +30,18 @@ describeKernel("an agent without IPv6", () => {
 
   afterEach(() => machine?.close());
 
-  it("serves IPv4, listens on what [::] is there, and says nothing wrong", async () => {
+  const SEEN_WITHOUT = [process.execPath, join(import.meta.dirname, "traffic/without-inet6.ts")];
+
+  it.each([
+    ["it is turned off", []],
+    ["the kernel has none: no socket of it can be made", SEEN_WITHOUT],
+  ] as const)("serves IPv4, listens on what [::] is there, and says nothing wrong: %s", async (_name, within) => {
     machine = await TestMachine.create(OBJECTS);
     machine.net.sysctl("net.ipv6.conf.all.disable_ipv6", 1);
     machine.net.sysctl("net.ipv6.conf.default.disable_ipv6", 1);
     const agent = machine.start({
       flags: ["--healthz-bind-address", "[::]:10256", "--metrics-bind-address", ":10249"],
+      within,
     });
     const status = await agent.healthy();
     expect(status.notices).toEqual([]);

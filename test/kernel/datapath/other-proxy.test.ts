@@ -50,6 +50,9 @@ describeKernel("another proxy", () => {
         wires = undo.use(createWires());
         const { node, client, remote, ptp } = wires;
         for (const { lb, node: via } of FAMILIES) client.ip(`route add ${lb} via ${via}`);
+        // Where nobody translates, the node would send the client straight to an address that is nobody's.
+        for (const name of ["ipv4.conf.all", "ipv4.conf.eth0", "ipv6.conf.eth0"])
+          client.sysctl(`net.${name}.accept_redirects`, 0);
         undo.use(await echoServer(where === "ptp" ? ptp : remote, where));
         await node.feed(objects([where]));
       });
@@ -225,8 +228,8 @@ describeKernel("another proxy", () => {
         const again = await begin((client) => client.startsWith("pod"));
         expect(opened().length).toBeGreaterThan(ours.length * 2);
         for (const { talk: one } of again) one[Symbol.dispose]();
-        node.clearFlows();
-        expect(await say(ours, "opened anew in their middle")).toEqual([]);
+        // Conversations of UDP end by time alone.
+        for (const row of node.flows()) if (row.key.proto === 17) node.deleteFlow(row);
 
         const ended = drained(AbortSignal.timeout(60_000));
         await expect.poll(() => seen.at(-1), { timeout: 20_000 }).toBe(ours.length);

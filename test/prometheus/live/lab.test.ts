@@ -280,6 +280,8 @@ describeKernel("Prometheus and a lab", () => {
     });
 
     it("about an agent that is slow", async () => {
+      // A change is done once in ten seconds or so, and each window has to have one.
+      await prometheus.setRules(scaledRules(readFileSync(RULES_FILE, "utf8"), 5));
       await breakAndMend(prometheus, [
         {
           ...{
@@ -289,6 +291,7 @@ describeKernel("Prometheus and a lab", () => {
           apply: slowAgent,
         },
       ]);
+      await prometheus.setRules(scaledRules(readFileSync(RULES_FILE, "utf8"), SCALE));
     });
 
     it("about a kernel that refuses", async () => {
@@ -372,10 +375,10 @@ const curl = (enter: Enter, url: string): [string, readonly string[]] => {
   return [file, args];
 };
 
-/** A Service of five thousand endpoints, others at each turn. */
+/** A Service of two thousand endpoints, others at each turn. */
 function largeService(turn: number): object[] {
   const service = { ...serviceOf("large", 30800), spec: { ports: [{ port: 80, targetPort: 80 }] } };
-  const slices = Array.from({ length: 5 }, (_, part) => ({
+  const slices = Array.from({ length: 2 }, (_, part) => ({
     apiVersion: "discovery.k8s.io/v1",
     kind: "EndpointSlice",
     metadata: { name: `large-${part}`, namespace: "default", labels: { "kubernetes.io/service-name": "large" } },

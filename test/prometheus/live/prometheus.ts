@@ -64,6 +64,7 @@ export class Prometheus implements AsyncDisposable {
       `--config.file=${join(this.#directory, "prometheus.yml")}`,
       `--storage.tsdb.path=${join(this.#directory, "data")}`,
       `--web.listen-address=${LISTEN}`,
+      "--web.enable-lifecycle",
       "--log.level=warn",
     ]);
     const log = openSync(join(this.#directory, "log"), "a");
@@ -77,6 +78,13 @@ export class Prometheus implements AsyncDisposable {
       },
       patience(60_000),
     );
+  }
+
+  /** Other rules from now on; what was scraped stays. */
+  async setRules(rules: string): Promise<void> {
+    writeFileSync(join(this.#directory, "rules.yaml"), rules);
+    const [file = "", ...args] = this.#enter(["curl", "-sf", "-m", "20", "-X", "POST", `http://${LISTEN}/-/reload`]);
+    await must(file, args);
   }
 
   get log(): string {
