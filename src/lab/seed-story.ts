@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Address, familyOf } from "../lib/address.ts";
+import { patience } from "../lib/patience.ts";
 import { readManifests } from "../standalone/manifest-reader.ts";
 import type { KubernetesObject, PodObject, ServiceObject } from "../wire/kubernetes.ts";
 import type { CheckedCluster, Probe } from "./checked-cluster.ts";
@@ -179,17 +180,31 @@ export class SeedStory {
 
   #ask(from: string, to: string, { port, pods, via = "tcp" }: Question): Promise<Probe> {
     // With three pods and random choice, one stays unheard in 40 turns once in ten million times.
-    return this.cluster.probe(from, { via, host: to, port, count: 40, until: pods, untilError: true, timeoutMs: 3000 });
+    return this.cluster.probe(from, {
+      via,
+      host: to,
+      port,
+      count: 40,
+      until: pods,
+      untilError: true,
+      timeoutMs: patience(3000),
+    });
   }
 
   /** Refused at once, not after a timeout. */
   async allRefused(from: readonly string[], to: readonly string[], port: number): Promise<void> {
     await each(pairs(from, to), async ([source, host]) => {
-      const { answers } = await this.cluster.probe(source, { via: "tcp", host, port, count: 2, timeoutMs: 3000 });
+      const { answers } = await this.cluster.probe(source, {
+        via: "tcp",
+        host,
+        port,
+        count: 2,
+        timeoutMs: patience(3000),
+      });
       for (const { text, error, ms } of answers) {
         const where = `from ${source} to ${shown(host)}:${port}`;
         expect(error === "ECONNREFUSED", `${where}: ${error || `answered ${text}`}, where it ought to be refused`);
-        expect(ms < 1000, `${where}: refused only after ${ms} ms`);
+        expect(ms < patience(1000), `${where}: refused only after ${ms} ms`);
       }
     });
   }

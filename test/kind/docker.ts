@@ -26,7 +26,6 @@ import {
   DOCKER_SOCKET,
   HOST,
   HOST_NAMESPACE,
-  KUBECONFIG,
   NETWORK,
   PROGRAMS,
   STATE,
@@ -45,7 +44,6 @@ export function hostEnvironment(): NodeJS.ProcessEnv {
   return {
     ...process.env,
     DOCKER_HOST: `unix://${DOCKER_SOCKET}`,
-    KUBECONFIG,
     // The client of the daemon's own package, whatever else there is.
     PATH: `${PROGRAMS}:/usr/bin:${process.env["PATH"] ?? ""}`,
     KIND_EXPERIMENTAL_DOCKER_NETWORK: NETWORK,

@@ -2,7 +2,8 @@
 // registry is put in its place: `kind` gives the node image that was made here, and connects pods.
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { checkedOnHost, hostEnvironment } from "./docker.ts";
+import { checkedOnHost } from "./docker.ts";
+import type { KindCluster } from "./kind-cluster.ts";
 import { REPOSITORY, STATE } from "./paths.ts";
 
 /** The guide's commands that make something only once, in the order of the page. */
@@ -46,8 +47,11 @@ exec "${join(REPOSITORY, ".cache/kind/bin/kind")}" "$@"`,
 }
 
 /** Runs a block in a directory. Returns what it wrote to either output. @throws machine with the last of it */
-export async function runBlock({ commands }: GuideBlock, directory = REPOSITORY): Promise<string> {
-  const environment = hostEnvironment();
+export async function runBlock(
+  { environment }: KindCluster,
+  { commands }: GuideBlock,
+  directory = REPOSITORY,
+): Promise<string> {
   const env = { ...environment, PATH: `${SHIMS}:${environment["PATH"]}` };
   const script = `cd ${directory} || exit 1\nset -e\nexec 2>&1\n${commands}`;
   return await checkedOnHost(["bash", "-c", script], { env, timeoutMs: 900_000 });

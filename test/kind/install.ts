@@ -19,7 +19,7 @@ export async function loadImage(cluster: KindCluster, archive = IMAGE_ARCHIVE): 
 
 /** Runs `millrace install`, with its own test at the end, and waits for the cluster's DNS. Returns what it said. */
 export async function install(cluster: KindCluster, flags: readonly string[] = []): Promise<string> {
-  const said = await millrace(["install", "--yes", ...flags]);
+  const said = await millrace(cluster, ["install", "--yes", ...flags]);
   await waitUntil("CoreDNS", async () => (await isAvailable(cluster, "coredns")) || undefined, {
     timeoutMs: 300_000,
     everyMs: 500,
@@ -27,13 +27,14 @@ export async function install(cluster: KindCluster, flags: readonly string[] = [
   return said;
 }
 
-export async function uninstall(flags: readonly string[]): Promise<string> {
-  return await millrace(["uninstall", "--yes", ...flags]);
+export async function uninstall(cluster: KindCluster, flags: readonly string[]): Promise<string> {
+  return await millrace(cluster, ["uninstall", "--yes", ...flags]);
 }
 
 /** What it says is on standard error, as progress; a failure has it all. */
-async function millrace(args: readonly string[]): Promise<string> {
-  return await checkedOnHost(["sh", "-c", 'exec "$0" "$@" 2>&1', MILLRACE, ...args], { timeoutMs: INSTALL_MS });
+async function millrace({ environment }: KindCluster, args: readonly string[]): Promise<string> {
+  const options = { env: environment, timeoutMs: INSTALL_MS };
+  return await checkedOnHost(["sh", "-c", 'exec "$0" "$@" 2>&1', MILLRACE, ...args], options);
 }
 
 export async function isAvailable(cluster: KindCluster, deployment: string): Promise<boolean> {
@@ -80,16 +81,16 @@ export async function leftOn(cluster: KindCluster, node: string): Promise<readon
   if (existsSync(pins)) left.push("pins in /sys/fs/bpf/millrace");
   const id = (await docker("inspect", "--format", "{{.Id}}", node)).trim();
   const cgroup = join(cgroupRoot(), "millrace-kind", id);
-  const attached = JSON.parse(await runChecked("bpftool", ["-j", "cgroup", "show", cgroup])) as { name: string }[];
+  // Nothing at all where nothing is attached.
+  const shown = await runChecked("bpftool", ["-j", "cgroup", "show", cgroup]);
+  const attached = JSON.parse(shown.trim() || "[]") as { name: string }[];
   // systemd has programs of its own there.
   const own = attached.filter(({ name }) => /connect|sendmsg|recvmsg|getpeername|post_bind|sock_release/.test(name));
   left.push(...own.map(({ name }) => `program ${name} on the cgroup`));
   const { pid } = await cluster.node(node);
   const inNode = (...command: string[]) => runChecked("nsenter", [`--net=/proc/${pid}/ns/net`, "--", ...command]);
-  const [devices] = JSON.parse(await inNode("bpftool", "-j", "net", "show")) as [Record<string, object[]>];
-  for (const kind of ["xdp", "tc"]) {
-    left.push(...(devices[kind] ?? []).map((one) => `${kind} program ${JSON.stringify(one)}`));
-  }
+  const onDevices = await inNode(process.execPath, "--no-warnings", join(import.meta.dirname, "attached.ts"));
+  left.push(...onDevices.split("\n").filter(Boolean));
   const tables = (await inNode("nft", "list", "tables")).split("\n").filter((line) => line.includes("millrace"));
   left.push(...tables);
   const forward = await cluster.inNode(node, ["sh", "-c", "iptables-save; ip6tables-save"]);

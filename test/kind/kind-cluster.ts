@@ -9,8 +9,8 @@ import type { RunOptions, RunResult } from "../../src/lab/shell.ts";
 import { Failure } from "../../src/lib/errors.ts";
 import type { ApiAnswer, ApiRequest } from "../cluster/api-client.ts";
 import { waitUntil } from "../cluster/wait-until.ts";
-import { checkedOnHost, docker, runOnHost } from "./docker.ts";
-import { KUBECONFIG, NETWORK, STATE } from "./paths.ts";
+import { checkedOnHost, docker, hostEnvironment, runOnHost } from "./docker.ts";
+import { kubeconfigOf, NETWORK, STATE } from "./paths.ts";
 
 export const PROXY_MODES = ["none", "iptables", "nftables"] as const;
 export type ProxyMode = (typeof PROXY_MODES)[number];
@@ -44,8 +44,8 @@ function kindConfiguration({ nodes, proxy }: KindConfig): string {
   const patches = [
     // Machines that still have the older hierarchies.
     { kind: "KubeletConfiguration", apiVersion: "kubelet.config.k8s.io/v1beta1", failCgroupV1: false },
-    // Pods may run on every node: the examples count on three.
-    { kind: "InitConfiguration", nodeRegistration: { taints: [] } },
+    // Pods may run on every node: the examples count on three. Of a cluster of one node kind itself sees to that.
+    ...(nodes > 1 ? [{ kind: "InitConfiguration", nodeRegistration: { taints: [] } }] : []),
   ];
   return stringify({
     kind: "Cluster",
@@ -63,6 +63,15 @@ export class KindCluster {
 
   constructor(config: KindConfig) {
     this.config = config;
+  }
+
+  get kubeconfig(): string {
+    return kubeconfigOf(this.config.name);
+  }
+
+  /** What programs that use this cluster find in their environment. */
+  get environment(): NodeJS.ProcessEnv {
+    return { ...hostEnvironment(), KUBECONFIG: this.kubeconfig };
   }
 
   get nodeNames(): readonly string[] {
@@ -83,7 +92,13 @@ export class KindCluster {
     const { name, image } = this.config;
     const file = join(STATE, `${name}.yaml`);
     writeFileSync(file, kindConfiguration(this.config));
-    const flags = [`--name=${name}`, `--image=${image}`, `--config=${file}`, `--kubeconfig=${KUBECONFIG}`, "--retain"];
+    const flags = [
+      `--name=${name}`,
+      `--image=${image}`,
+      `--config=${file}`,
+      `--kubeconfig=${this.kubeconfig}`,
+      "--retain",
+    ];
     await checkedOnHost(["kind", "create", "cluster", ...flags], { timeoutMs: 600_000 });
     await this.connectPods();
     const outside = ["--detach", "--name", this.outside, "--hostname", this.outside, "--net", NETWORK];
@@ -213,11 +228,11 @@ export class KindCluster {
 
   /** @throws machine for another status than 0 */
   kubectl(args: readonly string[], options: RunOptions = {}): Promise<string> {
-    return checkedOnHost(["kubectl", ...args], options);
+    return checkedOnHost(["kubectl", ...args], { env: this.environment, ...options });
   }
 
   tryKubectl(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return runOnHost(["kubectl", ...args], options);
+    return runOnHost(["kubectl", ...args], { env: this.environment, ...options });
   }
 
   apply(yaml: string): Promise<string> {
@@ -261,7 +276,7 @@ export class KindCluster {
 
   #connection(): Agent {
     if (this.#agent !== undefined) return this.#agent;
-    const { clusters, users } = parse(readFileSync(KUBECONFIG, "utf8")) as {
+    const { clusters, users } = parse(readFileSync(this.kubeconfig, "utf8")) as {
       clusters: { name: string; cluster: Record<string, string> }[];
       users: { name: string; user: Record<string, string> }[];
     };
@@ -269,7 +284,7 @@ export class KindCluster {
     const cluster = clusters.find((one) => one.name === name)?.cluster;
     const user = users.find((one) => one.name === name)?.user;
     if (cluster === undefined || user === undefined) {
-      throw new Failure("not_found", name, `could not find ${name} in ${KUBECONFIG}`);
+      throw new Failure("not_found", name, `could not find ${name} in ${this.kubeconfig}`);
     }
     const bytes = (text = ""): Buffer => Buffer.from(text, "base64");
     this.#server = cluster["server"] ?? "";
@@ -287,7 +302,7 @@ export class KindCluster {
     this.#agent?.destroy();
     this.#agent = undefined;
     await runOnHost(["docker", "rm", "--force", "--volumes", this.outside]);
-    await checkedOnHost(["kind", "delete", "cluster", `--name=${this.config.name}`, `--kubeconfig=${KUBECONFIG}`]);
+    await checkedOnHost(["kind", "delete", "cluster", `--name=${this.config.name}`, `--kubeconfig=${this.kubeconfig}`]);
   }
 }
 

@@ -16,7 +16,11 @@ export const STATE = "/var/lib/millrace-kind";
 export const DOCKER_SOCKET = join(STATE, "docker.sock");
 export const DOCKER_PID = join(STATE, "docker.pid");
 export const DOCKER_LOG = join(STATE, "docker.log");
-export const KUBECONFIG = join(STATE, "kubeconfig");
+
+/** Each cluster has one of its own, so that nobody changes another's current context. */
+export function kubeconfigOf(cluster: string): string {
+  return join(STATE, `${cluster}.kubeconfig`);
+}
 
 /** The network namespace that is the machine to Docker and to who uses the clusters: bridges, rules and routes go with it. */
 export const HOST = "millrace-kind";

@@ -42,7 +42,7 @@ async function withoutKubeProxy(report: Report, cluster: KindCluster): Promise<v
   await report.step("every way to a Service again", () => ways.run(report, { ...options, when: "restarted: " }));
   await ways.remove();
   await report.step("every example manifest, both families", () => examples(report, checked));
-  await report.step("millrace uninstall", () => uninstall(["--without-proxy", "--drain-timeout=0"]));
+  await report.step("millrace uninstall", () => uninstall(cluster, ["--without-proxy", "--drain-timeout=0"]));
   await nothingIsLeft(report, cluster, nodes);
 }
 
@@ -133,10 +133,10 @@ async function nothingIsLeft(report: Report, cluster: KindCluster, nodes: readon
 }
 
 /** Blocks of docs/install/kubeadm.md under one heading. */
-async function kubeadmGuide(report: Report, heading: string): Promise<void> {
+async function kubeadmGuide(report: Report, cluster: KindCluster, heading: string): Promise<void> {
   const blocks = readGuide("docs/install/kubeadm.md").filter((block) => block.heading === heading);
   if (blocks.length === 0) throw new Error(`docs/install/kubeadm.md has no commands under '${heading}'`);
-  for (const block of blocks) report.quote(block.commands, await runBlock(block, STATE));
+  for (const block of blocks) report.quote(block.commands, await runBlock(cluster, block, STATE));
 }
 
 /** kube-proxy, Millrace and kube-proxy again by docs/install/kubeadm.md, with requests all the while. */
@@ -150,14 +150,14 @@ async function withKubeProxy(report: Report, cluster: KindCluster): Promise<void
   await report.step("pods and Services for the checks", () => ways.prepare(options));
   await report.check("from kube-proxy to Millrace under load: no request is lost", async () => {
     await using load = await ways.startLoad(options);
-    await kubeadmGuide(report, "Install");
+    await kubeadmGuide(report, cluster, "Install");
     return await load.stop();
   });
   checked.hasAgents = true;
   await report.step("every way to a Service", () => ways.run(report, options));
   await report.check("from Millrace to kube-proxy under load: no request is lost", async () => {
     await using load = await ways.startLoad(options);
-    await kubeadmGuide(report, "Go back");
+    await kubeadmGuide(report, cluster, "Go back");
     return await load.stop();
   });
   await nothingIsLeft(report, cluster, cluster.nodeNames);
@@ -178,7 +178,7 @@ async function guide(report: Report, cluster: KindCluster): Promise<void> {
   }
   for (const [i, block] of readGuide("docs/install/kind.md").entries()) {
     await report.check(`docs/install/kind.md, ${block.heading}, block ${i + 1}`, async () => {
-      report.quote(block.commands, await runBlock(block));
+      report.quote(block.commands, await runBlock(cluster, block));
       return "";
     });
   }

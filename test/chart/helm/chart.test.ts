@@ -212,7 +212,7 @@ const OTHERS: Readonly<Record<string, unknown>> = {
   config: { xdp: "off" },
   imagePullSecrets: [{ name: "other" }],
   "agent.capabilities": ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"],
-  "agent.seccompProfile": "RuntimeDefault",
+  "agent.seccompProfile": "Unconfined",
   "agent.tolerations": [],
   "agent.env": [{ name: "OTHER", value: "1" }],
   "controller.config": { "writes-per-second": 7 },
