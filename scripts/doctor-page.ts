@@ -14,7 +14,7 @@ SelfSubjectAccessReview, manifests are allocated from in a directory that is rem
 - Root sees all of it. Another user is told what was not looked at.
 - \`-q\` leaves out what is ok. \`-o json\` has \`level\` (the worst), \`counts\` and \`findings\`: \`group\`, \`check\`, \`level\`, \`says\`, \`do\`.
 - Exit status: 0 with nothing worse than warnings, 1 when an error was found, 2 for wrong usage.
-- Each part has 30 seconds and a line of its own when it fails; none keeps another from being looked at.
+- Each part has 90 seconds and a line of its own when it fails; none keeps another from being looked at.
 - On a node of a cluster that has the DaemonSet: \`kubectl -n kube-system exec ds/millrace -c agent -- millrace doctor --config /etc/millrace/config.yaml\`.
 - In a pod the machine's processes and files are not seen: what they would tell is told by ports, devices and the Node object, and the line says so.
 `;

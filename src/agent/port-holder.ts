@@ -1,5 +1,6 @@
 // Which process listens on a TCP port of this network namespace, as far as its process is in ours: in a container one sees its own alone.
 import { readdir, readFile, readlink } from "node:fs/promises";
+import { basename } from "node:path";
 import { listeningInodes } from "../libbpf/mod.ts";
 
 /** "kube-proxy (process 4711)", "" when that cannot be told. Never rejects. Looks through the descriptors of all processes: not to be asked often. */
@@ -10,8 +11,9 @@ export async function portHolder(port: number): Promise<string> {
     if (!/^\d+$/.test(pid)) continue;
     for (const descriptor of await namesIn(`/proc/${pid}/fd`)) {
       if (!links.has(await readlink(`/proc/${pid}/fd/${descriptor}`).catch(() => ""))) continue;
-      const name = await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "");
-      return `${name.trim() || "a process"} (process ${pid})`;
+      // Not its first thread's name (comm), which a program may set: Node's is called MainThread.
+      const [program = ""] = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0");
+      return `${basename(program) || "a process"} (process ${pid})`;
     }
   }
   return "";

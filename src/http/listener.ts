@@ -1,12 +1,14 @@
 // Keeps one HTTP server listening on an address: when it is taken, says so and tries again until closed. A server that
 // cannot listen never stops the agent.
 import type { Server } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { BindAddress } from "../lib/bind-address.ts";
 import type { Notice } from "../model/objects.ts";
 
 const RETRY_MS = 5000;
 /** Who has a port is asked again so often: that looks through all processes. */
 const ASK_HOLDER_MS = 60_000;
+const HOLDER_MS = 300;
 /** Connections at once: of one client address, so that none keeps the others out, and of all. */
 const PER_CLIENT = 32;
 const IN_ALL = 1024;
@@ -38,7 +40,7 @@ export function createListener(options: ListenerOptions): Listener {
   const { server, address, subject, onNotice, retryMs = RETRY_MS, holderOf = askHolder } = options;
   let retry: NodeJS.Timeout | undefined;
   let closed = false;
-  let holder = { name: "", askedMs: Number.NEGATIVE_INFINITY };
+  const holder = { name: "", askedMs: Number.NEGATIVE_INFINITY };
   limitConnections(server);
 
   async function attempt(): Promise<void> {
@@ -62,9 +64,18 @@ export function createListener(options: ListenerOptions): Listener {
     }
   }
 
+  /** "" while it is not known: the search may take longer than a notice may wait, and is there for the next attempt. */
   async function nameHolder(): Promise<string> {
-    if (performance.now() - holder.askedMs < ASK_HOLDER_MS) return holder.name;
-    holder = { name: await holderOf(address.port), askedMs: performance.now() };
+    if (performance.now() - holder.askedMs >= ASK_HOLDER_MS) {
+      holder.askedMs = performance.now();
+      const asked = holderOf(address.port).then(
+        (name) => {
+          holder.name = name;
+        },
+        () => undefined,
+      );
+      await Promise.race([asked, sleep(HOLDER_MS, undefined, { ref: false })]);
+    }
     return holder.name;
   }
 

@@ -93,6 +93,11 @@ function chooseNodes({ nodes }: ClusterFacts, except: readonly string[]): Choice
   return { nodes: nodes.filter(({ name }) => !isLeft.has(name)).toSorted((a, b) => order(a) - order(b)), left };
 }
 
+/** It was part of the node's own program. */
+export function hadEmbeddedKubeProxy({ platform }: Pick<ClusterFacts, "platform">): boolean {
+  return platform === "k3s" || platform === "rke2";
+}
+
 const FLAGS_OF: Partial<Record<string, string>> = {
   k3s: "start every server with --disable-kube-proxy (or disable-kube-proxy: true in /etc/rancher/k3s/config.yaml), restart it, then its agents",
   rke2: "set disable-kube-proxy: true in /etc/rancher/rke2/config.yaml of every server, restart rke2-server, then the agents",
@@ -111,7 +116,7 @@ function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice
       );
   if (facts.embeddedKubeProxies.length > 0)
     refusals.push(
-      `kube-proxy is part of ${PLATFORMS[platform]} and runs on ${named(facts.embeddedKubeProxies)}: ${FLAGS_OF[platform]}. Its rules go with a restart of the node, or by "millrace cleanup --kube-proxy" there. Then run this again.`,
+      `kube-proxy is part of ${PLATFORMS[platform]} and runs on ${named(facts.embeddedKubeProxies)}: ${FLAGS_OF[platform]}. Then run this again: it takes out the rules that are left.`,
     );
   if (facts.staticKubeProxies.length > 0)
     refusals.push(
@@ -226,7 +231,10 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
         ];
   const nodeByNode =
     kubeProxy === undefined || due.length === 0
-      ? [`Wait until an agent is ready on ${named(names)}.`]
+      ? [
+          `Wait until an agent is ready on ${named(names)}.`,
+          ...(hadEmbeddedKubeProxy(facts) ? ["Take out the rules that its kube-proxy left on each node."] : []),
+        ]
       : [
           `${options.parallel === 1 ? "One after another" : `${options.parallel} at a time`}, for ${named(due)}: label ${NODE_LABEL}=millrace; wait until the agent is ready and kube-proxy's pod gone; take kube-proxy's rules out; ask the API server by its Service. The first node that fails stops it all.`,
         ];

@@ -6,7 +6,7 @@ import { hasRequirement, withRequirement } from "./affinity.ts";
 import { agentState, describeTrouble, imageAdvice, rolloutState } from "./agents.ts";
 import type { ClusterFacts, KubeProxyFacts } from "./cluster-facts.ts";
 import { count, field, texts } from "./fields.ts";
-import { type InstallPlan, named, WAY_BACK } from "./install-plan.ts";
+import { hadEmbeddedKubeProxy, type InstallPlan, named, WAY_BACK } from "./install-plan.ts";
 import { configureManifest, type SysAdmin } from "./manifest.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, NODE_LABEL } from "./names.ts";
 import { type NodeLook, needsSysAdmin, parseNodeLook } from "./node-look.ts";
@@ -49,6 +49,7 @@ export async function rollOut(rollout: Rollout): Promise<void> {
   await applyAll(rollout, daemonSet === undefined ? [] : [daemonSet]);
   if (plan.kubeProxy === undefined) {
     await awaitAgents(rollout, plan.nodes);
+    await cleanAfterEmbedded(rollout, daemonSet);
     return;
   }
   await takeOver(rollout, daemonSet);
@@ -226,6 +227,11 @@ async function takeNode(
     const others = await kubeProxyPods(work, kubeProxy!, node);
     return others.length > 0 ? { waiting: "kube-proxy's pod ends" } : { done: undefined };
   });
+  await cleanNode(work, node, image, daemonSet);
+}
+
+/** kube-proxy's rules go, once the agent is well by its own word; then its Service is asked. */
+async function cleanNode(work: Work, node: string, image: string, daemonSet: ClusterObject | undefined): Promise<void> {
   const steps: NodeStep[] = [
     { name: "agent", args: ["node-check", "agent", "--wait", `${AGENT_WAIT_S}s`], isPrivileged: true },
     { name: "cleanup", args: ["cleanup", "--kube-proxy"], isPrivileged: true },
@@ -235,6 +241,21 @@ async function takeNode(
   await change(work, "Node", { name: node }, () => ({
     metadata: { annotations: { [CLEANED_ANNOTATION]: new Date(work.clock.wallMs()).toISOString() } },
   }));
+}
+
+/** A kube-proxy that was part of K3s or RKE2 ends with their restart; its rules stay in the kernels. */
+async function cleanAfterEmbedded({ work, facts, plan }: Rollout, daemonSet: ClusterObject | undefined): Promise<void> {
+  if (!hadEmbeddedKubeProxy(facts)) return;
+  const isCleaned = new Set(facts.nodes.filter((node) => node.isCleaned).map(({ name }) => name));
+  await inLanes(
+    plan.nodes.filter((node) => !isCleaned.has(node)),
+    LOOKS_AT_ONCE,
+    async (node) => {
+      stopIfAsked(work);
+      await cleanNode(work, node, plan.image, daemonSet);
+      work.progress.line(`node ${node}: what its kube-proxy left is gone`);
+    },
+  );
 }
 
 export async function kubeProxyPods(

@@ -185,6 +185,7 @@ describe("deploy/millrace.yaml", () => {
       privileged: false,
       allowPrivilegeEscalation: false,
       readOnlyRootFilesystem: true,
+      seccompProfile: { type: "RuntimeDefault" },
       capabilities: { drop: ["ALL"], add: ["BPF", "NET_ADMIN", "NET_RAW", "PERFMON"] },
     });
     expect([pod.hostPID, pod.hostIPC, pod.hostNetwork]).toEqual([undefined, undefined, true]);

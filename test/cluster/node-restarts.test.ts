@@ -126,10 +126,8 @@ describe("connections while programs around them come and go", () => {
   }
 
   beforeAll(async () => {
-    [variant, cluster] = await Promise.all([
-      otherAgents([...otherPrograms, ...newFlowField], throughOfEnvironment()),
-      startCluster({ name: "res", replace: true }),
-    ]);
+    variant = await otherAgents([...otherPrograms, ...newFlowField], throughOfEnvironment());
+    cluster = await startCluster({ name: "res", replace: true });
     await cluster.apply(OBJECTS);
     await podsReady(cluster, ["near", "far", "leaving", "caller"]);
     await keepLayout();

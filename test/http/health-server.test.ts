@@ -195,6 +195,7 @@ describe("a listener whose port is taken", () => {
       address: { host: "127.0.0.1", port },
       subject: { object: "test", field: "", purpose: "a test" },
       retryMs: 10,
+      holderOf: async () => "node (process 7)",
       onNotice(notice) {
         notices.push(notice);
         if (notice === undefined) over.resolve();
@@ -203,7 +204,7 @@ describe("a listener whose port is taken", () => {
     open.push(listener);
     await listener.listen();
     expect(notices).toMatchObject([{ reason: "port-taken", severity: "warning" }]);
-    expect(notices[0]?.message).toContain(`(process ${process.pid}) has this port; trying again`);
+    expect(notices[0]?.message).toContain("node (process 7) has this port; trying again");
     expect(listener.port()).toBeUndefined();
     await new Promise((resolve) => holder.close(resolve));
     await over.promise;
@@ -234,6 +235,31 @@ describe("a listener whose port is taken", () => {
       "could not serve a test: another process has this port; trying again every 0.005 s",
     );
     expect(holderOf).toHaveBeenCalledExactlyOnceWith(port);
+  });
+
+  it("does not wait for who takes long to find, and names it when it is found", async () => {
+    const holder = createServer();
+    await new Promise<void>((resolve) => holder.listen(0, "127.0.0.1", resolve));
+    open.push({ close: () => new Promise((resolve) => holder.close(() => resolve())) });
+    const { port } = holder.address() as { port: number };
+    const search = Promise.withResolvers<string>();
+    const messages: string[] = [];
+    const named = Promise.withResolvers<void>();
+    const listener = createListener({
+      server: createServer(),
+      address: { host: "127.0.0.1", port },
+      subject: { object: "test", field: "", purpose: "a test" },
+      ...{ retryMs: 5, holderOf: () => search.promise },
+      onNotice(notice) {
+        messages.push(notice?.message ?? "");
+        search.resolve("kube-proxy (process 9)");
+        if (messages.at(-1)?.includes("kube-proxy (process 9) has this port") === true) named.resolve();
+      },
+    });
+    open.push(listener);
+    await listener.listen();
+    expect(messages[0]).toContain("another process has this port");
+    await named.promise;
   });
 
   it("stops trying when it is closed", async () => {

@@ -367,6 +367,22 @@ describe("an installation where there is no kube-proxy", () => {
     expect(run.cluster.history).toEqual(["cp agent ready", "w1 agent ready", "w2 agent ready"]);
   });
 
+  it("takes out what K3s' own kube-proxy left, once", async () => {
+    const run = fakeRun();
+    const k3s = {
+      metadata: { annotations: { "k3s.io/node-args": '["server","--disable-kube-proxy"]' } },
+      status: { nodeInfo: { kubeletVersion: "v1.34.4+k3s1" } },
+    };
+    for (const name of ["cp", "w1", "w2"]) run.cluster.addNode(name, k3s);
+    for (const node of run.cluster.nodes.values()) node.hasRules = true;
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.unserved).toEqual([]);
+    run.cluster.history.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.history).toEqual([]);
+  });
+
   it("says which agent does not become ready", async () => {
     const run = bare();
     const waiting = { reason: "CreateContainerError", message: "failed to apply caps: operation not permitted" };

@@ -1,7 +1,7 @@
 // `millrace doctor` on a node of a lab, with the very options of the agent that runs there: it finds a healthy node, its pods and its
 // other nodes, and what is then broken.
 import { readdirSync, readFileSync } from "node:fs";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import type { Report } from "../../src/agent/doctor/report.ts";
 import { patience } from "../../src/lib/patience.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
@@ -34,6 +34,9 @@ function optionsOfAgent(node: string): string[] {
   throw new Error(`no agent of ${node} runs`);
 }
 
+// Programs are verified each time, which takes a second of an idle processor.
+vi.setConfig({ testTimeout: patience(400_000) });
+
 describeKernel("millrace doctor on a node of a lab", () => {
   beforeAll(async () => {
     const lab = upLab(LAB, ["--nodes", "2", "--cni", "bridge", "--ipv6"]);
@@ -43,7 +46,7 @@ describeKernel("millrace doctor on a node of a lab", () => {
   afterAll(() => downLab(LAB));
 
   const inNode = (command: readonly string[]): Promise<Ran> =>
-    run(MILLRACE, ["lab", "exec", "--name", LAB, "node1", "--", ...command], { timeoutMs: patience(60_000) });
+    run(MILLRACE, ["lab", "exec", "--name", LAB, "node1", "--", ...command], { timeoutMs: patience(240_000) });
 
   async function doctor(): Promise<{ readonly report: Report; readonly ran: Ran; lines(check: string): string[] }> {
     const ran = await inNode([MILLRACE, "doctor", "-o", "json", ...optionsOfAgent("node1")]);
@@ -62,13 +65,12 @@ describeKernel("millrace doctor on a node of a lab", () => {
     expect(ran.status).toBe(0);
     expect(report.node).toBe("node1");
     expect(lines("agent.status")).toEqual([expect.stringMatching(/ runs and is healthy$/)]);
-    expect(lines("devices.uplinks")).toContainEqual(
-      expect.stringMatching(/^ok: \S+ is an uplink: .*192\.168\.122\.11/),
-    );
+    expect(lines("devices.uplinks")).toEqual(["ok: eth0 is an uplink: it is named by --devices"]);
+    expect(lines("devices.named")).toEqual(["ok: every device of --devices is there: eth0"]);
     expect(lines("devices.pods")).toEqual([expect.stringMatching(/^ok: [1-9]\d* pod devices?: /)]);
     expect(lines("devices.forwarding")).toEqual(["ok: forwarding is on for IPv4 and IPv6"]);
     expect(lines("objects.read")).toEqual([
-      expect.stringMatching(/^ok: read: [2-9] Services, [1-9]\d* endpoints?, 2 Nodes$/),
+      expect.stringMatching(/^ok: read: [1-9]\d* Services?, [1-9]\d* endpoints?, 2 Nodes$/),
     ]);
     expect(lines("ranges.overlap")).toEqual([expect.stringMatching(/^ok: no two overlap: Services 10\.96\.0\.0\/12/)]);
     // A lab's node is a part of the machine's cgroups, without a kubelet's below.

@@ -4,7 +4,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import type { Finding } from "../../src/agent/doctor/finding.ts";
 import type { Report } from "../../src/agent/doctor/report.ts";
 import { patience } from "../../src/lib/patience.ts";
@@ -33,6 +33,9 @@ umount -lR "$root/sys/fs/cgroup" 2>/dev/null || true
 mkdir -p "$root/sys/fs/cgroup"; mount -t cgroup2 none "$root/sys/fs/cgroup"
 exec chroot "$root" "$@"`;
 
+// Programs are verified each time, which takes a second of an idle processor.
+vi.setConfig({ testTimeout: patience(400_000) });
+
 describeKernel("millrace doctor", () => {
   let machine: TestMachine;
   beforeAll(async () => {
@@ -56,7 +59,7 @@ describeKernel("millrace doctor", () => {
     const line = machine.command(["doctor", "-o", "json", ...own], within);
     const at = line.indexOf(MILLRACE);
     const [file = "", ...rest] = [...line.slice(0, at), ...behind, ...line.slice(at)];
-    const ran = await run(file, rest, { env: { ...env }, timeoutMs: patience(60_000) });
+    const ran = await run(file, rest, { env: { ...env }, timeoutMs: patience(240_000) });
     expect(ran.stderr).toBe("");
     const report = JSON.parse(ran.stdout) as Report;
     const lineOf = ({ level, check, says }: Finding): string => `${level} ${check}: ${says}`;
@@ -199,7 +202,7 @@ describeKernel("millrace doctor", () => {
     try {
       const places = ["--manifests", machine.manifests, "--pin-dir", machine.pinDir, "--api-socket", machine.socket];
       const [file = "", ...rest] = machine.command(["doctor", "-o", "json", ...places], within);
-      const ran = await run(file, rest, { env, timeoutMs: patience(60_000) });
+      const ran = await run(file, rest, { env, timeoutMs: patience(240_000) });
       expect(ran.stderr).toBe("");
       const { findings } = JSON.parse(ran.stdout) as Report;
       const lineOf = (check: string): string =>

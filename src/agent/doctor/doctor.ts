@@ -10,6 +10,7 @@ import type { ApiExamination } from "../../kube/api-examination.ts";
 import { parseBindAddress } from "../../lib/bind-address.ts";
 import { entriesOf } from "../../lib/entries.ts";
 import { parseMounts } from "../../lib/mountinfo.ts";
+import { patience } from "../../lib/patience.ts";
 import { isCgroup2, openObject } from "../../libbpf/mod.ts";
 import type { Node } from "../../model/objects.ts";
 import { readCgroupPlace } from "../cgroup-root.ts";
@@ -42,7 +43,7 @@ export interface DoctorOptions {
   /** Status of the agent that answers at its socket; rejects where none does. */
   readonly askAgent: () => Promise<AgentStatus>;
   readonly signal: AbortSignal;
-  /** For each thing that is gathered. @default 30000 */
+  /** For each thing that is gathered. @default 90000, which only cuts off what hangs */
   readonly withinMs?: number;
 }
 
@@ -63,7 +64,7 @@ const SPEAKS_FOR: Readonly<Record<Group, CheckName>> = {
 
 /** Findings in the order of the checks. Rejects with the signal's reason alone. */
 export async function examine(options: DoctorOptions): Promise<Finding[]> {
-  const { agent, signal, withinMs = 30_000 } = options;
+  const { agent, signal, withinMs = patience(90_000) } = options;
   const findings: Finding[] = [];
   /** Resolves to undefined when it failed: that is said. `work` is given a signal that ends it with its time. */
   async function gather<T>(group: Group, work: (within: AbortSignal) => T | Promise<T>): Promise<T | undefined> {

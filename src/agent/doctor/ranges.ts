@@ -190,7 +190,14 @@ function nodePorts({ nodePorts: range, local, reserved, tcp, udp }: PortFacts): 
   return findings.length > 0 ? findings : [ok(check, `node ports ${text(range)} are nobody else's`)];
 }
 
-function snatPorts({ snatPorts: range, nodePorts: services, reserved, canReserve, tcp }: PortFacts): Finding[] {
+function snatPorts({
+  snatPorts: range,
+  nodePorts: services,
+  reserved,
+  canReserve,
+  tcp,
+  agentAnswers,
+}: PortFacts): Finding[] {
   const check = "ranges.snat-ports";
   const shared = overlap(range, services);
   if (shared !== undefined) {
@@ -202,7 +209,8 @@ function snatPorts({ snatPorts: range, nodePorts: services, reserved, canReserve
       ),
     ];
   }
-  const listening = [...tcp].filter((port) => within(range, port)).sort((a, b) => a - b);
+  // An agent may listen on some of them itself, for DNS.
+  const listening = agentAnswers ? [] : [...tcp].filter((port) => within(range, port)).sort((a, b) => a - b);
   const findings: Finding[] = [];
   if (listening.length > 0)
     findings.push(

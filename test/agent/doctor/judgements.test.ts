@@ -798,6 +798,12 @@ const RANGES: readonly Case[] = [
     says: "ok ranges.snat-ports: an agent reserves the source ports",
   },
   {
+    name: "a listener among source ports may be an agent's own",
+    found: ofPorts({ tcp: new Set([50000]), agentAnswers: true }),
+    says: "ok ranges.snat-ports: source ports 49152-65535 are reserved",
+    not: "warning ranges.snat-ports",
+  },
+  {
     name: "listeners among source ports",
     found: ofPorts({ tcp: new Set([50000]) }),
     says: "warning ranges.snat-ports: processes listen on ports of --snat-port-range: 50000",

@@ -154,6 +154,10 @@ describe.each(HELMS)("Helm %s", (version) => {
     ["on one address", { "healthz-bind-address": "192.0.2.7:10256" }, { port: 10256, host: "192.0.2.7" }],
     ["on one address of IPv6", { "healthz-bind-address": "[2001:db8::7]:10256" }, { port: 10256, host: "2001:db8::7" }],
     ["on IPv6 alone", { "healthz-bind-address": "[::]:10256" }, { port: 10256, host: "::1" }],
+    ["on an address alone", { "healthz-bind-address": "192.0.2.7" }, { port: 10256, host: "192.0.2.7" }],
+    ["on an address of IPv6 alone", { "healthz-bind-address": "[2001:db8::7]" }, { port: 10256, host: "2001:db8::7" }],
+    ["on all addresses alone", { "healthz-bind-address": "::" }, { port: 10256, host: "::1" }],
+    ["on a port alone", { "healthz-bind-address": ":1234" }, { port: 1234, host: "127.0.0.1" }],
     ["nowhere", { "healthz-bind-address": "" }, undefined],
   ])("asks for health where the agent answers: %s", (_, config, expected) => {
     const [agent] = agentPod(rendered(version, { config })).spec.containers;
@@ -208,7 +212,7 @@ const OTHERS: Readonly<Record<string, unknown>> = {
   config: { xdp: "off" },
   imagePullSecrets: [{ name: "other" }],
   "agent.capabilities": ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"],
-  "agent.seccompProfile": "RuntimeDefault",
+  "agent.seccompProfile": "Unconfined",
   "agent.tolerations": [],
   "agent.env": [{ name: "OTHER", value: "1" }],
   "controller.config": { "writes-per-second": 7 },

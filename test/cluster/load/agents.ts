@@ -21,8 +21,8 @@ export async function otherAgents(edits: readonly Edit[], through: Cluster["conf
   const variant = await buildVariant([...edits, rename]);
   try {
     const tree = dirname(variant.dist);
-    // Packages of Debian and layers that are made already.
-    symlinkSync(join(ROOT, ".cache"), join(tree, ".cache"));
+    // Packages of Debian and layers that are made already, and what the image has of this tree beside the program.
+    for (const name of [".cache", "LICENSE", "package-lock.json"]) symlinkSync(join(ROOT, name), join(tree, name));
     const archive = join(tree, "image.tar");
     const make = [join(tree, "scripts/image.ts"), "archive", "--output", archive];
     await must(process.execPath, make, { cwd: tree, timeoutMs: 300_000 });

@@ -12,11 +12,11 @@ import {
 
 const isHeld = ({ kind }: Flow): boolean => !kind.startsWith("new");
 
-/** Every line and datagram of the held flows came, each way, once, from one address. */
-export function expectIntact(flows: readonly Flow[], outcome: Outcome): void {
+/** Every line and datagram of the held flows came, each way, once, from one address, and of each more than `least`. */
+export function expectIntact(flows: readonly Flow[], outcome: Outcome, least = 1000): void {
   for (const flow of flows.filter(isHeld)) {
     const { found, expected } = compareSides(flow, outcome);
-    expect.soft((outcome.clients[flow.name] as FlowReport).sent, `${flow.name}: traffic`).toBeGreaterThan(1000);
+    expect.soft((outcome.clients[flow.name] as FlowReport).sent, `${flow.name}: traffic`).toBeGreaterThan(least);
     expect.soft(found, flow.name).toEqual(expected);
   }
 }

@@ -27,9 +27,10 @@ export class NumberedTraffic {
     this.#load = load;
   }
 
-  /** Lets the pod answer, under its own name. */
-  async answerIn(pod: string): Promise<void> {
-    this.#servers.set(pod, await this.#load.inPod(pod, "server", { name: pod, ...TRAFFIC_PORTS }));
+  /** Lets the pod answer, under its own name; `rate`: lines and datagrams a second of each flow, the server's own unless told. */
+  async answerIn(pod: string, rate?: number): Promise<void> {
+    const rates = rate === undefined ? {} : { rate, udpRate: rate };
+    this.#servers.set(pod, await this.#load.inPod(pod, "server", { name: pod, ...TRAFFIC_PORTS, ...rates }));
   }
 
   async fromPod(pod: string, flows: readonly Flow[]): Promise<void> {

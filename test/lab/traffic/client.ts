@@ -11,7 +11,7 @@ export interface Flow {
   /** An IPv4 or IPv6 address. */
   readonly host: string;
   readonly port: number;
-  /** tcp: lines a second, 100 unless told. new-*: connections a second, 20 unless told. */
+  /** tcp: lines a second, 100 unless told. udp, udp-connected: datagrams, 200. new-*: connections, 20. */
   readonly rate?: number;
 }
 
@@ -36,7 +36,7 @@ let pending = 0;
 /** "ECONNREFUSED during SIGKILL after 3 ms". */
 const stamp = (text: string): string => `${new Date().toISOString().slice(11, 23)} [${mark}] ${text}`;
 
-function holdUdp({ name, kind, host, port }: Flow): void {
+function holdUdp({ name, kind, host, port, rate = 200 }: Flow): void {
   const flow = new Numbered();
   reports[name] = () => flow.report();
   const socket = udpSocketFor(host);
@@ -50,7 +50,7 @@ function holdUdp({ name, kind, host, port }: Flow): void {
   };
   const go = (): void => {
     stops.push(
-      atRate(200, () => {
+      atRate(rate, () => {
         const text = `${name} ${++flow.sent}`;
         if (kind === "udp") socket.send(text, port, host, failed);
         else socket.send(text, failed);

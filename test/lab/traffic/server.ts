@@ -1,5 +1,5 @@
 // Runs inside a backend pod: answers numbered UDP and TCP traffic with numbered traffic of its own, and short questions with
-// its name. Argument: JSON {name, udp, stream, short, rate}. Orders on standard input: stop, report. Ends when that does.
+// its name. Argument: JSON {name, udp, stream, short, rate, udpRate}. Orders on standard input: stop, report. Ends when that does.
 import type { RemoteInfo, Socket as UdpSocket } from "node:dgram";
 import { createServer, type Socket } from "node:net";
 import { atRate, lineReader, Numbered, say, streamLine, takeOrders, udpSocket } from "./numbered.ts";
@@ -11,6 +11,8 @@ interface Ports {
   readonly short: number;
   /** Lines a second of each stream, 100 unless told. */
   readonly rate?: number;
+  /** Datagrams a second of each conversation, 200 unless told. */
+  readonly udpRate?: number;
 }
 
 const ports = JSON.parse(process.argv[2] ?? "{}") as Ports;
@@ -33,10 +35,10 @@ function answerUdp(udp: UdpSocket, data: Buffer, from: RemoteInfo): void {
     const fresh = new Numbered();
     flow = fresh;
     flows.set(name, fresh);
-    // It talks for itself from now on: 200 datagrams a second, not one for each that comes.
+    // It talks for itself from now on, at its own rate: not one datagram for each that comes.
     if (!stopped) {
       stops.push(
-        atRate(200, () =>
+        atRate(ports.udpRate ?? 200, () =>
           udp.send(`${name} ${++fresh.sent}`, from.port, from.address, (error) => {
             if (error !== null) fresh.failed(error);
           }),

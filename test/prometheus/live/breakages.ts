@@ -15,10 +15,14 @@ export interface Breakage {
 export const seenToFire = new Set<string>();
 
 /**
- * Breaks all of it at once, waits until each alert fires, mends it, and waits until nothing fires any more. Prints how long that took.
- * @throws which alerts did not
+ * Breaks all of it at once, waits until each alert fires, mends it, and waits until none fires any more but for `besides`. Prints how
+ * long that took. @throws which alerts did not
  */
-export async function breakAndMend(prometheus: Prometheus, breakages: readonly Breakage[]): Promise<void> {
+export async function breakAndMend(
+  prometheus: Prometheus,
+  breakages: readonly Breakage[],
+  besides: ReadonlySet<string> = new Set(),
+): Promise<void> {
   const began = Date.now();
   const seconds = (): string => ((Date.now() - began) / 1000).toFixed(1);
   const mends: (() => Promise<void>)[] = [];
@@ -36,7 +40,7 @@ export async function breakAndMend(prometheus: Prometheus, breakages: readonly B
         }
         return missing.size === 0 ? true : undefined;
       },
-      patience(240_000),
+      patience(400_000),
     ).catch((cause: unknown) => {
       throw new Error(`${[...missing].join(", ")} did not fire`, { cause });
     });
@@ -49,10 +53,10 @@ export async function breakAndMend(prometheus: Prometheus, breakages: readonly B
   await until(
     "alerts to clear",
     async () => {
-      left = [...(await prometheus.firing())];
+      left = [...(await prometheus.firing())].filter((name) => !besides.has(name));
       return left.length === 0 ? true : undefined;
     },
-    patience(240_000),
+    patience(400_000),
   ).catch((cause: unknown) => {
     throw new Error(`${left.join(", ")} did not clear`, { cause });
   });

@@ -66,6 +66,9 @@ describe.sequential("Prometheus and a cluster", () => {
     cluster = await startCluster({ name: "prom", nodes: NODES.length, agentFlags, replace: true });
     await cluster.apply(manifest({ apiVersion: "v1", kind: "Namespace", metadata: { name: "metallb-system" } }));
     await cluster.apply(readFileSync(join(ROOT, "deploy/crds.yaml"), "utf8"));
+    await waitUntil("the CRDs to be served", async () =>
+      (await cluster.api.send({ path: "/apis/metallb.io/v1beta1/ipaddresspools" })).status === 200 ? true : undefined,
+    );
     for (const at of [0, 1]) {
       const own = flags({
         kubeconfig: cluster.kubeconfig,
@@ -133,7 +136,14 @@ describe.sequential("Prometheus and a cluster", () => {
   );
 
   describe("as kube-proxy is asked", () => {
-    beforeAll(() => delay(60_000));
+    // An agent reads all anew: else hardly anything is asked of the API within a minute.
+    beforeAll(async () => {
+      await delay(30_000);
+      const began = Date.now();
+      await cluster.agent("node1").restart();
+      await inForce(cluster, "node1", began);
+      await delay(10_000);
+    });
 
     it.each(AS_KUBE_PROXY)("%s has data", async (expr) => {
       const samples = await prometheus.query(expr);
@@ -156,7 +166,7 @@ describe.sequential("Prometheus and a cluster", () => {
     // The table of Services without an address has a row once there is one.
     const many = manifest(...Array.from({ length: 10 }, (_, i) => balanced(`full${i}`)));
     await cluster.apply(many);
-    const variables = { job: "kube-proxy", instance: "node1|node2", __rate_interval: "30s" };
+    const variables = { job: "kube-proxy", instance: "node1|node2", __rate_interval: "2m" };
     await until(
       "a Service to be without an address",
       async () => ((await value("max(millrace_controller_services_pending)")) > 0 ? true : undefined),
@@ -168,47 +178,60 @@ describe.sequential("Prometheus and a cluster", () => {
   });
 
   describe("alerts", () => {
-    it("do not fire while nothing is broken", async () => {
-      await until(
-        "alerts to clear",
-        async () => ((await prometheus.firing()).size === 0 ? true : undefined),
-        patience(120_000),
-      );
+    let besides: ReadonlySet<string> = new Set();
+
+    // What this machine keeps a node from is told as long as it is so.
+    it("do not fire while nothing is broken, but for what is wrong with the machine", async () => {
+      let firing: ReadonlySet<string> = new Set();
+      const quiet = async (): Promise<true | undefined> => {
+        firing = await prometheus.firing();
+        return [...firing].every((name) => name === "MillraceErrorNotice") ? true : undefined;
+      };
+      await until("alerts to clear", quiet, patience(120_000));
+      besides = firing;
     });
 
     it("about pools fire when one is given, and clear when it has room again", async () => {
       const many = manifest(...Array.from({ length: 10 }, (_, i) => balanced(`full${i}`)));
-      await breakAndMend(prometheus, [
-        {
-          ...{ name: "eleven Services and ten addresses", alerts: ["MillracePoolUsage", "MillraceAddressPending"] },
-          async apply() {
-            await cluster.apply(many);
-            return async () => void (await cluster.delete(many));
+      await breakAndMend(
+        prometheus,
+        [
+          {
+            ...{ name: "eleven Services and ten addresses", alerts: ["MillracePoolUsage", "MillraceAddressPending"] },
+            async apply() {
+              await cluster.apply(many);
+              return async () => void (await cluster.delete(many));
+            },
           },
-        },
-      ]);
+        ],
+        besides,
+      );
     });
 
     it("about the API fire when it is away, and clear when it is back", async () => {
       const alerts = ["MillraceApiAway", "MillraceNotSynced", "MillraceNoLeader"];
-      await breakAndMend(prometheus, [
-        {
-          ...{ name: "the API server is away, and the agent of node2 starts anew", alerts },
-          async apply() {
-            await cluster.apiserver.stop();
-            await cluster.agent("node2").restart();
-            return async () => {
-              await cluster.apiserver.start();
-              await waitUntil(
-                "the API server to serve",
-                async () => ((await cluster.api.send({ path: "/readyz" })).status === 200 ? true : undefined),
-                { from: cluster.apiserver },
-              );
-              for (const node of NODES) await inForce(cluster, node);
-            };
+      await breakAndMend(
+        prometheus,
+        [
+          {
+            ...{ name: "the API server is away, and the agent of node2 starts anew", alerts },
+            async apply() {
+              await cluster.apiserver.stop();
+              await cluster.agent("node2").restart();
+              return async () => {
+                await cluster.apiserver.start();
+                await waitUntil(
+                  "the API server to serve",
+                  async () => ((await cluster.api.send({ path: "/readyz" })).status === 200 ? true : undefined),
+                  { from: cluster.apiserver },
+                );
+                for (const node of NODES) await inForce(cluster, node);
+              };
+            },
           },
-        },
-      ]);
+        ],
+        besides,
+      );
     });
 
     it("about API and controller were all seen", () => {

@@ -280,15 +280,18 @@ describeKernel("Prometheus and a lab", () => {
     });
 
     it("about an agent that is slow", async () => {
+      // Whoever is scraped stands still for six seconds: each scrape is given eight, and each window several scrapes.
+      await prometheus.change(scaledRules(readFileSync(RULES_FILE, "utf8"), 5), 8);
       await breakAndMend(prometheus, [
         {
           ...{
-            name: "an agent that gets a tenth of a second of CPU every six seconds",
+            name: "an agent that gets 60 ms of CPU every six seconds",
             alerts: ["MillraceProgrammingSlow"],
           },
           apply: slowAgent,
         },
       ]);
+      await prometheus.change(scaledRules(readFileSync(RULES_FILE, "utf8"), SCALE), 2);
     });
 
     it("about a kernel that refuses", async () => {
@@ -311,25 +314,28 @@ describeKernel("Prometheus and a lab", () => {
       for (const pid of pids) process.kill(pid, name);
     };
     let stopped = false;
-    // As long as it takes a tenth of a second of CPU: enough to answer a scrape, too little for a large change.
+    // It runs for 60 ms of CPU: enough to answer a scrape, too little for a large change.
     const starve = (async () => {
       while (!stopped) {
         signal("SIGSTOP");
         await delay(5_500);
         signal("SIGCONT");
         const [began, used] = [Date.now(), cpuMs(pids)];
-        while (Date.now() - began < 2_000 && cpuMs(pids) - used < 100) await delay(5);
+        while (Date.now() - began < 2_000 && cpuMs(pids) - used < 60) await delay(5);
       }
     })();
+    const changes: Promise<unknown>[] = [];
     const change = (async () => {
+      // Not one after the other: the agent is to have something to do whenever it runs.
       for (let turn = 0; !stopped; turn++) {
-        await lab.apply(lab.manifest(largeService(turn))).catch(() => {});
-        await delay(500);
+        changes.push(lab.apply(lab.manifest(largeService(turn))).catch(() => {}));
+        await delay(3_000);
       }
     })();
     return async () => {
       stopped = true;
       await Promise.all([starve, change]);
+      await Promise.all(changes);
       await lab.delete(lab.manifest(largeService(0)));
     };
   }

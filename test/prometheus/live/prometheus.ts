@@ -38,16 +38,23 @@ export class Prometheus implements AsyncDisposable {
   readonly #directory = mkdtempSync(join(tmpdir(), "millrace-prometheus-"));
   #process: ChildProcess | undefined;
 
+  readonly #targets: readonly Target[];
+
   /** `rules`: the text of a rules file. */
   constructor(enter: Enter, targets: readonly Target[], rules: string) {
     this.#enter = enter;
-    const jobs = [...new Set(targets.map(({ job }) => job))];
+    this.#targets = targets;
+    this.#write(rules, 2);
+  }
+
+  #write(rules: string, seconds: number): void {
+    const jobs = [...new Set(this.#targets.map(({ job }) => job))];
     const config = {
-      global: { scrape_interval: "2s", scrape_timeout: "2s", evaluation_interval: "1s" },
+      global: { scrape_interval: `${seconds}s`, scrape_timeout: `${seconds}s`, evaluation_interval: "1s" },
       rule_files: [join(this.#directory, "rules.yaml")],
       scrape_configs: jobs.map((job) => ({
         job_name: job,
-        static_configs: targets
+        static_configs: this.#targets
           .filter((target) => target.job === job)
           .map(({ instance, address }) => ({ targets: [address], labels: { instance } })),
       })),
@@ -64,6 +71,7 @@ export class Prometheus implements AsyncDisposable {
       `--config.file=${join(this.#directory, "prometheus.yml")}`,
       `--storage.tsdb.path=${join(this.#directory, "data")}`,
       `--web.listen-address=${LISTEN}`,
+      "--web.enable-lifecycle",
       "--log.level=warn",
     ]);
     const log = openSync(join(this.#directory, "log"), "a");
@@ -77,6 +85,13 @@ export class Prometheus implements AsyncDisposable {
       },
       patience(60_000),
     );
+  }
+
+  /** Other rules and another time between scrapes from now on; what was scraped stays. */
+  async change(rules: string, seconds: number): Promise<void> {
+    this.#write(rules, seconds);
+    const [file = "", ...args] = this.#enter(["curl", "-sf", "-m", "20", "-X", "POST", `http://${LISTEN}/-/reload`]);
+    await must(file, args);
   }
 
   get log(): string {

@@ -11,7 +11,7 @@ export default defineConfig({
     include: ["test/prometheus/live/**/*.test.ts"],
     pool: "forks",
     fileParallelism: false,
-    testTimeout: patience(300_000),
+    testTimeout: patience(900_000),
     hookTimeout: patience(300_000),
   },
 });

@@ -30,9 +30,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- toYaml (mergeOverwrite $config .Values.config) -}}
 {{- end -}}
 
-{{/* The port of "ADDRESS:PORT", "" for none. */}}
+{{/* "yes" for ADDRESS:PORT, "" for an address alone, which "::" is without brackets. */}}
+{{- define "millrace.hasPort" -}}
+{{- if and (regexMatch ":[0-9]+$" .) (or (hasPrefix "[" .) (le (len (splitList ":" .)) 2)) }}yes{{ end -}}
+{{- end -}}
+
+{{/* The port of what a server listens on. Takes a list of the address, and the port where it names none. */}}
 {{- define "millrace.port" -}}
-{{- regexFind "[0-9]+$" . -}}
+{{- $address := index . 0 -}}
+{{- if include "millrace.hasPort" $address }}{{ regexFind "[0-9]+$" $address }}{{ else }}{{ index . 1 }}{{ end -}}
 {{- end -}}
 
 {{- define "millrace.healthAddress" -}}
@@ -45,6 +51,6 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{/* Where a kubelet asks: an address that the server listens on, 127.0.0.1 when that is all of them. */}}
 {{- define "millrace.probeHost" -}}
-{{- $host := regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
+{{- $host := ternary (regexReplaceAll ":[0-9]+$" . "") . (eq (include "millrace.hasPort" .) "yes") | trimPrefix "[" | trimSuffix "]" -}}
 {{- if has $host (list "" "0.0.0.0") }}127.0.0.1{{ else if eq $host "::" }}::1{{ else }}{{ $host }}{{ end -}}
 {{- end -}}
