@@ -117,7 +117,12 @@ export class KindCluster {
 
   /** What kind's own CNI does: a configuration for each node's pods, routes to the others', and a new source on the way out. */
   async connectPods(): Promise<void> {
-    const nodes = await this.#nodeObjects();
+    // The controller manager gives ranges some time after the first node is there.
+    const haveRanges = async () => {
+      const all = await this.#nodeObjects();
+      return all.every(({ spec }) => spec.podCIDRs?.length === 2) ? all : undefined;
+    };
+    const nodes = await waitUntil("every node's pod ranges", haveRanges, { timeoutMs: 120_000, everyMs: 200 });
     for (const node of nodes) {
       const { name } = node.metadata;
       await this.inNode(name, ["sh", "-c", "mkdir -p /etc/cni/net.d && cat >/etc/cni/net.d/10-ptp.conflist"], {
