@@ -8,7 +8,7 @@ import type { CleanupResult } from "./cleanup.ts";
 import { kubeProxyChains } from "./kube-proxy-chains.ts";
 import { removeIpvs } from "./kube-proxy-ipvs.ts";
 import { findKubeProxy } from "./kube-proxy-process.ts";
-import { type Ask, IPTABLES, legacyTables, NFT_TABLE, readKubeProxyRules } from "./kube-proxy-rules.ts";
+import { askPatiently, IPTABLES, legacyTables, NFT_TABLE, readKubeProxyRules } from "./kube-proxy-rules.ts";
 import { keepNatHooks, NAT_TABLE, releaseNatHooks } from "./nat-hooks.ts";
 import type { AgentOptions } from "./options.ts";
 
@@ -16,8 +16,6 @@ const TABLES = ["nat", "filter", "mangle"] as const;
 /** iptables-nft keeps a chain of each table's first hook, whatever else is in it. */
 const FIRST_CHAINS = { nat: "PREROUTING", filter: "INPUT", mangle: "PREROUTING" } as const;
 const TRIES = 3;
-/** Every question is about tables that may be large. */
-const patiently: Ask = (command, args) => run(command, args, LARGE);
 
 export interface KubeProxyCleanupOptions {
   readonly pinDir: AgentOptions["pinDir"];
@@ -36,8 +34,8 @@ export async function cleanupKubeProxy({ pinDir, force }: KubeProxyCleanupOption
       `could not remove what kube-proxy has here: it runs (${which}) and would make it again; stop it first, or use --force`,
     );
   }
-  if ((await readKubeProxyRules(patiently)).length > 0) {
-    const problem = await keepNatHooks(patiently);
+  if ((await readKubeProxyRules(askPatiently)).length > 0) {
+    const problem = await keepNatHooks(askPatiently);
     // Without them live connections would break: nothing was removed yet.
     if (problem !== "") throw new Failure("machine", NAT_TABLE, problem);
   }
@@ -48,7 +46,7 @@ export async function cleanupKubeProxy({ pinDir, force }: KubeProxyCleanupOption
     const { length } = await translatedConnections();
     const isAgents = agentRuns(pinDir);
     // Whose connections they are only an agent knows.
-    if (length === 0 && !isAgents) removed.push(...(await releaseNatHooks(patiently)));
+    if (length === 0 && !isAgents) removed.push(...(await releaseNatHooks(askPatiently)));
     else left.push(natHooksLeft(length, isAgents));
   }
   return { removed, left };
@@ -106,7 +104,7 @@ async function removeNftables(): Promise<CleanupResult> {
   const removed: string[] = [];
   for (const { family } of IPTABLES) {
     if (!hasNftTable(family, NFT_TABLE)) continue;
-    const { ok, text } = await patiently("nft", ["delete", "table", family, NFT_TABLE]);
+    const { ok, text } = await askPatiently("nft", ["delete", "table", family, NFT_TABLE]);
     if (!ok) throw new Failure("machine", NFT_TABLE, `could not remove the table ${family} ${NFT_TABLE}: ${text}`);
     removed.push(`nftables table ${family} ${NFT_TABLE}`);
   }
