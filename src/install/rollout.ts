@@ -18,7 +18,8 @@ import { change, inLanes, type Look, NotReached, persist, stopIfAsked, until, ty
 export const KUBE_PROXY_ONLY = { key: NODE_LABEL, operator: "In", values: ["kube-proxy"] } as const;
 const LOOKS_AT_ONCE = 10;
 const AGENT_WAIT_S = 120;
-const CLEAN_MS = 180_000;
+/** Reading and changing the rules of a large cluster take minutes. */
+const CLEAN_MS = 600_000;
 const REPLACED_MS = 120_000;
 
 export interface Rollout {
