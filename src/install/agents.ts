@@ -71,7 +71,7 @@ export function imageAdvice(
   image: string,
   { platform, kindCluster }: { readonly platform: string; readonly kindCluster: string },
 ): string {
-  if (!isNoImage({ state: "failed", container: "", ...state })) return "";
+  if (!isNoImage(state)) return "";
   const archive = "millrace-image-ARCH.tar";
   switch (platform) {
     case "kind":

@@ -25,6 +25,8 @@ export interface ClusterObjectsRead {
   /** ConfigMap kube-system/cilium-config. */
   readonly ciliumConfig: ClusterObject | undefined;
   readonly endpointSlices: readonly ClusterObject[];
+  /** Lease kube-system/millrace-controller: the controllers made it, so that it stays when a chart or a manifest is deleted. */
+  readonly controllerLease: ClusterObject | undefined;
   readonly kubeconfigServer: string;
 }
 
@@ -90,6 +92,8 @@ export interface ClusterFacts {
   /** The network plugin, "" when it is none that is known here. */
   readonly cni: string;
   readonly millrace: MillraceFacts | undefined;
+  /** Something in the API is left of a Millrace, there or not. */
+  readonly hasTraces: boolean;
   /** Names of the CustomResourceDefinitions that are there. */
   readonly crds: ReadonlyMap<string, { readonly isOurs: boolean }>;
   readonly hasPrometheusOperator: boolean;
@@ -260,14 +264,17 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
       { isOurs: metadata.managedFields?.some(({ manager }) => manager === FIELD_MANAGER) ?? false },
     ]),
   );
+  const found = nodes.map(nodeFacts).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+  const kubeProxy = kubeProxyFacts(read);
+  const isMarked = found.some(({ label, isCleaned, isDraining }) => label !== "" || isCleaned || isDraining);
   return {
     version,
     platform,
     kindCluster:
       nodes.map((one) => /^kind:\/\/[^/]*\/([^/]+)\//.exec(text(one, "spec", "providerID"))?.[1] ?? "")[0] ?? "",
-    nodes: nodes.map(nodeFacts).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })),
+    nodes: found,
     apiWays: apiWays({ ...read, platform }),
-    kubeProxy: kubeProxyFacts(read),
+    kubeProxy,
     staticKubeProxies: platform === "k3s" || platform === "rke2" ? [] : statics,
     embeddedKubeProxies: embeddedKubeProxies(nodes, platform, statics),
     serviceLoadBalancers: daemonSets.filter(({ metadata }) => /^svclb-/.test(metadata.name)).map(titleOf),
@@ -281,6 +288,7 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
       managedBy: texts(own, "metadata", "labels")["app.kubernetes.io/managed-by"] ?? "",
       sysAdmin: sysAdminOf(own),
     },
+    hasTraces: own !== undefined || isMarked || kubeProxy?.isHeldBack === true || read.controllerLease !== undefined,
     crds,
     hasPrometheusOperator: crds.has("servicemonitors.monitoring.coreos.com"),
   };

@@ -71,11 +71,16 @@ function isOldKernel(release: string): boolean {
   return major < LEAST_KERNEL[0] || (major === LEAST_KERNEL[0] && minor < LEAST_KERNEL[1]);
 }
 
-/** Why a node gets no agent whatever is asked for. */
-function unfit({ os, arch, ready }: NodeFacts): string {
+/** Why no agent can run on a node, nor ever did. */
+export function unable({ os, arch }: NodeFacts): string {
   if (os !== "" && os !== "linux") return `it runs ${os}`;
-  if (arch !== "" && !ARCHITECTURES.includes(arch)) return `there is no image for ${arch}`;
-  return ready === "unknown" ? "its kubelet does not answer" : "";
+  return arch === "" || ARCHITECTURES.includes(arch) ? "" : `there is no image for ${arch}`;
+}
+
+/** Why a node gets no agent whatever is asked for. */
+function unfit(node: NodeFacts): string {
+  const { ready } = node;
+  return unable(node) || (ready === "unknown" ? "its kubelet does not answer" : "");
 }
 
 interface Choice {
@@ -112,7 +117,7 @@ function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice
   for (const { name, label } of facts.nodes)
     if (label === "millrace" && options.except.includes(name))
       refusals.push(
-        `--except ${name}: Millrace serves it already. kubectl label node ${name} ${NODE_LABEL}=kube-proxy --overwrite gives it back to kube-proxy.`,
+        `--except ${name}: Millrace serves it already. millrace uninstall --node ${name} gives it back to kube-proxy, and takes what Millrace has in its kernel out.`,
       );
   if (facts.embeddedKubeProxies.length > 0)
     refusals.push(

@@ -287,7 +287,7 @@ async function nodeFailure(
     `Node ${node} goes on with the rules that kube-proxy left there, which nobody changes any more: pods that end are still asked.`,
     done.length === 0 ? "" : `Served by Millrace, and well: ${named(done)}.`,
     rest.length === 0 ? "" : `Served by kube-proxy as before: ${named(rest)}.`,
-    `To go on when it is mended: the same command again. To give this node back at once: kubectl label node ${node} ${NODE_LABEL}=kube-proxy --overwrite. ${WAY_BACK}`,
+    `To go on when it is mended: the same command again. To give this node back at once: millrace uninstall --node ${node}. ${WAY_BACK}`,
   ];
   return new Failure("cluster", `Node ${node}`, lines.filter((line) => line !== "").join("\n"), { cause: error });
 }

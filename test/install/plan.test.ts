@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { ClusterFacts } from "../../src/install/cluster-facts.ts";
 import { type InstallOptions, planInstall } from "../../src/install/install-plan.ts";
-import { planUninstall } from "../../src/install/uninstall-plan.ts";
-import { facts, KUBE_PROXY, nodeFact, OPTIONS } from "./clusters.ts";
+import { planUninstall, type UninstallOptions } from "../../src/install/uninstall-plan.ts";
+import { facts, KUBE_PROXY, nodeFact, OPTIONS, UNINSTALL_OPTIONS } from "./clusters.ts";
 
 const NOTHING_TAKEN = { config: {}, remarks: [] };
 
@@ -84,7 +84,7 @@ describe("a plan", () => {
       "a node that has an agent",
       { nodes: [nodeFact("w1", { label: "millrace" }), nodeFact("w2")] },
       { except: ["w1"] },
-      /^--except w1: Millrace serves it already\. kubectl label node w1/,
+      /^--except w1: Millrace serves it already\. millrace uninstall --node w1 gives it back/,
     ],
     [
       "MetalLB",
@@ -182,18 +182,27 @@ describe("a plan", () => {
 });
 
 describe("the plan of a way back", () => {
-  const options = { drainTimeout: "5m", deleteCrds: false, withoutProxy: false, parallel: 1 };
   const installed = {
     millrace: { image: "localhost/millrace:0.1.0", managedBy: "", sysAdmin: "none" as const },
     kubeProxy: { ...KUBE_PROXY, isHeldBack: true },
+    hasTraces: true,
   };
   const nodes = [
     nodeFact("cp", { isControlPlane: true, label: "millrace" }),
     nodeFact("w1", { label: "millrace" }),
     nodeFact("new"),
   ];
-  const back = (more: Partial<ClusterFacts>, crds = new Map<string, number>()): ReturnType<typeof planUninstall> =>
-    planUninstall({ facts: facts({ ...installed, nodes, ...more }), options, image: "i", crds });
+  const back = (
+    more: Partial<ClusterFacts>,
+    crds = new Map<string, number>(),
+    options: Partial<UninstallOptions> = {},
+  ): ReturnType<typeof planUninstall> =>
+    planUninstall({
+      facts: facts({ ...installed, nodes, ...more }),
+      options: { ...UNINSTALL_OPTIONS, ...options },
+      image: "i",
+      crds,
+    });
 
   it("is told in sentences", () => {
     expect(back({}).steps).toEqual([
@@ -205,14 +214,45 @@ describe("the plan of a way back", () => {
   });
 
   it("is empty where nothing is installed", () => {
-    const bare = back({ millrace: undefined, kubeProxy: KUBE_PROXY, nodes: [nodeFact("w1")] });
+    const bare = back({ millrace: undefined, hasTraces: false, kubeProxy: KUBE_PROXY, nodes: [nodeFact("w1")] });
     expect(bare).toMatchObject({ isEmpty: true, steps: [], warnings: [], refusals: [] });
   });
 
-  it("goes on with a node that was given back and not drained", () => {
-    const broken = [nodeFact("w1", { label: "kube-proxy", isDraining: true }), nodeFact("w2", { label: "kube-proxy" })];
-    expect(back({ nodes: broken }).nodes).toEqual(["w1"]);
-    expect(back({ nodes: broken, millrace: undefined }).nodes).toEqual(["w1"]);
+  it("drains every node that answers, whatever its label says and whether the DaemonSet is there", () => {
+    const all = [
+      nodeFact("w1", { label: "kube-proxy", isDraining: true }),
+      nodeFact("w2", { label: "kube-proxy" }),
+      nodeFact("w3"),
+      nodeFact("win", { os: "windows" }),
+      nodeFact("r", { arch: "riscv64" }),
+      nodeFact("away", { ready: "unknown" }),
+    ];
+    const kubeProxy = KUBE_PROXY;
+    for (const millrace of [installed.millrace, undefined]) {
+      const { nodes: given, unsure } = back({ nodes: all, millrace, kubeProxy });
+      expect(given).toEqual(["w1", "w2", "w3"]);
+      expect([...unsure]).toEqual(["w2"]);
+    }
+  });
+
+  it("gives one node back and deletes nothing, of Helm's installation too", () => {
+    const helm = { ...installed.millrace, managedBy: "Helm" };
+    const crds = new Map([["a", { isOurs: true }]]);
+    const plan = back({ millrace: helm, crds }, new Map([["a", 0]]), { only: ["w1"] });
+    expect(plan).toMatchObject({ refusals: [], warnings: [], nodes: ["w1"], crds: [], isPartial: true });
+    expect(plan.steps).toEqual([
+      "One after another, for w1: label millrace.io/service-proxy=kube-proxy, which stays; wait until kube-proxy's pod is there with its rules and the agent gone; let connections that it knows go on until they end, for 5m at most; take everything out of the kernel.",
+    ]);
+    expect(back({ millrace: helm }).refusals).toEqual([expect.stringMatching(/millrace uninstall --node NODE, then/)]);
+  });
+
+  it.each<[string, RegExp]>([
+    ["w9", /^--node w9: there is no such node\.$/],
+    ["win", /^--node win: it runs windows, so Millrace was never there\.$/],
+    ["away", /^--node away: its kubelet does not answer\.$/],
+  ])("does not give %s back", (name, expected) => {
+    const some = [nodeFact("win", { os: "windows" }), nodeFact("away", { ready: "unknown" }), nodeFact("w1")];
+    expect(back({ nodes: some }, new Map(), { only: [name] }).refusals).toEqual([expect.stringMatching(expected)]);
   });
 
   it("names what stays in the kernels of nodes that do not answer", () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { NODE_LABEL } from "../../src/install/names.ts";
 import { Failure } from "../../src/lib/errors.ts";
-import { fakeRun, withKubeProxy } from "./clusters.ts";
+import { fakeRun, UNINSTALL_OPTIONS, withKubeProxy } from "./clusters.ts";
 import { kubeProxyObjects } from "./fake-cluster.ts";
 import type { PodOutcome } from "./kubelets.ts";
 
@@ -143,7 +143,9 @@ describe("an installation where kube-proxy runs", () => {
       expect.stringMatching(/^Node w2 goes on with the rules that kube-proxy left there/),
       "Served by Millrace, and well: w1.",
       "Served by kube-proxy as before: cp.",
-      expect.stringMatching(/^To go on when it is mended: the same command again\./),
+      expect.stringMatching(
+        /^To go on when it is mended: the same command again\. To give this node back at once: millrace uninstall --node w2\./,
+      ),
     ]);
     expect(kernels(run)).toEqual({ cp: ALL_THEIRS, w1: ALL_OURS, w2: ALL_THEIRS });
     mend();
@@ -405,7 +407,7 @@ describe("an installation where there is no kube-proxy", () => {
     await run.install();
     const refused = await run.uninstall();
     expect(refused?.message).toMatch(/nobody serves Services here, DNS among them. Say --without-proxy/);
-    const options = { drainTimeout: "0", deleteCrds: false, withoutProxy: true, parallel: 1 };
+    const options = { ...UNINSTALL_OPTIONS, drainTimeout: "0", withoutProxy: true };
     expect(await run.uninstall({ options })).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere({ hasRules: false, hasMillrace: false }));
     expect(run.cluster.list("Pod")).toEqual([]);
@@ -464,7 +466,7 @@ describe("the way back", () => {
     run.cluster.put(crd);
     await run.install();
     expect(run.cluster.get("CustomResourceDefinition", "ipaddresspools.metallb.io").spec).toEqual({ of: "MetalLB" });
-    await run.uninstall({ options: { drainTimeout: "5m", deleteCrds: true, withoutProxy: false, parallel: 1 } });
+    await run.uninstall({ options: { ...UNINSTALL_OPTIONS, deleteCrds: true } });
     expect(run.cluster.get("CustomResourceDefinition", "ipaddresspools.metallb.io").spec).toEqual({ of: "MetalLB" });
   });
 
@@ -507,6 +509,64 @@ describe("the way back", () => {
     expect(await run.install()).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
     expect(run.cluster.unserved).toEqual([]);
+  });
+
+  it("takes out what is in kernels when the DaemonSet is gone already, and when a node was given back by its label", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    const node = run.cluster.get("Node", "w1");
+    run.cluster.put({ ...node, metadata: { ...node.metadata, labels: { [NODE_LABEL]: "kube-proxy" } } });
+    run.cluster.delete("DaemonSet", "millrace", "kube-system");
+    run.cluster.settle();
+    expect(run.cluster.nodes.get("w1")).toMatchObject({ hasRules: true, hasMillrace: true });
+    expect(await run.uninstall()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_THEIRS));
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
+  it("does so when all objects were deleted, by what the controllers left", async () => {
+    const run = withKubeProxy();
+    for (const node of run.cluster.nodes.values()) node.hasMillrace = true;
+    const metadata = { name: "millrace-controller", namespace: "kube-system" };
+    run.cluster.put({ apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata });
+    expect(await run.uninstall()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_THEIRS));
+    expect(run.cluster.list("Lease")).toEqual([]);
+  });
+
+  it("does not fail for a node that never had the image, and says so", async () => {
+    const run = withKubeProxy();
+    await run.install({ except: ["w2"] });
+    failing(run, "millrace-drain-w2", { phase: "Running", ready: false, waiting: { reason: "ErrImageNeverPull" } });
+    expect(await run.uninstall()).toBeUndefined();
+    expect(run.said).toContainEqual(
+      expect.stringMatching(/^warning: node w2 was not looked at, kube-proxy serves it already: .*ErrImageNeverPull/),
+    );
+    expect(labelsOf(run)).toEqual({});
+  });
+
+  it("gives one node back, drained, and leaves the rest", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    expect(await run.uninstall({ options: { ...UNINSTALL_OPTIONS, only: ["w2"] } })).toBeUndefined();
+    expect(kernels(run)).toEqual({ cp: ALL_OURS, w1: ALL_OURS, w2: ALL_THEIRS });
+    expect(labelsOf(run)).toEqual({ cp: "millrace", w1: "millrace", w2: "kube-proxy" });
+    expect(run.cluster.get("Node", "w2").metadata.annotations).toEqual({});
+    expect(run.cluster.get("DaemonSet", "millrace", "kube-system")).toBeDefined();
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
+  it("gives one node back where nobody serves afterwards, when that is meant", async () => {
+    const run = fakeRun();
+    for (const name of ["cp", "w1", "w2"]) run.cluster.addNode(name);
+    await run.install();
+    const options = { ...UNINSTALL_OPTIONS, only: ["w2"] };
+    expect((await run.uninstall({ options }))?.message).toMatch(/nobody serves Services there/);
+    expect(await run.uninstall({ options: { ...options, withoutProxy: true } })).toBeUndefined();
+    expect(run.cluster.nodes.get("w2")?.hasMillrace).toBe(false);
+    expect(run.cluster.list("Pod").map(({ metadata }) => metadata.name)).toEqual(["millrace-cp", "millrace-w1"]);
   });
 
   it("says that nothing is installed", async () => {
