@@ -1,10 +1,12 @@
 // What the installer knows of a cluster, read out of its objects. Pure: gather.ts asks for them.
 import { parse } from "yaml";
 import type { ClusterObject } from "../kube/cluster-objects.ts";
+import { canonicalAddress } from "../lib/address.ts";
+import { parseBindAddress, withPort } from "../lib/bind-address.ts";
 import { requirementsOf } from "./affinity.ts";
 import { type ApiWay, apiWays } from "./api-way.ts";
 import { count, field, items, text, texts } from "./fields.ts";
-import { type SysAdmin, sysAdminOf } from "./manifest.ts";
+import { askedAt, type SysAdmin, sysAdminOf } from "./manifest.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, DRAINING_ANNOTATION, FIELD_MANAGER, NAMESPACE, NODE_LABEL } from "./names.ts";
 import { type Platform, recognisePlatform } from "./platform.ts";
 
@@ -59,6 +61,8 @@ export interface KubeProxyFacts {
   readonly mode: string;
   /** Its affinity speaks of our label already. */
   readonly isHeldBack: boolean;
+  /** ADDRESS:PORT where a process of its node asks for its health; "" when it has no such server. */
+  readonly healthz: string;
   /** KubeProxyConfiguration, "" when it is not known. */
   readonly configuration: string;
 }
@@ -147,6 +151,34 @@ function kubeProxyConfiguration(configMap: ClusterObject | undefined): string {
   }
 }
 
+const HEALTHZ_PORT = 10256;
+
+/** The value of a flag among arguments, in either spelling; undefined when it is not there. */
+function flagOf(args: readonly string[], name: string): string | undefined {
+  const at = args.findIndex((one) => one === `--${name}` || one.startsWith(`--${name}=`));
+  if (at < 0) return undefined;
+  return args[at]!.includes("=") ? args[at]!.slice(name.length + 3) : args[at + 1];
+}
+
+/** As kube-proxy reads it: with --config no flag counts; an empty flag means none, an empty field the default. */
+function healthzOf(configuration: string, args: readonly string[]): string {
+  const read: unknown = configuration === "" ? {} : parse(configuration, { maxAliasCount: 0 });
+  const byFlag = (name: string): string | undefined =>
+    flagOf(args, "config") === undefined ? flagOf(args, name) : undefined;
+  const bind = byFlag("bind-address") ?? text(read, "bindAddress");
+  const fallback = canonicalAddress(bind)?.includes(":") === true ? "::" : "0.0.0.0";
+  const said = byFlag("healthz-bind-address") ?? (text(read, "healthzBindAddress") || fallback);
+  if (said === "") return "";
+  const alone = canonicalAddress(said);
+  const address = parseBindAddress(withPort(alone?.includes(":") === true ? `[${alone}]` : said, HEALTHZ_PORT));
+  const { host, port } = address ?? { host: "", port: HEALTHZ_PORT };
+  return port === 0 ? "" : bindText(askedAt(host), port);
+}
+
+function bindText(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
 function kubeProxyFacts({ daemonSets, kubeProxyConfig }: ClusterObjectsRead): KubeProxyFacts | undefined {
   const found = daemonSets.find(
     (one) => one.metadata.name !== DAEMON_SET && imagesOf(one).some((image) => IS_KUBE_PROXY.test(image)),
@@ -164,6 +196,7 @@ function kubeProxyFacts({ daemonSets, kubeProxyConfig }: ClusterObjectsRead): Ku
     name: found.metadata.name,
     labels: texts(found, "spec", "selector", "matchLabels"),
     mode: flag ?? mode,
+    healthz: healthzOf(configuration, flags.map(String)),
     isHeldBack: requirementsOf(field(found, "spec", "template", "spec", "affinity"), NODE_LABEL).length > 0,
     configuration,
   };

@@ -93,10 +93,11 @@ async function handBack(run: Uninstall, daemonSet: ClusterObject | undefined): P
   for (const { name } of silent) await markNode(work, name, { [NODE_LABEL]: "kube-proxy" });
 }
 
-/** kube-proxy serves before anything is taken out. */
+/** kube-proxy serves before anything is taken out. One without a healthz server cannot be asked: that its pod is ready has to do. */
 function stepsBefore({ kubeProxy }: UninstallPlan): NodeStep[] {
-  if (kubeProxy === undefined) return [];
-  return [{ name: "kube-proxy", args: ["node-check", "kube-proxy", "--wait", "120s"], isPrivileged: true }];
+  if (kubeProxy === undefined || kubeProxy.healthz === "") return [];
+  const args = ["node-check", "kube-proxy", "--wait", "120s", "--address", kubeProxy.healthz];
+  return [{ name: "kube-proxy", args, isPrivileged: true }];
 }
 
 /** With the steps `first` before each node's drain. */

@@ -50,6 +50,7 @@ export const KUBE_PROXY = {
   name: "kube-proxy",
   labels: { "k8s-app": "kube-proxy" },
   mode: "iptables",
+  healthz: "127.0.0.1:10256",
   isHeldBack: false,
   configuration: "",
 };

@@ -151,6 +151,25 @@ describe("a cluster's objects", () => {
     expect(kubeProxy?.configuration).toMatch(/^apiVersion: kubeproxy.config.k8s.io/);
   });
 
+  it.each<[string, string[], string]>([
+    ["", [], "127.0.0.1:10256"],
+    ["healthzBindAddress: ''", [], "127.0.0.1:10256"],
+    ["healthzBindAddress: 192.0.2.7:9999", [], "192.0.2.7:9999"],
+    ["healthzBindAddress: 192.0.2.7", [], "192.0.2.7:10256"],
+    ["healthzBindAddress: '[::]:9999'", [], "[::1]:9999"],
+    ["healthzBindAddress: 'fd00::7'", [], "[fd00::7]:10256"],
+    ["bindAddress: '::'", [], "[::1]:10256"],
+    ["healthzBindAddress: 0.0.0.0:9999", ["--config=/x", "--healthz-bind-address="], "127.0.0.1:9999"],
+    ["", ["--healthz-bind-address="], ""],
+    ["", ["--healthz-bind-address", "127.0.0.1:7"], "127.0.0.1:7"],
+    ["", ["--bind-address=::"], "[::1]:10256"],
+  ])("tell where kube-proxy's health is asked for: %j, %j", (line, args, expected) => {
+    const conf = `apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n${line}\n`;
+    const kubeProxyConfig = configMap("kube-proxy", { "config.conf": conf });
+    const daemonSets = [workload("DaemonSet", "kube-proxy", "x/kube-proxy:v1.34", { args })];
+    expect(read({ kubeProxyConfig, daemonSets }).kubeProxy?.healthz).toBe(expected);
+  });
+
   it("tell its mode by a flag, where there is no configuration", () => {
     const daemonSets = [
       workload("DaemonSet", "kube-proxy", "x/kube-proxy-amd64:v1.34", { command: ["kube-proxy", "--proxy-mode=ipvs"] }),

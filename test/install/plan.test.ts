@@ -78,6 +78,7 @@ describe("a plan", () => {
   });
 
   it.each<[string, Partial<ClusterFacts>, Partial<InstallOptions>, RegExp]>([
+    ["an old Kubernetes", { version: "v1.24.17" }, {}, /^Kubernetes 1\.25 or later is needed: this is v1\.24\.17\.$/],
     ["no node", { nodes: [] }, {}, /^The cluster has no node\.$/],
     ["a node that is not there", {}, { except: ["w9"] }, /^--except w9: there is no such node\.$/],
     [
@@ -132,6 +133,16 @@ describe("a plan", () => {
     ],
   ])("refuses %s", (_, more, options, expected) => {
     expect(plan(more, options).refusals).toEqual([expect.stringMatching(expected)]);
+  });
+
+  it.each([
+    ["v1.25.0", true],
+    ["v1.29.9+k3s1", true],
+    ["v1.30.0-alpha.1", false],
+    ["v1.34.4", false],
+    ["v2.0.0", false],
+  ])("has the objects of before Kubernetes 1.30 for %s: %s", (version, expected) => {
+    expect(plan({ version })).toMatchObject({ refusals: [], isBefore130: expected });
   });
 
   it.each(["5.10.0", "5.10.0-28-amd64", "6.1.0", "10.0", ""])("takes the kernel %s", (kernel) => {

@@ -342,6 +342,39 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.cluster.requests.length).toBe(asked);
   });
 
+  it("labels no node of a Kubernetes that is too old", async () => {
+    const run = withKubeProxy();
+    run.cluster.version = "v1.24.1";
+    expect((await run.install())?.message).toMatch(/Kubernetes 1\.25 or later is needed/);
+    expect(run.cluster.requests.filter((line) => !line.startsWith("GET"))).toEqual([]);
+  });
+
+  it("deletes no namespace of somebody else for its self-test", async () => {
+    const run = withKubeProxy();
+    run.cluster.put({ apiVersion: "v1", kind: "Namespace", metadata: { name: "millrace-test" } });
+    const error = await run.install();
+    expect(error?.message).toMatch(
+      /^Millrace is in place, but its self-test was not run: namespace millrace-test is not of a self-test/,
+    );
+    expect(run.cluster.get("Namespace", "millrace-test")).toBeDefined();
+  });
+
+  it("removes what an earlier self-test left, but nothing of another that runs", async () => {
+    const run = withKubeProxy();
+    const labels = { "millrace.io/installer": "self-test" };
+    const left = { apiVersion: "v1", kind: "Namespace", metadata: { name: "millrace-test", labels } };
+    run.cluster.put(left);
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.list("Namespace")).toEqual([]);
+    // The other one is faster.
+    run.cluster.fault = (method, path) => {
+      if (method === "POST" && path.endsWith("/namespaces")) run.cluster.put(left);
+      return undefined;
+    };
+    expect((await run.install())?.message).toMatch(/another run has just made namespace millrace-test/);
+    expect(run.cluster.get("Namespace", "millrace-test")).toBeDefined();
+  });
+
   it("tells what its self-test did not get an answer from, and removes it", async () => {
     const run = withKubeProxy();
     const bad = [{ name: "node port 30000 of w2, 192.168.0.51 (tcp)", why: "connect ECONNREFUSED" }];
@@ -487,6 +520,29 @@ describe("the way back", () => {
     expect(await run.uninstall()).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere(ALL_THEIRS));
     expect(run.cluster.unserved).toEqual([]);
+  });
+
+  it("asks kube-proxy where its configuration says, and not where it has no server", async () => {
+    const drainOf = async (more: object): Promise<string[][]> => {
+      const run = withKubeProxy(["w1"], more);
+      await run.install();
+      let steps: string[][] = [];
+      run.cluster.outcome = (pod) => {
+        const { initContainers = [], containers } = pod.spec;
+        const all: { args: string[] }[] = [...initContainers, ...containers];
+        if (pod.metadata.name === "millrace-drain-w1") steps = all.map(({ args }) => args.filter((one) => one !== ""));
+        return undefined;
+      };
+      expect(await run.uninstall()).toBeUndefined();
+      return steps;
+    };
+    const withFlag = (flag: string): object => ({
+      spec: { template: { spec: { containers: [{ name: "kube-proxy", image: "x/kube-proxy:v1", args: [flag] }] } } },
+    });
+    const drain = ["cleanup", "--drain", "--drain-timeout", "5m"];
+    const check = ["node-check", "kube-proxy", "--wait", "120s", "--address"];
+    expect(await drainOf(withFlag("--healthz-bind-address=192.0.2.7:9"))).toEqual([[...check, "192.0.2.7:9"], drain]);
+    expect(await drainOf(withFlag("--healthz-bind-address="))).toEqual([drain]);
   });
 
   it("drains no node on which kube-proxy's pod does not run", async () => {
