@@ -74,6 +74,13 @@ export interface MillraceFacts {
   readonly sysAdmin: SysAdmin;
 }
 
+export interface CrdFacts {
+  /** `install` has written it. */
+  readonly isOurs: boolean;
+  /** Somebody else has too. */
+  readonly isShared: boolean;
+}
+
 export interface ClusterFacts {
   readonly version: string;
   readonly platform: Platform;
@@ -98,8 +105,8 @@ export interface ClusterFacts {
   readonly millrace: MillraceFacts | undefined;
   /** Something in the API is left of a Millrace, there or not. */
   readonly hasTraces: boolean;
-  /** Names of the CustomResourceDefinitions that are there. */
-  readonly crds: ReadonlyMap<string, { readonly isOurs: boolean }>;
+  /** By name: the CustomResourceDefinitions that are there. */
+  readonly crds: ReadonlyMap<string, CrdFacts>;
   readonly hasPrometheusOperator: boolean;
 }
 
@@ -215,8 +222,22 @@ function staticKubeProxies(pods: readonly ClusterObject[]): string[] {
 }
 
 const NODE_ARGS = ["k3s.io/node-args", "rke2.io/node-args"];
-/** A switch with a value of its own, in any spelling of the two. */
-const WITHOUT_PROXY = /"--?disable-kube-proxy(=true)?"(,"true")?/;
+
+/** `args`: JSON, in which K3s makes two of --NAME=VALUE. The last one counts. */
+function isProxyDisabled(args: string): boolean {
+  let all: unknown;
+  try {
+    all = JSON.parse(args);
+  } catch {
+    return false;
+  }
+  if (!Array.isArray(all)) return false;
+  return all.reduce((isDisabled: boolean, one, at) => {
+    const match = /^--?disable-kube-proxy(?:=(.*))?$/.exec(String(one));
+    if (match === null) return isDisabled;
+    return !/^(0|f|false)$/i.test(match[1] ?? String(all[at + 1] ?? ""));
+  }, false);
+}
 
 function embeddedKubeProxies(
   nodes: readonly ClusterObject[],
@@ -230,7 +251,7 @@ function embeddedKubeProxies(
     const all = texts(node, "metadata", "annotations");
     const args = NODE_ARGS.map((key) => all[key]).find((one) => one !== undefined) ?? "";
     const isAgent = /^\["agent"/.test(args);
-    return isAgent || WITHOUT_PROXY.test(args) ? [] : [node.metadata.name];
+    return isAgent || isProxyDisabled(args) ? [] : [node.metadata.name];
   });
 }
 
@@ -286,17 +307,23 @@ function otherProxies({ daemonSets, ciliumConfig }: ClusterObjectsRead): string[
   });
 }
 
+function crdFacts({ managedFields = [] }: ClusterObject["metadata"]): CrdFacts {
+  // The API server writes into the status whether it serves the kind.
+  const managers = managedFields
+    .filter(({ manager, subresource }) => manager !== "kube-apiserver" || subresource !== "status")
+    .map(({ manager }) => manager);
+  return {
+    isOurs: managers.includes(FIELD_MANAGER),
+    isShared: managers.some((manager) => manager !== FIELD_MANAGER),
+  };
+}
+
 export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
   const { nodes, daemonSets, deployments, pods, version, kubeadmConfig } = read;
   const platform = recognisePlatform(nodes, version, kubeadmConfig !== undefined);
   const statics = staticKubeProxies(pods);
   const own = daemonSets.find(({ metadata }) => metadata.name === DAEMON_SET && metadata.namespace === NAMESPACE);
-  const crds = new Map(
-    read.customResourceDefinitions.map(({ metadata }) => [
-      metadata.name,
-      { isOurs: metadata.managedFields?.some(({ manager }) => manager === FIELD_MANAGER) ?? false },
-    ]),
-  );
+  const crds = new Map(read.customResourceDefinitions.map(({ metadata }) => [metadata.name, crdFacts(metadata)]));
   const found = nodes.map(nodeFacts).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   const kubeProxy = kubeProxyFacts(read);
   const isMarked = found.some(({ label, isCleaned, isDraining }) => label !== "" || isCleaned || isDraining);

@@ -78,7 +78,7 @@ function isOtherwise(value: string): boolean {
 }
 
 /** What the agents' ConfigMap says in `objects`. */
-function configOf(objects: readonly ClusterObject[]): Record<string, unknown> {
+export function configOf(objects: readonly ClusterObject[]): Record<string, unknown> {
   const found = objects.find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === CONFIG_MAP);
   const [document] = parseAllDocuments(texts(found, "data")[CONFIG_KEY] ?? "");
   return { ...(document?.toJS() as Record<string, unknown> | undefined) };

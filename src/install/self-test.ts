@@ -19,7 +19,7 @@ const MOST_NODE_PORTS = 10;
 
 export interface SelfTest {
   readonly image: string;
-  /** Ready ones, with an agent. */
+  /** Ready ones, with an agent. `addresses`: on which their node ports answer. */
   readonly nodes: readonly { readonly name: string; readonly addresses: readonly string[] }[];
   /** There is a Service kube-system/kube-dns. */
   readonly hasDns: boolean;

@@ -64,7 +64,11 @@ export function planUninstall({ facts, options, image: ours, crds }: UninstallIn
     .map(({ name }) => name);
   const labelled = facts.nodes.filter(({ label }) => label !== "");
   const unsure = due.filter(({ label, isDraining }) => label === "kube-proxy" && !isDraining).map(({ name }) => name);
-  const going = isPartial ? [] : [...crds].filter(([name]) => facts.crds.get(name)?.isOurs === true);
+  const managed = isPartial ? [] : [...crds].filter(([name]) => facts.crds.get(name)?.isOurs === true);
+  const isMetallbs = (name: string): boolean => facts.metallb.length > 0 && name.endsWith(".metallb.io");
+  const isOthersToo = (name: string): boolean => isMetallbs(name) || facts.crds.get(name)?.isShared === true;
+  const going = managed.filter(([name]) => !isOthersToo(name));
+  const shared = managed.map(([name]) => name).filter(isOthersToo);
   const gone = going.filter(([, objects]) => objects === 0 || options.deleteCrds).map(([name]) => name);
   const kept = going.filter(([name]) => !gone.includes(name));
   const refusals: string[] = [];
@@ -87,6 +91,11 @@ export function planUninstall({ facts, options, image: ours, crds }: UninstallIn
       ? []
       : [
           `What Millrace has in the kernels of ${named(silent)} stays until they restart: their kubelets do not answer.`,
+        ]),
+    ...(shared.length === 0
+      ? []
+      : [
+          `${named(shared)} stay: ${facts.metallb.length > 0 ? `MetalLB runs (${named(facts.metallb)})` : "others have written to them too"}.`,
         ]),
     ...(kept.length === 0
       ? []

@@ -198,6 +198,11 @@ describe("a cluster's objects", () => {
     ['["server","--disable-kube-proxy=true"]', false],
     ['["server","--disable-kube-proxy","true"]', false],
     ['["server","--disable-kube-proxy=false"]', true],
+    ['["server","--disable-kube-proxy","false"]', true],
+    ['["server","--disable-kube-proxy","F","--disable","servicelb"]', true],
+    ['["server","--disable-kube-proxy","--disable","servicelb"]', false],
+    ['["server","--disable-kube-proxy","false","--disable-kube-proxy","true"]', false],
+    ["[", true],
     ['["server","--disable","servicelb"]', true],
     ['["agent"]', false],
     ["", true],
@@ -278,15 +283,26 @@ describe("a cluster's objects", () => {
   });
 
   it("tell a CustomResourceDefinition that the installer made from others", () => {
-    const crd = (name: string, manager: string): ClusterObject => ({
+    const apiServer = { manager: "kube-apiserver", subresource: "status" };
+    const crd = (name: string, ...managers: string[]): ClusterObject => ({
       apiVersion: "apiextensions.k8s.io/v1",
       kind: "CustomResourceDefinition",
-      metadata: { name, managedFields: [{ manager }] },
+      metadata: { name, managedFields: [...managers.map((manager) => ({ manager })), apiServer] },
     });
-    const { crds } = read({ customResourceDefinitions: [crd("a", "millrace-install"), crd("b", "kubectl")] });
+    const { crds } = read({
+      customResourceDefinitions: [
+        crd("a", "millrace-install"),
+        crd("b", "kubectl"),
+        crd("c", "millrace-install", "kubectl"),
+        // It takes a part of the specification for somebody.
+        crd("d", "millrace-install", "kube-apiserver"),
+      ],
+    });
     expect([...crds]).toEqual([
-      ["a", { isOurs: true }],
-      ["b", { isOurs: false }],
+      ["a", { isOurs: true, isShared: false }],
+      ["b", { isOurs: false, isShared: true }],
+      ["c", { isOurs: true, isShared: true }],
+      ["d", { isOurs: true, isShared: true }],
     ]);
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { ClusterFacts } from "../../src/install/cluster-facts.ts";
+import type { ClusterFacts, CrdFacts } from "../../src/install/cluster-facts.ts";
 import { type InstallOptions, planInstall } from "../../src/install/install-plan.ts";
 import { planUninstall, type UninstallOptions } from "../../src/install/uninstall-plan.ts";
 import { facts, KUBE_PROXY, nodeFact, OPTIONS, UNINSTALL_OPTIONS } from "./clusters.ts";
@@ -61,8 +61,8 @@ describe("a plan", () => {
 
   it("keeps CustomResourceDefinitions of others", () => {
     const name = "ipaddresspools.metallb.io";
-    expect([...plan({ crds: new Map([[name, { isOurs: false }]]) }).keptCrds]).toEqual([name]);
-    expect([...plan({ crds: new Map([[name, { isOurs: true }]]) }).keptCrds]).toEqual([]);
+    expect([...plan({ crds: new Map([[name, { isOurs: false, isShared: true }]]) }).keptCrds]).toEqual([name]);
+    expect([...plan({ crds: new Map([[name, { isOurs: true, isShared: false }]]) }).keptCrds]).toEqual([]);
   });
 
   it("takes Services of a class beside MetalLB", () => {
@@ -248,7 +248,7 @@ describe("the plan of a way back", () => {
 
   it("gives one node back and deletes nothing, of Helm's installation too", () => {
     const helm = { ...installed.millrace, managedBy: "Helm" };
-    const crds = new Map([["a", { isOurs: true }]]);
+    const crds = new Map([["a", { isOurs: true, isShared: false }]]);
     const plan = back({ millrace: helm, crds }, new Map([["a", 0]]), { only: ["w1"] });
     expect(plan).toMatchObject({ refusals: [], warnings: [], nodes: ["w1"], crds: [], isPartial: true });
     expect(plan.steps).toEqual([
@@ -274,12 +274,25 @@ describe("the plan of a way back", () => {
     expect(plan.warnings[0]).toMatch(/^What Millrace has in the kernels of w2 stays until they restart/);
   });
 
-  it.each([
-    ["without objects", 0, true, ["ipaddresspools.metallb.io"]],
-    ["with objects", 2, true, []],
-    ["of others", 0, false, []],
-  ] as const)("takes a CustomResourceDefinition %s or leaves it", (_, objects, isOurs, expected) => {
+  it.each<[string, number, CrdFacts, Partial<ClusterFacts>, string[], RegExp | undefined]>([
+    ["without objects", 0, { isOurs: true, isShared: false }, {}, ["ipaddresspools.metallb.io"], undefined],
+    ["with objects", 2, { isOurs: true, isShared: false }, {}, [], /\(2 objects\) stay: --delete-crds/],
+    ["of others", 0, { isOurs: false, isShared: true }, {}, [], undefined],
+    ["of ours and others", 0, { isOurs: true, isShared: true }, {}, [], /stay: others have written to them too\.$/],
+    [
+      "that MetalLB reads",
+      0,
+      { isOurs: true, isShared: false },
+      { metallb: ["Deployment m/controller"] },
+      [],
+      /stay: MetalLB runs \(Deployment m\/controller\)\.$/,
+    ],
+  ])("takes a CustomResourceDefinition %s or leaves it", (_, objects, crd, more, expected, said) => {
     const name = "ipaddresspools.metallb.io";
-    expect(back({ crds: new Map([[name, { isOurs }]]) }, new Map([[name, objects]])).crds).toEqual(expected);
+    const options = { deleteCrds: crd.isShared || more.metallb !== undefined };
+    const { crds, warnings } = back({ ...more, crds: new Map([[name, crd]]) }, new Map([[name, objects]]), options);
+    expect(crds).toEqual(expected);
+    const about = warnings.filter((line) => line.startsWith(name));
+    expect(about).toEqual(said === undefined ? [] : [expect.stringMatching(said)]);
   });
 });

@@ -342,6 +342,26 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.cluster.requests.length).toBe(asked);
   });
 
+  it.each<[string, string[]]>([
+    ["primary,localhost", ["192.168.0.51"]],
+    ["192.168.0.0/26", ["192.168.0.51"]],
+    ["10.0.0.0/8,localhost", []],
+    ["localhost", []],
+    ["all", ["192.168.0.51"]],
+  ])("asks node ports in its self-test where they answer: %s", async (which, expected) => {
+    const run = withKubeProxy(["w1"]);
+    const asked = new Set<string>();
+    run.cluster.outcome = (pod) => {
+      if (!pod.metadata.name.startsWith("millrace-from-")) return undefined;
+      const targets = JSON.parse(pod.spec.containers[0].env[0].value) as { name: string; host: string }[];
+      for (const { name, host } of targets) if (name.startsWith("node port")) asked.add(host);
+      return undefined;
+    };
+    const takeSettings = async () => ({ config: { "nodeport-addresses": which }, remarks: [] });
+    expect(await run.install({}, { takeSettings })).toBeUndefined();
+    expect([...asked]).toEqual(expected);
+  });
+
   it("labels no node of a Kubernetes that is too old", async () => {
     const run = withKubeProxy();
     run.cluster.version = "v1.24.1";
@@ -402,7 +422,7 @@ describe("an installation where there is no kube-proxy", () => {
     expect(run.cluster.history).toEqual(["cp agent ready", "w1 agent ready", "w2 agent ready"]);
   });
 
-  it("takes out what K3s' own kube-proxy left, once", async () => {
+  it("takes out what K3s' own kube-proxy left, again when it was there for a while", async () => {
     const run = fakeRun();
     const k3s = {
       metadata: { annotations: { "k3s.io/node-args": '["server","--disable-kube-proxy"]' } },
@@ -413,9 +433,32 @@ describe("an installation where there is no kube-proxy", () => {
     expect(await run.install()).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
     expect(run.cluster.unserved).toEqual([]);
-    run.cluster.history.length = 0;
+    run.cluster.nodes.get("w1")!.hasRules = true;
     expect(await run.install()).toBeUndefined();
-    expect(run.cluster.history).toEqual([]);
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+  });
+
+  it("ends where agents become ready and lose it again for ever", async () => {
+    const run = bare();
+    const stop = new AbortController();
+    run.cluster.outcome = (pod) => {
+      if (run.cluster.requests.length > 3_000) stop.abort();
+      const which = ["millrace-w1", "none", "millrace-w2", "none"][Math.floor(run.cluster.requests.length / 8) % 4];
+      const isFlapping = /^millrace-w[12]$/.test(pod.metadata.name);
+      return isFlapping ? { phase: "Running", ready: pod.metadata.name === which } : undefined;
+    };
+    const error = await run.install({}, { signal: stop.signal });
+    expect(error?.message).toMatch(/^the agents did not become ready: [12]\/3 ready; .* \(for 60 s\)/);
+  });
+
+  it("takes a node that was left out before, or was given back in part", async () => {
+    const run = bare();
+    await run.install({ except: ["w2"] });
+    const w1 = run.cluster.get("Node", "w1");
+    run.cluster.put({ ...w1, metadata: { ...w1.metadata, annotations: { "millrace.io/draining": "true" } } });
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.get("Node", "w1").metadata.annotations).toEqual({});
   });
 
   it("says which agent does not become ready", async () => {
@@ -562,9 +605,12 @@ describe("the way back", () => {
     const mend = failing(run, "millrace-drain-w2", { phase: "Failed", exitCode: 1, message: "no" });
     await run.uninstall();
     mend();
+    expect(run.cluster.get("Node", "w2").metadata.annotations).toEqual({ "millrace.io/draining": "true" });
     expect(await run.install()).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
     expect(run.cluster.unserved).toEqual([]);
+    for (const node of run.cluster.list("Node"))
+      expect(Object.keys(node.metadata.annotations)).toEqual(["millrace.io/kube-proxy-removed"]);
   });
 
   it("takes out what is in kernels when the DaemonSet is gone already, and when a node was given back by its label", async () => {
