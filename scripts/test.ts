@@ -15,9 +15,16 @@ const CONFIGS: Readonly<Record<string, string>> = {
 const ONE_BY_ONE = ["unit", "kernel"];
 const LABS = "test/lab/**/*.test.ts";
 /** The labs that take longest come first, so that the lanes end together. */
-const LONGEST = ["seeds", "restart", "node-traffic", "failover", "lab", "change-under-load"].map(
-  (name) => `test/lab/${name}.test.ts`,
-);
+const LONGEST = [
+  "seeds",
+  "restart",
+  "change-under-load",
+  "cleanup",
+  "bypass",
+  "lab",
+  "service-fields",
+  "node-traffic",
+].map((name) => `test/lab/${name}.test.ts`);
 
 interface Results {
   numPassedTests: number;
