@@ -117,7 +117,8 @@ image: build ## An image without Docker or a registry: build/millrace-image-ARCH
 
 test-image: image ## The image as Docker and containerd take it, built twice, by the Dockerfile, and for the other architecture
 	@test/kind/setup.sh >&2
-	@node node_modules/vitest/vitest.mjs run --config test/image/vitest.config.ts
+	@mkdir -p .cache/kind
+	@flock .cache/kind/.lock node node_modules/vitest/vitest.mjs run --config test/image/vitest.config.ts
 
 kind: image ## kind clusters without a registry: install, every example, every way to a Service, upgrade, uninstall (SCENARIO=name, KEEP=1)
 	@test/kind/setup.sh >&2

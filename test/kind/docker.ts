@@ -130,6 +130,16 @@ export async function dockerDown(): Promise<void> {
   rmSync(STATE, { recursive: true, force: true });
 }
 
+/** What there still is of it: namespace, files, cgroups, mounts. Empty when all was taken away. */
+export function leftOfDocker(): readonly string[] {
+  const mounts = readFileSync("/proc/self/mounts", "utf8").split("\n");
+  const roots = [cgroupRoot(), ...olderHierarchies()];
+  return [
+    ...[HOST_NAMESPACE, STATE, ...roots.map((root) => join(root, CGROUP))].filter((path) => existsSync(path)),
+    ...mounts.filter((line) => line.includes(STATE) || line.includes(DOCKER_DATA)),
+  ];
+}
+
 /** The daemon that its file names, if it is one. */
 async function endDaemon(): Promise<void> {
   if (!existsSync(DOCKER_PID)) return;

@@ -7,7 +7,7 @@ import { FAILURES, Failure } from "../../src/lib/errors.ts";
 import { makeImages } from "../cluster/images.ts";
 import { buildPrograms } from "../cluster/programs.ts";
 import { progressOnStderr } from "../cluster/progress.ts";
-import { checkedOnHost, dockerDown, dockerUp, hostEnvironment, onHost } from "./docker.ts";
+import { checkedOnHost, dockerDown, dockerUp, hostEnvironment, leftOfDocker, onHost } from "./docker.ts";
 import { KindCluster, PROXY_MODES, type ProxyMode } from "./kind-cluster.ts";
 import { makeNodeImage, nodeImage } from "./node-image.ts";
 import { CACHE, HOST_NAMESPACE } from "./paths.ts";
@@ -69,7 +69,11 @@ async function test(names: readonly string[], { keep = false }: { keep?: boolean
   if (!isOnHost()) {
     await build();
     againOnHost();
-    if (!keep) await dockerDown();
+    if (keep) return;
+    await dockerDown();
+    const left = leftOfDocker();
+    process.stdout.write(left.length === 0 ? "Nothing is left on this machine.\n" : `Left: ${left.join(", ")}\n`);
+    if (left.length > 0) process.exitCode = 1;
     return;
   }
   const report = new Report();

@@ -1,6 +1,7 @@
 // kube-proxy, by rules as it writes them, hands over and takes back: connections that it translates go on beside our programs, new ones
 // are ours, whoever goes first; and while frontends are drained it is the other way round.
 import { existsSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { drain } from "../../../src/agent/drain.ts";
 import { keepNatHooks, NAT_TABLE, releaseNatHooks } from "../../../src/agent/nat-hooks.ts";
@@ -93,6 +94,8 @@ describeKernel("another proxy", () => {
       /** What was opened, but for pairs of ports that connections of others claimed. */
       const opened = (): string[] =>
         wires.node.flows().flatMap((row) => (row.flow.path === FLOW_PATH_VALUES.PATH_PORT_CHANGE ? [] : flowText(row)));
+      /** The last packets of what was just closed would open flows in their middle. */
+      const closed = (): Promise<void> => delay(500);
       const isHost = (client: Client): boolean => client.startsWith("host");
 
       it("connections that it translates go on when our programs come, and open no flow", async () => {
@@ -200,6 +203,7 @@ describeKernel("another proxy", () => {
         expect(await say(ours, "drained still")).toEqual([]);
         expect(opened().length).toBe(before);
         for (const { talk: one } of [...ours, ...theirs]) one[Symbol.dispose]();
+        await closed();
         node.settings({ flags: 0 });
       });
 
@@ -228,11 +232,12 @@ describeKernel("another proxy", () => {
         const again = await begin((client) => client.startsWith("pod"));
         expect(opened().length).toBeGreaterThan(ours.length * 2);
         for (const { talk: one } of again) one[Symbol.dispose]();
+        await closed();
         // Conversations of UDP end by time alone.
         for (const row of node.flows()) if (row.key.proto === 17) node.deleteFlow(row);
 
         const ended = drained(AbortSignal.timeout(60_000));
-        await expect.poll(() => seen.at(-1), { timeout: 20_000 }).toBe(ours.length);
+        await expect.poll(() => seen.at(-1), { timeout: 30_000 }).toBe(ours.length);
         expect(await say(ours, "while it waits")).toEqual([]);
         for (const { talk: one } of ours) one[Symbol.dispose]();
         const { cut, removed } = await ended;
