@@ -18,7 +18,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   lab: ["agent", ...ADAPTERS, "libbpf", "wire", "model", "lib"],
   agent: ["decide", ...ADAPTERS, "libbpf", "model", "lib"],
   controller: ["kube", "allocate", "wire", "model", "lib"],
-  install: ["kube", "lib"],
+  install: ["kube", "model", "lib"],
   decide: ["model", "lib"],
   datapath: ["libbpf", "model", "lib"],
   kube: ["wire", "model", "lib"],

@@ -72,9 +72,12 @@ export async function removeAll(places: Places): Promise<CleanupResult> {
     ...removeClsactAttachments(places.stateDir, new Map(devices.map(({ name, ifindex }) => [name, ifindex]))),
   );
   rmSync(join(places.stateDir, "clsact-qdiscs.json"), { force: true });
-  if (existsSync(places.stateDir) && releasePorts(places.stateDir))
-    removed.push("ports reserved in net.ipv4.ip_local_reserved_ports");
-  else left.push(...portsLeft(snat, readFileSync(RESERVED_PORTS, "utf8"), places.stateDir));
+  const ports = releaseReserved(
+    () => existsSync(places.stateDir) && releasePorts(places.stateDir),
+    () => portsLeft(snat, readFileSync(RESERVED_PORTS, "utf8"), places.stateDir),
+  );
+  removed.push(...ports.removed);
+  left.push(...ports.left);
   removed.push(...(await removeForwardRules()), ...(await releaseNatHooks()));
   removeSavedLayouts(places.stateDir);
   left.push(...filesLeft(places.stateDir));
@@ -82,6 +85,20 @@ export async function removeAll(places: Places): Promise<CleanupResult> {
 }
 
 const RESERVED_PORTS = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/** In a container /proc/sys may be read-only: the ports stay reserved then, and the record of who reserved them. */
+export function releaseReserved(release: () => boolean, told: () => string[]): CleanupResult {
+  try {
+    return release()
+      ? { removed: ["ports reserved in net.ipv4.ip_local_reserved_ports"], left: [] }
+      : { removed: [], left: told() };
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== "EROFS" && code !== "EACCES" && code !== "EPERM") throw error;
+    const where = "run millrace cleanup once more where /proc/sys can be written";
+    return { removed: [], left: [`ports reserved in net.ipv4.ip_local_reserved_ports (${code}): ${where}`] };
+  }
+}
 
 /** The ports that an agent with these pins wanted reserved, undefined when none of this layout is pinned. */
 function snatPorts(pinDir: string): Range | undefined {

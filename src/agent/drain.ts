@@ -15,7 +15,7 @@ import { Failure } from "../lib/errors.ts";
 import { inPortions } from "../lib/portions.ts";
 import { type CleanupResult, lockForCleanup, removeAll } from "./cleanup.ts";
 import { readFlowTimeouts } from "./conntrack-timeouts.ts";
-import { readKubeProxyRules } from "./kube-proxy-rules.ts";
+import { askPatiently, readKubeProxyRules } from "./kube-proxy-rules.ts";
 import type { AgentOptions } from "./options.ts";
 
 export interface DrainOptions {
@@ -94,7 +94,7 @@ export async function drain(
   using _lock = lockForCleanup(places);
   const began = performance.now();
   const isThere = hasMaps(places.pinDir);
-  if (isThere && (await readKubeProxyRules()).length === 0) options.alone();
+  if (isThere && (await readKubeProxyRules(askPatiently)).length === 0) options.alone();
   const cut = isThere ? await waitForFlows(places, options) : NONE;
   const waitedMs = performance.now() - began;
   return { ...(await removeAll(places)), cut, waitedMs };

@@ -41,7 +41,7 @@ export interface ForwardRules {
 }
 
 /** iptables and the family and table that its nftables variant has the chain in. */
-export const FORWARD_CHAINS = [
+const FORWARD_CHAINS = [
   ["iptables", "ip filter FORWARD"],
   ["ip6tables", "ip6 filter FORWARD"],
 ] as const;

@@ -62,11 +62,18 @@ export function kubeProxyChains(saved: string, table: string): ChainRemoval {
   const own = policies.map(({ chain }) => chain).filter(isKubeProxys);
   const goes = new Set(own);
 
+  // A table may have hundreds of thousands of both.
+  const targets = new Map<string, string[]>();
+  for (const { chain, target } of rules) {
+    const known = targets.get(chain);
+    if (known === undefined) targets.set(chain, [target]);
+    else known.push(target);
+  }
   const kept: { chain: string; by: string }[] = [];
   const keep = (chain: string, by: string): void => {
     if (!goes.delete(chain)) return;
     kept.push({ chain, by });
-    for (const rule of rules) if (rule.chain === chain) keep(rule.target, chain);
+    for (const target of targets.get(chain) ?? []) keep(target, chain);
     // The mark says that the source is to be translated, which the other chain does.
     if (chain === "KUBE-MARK-MASQ") keep("KUBE-POSTROUTING", chain);
   };

@@ -1,11 +1,15 @@
 // What kube-proxy has, or left, in this network namespace, by kind of rules. Asked for a few names alone, so that it costs the same with
 // ten Services and with ten thousand.
 import { readFileSync } from "node:fs";
-import { type Ran, run } from "../lib/exec.ts";
+import { Failure } from "../lib/errors.ts";
+import { LARGE, type Ran, run } from "../lib/exec.ts";
 import { hasNftChain, hasNftTable, type NftFamily } from "../libbpf/mod.ts";
 
 /** How programs are run; see `run`. */
 export type Ask = (command: string, args: readonly string[]) => Promise<Ran>;
+
+/** For commands of an operator, which may wait for large tables. */
+export const askPatiently: Ask = (command, args) => run(command, args, LARGE);
 
 /** "iptables" and "ip6tables" are their nftables variants. */
 export type KubeProxyRules = "nftables" | "iptables" | "ip6tables" | "iptables-legacy" | "ip6tables-legacy" | "ipvs";
@@ -47,14 +51,19 @@ export function hasDevice(name: string): boolean {
     .some((line) => line.trim().startsWith(`${name}:`));
 }
 
-/** Rejects with KernelError when there is no talking to the kernel. */
-export async function readKubeProxyRules(ask: Ask = run): Promise<KubeProxyRules[]> {
+/** Rejects with KernelError when there is no talking to the kernel, with Failure "machine" when a table cannot be read in time. */
+export async function readKubeProxyRules(
+  ask: Ask = run,
+  tables: typeof legacyTables = legacyTables,
+): Promise<KubeProxyRules[]> {
   const found: KubeProxyRules[] = [];
   if (IPTABLES.some(({ family }) => hasNftTable(family, NFT_TABLE))) found.push("nftables");
   for (const one of IPTABLES) {
     if (hasNftChain(one.family, NAT, SERVICES_CHAIN)) found.push(one.command);
-    if (!legacyTables(one).includes(NAT)) continue;
+    if (!tables(one).includes(NAT)) continue;
     const canary = await ask(one.legacy, ["--wait", "5", "-t", NAT, "-S", CANARY_CHAIN]);
+    // Taken for none, its connections would lose their translation.
+    if (canary.timedOut) throw new Failure("machine", one.legacy, `could not read the table ${NAT}: ${canary.text}`);
     if (canary.ok) found.push(one.legacy);
   }
   if (hasDevice(IPVS_DEVICE)) found.push("ipvs");

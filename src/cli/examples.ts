@@ -25,6 +25,7 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
   ],
   "millrace uninstall": [
     ["millrace uninstall", "back to kube-proxy, node after node"],
+    ["millrace uninstall --node w2", "this node alone, until millrace install takes it again"],
     ["millrace uninstall --drain-timeout 1h", "connections may go on for an hour on each node"],
   ],
   "millrace status": [

@@ -32,6 +32,7 @@ interface InstallFlags extends CommonFlags {
 
 interface UninstallFlags extends CommonFlags {
   readonly drainTimeout: string;
+  readonly node: readonly string[];
   readonly deleteCrds: boolean;
   readonly withoutProxy: boolean;
 }
@@ -89,6 +90,7 @@ export function registerInstallCommands(program: Command, wiring: Wiring): void 
     )
       .option("--dry-run", "say what would be done", false)
       .option("--drain-timeout <DURATION>", "how long connections of a node may go on; 0: not at all", "5m")
+      .option("--node <NODE>", "give only this node back, and delete nothing; may be repeated", several, [])
       .option("--delete-crds", "also CustomResourceDefinitions of which there are objects, with those", false)
       .option("--without-proxy", "also where there is no kube-proxy to hand over to", false),
   ).action(async (flags: UninstallFlags) => {
@@ -254,6 +256,7 @@ async function runUninstallCommand(flags: UninstallFlags, signal: AbortSignal): 
           deleteCrds: flags.deleteCrds,
           withoutProxy: flags.withoutProxy,
           parallel,
+          only: flags.node,
         },
         isDryRun: flags.dryRun,
         confirm: (question) => confirmOnTerminal(question, flags.yes, signal),

@@ -3,6 +3,7 @@ import { writeFile } from "node:fs/promises";
 import type { Command } from "commander";
 import type { AgentHealth } from "../install/node-checks.ts";
 import type { Target, TestResult } from "../install/test-traffic.ts";
+import { parseBindAddress } from "../lib/bind-address.ts";
 import { parseDuration } from "../lib/duration.ts";
 import { Failure } from "../lib/errors.ts";
 import { DEFAULT_API_SOCKET } from "../lib/paths.ts";
@@ -50,9 +51,17 @@ export function registerNodeCheck(program: Command, wiring: Wiring): void {
     .command("kube-proxy")
     .description("wait until this node's kube-proxy says that its rules are in force")
     .option(...wait)
-    .action(async (flags: { readonly wait: string }) => {
+    .option("--address <ADDRESS:PORT>", "its healthz server", "127.0.0.1:10256")
+    .action(async (flags: { readonly wait: string; readonly address: string }) => {
       const { awaitCheck, kubeProxyCheck } = await import("../install/node-checks.ts");
-      await awaitCheck("kube-proxy", kubeProxyCheck(), milliseconds(flags.wait));
+      const address = parseBindAddress(flags.address);
+      if (address === undefined)
+        throw new Failure(
+          "usage",
+          "--address",
+          `--address must be ADDRESS:PORT or [ADDRESS]:PORT: current value is '${flags.address}'`,
+        );
+      await awaitCheck("kube-proxy", kubeProxyCheck(address), milliseconds(flags.wait));
     });
 
   group

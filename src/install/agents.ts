@@ -24,11 +24,11 @@ export async function agentState(
   return { ...podState(pod), pod };
 }
 
-/** How many of `nodes` have a ready agent of the DaemonSet's current template, and what is said of the first that has not. */
+/** How many of `nodes` have a ready agent, how many agents are of the DaemonSet's current template, and what is said of the first that has not. */
 export async function rolloutState(
   work: Work,
   nodes: readonly string[],
-): Promise<{ readonly ready: number; readonly waiting: string; readonly failed: string }> {
+): Promise<{ readonly ready: number; readonly updated: number; readonly waiting: string; readonly failed: string }> {
   const daemonSet = await work.api.get("DaemonSet", { namespace: NAMESPACE, name: DAEMON_SET });
   const pods = await agentPods(work);
   const byNode = new Map(pods.map((pod) => [text(pod, "spec", "nodeName"), pod]));
@@ -46,6 +46,7 @@ export async function rolloutState(
   const replaced = isSeen && updated >= desired ? "" : `${updated} of ${desired} agents are of this version`;
   return {
     ready,
+    updated: isSeen ? updated : 0,
     waiting: waiting === undefined ? replaced : `node ${waiting.node}: ${waiting.why}`,
     failed: failed === undefined ? "" : `node ${failed.node}: ${failed.why}`,
   };
@@ -71,7 +72,7 @@ export function imageAdvice(
   image: string,
   { platform, kindCluster }: { readonly platform: string; readonly kindCluster: string },
 ): string {
-  if (!isNoImage({ state: "failed", container: "", ...state })) return "";
+  if (!isNoImage(state)) return "";
   const archive = "millrace-image-ARCH.tar";
   switch (platform) {
     case "kind":

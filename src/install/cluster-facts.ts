@@ -1,10 +1,12 @@
 // What the installer knows of a cluster, read out of its objects. Pure: gather.ts asks for them.
 import { parse } from "yaml";
 import type { ClusterObject } from "../kube/cluster-objects.ts";
+import { canonicalAddress } from "../lib/address.ts";
+import { parseBindAddress, withPort } from "../lib/bind-address.ts";
 import { requirementsOf } from "./affinity.ts";
 import { type ApiWay, apiWays } from "./api-way.ts";
 import { count, field, items, text, texts } from "./fields.ts";
-import { type SysAdmin, sysAdminOf } from "./manifest.ts";
+import { askedAt, type SysAdmin, sysAdminOf } from "./manifest.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, DRAINING_ANNOTATION, FIELD_MANAGER, NAMESPACE, NODE_LABEL } from "./names.ts";
 import { type Platform, recognisePlatform } from "./platform.ts";
 
@@ -25,6 +27,8 @@ export interface ClusterObjectsRead {
   /** ConfigMap kube-system/cilium-config. */
   readonly ciliumConfig: ClusterObject | undefined;
   readonly endpointSlices: readonly ClusterObject[];
+  /** Lease kube-system/millrace-controller: the controllers made it, so that it stays when a chart or a manifest is deleted. */
+  readonly controllerLease: ClusterObject | undefined;
   readonly kubeconfigServer: string;
 }
 
@@ -57,6 +61,8 @@ export interface KubeProxyFacts {
   readonly mode: string;
   /** Its affinity speaks of our label already. */
   readonly isHeldBack: boolean;
+  /** ADDRESS:PORT where a process of its node asks for its health; "" when it has no such server. */
+  readonly healthz: string;
   /** KubeProxyConfiguration, "" when it is not known. */
   readonly configuration: string;
 }
@@ -66,6 +72,13 @@ export interface MillraceFacts {
   /** Helm, for instance; "" when nobody says. */
   readonly managedBy: string;
   readonly sysAdmin: SysAdmin;
+}
+
+export interface CrdFacts {
+  /** `install` has written it. */
+  readonly isOurs: boolean;
+  /** Somebody else has too. */
+  readonly isShared: boolean;
 }
 
 export interface ClusterFacts {
@@ -90,8 +103,10 @@ export interface ClusterFacts {
   /** The network plugin, "" when it is none that is known here. */
   readonly cni: string;
   readonly millrace: MillraceFacts | undefined;
-  /** Names of the CustomResourceDefinitions that are there. */
-  readonly crds: ReadonlyMap<string, { readonly isOurs: boolean }>;
+  /** Something in the API is left of a Millrace, there or not. */
+  readonly hasTraces: boolean;
+  /** By name: the CustomResourceDefinitions that are there. */
+  readonly crds: ReadonlyMap<string, CrdFacts>;
   readonly hasPrometheusOperator: boolean;
 }
 
@@ -143,6 +158,34 @@ function kubeProxyConfiguration(configMap: ClusterObject | undefined): string {
   }
 }
 
+const HEALTHZ_PORT = 10256;
+
+/** The value of a flag among arguments, in either spelling; undefined when it is not there. */
+function flagOf(args: readonly string[], name: string): string | undefined {
+  const at = args.findIndex((one) => one === `--${name}` || one.startsWith(`--${name}=`));
+  if (at < 0) return undefined;
+  return args[at]!.includes("=") ? args[at]!.slice(name.length + 3) : args[at + 1];
+}
+
+/** As kube-proxy reads it: with --config no flag counts; an empty flag means none, an empty field the default. */
+function healthzOf(configuration: string, args: readonly string[]): string {
+  const read: unknown = configuration === "" ? {} : parse(configuration, { maxAliasCount: 0 });
+  const byFlag = (name: string): string | undefined =>
+    flagOf(args, "config") === undefined ? flagOf(args, name) : undefined;
+  const bind = byFlag("bind-address") ?? text(read, "bindAddress");
+  const fallback = canonicalAddress(bind)?.includes(":") === true ? "::" : "0.0.0.0";
+  const said = byFlag("healthz-bind-address") ?? (text(read, "healthzBindAddress") || fallback);
+  if (said === "") return "";
+  const alone = canonicalAddress(said);
+  const address = parseBindAddress(withPort(alone?.includes(":") === true ? `[${alone}]` : said, HEALTHZ_PORT));
+  const { host, port } = address ?? { host: "", port: HEALTHZ_PORT };
+  return port === 0 ? "" : bindText(askedAt(host), port);
+}
+
+function bindText(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
 function kubeProxyFacts({ daemonSets, kubeProxyConfig }: ClusterObjectsRead): KubeProxyFacts | undefined {
   const found = daemonSets.find(
     (one) => one.metadata.name !== DAEMON_SET && imagesOf(one).some((image) => IS_KUBE_PROXY.test(image)),
@@ -160,6 +203,7 @@ function kubeProxyFacts({ daemonSets, kubeProxyConfig }: ClusterObjectsRead): Ku
     name: found.metadata.name,
     labels: texts(found, "spec", "selector", "matchLabels"),
     mode: flag ?? mode,
+    healthz: healthzOf(configuration, flags.map(String)),
     isHeldBack: requirementsOf(field(found, "spec", "template", "spec", "affinity"), NODE_LABEL).length > 0,
     configuration,
   };
@@ -178,8 +222,22 @@ function staticKubeProxies(pods: readonly ClusterObject[]): string[] {
 }
 
 const NODE_ARGS = ["k3s.io/node-args", "rke2.io/node-args"];
-/** A switch with a value of its own, in any spelling of the two. */
-const WITHOUT_PROXY = /"--?disable-kube-proxy(=true)?"(,"true")?/;
+
+/** `args`: JSON, in which K3s makes two of --NAME=VALUE. The last one counts. */
+function isProxyDisabled(args: string): boolean {
+  let all: unknown;
+  try {
+    all = JSON.parse(args);
+  } catch {
+    return false;
+  }
+  if (!Array.isArray(all)) return false;
+  return all.reduce((isDisabled: boolean, one, at) => {
+    const match = /^--?disable-kube-proxy(?:=(.*))?$/.exec(String(one));
+    if (match === null) return isDisabled;
+    return !/^(0|f|false)$/i.test(match[1] ?? String(all[at + 1] ?? ""));
+  }, false);
+}
 
 function embeddedKubeProxies(
   nodes: readonly ClusterObject[],
@@ -193,7 +251,7 @@ function embeddedKubeProxies(
     const all = texts(node, "metadata", "annotations");
     const args = NODE_ARGS.map((key) => all[key]).find((one) => one !== undefined) ?? "";
     const isAgent = /^\["agent"/.test(args);
-    return isAgent || WITHOUT_PROXY.test(args) ? [] : [node.metadata.name];
+    return isAgent || isProxyDisabled(args) ? [] : [node.metadata.name];
   });
 }
 
@@ -249,25 +307,34 @@ function otherProxies({ daemonSets, ciliumConfig }: ClusterObjectsRead): string[
   });
 }
 
+function crdFacts({ managedFields = [] }: ClusterObject["metadata"]): CrdFacts {
+  // The API server writes into the status whether it serves the kind.
+  const managers = managedFields
+    .filter(({ manager, subresource }) => manager !== "kube-apiserver" || subresource !== "status")
+    .map(({ manager }) => manager);
+  return {
+    isOurs: managers.includes(FIELD_MANAGER),
+    isShared: managers.some((manager) => manager !== FIELD_MANAGER),
+  };
+}
+
 export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
   const { nodes, daemonSets, deployments, pods, version, kubeadmConfig } = read;
   const platform = recognisePlatform(nodes, version, kubeadmConfig !== undefined);
   const statics = staticKubeProxies(pods);
   const own = daemonSets.find(({ metadata }) => metadata.name === DAEMON_SET && metadata.namespace === NAMESPACE);
-  const crds = new Map(
-    read.customResourceDefinitions.map(({ metadata }) => [
-      metadata.name,
-      { isOurs: metadata.managedFields?.some(({ manager }) => manager === FIELD_MANAGER) ?? false },
-    ]),
-  );
+  const crds = new Map(read.customResourceDefinitions.map(({ metadata }) => [metadata.name, crdFacts(metadata)]));
+  const found = nodes.map(nodeFacts).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+  const kubeProxy = kubeProxyFacts(read);
+  const isMarked = found.some(({ label, isCleaned, isDraining }) => label !== "" || isCleaned || isDraining);
   return {
     version,
     platform,
     kindCluster:
       nodes.map((one) => /^kind:\/\/[^/]*\/([^/]+)\//.exec(text(one, "spec", "providerID"))?.[1] ?? "")[0] ?? "",
-    nodes: nodes.map(nodeFacts).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })),
+    nodes: found,
     apiWays: apiWays({ ...read, platform }),
-    kubeProxy: kubeProxyFacts(read),
+    kubeProxy,
     staticKubeProxies: platform === "k3s" || platform === "rke2" ? [] : statics,
     embeddedKubeProxies: embeddedKubeProxies(nodes, platform, statics),
     serviceLoadBalancers: daemonSets.filter(({ metadata }) => /^svclb-/.test(metadata.name)).map(titleOf),
@@ -281,6 +348,7 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
       managedBy: texts(own, "metadata", "labels")["app.kubernetes.io/managed-by"] ?? "",
       sysAdmin: sysAdminOf(own),
     },
+    hasTraces: own !== undefined || isMarked || kubeProxy?.isHeldBack === true || read.controllerLease !== undefined,
     crds,
     hasPrometheusOperator: crds.has("servicemonitors.monitoring.coreos.com"),
   };

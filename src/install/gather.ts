@@ -2,7 +2,7 @@
 import type { ClusterObject, ClusterObjects } from "../kube/cluster-objects.ts";
 import type { ClusterObjectsRead } from "./cluster-facts.ts";
 import { field } from "./fields.ts";
-import { NAMESPACE } from "./names.ts";
+import { CONTROLLER, NAMESPACE } from "./names.ts";
 
 /** Rejects with an ApiError, or a RequestRefused for what the user may not read. */
 export async function gatherCluster(api: ClusterObjects, kubeconfigServer: string): Promise<ClusterObjectsRead> {
@@ -14,13 +14,15 @@ export async function gatherCluster(api: ClusterObjects, kubeconfigServer: strin
     api.list("Pod", { namespace: NAMESPACE }),
     api.list("CustomResourceDefinition"),
   ]);
-  const [kubeadmConfig, kubeProxyConfig, ciliumConfig, clusterInfo, endpointSlices] = await Promise.all([
-    api.get("ConfigMap", { namespace: NAMESPACE, name: "kubeadm-config" }),
-    api.get("ConfigMap", { namespace: NAMESPACE, name: "kube-proxy" }),
-    api.get("ConfigMap", { namespace: NAMESPACE, name: "cilium-config" }),
-    api.get("ConfigMap", { namespace: "kube-public", name: "cluster-info" }),
-    api.list("EndpointSlice", { namespace: "default", labelSelector: "kubernetes.io/service-name=kubernetes" }),
-  ]);
+  const [kubeadmConfig, kubeProxyConfig, ciliumConfig, clusterInfo, endpointSlices, controllerLease] =
+    await Promise.all([
+      api.get("ConfigMap", { namespace: NAMESPACE, name: "kubeadm-config" }),
+      api.get("ConfigMap", { namespace: NAMESPACE, name: "kube-proxy" }),
+      api.get("ConfigMap", { namespace: NAMESPACE, name: "cilium-config" }),
+      api.get("ConfigMap", { namespace: "kube-public", name: "cluster-info" }),
+      api.list("EndpointSlice", { namespace: "default", labelSelector: "kubernetes.io/service-name=kubernetes" }),
+      api.get("Lease", { namespace: NAMESPACE, name: CONTROLLER }),
+    ]);
   return {
     version,
     nodes,
@@ -33,6 +35,7 @@ export async function gatherCluster(api: ClusterObjects, kubeconfigServer: strin
     clusterInfo,
     ciliumConfig,
     endpointSlices,
+    controllerLease,
     kubeconfigServer,
   };
 }

@@ -47,10 +47,14 @@ export interface InstallPlan {
   /** CustomResourceDefinitions of the manifest that others have made: they stay as they are. */
   readonly keptCrds: ReadonlySet<string>;
   readonly isUpgrade: boolean;
+  /** The objects get no field that came with Kubernetes 1.30. */
+  readonly isBefore130: boolean;
 }
 
 const CLASS_BESIDE_METALLB = "millrace.io/l2";
 const LEAST_KERNEL = [5, 10] as const;
+/** The chart's kubeVersion. */
+export const LEAST_KUBERNETES = [1, 25] as const;
 const ARCHITECTURES = ["amd64", "arm64"];
 const MOST_NAMED = 8;
 
@@ -64,18 +68,24 @@ export function counted(number: number, what: string): string {
   return `${number} ${what}${number === 1 ? "" : "s"}`;
 }
 
-function isOldKernel(release: string): boolean {
-  const match = /^(\d+)\.(\d+)/.exec(release);
+/** `release`: 6.1.0-18-amd64, v1.34.4. What is none is not older. */
+function isOlder(release: string, [leastMajor, leastMinor]: readonly [number, number]): boolean {
+  const match = /^v?(\d+)\.(\d+)/.exec(release);
   if (match === null) return false;
   const [major, minor] = [Number(match[1]), Number(match[2])];
-  return major < LEAST_KERNEL[0] || (major === LEAST_KERNEL[0] && minor < LEAST_KERNEL[1]);
+  return major < leastMajor || (major === leastMajor && minor < leastMinor);
+}
+
+/** Why no agent can run on a node, nor ever did. */
+export function unable({ os, arch }: NodeFacts): string {
+  if (os !== "" && os !== "linux") return `it runs ${os}`;
+  return arch === "" || ARCHITECTURES.includes(arch) ? "" : `there is no image for ${arch}`;
 }
 
 /** Why a node gets no agent whatever is asked for. */
-function unfit({ os, arch, ready }: NodeFacts): string {
-  if (os !== "" && os !== "linux") return `it runs ${os}`;
-  if (arch !== "" && !ARCHITECTURES.includes(arch)) return `there is no image for ${arch}`;
-  return ready === "unknown" ? "its kubelet does not answer" : "";
+function unfit(node: NodeFacts): string {
+  const { ready } = node;
+  return unable(node) || (ready === "unknown" ? "its kubelet does not answer" : "");
 }
 
 interface Choice {
@@ -106,13 +116,15 @@ const FLAGS_OF: Partial<Record<string, string>> = {
 function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice, apiServer: string): string[] {
   const refusals: string[] = [];
   const { platform } = facts;
+  if (isOlder(facts.version, LEAST_KUBERNETES))
+    refusals.push(`Kubernetes ${LEAST_KUBERNETES.join(".")} or later is needed: this is ${facts.version}.`);
   if (facts.nodes.length === 0) refusals.push("The cluster has no node.");
   for (const name of options.except)
     if (!facts.nodes.some((node) => node.name === name)) refusals.push(`--except ${name}: there is no such node.`);
   for (const { name, label } of facts.nodes)
     if (label === "millrace" && options.except.includes(name))
       refusals.push(
-        `--except ${name}: Millrace serves it already. kubectl label node ${name} ${NODE_LABEL}=kube-proxy --overwrite gives it back to kube-proxy.`,
+        `--except ${name}: Millrace serves it already. millrace uninstall --node ${name} gives it back to kube-proxy, and takes what Millrace has in its kernel out.`,
       );
   if (facts.embeddedKubeProxies.length > 0)
     refusals.push(
@@ -130,7 +142,7 @@ function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice
     refusals.push(
       `MetalLB runs (${named(facts.metallb)}): two would give and announce the same addresses. Take it away (kubectl delete its controller and speakers; its CRDs and pools stay, they are read), or say --beside-metallb: then only Services with spec.loadBalancerClass ${CLASS_BESIDE_METALLB} are ours.`,
     );
-  const old = chosen.nodes.filter(({ kernel }) => isOldKernel(kernel));
+  const old = chosen.nodes.filter(({ kernel }) => isOlder(kernel, LEAST_KERNEL));
   if (old.length > 0)
     refusals.push(
       `Linux ${LEAST_KERNEL.join(".")} or later is needed; older are ${named(old.map(({ name, kernel }) => `${name} (${kernel})`))}. ${facts.kubeProxy === undefined ? "Upgrade them." : "Upgrade them, or leave them to kube-proxy by --except NODE."}`,
@@ -265,6 +277,7 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
     left: chosen.left,
     keptCrds,
     isUpgrade,
+    isBefore130: isOlder(facts.version, [1, 30]),
   };
 }
 

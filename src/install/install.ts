@@ -1,12 +1,14 @@
 // `millrace install` from the first look to the last word. What is shown and asked goes through the caller.
 import type { Clock } from "../kube/clock.ts";
 import type { ClusterObject, ClusterObjects } from "../kube/cluster-objects.ts";
+import { canonicalAddress } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
+import { DEFAULT_NODE_PORT_ADDRESSES, parseNodePortAddresses, servesNodePorts } from "../model/node-port-addresses.ts";
 import { type KubeProxyFacts, type NodeFacts, nodeFacts, readClusterFacts } from "./cluster-facts.ts";
 import { items } from "./fields.ts";
 import { gatherCluster, missingRights } from "./gather.ts";
 import { type InstallOptions, type InstallPlan, planInstall, type TakenSettings, WAY_BACK } from "./install-plan.ts";
-import { configureManifest, imageOf, manifestText } from "./manifest.ts";
+import { configOf, configureManifest, imageOf, manifestText } from "./manifest.ts";
 import { DAEMON_SET, NAMESPACE } from "./names.ts";
 import { rollOut } from "./rollout.ts";
 import { runSelfTest } from "./self-test.ts";
@@ -54,7 +56,7 @@ export async function install(run: InstallRun): Promise<void> {
   if (!(await run.confirm("Do this?"))) throw new Failure("cluster", "the cluster", "not done: nothing was changed");
   const work: Work = run;
   await rollOut({ ...run, work, facts, plan, sysAdmin: options.sysAdmin, parallel: options.parallel });
-  if (options.selfTest) await selfTest(work, plan);
+  if (options.selfTest) await selfTest(work, plan, manifest);
   progress.line(`Millrace serves the cluster's Services. ${WAY_BACK}`);
   if (!facts.crds.has("ipaddresspools.metallb.io"))
     progress.line("For LoadBalancer addresses apply an IPAddressPool and an L2Advertisement (docs/load-balancer.md).");
@@ -87,8 +89,11 @@ function dryRunText(manifest: readonly ClusterObject[], plan: InstallPlan, optio
   );
 }
 
-async function selfTest(work: Work, plan: InstallPlan): Promise<void> {
-  const nodes = (await readyNodes(work.api)).filter(({ name }) => plan.nodes.includes(name));
+async function selfTest(work: Work, plan: InstallPlan, manifest: readonly ClusterObject[]): Promise<void> {
+  const serves = nodePortsOf({ ...configOf(manifest), ...plan.config });
+  const nodes = (await readyNodes(work.api))
+    .filter(({ name }) => plan.nodes.includes(name))
+    .map(({ name, addresses }) => ({ name, addresses: addresses.filter((one) => serves(one, addresses)) }));
   if (nodes.length === 0) {
     work.progress.line("self-test: left out, no node is ready (is there a network plugin?)");
     return;
@@ -99,6 +104,19 @@ async function selfTest(work: Work, plan: InstallPlan): Promise<void> {
   ]);
   const pullSecrets = items(daemonSet, "spec", "template", "spec", "imagePullSecrets");
   await runSelfTest(work, { image: plan.image, nodes, hasDns: dns !== undefined, pullSecrets });
+}
+
+/** Whether node ports answer on an InternalIP, by what the agents are told. */
+function nodePortsOf(
+  config: Readonly<Record<string, unknown>>,
+): (address: string, internal: readonly string[]) => boolean {
+  const said = config["nodeport-addresses"];
+  const which = typeof said === "string" && said !== "" ? parseNodePortAddresses(said.split(",")) : undefined;
+  return (address, internal) => {
+    const canonical = canonicalAddress(address);
+    const primaries = new Set(internal.map((one) => canonicalAddress(one)).filter((one) => one !== undefined));
+    return canonical !== undefined && servesNodePorts(which ?? DEFAULT_NODE_PORT_ADDRESSES, canonical, primaries);
+  };
 }
 
 async function readyNodes(api: ClusterObjects): Promise<readonly NodeFacts[]> {

@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import { parse, parseAllDocuments, stringify } from "yaml";
 import { type ClusterObject, isKnownKind } from "../kube/cluster-objects.ts";
+import { type BindAddress, parseBindAddress, withPort } from "../lib/bind-address.ts";
 import { Failure } from "../lib/errors.ts";
 import { field, items, type Loose, text, texts } from "./fields.ts";
 import { CONFIG_KEY, CONFIG_MAP, CONTROLLER, DAEMON_SET } from "./names.ts";
@@ -23,6 +24,8 @@ export interface ManifestChoice {
   /** Keys of the agents' configuration, over those of the manifest. */
   readonly config: Readonly<Record<string, string>>;
   readonly sysAdmin: SysAdmin;
+  /** The API server is older than Kubernetes 1.30, and does not know what came with it. */
+  readonly isBefore130: boolean;
 }
 
 const CAPABILITIES = {
@@ -75,7 +78,7 @@ function isOtherwise(value: string): boolean {
 }
 
 /** What the agents' ConfigMap says in `objects`. */
-function configOf(objects: readonly ClusterObject[]): Record<string, unknown> {
+export function configOf(objects: readonly ClusterObject[]): Record<string, unknown> {
   const found = objects.find(({ kind, metadata }) => kind === "ConfigMap" && metadata.name === CONFIG_MAP);
   const [document] = parseAllDocuments(texts(found, "data")[CONFIG_KEY] ?? "");
   return { ...(document?.toJS() as Record<string, unknown> | undefined) };
@@ -96,14 +99,16 @@ function changedContainers(podSpec: Loose, change: (container: Loose) => Loose):
   };
 }
 
-/** `[host, port]` of "0.0.0.0:10256"; undefined for "", none. */
-function hostAndPort(address: string): readonly [host: string, port: number] | undefined {
-  const match = /^(.*):(\d+)$/.exec(address);
-  return match === null ? undefined : [match[1]!.replace(/^\[|\]$/g, ""), Number(match[2])];
+/** The ports of the agent's servers, for addresses that name none. */
+const PORTS = { health: 10256, metrics: 10249 } as const;
+
+/** Of a server's address, as the agents read it; undefined for "", none. */
+function addressOf(name: keyof typeof PORTS, text: string): BindAddress | undefined {
+  return parseBindAddress(withPort(text, PORTS[name]));
 }
 
-/** Where a kubelet asks: an address that the server listens on. */
-function probeHost(host: string): string {
+/** Where one on the same node asks: an address that a server with this one listens on. */
+export function askedAt(host: string): string {
   if (host === "" || host === "0.0.0.0") return "127.0.0.1";
   return host === "::" ? "::1" : host;
 }
@@ -118,19 +123,19 @@ function withAddresses(container: Loose, config: Readonly<Record<string, unknown
     ["metrics", metrics],
   ] as const) {
     if (typeof address !== "string") continue;
-    const port = hostAndPort(address)?.[1];
+    const port = addressOf(name, address)?.port;
     const others = items(changed, "ports").filter((one) => field(one, "name") !== name);
     const all = port === undefined ? others : [...others, { name, containerPort: port }];
     changed = { ...changed, ports: all.toSorted((a, b) => text(a, "name").localeCompare(text(b, "name"), "en")) };
   }
   if (typeof health !== "string") return changed;
-  const found = hostAndPort(health);
+  const found = addressOf("health", health);
   const probes = ["startupProbe", "livenessProbe", "readinessProbe"];
   if (found === undefined)
     return Object.fromEntries(Object.entries(changed).filter(([name]) => !probes.includes(name)));
   const withHost = probes.map((name) => {
     const probe = changed[name] as Loose;
-    return [name, { ...probe, httpGet: { ...(probe["httpGet"] as Loose), host: probeHost(found[0]) } }];
+    return [name, { ...probe, httpGet: { ...(probe["httpGet"] as Loose), host: askedAt(found.host) } }];
   });
   return { ...changed, ...Object.fromEntries(withHost) };
 }
@@ -142,6 +147,33 @@ function agentContainer(container: Loose, { sysAdmin }: ManifestChoice, config: 
   const securityContext = addressed["securityContext"] as Loose;
   const capabilities = { ...(securityContext["capabilities"] as Loose), add: [...CAPABILITIES[sysAdmin]] };
   return { ...addressed, securityContext: { ...securityContext, capabilities } };
+}
+
+const APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/";
+
+/** A workload without the fields that Kubernetes has from 1.30 on: AppArmor's profile was an annotation before. As the chart does it. */
+function before130(workload: ClusterObject): ClusterObject {
+  const podSpec = field(workload, "spec", "template", "spec");
+  const unconfined = ["initContainers", "containers"]
+    .flatMap((list) => items(podSpec, list))
+    .filter((one) => text(one, "securityContext", "appArmorProfile", "type") === "Unconfined")
+    .map((one) => [`${APPARMOR_ANNOTATION}${text(one, "name")}`, "unconfined"]);
+  const changed = changedSpec(workload, (spec) => changedContainers(spec, containerBefore130));
+  return unconfined.length === 0 ? changed : withAnnotations(changed, Object.fromEntries(unconfined));
+}
+
+function containerBefore130(container: Loose): Loose {
+  const { securityContext, volumeMounts, ...rest } = container;
+  const { appArmorProfile: _, ...context } = (securityContext ?? {}) as Loose;
+  const mounts = items(container, "volumeMounts").map((mount) => {
+    const { recursiveReadOnly: _, ...others } = mount as Loose;
+    return others;
+  });
+  return {
+    ...rest,
+    ...(securityContext === undefined ? {} : { securityContext: context }),
+    ...(volumeMounts === undefined ? {} : { volumeMounts: mounts }),
+  };
 }
 
 /** `objects` with what was chosen. Whatever else the manifest says stays. */
@@ -158,8 +190,10 @@ export function configureManifest(objects: readonly ClusterObject[], choice: Man
     ...(apiServer === "" ? [] : [`--apiserver=${apiServer}`]),
     ...(loadBalancerClass === "" ? [] : [`--load-balancer-class=${loadBalancerClass}`]),
   ];
-  return objects.map((object) => {
-    const { kind, metadata } = object;
+  return objects.map((given) => {
+    const { kind, metadata } = given;
+    const isWorkload = kind === "DaemonSet" || kind === "Deployment";
+    const object = choice.isBefore130 && isWorkload ? before130(given) : given;
     if (kind === "ConfigMap" && metadata.name === CONFIG_MAP) {
       return { ...object, data: { ...texts(object, "data"), [CONFIG_KEY]: `${written}\n` } };
     }
@@ -167,7 +201,7 @@ export function configureManifest(objects: readonly ClusterObject[], choice: Man
       const changed = changedSpec(object, (podSpec) =>
         changedContainers(podSpec, (one) => agentContainer({ ...one, image }, choice, config)),
       );
-      return withConfigHash(changed, createHash("sha256").update(written).digest("hex"));
+      return withAnnotations(changed, { [CONFIG_HASH]: createHash("sha256").update(written).digest("hex") });
     }
     if (kind === "Deployment" && metadata.name === CONTROLLER) {
       return changedSpec(object, (podSpec) =>
@@ -178,12 +212,13 @@ export function configureManifest(objects: readonly ClusterObject[], choice: Man
   });
 }
 
-function withConfigHash(daemonSet: ClusterObject, hash: string): ClusterObject {
-  const spec = daemonSet["spec"] as Loose;
+/** Of its pods. */
+function withAnnotations(workload: ClusterObject, more: Readonly<Record<string, string>>): ClusterObject {
+  const spec = workload["spec"] as Loose;
   const template = spec["template"] as Loose;
   const metadata = template["metadata"] as Loose;
-  const annotations = { ...texts(metadata, "annotations"), [CONFIG_HASH]: hash };
-  return { ...daemonSet, spec: { ...spec, template: { ...template, metadata: { ...metadata, annotations } } } };
+  const annotations = { ...texts(metadata, "annotations"), ...more };
+  return { ...workload, spec: { ...spec, template: { ...template, metadata: { ...metadata, annotations } } } };
 }
 
 /** Many objects as one YAML text. */

@@ -17,7 +17,7 @@ export const NODE_LABEL = "millrace.io/service-proxy";
 export const CLEANED_ANNOTATION = "millrace.io/kube-proxy-removed";
 /** On a Node: `uninstall` gave it back, and takes out what is left of Millrace there. */
 export const DRAINING_ANNOTATION = "millrace.io/draining";
-/** On pods that the installer makes and removes. */
+/** On pods, and the self-test's namespace, that the installer makes and removes. */
 export const INSTALLER_LABEL = "millrace.io/installer";
 
 export const FIELD_MANAGER = "millrace-install";

@@ -53,11 +53,18 @@ export function apiServiceCheck(env: NodeJS.ProcessEnv): Check {
   };
 }
 
-/** kube-proxy's own health: 200 when its rules are in force. */
-export function kubeProxyCheck(host = "127.0.0.1", port = 10256): Check {
+/**
+ * kube-proxy's own health: 200 when its rules are in force. /livez, which before Kubernetes 1.28 is not there, as /healthz says 503 too on a
+ * node that is about to go (KEP-3836).
+ */
+export function kubeProxyCheck({ host, port }: { readonly host: string; readonly port: number }): Check {
   return async () => {
-    const status = await statusOf(httpRequest, { host, port, path: "/healthz" });
-    return status === 200 ? "" : `its /healthz answers ${status}`;
+    for (const path of ["/livez", "/healthz"]) {
+      const status = await statusOf(httpRequest, { host, port, path });
+      if (status === 200) return "";
+      if (status !== 404 || path === "/healthz") return `its ${path} answers ${status}`;
+    }
+    return "";
   };
 }
 

@@ -18,7 +18,7 @@ const NO_IMAGE = ["ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"];
 const RESTARTS = 3;
 const LONGEST_MESSAGE = 300;
 
-export function isNoImage({ why }: PodState): boolean {
+export function isNoImage({ why }: Pick<PodState, "why">): boolean {
   return NO_IMAGE.some((reason) => why.includes(reason));
 }
 

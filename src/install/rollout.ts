@@ -8,7 +8,7 @@ import type { ClusterFacts, KubeProxyFacts } from "./cluster-facts.ts";
 import { count, field, texts } from "./fields.ts";
 import { hadEmbeddedKubeProxy, type InstallPlan, named, WAY_BACK } from "./install-plan.ts";
 import { configureManifest, type SysAdmin } from "./manifest.ts";
-import { CLEANED_ANNOTATION, DAEMON_SET, NODE_LABEL } from "./names.ts";
+import { CLEANED_ANNOTATION, DAEMON_SET, DRAINING_ANNOTATION, NODE_LABEL } from "./names.ts";
 import { type NodeLook, needsSysAdmin, parseNodeLook } from "./node-look.ts";
 import type { NodeStep } from "./node-pods.ts";
 import { runNodePod } from "./run-node-pod.ts";
@@ -16,9 +16,11 @@ import { change, inLanes, type Look, NotReached, persist, stopIfAsked, until, ty
 
 /** kube-proxy where it was asked to stay; Millrace's DaemonSet has the contrary. */
 export const KUBE_PROXY_ONLY = { key: NODE_LABEL, operator: "In", values: ["kube-proxy"] } as const;
+const NOT_DRAINING = { [DRAINING_ANNOTATION]: null };
 const LOOKS_AT_ONCE = 10;
 const AGENT_WAIT_S = 120;
-const CLEAN_MS = 180_000;
+/** Reading and changing the rules of a large cluster take minutes. */
+const CLEAN_MS = 600_000;
 const REPLACED_MS = 120_000;
 
 export interface Rollout {
@@ -138,7 +140,12 @@ async function applyAll({ work, force }: Rollout, objects: readonly ClusterObjec
  */
 async function labelNodes({ work, facts, plan }: Rollout): Promise<void> {
   const left = new Set(plan.left.map(({ node }) => node));
-  for (const { name, label, ready } of facts.nodes) {
+  for (const { name, label, ready, isDraining } of facts.nodes) {
+    if (plan.kubeProxy === undefined && plan.nodes.includes(name)) {
+      // A node that was given back, or left out before, and has no kube-proxy any more.
+      if (label === "kube-proxy") await labelNode(work, name, "millrace");
+      else if (isDraining) await change(work, "Node", { name }, () => ({ metadata: { annotations: NOT_DRAINING } }));
+    }
     if (label !== "") continue;
     const isHeldBack = plan.kubeProxy?.isHeldBack === true && !left.has(name);
     // Without kube-proxy only who shall get no agent is told so.
@@ -147,12 +154,14 @@ async function labelNodes({ work, facts, plan }: Rollout): Promise<void> {
   }
 }
 
+/** One that is taken is not given back any more, whatever came of that. */
 async function labelNode(work: Work, name: string, value: "kube-proxy" | "millrace"): Promise<void> {
-  await change(work, "Node", { name }, (node) =>
-    texts(node, "metadata", "labels")[NODE_LABEL] === value
-      ? undefined
-      : { metadata: { labels: { [NODE_LABEL]: value } } },
-  );
+  await change(work, "Node", { name }, (node) => {
+    const annotations = texts(node, "metadata", "annotations");
+    const isTurned = value === "millrace" && Object.hasOwn(annotations, DRAINING_ANNOTATION);
+    if (texts(node, "metadata", "labels")[NODE_LABEL] === value && !isTurned) return undefined;
+    return { metadata: { labels: { [NODE_LABEL]: value }, ...(isTurned ? { annotations: NOT_DRAINING } : {}) } };
+  });
 }
 
 /** kube-proxy's pods stay where the label says so; the change of their template replaces each once. */
@@ -243,19 +252,17 @@ async function cleanNode(work: Work, node: string, image: string, daemonSet: Clu
   }));
 }
 
-/** A kube-proxy that was part of K3s or RKE2 ends with their restart; its rules stay in the kernels. */
+/**
+ * A kube-proxy that was part of K3s or RKE2 ends with their restart; its rules stay in the kernels. Each time: a server that was started
+ * with it for a while leaves them anew, and nothing in the API tells of that.
+ */
 async function cleanAfterEmbedded({ work, facts, plan }: Rollout, daemonSet: ClusterObject | undefined): Promise<void> {
   if (!hadEmbeddedKubeProxy(facts)) return;
-  const isCleaned = new Set(facts.nodes.filter((node) => node.isCleaned).map(({ name }) => name));
-  await inLanes(
-    plan.nodes.filter((node) => !isCleaned.has(node)),
-    LOOKS_AT_ONCE,
-    async (node) => {
-      stopIfAsked(work);
-      await cleanNode(work, node, plan.image, daemonSet);
-      work.progress.line(`node ${node}: what its kube-proxy left is gone`);
-    },
-  );
+  await inLanes(plan.nodes, LOOKS_AT_ONCE, async (node) => {
+    stopIfAsked(work);
+    await cleanNode(work, node, plan.image, daemonSet);
+    work.progress.line(`node ${node}: what its kube-proxy left is gone`);
+  });
 }
 
 export async function kubeProxyPods(
@@ -287,25 +294,28 @@ async function nodeFailure(
     `Node ${node} goes on with the rules that kube-proxy left there, which nobody changes any more: pods that end are still asked.`,
     done.length === 0 ? "" : `Served by Millrace, and well: ${named(done)}.`,
     rest.length === 0 ? "" : `Served by kube-proxy as before: ${named(rest)}.`,
-    `To go on when it is mended: the same command again. To give this node back at once: kubectl label node ${node} ${NODE_LABEL}=kube-proxy --overwrite. ${WAY_BACK}`,
+    `To go on when it is mended: the same command again. To give this node back at once: millrace uninstall --node ${node}. ${WAY_BACK}`,
   ];
   return new Failure("cluster", `Node ${node}`, lines.filter((line) => line !== "").join("\n"), { cause: error });
 }
 
 /** All of them ready, of the current version. */
 async function awaitAgents({ work, facts, plan }: Rollout, nodes: readonly string[]): Promise<void> {
-  let best = -1;
+  const most = { ready: -1, updated: -1 };
   let sinceMs = 0;
   try {
-    // They are replaced one after another: time is over when none has become ready for so long.
+    // They are replaced one after another: time is over when there were never more, ready or replaced, for so long. One that comes and goes
+    // is no progress.
     await until(
       work,
       "agents",
       async () => {
-        const { ready, waiting, failed } = await rolloutState(work, nodes);
+        const { ready, updated, waiting, failed } = await rolloutState(work, nodes);
         if (failed !== "") return { failed };
         if (waiting === "") return { done: undefined };
-        if (ready !== best) [best, sinceMs] = [ready, work.clock.now()];
+        if (ready > most.ready || updated > most.updated) sinceMs = work.clock.now();
+        most.ready = Math.max(most.ready, ready);
+        most.updated = Math.max(most.updated, updated);
         const said = `${ready}/${nodes.length} ready; ${waiting}`;
         const waitedMs = work.clock.now() - sinceMs;
         return waitedMs < work.timeoutMs

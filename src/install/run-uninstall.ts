@@ -36,6 +36,8 @@ export async function runUninstall(run: UninstallRun): Promise<void> {
   if (!(await run.confirm("Do this?"))) throw new Failure("cluster", "the cluster", "not done: nothing was changed");
   const { drainTimeout, parallel } = options;
   await uninstall({ work: run, facts, plan, manifest, drainTimeout, drainTimeoutMs: run.drainTimeoutMs, parallel });
+  if (plan.isPartial)
+    return progress.line("To take the nodes again: millrace install. It takes every node that --except does not name.");
   progress.line(
     plan.kubeProxy === undefined
       ? "Nothing of Millrace is left. Nobody serves Services now."

@@ -1,10 +1,11 @@
 // The self-test: a Service with a server on each node, asked by its address, its name and its node ports, from pods and from nodes. It has a
 // namespace of its own, which goes when it is over.
+import { randomUUID } from "node:crypto";
 import { type ClusterObject, RequestRefused } from "../kube/cluster-objects.ts";
 import { Failure } from "../lib/errors.ts";
-import { count, field, items, type Loose, text } from "./fields.ts";
+import { count, field, items, type Loose, text, texts } from "./fields.ts";
 import { counted, named, WAY_BACK } from "./install-plan.ts";
-import { NODE_LABEL } from "./names.ts";
+import { INSTALLER_LABEL, NODE_LABEL } from "./names.ts";
 import { podName } from "./node-pods.ts";
 import { podState } from "./pod-state.ts";
 import type { Target, TestResult } from "./test-traffic.ts";
@@ -18,13 +19,15 @@ const MOST_NODE_PORTS = 10;
 
 export interface SelfTest {
   readonly image: string;
-  /** Ready ones, with an agent. */
+  /** Ready ones, with an agent. `addresses`: on which their node ports answer. */
   readonly nodes: readonly { readonly name: string; readonly addresses: readonly string[] }[];
   /** There is a Service kube-system/kube-dns. */
   readonly hasDns: boolean;
   readonly pullSecrets: readonly unknown[];
 }
 
+/** On the namespace: which run made it. */
+const RUN_ANNOTATION = "millrace.io/self-test-run";
 const LABELS = { "app.kubernetes.io/name": "millrace-test" };
 
 function testContainer(image: string, args: readonly string[], more: Loose = {}): Loose {
@@ -45,14 +48,19 @@ function testContainer(image: string, args: readonly string[], more: Loose = {})
   };
 }
 
-function namespaceObject(): ClusterObject {
+function namespaceObject(run: string): ClusterObject {
   return {
     apiVersion: "v1",
     kind: "Namespace",
     metadata: {
       name: TEST_NAMESPACE,
       // Some clients are on the network of their node.
-      labels: { ...LABELS, "pod-security.kubernetes.io/enforce": "privileged" },
+      labels: {
+        ...LABELS,
+        [INSTALLER_LABEL]: "self-test",
+        "pod-security.kubernetes.io/enforce": "privileged",
+      },
+      annotations: { [RUN_ANNOTATION]: run },
     },
   };
 }
@@ -182,9 +190,10 @@ export function clientPod(
 /** @throws Failure "cluster" that names what did not answer, and from where */
 export async function runSelfTest(work: Work, test: SelfTest): Promise<void> {
   const { progress } = work;
+  const run = randomUUID();
   try {
-    await removeNamespace(work);
-    await persist(work, "self-test", () => createOnce(work, namespaceObject()));
+    await removeLeftover(work);
+    await makeNamespace(work, run);
     const service = await makeServers(work, test);
     const targets = targetsOf(service, test);
     const clients = test.nodes.flatMap(({ name }) => (["pod", "node"] as const).map((where) => ({ name, where })));
@@ -211,7 +220,7 @@ export async function runSelfTest(work: Work, test: SelfTest): Promise<void> {
     if (error instanceof NotReached) throw testFailure([`  ${error.message}`]);
     throw error;
   } finally {
-    await work.api.remove("Namespace", { name: TEST_NAMESPACE }).catch(() => false);
+    await removeOwn(work, run).catch(() => false);
   }
 }
 
@@ -241,10 +250,37 @@ async function createOnce({ api }: Work, object: ClusterObject): Promise<Cluster
   }
 }
 
-/** What an earlier run left behind is of that run. */
-async function removeNamespace(work: Work): Promise<void> {
+function refused(why: string): Failure {
+  const message = `Millrace is in place, but its self-test was not run: ${why}, or say --no-test. ${WAY_BACK}`;
+  return new Failure("cluster", `Namespace ${TEST_NAMESPACE}`, message);
+}
+
+async function makeNamespace(work: Work, run: string): Promise<void> {
+  const made = await persist(work, "self-test", () => createOnce(work, namespaceObject(run)));
+  if (isOfRun(made, run)) return;
+  throw refused(`another run has just made namespace ${TEST_NAMESPACE}; run this again when that is over`);
+}
+
+function isOfRun(namespace: ClusterObject, run: string): boolean {
+  return texts(namespace, "metadata", "annotations")[RUN_ANNOTATION] === run;
+}
+
+/** Nothing that another made. */
+async function removeOwn({ api }: Work, run: string): Promise<void> {
+  const found = await api.get("Namespace", { name: TEST_NAMESPACE });
+  if (found !== undefined && isOfRun(found, run)) await api.remove("Namespace", { name: TEST_NAMESPACE });
+}
+
+/** Of an earlier run. @throws Failure "cluster" when somebody else's namespace has the name */
+async function removeLeftover(work: Work): Promise<void> {
   const which = { name: TEST_NAMESPACE };
-  if (!(await persist(work, "self-test", () => work.api.remove("Namespace", which)))) return;
+  const found = await persist(work, "self-test", () => work.api.get("Namespace", which));
+  if (found === undefined) return;
+  if (texts(found, "metadata", "labels")[INSTALLER_LABEL] !== "self-test")
+    throw refused(
+      `namespace ${TEST_NAMESPACE} is not of a self-test, as it has no label ${INSTALLER_LABEL}=self-test; rename or delete it`,
+    );
+  await persist(work, "self-test", () => work.api.remove("Namespace", which));
   await until(work, "self-test", async () =>
     (await work.api.get("Namespace", which)) === undefined ? { done: undefined } : { waiting: "an earlier one goes" },
   );

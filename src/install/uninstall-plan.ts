@@ -1,6 +1,6 @@
 // What `millrace uninstall` does to a cluster: the way back of install-plan.ts. Pure: uninstall.ts carries it out.
 import type { ClusterFacts, KubeProxyFacts } from "./cluster-facts.ts";
-import { counted, named } from "./install-plan.ts";
+import { counted, named, unable } from "./install-plan.ts";
 import { NAMESPACE, NODE_LABEL } from "./names.ts";
 import { PLATFORMS } from "./platform.ts";
 
@@ -11,6 +11,8 @@ export interface UninstallOptions {
   /** Go on where nobody would serve Services afterwards. */
   readonly withoutProxy: boolean;
   readonly parallel: number;
+  /** Only these are given back, and nothing is deleted. Empty: the whole cluster. */
+  readonly only: readonly string[];
 }
 
 export interface UninstallPlan {
@@ -22,6 +24,10 @@ export interface UninstallPlan {
   readonly kubeProxy: KubeProxyFacts | undefined;
   /** That are given back and drained, in this order. */
   readonly nodes: readonly string[];
+  /** Of those: that kube-proxy serves by their label, so that an agent may never have been there, nor its image. */
+  readonly unsure: ReadonlySet<string>;
+  /** Millrace stays on the other nodes. */
+  readonly isPartial: boolean;
   /** Names of the manifest's CustomResourceDefinitions that go. */
   readonly crds: readonly string[];
   /** There is nothing to do. */
@@ -37,28 +43,48 @@ export interface UninstallInputs {
   readonly crds: ReadonlyMap<string, number>;
 }
 
+/** "One after another, for a, b". */
+function paceOf({ parallel }: UninstallOptions, nodes: readonly string[]): string {
+  return `${parallel === 1 ? "One after another" : `${parallel} at a time`}, for ${named(nodes)}`;
+}
+
 export function planUninstall({ facts, options, image: ours, crds }: UninstallInputs): UninstallPlan {
   const { kubeProxy, platform, millrace } = facts;
   const isThere = millrace !== undefined;
-  const due = facts.nodes.filter(({ label, isDraining }) => isDraining || (isThere && label !== "kube-proxy"));
+  const isPartial = options.only.length > 0;
+  const isEmpty = !facts.hasTraces && !isPartial;
+  // Programs stay in a kernel when an agent ends, however it was ended: a node that looks like kube-proxy's may have them.
+  const due = isEmpty
+    ? []
+    : facts.nodes.filter((node) => unable(node) === "" && (!isPartial || options.only.includes(node.name)));
   const silent = due.filter(({ ready }) => ready === "unknown").map(({ name }) => name);
   const nodes = due
-    .filter(({ ready, os }) => ready !== "unknown" && (os === "" || os === "linux"))
+    .filter(({ ready }) => ready !== "unknown")
     .toSorted((a, b) => Number(a.isControlPlane) - Number(b.isControlPlane))
     .map(({ name }) => name);
   const labelled = facts.nodes.filter(({ label }) => label !== "");
-  const going = [...crds].filter(([name]) => facts.crds.get(name)?.isOurs === true);
+  const unsure = due.filter(({ label, isDraining }) => label === "kube-proxy" && !isDraining).map(({ name }) => name);
+  const managed = isPartial ? [] : [...crds].filter(([name]) => facts.crds.get(name)?.isOurs === true);
+  const isMetallbs = (name: string): boolean => facts.metallb.length > 0 && name.endsWith(".metallb.io");
+  const isOthersToo = (name: string): boolean => isMetallbs(name) || facts.crds.get(name)?.isShared === true;
+  const going = managed.filter(([name]) => !isOthersToo(name));
+  const shared = managed.map(([name]) => name).filter(isOthersToo);
   const gone = going.filter(([, objects]) => objects === 0 || options.deleteCrds).map(([name]) => name);
   const kept = going.filter(([name]) => !gone.includes(name));
-  const isEmpty = !isThere && labelled.length === 0 && due.length === 0 && kubeProxy?.isHeldBack !== true;
   const refusals: string[] = [];
-  if (millrace?.managedBy === "Helm")
+  for (const name of options.only) {
+    const node = facts.nodes.find((one) => one.name === name);
+    if (node === undefined) refusals.push(`--node ${name}: there is no such node.`);
+    else if (unable(node) !== "") refusals.push(`--node ${name}: ${unable(node)}, so Millrace was never there.`);
+    else if (node.ready === "unknown") refusals.push(`--node ${name}: its kubelet does not answer.`);
+  }
+  if (millrace?.managedBy === "Helm" && !isPartial)
     refusals.push(
-      "Millrace was installed by Helm here: helm uninstall takes its objects away; label nodes for kube-proxy and run millrace cleanup on each before.",
+      "Millrace was installed by Helm here: give node after node back by millrace uninstall --node NODE, then helm uninstall, which takes its objects away; millrace uninstall after that takes out what is left.",
     );
   if (!isEmpty && kubeProxy === undefined && !options.withoutProxy)
     refusals.push(
-      "There is no kube-proxy to hand over to: afterwards nobody serves Services here, DNS among them. Say --without-proxy when that is meant, or bring kube-proxy back first (kubeadm init phase addon kube-proxy).",
+      `There is no kube-proxy to hand over to: afterwards nobody serves Services ${isPartial ? "there" : "here"}, DNS among them. Say --without-proxy when that is meant, or bring kube-proxy back first (kubeadm init phase addon kube-proxy).`,
     );
   const warnings = [
     ...(silent.length === 0
@@ -66,24 +92,34 @@ export function planUninstall({ facts, options, image: ours, crds }: UninstallIn
       : [
           `What Millrace has in the kernels of ${named(silent)} stays until they restart: their kubelets do not answer.`,
         ]),
+    ...(shared.length === 0
+      ? []
+      : [
+          `${named(shared)} stay: ${facts.metallb.length > 0 ? `MetalLB runs (${named(facts.metallb)})` : "others have written to them too"}.`,
+        ]),
     ...(kept.length === 0
       ? []
       : [
           `${kept.map(([name, objects]) => `${name} (${counted(objects, "object")})`).join(", ")} stay: --delete-crds takes them with all their objects.`,
         ]),
-    ...(isThere ? ["LoadBalancer Services keep the addresses in their status; nobody announces them afterwards."] : []),
-    ...(platform === "k3s" || platform === "rke2"
+    ...(isThere && !isPartial
+      ? ["LoadBalancer Services keep the addresses in their status; nobody announces them afterwards."]
+      : []),
+    ...(!isPartial && (platform === "k3s" || platform === "rke2")
       ? [`Start the servers of ${PLATFORMS[platform]} without disable-kube-proxy again, before or after.`]
       : []),
   ];
   const drain = `let connections that it knows go on until they end, for ${options.drainTimeout} at most; take everything out of the kernel`;
-  const steps = [
+  const stepsPartial = [
+    `${paceOf(options, nodes)}: label ${NODE_LABEL}=kube-proxy, which stays; wait until ${kubeProxy === undefined ? "" : "kube-proxy's pod is there with its rules and "}the agent gone; ${drain}.`,
+  ];
+  const stepsAll = [
     ...(nodes.length === 0
       ? []
       : kubeProxy === undefined
         ? [`Remove the agents, then on each of ${named(nodes)}: ${drain}.`]
         : [
-            `${options.parallel === 1 ? "One after another" : `${options.parallel} at a time`}, for ${named(nodes)}: label ${NODE_LABEL}=kube-proxy; wait until kube-proxy's pod is there with its rules and the agent gone; ${drain}.`,
+            `${paceOf(options, nodes)}: label ${NODE_LABEL}=kube-proxy; wait until kube-proxy's pod is there with its rules and the agent gone; ${drain}.`,
           ]),
     `Delete Millrace's objects in ${NAMESPACE} and the cluster${gone.length === 0 ? "" : `, ${counted(gone.length, "CustomResourceDefinition")} among them`}.`,
     ...(kubeProxy?.isHeldBack === true
@@ -101,10 +137,12 @@ export function planUninstall({ facts, options, image: ours, crds }: UninstallIn
       isThere ? `Millrace: ${millrace.image}.` : "Millrace is not installed.",
       kubeProxy === undefined ? "No kube-proxy." : `kube-proxy: DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}.`,
     ],
-    steps: isEmpty ? [] : steps,
+    steps: isEmpty ? [] : isPartial ? stepsPartial : stepsAll,
     image: millrace?.image || ours,
     kubeProxy,
     nodes,
+    unsure: new Set(unsure),
+    isPartial,
     crds: gone,
     isEmpty,
   };

@@ -17,7 +17,7 @@ import {
   NODE_LABEL,
 } from "./names.ts";
 import type { NodeStep } from "./node-pods.ts";
-import { podState } from "./pod-state.ts";
+import { isNoImage, podState } from "./pod-state.ts";
 import { awaitReplaced, kubeProxyPods } from "./rollout.ts";
 import { runNodePod } from "./run-node-pod.ts";
 import type { UninstallPlan } from "./uninstall-plan.ts";
@@ -61,6 +61,7 @@ export async function countObjects(
 export async function uninstall(run: Uninstall): Promise<void> {
   const { work, plan } = run;
   const daemonSet = (await work.api.get("DaemonSet", { namespace: NAMESPACE, name: DAEMON_SET })) ?? ownDaemonSet(run);
+  if (plan.isPartial) return drainAll(run, daemonSet, run.parallel, stepsBefore(plan));
   if (plan.kubeProxy === undefined) await leave(run, daemonSet);
   else if (plan.nodes.length > 0) await handBack(run, daemonSet);
   await deleteObjects(run);
@@ -86,12 +87,17 @@ async function leave(run: Uninstall, daemonSet: ClusterObject | undefined): Prom
 }
 
 async function handBack(run: Uninstall, daemonSet: ClusterObject | undefined): Promise<void> {
-  const { work, facts } = run;
-  await drainAll(run, daemonSet, run.parallel, [
-    { name: "kube-proxy", args: ["node-check", "kube-proxy", "--wait", "120s"], isPrivileged: true },
-  ]);
+  const { work, facts, plan } = run;
+  await drainAll(run, daemonSet, run.parallel, stepsBefore(plan));
   const silent = facts.nodes.filter(({ ready, label }) => ready === "unknown" && label !== "kube-proxy");
   for (const { name } of silent) await markNode(work, name, { [NODE_LABEL]: "kube-proxy" });
+}
+
+/** kube-proxy serves before anything is taken out. One without a healthz server cannot be asked: that its pod is ready has to do. */
+function stepsBefore({ kubeProxy }: UninstallPlan): NodeStep[] {
+  if (kubeProxy === undefined || kubeProxy.healthz === "") return [];
+  const args = ["node-check", "kube-proxy", "--wait", "120s", "--address", kubeProxy.healthz];
+  return [{ name: "kube-proxy", args, isPrivileged: true }];
 }
 
 /** With the steps `first` before each node's drain. */
@@ -109,13 +115,19 @@ async function drainAll(
   await inLanes(plan.nodes, lanes, async (node) => {
     stopIfAsked(work);
     try {
-      if (plan.kubeProxy !== undefined) await giveBack(run, node);
+      if (plan.kubeProxy !== undefined || plan.isPartial) await giveBack(run, node);
       await runNodePod(work, { what: "drain", node, image, steps, daemonSet }, work.timeoutMs + drainTimeoutMs);
     } catch (error) {
       if (!(error instanceof NotReached)) throw error;
-      throw drainFailure(run, node, error);
+      const isNeverOurs = plan.unsure.has(node) && !plan.isPartial && isNoImage({ why: error.message });
+      if (!isNeverOurs) throw drainFailure(run, node, error);
+      work.progress.line(
+        `warning: node ${node} was not looked at, kube-proxy serves it already: ${error.message}. If Millrace was ever there, run millrace cleanup there`,
+      );
     }
-    await change(work, "Node", { name: node }, () => ({ metadata: { annotations: { [DRAINING_ANNOTATION]: null } } }));
+    await change(work, "Node", { name: node }, () => ({
+      metadata: { annotations: { [DRAINING_ANNOTATION]: null } },
+    }));
     done++;
     const by = plan.kubeProxy === undefined ? "nothing of Millrace is left there" : "served by kube-proxy again";
     work.progress.line(`node ${node}: ${by} (${done}/${plan.nodes.length})`);
@@ -139,15 +151,17 @@ async function markNode(work: Work, name: string, labels: Readonly<Record<string
   }));
 }
 
-/** Its agent ends, and kube-proxy's pod comes. */
+/** Its agent ends, and kube-proxy's pod comes, where there is one. */
 async function giveBack({ work, plan }: Uninstall, node: string): Promise<void> {
   await markNode(work, node, { [NODE_LABEL]: "kube-proxy" });
   await until(work, `node ${node}`, async () => {
-    const [proxy] = await kubeProxyPods(work, plan.kubeProxy!, node);
-    if (proxy === undefined) return { waiting: "kube-proxy has no pod yet" };
-    const state = podState(proxy);
-    if (state.state === "failed") return { failed: `kube-proxy: ${state.why}` };
-    if (state.state !== "ready") return { waiting: `kube-proxy: ${state.why}` };
+    if (plan.kubeProxy !== undefined) {
+      const [proxy] = await kubeProxyPods(work, plan.kubeProxy, node);
+      if (proxy === undefined) return { waiting: "kube-proxy has no pod yet" };
+      const state = podState(proxy);
+      if (state.state === "failed") return { failed: `kube-proxy: ${state.why}` };
+      if (state.state !== "ready") return { waiting: `kube-proxy: ${state.why}` };
+    }
     const agents = (await allAgentPods(work)).filter((pod) => text(pod, "spec", "nodeName") === node);
     return agents.length === 0 ? { done: undefined } : { waiting: "the agent ends" };
   });

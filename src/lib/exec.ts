@@ -12,17 +12,26 @@ export interface Ran {
 export interface RunOptions {
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number;
+  /** It fails when it writes more. @default 64 MiB */
+  readonly maxBytes?: number;
   /** What it reads from its standard input. @default nothing */
   readonly input?: string | undefined;
 }
 
 /** Above what iptables waits for its lock. */
 const TIMEOUT_MS = 10_000;
+const MOST_BYTES = 64 << 20;
+
+/**
+ * For programs that read or write whole sets of rules: with 10,000 Services of ten endpoints kube-proxy has hundreds of thousands of
+ * rules, of a few hundred bytes each.
+ */
+export const LARGE = { timeoutMs: 60_000, maxBytes: 256 << 20 } as const satisfies RunOptions;
 
 /** Never rejects. A program that hangs is killed; its own children are not. */
 export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Ran> {
-  const { signal, timeoutMs = TIMEOUT_MS, input } = options;
-  const limits = { timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: 64 << 20, ...(signal && { signal }) } as const;
+  const { signal, timeoutMs = TIMEOUT_MS, maxBytes = MOST_BYTES, input } = options;
+  const limits = { timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: maxBytes, ...(signal && { signal }) } as const;
   return new Promise((resolve) => {
     const child = execFile(command, args, limits, (error, stdout, stderr) => {
       if (error === null) return resolve({ ok: true, text: stdout, timedOut: false });

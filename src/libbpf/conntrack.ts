@@ -3,7 +3,15 @@
 import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import { EINVAL, ENOENT, kernelError } from "./errno.ts";
 import { isConntrackLoaded } from "./features.ts";
-import { askNetlink, attribute, findAttribute, NETLINK_NETFILTER, NetlinkDump, nfnetlinkType } from "./netlink.ts";
+import {
+  askNetlink,
+  attribute,
+  bytesOf,
+  findAttribute,
+  NETLINK_NETFILTER,
+  NetlinkDump,
+  nfnetlinkType,
+} from "./netlink.ts";
 
 export interface ConnectionEnd {
   readonly address: Address;
@@ -92,8 +100,6 @@ function tupleOf(payload: DataView, type: number, family: number): Tuple | undef
     destination: { address: destination, port: destinationPort },
   };
 }
-
-const bytesOf = (view: DataView): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
 /** undefined: its destination is not translated. */
 function connectionOf(payload: DataView, family: number): TranslatedConnection | undefined {

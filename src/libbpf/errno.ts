@@ -22,6 +22,7 @@ for (const [value, [name]] of Object.entries(LIBBPF_ERRORS)) names.set(Number(va
 
 export const EPERM = os.constants.errno.EPERM;
 export const ENOENT = os.constants.errno.ENOENT;
+export const ESRCH = os.constants.errno.ESRCH;
 export const EINTR = os.constants.errno.EINTR;
 export const EBADF = os.constants.errno.EBADF;
 export const EAGAIN = os.constants.errno.EAGAIN;

@@ -12,7 +12,7 @@ export * from "./constants.ts";
 export { unpin } from "./descriptor.ts";
 export { errnoName, errnoOf } from "./errno.ts";
 export { type Feature, feature, features, hasFeature, isConntrackLoaded, resetFeatures } from "./features.ts";
-export { deleteDevice, destroySet, flushVirtualServers } from "./ipvs.ts";
+export { deleteDevice, destroySet, removeVirtualServer, type VirtualServer, virtualServers } from "./ipvs.ts";
 export { readMapBtf } from "./kernel-btf.ts";
 export {
   attachCgroup,

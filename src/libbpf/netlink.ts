@@ -280,6 +280,8 @@ export function findU32(payload: DataView, at: number, type: number): number | u
   return found === undefined || found.byteLength < 4 ? undefined : found.getUint32(0, true);
 }
 
+export const bytesOf = (view: DataView): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+
 export function textOf(value: DataView): string {
   return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("utf8").replace(/\0.*$/s, "");
 }

@@ -28,7 +28,7 @@ const NETDEV_CMD_DEV_GET = 1;
 const NETDEV_A_DEV_IFINDEX = 1;
 const NETDEV_A_DEV_XDP_FEATURES = 3;
 /** struct genlmsghdr: command, version, two reserved bytes. */
-const GENL_HEADER = 4;
+export const GENL_HEADER = 4;
 
 /** The payload of a message to a generic netlink family. */
 export const genericCommand = (number: number, argument: Uint8Array = new Uint8Array(0)): Uint8Array =>

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { portsLeft } from "../../src/agent/cleanup.ts";
+import { portsLeft, releaseReserved } from "../../src/agent/cleanup.ts";
 
 const snat = { first: 49_152, last: 65_535 };
 
@@ -19,5 +19,26 @@ describe("ports that stay reserved after cleanup", () => {
     ["are told when there are no others", snat, "49152-65535\n", [expect.stringMatching(/reserved_ports=''$/)]],
   ])("%s", (_, range, reserved, left) => {
     expect(portsLeft(range, reserved, "/var/lib/millrace")).toEqual(left);
+  });
+});
+
+describe("ports that were reserved", () => {
+  const refuse = (code: string) => () => {
+    throw Object.assign(new Error(`${code}: no`), { code });
+  };
+
+  it("are given up, or told of where nobody knows whose they are", () => {
+    const told = () => ["told"];
+    expect(releaseReserved(() => true, told)).toEqual({
+      removed: [expect.stringMatching(/^ports reserved/)],
+      left: [],
+    });
+    expect(releaseReserved(() => false, told)).toEqual({ removed: [], left: ["told"] });
+  });
+
+  it("stay where /proc/sys is read-only, which is said; another error is one", () => {
+    const { removed, left } = releaseReserved(refuse("EROFS"), () => []);
+    expect([removed, left]).toEqual([[], [expect.stringMatching(/\(EROFS\): run millrace cleanup once more/)]]);
+    expect(() => releaseReserved(refuse("EIO"), () => [])).toThrow("EIO");
   });
 });

@@ -3,6 +3,7 @@ import type { ClusterFacts, ClusterObjectsRead, NodeFacts } from "../../src/inst
 import { type InstallRun, install } from "../../src/install/install.ts";
 import type { InstallOptions } from "../../src/install/install-plan.ts";
 import { runUninstall, type UninstallRun } from "../../src/install/run-uninstall.ts";
+import type { UninstallOptions } from "../../src/install/uninstall-plan.ts";
 import type { ClusterObject } from "../../src/kube/cluster-objects.ts";
 import { createClusterObjects } from "../../src/kube/cluster-objects.ts";
 import { createManualClock } from "../kube/manual-clock.ts";
@@ -17,6 +18,14 @@ export const OPTIONS: InstallOptions = {
   sysAdmin: "auto",
   selfTest: true,
   parallel: 1,
+};
+
+export const UNINSTALL_OPTIONS: UninstallOptions = {
+  drainTimeout: "5m",
+  deleteCrds: false,
+  withoutProxy: false,
+  parallel: 1,
+  only: [],
 };
 
 export function nodeFact(name: string, more: Partial<NodeFacts> = {}): NodeFacts {
@@ -41,6 +50,7 @@ export const KUBE_PROXY = {
   name: "kube-proxy",
   labels: { "k8s-app": "kube-proxy" },
   mode: "iptables",
+  healthz: "127.0.0.1:10256",
   isHeldBack: false,
   configuration: "",
 };
@@ -60,6 +70,7 @@ export function facts(more: Partial<ClusterFacts> = {}): ClusterFacts {
     otherProxies: [],
     cni: "Flannel",
     millrace: undefined,
+    hasTraces: false,
     crds: new Map(),
     hasPrometheusOperator: false,
     ...more,
@@ -78,6 +89,7 @@ export const NOTHING_READ: ClusterObjectsRead = {
   clusterInfo: undefined,
   ciliumConfig: undefined,
   endpointSlices: [],
+  controllerLease: undefined,
   kubeconfigServer: "",
 };
 
@@ -249,7 +261,7 @@ export function fakeRun(): FakeRun {
         runUninstall({
           ...common,
           manifest: smallManifest(),
-          options: { drainTimeout: "5m", deleteCrds: false, withoutProxy: false, parallel: 1 },
+          options: UNINSTALL_OPTIONS,
           drainTimeoutMs: 300_000,
           isDryRun: false,
           ...more,

@@ -151,6 +151,25 @@ describe("a cluster's objects", () => {
     expect(kubeProxy?.configuration).toMatch(/^apiVersion: kubeproxy.config.k8s.io/);
   });
 
+  it.each<[string, string[], string]>([
+    ["", [], "127.0.0.1:10256"],
+    ["healthzBindAddress: ''", [], "127.0.0.1:10256"],
+    ["healthzBindAddress: 192.0.2.7:9999", [], "192.0.2.7:9999"],
+    ["healthzBindAddress: 192.0.2.7", [], "192.0.2.7:10256"],
+    ["healthzBindAddress: '[::]:9999'", [], "[::1]:9999"],
+    ["healthzBindAddress: 'fd00::7'", [], "[fd00::7]:10256"],
+    ["bindAddress: '::'", [], "[::1]:10256"],
+    ["healthzBindAddress: 0.0.0.0:9999", ["--config=/x", "--healthz-bind-address="], "127.0.0.1:9999"],
+    ["", ["--healthz-bind-address="], ""],
+    ["", ["--healthz-bind-address", "127.0.0.1:7"], "127.0.0.1:7"],
+    ["", ["--bind-address=::"], "[::1]:10256"],
+  ])("tell where kube-proxy's health is asked for: %j, %j", (line, args, expected) => {
+    const conf = `apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n${line}\n`;
+    const kubeProxyConfig = configMap("kube-proxy", { "config.conf": conf });
+    const daemonSets = [workload("DaemonSet", "kube-proxy", "x/kube-proxy:v1.34", { args })];
+    expect(read({ kubeProxyConfig, daemonSets }).kubeProxy?.healthz).toBe(expected);
+  });
+
   it("tell its mode by a flag, where there is no configuration", () => {
     const daemonSets = [
       workload("DaemonSet", "kube-proxy", "x/kube-proxy-amd64:v1.34", { command: ["kube-proxy", "--proxy-mode=ipvs"] }),
@@ -179,6 +198,11 @@ describe("a cluster's objects", () => {
     ['["server","--disable-kube-proxy=true"]', false],
     ['["server","--disable-kube-proxy","true"]', false],
     ['["server","--disable-kube-proxy=false"]', true],
+    ['["server","--disable-kube-proxy","false"]', true],
+    ['["server","--disable-kube-proxy","F","--disable","servicelb"]', true],
+    ['["server","--disable-kube-proxy","--disable","servicelb"]', false],
+    ['["server","--disable-kube-proxy","false","--disable-kube-proxy","true"]', false],
+    ["[", true],
     ['["server","--disable","servicelb"]', true],
     ['["agent"]', false],
     ["", true],
@@ -259,15 +283,26 @@ describe("a cluster's objects", () => {
   });
 
   it("tell a CustomResourceDefinition that the installer made from others", () => {
-    const crd = (name: string, manager: string): ClusterObject => ({
+    const apiServer = { manager: "kube-apiserver", subresource: "status" };
+    const crd = (name: string, ...managers: string[]): ClusterObject => ({
       apiVersion: "apiextensions.k8s.io/v1",
       kind: "CustomResourceDefinition",
-      metadata: { name, managedFields: [{ manager }] },
+      metadata: { name, managedFields: [...managers.map((manager) => ({ manager })), apiServer] },
     });
-    const { crds } = read({ customResourceDefinitions: [crd("a", "millrace-install"), crd("b", "kubectl")] });
+    const { crds } = read({
+      customResourceDefinitions: [
+        crd("a", "millrace-install"),
+        crd("b", "kubectl"),
+        crd("c", "millrace-install", "kubectl"),
+        // It takes a part of the specification for somebody.
+        crd("d", "millrace-install", "kube-apiserver"),
+      ],
+    });
     expect([...crds]).toEqual([
-      ["a", { isOurs: true }],
-      ["b", { isOurs: false }],
+      ["a", { isOurs: true, isShared: false }],
+      ["b", { isOurs: false, isShared: true }],
+      ["c", { isOurs: true, isShared: true }],
+      ["d", { isOurs: true, isShared: true }],
     ]);
   });
 

@@ -22,6 +22,7 @@ export interface FakeCluster extends Kubelets {
   settle(): void;
   /** A status that a request is answered with instead. */
   fault: (method: string, path: string) => number | undefined;
+  version: string;
   /** Pods of every DaemonSet that are not available. */
   unavailable: number;
   /** "verb resource" that the user may not. */
@@ -237,7 +238,7 @@ export function createFakeCluster(): FakeCluster {
     contentType: string | undefined,
   ): ApiResponse {
     const url = new URL(target, "http://fake");
-    if (url.pathname === "/version") return answer(200, { gitVersion: "v1.34.4" });
+    if (url.pathname === "/version") return answer(200, { gitVersion: cluster.version });
     const { kind, namespace, name, sub } = placeOf(url.pathname);
     const query = (field: string): string => url.searchParams.get(field) ?? "";
     const key = keyOf(kind, name, namespace);
@@ -344,6 +345,7 @@ export function createFakeCluster(): FakeCluster {
       for (let at = 0; at <= START_TURNS; at++) turn();
     },
     fault: () => undefined,
+    version: "v1.34.4",
     unavailable: 0,
     denied: new Set(),
     requests: [],

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { hasRequirement } from "../../src/install/affinity.ts";
 import { RIGHTS } from "../../src/install/gather.ts";
+import { LEAST_KUBERNETES } from "../../src/install/install-plan.ts";
 import {
   configText,
   configureManifest,
@@ -24,6 +25,7 @@ const CHOICE: ManifestChoice = {
   loadBalancerClass: "",
   config: {},
   sysAdmin: "none",
+  isBefore130: false,
 };
 
 // biome-ignore lint/suspicious/noExplicitAny: tests look into objects as JSON has them
@@ -98,6 +100,11 @@ describe("the manifest", () => {
     ["0.0.0.0:10999", "127.0.0.1", 10999],
     ["[::]:10256", "::1", 10256],
     ["192.0.2.1:10256", "192.0.2.1", 10256],
+    [":10999", "127.0.0.1", 10999],
+    // An address alone is taken by the agent, and by the chart.
+    ["0.0.0.0", "127.0.0.1", 10256],
+    ["::", "::1", 10256],
+    ["[fd00::7]", "fd00::7", 10256],
   ])("is asked where its health is served: %s", (address, host, port) => {
     const agent = agentOf(
       configureManifest(smallManifest(), { ...CHOICE, config: { "healthz-bind-address": address } }),
@@ -116,11 +123,14 @@ describe("the manifest", () => {
     expect(agent.ports).toEqual([{ name: "metrics", containerPort: 10249 }]);
   });
 
-  it("shows the port of its metrics", () => {
+  it.each([
+    ["0.0.0.0:9000", 9000],
+    ["0.0.0.0", 10249],
+  ])("shows the port of its metrics: %s", (address, port) => {
     const agent = agentOf(
-      configureManifest(smallManifest(), { ...CHOICE, config: { "metrics-bind-address": "0.0.0.0:9000" } }),
+      configureManifest(smallManifest(), { ...CHOICE, config: { "metrics-bind-address": address } }),
     );
-    expect(agent.ports).toContainEqual({ name: "metrics", containerPort: 9000 });
+    expect(agent.ports).toContainEqual({ name: "metrics", containerPort: port });
   });
 });
 
@@ -132,6 +142,27 @@ describe("the objects of deploy/millrace.yaml", () => {
 
   it("are the same when nothing is chosen, the hash of the configuration too", () => {
     expect(configureManifest(objects, { ...CHOICE, image: imageOf(objects) })).toEqual(objects);
+  });
+
+  it("have no field of Kubernetes 1.30 where the API server is older, and AppArmor's annotation instead", () => {
+    const choice = { ...CHOICE, image: imageOf(objects) };
+    const old = configureManifest(objects, { ...choice, isBefore130: true });
+    expect(JSON.stringify(configureManifest(objects, choice))).toMatch(/appArmorProfile.*recursiveReadOnly/);
+    expect(JSON.stringify(old)).not.toMatch(/appArmorProfile|recursiveReadOnly/);
+    const { template } = find(old, "DaemonSet").spec;
+    expect(template.metadata.annotations).toEqual({
+      ...find(objects, "DaemonSet").spec.template.metadata.annotations,
+      "container.apparmor.security.beta.kubernetes.io/agent": "unconfined",
+    });
+    const [agent] = template.spec.containers;
+    expect(agent.volumeMounts).toContainEqual({ name: "cgroup", mountPath: "/host/sys/fs/cgroup", readOnly: true });
+    expect(agent.securityContext.seccompProfile).toBeDefined();
+    expect(find(old, "Deployment").spec).toEqual(find(objects, "Deployment").spec);
+  });
+
+  it("are for the versions of Kubernetes that the chart is for", () => {
+    const chart = parse(readFileSync(join(import.meta.dirname, "../../deploy/helm/millrace/Chart.yaml"), "utf8"));
+    expect(chart.kubeVersion).toBe(`>=${LEAST_KUBERNETES.join(".")}.0-0`);
   });
 
   it("leave room for kube-proxy where its label is", () => {

@@ -95,11 +95,22 @@ describe("a check", () => {
   });
 
   it("of kube-proxy asks its health", async () => {
-    let status = 503;
-    const port = await listening(createServer((_, response) => void response.writeHead(status).end()));
-    expect(await kubeProxyCheck("127.0.0.1", port)()).toBe("its /healthz answers 503");
-    status = 200;
-    expect(await kubeProxyCheck("127.0.0.1", port)()).toBe("");
+    const statuses = { "/livez": 503, "/healthz": 503 };
+    const port = await listening(
+      createServer((request, response) => void response.writeHead(statuses[request.url as "/livez"]).end()),
+    );
+    const check = kubeProxyCheck({ host: "127.0.0.1", port });
+    expect(await check()).toBe("its /livez answers 503");
+    // A node that an autoscaler is about to take away.
+    statuses["/livez"] = 200;
+    expect(await check()).toBe("");
+    // Before Kubernetes 1.28.
+    statuses["/livez"] = 404;
+    expect(await check()).toBe("its /healthz answers 503");
+    statuses["/healthz"] = 200;
+    expect(await check()).toBe("");
+    statuses["/healthz"] = 404;
+    expect(await check()).toBe("its /healthz answers 404");
   });
 
   it("of the API server's Service needs a pod's environment, and an answer", async () => {

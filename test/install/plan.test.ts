@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import type { ClusterFacts } from "../../src/install/cluster-facts.ts";
+import type { ClusterFacts, CrdFacts } from "../../src/install/cluster-facts.ts";
 import { type InstallOptions, planInstall } from "../../src/install/install-plan.ts";
-import { planUninstall } from "../../src/install/uninstall-plan.ts";
-import { facts, KUBE_PROXY, nodeFact, OPTIONS } from "./clusters.ts";
+import { planUninstall, type UninstallOptions } from "../../src/install/uninstall-plan.ts";
+import { facts, KUBE_PROXY, nodeFact, OPTIONS, UNINSTALL_OPTIONS } from "./clusters.ts";
 
 const NOTHING_TAKEN = { config: {}, remarks: [] };
 
@@ -61,8 +61,8 @@ describe("a plan", () => {
 
   it("keeps CustomResourceDefinitions of others", () => {
     const name = "ipaddresspools.metallb.io";
-    expect([...plan({ crds: new Map([[name, { isOurs: false }]]) }).keptCrds]).toEqual([name]);
-    expect([...plan({ crds: new Map([[name, { isOurs: true }]]) }).keptCrds]).toEqual([]);
+    expect([...plan({ crds: new Map([[name, { isOurs: false, isShared: true }]]) }).keptCrds]).toEqual([name]);
+    expect([...plan({ crds: new Map([[name, { isOurs: true, isShared: false }]]) }).keptCrds]).toEqual([]);
   });
 
   it("takes Services of a class beside MetalLB", () => {
@@ -78,13 +78,14 @@ describe("a plan", () => {
   });
 
   it.each<[string, Partial<ClusterFacts>, Partial<InstallOptions>, RegExp]>([
+    ["an old Kubernetes", { version: "v1.24.17" }, {}, /^Kubernetes 1\.25 or later is needed: this is v1\.24\.17\.$/],
     ["no node", { nodes: [] }, {}, /^The cluster has no node\.$/],
     ["a node that is not there", {}, { except: ["w9"] }, /^--except w9: there is no such node\.$/],
     [
       "a node that has an agent",
       { nodes: [nodeFact("w1", { label: "millrace" }), nodeFact("w2")] },
       { except: ["w1"] },
-      /^--except w1: Millrace serves it already\. kubectl label node w1/,
+      /^--except w1: Millrace serves it already\. millrace uninstall --node w1 gives it back/,
     ],
     [
       "MetalLB",
@@ -132,6 +133,16 @@ describe("a plan", () => {
     ],
   ])("refuses %s", (_, more, options, expected) => {
     expect(plan(more, options).refusals).toEqual([expect.stringMatching(expected)]);
+  });
+
+  it.each([
+    ["v1.25.0", true],
+    ["v1.29.9+k3s1", true],
+    ["v1.30.0-alpha.1", false],
+    ["v1.34.4", false],
+    ["v2.0.0", false],
+  ])("has the objects of before Kubernetes 1.30 for %s: %s", (version, expected) => {
+    expect(plan({ version })).toMatchObject({ refusals: [], isBefore130: expected });
   });
 
   it.each(["5.10.0", "5.10.0-28-amd64", "6.1.0", "10.0", ""])("takes the kernel %s", (kernel) => {
@@ -182,18 +193,27 @@ describe("a plan", () => {
 });
 
 describe("the plan of a way back", () => {
-  const options = { drainTimeout: "5m", deleteCrds: false, withoutProxy: false, parallel: 1 };
   const installed = {
     millrace: { image: "localhost/millrace:0.1.0", managedBy: "", sysAdmin: "none" as const },
     kubeProxy: { ...KUBE_PROXY, isHeldBack: true },
+    hasTraces: true,
   };
   const nodes = [
     nodeFact("cp", { isControlPlane: true, label: "millrace" }),
     nodeFact("w1", { label: "millrace" }),
     nodeFact("new"),
   ];
-  const back = (more: Partial<ClusterFacts>, crds = new Map<string, number>()): ReturnType<typeof planUninstall> =>
-    planUninstall({ facts: facts({ ...installed, nodes, ...more }), options, image: "i", crds });
+  const back = (
+    more: Partial<ClusterFacts>,
+    crds = new Map<string, number>(),
+    options: Partial<UninstallOptions> = {},
+  ): ReturnType<typeof planUninstall> =>
+    planUninstall({
+      facts: facts({ ...installed, nodes, ...more }),
+      options: { ...UNINSTALL_OPTIONS, ...options },
+      image: "i",
+      crds,
+    });
 
   it("is told in sentences", () => {
     expect(back({}).steps).toEqual([
@@ -205,14 +225,45 @@ describe("the plan of a way back", () => {
   });
 
   it("is empty where nothing is installed", () => {
-    const bare = back({ millrace: undefined, kubeProxy: KUBE_PROXY, nodes: [nodeFact("w1")] });
+    const bare = back({ millrace: undefined, hasTraces: false, kubeProxy: KUBE_PROXY, nodes: [nodeFact("w1")] });
     expect(bare).toMatchObject({ isEmpty: true, steps: [], warnings: [], refusals: [] });
   });
 
-  it("goes on with a node that was given back and not drained", () => {
-    const broken = [nodeFact("w1", { label: "kube-proxy", isDraining: true }), nodeFact("w2", { label: "kube-proxy" })];
-    expect(back({ nodes: broken }).nodes).toEqual(["w1"]);
-    expect(back({ nodes: broken, millrace: undefined }).nodes).toEqual(["w1"]);
+  it("drains every node that answers, whatever its label says and whether the DaemonSet is there", () => {
+    const all = [
+      nodeFact("w1", { label: "kube-proxy", isDraining: true }),
+      nodeFact("w2", { label: "kube-proxy" }),
+      nodeFact("w3"),
+      nodeFact("win", { os: "windows" }),
+      nodeFact("r", { arch: "riscv64" }),
+      nodeFact("away", { ready: "unknown" }),
+    ];
+    const kubeProxy = KUBE_PROXY;
+    for (const millrace of [installed.millrace, undefined]) {
+      const { nodes: given, unsure } = back({ nodes: all, millrace, kubeProxy });
+      expect(given).toEqual(["w1", "w2", "w3"]);
+      expect([...unsure]).toEqual(["w2"]);
+    }
+  });
+
+  it("gives one node back and deletes nothing, of Helm's installation too", () => {
+    const helm = { ...installed.millrace, managedBy: "Helm" };
+    const crds = new Map([["a", { isOurs: true, isShared: false }]]);
+    const plan = back({ millrace: helm, crds }, new Map([["a", 0]]), { only: ["w1"] });
+    expect(plan).toMatchObject({ refusals: [], warnings: [], nodes: ["w1"], crds: [], isPartial: true });
+    expect(plan.steps).toEqual([
+      "One after another, for w1: label millrace.io/service-proxy=kube-proxy, which stays; wait until kube-proxy's pod is there with its rules and the agent gone; let connections that it knows go on until they end, for 5m at most; take everything out of the kernel.",
+    ]);
+    expect(back({ millrace: helm }).refusals).toEqual([expect.stringMatching(/millrace uninstall --node NODE, then/)]);
+  });
+
+  it.each<[string, RegExp]>([
+    ["w9", /^--node w9: there is no such node\.$/],
+    ["win", /^--node win: it runs windows, so Millrace was never there\.$/],
+    ["away", /^--node away: its kubelet does not answer\.$/],
+  ])("does not give %s back", (name, expected) => {
+    const some = [nodeFact("win", { os: "windows" }), nodeFact("away", { ready: "unknown" }), nodeFact("w1")];
+    expect(back({ nodes: some }, new Map(), { only: [name] }).refusals).toEqual([expect.stringMatching(expected)]);
   });
 
   it("names what stays in the kernels of nodes that do not answer", () => {
@@ -223,12 +274,25 @@ describe("the plan of a way back", () => {
     expect(plan.warnings[0]).toMatch(/^What Millrace has in the kernels of w2 stays until they restart/);
   });
 
-  it.each([
-    ["without objects", 0, true, ["ipaddresspools.metallb.io"]],
-    ["with objects", 2, true, []],
-    ["of others", 0, false, []],
-  ] as const)("takes a CustomResourceDefinition %s or leaves it", (_, objects, isOurs, expected) => {
+  it.each<[string, number, CrdFacts, Partial<ClusterFacts>, string[], RegExp | undefined]>([
+    ["without objects", 0, { isOurs: true, isShared: false }, {}, ["ipaddresspools.metallb.io"], undefined],
+    ["with objects", 2, { isOurs: true, isShared: false }, {}, [], /\(2 objects\) stay: --delete-crds/],
+    ["of others", 0, { isOurs: false, isShared: true }, {}, [], undefined],
+    ["of ours and others", 0, { isOurs: true, isShared: true }, {}, [], /stay: others have written to them too\.$/],
+    [
+      "that MetalLB reads",
+      0,
+      { isOurs: true, isShared: false },
+      { metallb: ["Deployment m/controller"] },
+      [],
+      /stay: MetalLB runs \(Deployment m\/controller\)\.$/,
+    ],
+  ])("takes a CustomResourceDefinition %s or leaves it", (_, objects, crd, more, expected, said) => {
     const name = "ipaddresspools.metallb.io";
-    expect(back({ crds: new Map([[name, { isOurs }]]) }, new Map([[name, objects]])).crds).toEqual(expected);
+    const options = { deleteCrds: crd.isShared || more.metallb !== undefined };
+    const { crds, warnings } = back({ ...more, crds: new Map([[name, crd]]) }, new Map([[name, objects]]), options);
+    expect(crds).toEqual(expected);
+    const about = warnings.filter((line) => line.startsWith(name));
+    expect(about).toEqual(said === undefined ? [] : [expect.stringMatching(said)]);
   });
 });

@@ -118,7 +118,7 @@ describe("an image that is not there", () => {
   });
 
   it("is no advice for another trouble", () => {
-    expect(isNoImage({ state: "failed", container: "", why: "CrashLoopBackOff" })).toBe(false);
+    expect(isNoImage({ why: "CrashLoopBackOff" })).toBe(false);
     expect(imageAdvice({ why: "CrashLoopBackOff" }, "i", { platform: "kind", kindCluster: "" })).toBe("");
   });
 });

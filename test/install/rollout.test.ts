@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { NODE_LABEL } from "../../src/install/names.ts";
 import { Failure } from "../../src/lib/errors.ts";
-import { fakeRun, withKubeProxy } from "./clusters.ts";
+import { fakeRun, UNINSTALL_OPTIONS, withKubeProxy } from "./clusters.ts";
 import { kubeProxyObjects } from "./fake-cluster.ts";
 import type { PodOutcome } from "./kubelets.ts";
 
@@ -143,7 +143,9 @@ describe("an installation where kube-proxy runs", () => {
       expect.stringMatching(/^Node w2 goes on with the rules that kube-proxy left there/),
       "Served by Millrace, and well: w1.",
       "Served by kube-proxy as before: cp.",
-      expect.stringMatching(/^To go on when it is mended: the same command again\./),
+      expect.stringMatching(
+        /^To go on when it is mended: the same command again\. To give this node back at once: millrace uninstall --node w2\./,
+      ),
     ]);
     expect(kernels(run)).toEqual({ cp: ALL_THEIRS, w1: ALL_OURS, w2: ALL_THEIRS });
     mend();
@@ -340,6 +342,59 @@ describe("an installation where kube-proxy runs", () => {
     expect(run.cluster.requests.length).toBe(asked);
   });
 
+  it.each<[string, string[]]>([
+    ["primary,localhost", ["192.168.0.51"]],
+    ["192.168.0.0/26", ["192.168.0.51"]],
+    ["10.0.0.0/8,localhost", []],
+    ["localhost", []],
+    ["all", ["192.168.0.51"]],
+  ])("asks node ports in its self-test where they answer: %s", async (which, expected) => {
+    const run = withKubeProxy(["w1"]);
+    const asked = new Set<string>();
+    run.cluster.outcome = (pod) => {
+      if (!pod.metadata.name.startsWith("millrace-from-")) return undefined;
+      const targets = JSON.parse(pod.spec.containers[0].env[0].value) as { name: string; host: string }[];
+      for (const { name, host } of targets) if (name.startsWith("node port")) asked.add(host);
+      return undefined;
+    };
+    const takeSettings = async () => ({ config: { "nodeport-addresses": which }, remarks: [] });
+    expect(await run.install({}, { takeSettings })).toBeUndefined();
+    expect([...asked]).toEqual(expected);
+  });
+
+  it("labels no node of a Kubernetes that is too old", async () => {
+    const run = withKubeProxy();
+    run.cluster.version = "v1.24.1";
+    expect((await run.install())?.message).toMatch(/Kubernetes 1\.25 or later is needed/);
+    expect(run.cluster.requests.filter((line) => !line.startsWith("GET"))).toEqual([]);
+  });
+
+  it("deletes no namespace of somebody else for its self-test", async () => {
+    const run = withKubeProxy();
+    run.cluster.put({ apiVersion: "v1", kind: "Namespace", metadata: { name: "millrace-test" } });
+    const error = await run.install();
+    expect(error?.message).toMatch(
+      /^Millrace is in place, but its self-test was not run: namespace millrace-test is not of a self-test/,
+    );
+    expect(run.cluster.get("Namespace", "millrace-test")).toBeDefined();
+  });
+
+  it("removes what an earlier self-test left, but nothing of another that runs", async () => {
+    const run = withKubeProxy();
+    const labels = { "millrace.io/installer": "self-test" };
+    const left = { apiVersion: "v1", kind: "Namespace", metadata: { name: "millrace-test", labels } };
+    run.cluster.put(left);
+    expect(await run.install()).toBeUndefined();
+    expect(run.cluster.list("Namespace")).toEqual([]);
+    // The other one is faster.
+    run.cluster.fault = (method, path) => {
+      if (method === "POST" && path.endsWith("/namespaces")) run.cluster.put(left);
+      return undefined;
+    };
+    expect((await run.install())?.message).toMatch(/another run has just made namespace millrace-test/);
+    expect(run.cluster.get("Namespace", "millrace-test")).toBeDefined();
+  });
+
   it("tells what its self-test did not get an answer from, and removes it", async () => {
     const run = withKubeProxy();
     const bad = [{ name: "node port 30000 of w2, 192.168.0.51 (tcp)", why: "connect ECONNREFUSED" }];
@@ -367,7 +422,7 @@ describe("an installation where there is no kube-proxy", () => {
     expect(run.cluster.history).toEqual(["cp agent ready", "w1 agent ready", "w2 agent ready"]);
   });
 
-  it("takes out what K3s' own kube-proxy left, once", async () => {
+  it("takes out what K3s' own kube-proxy left, again when it was there for a while", async () => {
     const run = fakeRun();
     const k3s = {
       metadata: { annotations: { "k3s.io/node-args": '["server","--disable-kube-proxy"]' } },
@@ -378,9 +433,32 @@ describe("an installation where there is no kube-proxy", () => {
     expect(await run.install()).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
     expect(run.cluster.unserved).toEqual([]);
-    run.cluster.history.length = 0;
+    run.cluster.nodes.get("w1")!.hasRules = true;
     expect(await run.install()).toBeUndefined();
-    expect(run.cluster.history).toEqual([]);
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+  });
+
+  it("ends where agents become ready and lose it again for ever", async () => {
+    const run = bare();
+    const stop = new AbortController();
+    run.cluster.outcome = (pod) => {
+      if (run.cluster.requests.length > 3_000) stop.abort();
+      const which = ["millrace-w1", "none", "millrace-w2", "none"][Math.floor(run.cluster.requests.length / 8) % 4];
+      const isFlapping = /^millrace-w[12]$/.test(pod.metadata.name);
+      return isFlapping ? { phase: "Running", ready: pod.metadata.name === which } : undefined;
+    };
+    const error = await run.install({}, { signal: stop.signal });
+    expect(error?.message).toMatch(/^the agents did not become ready: [12]\/3 ready; .* \(for 60 s\)/);
+  });
+
+  it("takes a node that was left out before, or was given back in part", async () => {
+    const run = bare();
+    await run.install({ except: ["w2"] });
+    const w1 = run.cluster.get("Node", "w1");
+    run.cluster.put({ ...w1, metadata: { ...w1.metadata, annotations: { "millrace.io/draining": "true" } } });
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.get("Node", "w1").metadata.annotations).toEqual({});
   });
 
   it("says which agent does not become ready", async () => {
@@ -405,7 +483,7 @@ describe("an installation where there is no kube-proxy", () => {
     await run.install();
     const refused = await run.uninstall();
     expect(refused?.message).toMatch(/nobody serves Services here, DNS among them. Say --without-proxy/);
-    const options = { drainTimeout: "0", deleteCrds: false, withoutProxy: true, parallel: 1 };
+    const options = { ...UNINSTALL_OPTIONS, drainTimeout: "0", withoutProxy: true };
     expect(await run.uninstall({ options })).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere({ hasRules: false, hasMillrace: false }));
     expect(run.cluster.list("Pod")).toEqual([]);
@@ -464,7 +542,7 @@ describe("the way back", () => {
     run.cluster.put(crd);
     await run.install();
     expect(run.cluster.get("CustomResourceDefinition", "ipaddresspools.metallb.io").spec).toEqual({ of: "MetalLB" });
-    await run.uninstall({ options: { drainTimeout: "5m", deleteCrds: true, withoutProxy: false, parallel: 1 } });
+    await run.uninstall({ options: { ...UNINSTALL_OPTIONS, deleteCrds: true } });
     expect(run.cluster.get("CustomResourceDefinition", "ipaddresspools.metallb.io").spec).toEqual({ of: "MetalLB" });
   });
 
@@ -487,6 +565,29 @@ describe("the way back", () => {
     expect(run.cluster.unserved).toEqual([]);
   });
 
+  it("asks kube-proxy where its configuration says, and not where it has no server", async () => {
+    const drainOf = async (more: object): Promise<string[][]> => {
+      const run = withKubeProxy(["w1"], more);
+      await run.install();
+      let steps: string[][] = [];
+      run.cluster.outcome = (pod) => {
+        const { initContainers = [], containers } = pod.spec;
+        const all: { args: string[] }[] = [...initContainers, ...containers];
+        if (pod.metadata.name === "millrace-drain-w1") steps = all.map(({ args }) => args.filter((one) => one !== ""));
+        return undefined;
+      };
+      expect(await run.uninstall()).toBeUndefined();
+      return steps;
+    };
+    const withFlag = (flag: string): object => ({
+      spec: { template: { spec: { containers: [{ name: "kube-proxy", image: "x/kube-proxy:v1", args: [flag] }] } } },
+    });
+    const drain = ["cleanup", "--drain", "--drain-timeout", "5m"];
+    const check = ["node-check", "kube-proxy", "--wait", "120s", "--address"];
+    expect(await drainOf(withFlag("--healthz-bind-address=192.0.2.7:9"))).toEqual([[...check, "192.0.2.7:9"], drain]);
+    expect(await drainOf(withFlag("--healthz-bind-address="))).toEqual([drain]);
+  });
+
   it("drains no node on which kube-proxy's pod does not run", async () => {
     const run = withKubeProxy();
     await run.install();
@@ -504,9 +605,70 @@ describe("the way back", () => {
     const mend = failing(run, "millrace-drain-w2", { phase: "Failed", exitCode: 1, message: "no" });
     await run.uninstall();
     mend();
+    expect(run.cluster.get("Node", "w2").metadata.annotations).toEqual({ "millrace.io/draining": "true" });
     expect(await run.install()).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
     expect(run.cluster.unserved).toEqual([]);
+    for (const node of run.cluster.list("Node"))
+      expect(Object.keys(node.metadata.annotations)).toEqual(["millrace.io/kube-proxy-removed"]);
+  });
+
+  it("takes out what is in kernels when the DaemonSet is gone already, and when a node was given back by its label", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    const node = run.cluster.get("Node", "w1");
+    run.cluster.put({ ...node, metadata: { ...node.metadata, labels: { [NODE_LABEL]: "kube-proxy" } } });
+    run.cluster.delete("DaemonSet", "millrace", "kube-system");
+    run.cluster.settle();
+    expect(run.cluster.nodes.get("w1")).toMatchObject({ hasRules: true, hasMillrace: true });
+    expect(await run.uninstall()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_THEIRS));
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
+  it("does so when all objects were deleted, by what the controllers left", async () => {
+    const run = withKubeProxy();
+    for (const node of run.cluster.nodes.values()) node.hasMillrace = true;
+    const metadata = { name: "millrace-controller", namespace: "kube-system" };
+    run.cluster.put({ apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata });
+    expect(await run.uninstall()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_THEIRS));
+    expect(run.cluster.list("Lease")).toEqual([]);
+  });
+
+  it("does not fail for a node that never had the image, and says so", async () => {
+    const run = withKubeProxy();
+    await run.install({ except: ["w2"] });
+    failing(run, "millrace-drain-w2", { phase: "Running", ready: false, waiting: { reason: "ErrImageNeverPull" } });
+    expect(await run.uninstall()).toBeUndefined();
+    expect(run.said).toContainEqual(
+      expect.stringMatching(/^warning: node w2 was not looked at, kube-proxy serves it already: .*ErrImageNeverPull/),
+    );
+    expect(labelsOf(run)).toEqual({});
+  });
+
+  it("gives one node back, drained, and leaves the rest", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    expect(await run.uninstall({ options: { ...UNINSTALL_OPTIONS, only: ["w2"] } })).toBeUndefined();
+    expect(kernels(run)).toEqual({ cp: ALL_OURS, w1: ALL_OURS, w2: ALL_THEIRS });
+    expect(labelsOf(run)).toEqual({ cp: "millrace", w1: "millrace", w2: "kube-proxy" });
+    expect(run.cluster.get("Node", "w2").metadata.annotations).toEqual({});
+    expect(run.cluster.get("DaemonSet", "millrace", "kube-system")).toBeDefined();
+    expect(await run.install()).toBeUndefined();
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.cluster.unserved).toEqual([]);
+  });
+
+  it("gives one node back where nobody serves afterwards, when that is meant", async () => {
+    const run = fakeRun();
+    for (const name of ["cp", "w1", "w2"]) run.cluster.addNode(name);
+    await run.install();
+    const options = { ...UNINSTALL_OPTIONS, only: ["w2"] };
+    expect((await run.uninstall({ options }))?.message).toMatch(/nobody serves Services there/);
+    expect(await run.uninstall({ options: { ...options, withoutProxy: true } })).toBeUndefined();
+    expect(run.cluster.nodes.get("w2")?.hasMillrace).toBe(false);
+    expect(run.cluster.list("Pod").map(({ metadata }) => metadata.name)).toEqual(["millrace-cp", "millrace-w1"]);
   });
 
   it("says that nothing is installed", async () => {

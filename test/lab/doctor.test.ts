@@ -81,7 +81,13 @@ describeKernel("millrace doctor", () => {
       rules: machine.net.run("nft", "list", "ruleset"),
       links: machine.net.ip("-d link show"),
       pins: existsSync(machine.pinDir) ? readdirSync(machine.pinDir, { recursive: true }).sort().join() : "none",
-      state: existsSync(machine.stateDir) ? readdirSync(machine.stateDir).sort().join() : "none",
+      // An agent that runs writes by a file beside, and a rename.
+      state: existsSync(machine.stateDir)
+        ? readdirSync(machine.stateDir)
+            .filter((name) => !name.endsWith(".tmp"))
+            .sort()
+            .join()
+        : "none",
       manifests: readFileSync(`${machine.manifests}/objects.yaml`, "utf8"),
     };
   }

@@ -8,6 +8,12 @@ it("a program's output comes when it succeeds, what it complains of when it fail
   expect(await run("no-such-program", [])).toMatchObject({ ok: false, timedOut: false });
 });
 
+it("one that writes more than is asked for fails", async () => {
+  const write = ["-c", "head -c 70000000 /dev/zero"];
+  expect(await run("sh", write)).toMatchObject({ ok: false, text: expect.stringContaining("maxBuffer") });
+  expect((await run("sh", write, { maxBytes: 70_000_000 })).text).toHaveLength(70_000_000);
+});
+
 it("one that hangs is killed after its time", async () => {
   const began = performance.now();
   const ran = await run("sleep", ["1000"], { timeoutMs: 50 });

@@ -9,8 +9,8 @@ export interface Selector {
   readonly metric: string;
   /** Names and values of its matchers. */
   readonly matchers: readonly { readonly label: string; readonly value: string }[];
-  /** Under rate(), increase() and their like: of a counter then. */
-  readonly isRange: boolean;
+  /** Under rate(), increase() and their like, but not max_over_time() and its: of a counter then. */
+  readonly isRate: boolean;
 }
 
 export interface Expression {
@@ -37,6 +37,12 @@ function* descendants(node: Node): Generator<Node> {
 
 const unquoted = (text: string): string => JSON.parse(text) as string;
 
+/** The name of the function whose argument this is. */
+const functionOf = (argument: Node, text: (node: Node) => string): string => {
+  const name = argument.parent?.parent?.getChild("FunctionIdentifier");
+  return name ? text(name) : "";
+};
+
 /** @throws when it is no PromQL */
 export function readExpression(expr: string): Expression {
   const tree = parser.parse(expr);
@@ -48,7 +54,7 @@ export function readExpression(expr: string): Expression {
   return {
     selectors: named("VectorSelector").map((selector) => ({
       metric: text(selector.getChild("Identifier")!),
-      isRange: selector.parent?.name === "MatrixSelector",
+      isRate: selector.parent?.name === "MatrixSelector" && !/_over_time$/.test(functionOf(selector.parent, text)),
       matchers: [...descendants(selector)]
         .filter(({ name }) => name === "UnquotedLabelMatcher")
         .map((matcher) => ({
@@ -89,7 +95,7 @@ export function faultsOf(expr: string, known: ReadonlyMap<string, Known>): strin
   const { selectors, groupings } = readExpression(expr);
   const faults: string[] = [];
   const labels = new Set<string>();
-  for (const { metric, matchers, isRange } of selectors) {
+  for (const { metric, matchers, isRate } of selectors) {
     const found = known.get(metric);
     if (found === undefined) {
       faults.push(`there is no metric ${metric}`);
@@ -97,7 +103,7 @@ export function faultsOf(expr: string, known: ReadonlyMap<string, Known>): strin
     }
     for (const label of found.labels) labels.add(label);
     for (const { label } of matchers) if (!found.labels.includes(label)) faults.push(`${metric} has no label ${label}`);
-    if (isRange && found.type !== "counter") faults.push(`${metric} is no counter`);
+    if (isRate && found.type !== "counter") faults.push(`${metric} is no counter`);
   }
   for (const label of groupings) if (!labels.has(label)) faults.push(`no metric has the label ${label}`);
   return faults;

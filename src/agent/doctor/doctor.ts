@@ -28,7 +28,7 @@ import { judgeKernel } from "./kernel.ts";
 import { readKernel } from "./kernel-reading.ts";
 import { isAdmin, judgeMachine, mayUseBpf } from "./machine.ts";
 import { readMachine } from "./machine-reading.ts";
-import { readListeners, readNeighbours, readPortSettings } from "./neighbours-reading.ts";
+import { commandLines, readListeners, readNeighbours, readPortSettings } from "./neighbours-reading.ts";
 import { type Compiled, compileObjects, judgeObjects, type ObjectFacts } from "./objects.ts";
 import { readManifests } from "./objects-reading.ts";
 import { judgePlatform } from "./platform.ts";
@@ -82,7 +82,8 @@ export async function examine(options: DoctorOptions): Promise<Finding[]> {
       return undefined;
     }
   }
-  const machine = readMachine(agent, options);
+  const { here, elsewhere } = commandLines();
+  const machine = readMachine(agent, options, [...here, ...elsewhere]);
   findings.push(...judgeMachine(machine));
 
   const [status, network, api] = await Promise.all([

@@ -33,6 +33,8 @@ export const CHECKS = {
   "machine.state": "whether `--state-dir` can be written, and outlives this process",
   "machine.sysctls": "whether `/proc/sys` can be written, or what is set there is set already",
   "machine.memlock": "the limit of locked memory, which counts maps below Linux 5.11",
+  "machine.inotify":
+    'where a kubelet runs, `fs.inotify.max_user_instances`: when they are used up kubelet, container runtime and kube-proxy fail with "too many open files"',
   "machine.clock": "the boot clock, which the kernel's programs compare with: a time namespace shifts it",
   "machine.security": "kernel lockdown, and a seccomp filter or security module that forbids bpf(2)",
   "kernel.version": "Linux 5.10 or later",

@@ -74,7 +74,25 @@ function ofMachine(): readonly Mount[] | undefined {
   return text === "" ? undefined : parseMounts(text);
 }
 
-export function readMachine(options: AgentOptions, size: { memoryBytes: number; cpus: number }): MachineFacts {
+/** The programs that a kubelet is, or is part of: K3s, RKE2, k0s and MicroK8s. */
+const KUBELET = /^(?:\S*\/)?(?:kubelet|kubelite|k3s|rke2|k0s)(?: |$)/;
+
+/** Whether one is among the command lines, whatever network namespace it is of: what is counted per user is the machine's. */
+export const runsKubelet = (commandLines: readonly string[]): boolean =>
+  commandLines.some((line) => KUBELET.test(line));
+
+/** A number in a file of /proc/sys; undefined when there is none. */
+export function sysctlNumber(path: string): number | undefined {
+  const text = textOf(path).trim();
+  return /^\d+$/.test(text) ? Number(text) : undefined;
+}
+
+/** `processes`: command lines on this machine. */
+export function readMachine(
+  options: AgentOptions,
+  size: { memoryBytes: number; cpus: number },
+  processes: readonly string[],
+): MachineFacts {
   const status = textOf("/proc/self/status");
   const field = (name: string): string => new RegExp(`^${name}:\\s*(\\S+)`, "m").exec(status)?.[1] ?? "";
   const memlock = /^Max locked memory\s+(\S+)/m.exec(textOf("/proc/self/limits"))?.[1] ?? "unlimited";
@@ -102,6 +120,8 @@ export function readMachine(options: AgentOptions, size: { memoryBytes: number; 
     stateDirProblem: whyUnwritable(options.stateDir),
     canWriteSysctls: canWrite("/proc/sys/net/ipv4/ip_local_reserved_ports"),
     memlockBytes: memlock === "unlimited" ? Number.POSITIVE_INFINITY : Number(memlock),
+    inotifyInstances: sysctlNumber("/proc/sys/fs/inotify/max_user_instances"),
+    hasKubelet: facts.inPod || runsKubelet(processes),
     bootOffsetSeconds: Number(offset ?? 0),
     lockdown: /\[(\w+)\]/.exec(textOf("/sys/kernel/security/lockdown"))?.[1] ?? "",
     selinux: textOf("/sys/fs/selinux/enforce").trim() === "1",

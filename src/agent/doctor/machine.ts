@@ -38,6 +38,10 @@ export interface MachineFacts {
   readonly canWriteSysctls: boolean;
   /** RLIMIT_MEMLOCK in bytes; Infinity: none. */
   readonly memlockBytes: number;
+  /** fs.inotify.max_user_instances: inotify instances of each user, of all containers together; undefined where it does not say. */
+  readonly inotifyInstances: number | undefined;
+  /** A kubelet runs on this machine: in a pod one does. */
+  readonly hasKubelet: boolean;
   /** Seconds by which this process's time namespace shifts the boot clock. */
   readonly bootOffsetSeconds: number;
   /** The chosen word of /sys/kernel/security/lockdown: "none", "integrity", "confidentiality"; "" when it does not say. */
@@ -90,6 +94,7 @@ export function judgeMachine(facts: MachineFacts): Finding[] {
     // What this user may not write, an agent may.
     ...(facts.isRoot ? [state(facts), sysctls(facts)] : []),
     memlock(facts),
+    ...inotify(facts),
     facts.bootOffsetSeconds === 0
       ? ok("machine.clock", "the boot clock is the kernel's own")
       : error(
@@ -262,6 +267,23 @@ function memlock({ kernel, memlockBytes, flowBytes, capabilities }: MachineFacts
     `the limit of locked memory is ${bytes(memlockBytes)}, and maps take ${bytes(flowBytes + OTHER_MAPS)}`,
     "raise it (ulimit -l unlimited, LimitMEMLOCK=infinity), or grant SYS_RESOURCE",
   );
+}
+
+/** Linux' default of 128 is used up by a few dozen containers whose programs watch files. */
+const ENOUGH_INSTANCES = 512;
+
+function inotify({ inotifyInstances, hasKubelet }: MachineFacts): Finding[] {
+  const check = "machine.inotify";
+  if (!hasKubelet || inotifyInstances === undefined) return [];
+  return inotifyInstances >= ENOUGH_INSTANCES
+    ? [ok(check, `each user may have ${inotifyInstances} inotify instances`)]
+    : [
+        warning(
+          check,
+          `each user may have ${inotifyInstances} inotify instances (fs.inotify.max_user_instances), all containers together: with none left kubelet, containerd and kube-proxy fail with "too many open files"`,
+          `sysctl -w fs.inotify.max_user_instances=${ENOUGH_INSTANCES} on the machine, and a line in /etc/sysctl.d that keeps it`,
+        ),
+      ];
 }
 
 function security({ lockdown, selinux, seccomp }: MachineFacts): Finding {

@@ -3,16 +3,19 @@
 import { readlinkSync } from "node:fs";
 import type { Device } from "../../decide/network.ts";
 import { entriesOf } from "../../lib/entries.ts";
-import { run } from "../../lib/exec.ts";
+import { LARGE, run } from "../../lib/exec.ts";
 import type { Range } from "../../lib/range.ts";
 import { hasFeature, programName, queryTcx } from "../../libbpf/mod.ts";
-import { droppingChains, FORWARD_CHAINS, hasForwardRules } from "../forward-rules.ts";
+import { type Ask, droppingChains, forwardChains, hasForwardRules } from "../forward-rules.ts";
+import { legacyTables } from "../kube-proxy-rules.ts";
 import { parsePorts } from "../reserved-ports.ts";
 import type { FirewallFacts } from "./firewall.ts";
 import { findProgram, textOf } from "./machine-reading.ts";
 import type { ProxyFacts } from "./proxies.ts";
 
 const COMMAND_MS = 5_000;
+/** What lists all rules or chains, which may be hundreds of thousands; a part of the examination has 90 s. */
+const LISTING = { ...LARGE, timeoutMs: 30_000 };
 /** A machine has thousands of processes, and more tell nothing new. */
 const MOST_PROCESSES = 16_384;
 
@@ -74,7 +77,7 @@ async function nftChains(): Promise<{
   readonly dropping: readonly string[];
 }> {
   if (findProgram("nft") === undefined) return { names: undefined, dropping: [] };
-  const { ok, text } = await run("nft", ["-j", "list", "chains"], { timeoutMs: COMMAND_MS });
+  const { ok, text } = await run("nft", ["-j", "list", "chains"], LISTING);
   if (!ok) return { names: undefined, dropping: [] };
   try {
     const { nftables } = JSON.parse(text) as {
@@ -101,7 +104,7 @@ async function legacyChains(): Promise<string[]> {
       .filter((table) => table !== "");
     if (tables.length === 0 || findProgram(command) === undefined) continue;
     for (const table of tables) {
-      const { ok, text } = await run(command, ["--wait", "2", "-t", table, "-S"], { timeoutMs: COMMAND_MS });
+      const { ok, text } = await run(command, ["--wait", "2", "-t", table, "-S"], LISTING);
       if (!ok) continue;
       for (const [, name] of text.matchAll(/^-(?:N|P) (\S+)/gm)) found.push(`${family} ${table} ${name}`);
     }
@@ -232,11 +235,19 @@ export async function readNeighbours(
   };
 }
 
-async function forwardPolicies(): Promise<(FirewallFacts["iptables"][number] & { readonly chain: string })[]> {
-  const found: (FirewallFacts["iptables"][number] & { readonly chain: string })[] = [];
-  for (const [command, chain] of FORWARD_CHAINS) {
-    if (findProgram(command) === undefined) continue;
-    const { ok, text } = await run(command, ["--wait", "2", "-S", "FORWARD"], { timeoutMs: COMMAND_MS });
+type ForwardPolicy = FirewallFacts["iptables"][number] & {
+  /** As nft names the chain; "": it is a legacy one, which nft does not see. */
+  readonly chain: string;
+};
+
+/** Policies of the FORWARD chains, legacy ones too. */
+export async function forwardPolicies(
+  ask: Ask = (command, args) => run(command, args, { timeoutMs: COMMAND_MS }),
+  tables: Parameters<typeof forwardChains>[0] = legacyTables,
+): Promise<ForwardPolicy[]> {
+  const found: ForwardPolicy[] = [];
+  for (const [command, chain] of forwardChains(tables)) {
+    const { ok, text } = await ask(command, ["--wait", "2", "-S", "FORWARD"]);
     const policy = ok ? /^-P FORWARD (\S+)/.exec(text)?.[1] : undefined;
     if (policy !== undefined) found.push({ command, chain, policy, hasOurs: hasForwardRules(text) });
   }

@@ -182,7 +182,8 @@ function rules({ nftChains, legacyChains, ipvsServers, devices }: ProxyFacts): F
   if (ofIptables > 0) found.push(`${ofIptables} chains of iptables`);
   const ofNft = inNft.filter(([, table]) => table === "kube-proxy").length;
   if (ofNft > 0) found.push(`${ofNft} chains of nftables`);
-  if (ipvsServers > 0 || devices.includes("kube-ipvs0")) found.push(`${ipvsServers} virtual servers of IPVS`);
+  // Without that device virtual servers are of others, and no cleanup takes them out.
+  if (devices.includes("kube-ipvs0")) found.push(`${ipvsServers} virtual servers of IPVS`);
   if (found.length > 0)
     return warning(
       check,

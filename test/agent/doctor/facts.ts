@@ -32,6 +32,7 @@ export const machine = (given: Partial<MachineFacts> = {}): MachineFacts => ({
   programs: ["ethtool", "ip", "iptables", "nft", "nsenter"],
   ...{ pinDir: "/sys/fs/bpf/millrace", isPinDirBpffs: true, mounts: mounts(...MOUNTS), machineMounts: undefined },
   ...{ inPod: false, bpffsRefusal: "", stateDir: "/var/lib/millrace", stateDirProblem: "", canWriteSysctls: true },
+  ...{ inotifyInstances: 8192, hasKubelet: true },
   ...{ memlockBytes: Number.POSITIVE_INFINITY, bootOffsetSeconds: 0, lockdown: "", selinux: false, seccomp: false },
   ...given,
 });

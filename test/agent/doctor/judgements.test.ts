@@ -192,6 +192,22 @@ const MACHINE: readonly Case[] = [
     says: "ok machine.memlock: the limit of locked memory is no obstacle",
   },
   {
+    name: "few inotify instances where a kubelet runs",
+    found: ofMachine({ inotifyInstances: 128 }),
+    says: 'warning machine.inotify: each user may have 128 inotify instances (fs.inotify.max_user_instances), all containers together: with none left kubelet, containerd and kube-proxy fail with "too many open files" -> sysctl -w fs.inotify.max_user_instances=512',
+  },
+  {
+    name: "enough inotify instances",
+    found: ofMachine({ inotifyInstances: 512 }),
+    says: "ok machine.inotify: each user may have 512",
+  },
+  {
+    name: "few inotify instances where no kubelet runs",
+    found: ofMachine({ inotifyInstances: 128, hasKubelet: false }),
+    says: "ok machine.clock",
+    not: "machine.inotify",
+  },
+  {
     name: "a boot clock of one's own",
     found: ofMachine({ bootOffsetSeconds: -40 }),
     says: "error machine.clock: a time namespace shifts the boot clock by -40 s",
@@ -610,8 +626,13 @@ const PROXIES: readonly Case[] = [
   },
   {
     name: "IPVS",
-    found: ofProxies({ ipvsServers: 12 }),
+    found: ofProxies({ ipvsServers: 12, devices: ["eth0", "kube-ipvs0"] }),
     says: "warning proxies.rules: kube-proxy's rules are here: 12 virtual servers of IPVS",
+  },
+  {
+    name: "IPVS of others",
+    found: ofProxies({ ipvsServers: 12 }),
+    says: "ok proxies.rules: kube-proxy left no rules",
   },
   {
     name: "rules that cannot be listed",

@@ -14,6 +14,7 @@ const CHOICE: ManifestChoice = {
   loadBalancerClass: "",
   config: {},
   sysAdmin: "none",
+  isBefore130: false,
 };
 
 const CASES: readonly (readonly [name: string, choice: Partial<ManifestChoice>, values: object])[] = [
@@ -37,6 +38,12 @@ const CASES: readonly (readonly [name: string, choice: Partial<ManifestChoice>, 
     { config: { "healthz-bind-address": "[::]:10999", "metrics-bind-address": "0.0.0.0:10249" } },
     { config: { "healthz-bind-address": "[::]:10999", "metrics-bind-address": "0.0.0.0:10249" } },
   ],
+  [
+    "addresses alone",
+    { config: { "healthz-bind-address": "::", "metrics-bind-address": "0.0.0.0" } },
+    { config: { "healthz-bind-address": "::", "metrics-bind-address": "0.0.0.0" } },
+  ],
+  ["a Kubernetes before 1.30", { isBefore130: true }, {}],
   ["no health", { config: { "healthz-bind-address": "" } }, { config: { "healthz-bind-address": "" } }],
   [
     "everything",
@@ -59,7 +66,8 @@ const CASES: readonly (readonly [name: string, choice: Partial<ManifestChoice>, 
 
 describe.each(HELMS)("the installer and Helm %s agree on", (version) => {
   it.each(CASES)("%s", (_, choice, values) => {
-    const { ok, out, err } = template(version, values, ["--include-crds", "--skip-tests"]);
+    const kubernetes = choice.isBefore130 === true ? ["--kube-version", "1.29.0"] : [];
+    const { ok, out, err } = template(version, values, ["--include-crds", "--skip-tests", ...kubernetes]);
     expect(err === "" || ok).toBe(true);
     const titled = (all: readonly object[]): Record<string, unknown> =>
       Object.fromEntries(
