@@ -16,7 +16,7 @@ import { describeKernel } from "../kernel/require-kernel.ts";
 import { until } from "./traffic/test-lab.ts";
 import { TestMachine } from "./traffic/test-machine.ts";
 
-const { SETTING_SOURCE_ROUTES, SETTING_CLUSTER_IPS_INSIDE } = SETTING_FLAG_VALUES;
+const { SETTING_SOURCE_ROUTES, SETTING_CLUSTER_IPS_INSIDE, SETTING_OTHER_PROXY } = SETTING_FLAG_VALUES;
 const BOTH = SETTING_CLUSTER_IPS_INSIDE + SETTING_SOURCE_ROUTES;
 
 describeKernel("what an agent finds out about its machine", () => {
@@ -35,7 +35,11 @@ describeKernel("what an agent finds out about its machine", () => {
       map.close();
     }
   }
-  const settings = (): Settings => pinned("settings", (entries) => readSettings([...entries][0]![1], 0));
+  /** Whether there is another proxy is a matter of its own: until that is known there may be one. */
+  const settings = (): Settings => {
+    const found = pinned("settings", (entries) => readSettings([...entries][0]![1], 0));
+    return { ...found, flags: found.flags & ~SETTING_OTHER_PROXY };
+  };
   const deviceRow = (name: string): Device => {
     const ifindex = machine.net.ifindex(name);
     return pinned("devices", (entries) => {

@@ -185,11 +185,16 @@ for (const { name: title, lab: labName, flags, dualStack = false } of CASES) {
     ): Promise<void> => {
       for (const client of clients) client.say(`mark ${name}`);
       const ms = (await body()) ?? 0;
+      const nodes = alive ? NODES : [];
+      // Whether a device can have XDP is asked at its far end, which a busy machine may answer at the second try.
+      if (withXdp)
+        await until(`XDP on every node after '${name}'`, async () =>
+          (await Promise.all(nodes.map(lab.status))).every(({ xdp }) => xdp === "on") ? true : undefined,
+        );
       const before = redirects();
       await pause(1500);
       const after = redirects();
       const counts = await Promise.all(PLACES.map(async (place) => [place, await lab.socketCounts(place)] as const));
-      const nodes = alive ? NODES : [];
       steps.push({
         name,
         ms,
@@ -377,7 +382,10 @@ for (const { name: title, lab: labName, flags, dualStack = false } of CASES) {
         expect
           .soft(lost(last[place]!), `retransmissions of ${place}`)
           .toBeLessThanOrEqual(Math.max(undisturbed * steps.length, UNEXPLAINED));
-        expect.soft(last[place]!.resetsSent - first[place]!.resetsSent, `resets sent by ${place}`).toBe(0);
+        // What was sent again needlessly may come when its connection has ended, and is reset then.
+        expect
+          .soft(last[place]!.resetsSent - first[place]!.resetsSent, `resets sent by ${place}`)
+          .toBeLessThanOrEqual(last[place]!.spurious > 0 ? UNEXPLAINED : 0);
       }
     });
 
