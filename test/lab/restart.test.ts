@@ -6,7 +6,7 @@ import type { AgentStatus, BackendView, ServiceView } from "../../src/agent/view
 import { describeKernel } from "../kernel/require-kernel.ts";
 import type { Flow, NewReport } from "./traffic/client.ts";
 import type { FlowReport } from "./traffic/numbered.ts";
-import { type Program, pause, run, type SocketCounts, show, TestLab } from "./traffic/test-lab.ts";
+import { type Program, pause, run, type SocketCounts, show, TestLab, until } from "./traffic/test-lab.ts";
 import { buildVariant, newFlowField, otherPrograms, type Variant } from "./traffic/variants.ts";
 
 const pod = (name: string, node: string, labels: string): string => `
