@@ -36,7 +36,7 @@ export function noteChange(damping: Damping, nowMs: number): void {
 
 /** The last change was none after all. So much is forgiven once in a while: where it happens again and again, it is one. */
 export function takeBackChange(damping: Damping, nowMs: number): void {
-  if (nowMs - damping.forgivenMs < FORGIVEN_MS) return;
+  if (damping.changes === 0 || nowMs - damping.forgivenMs < FORGIVEN_MS) return;
   damping.forgivenMs = nowMs;
   damping.changes = Math.max(0, damping.changes - 1);
 }
