@@ -8,8 +8,9 @@ export interface CiResults {
   readonly numPassedTests: number;
   readonly numFailedTests: number;
   readonly testResults: readonly {
+    readonly name: string;
     readonly status: string;
-    readonly assertionResults: readonly { readonly title: string }[];
+    readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[];
   }[];
 }
 
@@ -43,10 +44,10 @@ export function ciResults(
   const passed =
     loaded.filter((report) => programDefects([report]).length === 0).length +
     tests.reduce((sum, file) => sum + file.passed, 0);
-  const assertionResults = failed.map((title) => ({ title }));
+  const assertionResults = failed.map((fullName) => ({ fullName, status: "failed" }));
   return {
     numPassedTests: passed,
     numFailedTests: failed.length,
-    testResults: [{ status: failed.length === 0 ? "passed" : "failed", assertionResults }],
+    testResults: [{ name: "make kernels-ci", status: failed.length === 0 ? "passed" : "failed", assertionResults }],
   };
 }

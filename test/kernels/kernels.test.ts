@@ -137,11 +137,12 @@ it("CI counts programs, tests and kernels, and can do without 5.10 alone", () =>
     numFailedTests: 3,
     testResults: [
       {
+        name: "make kernels-ci",
         status: "failed",
         assertionResults: [
-          { title: "running: b takes 480 bytes of stack" },
-          { title: "running: c is refused: no" },
-          { title: "6.1: gone" },
+          { fullName: "running: b takes 480 bytes of stack", status: "failed" },
+          { fullName: "running: c is refused: no", status: "failed" },
+          { fullName: "6.1: gone", status: "failed" },
         ],
       },
     ],
