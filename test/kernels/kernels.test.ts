@@ -4,6 +4,7 @@ import { chainText, deepestChain, frameBytes } from "./chains.ts";
 import { ciResults, isExcused } from "./ci-results.ts";
 import { cpio } from "./cpio.ts";
 import { KERNELS } from "./kernels.ts";
+import { joined } from "./measured.ts";
 import { kernelsPage } from "./page.ts";
 import { parseStatistics } from "./verifier-statistics.ts";
 
@@ -99,17 +100,36 @@ it("the page says what is lacking, what is then, and what failed", () => {
         { program: "tc_a", seconds: 1.5, instructions: 117520, stack: 480 },
         { program: "tc_b", seconds: 0, instructions: 0 },
       ],
-      tests: { passed: 3, failed: ["a test"], leftOut: { "this kernel lacks tcx": 2 } },
+      tests: { files: 1, ofFiles: 50, passed: 3, failed: ["a test"], leftOut: { "this kernel lacks tcx": 2 } },
       smoke: { held: 4, failed: [] },
     },
   ]);
   expect(page).toContain("| `tcx` | 6.6 | 5.10 | tc programs are filters of a clsact qdisc |");
   expect(page).toContain("| `tc_a` | 117,520 · 480 · 1.50 s |\n| `tc_b` | **refused** |");
   expect(page).toContain(
-    "| 5.10 | 5.10.223-1, bullseye (`5.10.0-32-amd64`) | **1 refused** | 3 passed, **1 failed**, 2 left out | all 4 | not asked | `01234567` |",
+    "| 5.10 | 5.10.223-1, bullseye (`5.10.0-32-amd64`) | **1 refused** | 3 passed, **1 failed**, 2 left out (1 of 50 files) | all 4 | not asked | `01234567` |",
   );
   expect(page).toContain("## Failed\n\n- a test (5.10)");
   expect(page).toContain("- 5.10: 2 tests: this kernel lacks tcx\n");
+});
+
+it("a quick run leaves what a full one measured of the same objects, and takes the place of what was measured of others", () => {
+  const kernel = (objects: string, files: number) => ({
+    name: "6.1",
+    release: "6.1.0-57-amd64",
+    version: "6.1.1-1",
+    objects,
+    lacks: [],
+    programs: [],
+    tests: { files, ofFiles: 50, passed: files, failed: [], leftOut: {} },
+    smoke: { held: 4, failed: [] },
+  });
+  const files = (known: number, objects: string, now: number) =>
+    joined([kernel("a", known)], [kernel(objects, now)], ["6.1"]).map(({ tests }) => tests.files);
+  expect(files(50, "a", 1)).toEqual([50]);
+  expect(files(50, "b", 1)).toEqual([1]);
+  expect(files(1, "a", 50)).toEqual([50]);
+  expect(joined([], [kernel("a", 1)], ["6.1"])).toHaveLength(1);
 });
 
 it("CI counts programs, tests and kernels, and can do without 5.10 alone", () => {

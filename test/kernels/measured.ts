@@ -1,4 +1,4 @@
-// What is kept in the repository of the last full run on each kernel, and what docs/kernels.md is made of. A shortened form of
+// What is kept in the repository of the last run on each kernel, and what docs/kernels.md is made of. A shortened form of
 // the results: figures, and names of what was left out or went wrong.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import type { SmokeCheck } from "./guest/smoke.ts";
@@ -23,6 +23,9 @@ export interface MeasuredKernel {
   readonly lacks: readonly string[];
   readonly programs: readonly MeasuredProgram[];
   readonly tests: {
+    /** How many files of tests were run, and how many meet the kernel. */
+    readonly files: number;
+    readonly ofFiles: number;
     readonly passed: number;
     readonly failed: readonly string[];
     /** How many were left out, by the reason. */
@@ -37,14 +40,30 @@ export function readMeasured(): MeasuredKernel[] {
   return existsSync(MEASURED) ? (JSON.parse(readFileSync(MEASURED, "utf8")) as MeasuredKernel[]) : [];
 }
 
-/** The kernels given take the place of what was measured of them; `order` is that of the page. */
+/**
+ * The kernels given take the place of what was measured of them, but that less does not take the place of more of the same objects;
+ * `order` is that of the page.
+ */
+export function joined(
+  known: readonly MeasuredKernel[],
+  kernels: readonly MeasuredKernel[],
+  order: readonly string[],
+): MeasuredKernel[] {
+  const all = new Map(known.map((kernel) => [kernel.name, kernel]));
+  for (const kernel of kernels) {
+    const before = all.get(kernel.name);
+    const isLess = before?.objects === kernel.objects && before.tests.files > kernel.tests.files;
+    if (!isLess) all.set(kernel.name, kernel);
+  }
+  return order.flatMap((name) => all.get(name) ?? []);
+}
+
 export function writeMeasured(kernels: readonly MeasuredKernel[], order: readonly string[]): void {
-  const all = new Map([...readMeasured(), ...kernels].map((kernel) => [kernel.name, kernel]));
-  const sorted = order.flatMap((name) => all.get(name) ?? []);
+  const sorted = joined(readMeasured(), kernels, order);
   writeFileSync(MEASURED, `${JSON.stringify(sorted, undefined, 1)}\n`);
 }
 
-export function shortened(results: KernelResults, objects: string): MeasuredKernel {
+export function shortened(results: KernelResults, objects: string, ofFiles: number): MeasuredKernel {
   const { files, loads, smoke = [], nic, tests, problems } = results;
   const answers = [...tests.values()].sort((a, b) => (a.file < b.file ? -1 : 1));
   const held = (checks: NonNullable<typeof nic>) => ({
@@ -59,6 +78,8 @@ export function shortened(results: KernelResults, objects: string): MeasuredKern
     lacks: (loads?.features ?? []).flatMap(({ name, available }) => (available ? [] : name)),
     programs: (loads?.programs ?? []).filter(({ object }) => object !== "pass").map(shortProgram),
     tests: {
+      files: answers.length,
+      ofFiles,
       passed: answers.reduce((sum, { passed }) => sum + passed, 0),
       failed: [...problems, ...answers.flatMap(({ failed }) => failed.map(({ name }) => name))],
       leftOut: countReasons(answers.flatMap(({ skipped }) => skipped)),

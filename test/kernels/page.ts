@@ -43,7 +43,7 @@ function kernelTable(kernels: readonly MeasuredKernel[]): string {
       name,
       `${version}, ${suites.get(name) ?? ""} (\`${release}\`)`,
       refused === 0 ? `all ${programs.length}` : `**${refused} refused**`,
-      `${passed} passed${failed.length > 0 ? `, **${failed.length} failed**` : ""}, ${leftOut} left out`,
+      `${passed} passed${failed.length > 0 ? `, **${failed.length} failed**` : ""}, ${leftOut} left out (${tests.files === tests.ofFiles ? "all" : `${tests.files} of`} ${tests.ofFiles} files)`,
       counted(smoke),
       counted(nic),
       `\`${objects}\``,
