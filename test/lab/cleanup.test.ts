@@ -120,7 +120,10 @@ describeKernel("cleanup", () => {
 
   it("leaves no map, program, link, pin, group or reserved port behind", async () => {
     machine.net.sysctl("net.ipv4.ip_local_reserved_ports", "8080,9000-9010");
-    const groupsBefore = groups();
+    // The kernel joins those of the device's two own addresses only when its link has come up.
+    const groupsBefore = await until("the groups of the device's own addresses", () =>
+      groups().split("ff02::1:ff").length === 3 ? groups() : undefined,
+    );
     const agent = machine.start({ flags: FLAGS });
     const announced = await announcedBy(agent);
     expect(announced.map(({ address }) => address).sort()).toEqual(["192.168.122.100", "fd00:192:168:122::a00"]);
