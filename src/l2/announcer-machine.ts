@@ -112,6 +112,8 @@ const CHECKING_LOOK_MS = 60;
 const LOOK_MS = 200;
 /** After a pause so much is listened before anything is renewed. */
 const RESUME_MS = 300;
+/** A link that came back may lead nowhere yet: a switch's port forwards some time after it has carrier. */
+const LINK_MS = 3_000;
 /** A renewal that comes later than this after the one before did not come from a sound loop. */
 const LOOP_ALIVE_MS = 2_500;
 const FORGET_EVERY_MS = 10_000;
@@ -125,6 +127,8 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
   /** Who lost an address tells those that wait for it by a probe. */
   const goodbyes: Announcement[] = [];
   let sound: ReadonlyMap<number, Soundness> = new Map();
+  /** By index the devices whose link is not believed in, and when it was last seen down. */
+  const unlinkedMs = new Map<number, number>();
   let write: RowWrite[] = [];
   let used = 0;
   let begun = false;
@@ -195,6 +199,20 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
       const state = peers.stateOf(node, nowMs);
       return state !== "alive" && (state !== "unheard" || peers.isMute(node, nowMs));
     });
+  }
+
+  /** A check through a link that does not carry yet finds every address free: it is believed in once a node answered, or after a while. */
+  function believed(states: ReadonlyMap<number, Soundness>, nowMs: number): ReadonlyMap<number, Soundness> {
+    const found = new Map(states);
+    for (const [ifindex, state] of states) {
+      if (state === "no-carrier") unlinkedMs.set(ifindex, nowMs);
+      const downMs = unlinkedMs.get(ifindex);
+      if (downMs === undefined) continue;
+      const isProven = options.liveness() && peers.lastAnsweredMs([...options.nodes()]) > downMs;
+      if (isProven || nowMs - downMs >= LINK_MS) unlinkedMs.delete(ifindex);
+      else found.set(ifindex, "no-carrier");
+    }
+    return found;
   }
 
   /** Infinity: as often as it is renewed is enough. */
@@ -269,7 +287,7 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
         const nodes = new Set(options.nodes());
         peers.forget((node) => nodes.has(node), nowMs);
       }
-      sound = soundNow;
+      sound = believed(soundNow, nowMs);
       if (!begun) {
         const changes = renewFound(rows, nowMs);
         renews = changes.write.length > 0;

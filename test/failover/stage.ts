@@ -17,6 +17,8 @@ export interface Outcome {
   readonly speakers: readonly string[];
   /** Nobody answered any more at the end. */
   readonly isOpen: boolean;
+  /** How many of each were not answered: which way what was lost went. */
+  readonly lost?: { readonly requests: number; readonly datagrams: number; readonly connections: number };
 }
 
 interface Part extends Outcome {
@@ -138,6 +140,11 @@ export class Stage implements AsyncDisposable {
           .join("+"),
       ),
       isOpen: resolution.isOpen || datagrams.isOpen || connections.isOpen,
+      lost: {
+        requests: resolution.unanswered,
+        datagrams: datagrams.unanswered,
+        connections: connections.unanswered,
+      },
       isSplit,
     });
   }
@@ -145,6 +152,8 @@ export class Stage implements AsyncDisposable {
   /** Of all parts; the run is over. */
   outcome(): Outcome {
     const most = (pick: (part: Part) => number): number => Math.round(Math.max(0, ...this.#parts.map(pick)));
+    const lostOf = (kind: keyof NonNullable<Outcome["lost"]>): number =>
+      this.#parts.reduce((sum, { lost }) => sum + (lost?.[kind] ?? 0), 0);
     const speakers: string[] = [];
     for (const one of this.#parts.flatMap((part) => part.speakers)) if (speakers.at(-1) !== one) speakers.push(one);
     return {
@@ -153,6 +162,11 @@ export class Stage implements AsyncDisposable {
       severalMs: this.#parts.filter(({ isSplit }) => !isSplit).reduce((sum, part) => sum + part.severalMs, 0),
       speakers,
       isOpen: this.#parts.at(-1)?.isOpen ?? true,
+      lost: {
+        requests: lostOf("requests"),
+        datagrams: lostOf("datagrams"),
+        connections: lostOf("connections"),
+      },
     };
   }
 

@@ -159,7 +159,7 @@ describe("an announcement", () => {
     expect(answered()).toEqual([`${A}%2`]);
   });
 
-  test("whose link has no carrier has no row, and is asked for anew when the link is back", () => {
+  test("whose link has no carrier has no row, and is asked for anew when the link has been back for a while", () => {
     const { set, pass, sent, world, rows, sound, answered } = bench();
     set(candidacy());
     pass(10_000);
@@ -168,6 +168,8 @@ describe("an announcement", () => {
     expect(rows.size).toBe(0);
     sent();
     world.sound = sound(2);
+    pass(2_000);
+    expect(rows.size).toBe(0);
     pass(1_500);
     expect(answered()).toEqual([`${A}%2`]);
     expect(sent().length).toBeGreaterThan(0);

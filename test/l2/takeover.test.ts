@@ -120,6 +120,18 @@ describe("the death of the speaker", () => {
     }
   });
 
+  test("by its link leaves it to the other also when the link is back and carries nothing yet, as a switch's port takes its time", () => {
+    const { lan, pass, worst, first, second } = bench();
+    lan.node(first).isLinked = false;
+    pass(5_000);
+    Object.assign(lan.node(first), { isLinked: true, part: 1 });
+    pass(1_500);
+    lan.node(first).part = 0;
+    pass(10_000);
+    expect(lan.speakers(A)).toEqual([second]);
+    expect(worst.doubleMs).toBe(0);
+  });
+
   test("and of the next one at once leaves it to the third", () => {
     const { lan, pass, worst, first, second, third } = bench();
     lan.powerOff(first);
