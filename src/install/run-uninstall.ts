@@ -37,7 +37,9 @@ export async function runUninstall(run: UninstallRun): Promise<void> {
   const { drainTimeout, parallel } = options;
   await uninstall({ work: run, facts, plan, manifest, drainTimeout, drainTimeoutMs: run.drainTimeoutMs, parallel });
   if (plan.isPartial)
-    return progress.line("To take the nodes again: millrace install. It takes every node that --except does not name.");
+    return progress.line(
+      "To take the nodes again: millrace install. It takes every node that --except names neither then nor before.",
+    );
   progress.line(
     plan.kubeProxy === undefined
       ? "Nothing of Millrace is left. Nobody serves Services now."

@@ -25,6 +25,8 @@ export interface FakeCluster extends Kubelets {
   version: string;
   /** Pods of every DaemonSet that are not available. */
   unavailable: number;
+  /** No pod of a Deployment's template becomes available; those of the template before stay. */
+  isDeploymentStuck: boolean;
   /** "verb resource" that the user may not. */
   readonly denied: Set<string>;
   readonly requests: string[];
@@ -187,6 +189,7 @@ export function createFakeCluster(): FakeCluster {
   /** What controllers and kubelets do between two requests. */
   function turn(): void {
     for (const daemonSet of cluster.list("DaemonSet")) controlDaemonSet(daemonSet);
+    for (const deployment of cluster.list("Deployment")) controlDeployment(deployment);
     for (const pod of cluster.list("Pod")) run(pod);
   }
 
@@ -225,6 +228,19 @@ export function createFakeCluster(): FakeCluster {
       numberUnavailable: cluster.unavailable,
     };
     objects.set(keyOf("DaemonSet", name, namespace), { ...daemonSet, status });
+  }
+
+  /** A pod of the new template comes; the one before goes when that is available. */
+  function controlDeployment(deployment: Json): void {
+    const { name, namespace, generation } = deployment.metadata;
+    const before = deployment.status?.availableReplicas ?? 0;
+    const status = cluster.isDeploymentStuck
+      ? { replicas: before + 1, updatedReplicas: 1, availableReplicas: before }
+      : { replicas: 1, updatedReplicas: 1, availableReplicas: 1 };
+    objects.set(keyOf("Deployment", name, namespace), {
+      ...deployment,
+      status: { observedGeneration: generation, ...status },
+    });
   }
 
   function readLog(name: string, namespace: string): ApiResponse {
@@ -347,6 +363,7 @@ export function createFakeCluster(): FakeCluster {
     fault: () => undefined,
     version: "v1.34.4",
     unavailable: 0,
+    isDeploymentStuck: false,
     denied: new Set(),
     requests: [],
     logs: new Map(),
