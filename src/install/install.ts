@@ -11,7 +11,7 @@ import {
   nodeFacts,
   readClusterFacts,
 } from "./cluster-facts.ts";
-import { gatherCluster, missingRights } from "./gather.ts";
+import { gatherCluster, missingRights, RIGHTS, TEST_RIGHTS } from "./gather.ts";
 import { type InstallOptions, type InstallPlan, planInstall, type TakenSettings, WAY_BACK } from "./install-plan.ts";
 import { configOf, imageOf, manifestText, pullSecretsOf } from "./manifest.ts";
 import { DAEMON_SET, NAMESPACE } from "./names.ts";
@@ -56,7 +56,7 @@ export async function install(run: InstallRun): Promise<void> {
   showPlan(progress, plan);
   refuse(plan.refusals, "install Millrace");
   if (run.dryRun !== undefined) return run.dryRun(dryRunText(run, facts, plan));
-  const missing = await missingRights(api);
+  const missing = await missingRights(api, options.selfTest ? [...RIGHTS, ...TEST_RIGHTS] : RIGHTS);
   if (missing.length > 0) {
     const message = `could not install Millrace: your account may not ${missing.join(", ")}; use one that may, such as a cluster administrator's`;
     throw new Failure("cluster", "rights", message);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { RIGHTS } from "../../src/install/gather.ts";
+import { RIGHTS, TEST_RIGHTS } from "../../src/install/gather.ts";
 import type { InstallOptions } from "../../src/install/install-plan.ts";
 import { NODE_LABEL } from "../../src/install/names.ts";
 import { Failure } from "../../src/lib/errors.ts";
@@ -672,7 +672,7 @@ describe("the controller", () => {
     run.cluster.logs.set("kube-system/millrace-controller-x", "could not read --lease-name\n");
     expect(await run.install()).toBeUndefined();
     expect(run.said.find((line) => line.includes("millrace-controller"))?.split("\n")).toEqual([
-      "warning: Deployment kube-system/millrace-controller does not run: pod millrace-controller-x: container controller: CrashLoopBackOff, it ended with 2: millrace: could not read --lease-name",
+      "warning: Deployment kube-system/millrace-controller does not run: pod millrace-controller-x: container controller: CrashLoopBackOff, it ended with 2: millrace: could not read --lease-name (after 60 s)",
       "  log   could not read --lease-name",
       "Services are served without it. LoadBalancer Services get no addresses until it runs.",
     ]);
@@ -696,8 +696,25 @@ describe("the controller", () => {
     expect(await run.install()).toBeUndefined();
     expect(run.said).not.toContainEqual(isTold);
     run.cluster.isDeploymentStuck = true;
+    run.cluster.put(crashing);
     expect(await run.install({ image: "localhost/millrace:next" })).toBeUndefined();
     expect(run.said).toContainEqual(isTold);
+    expect(run.said.join("\n")).toMatch(/\nThe one of before goes on meanwhile\.\n/);
+  });
+
+  it("that starts late is waited for, whatever the one before was like", async () => {
+    const run = withKubeProxy();
+    run.cluster.isDeploymentStuck = true;
+    run.cluster.put(crashing);
+    let looks = 0;
+    run.cluster.fault = (method, path) => {
+      if (method === "GET" && path.endsWith("/deployments/millrace-controller") && ++looks === 20)
+        run.cluster.isDeploymentStuck = false;
+      return looks === 5 ? 503 : undefined;
+    };
+    expect(await run.install()).toBeUndefined();
+    expect(looks).toBeGreaterThan(19);
+    expect(run.said).not.toContainEqual(isTold);
   });
 
   it("is not waited for where no node is ready", async () => {
@@ -788,7 +805,9 @@ describe("the rights that are asked for", () => {
     ])
       run.cluster.put({ apiVersion: "metallb.io/v1beta1", kind, metadata: { name, namespace } });
     expect(await run.uninstall()).toBeUndefined();
-    const asked = RIGHTS.map(({ verb, resource, namespace: where = "" }) => `${verb} ${resource} ${where}`);
+    const asked = [...RIGHTS, ...TEST_RIGHTS].map(
+      ({ verb, resource, namespace: where = "" }) => `${verb} ${resource} ${where}`,
+    );
     const verbs: Record<string, string> = { POST: "create", PATCH: "patch", DELETE: "delete" };
     const needed = run.cluster.requests.flatMap((line) => {
       const [method = "", path = ""] = line.split(" ");
@@ -800,6 +819,14 @@ describe("the rights that are asked for", () => {
     });
     expect([...new Set(needed)].filter((one) => !asked.includes(one))).toEqual([]);
     expect(needed).toContain("delete servicel2statuses kube-system");
+  });
+
+  it("are not those of the self-test where that is left out", async () => {
+    const run = withKubeProxy();
+    run.cluster.denied.add("create namespaces").add("create services");
+    expect((await run.install())?.message).toMatch(/may not create namespaces, create services in millrace-test;/);
+    expect(await run.install({ selfTest: false })).toBeUndefined();
+    expect(await run.uninstall()).toBeUndefined();
   });
 
   it("are to create what is applied, too", async () => {
