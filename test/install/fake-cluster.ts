@@ -243,7 +243,10 @@ export function createFakeCluster(): FakeCluster {
     });
   }
 
-  function readLog(name: string, namespace: string): ApiResponse {
+  function readLog(name: string, namespace: string, container: string): ApiResponse {
+    const { initContainers = [], containers } = existing(keyOf("Pod", name, namespace), "Pod", name).spec;
+    if (![...initContainers, ...containers].some((one: Json) => one.name === container))
+      throw new Refused(400, `container ${container} is not valid for pod ${name}`);
     return response(200, cluster.logs.get(`${namespace}/${name}`) ?? "");
   }
 
@@ -259,7 +262,7 @@ export function createFakeCluster(): FakeCluster {
     const query = (field: string): string => url.searchParams.get(field) ?? "";
     const key = keyOf(kind, name, namespace);
     const given = body === undefined ? undefined : JSON.parse(body);
-    if (sub === "log") return readLog(name, namespace ?? "");
+    if (sub === "log") return readLog(name, namespace ?? "", query("container"));
     if (method === "GET" && name === "") {
       const found = cluster
         .list(kind, namespace)

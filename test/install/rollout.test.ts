@@ -684,10 +684,11 @@ describe("the controller", () => {
     run.cluster.isDeploymentStuck = true;
     const unscheduled = { type: "PodScheduled", status: "False", message: "0/3 nodes are available" };
     run.cluster.put(pod("millrace-controller-x", { phase: "Pending", conditions: [unscheduled] }));
+    run.cluster.logs.set("kube-system/millrace-controller-x", "of its only container\n");
     expect(await run.install()).toBeUndefined();
     expect(run.said).toContainEqual(isTold);
     expect(run.said.join("\n")).toMatch(
-      /does not run: pod millrace-controller-x: 0\/3 nodes are available \(after 60 s\)/,
+      /does not run: pod millrace-controller-x: 0\/3 nodes are available \(after 60 s\)\n {2}log {3}of its/,
     );
   });
 
