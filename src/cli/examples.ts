@@ -21,6 +21,7 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
   "millrace install": [
     ["millrace install", "the cluster of the current kubeconfig; says what it will do, and asks"],
     ["millrace install --context kind-dev --yes", "another cluster, without asking"],
+    ["millrace install --set xdp=off --except w2", 'kept for later runs; --set "" and --except "" drop it again'],
     ["millrace install --dry-run >millrace.yaml", "the objects, for whoever applies them himself"],
   ],
   "millrace uninstall": [

@@ -4,8 +4,10 @@ import { fileURLToPath } from "node:url";
 import { type Command, Option } from "commander";
 import type { KubeProxyFacts } from "../install/cluster-facts.ts";
 import type { TakenSettings } from "../install/install-plan.ts";
+import type { SysAdminChoice } from "../install/kept-options.ts";
 import { parseDuration } from "../lib/duration.ts";
 import { Failure } from "../lib/errors.ts";
+import { didYouMean } from "../lib/suggest.ts";
 import type { Wiring } from "./program.ts";
 import { SETTINGS, WrongValue } from "./settings.ts";
 
@@ -18,21 +20,23 @@ interface CommonFlags {
   readonly timeout: string;
 }
 
+/** What is not given is as it was before. */
 interface InstallFlags extends CommonFlags {
-  readonly image: string;
-  readonly apiserver: string;
-  readonly loadBalancerClass: string;
+  readonly image?: string;
+  readonly imagePullSecret?: readonly string[];
+  readonly apiserver?: string;
+  readonly loadBalancerClass?: string;
   readonly besideMetallb: boolean;
-  readonly except: readonly string[];
-  readonly sysAdmin: "auto" | "on" | "off";
-  readonly set: readonly string[];
+  readonly except?: readonly string[];
+  readonly sysAdmin?: SysAdminChoice;
+  readonly set?: readonly string[];
   readonly test: boolean;
   readonly force: boolean;
 }
 
 interface UninstallFlags extends CommonFlags {
   readonly drainTimeout: string;
-  readonly node: readonly string[];
+  readonly node?: readonly string[];
   readonly deleteCrds: boolean;
   readonly withoutProxy: boolean;
 }
@@ -43,8 +47,12 @@ const FIXED = [
   ...["cluster-domain", "node-name", "state-dir", "pin-dir", "api-socket", "cgroup", "announcer-secret"],
 ];
 
+const KEPT = `
+What is said by the flags from --image to --sys-admin is kept in the cluster: a later run that does not give one of them
+does as before, and says so. A setting of --set goes by its name, an image by its repository when the version is another.
+An empty value, such as --except "" or --set "", drops what was kept of a flag; so does --sys-admin auto.`;
+
 export function registerInstallCommands(program: Command, wiring: Wiring): void {
-  const several = (text: string, before: readonly string[]): string[] => [...before, ...text.split(",")];
   const common = (command: Command): Command =>
     command
       .option(
@@ -64,22 +72,30 @@ export function registerInstallCommands(program: Command, wiring: Wiring): void 
       program.command("install").description("put Millrace into a cluster, node after node, in place of kube-proxy"),
     )
       .option("--dry-run", "print the objects as YAML and change nothing", false)
-      .option("--image <IMAGE>", "image of agents and controller (default: of this version)", "")
-      .option("--apiserver <URL>", "where nodes reach the API server without Services (default: found)", "")
-      .option("--load-balancer-class <CLASS>", "spec.loadBalancerClass of the Services that are given addresses", "")
+      .option("--image <IMAGE>", "image of agents and controller (at first: of this version)")
+      .option(
+        "--image-pull-secret <NAME>",
+        "Secret of kube-system with credentials of the image's registry; may be repeated",
+        several,
+      )
+      .option("--apiserver <URL>", "where nodes reach the API server without Services (at first: found)")
+      .option("--load-balancer-class <CLASS>", "spec.loadBalancerClass of the Services that are given addresses")
       .option("--beside-metallb", "leave the Services without a class to the MetalLB that runs", false)
-      .option("--except <NODE>", "leave this node to kube-proxy; may be repeated", several, [])
-      .option("--set <NAME=VALUE>", "a setting of the agents, as of millrace run; may be repeated", collect, [])
+      .option("--except <NODE>", "leave this node to kube-proxy; may be repeated", several)
+      .option("--set <NAME=VALUE>", "a setting of the agents, as of millrace run; may be repeated", collect)
       .addOption(
         new Option(
           "--sys-admin <WHEN>",
-          "give the agents SYS_ADMIN; auto: where the runtime knows no BPF, or conntrack is a module",
-        )
-          .choices(["auto", "on", "off"])
-          .default("auto"),
+          "give the agents SYS_ADMIN, in-place: of BPF and PERFMON; auto: where the runtime knows no BPF, or conntrack is a module (at first: auto)",
+        ).choices(["auto", "on", "off", "in-place"]),
       )
       .option("--no-test", "leave out the test at the end")
-      .option("--force", "take over fields of objects that others have written", false),
+      .option(
+        "--force",
+        "take over fields of objects that others have written, and undo settings that no run has kept",
+        false,
+      )
+      .addHelpText("after", KEPT),
   ).action(async (flags: InstallFlags) => {
     await runInstall(flags, wiring.stopSignal());
   });
@@ -90,7 +106,7 @@ export function registerInstallCommands(program: Command, wiring: Wiring): void 
     )
       .option("--dry-run", "say what would be done", false)
       .option("--drain-timeout <DURATION>", "how long connections of a node may go on; 0: not at all", "5m")
-      .option("--node <NODE>", "give only this node back, and delete nothing; may be repeated", several, [])
+      .option("--node <NODE>", "give only this node back, and delete nothing; may be repeated", several)
       .option("--delete-crds", "also CustomResourceDefinitions of which there are objects, with those", false)
       .option("--without-proxy", "also where there is no kube-proxy to hand over to", false),
   ).action(async (flags: UninstallFlags) => {
@@ -98,8 +114,13 @@ export function registerInstallCommands(program: Command, wiring: Wiring): void 
   });
 }
 
-function collect(text: string, before: readonly string[]): string[] {
+function collect(text: string, before: readonly string[] = []): string[] {
   return [...before, text];
+}
+
+/** "" is none. */
+function several(text: string, before: readonly string[] = []): string[] {
+  return [...before, ...text.split(",").filter((one) => one !== "")];
 }
 
 function millisecondsOf(flag: string, text: string): number {
@@ -116,45 +137,52 @@ function parallelOf(text: string): number {
   return value;
 }
 
-/** The agents' settings of `--set`, checked as `millrace run` checks them. @throws Failure "usage" */
+/** Why agents of this version cannot have a setting, checked as `millrace run` checks it; "" when they can. */
+export function settingProblem(name: string, value: string): string {
+  const setting = SETTINGS.find((one) => one.name === name);
+  if (setting === undefined) {
+    const known = SETTINGS.map((one) => one.name).filter((one) => !FIXED.includes(one));
+    return `there is no such setting${didYouMean(name, known)}`;
+  }
+  if (FIXED.includes(name)) return "the installer decides it";
+  try {
+    setting.read(value);
+  } catch (error) {
+    if (!(error instanceof WrongValue)) throw error;
+    return `it must be ${error.message}`;
+  }
+  return "";
+}
+
+/** The agents' settings of `--set`. @throws Failure "usage" */
 export function settingsOf(set: readonly string[]): Record<string, string> {
   return Object.fromEntries(
     set.map((text) => {
-      const [, name = "", value = ""] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
-      const setting = SETTINGS.find((one) => one.name === name);
-      if (setting === undefined || FIXED.includes(name)) {
-        const why = setting === undefined ? "there is no such setting" : "the installer decides it";
-        throw new Failure("usage", "--set", `could not use --set ${text}: ${why}`);
-      }
-      try {
-        setting.read(value);
-      } catch (error) {
-        if (!(error instanceof WrongValue)) throw error;
-        throw new Failure("usage", "--set", `--set ${name} must be ${error.message}: current value is '${value}'`);
-      }
+      const [, name, value = ""] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
+      if (name === undefined)
+        throw new Failure("usage", "--set", `--set must be NAME=VALUE, such as xdp=off: current value is '${text}'`);
+      const problem = settingProblem(name, value);
+      if (problem !== "") throw new Failure("usage", "--set", `could not use --set ${text}: ${problem}`);
       return [name, value];
     }),
   );
 }
 
-/** kube-proxy's own configuration as settings of the agents, under those of `--set`. */
-export async function settingsTaken(
-  kubeProxy: KubeProxyFacts | undefined,
-  set: Readonly<Record<string, string>>,
-): Promise<TakenSettings> {
-  if (kubeProxy === undefined || kubeProxy.configuration === "") return { config: set, remarks: [] };
+/** kube-proxy's own configuration as settings of the agents. */
+export async function settingsTaken(kubeProxy: KubeProxyFacts | undefined): Promise<TakenSettings> {
+  if (kubeProxy === undefined || kubeProxy.configuration === "") return { config: undefined, remarks: [] };
   const { parseConfig } = await import("./config-file.ts");
   const from = `ConfigMap ${kubeProxy.namespace}/kube-proxy`;
   try {
     const { values, ignored } = parseConfig(kubeProxy.configuration, from);
     const own = Object.entries(values).filter(([name, value]) => !FIXED.includes(name) && value !== defaultOf(name));
     return {
-      config: { ...Object.fromEntries(own), ...set },
+      config: Object.fromEntries(own),
       remarks: ignored.filter(({ missed }) => missed).map(({ from: field, why }) => `${field} is left out: ${why}.`),
     };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    return { config: set, remarks: [`kube-proxy's configuration is not taken over: ${error.message}.`] };
+    return { config: undefined, remarks: [`kube-proxy's configuration is not taken over: ${error.message}.`] };
   }
 }
 
@@ -181,7 +209,8 @@ export function manifestSource(): string {
 }
 
 async function runInstall(flags: InstallFlags, signal: AbortSignal): Promise<void> {
-  const set = settingsOf(flags.set);
+  const { set = [] } = flags;
+  const settings = settingsOf(set.filter((one) => one !== ""));
   const timeoutMs = millisecondsOf("--timeout", flags.timeout);
   const parallel = parallelOf(flags.parallel);
   const [{ openCluster, told }, { install }, { readManifest }, { confirmOnTerminal, createProgress }, { systemClock }] =
@@ -204,18 +233,22 @@ async function runInstall(flags: InstallFlags, signal: AbortSignal): Promise<voi
         kubeconfigServer: cluster.server,
         options: {
           image: flags.image,
+          imagePullSecrets: flags.imagePullSecret,
           apiServer: flags.apiserver,
           loadBalancerClass: flags.loadBalancerClass,
           besideMetallb: flags.besideMetallb,
           except: flags.except,
           sysAdmin: flags.sysAdmin,
+          set: settings,
+          isSetAnew: set.includes(""),
           selfTest: flags.test,
+          force: flags.force,
           parallel,
         },
-        force: flags.force,
         dryRun: flags.dryRun ? (text) => void process.stdout.write(text) : undefined,
         confirm: (question) => confirmOnTerminal(question, flags.yes, signal),
-        takeSettings: (kubeProxy) => settingsTaken(kubeProxy, set),
+        takeSettings: settingsTaken,
+        settingProblem,
       }),
     );
   } finally {
@@ -256,7 +289,7 @@ async function runUninstallCommand(flags: UninstallFlags, signal: AbortSignal): 
           deleteCrds: flags.deleteCrds,
           withoutProxy: flags.withoutProxy,
           parallel,
-          only: flags.node,
+          only: flags.node ?? [],
         },
         isDryRun: flags.dryRun,
         confirm: (question) => confirmOnTerminal(question, flags.yes, signal),

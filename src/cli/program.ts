@@ -17,6 +17,7 @@ import { examplesText } from "./examples.ts";
 import { registerInstallCommands } from "./install-command.ts";
 import { registerMaintenanceCommands } from "./maintenance-commands.ts";
 import { registerNodeCheck } from "./node-check-command.ts";
+import { optionDescription } from "./option-help.ts";
 import { endOnBrokenOutput } from "./output.ts";
 import { registerPrepareCommand } from "./prepare-command.ts";
 import { registerQueryCommands } from "./query-commands.ts";
@@ -44,7 +45,7 @@ export async function createProgram(wiring: Wiring, withLab: boolean): Promise<C
     .version(`millrace ${VERSION}`, "-V, --version", "print the version")
     .addHelpText("after", EPILOGUE)
     .helpCommand(false)
-    .configureHelp({ helpWidth: 100 })
+    .configureHelp({ helpWidth: 100, optionDescription })
     // Before subcommands are made: they inherit both.
     .exitOverride();
   registerRunCommand(program, wiring);

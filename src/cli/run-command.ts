@@ -80,7 +80,7 @@ export async function controllerBeside(options: BesideOptions): Promise<(signal:
 /** A setting as a flag of its command. */
 export function flagOf({ name, placeholder, list, defaultText, help }: Omit<Setting, "read">): Option {
   const value = placeholder === "" ? "[true|false]" : `<${placeholder}>`;
-  const description = defaultText === "" ? help : `${help} (default: ${defaultText})`;
+  const description = ["", "false"].includes(defaultText) ? help : `${help} (default: ${defaultText})`;
   const option = new Option(`--${name} ${value}`, description);
   if (list)
     option.argParser((text: string, before: string | undefined) => (before === undefined ? text : `${before},${text}`));

@@ -1,6 +1,6 @@
 // The agents' pods as the installer sees them: is the one of a node well, and if not, why.
 import type { ClusterObject } from "../kube/cluster-objects.ts";
-import { count, text } from "./fields.ts";
+import { count, items, text } from "./fields.ts";
 import { AGENT_PODS, DAEMON_SET, NAMESPACE } from "./names.ts";
 import { isNoImage, type PodState, podState } from "./pod-state.ts";
 import type { Work } from "./work.ts";
@@ -60,8 +60,8 @@ export async function describeTrouble({ api }: Work, pod: ClusterObject | undefi
     .list("Event", { namespace, fieldSelector: `involvedObject.name=${name},type=Warning` })
     .catch(() => []);
   const messages = [...new Set(events.map((one) => `${text(one, "reason")}: ${text(one, "message")}`))].slice(-3);
-  const { container } = podState(pod);
-  const log = await api.log({ namespace, name }, container === "" ? "agent" : container, LOG_LINES).catch(() => "");
+  const container = podState(pod).container || text(items(pod, "spec", "containers")[0], "name");
+  const log = await api.log({ namespace, name }, container, LOG_LINES).catch(() => "");
   const lines = log.split("\n").filter((line) => line !== "");
   return [...messages.map((message) => `  event ${message}`), ...lines.map((line) => `  log   ${line}`)];
 }
@@ -84,6 +84,6 @@ export function imageAdvice(
     case "rke2":
       return `Bring the image into each node: put ${archive} into /var/lib/rancher/rke2/agent/images and restart RKE2`;
     default:
-      return `Bring the image into each node (ctr -n k8s.io images import ${archive}), or push it to a registry that they reach and say --image: this one is ${image}`;
+      return `Bring the image into each node (ctr -n k8s.io images import ${archive}), or push it to a registry that they reach and say --image, with --image-pull-secret where that asks for credentials: this one is ${image}`;
   }
 }

@@ -6,8 +6,18 @@ import { parseBindAddress, withPort } from "../lib/bind-address.ts";
 import { requirementsOf } from "./affinity.ts";
 import { type ApiWay, apiWays } from "./api-way.ts";
 import { count, field, items, text, texts } from "./fields.ts";
-import { askedAt, type SysAdmin, sysAdminOf } from "./manifest.ts";
-import { CLEANED_ANNOTATION, DAEMON_SET, DRAINING_ANNOTATION, FIELD_MANAGER, NAMESPACE, NODE_LABEL } from "./names.ts";
+import { type KeptOptions, parseKept } from "./kept-options.ts";
+import { askedAt, configOf, pullSecretsOf, type SysAdmin, sysAdminOf } from "./manifest.ts";
+import {
+  AGENT_PODS,
+  CLEANED_ANNOTATION,
+  DAEMON_SET,
+  DRAINING_ANNOTATION,
+  FIELD_MANAGER,
+  NAMESPACE,
+  NODE_LABEL,
+  OPTIONS_ANNOTATION,
+} from "./names.ts";
 import { type Platform, recognisePlatform } from "./platform.ts";
 
 /** The objects that facts are read out of, as the API has them. */
@@ -27,6 +37,8 @@ export interface ClusterObjectsRead {
   /** ConfigMap kube-system/cilium-config. */
   readonly ciliumConfig: ClusterObject | undefined;
   readonly endpointSlices: readonly ClusterObject[];
+  /** ConfigMap kube-system/millrace. */
+  readonly millraceConfig: ClusterObject | undefined;
   /** Lease kube-system/millrace-controller: the controllers made it, so that it stays when a chart or a manifest is deleted. */
   readonly controllerLease: ClusterObject | undefined;
   readonly kubeconfigServer: string;
@@ -72,6 +84,15 @@ export interface MillraceFacts {
   /** Helm, for instance; "" when nobody says. */
   readonly managedBy: string;
   readonly sysAdmin: SysAdmin;
+  /** Names of Secrets with credentials of a registry. */
+  readonly pullSecrets: readonly string[];
+}
+
+/** The agents' ConfigMap. */
+export interface ConfigFacts {
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Undefined: it is of somebody else, or of a Millrace that kept nothing. */
+  readonly kept: KeptOptions | undefined;
 }
 
 export interface CrdFacts {
@@ -103,6 +124,10 @@ export interface ClusterFacts {
   /** The network plugin, "" when it is none that is known here. */
   readonly cni: string;
   readonly millrace: MillraceFacts | undefined;
+  /** Agents' DaemonSets of other names or namespaces, as "DaemonSet apps/millrace". */
+  readonly millraceElsewhere: readonly string[];
+  /** It may be there without the DaemonSet: an `uninstall` that was broken off. */
+  readonly millraceConfig: ConfigFacts | undefined;
   /** Something in the API is left of a Millrace, there or not. */
   readonly hasTraces: boolean;
   /** By name: the CustomResourceDefinitions that are there. */
@@ -318,6 +343,17 @@ function crdFacts({ managedFields = [] }: ClusterObject["metadata"]): CrdFacts {
   };
 }
 
+function configFacts(configMap: ClusterObject | undefined): ConfigFacts | undefined {
+  if (configMap === undefined) return undefined;
+  const kept = parseKept(texts(configMap, "metadata", "annotations")[OPTIONS_ANNOTATION]);
+  try {
+    return { config: configOf([configMap]), kept };
+  } catch {
+    // No agent could read it either.
+    return { config: {}, kept };
+  }
+}
+
 export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
   const { nodes, daemonSets, deployments, pods, version, kubeadmConfig } = read;
   const platform = recognisePlatform(nodes, version, kubeadmConfig !== undefined);
@@ -326,6 +362,12 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
   const crds = new Map(read.customResourceDefinitions.map(({ metadata }) => [metadata.name, crdFacts(metadata)]));
   const found = nodes.map(nodeFacts).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   const kubeProxy = kubeProxyFacts(read);
+  const millraceConfig = configFacts(read.millraceConfig);
+  const isAgents = (one: ClusterObject): boolean =>
+    AGENT_PODS.split(",").every((pair) => {
+      const [key = "", value] = pair.split("=");
+      return texts(one, "metadata", "labels")[key] === value;
+    });
   const isMarked = found.some(({ label, isCleaned, isDraining }) => label !== "" || isCleaned || isDraining);
   return {
     version,
@@ -347,8 +389,16 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
       image: imagesOf(own)[0] ?? "",
       managedBy: texts(own, "metadata", "labels")["app.kubernetes.io/managed-by"] ?? "",
       sysAdmin: sysAdminOf(own),
+      pullSecrets: pullSecretsOf(own),
     },
-    hasTraces: own !== undefined || isMarked || kubeProxy?.isHeldBack === true || read.controllerLease !== undefined,
+    millraceElsewhere: daemonSets.filter((one) => one !== own && isAgents(one)).map(titleOf),
+    millraceConfig,
+    hasTraces:
+      own !== undefined ||
+      isMarked ||
+      kubeProxy?.isHeldBack === true ||
+      read.controllerLease !== undefined ||
+      millraceConfig?.kept !== undefined,
     crds,
     hasPrometheusOperator: crds.has("servicemonitors.monitoring.coreos.com"),
   };

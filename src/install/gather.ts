@@ -2,7 +2,7 @@
 import type { ClusterObject, ClusterObjects } from "../kube/cluster-objects.ts";
 import type { ClusterObjectsRead } from "./cluster-facts.ts";
 import { field } from "./fields.ts";
-import { CONTROLLER, NAMESPACE } from "./names.ts";
+import { CONFIG_MAP, CONTROLLER, NAMESPACE, TEST_NAMESPACE } from "./names.ts";
 
 /** Rejects with an ApiError, or a RequestRefused for what the user may not read. */
 export async function gatherCluster(api: ClusterObjects, kubeconfigServer: string): Promise<ClusterObjectsRead> {
@@ -14,12 +14,14 @@ export async function gatherCluster(api: ClusterObjects, kubeconfigServer: strin
     api.list("Pod", { namespace: NAMESPACE }),
     api.list("CustomResourceDefinition"),
   ]);
-  const [kubeadmConfig, kubeProxyConfig, ciliumConfig, clusterInfo, endpointSlices, controllerLease] =
+  const configMap = (name: string, namespace = NAMESPACE) => api.get("ConfigMap", { namespace, name });
+  const [kubeadmConfig, kubeProxyConfig, ciliumConfig, millraceConfig, clusterInfo, endpointSlices, controllerLease] =
     await Promise.all([
-      api.get("ConfigMap", { namespace: NAMESPACE, name: "kubeadm-config" }),
-      api.get("ConfigMap", { namespace: NAMESPACE, name: "kube-proxy" }),
-      api.get("ConfigMap", { namespace: NAMESPACE, name: "cilium-config" }),
-      api.get("ConfigMap", { namespace: "kube-public", name: "cluster-info" }),
+      configMap("kubeadm-config"),
+      configMap("kube-proxy"),
+      configMap("cilium-config"),
+      configMap(CONFIG_MAP),
+      configMap("cluster-info", "kube-public"),
       api.list("EndpointSlice", { namespace: "default", labelSelector: "kubernetes.io/service-name=kubernetes" }),
       api.get("Lease", { namespace: NAMESPACE, name: CONTROLLER }),
     ]);
@@ -35,6 +37,7 @@ export async function gatherCluster(api: ClusterObjects, kubeconfigServer: strin
     clusterInfo,
     ciliumConfig,
     endpointSlices,
+    millraceConfig,
     controllerLease,
     kubeconfigServer,
   };
@@ -57,21 +60,34 @@ function rightsTo(verbs: string, group: string, resources: string, namespace?: s
     );
 }
 
+/** Of what is applied: an apply that makes an object is a patch and a create. */
+const APPLIED = "create patch delete";
+
 /** What `install` and `uninstall` do beside reading. Roles can only be granted by who has their rights, or may escalate. */
 export const RIGHTS: readonly Right[] = [
   ...rightsTo("patch", "", "nodes"),
-  ...rightsTo("patch delete", "apps", "daemonsets deployments", NAMESPACE),
-  ...rightsTo("patch delete", "", "serviceaccounts configmaps", NAMESPACE),
+  ...rightsTo(APPLIED, "apps", "daemonsets deployments", NAMESPACE),
+  ...rightsTo(APPLIED, "", "serviceaccounts configmaps", NAMESPACE),
   ...rightsTo("create delete", "", "pods", NAMESPACE),
+  ...rightsTo(APPLIED, "rbac.authorization.k8s.io", "clusterroles clusterrolebindings"),
+  ...rightsTo(APPLIED, "rbac.authorization.k8s.io", "roles rolebindings", NAMESPACE),
+  ...rightsTo(APPLIED, "apiextensions.k8s.io", "customresourcedefinitions"),
+  ...rightsTo(APPLIED, "policy", "poddisruptionbudgets", NAMESPACE),
+  // What the controllers and the agents made.
+  ...rightsTo("delete", "", "secrets", NAMESPACE),
+  ...rightsTo("delete", "coordination.k8s.io", "leases", NAMESPACE),
+  ...rightsTo("delete", "metallb.io", "configurationstates servicel2statuses", NAMESPACE),
+];
+
+/** What the self-test does beside that. */
+export const TEST_RIGHTS: readonly Right[] = [
   ...rightsTo("create delete", "", "namespaces"),
-  ...rightsTo("patch delete", "rbac.authorization.k8s.io", "clusterroles clusterrolebindings"),
-  ...rightsTo("patch delete", "rbac.authorization.k8s.io", "roles rolebindings", NAMESPACE),
-  ...rightsTo("patch delete", "apiextensions.k8s.io", "customresourcedefinitions"),
-  ...rightsTo("patch delete", "policy", "poddisruptionbudgets", NAMESPACE),
+  ...rightsTo("create", "apps", "daemonsets", TEST_NAMESPACE),
+  ...rightsTo("create", "", "services pods", TEST_NAMESPACE),
 ];
 
 /** Those that the API server says the user has not, as "patch nodes". */
-export async function missingRights(api: ClusterObjects, rights: readonly Right[] = RIGHTS): Promise<string[]> {
+export async function missingRights(api: ClusterObjects, rights: readonly Right[]): Promise<string[]> {
   const answers = await Promise.all(rights.map((right) => isAllowed(api, right)));
   return rights
     .filter((_, at) => !answers[at])

@@ -1,27 +1,34 @@
 // What `millrace install` does to a cluster, decided from what is known of it. Pure: rollout.ts carries it out.
+import type { ApiWay } from "./api-way.ts";
 import type { ClusterFacts, KubeProxyFacts, NodeFacts } from "./cluster-facts.ts";
-import { NAMESPACE, NODE_LABEL } from "./names.ts";
+import {
+  type Chosen,
+  type ChosenOptions,
+  chooseOptions,
+  imageParts,
+  keptText,
+  lostBy,
+  NOTHING_KEPT,
+  type SaidOptions,
+  type SysAdminChoice,
+} from "./kept-options.ts";
+import { chosenConfig } from "./manifest.ts";
+import { CONFIG_MAP, NAMESPACE, NODE_LABEL, OPTIONS_ANNOTATION } from "./names.ts";
 import { PLATFORMS } from "./platform.ts";
 
-export interface InstallOptions {
-  /** "": the manifest's. */
-  readonly image: string;
-  /** "": found. */
-  readonly apiServer: string;
-  readonly loadBalancerClass: string;
+export interface InstallOptions extends SaidOptions {
   readonly besideMetallb: boolean;
-  /** Nodes that are left to kube-proxy. */
-  readonly except: readonly string[];
-  /** auto: where a node's runtime does not have CAP_BPF, or conntrack is a module and connections of kube-proxy are to go on. */
-  readonly sysAdmin: "auto" | "on" | "off";
   readonly selfTest: boolean;
+  /** Fields that others have written are taken over. */
+  readonly force: boolean;
   /** Nodes that change hands at once. */
   readonly parallel: number;
 }
 
 /** What kube-proxy's configuration becomes: keys of ours, and sentences about what has no counterpart. */
 export interface TakenSettings {
-  readonly config: Readonly<Record<string, string>>;
+  /** Undefined: there is no such configuration, or none that can be read. */
+  readonly config: Readonly<Record<string, string>> | undefined;
   readonly remarks: readonly string[];
 }
 
@@ -37,6 +44,13 @@ export interface InstallPlan {
   readonly apiServer: string;
   readonly loadBalancerClass: string;
   readonly config: Readonly<Record<string, string>>;
+  readonly sysAdmin: SysAdminChoice;
+  /** Names of Secrets, for the pods that stay. */
+  readonly imagePullSecrets: readonly string[];
+  /** Likewise, for the installer's own pods: those of the agents that are there, too. */
+  readonly ownPullSecrets: readonly string[];
+  /** For the annotation. */
+  readonly kept: string;
   readonly kubeProxy: KubeProxyFacts | undefined;
   /** That get an agent, in the order in which they change hands: control planes last. */
   readonly nodes: readonly string[];
@@ -88,14 +102,16 @@ function unfit(node: NodeFacts): string {
   return unable(node) || (ready === "unknown" ? "its kubelet does not answer" : "");
 }
 
-interface Choice {
+const AS_ASKED = "as asked for";
+
+interface NodeChoice {
   readonly nodes: readonly NodeFacts[];
   readonly left: readonly { readonly node: string; readonly why: string }[];
 }
 
-function chooseNodes({ nodes }: ClusterFacts, except: readonly string[]): Choice {
+function chooseNodes({ nodes }: ClusterFacts, except: readonly string[]): NodeChoice {
   const left = nodes.flatMap((node) => {
-    const why = except.includes(node.name) ? "as asked for" : unfit(node);
+    const why = except.includes(node.name) ? AS_ASKED : unfit(node);
     return why === "" ? [] : [{ node: node.name, why }];
   });
   const isLeft = new Set(left.map(({ node }) => node));
@@ -113,7 +129,12 @@ const FLAGS_OF: Partial<Record<string, string>> = {
   rke2: "set disable-kube-proxy: true in /etc/rancher/rke2/config.yaml of every server, restart rke2-server, then the agents",
 };
 
-function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice, apiServer: string): string[] {
+function refusalsOf(
+  facts: ClusterFacts,
+  options: Pick<ChosenOptions, "except" | "loadBalancerClass">,
+  chosen: NodeChoice,
+  apiServer: string,
+): string[] {
   const refusals: string[] = [];
   const { platform } = facts;
   if (isOlder(facts.version, LEAST_KUBERNETES))
@@ -138,7 +159,7 @@ function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice
     refusals.push(
       `Services are served by ${named(facts.otherProxies)}: turn that off first. Two would be in each other's way.`,
     );
-  if (facts.metallb.length > 0 && !options.besideMetallb && options.loadBalancerClass === "")
+  if (facts.metallb.length > 0 && options.loadBalancerClass === "")
     refusals.push(
       `MetalLB runs (${named(facts.metallb)}): two would give and announce the same addresses. Take it away (kubectl delete its controller and speakers; its CRDs and pools stay, they are read), or say --beside-metallb: then only Services with spec.loadBalancerClass ${CLASS_BESIDE_METALLB} are ours.`,
     );
@@ -151,6 +172,10 @@ function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice
     refusals.push(`No node is left: ${chosen.left.map(({ node, why }) => `${node}: ${why}`).join("; ")}.`);
   if (facts.millrace?.managedBy === "Helm")
     refusals.push("Millrace was installed by Helm here: use helm upgrade, or helm uninstall it first.");
+  if (facts.millraceElsewhere.length > 0)
+    refusals.push(
+      `Millrace runs here already, of another installation (${named(facts.millraceElsewhere)}): upgrade that, or take it away first (helm uninstall, or kubectl delete -k).`,
+    );
   if (apiServer === "")
     refusals.push(
       "No address of the API server was found that nodes could reach without Services: say --apiserver https://HOST:PORT.",
@@ -158,7 +183,7 @@ function refusalsOf(facts: ClusterFacts, options: InstallOptions, chosen: Choice
   return refusals;
 }
 
-function warningsOf(facts: ClusterFacts, chosen: Choice): string[] {
+function warningsOf(facts: ClusterFacts, chosen: NodeChoice): string[] {
   const warnings: string[] = [];
   const { platform, kubeProxy } = facts;
   if (kubeProxy !== undefined && ["eks", "gke", "aks"].includes(platform))
@@ -188,12 +213,11 @@ function warningsOf(facts: ClusterFacts, chosen: Choice): string[] {
     warnings.push(
       `Not ready: ${named(pending)}. Agents are started there too; what they serve is not tested if no pod runs.`,
     );
-  for (const { node, why } of chosen.left)
-    warnings.push(
-      kubeProxy === undefined
-        ? `Node ${node} gets no agent: ${why}.`
-        : `Node ${node} keeps kube-proxy: ${why}. Run this again when that has changed.`,
-    );
+  for (const { node, why } of chosen.left) {
+    const what = kubeProxy === undefined ? "gets no agent" : "keeps kube-proxy";
+    const until = why === AS_ASKED ? 'A run with --except "" takes it' : "Run this again when that has changed";
+    warnings.push(`Node ${node} ${what}: ${why}. ${until}.`);
+  }
   return warnings;
 }
 
@@ -206,17 +230,69 @@ export interface PlanInputs {
   readonly objects: number;
   /** CustomResourceDefinitions in the manifest. */
   readonly crds: readonly string[];
+  /** The manifest's configuration of the agents. */
+  readonly config: Readonly<Record<string, unknown>>;
   readonly taken: TakenSettings;
+  /** Why agents cannot have this setting, "" when they can. */
+  readonly settingProblem: (name: string, value: string) => string;
 }
 
-export function planInstall({ facts, options, image: ours, objects, crds, taken }: PlanInputs): InstallPlan {
+/** What this run says, and what is kept of those before it. */
+function chosenOptions({ facts, options, image, settingProblem }: PlanInputs): Chosen {
+  const kept = facts.millraceConfig?.kept ?? NOTHING_KEPT;
+  const isClassless = (options.loadBalancerClass ?? kept.loadBalancerClass) === "";
+  return chooseOptions({
+    said: isClassless && options.besideMetallb ? { ...options, loadBalancerClass: CLASS_BESIDE_METALLB } : options,
+    kept,
+    ours: image,
+    settingProblem,
+    canBeLeft: (name) => facts.nodes.some((node) => node.name === name && node.label !== "millrace"),
+  });
+}
+
+/** What is asked for, else what is found; where nothing is found any more, what agents have. */
+function apiWayOf(facts: ClusterFacts, { apiServer }: ChosenOptions, isKept: boolean): ApiWay | undefined {
+  if (apiServer !== "") return { url: apiServer, from: isKept ? "--apiserver of before" : "--apiserver" };
+  const [found] = facts.apiWays;
+  const before = facts.millraceConfig?.config["apiserver"];
+  if (found !== undefined || typeof before !== "string" || before === "") return found;
+  return { url: before, from: `as ConfigMap ${NAMESPACE}/${CONFIG_MAP} has it` };
+}
+
+/** What an installation that kept nothing would lose: of another hand, or of an earlier version. */
+function lossOf(
+  { facts, config: base }: PlanInputs,
+  plan: Pick<InstallPlan, "image" | "apiServer" | "loadBalancerClass" | "config">,
+): string[] {
+  const { millrace, millraceConfig } = facts;
+  if (millraceConfig?.kept !== undefined || millrace?.managedBy === "Helm") return [];
+  const before = { config: millraceConfig?.config ?? {}, image: millrace?.image ?? "" };
+  return lostBy(before, { config: chosenConfig(base, plan), image: plan.image }, base);
+}
+
+function lossText(lost: readonly string[]): string {
+  return `ConfigMap ${NAMESPACE}/${CONFIG_MAP} has no annotation ${OPTIONS_ANNOTATION}: something else set Millrace up, or an earlier version did. This run would undo: ${lost.join("; ")}.`;
+}
+
+/** From kube-proxy's configuration, as it is or as it was. */
+function takenSettings({ facts, taken, settingProblem }: PlanInputs): Readonly<Record<string, string>> {
+  if (taken.config !== undefined) return taken.config;
+  const before = Object.entries(facts.millraceConfig?.kept?.taken ?? {});
+  return Object.fromEntries(before.filter(([name, value]) => settingProblem(name, value) === ""));
+}
+
+export function planInstall(inputs: PlanInputs): InstallPlan {
+  const { facts, options: said, image: ours, objects, crds, taken } = inputs;
   const { kubeProxy, platform } = facts;
+  const { options, flags, remarks } = chosenOptions(inputs);
+  const { image, loadBalancerClass, imagePullSecrets } = options;
   const chosen = chooseNodes(facts, options.except);
-  const way = options.apiServer === "" ? facts.apiWays[0] : { url: options.apiServer, from: "--apiserver" };
-  const image = options.image === "" ? ours : options.image;
+  const way = apiWayOf(facts, options, said.apiServer === undefined);
   const isUpgrade = facts.millrace !== undefined;
-  const loadBalancerClass =
-    options.loadBalancerClass === "" && options.besideMetallb ? CLASS_BESIDE_METALLB : options.loadBalancerClass;
+  const settings = takenSettings(inputs);
+  const config = { ...settings, ...options.set };
+  const apiServer = way?.url ?? "";
+  const lost = lossOf(inputs, { image, apiServer, loadBalancerClass, config });
   const keptCrds = new Set(crds.filter((name) => facts.crds.get(name)?.isOurs === false));
   const names = chosen.nodes.map(({ name }) => name);
   // Where kube-proxy's DaemonSet lost its affinity, it came back to every node, and its rules with it.
@@ -231,6 +307,7 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
       : `kube-proxy${kubeProxy.mode === "" ? "" : ` (${kubeProxy.mode})`}: DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}${kubeProxy.isHeldBack ? ", held back by an earlier run" : ""}.`,
     ...(facts.millrace === undefined ? [] : [`Millrace is there: ${facts.millrace.image}.`]),
     ...(way === undefined ? [] : [`Agents reach the API server at ${way.url} (${way.from}).`]),
+    ...(flags.length === 0 ? [] : [`Kept from before: ${flags.join(" ")}.`]),
     ...(keptCrds.size === 0
       ? []
       : [`${counted(keptCrds.size, "CustomResourceDefinition")} of others stay as they are: ${named([...keptCrds])}.`]),
@@ -248,7 +325,7 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
           ...(hadEmbeddedKubeProxy(facts) ? ["Take out the rules that its kube-proxy left on each node."] : []),
         ]
       : [
-          `${options.parallel === 1 ? "One after another" : `${options.parallel} at a time`}, for ${named(due)}: label ${NODE_LABEL}=millrace; wait until the agent is ready and kube-proxy's pod gone; take kube-proxy's rules out; ask the API server by its Service. The first node that fails stops it all.`,
+          `${said.parallel === 1 ? "One after another" : `${said.parallel} at a time`}, for ${named(due)}: label ${NODE_LABEL}=millrace; wait until the agent is ready and kube-proxy's pod gone; take kube-proxy's rules out; ask the API server by its Service. The first node that fails stops it all.`,
         ];
   const steps = [
     `Run a pod of ${image} on each of ${counted(names.length, "node")}, which looks at it and changes nothing.`,
@@ -256,21 +333,40 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
     ...takeover,
     `${isUpgrade ? "Bring up to date" : "Create"} DaemonSet ${NAMESPACE}/millrace${isUpgrade ? ": its agents are replaced one after another; packets flow meanwhile" : ""}.`,
     ...nodeByNode,
-    ...(options.selfTest
+    ...(said.selfTest
       ? [
           "Test it, in a namespace of its own that is removed again: a Service, its name, its node ports, from pods and from nodes.",
         ]
       : []),
   ];
   return {
-    refusals: refusalsOf(facts, options, chosen, way?.url ?? ""),
-    warnings: [...warningsOf(facts, chosen), ...taken.remarks],
+    refusals: [
+      ...refusalsOf(facts, options, chosen, apiServer),
+      ...(lost.length === 0 || said.force
+        ? []
+        : [`${lossText(lost)} Say what is to stay by the flags that are named; --force goes on without the rest.`]),
+    ],
+    warnings: [
+      ...warningsOf(facts, chosen),
+      ...taken.remarks,
+      ...remarks,
+      ...(lost.length > 0 && said.force ? [lossText(lost)] : []),
+    ],
     found,
     steps,
     image,
-    apiServer: way?.url ?? "",
+    apiServer,
     loadBalancerClass,
-    config: taken.config,
+    config,
+    sysAdmin: options.sysAdmin,
+    imagePullSecrets,
+    ownPullSecrets: [...new Set([...imagePullSecrets, ...(facts.millrace?.pullSecrets ?? [])])],
+    kept: keptText({
+      ...options,
+      image: image === ours ? "" : image,
+      version: imageParts(ours).tag,
+      taken: settings,
+    }),
     kubeProxy,
     nodes: names,
     due,

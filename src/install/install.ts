@@ -4,13 +4,18 @@ import type { ClusterObject, ClusterObjects } from "../kube/cluster-objects.ts";
 import { canonicalAddress } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { DEFAULT_NODE_PORT_ADDRESSES, parseNodePortAddresses, servesNodePorts } from "../model/node-port-addresses.ts";
-import { type KubeProxyFacts, type NodeFacts, nodeFacts, readClusterFacts } from "./cluster-facts.ts";
-import { items } from "./fields.ts";
-import { gatherCluster, missingRights } from "./gather.ts";
+import {
+  type ClusterFacts,
+  type KubeProxyFacts,
+  type NodeFacts,
+  nodeFacts,
+  readClusterFacts,
+} from "./cluster-facts.ts";
+import { gatherCluster, missingRights, RIGHTS, TEST_RIGHTS } from "./gather.ts";
 import { type InstallOptions, type InstallPlan, planInstall, type TakenSettings, WAY_BACK } from "./install-plan.ts";
-import { configOf, configureManifest, imageOf, manifestText } from "./manifest.ts";
+import { configOf, imageOf, manifestText, pullSecretsOf } from "./manifest.ts";
 import { DAEMON_SET, NAMESPACE } from "./names.ts";
-import { rollOut } from "./rollout.ts";
+import { chooseSysAdmin, chosenObjects, rollOut } from "./rollout.ts";
 import { runSelfTest } from "./self-test.ts";
 import type { Progress, Work } from "./work.ts";
 
@@ -24,12 +29,13 @@ export interface InstallRun {
   readonly manifest: readonly ClusterObject[];
   readonly options: InstallOptions;
   readonly timeoutMs: number;
-  readonly force: boolean;
   /** Takes the objects as YAML in place of the cluster. */
   readonly dryRun: ((text: string) => void) | undefined;
   /** False: the user does not want it. */
   readonly confirm: (question: string) => Promise<boolean>;
   readonly takeSettings: (kubeProxy: KubeProxyFacts | undefined) => Promise<TakenSettings>;
+  /** Why agents cannot have this setting, "" when they can. */
+  readonly settingProblem: (name: string, value: string) => string;
 }
 
 /** @throws Failure */
@@ -43,19 +49,22 @@ export async function install(run: InstallRun): Promise<void> {
     image: imageOf(manifest),
     objects: manifest.length,
     crds: manifest.filter(({ kind }) => kind === "CustomResourceDefinition").map(({ metadata: { name } }) => name),
+    config: configOf(manifest),
     taken: await run.takeSettings(facts.kubeProxy),
+    settingProblem: run.settingProblem,
   });
   showPlan(progress, plan);
   refuse(plan.refusals, "install Millrace");
-  if (run.dryRun !== undefined) return run.dryRun(dryRunText(manifest, plan, options));
-  const missing = await missingRights(api);
+  if (run.dryRun !== undefined) return run.dryRun(dryRunText(run, facts, plan));
+  const missing = await missingRights(api, options.selfTest ? [...RIGHTS, ...TEST_RIGHTS] : RIGHTS);
   if (missing.length > 0) {
     const message = `could not install Millrace: your account may not ${missing.join(", ")}; use one that may, such as a cluster administrator's`;
     throw new Failure("cluster", "rights", message);
   }
   if (!(await run.confirm("Do this?"))) throw new Failure("cluster", "the cluster", "not done: nothing was changed");
   const work: Work = run;
-  await rollOut({ ...run, work, facts, plan, sysAdmin: options.sysAdmin, parallel: options.parallel });
+  const { parallel, force } = options;
+  await rollOut({ work, facts, plan, manifest, parallel, force });
   if (options.selfTest) await selfTest(work, plan, manifest);
   progress.line(`Millrace serves the cluster's Services. ${WAY_BACK}`);
   if (!facts.crds.has("ipaddresspools.metallb.io"))
@@ -80,13 +89,14 @@ export function refuse(refusals: readonly string[], what: string): void {
   throw new Failure("cluster", "the cluster", `could not ${what}:${lines.join("")}`);
 }
 
-/** Whether nodes need SYS_ADMIN is only told by looking at them, which a dry run does not. */
-function dryRunText(manifest: readonly ClusterObject[], plan: InstallPlan, options: InstallOptions): string {
-  return manifestText(
-    configureManifest(manifest, { ...plan, sysAdmin: options.sysAdmin === "on" ? "beside" : "none" }).filter(
-      ({ kind, metadata }) => kind !== "CustomResourceDefinition" || !plan.keptCrds.has(metadata.name),
-    ),
-  );
+/** What is applied, as far as it can be told without a look at the nodes: by that alone it shows which need SYS_ADMIN. */
+function dryRunText({ progress, manifest }: InstallRun, facts: ClusterFacts, plan: InstallPlan): string {
+  const { sysAdmin } = chooseSysAdmin(plan.sysAdmin, facts, plan.kubeProxy !== undefined, []);
+  if (facts.millrace === undefined && ["auto", "on"].includes(plan.sysAdmin))
+    progress.line(
+      "warning: a dry run does not look whether nodes need SYS_ADMIN. --sys-admin in-place prints it in place of BPF and PERFMON, for a container runtime that knows neither; --sys-admin on beside them, for a conntrack that is a module.",
+    );
+  return manifestText(chosenObjects(manifest, plan, sysAdmin));
 }
 
 async function selfTest(work: Work, plan: InstallPlan, manifest: readonly ClusterObject[]): Promise<void> {
@@ -102,7 +112,7 @@ async function selfTest(work: Work, plan: InstallPlan, manifest: readonly Cluste
     work.api.get("Service", { namespace: NAMESPACE, name: "kube-dns" }),
     work.api.get("DaemonSet", { namespace: NAMESPACE, name: DAEMON_SET }),
   ]);
-  const pullSecrets = items(daemonSet, "spec", "template", "spec", "imagePullSecrets");
+  const pullSecrets = pullSecretsOf(daemonSet);
   await runSelfTest(work, { image: plan.image, nodes, hasDns: dns !== undefined, pullSecrets });
 }
 

@@ -6,7 +6,7 @@ import { type ClusterObject, isKnownKind } from "../kube/cluster-objects.ts";
 import { type BindAddress, parseBindAddress, withPort } from "../lib/bind-address.ts";
 import { Failure } from "../lib/errors.ts";
 import { field, items, type Loose, text, texts } from "./fields.ts";
-import { CONFIG_KEY, CONFIG_MAP, CONTROLLER, DAEMON_SET } from "./names.ts";
+import { CONFIG_KEY, CONFIG_MAP, CONTROLLER, DAEMON_SET, OPTIONS_ANNOTATION } from "./names.ts";
 
 /**
  * Whether the agents have SYS_ADMIN. "in-place": of BPF and PERFMON, which these nodes' runtimes do not have; "beside" them: so that they
@@ -24,6 +24,10 @@ export interface ManifestChoice {
   /** Keys of the agents' configuration, over those of the manifest. */
   readonly config: Readonly<Record<string, string>>;
   readonly sysAdmin: SysAdmin;
+  /** Names of Secrets with credentials of a registry. */
+  readonly imagePullSecrets: readonly string[];
+  /** What is kept of the choices, "" for nothing. */
+  readonly kept: string;
   /** The API server is older than Kubernetes 1.30, and does not know what came with it. */
   readonly isBefore130: boolean;
 }
@@ -176,16 +180,30 @@ function containerBefore130(container: Loose): Loose {
   };
 }
 
-/** `objects` with what was chosen. Whatever else the manifest says stays. */
-export function configureManifest(objects: readonly ClusterObject[], choice: ManifestChoice): ClusterObject[] {
-  const { image, apiServer, loadBalancerClass } = choice;
-  const config: Record<string, unknown> = {
-    ...configOf(objects),
+/** The agents' configuration: `base`, the manifest's, with what was chosen. */
+export function chosenConfig(
+  base: Readonly<Record<string, unknown>>,
+  { apiServer, loadBalancerClass, config }: Pick<ManifestChoice, "apiServer" | "loadBalancerClass" | "config">,
+): Readonly<Record<string, unknown>> {
+  return {
+    ...base,
     ...(apiServer === "" ? {} : { apiserver: apiServer }),
     ...(loadBalancerClass === "" ? {} : { "load-balancer-class": loadBalancerClass }),
-    ...choice.config,
+    ...config,
   };
+}
+
+/** As a pod spec names them. */
+export function pullSecretsField(names: readonly string[]): { readonly imagePullSecrets?: readonly Loose[] } {
+  return names.length === 0 ? {} : { imagePullSecrets: names.map((name) => ({ name })) };
+}
+
+/** `objects` with what was chosen. Whatever else the manifest says stays. */
+export function configureManifest(objects: readonly ClusterObject[], choice: ManifestChoice): ClusterObject[] {
+  const { image, apiServer, loadBalancerClass, kept } = choice;
+  const config = chosenConfig(configOf(objects), choice);
   const written = configText(config);
+  const pullSecrets = pullSecretsField(choice.imagePullSecrets);
   const flags = [
     ...(apiServer === "" ? [] : [`--apiserver=${apiServer}`]),
     ...(loadBalancerClass === "" ? [] : [`--load-balancer-class=${loadBalancerClass}`]),
@@ -195,17 +213,26 @@ export function configureManifest(objects: readonly ClusterObject[], choice: Man
     const isWorkload = kind === "DaemonSet" || kind === "Deployment";
     const object = choice.isBefore130 && isWorkload ? before130(given) : given;
     if (kind === "ConfigMap" && metadata.name === CONFIG_MAP) {
-      return { ...object, data: { ...texts(object, "data"), [CONFIG_KEY]: `${written}\n` } };
+      const annotations = { ...metadata.annotations, [OPTIONS_ANNOTATION]: kept };
+      return {
+        ...object,
+        ...(kept === "" ? {} : { metadata: { ...metadata, annotations } }),
+        data: { ...texts(object, "data"), [CONFIG_KEY]: `${written}\n` },
+      };
     }
     if (kind === "DaemonSet" && metadata.name === DAEMON_SET) {
       const changed = changedSpec(object, (podSpec) =>
-        changedContainers(podSpec, (one) => agentContainer({ ...one, image }, choice, config)),
+        changedContainers({ ...podSpec, ...pullSecrets }, (one) => agentContainer({ ...one, image }, choice, config)),
       );
       return withAnnotations(changed, { [CONFIG_HASH]: createHash("sha256").update(written).digest("hex") });
     }
     if (kind === "Deployment" && metadata.name === CONTROLLER) {
       return changedSpec(object, (podSpec) =>
-        changedContainers(podSpec, (one) => ({ ...one, image, args: [...items(one, "args"), ...flags] })),
+        changedContainers({ ...podSpec, ...pullSecrets }, (one) => ({
+          ...one,
+          image,
+          args: [...items(one, "args"), ...flags],
+        })),
       );
     }
     return object;
@@ -232,6 +259,11 @@ export function sysAdminOf(daemonSet: ClusterObject | undefined): SysAdmin {
   const added = items(agent, "securityContext", "capabilities", "add");
   if (!added.includes("SYS_ADMIN")) return "none";
   return added.includes("BPF") ? "beside" : "in-place";
+}
+
+/** Names of the Secrets by which a workload's pods are given their images. */
+export function pullSecretsOf(workload: ClusterObject | undefined): readonly string[] {
+  return items(workload, "spec", "template", "spec", "imagePullSecrets").map((one) => text(one, "name"));
 }
 
 /** The image of the manifest's agents. */

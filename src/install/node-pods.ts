@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import type { ClusterObject } from "../kube/cluster-objects.ts";
 import { field, items, type Loose, text } from "./fields.ts";
+import { pullSecretsField, pullSecretsOf } from "./manifest.ts";
 import { INSTALLER_LABEL, NAMESPACE } from "./names.ts";
 
 const LONGEST_NAME = 200;
@@ -27,6 +28,8 @@ export interface NodePodOptions {
   readonly node: string;
   readonly image: string;
   readonly steps: readonly NodeStep[];
+  /** Names of Secrets with credentials of a registry, beside those of the DaemonSet. */
+  readonly pullSecrets: readonly string[];
   /** Of the agents' DaemonSet: where they keep things on the node. Undefined: the pod needs none of that. */
   readonly daemonSet: ClusterObject | undefined;
 }
@@ -75,10 +78,10 @@ function containerOf({ name, args, isPrivileged }: NodeStep, image: string, moun
 }
 
 /** In the host's network namespace, whatever taints the node has. It ends when its steps have, or one failed. */
-export function nodePod({ what, node, image, steps, daemonSet }: NodePodOptions): ClusterObject {
+export function nodePod({ what, node, image, steps, pullSecrets, daemonSet }: NodePodOptions): ClusterObject {
   const mounts = sharedMounts(daemonSet);
   const volumes = sharedVolumes(daemonSet);
-  const secrets = items(podSpecOf(daemonSet), "imagePullSecrets");
+  const secrets = [...new Set([...pullSecretsOf(daemonSet), ...pullSecrets])];
   const containers = steps.map((step) => containerOf(step, image, mounts));
   return {
     apiVersion: "v1",
@@ -94,7 +97,7 @@ export function nodePod({ what, node, image, steps, daemonSet }: NodePodOptions)
       tolerations: [{ operator: "Exists" }],
       automountServiceAccountToken: false,
       terminationGracePeriodSeconds: 5,
-      ...(secrets.length === 0 ? {} : { imagePullSecrets: secrets }),
+      ...pullSecretsField(secrets),
       ...(containers.length > 1 ? { initContainers: containers.slice(0, -1) } : {}),
       containers: containers.slice(-1),
       ...(volumes.length === 0 ? {} : { volumes }),

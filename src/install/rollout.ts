@@ -5,8 +5,10 @@ import { Failure } from "../lib/errors.ts";
 import { hasRequirement, withRequirement } from "./affinity.ts";
 import { agentState, describeTrouble, imageAdvice, rolloutState } from "./agents.ts";
 import type { ClusterFacts, KubeProxyFacts } from "./cluster-facts.ts";
+import { awaitController } from "./controller.ts";
 import { count, field, texts } from "./fields.ts";
 import { hadEmbeddedKubeProxy, type InstallPlan, named, WAY_BACK } from "./install-plan.ts";
+import type { SysAdminChoice } from "./kept-options.ts";
 import { configureManifest, type SysAdmin } from "./manifest.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, DRAINING_ANNOTATION, NODE_LABEL } from "./names.ts";
 import { type NodeLook, needsSysAdmin, parseNodeLook } from "./node-look.ts";
@@ -29,7 +31,6 @@ export interface Rollout {
   readonly plan: InstallPlan;
   /** The manifest's, unchanged. */
   readonly manifest: readonly ClusterObject[];
-  readonly sysAdmin: "auto" | "on" | "off";
   readonly parallel: number;
   /** Fields that others have written are taken over. */
   readonly force: boolean;
@@ -39,7 +40,9 @@ export interface Rollout {
 export async function rollOut(rollout: Rollout): Promise<void> {
   const { work, plan } = rollout;
   const looks = await lookAtNodes(rollout);
-  const objects = chosenObjects(rollout, looks);
+  const { sysAdmin, why } = chooseSysAdmin(plan.sysAdmin, rollout.facts, plan.kubeProxy !== undefined, looks);
+  if (why !== "") work.progress.line(why);
+  const objects = chosenObjects(rollout.manifest, plan, sysAdmin);
   const isAgents = ({ kind, metadata }: ClusterObject): boolean => kind === "DaemonSet" && metadata.name === DAEMON_SET;
   await applyAll(
     rollout,
@@ -52,11 +55,12 @@ export async function rollOut(rollout: Rollout): Promise<void> {
   if (plan.kubeProxy === undefined) {
     await awaitAgents(rollout, plan.nodes);
     await cleanAfterEmbedded(rollout, daemonSet);
-    return;
+  } else {
+    await takeOver(rollout, daemonSet);
+    await awaitAgents(rollout, plan.nodes);
+    await checkHeldBack(work, plan.kubeProxy);
   }
-  await takeOver(rollout, daemonSet);
-  await awaitAgents(rollout, plan.nodes);
-  await checkHeldBack(work, plan.kubeProxy);
+  await awaitController(work, plan.image, rollout.facts);
 }
 
 /** A pod on each node: the image is there, and what its runtime gives. Nothing is changed before all have answered. */
@@ -65,7 +69,8 @@ async function lookAtNodes({ work, facts, plan }: Rollout): Promise<NodeLook[]> 
   const steps: NodeStep[] = [{ name: "look", args: ["node-check", "look"], isPrivileged: true }];
   await inLanes(plan.nodes, LOOKS_AT_ONCE, async (node) => {
     try {
-      const options = { what: "look", node, image: plan.image, steps, daemonSet: undefined };
+      const { image, ownPullSecrets: pullSecrets } = plan;
+      const options = { what: "look", node, image, steps, pullSecrets, daemonSet: undefined };
       const look = parseNodeLook(await runNodePod(work, options));
       if (look === undefined)
         throw new NotReached("its pod's answer makes no sense: is it another version of the image?");
@@ -85,12 +90,12 @@ async function lookAtNodes({ work, facts, plan }: Rollout): Promise<NodeLook[]> 
   return looks;
 }
 
-function chosenObjects(
-  { work, facts, plan, manifest, sysAdmin: wanted }: Rollout,
-  looks: readonly NodeLook[],
+/** What is applied: the manifest as it was chosen, without the CustomResourceDefinitions of others. */
+export function chosenObjects(
+  manifest: readonly ClusterObject[],
+  plan: InstallPlan,
+  sysAdmin: SysAdmin,
 ): ClusterObject[] {
-  const { sysAdmin, why } = chooseSysAdmin(wanted, facts, plan.kubeProxy !== undefined, looks);
-  if (why !== "") work.progress.line(why);
   return configureManifest(manifest, { ...plan, sysAdmin }).filter(
     ({ kind, metadata }) => kind !== "CustomResourceDefinition" || !plan.keptCrds.has(metadata.name),
   );
@@ -101,18 +106,21 @@ function chosenObjects(
  * was asked for.
  */
 export function chooseSysAdmin(
-  wanted: Rollout["sysAdmin"],
+  wanted: SysAdminChoice,
   { millrace }: Pick<ClusterFacts, "millrace">,
   isTakeover: boolean,
   looks: readonly NodeLook[],
 ): { readonly sysAdmin: SysAdmin; readonly why: string } {
   if (wanted === "off") return { sysAdmin: "none", why: "" };
+  if (wanted === "in-place") return { sysAdmin: "in-place", why: "" };
   if (looks.some(needsSysAdmin))
     return {
       sysAdmin: "in-place",
       why: "the agents get SYS_ADMIN: these nodes' container runtime knows neither BPF nor PERFMON",
     };
-  if (wanted === "on") return { sysAdmin: "beside", why: "" };
+  // Nobody looked: what a run that looked has found still is.
+  const isInPlace = looks.length === 0 && millrace?.sysAdmin === "in-place";
+  if (wanted === "on") return { sysAdmin: isInPlace ? "in-place" : "beside", why: "" };
   if (millrace !== undefined) return { sysAdmin: millrace.sysAdmin, why: "" };
   if (isTakeover && looks.some(({ isConntrackModule }) => isConntrackModule))
     return {
@@ -225,7 +233,7 @@ async function takeOver(rollout: Rollout, daemonSet: ClusterObject | undefined):
 async function takeNode(
   work: Work,
   node: string,
-  { kubeProxy, image }: InstallPlan,
+  plan: InstallPlan,
   daemonSet: ClusterObject | undefined,
 ): Promise<void> {
   await labelNode(work, node, "millrace");
@@ -233,20 +241,26 @@ async function takeNode(
     const state = await agentState(work, node);
     if (state.state === "failed") return { failed: `the agent: ${state.why}` };
     if (state.state !== "ready") return { waiting: `the agent: ${state.why}` };
-    const others = await kubeProxyPods(work, kubeProxy!, node);
+    const others = await kubeProxyPods(work, plan.kubeProxy!, node);
     return others.length > 0 ? { waiting: "kube-proxy's pod ends" } : { done: undefined };
   });
-  await cleanNode(work, node, image, daemonSet);
+  await cleanNode(work, node, plan, daemonSet);
 }
 
 /** kube-proxy's rules go, once the agent is well by its own word; then its Service is asked. */
-async function cleanNode(work: Work, node: string, image: string, daemonSet: ClusterObject | undefined): Promise<void> {
+async function cleanNode(
+  work: Work,
+  node: string,
+  { image, ownPullSecrets: pullSecrets }: InstallPlan,
+  daemonSet: ClusterObject | undefined,
+): Promise<void> {
   const steps: NodeStep[] = [
     { name: "agent", args: ["node-check", "agent", "--wait", `${AGENT_WAIT_S}s`], isPrivileged: true },
     { name: "cleanup", args: ["cleanup", "--kube-proxy"], isPrivileged: true },
     { name: "api", args: ["node-check", "api", "--wait", "30s"], isPrivileged: true },
   ];
-  await runNodePod(work, { what: "takeover", node, image, steps, daemonSet }, Math.max(work.timeoutMs, CLEAN_MS));
+  const options = { what: "takeover", node, image, steps, pullSecrets, daemonSet };
+  await runNodePod(work, options, Math.max(work.timeoutMs, CLEAN_MS));
   await change(work, "Node", { name: node }, () => ({
     metadata: { annotations: { [CLEANED_ANNOTATION]: new Date(work.clock.wallMs()).toISOString() } },
   }));
@@ -260,7 +274,7 @@ async function cleanAfterEmbedded({ work, facts, plan }: Rollout, daemonSet: Clu
   if (!hadEmbeddedKubeProxy(facts)) return;
   await inLanes(plan.nodes, LOOKS_AT_ONCE, async (node) => {
     stopIfAsked(work);
-    await cleanNode(work, node, plan.image, daemonSet);
+    await cleanNode(work, node, plan, daemonSet);
     work.progress.line(`node ${node}: what its kube-proxy left is gone`);
   });
 }

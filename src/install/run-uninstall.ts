@@ -1,7 +1,7 @@
 // `millrace uninstall` from the first look to the last word.
 import { Failure } from "../lib/errors.ts";
 import { readClusterFacts } from "./cluster-facts.ts";
-import { gatherCluster, missingRights } from "./gather.ts";
+import { gatherCluster, missingRights, RIGHTS } from "./gather.ts";
 import { type InstallRun, refuse, showPlan } from "./install.ts";
 import { imageOf } from "./manifest.ts";
 import { countObjects, uninstall } from "./uninstall.ts";
@@ -28,7 +28,7 @@ export async function runUninstall(run: UninstallRun): Promise<void> {
   if (plan.isEmpty) return;
   refuse(plan.refusals, "uninstall Millrace");
   if (run.isDryRun) return;
-  const missing = await missingRights(api);
+  const missing = await missingRights(api, RIGHTS);
   if (missing.length > 0) {
     const message = `could not uninstall Millrace: your account may not ${missing.join(", ")}; use one that may, such as a cluster administrator's`;
     throw new Failure("cluster", "rights", message);
@@ -37,7 +37,9 @@ export async function runUninstall(run: UninstallRun): Promise<void> {
   const { drainTimeout, parallel } = options;
   await uninstall({ work: run, facts, plan, manifest, drainTimeout, drainTimeoutMs: run.drainTimeoutMs, parallel });
   if (plan.isPartial)
-    return progress.line("To take the nodes again: millrace install. It takes every node that --except does not name.");
+    return progress.line(
+      "To take the nodes again: millrace install. It takes every node that --except names neither then nor before.",
+    );
   progress.line(
     plan.kubeProxy === undefined
       ? "Nothing of Millrace is left. Nobody serves Services now."

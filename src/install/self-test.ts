@@ -5,13 +5,13 @@ import { type ClusterObject, RequestRefused } from "../kube/cluster-objects.ts";
 import { Failure } from "../lib/errors.ts";
 import { count, field, items, type Loose, text, texts } from "./fields.ts";
 import { counted, named, WAY_BACK } from "./install-plan.ts";
-import { INSTALLER_LABEL, NODE_LABEL } from "./names.ts";
+import { pullSecretsField } from "./manifest.ts";
+import { INSTALLER_LABEL, NAMESPACE, NODE_LABEL, TEST_NAMESPACE } from "./names.ts";
 import { podName } from "./node-pods.ts";
 import { podState } from "./pod-state.ts";
 import type { Target, TestResult } from "./test-traffic.ts";
 import { NotReached, persist, until, type Work } from "./work.ts";
 
-export const TEST_NAMESPACE = "millrace-test";
 const SERVER_PORT = 8080;
 const ASK_WAIT_S = 30;
 /** Of how many nodes the node ports are asked, by each client. */
@@ -23,7 +23,8 @@ export interface SelfTest {
   readonly nodes: readonly { readonly name: string; readonly addresses: readonly string[] }[];
   /** There is a Service kube-system/kube-dns. */
   readonly hasDns: boolean;
-  readonly pullSecrets: readonly unknown[];
+  /** Names of Secrets of kube-system: they are copied into the namespace. */
+  readonly pullSecrets: readonly string[];
 }
 
 /** On the namespace: which run made it. */
@@ -95,7 +96,7 @@ export function serverObjects({ image, pullSecrets }: SelfTest): ClusterObject[]
           tolerations: [{ operator: "Exists" }],
           automountServiceAccountToken: false,
           terminationGracePeriodSeconds: 1,
-          ...(pullSecrets.length === 0 ? {} : { imagePullSecrets: pullSecrets }),
+          ...pullSecretsField(pullSecrets),
           containers: [
             testContainer(image, ["serve", "--port", String(SERVER_PORT)], {
               env,
@@ -177,7 +178,7 @@ export function clientPod(
       tolerations: [{ operator: "Exists" }],
       automountServiceAccountToken: false,
       terminationGracePeriodSeconds: 1,
-      ...(pullSecrets.length === 0 ? {} : { imagePullSecrets: pullSecrets }),
+      ...pullSecretsField(pullSecrets),
       containers: [
         testContainer(image, ["ask", "--wait", `${ASK_WAIT_S}s`], {
           env: [{ name: "TARGETS", value: JSON.stringify(targets) }],
@@ -194,6 +195,7 @@ export async function runSelfTest(work: Work, test: SelfTest): Promise<void> {
   try {
     await removeLeftover(work);
     await makeNamespace(work, run);
+    for (const name of test.pullSecrets) await copySecret(work, name);
     const service = await makeServers(work, test);
     const targets = targetsOf(service, test);
     const clients = test.nodes.flatMap(({ name }) => (["pod", "node"] as const).map((where) => ({ name, where })));
@@ -284,6 +286,20 @@ async function removeLeftover(work: Work): Promise<void> {
   await until(work, "self-test", async () =>
     (await work.api.get("Namespace", which)) === undefined ? { done: undefined } : { waiting: "an earlier one goes" },
   );
+}
+
+/** Pods can name Secrets of their own namespace only. Without it their image may be on the nodes already. */
+async function copySecret(work: Work, name: string): Promise<void> {
+  const { api } = work;
+  try {
+    const found = await persist(work, "self-test", () => api.get("Secret", { namespace: NAMESPACE, name }));
+    if (found === undefined) return;
+    const { apiVersion, kind, type, data } = found;
+    const copy = { apiVersion, kind, metadata: { name, namespace: TEST_NAMESPACE }, type, data };
+    await persist(work, "self-test", () => createOnce(work, copy));
+  } catch (error) {
+    if (!(error instanceof RequestRefused) || error.status !== 403) throw error;
+  }
 }
 
 /** The Service, once its servers are ready on all nodes. */

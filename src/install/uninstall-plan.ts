@@ -1,6 +1,7 @@
 // What `millrace uninstall` does to a cluster: the way back of install-plan.ts. Pure: uninstall.ts carries it out.
 import type { ClusterFacts, KubeProxyFacts } from "./cluster-facts.ts";
 import { counted, named, unable } from "./install-plan.ts";
+import { imageToKeep, NOTHING_KEPT } from "./kept-options.ts";
 import { NAMESPACE, NODE_LABEL } from "./names.ts";
 import { PLATFORMS } from "./platform.ts";
 
@@ -21,6 +22,8 @@ export interface UninstallPlan {
   readonly found: readonly string[];
   readonly steps: readonly string[];
   readonly image: string;
+  /** Names of Secrets with credentials of a registry. */
+  readonly pullSecrets: readonly string[];
   readonly kubeProxy: KubeProxyFacts | undefined;
   /** That are given back and drained, in this order. */
   readonly nodes: readonly string[];
@@ -30,6 +33,8 @@ export interface UninstallPlan {
   readonly isPartial: boolean;
   /** Names of the manifest's CustomResourceDefinitions that go. */
   readonly crds: readonly string[];
+  /** Also objects of kinds of MetalLB's that report what Millrace did: nobody else writes any there. */
+  readonly hasReports: boolean;
   /** There is nothing to do. */
   readonly isEmpty: boolean;
 }
@@ -50,6 +55,7 @@ function paceOf({ parallel }: UninstallOptions, nodes: readonly string[]): strin
 
 export function planUninstall({ facts, options, image: ours, crds }: UninstallInputs): UninstallPlan {
   const { kubeProxy, platform, millrace } = facts;
+  const told = facts.millraceConfig?.kept ?? NOTHING_KEPT;
   const isThere = millrace !== undefined;
   const isPartial = options.only.length > 0;
   const isEmpty = !facts.hasTraces && !isPartial;
@@ -138,12 +144,14 @@ export function planUninstall({ facts, options, image: ours, crds }: UninstallIn
       kubeProxy === undefined ? "No kube-proxy." : `kube-proxy: DaemonSet ${kubeProxy.namespace}/${kubeProxy.name}.`,
     ],
     steps: isEmpty ? [] : isPartial ? stepsPartial : stepsAll,
-    image: millrace?.image || ours,
+    image: millrace?.image || imageToKeep(told, ours) || ours,
+    pullSecrets: millrace?.pullSecrets ?? told.imagePullSecrets,
     kubeProxy,
     nodes,
     unsure: new Set(unsure),
     isPartial,
     crds: gone,
+    hasReports: !facts.metallb.some((title) => title.includes(` ${NAMESPACE}/`)),
     isEmpty,
   };
 }

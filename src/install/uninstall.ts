@@ -4,6 +4,7 @@ import { Failure } from "../lib/errors.ts";
 import { withoutKey } from "./affinity.ts";
 import type { agentPods } from "./agents.ts";
 import type { ClusterFacts } from "./cluster-facts.ts";
+import { awaitControllerGone } from "./controller.ts";
 import { field, text, texts } from "./fields.ts";
 import { counted, named } from "./install-plan.ts";
 import {
@@ -38,6 +39,11 @@ const KINDS_OF_PEOPLE: Readonly<Record<string, Kind>> = {
   "ipaddresspools.metallb.io": "IPAddressPool",
   "l2advertisements.metallb.io": "L2Advertisement",
 };
+/** Those that are reports of ours. */
+const REPORTS: readonly { readonly crd: string; readonly kind: Kind }[] = [
+  { crd: "configurationstates.metallb.io", kind: "ConfigurationState" },
+  { crd: "servicel2statuses.metallb.io", kind: "ServiceL2Status" },
+];
 const DRAINS_AT_ONCE = 10;
 
 /** Of the manifest's CustomResourceDefinitions: how many objects of people each has. */
@@ -108,7 +114,7 @@ async function drainAll(
   first: readonly NodeStep[],
 ): Promise<void> {
   const { work, plan, drainTimeout, drainTimeoutMs } = run;
-  const { image } = plan;
+  const { image, pullSecrets } = plan;
   let done = 0;
   const drain = ["cleanup", "--drain", "--drain-timeout", drainTimeout];
   const steps = [...first, { name: "drain", args: drain, isPrivileged: true }];
@@ -116,7 +122,8 @@ async function drainAll(
     stopIfAsked(work);
     try {
       if (plan.kubeProxy !== undefined || plan.isPartial) await giveBack(run, node);
-      await runNodePod(work, { what: "drain", node, image, steps, daemonSet }, work.timeoutMs + drainTimeoutMs);
+      const options = { what: "drain", node, image, steps, pullSecrets, daemonSet };
+      await runNodePod(work, options, work.timeoutMs + drainTimeoutMs);
     } catch (error) {
       if (!(error instanceof NotReached)) throw error;
       const isNeverOurs = plan.unsure.has(node) && !plan.isPartial && isNoImage({ why: error.message });
@@ -172,7 +179,7 @@ function allAgentPods({ api }: Work): ReturnType<typeof agentPods> {
   return api.list("Pod", { namespace: NAMESPACE, labelSelector: AGENT_PODS });
 }
 
-/** In the contrary order of the manifest: rights go last. */
+/** In the contrary order of the manifest: rights go last. What controllers and agents have made goes when nobody makes it anew. */
 async function deleteObjects({ work, plan, manifest }: Uninstall): Promise<void> {
   const made: readonly (readonly [Kind, string])[] = [
     ["Secret", ANNOUNCER_SECRET],
@@ -189,8 +196,19 @@ async function deleteObjects({ work, plan, manifest }: Uninstall): Promise<void>
     if (kind === "CustomResourceDefinition" && !plan.crds.includes(name)) continue;
     await remove(kind as Kind, { name, ...(namespace === undefined ? {} : { namespace }) });
   }
-  for (const [kind, name] of made) await remove(kind, { namespace: NAMESPACE, name });
+  await awaitControllerGone(work);
+  const reports = plan.hasReports ? await reportsOf(work, plan) : [];
+  for (const [kind, name] of [...made, ...reports]) await remove(kind, { namespace: NAMESPACE, name });
   work.progress.line(`deleted ${counted(deleted, "object")}`);
+}
+
+/** Of CustomResourceDefinitions that stay: those of the others go with them. */
+async function reportsOf(work: Work, { crds }: UninstallPlan): Promise<readonly (readonly [Kind, string])[]> {
+  const kinds = REPORTS.filter(({ crd }) => !crds.includes(crd)).map(({ kind }) => kind);
+  const lists = await Promise.all(
+    kinds.map((kind) => persist(work, kind, () => work.api.list(kind, { namespace: NAMESPACE }))),
+  );
+  return lists.flatMap((list, at) => list.map(({ metadata }) => [kinds[at]!, metadata.name] as const));
 }
 
 async function restoreKubeProxy({ work, plan }: Uninstall): Promise<void> {

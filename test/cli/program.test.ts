@@ -250,6 +250,12 @@ describe("a command line", () => {
     expect(performance.now() - start).toBeLessThan(4_000);
   });
 
+  it("says in its help no default that is none, and none twice", async () => {
+    const said = (await cliPage()).replace(/\s+/g, " ");
+    expect(said.match(/.{60}(default: (""|\[\]|false)|default: [^()]*\) \(default: ).{10}/g)).toBeNull();
+    expect(said).toContain('nodes that change hands at once (default: "1")');
+  });
+
   it("is documented in docs/cli.md as its help is", async () => {
     const page = readFileSync(resolve(import.meta.dirname, "../../docs/cli.md"), "utf8");
     expect(page).toBe(await cliPage());

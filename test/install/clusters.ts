@@ -10,13 +10,17 @@ import { createManualClock } from "../kube/manual-clock.ts";
 import { createFakeCluster, type FakeCluster, kubeProxyObjects } from "./fake-cluster.ts";
 
 export const OPTIONS: InstallOptions = {
-  image: "",
-  apiServer: "",
-  loadBalancerClass: "",
+  image: undefined,
+  imagePullSecrets: undefined,
+  apiServer: undefined,
+  loadBalancerClass: undefined,
   besideMetallb: false,
-  except: [],
-  sysAdmin: "auto",
+  except: undefined,
+  sysAdmin: undefined,
+  set: {},
+  isSetAnew: false,
   selfTest: true,
+  force: false,
   parallel: 1,
 };
 
@@ -70,6 +74,8 @@ export function facts(more: Partial<ClusterFacts> = {}): ClusterFacts {
     otherProxies: [],
     cni: "Flannel",
     millrace: undefined,
+    millraceElsewhere: [],
+    millraceConfig: undefined,
     hasTraces: false,
     crds: new Map(),
     hasPrometheusOperator: false,
@@ -89,6 +95,7 @@ export const NOTHING_READ: ClusterObjectsRead = {
   clusterInfo: undefined,
   ciliumConfig: undefined,
   endpointSlices: [],
+  millraceConfig: undefined,
   controllerLease: undefined,
   kubeconfigServer: "",
 };
@@ -250,9 +257,9 @@ export function fakeRun(): FakeRun {
           ...common,
           manifest: smallManifest(),
           options: { ...OPTIONS, ...options },
-          force: false,
           dryRun: undefined,
-          takeSettings: async () => ({ config: {}, remarks: [] }),
+          takeSettings: async () => ({ config: undefined, remarks: [] }),
+          settingProblem: () => "",
           ...more,
         }),
       ),

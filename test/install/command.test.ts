@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { settingsOf, settingsTaken } from "../../src/cli/install-command.ts";
+import { settingsTaken } from "../../src/cli/install-command.ts";
 import { createProgress } from "../../src/cli/install-progress.ts";
 import { runProgram } from "../../src/cli/program.ts";
 import type { Demand } from "../../src/kube/request-head.ts";
@@ -110,6 +110,29 @@ describe("millrace install", () => {
     expect(err).toMatch(/What will be done:/);
   });
 
+  it("keeps what it was told, for a run without flags, until an empty value drops it", async () => {
+    ({ cluster } = withKubeProxy(["n1", "n2"]));
+    const yes = ["install", "--kubeconfig", kubeconfig("kept", { here: url }, "here"), "--yes", "--no-test"];
+    const config = (): string => cluster.get("ConfigMap", "millrace", "kube-system").data["config.yaml"];
+    const agents = () => cluster.get("DaemonSet", "millrace", "kube-system").spec.template.spec;
+    const first = ["--set", "xdp=off", "--set", "max-flows=65536", "--except", "n2", "--image-pull-secret", "a,b"];
+    expect((await millrace(...yes, ...first)).status).toBe(0);
+    expect(config()).toMatch(/^max-flows: .*65536/m);
+    const again = await millrace(...yes, "--set", "", "--set", "xdp=on", "--except", "");
+    expect(again.status).toBe(0);
+    expect(again.err).toContain("\nKept from before: --image-pull-secret a --image-pull-secret b.\n");
+    expect(config()).toMatch(/^xdp: "on"$/m);
+    expect(config()).not.toMatch(/max-flows/);
+    expect(agents().imagePullSecrets).toEqual([{ name: "a" }, { name: "b" }]);
+    expect(cluster.nodes.get("n2")).toMatchObject({ hasMillrace: true });
+    // kube-proxy's own settings are kept when its ConfigMap is gone, and the way to the API server that it had.
+    cluster.delete("ConfigMap", "kube-proxy", "kube-system");
+    const { out } = await millrace(...yes, "--dry-run", "--image-pull-secret", "");
+    expect(out).toContain(config().replace(/^/gm, "    ").trimEnd());
+    expect(config()).toMatch(/^nodeport-addresses: 192\.168\.0\.0\/24$/m);
+    expect(out).not.toContain("imagePullSecrets");
+  });
+
   it("wants --yes where nobody can be asked", async () => {
     ({ cluster } = withKubeProxy(["n1"]));
     const { err, status } = await millrace("install", "--kubeconfig", kubeconfig("three", { here: url }, "here"));
@@ -140,10 +163,12 @@ describe("millrace install", () => {
   it.each([
     [["--parallel", "0"], /--parallel must be a number from 1/],
     [["--timeout", "soon"], /--timeout must be a time such as 5m or 90s/],
-    [["--set", "xdq=off"], /could not use --set xdq=off: there is no such setting/],
+    [["--set", "xdq=off"], /could not use --set xdq=off: there is no such setting; did you mean xdp\?/],
+    [["--set", "xdp"], /--set must be NAME=VALUE, such as xdp=off: current value is 'xdp'/],
+    [["--set", "=off"], /--set must be NAME=VALUE, such as xdp=off: current value is '=off'/],
     [["--set", "node-name=a"], /could not use --set node-name=a: the installer decides it/],
-    [["--set", "xdp=maybe"], /--set xdp must be .*: current value is 'maybe'/],
-    [["--sys-admin", "perhaps"], /Allowed choices are auto, on, off/],
+    [["--set", "xdp=maybe"], /could not use --set xdp=maybe: it must be /],
+    [["--sys-admin", "perhaps"], /Allowed choices are auto, on, off, in-place/],
   ])("refuses %j", async (flags, expected) => {
     const { err, status } = await millrace("install", ...flags);
     expect(err).toMatch(expected);
@@ -203,15 +228,12 @@ describe("what the installer's pods run", () => {
 });
 
 describe("settings", () => {
-  it("of --set win over kube-proxy's own", async () => {
+  it("of kube-proxy's own become the agents', as far as they are theirs to have", async () => {
     const [configMap] = kubeProxyObjects() as unknown as { data: Record<string, string> }[];
     const kubeProxy = { ...KUBE_PROXY, configuration: configMap!.data["config.conf"]! };
-    const taken = await settingsTaken(kubeProxy, settingsOf(["nodeport-addresses=primary"]));
-    expect(taken.config).toMatchObject({
-      "nodeport-addresses": "primary",
-      "conntrack-tcp-timeout-established": "1h0m0s",
-    });
-    expect(Object.keys(taken.config)).not.toContain("kubeconfig");
+    const { config = {} } = await settingsTaken(kubeProxy);
+    expect(config).toMatchObject({ "conntrack-tcp-timeout-established": "1h0m0s" });
+    expect(Object.keys(config)).not.toContain("kubeconfig");
   });
 
   it("of a kube-proxy that makes no sense are left, and that is said", async () => {
@@ -219,8 +241,8 @@ describe("settings", () => {
       ...KUBE_PROXY,
       configuration: "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmodes: a\n",
     };
-    const { config, remarks } = await settingsTaken(kubeProxy, {});
-    expect(config).toEqual({});
+    const { config, remarks } = await settingsTaken(kubeProxy);
+    expect(config).toBeUndefined();
     expect(remarks).toEqual([expect.stringMatching(/^kube-proxy's configuration is not taken over: .*modes/)]);
   });
 });

@@ -320,6 +320,35 @@ describe("a cluster's objects", () => {
     ]);
   });
 
+  it("tell what an earlier run was told, and agents of another installation", () => {
+    const labels = { "app.kubernetes.io/name": "millrace", "app.kubernetes.io/component": "agent" };
+    const agents = (namespace: string, spec: object = {}): ClusterObject => ({
+      apiVersion: "apps/v1",
+      kind: "DaemonSet",
+      metadata: { name: "millrace", namespace, labels },
+      spec: { template: { spec } },
+    });
+    const configMap = (annotations: Record<string, string>, config = "xdp: off\n"): ClusterObject => ({
+      apiVersion: "v1",
+      kind: "ConfigMap",
+      metadata: { name: "millrace", namespace: "kube-system", annotations },
+      data: { "config.yaml": config },
+    });
+    const kept = { "millrace.io/install-options": '{"except":["w1"]}' };
+    const both = read({
+      daemonSets: [agents("apps"), agents("kube-system", { imagePullSecrets: [{ name: "r" }] })],
+      millraceConfig: configMap(kept),
+    });
+    expect(both.millraceElsewhere).toEqual(["DaemonSet apps/millrace"]);
+    expect(both.millrace?.pullSecrets).toEqual(["r"]);
+    expect(both.millraceConfig).toMatchObject({ config: { xdp: "off" }, kept: { except: ["w1"] } });
+    // An uninstallation that was broken off, and another hand's ConfigMap.
+    expect(read({ millraceConfig: configMap(kept) }).hasTraces).toBe(true);
+    const others = read({ millraceConfig: configMap({}, "a: [") });
+    expect([others.hasTraces, others.millraceConfig?.kept]).toEqual([false, undefined]);
+    expect(read({}).millraceConfig).toBeUndefined();
+  });
+
   it("tell the name of a kind cluster, and the network plugin", () => {
     const nodes = [nodeObject("n1", { spec: { providerID: "kind://docker/mr/n1" } })];
     const daemonSets = [workload("DaemonSet", "kindnet", "k")];

@@ -25,6 +25,8 @@ export interface FakeCluster extends Kubelets {
   version: string;
   /** Pods of every DaemonSet that are not available. */
   unavailable: number;
+  /** No pod of a Deployment's template becomes available; those of the template before stay. */
+  isDeploymentStuck: boolean;
   /** "verb resource" that the user may not. */
   readonly denied: Set<string>;
   readonly requests: string[];
@@ -187,6 +189,7 @@ export function createFakeCluster(): FakeCluster {
   /** What controllers and kubelets do between two requests. */
   function turn(): void {
     for (const daemonSet of cluster.list("DaemonSet")) controlDaemonSet(daemonSet);
+    for (const deployment of cluster.list("Deployment")) controlDeployment(deployment);
     for (const pod of cluster.list("Pod")) run(pod);
   }
 
@@ -227,7 +230,23 @@ export function createFakeCluster(): FakeCluster {
     objects.set(keyOf("DaemonSet", name, namespace), { ...daemonSet, status });
   }
 
-  function readLog(name: string, namespace: string): ApiResponse {
+  /** A pod of the new template comes; the one before goes when that is available. */
+  function controlDeployment(deployment: Json): void {
+    const { name, namespace, generation } = deployment.metadata;
+    const before = deployment.status?.availableReplicas ?? 0;
+    const status = cluster.isDeploymentStuck
+      ? { replicas: before + 1, updatedReplicas: 1, availableReplicas: before }
+      : { replicas: 1, updatedReplicas: 1, availableReplicas: 1 };
+    objects.set(keyOf("Deployment", name, namespace), {
+      ...deployment,
+      status: { observedGeneration: generation, ...status },
+    });
+  }
+
+  function readLog(name: string, namespace: string, container: string): ApiResponse {
+    const { initContainers = [], containers } = existing(keyOf("Pod", name, namespace), "Pod", name).spec;
+    if (![...initContainers, ...containers].some((one: Json) => one.name === container))
+      throw new Refused(400, `container ${container} is not valid for pod ${name}`);
     return response(200, cluster.logs.get(`${namespace}/${name}`) ?? "");
   }
 
@@ -243,7 +262,7 @@ export function createFakeCluster(): FakeCluster {
     const query = (field: string): string => url.searchParams.get(field) ?? "";
     const key = keyOf(kind, name, namespace);
     const given = body === undefined ? undefined : JSON.parse(body);
-    if (sub === "log") return readLog(name, namespace ?? "");
+    if (sub === "log") return readLog(name, namespace ?? "", query("container"));
     if (method === "GET" && name === "") {
       const found = cluster
         .list(kind, namespace)
@@ -347,6 +366,7 @@ export function createFakeCluster(): FakeCluster {
     fault: () => undefined,
     version: "v1.34.4",
     unavailable: 0,
+    isDeploymentStuck: false,
     denied: new Set(),
     requests: [],
     logs: new Map(),

@@ -25,6 +25,8 @@ const CHOICE: ManifestChoice = {
   loadBalancerClass: "",
   config: {},
   sysAdmin: "none",
+  imagePullSecrets: [],
+  kept: "",
   isBefore130: false,
 };
 
@@ -183,6 +185,7 @@ describe("the objects of deploy/millrace.yaml", () => {
       node: "w1",
       image: "i",
       steps,
+      pullSecrets: [],
       daemonSet: find(objects, "DaemonSet"),
     }) as Json;
     expect(pod.spec.volumes.map(({ name }: Json) => name)).toEqual(["bpffs", "cgroup", "state", "run", "xtables-lock"]);
@@ -196,7 +199,7 @@ describe("the objects of deploy/millrace.yaml", () => {
   it("need no more rights of the user than are asked for", () => {
     const asked = new Set(RIGHTS.map(({ verb, resource }) => `${verb} ${resource}`));
     const needed = objects.flatMap(({ kind }) =>
-      ["patch", "delete"].map((verb) => `${verb} ${KINDS[kind as Kind].plural}`),
+      ["create", "patch", "delete"].map((verb) => `${verb} ${KINDS[kind as Kind].plural}`),
     );
     expect(needed.filter((right) => !asked.has(right))).toEqual([]);
   });
@@ -210,7 +213,7 @@ describe("a pod of the installer", () => {
   ];
 
   it("works where the agent keeps its things, and writes there", () => {
-    const pod = nodePod({ what: "takeover", node: "w1", image: "i", steps, daemonSet }) as Json;
+    const pod = nodePod({ what: "takeover", node: "w1", image: "i", steps, pullSecrets: [], daemonSet }) as Json;
     expect(pod.spec).toMatchObject({ nodeName: "w1", hostNetwork: true, hostPID: true, restartPolicy: "Never" });
     expect(pod.spec.volumes.map(({ name }: Json) => name)).toEqual(["bpffs", "state", "run"]);
     expect(pod.spec.containers[0].volumeMounts).toContainEqual({

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
-import type { ClusterFacts, CrdFacts } from "../../src/install/cluster-facts.ts";
+import type { ClusterFacts, CrdFacts, MillraceFacts } from "../../src/install/cluster-facts.ts";
 import { type InstallOptions, planInstall } from "../../src/install/install-plan.ts";
+import { NOTHING_KEPT } from "../../src/install/kept-options.ts";
 import { planUninstall, type UninstallOptions } from "../../src/install/uninstall-plan.ts";
 import { facts, KUBE_PROXY, nodeFact, OPTIONS, UNINSTALL_OPTIONS } from "./clusters.ts";
 
-const NOTHING_TAKEN = { config: {}, remarks: [] };
+const NOTHING_TAKEN = { config: undefined, remarks: [] };
 
 function plan(more: Partial<ClusterFacts> = {}, options: Partial<InstallOptions> = {}): ReturnType<typeof planInstall> {
   const crds = ["ipaddresspools.metallb.io"];
@@ -15,7 +16,9 @@ function plan(more: Partial<ClusterFacts> = {}, options: Partial<InstallOptions>
     image: "localhost/millrace:0.1.0",
     objects: 20,
     crds,
+    config: { "announcer-secret": "/etc/millrace/announcer" },
     taken: NOTHING_TAKEN,
+    settingProblem: (name) => (name === "gone" ? "there is no such setting" : ""),
   });
 }
 
@@ -77,6 +80,33 @@ describe("a plan", () => {
     });
   });
 
+  it("keeps a class beside MetalLB, and drops it for who says so", () => {
+    const metallb = ["DaemonSet metallb-system/speaker"];
+    const millraceConfig = { config: {}, kept: { ...NOTHING_KEPT, loadBalancerClass: "a.b/c" } };
+    const before = { metallb, millraceConfig };
+    expect(plan(before)).toMatchObject({ refusals: [], loadBalancerClass: "a.b/c" });
+    expect(plan(before, { besideMetallb: true }).loadBalancerClass).toBe("a.b/c");
+    expect(plan(before, { besideMetallb: true, loadBalancerClass: "" }).loadBalancerClass).toBe("millrace.io/l2");
+    expect(plan(before, { loadBalancerClass: "" }).refusals).toEqual([expect.stringMatching(/^MetalLB runs/)]);
+  });
+
+  it("leaves agents their way to the API server where none is found any more", () => {
+    const millraceConfig = { config: { apiserver: "https://a:1" }, kept: NOTHING_KEPT };
+    expect(plan({ millraceConfig, apiWays: [] })).toMatchObject({ refusals: [], apiServer: "https://a:1" });
+    expect(plan({ millraceConfig }).apiServer).toBe("https://cp:6443");
+  });
+
+  it("leaves nodes out that were left out, as long as they can be", () => {
+    const kept = { ...NOTHING_KEPT, except: ["w1", "w2", "gone"] };
+    const nodes = [nodeFact("w1", { label: "kube-proxy" }), nodeFact("w2", { label: "millrace" }), nodeFact("w3")];
+    const again = plan({ nodes, millraceConfig: { config: {}, kept } });
+    expect(again).toMatchObject({ refusals: [], nodes: ["w2", "w3"], left: [{ node: "w1" }] });
+    expect(again.found).toContain("Kept from before: --except w1.");
+    expect(again.warnings).toContain('Node w1 keeps kube-proxy: as asked for. A run with --except "" takes it.');
+    expect(JSON.parse(again.kept)).toMatchObject({ except: ["w1"] });
+    expect(plan({ nodes, millraceConfig: { config: {}, kept } }, { except: [] }).nodes).toEqual(["w1", "w2", "w3"]);
+  });
+
   it.each<[string, Partial<ClusterFacts>, Partial<InstallOptions>, RegExp]>([
     ["an old Kubernetes", { version: "v1.24.17" }, {}, /^Kubernetes 1\.25 or later is needed: this is v1\.24\.17\.$/],
     ["no node", { nodes: [] }, {}, /^The cluster has no node\.$/],
@@ -120,9 +150,15 @@ describe("a plan", () => {
     ],
     [
       "Helm",
-      { millrace: { image: "i", managedBy: "Helm", sysAdmin: "none" } },
+      { millrace: { image: "i", managedBy: "Helm", sysAdmin: "none", pullSecrets: [] } },
       {},
       /^Millrace was installed by Helm here: use helm upgrade/,
+    ],
+    [
+      "another installation",
+      { millraceElsewhere: ["DaemonSet apps/millrace"] },
+      {},
+      /^Millrace runs here already, of another installation \(DaemonSet apps\/millrace\)/,
     ],
     ["no way to the API server", { apiWays: [] }, {}, /^No address of the API server was found/],
     [
@@ -193,8 +229,8 @@ describe("a plan", () => {
 });
 
 describe("the plan of a way back", () => {
-  const installed = {
-    millrace: { image: "localhost/millrace:0.1.0", managedBy: "", sysAdmin: "none" as const },
+  const installed: Pick<ClusterFacts, "kubeProxy" | "hasTraces"> & { millrace: MillraceFacts } = {
+    millrace: { image: "localhost/millrace:0.1.0", managedBy: "", sysAdmin: "none", pullSecrets: [] },
     kubeProxy: { ...KUBE_PROXY, isHeldBack: true },
     hasTraces: true,
   };

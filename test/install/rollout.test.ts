@@ -1,13 +1,16 @@
 import { describe, expect, it } from "vitest";
+import { RIGHTS, TEST_RIGHTS } from "../../src/install/gather.ts";
+import type { InstallOptions } from "../../src/install/install-plan.ts";
 import { NODE_LABEL } from "../../src/install/names.ts";
 import { Failure } from "../../src/lib/errors.ts";
-import { fakeRun, UNINSTALL_OPTIONS, withKubeProxy } from "./clusters.ts";
+import { fakeRun, smallManifest, UNINSTALL_OPTIONS, withKubeProxy } from "./clusters.ts";
 import { kubeProxyObjects } from "./fake-cluster.ts";
 import type { PodOutcome } from "./kubelets.ts";
 
 const ALL_OURS = { hasRules: false, hasMillrace: true };
 const ALL_THEIRS = { hasRules: true, hasMillrace: false };
 
+type Run = ReturnType<typeof withKubeProxy>;
 const kernels = (run: ReturnType<typeof withKubeProxy>): Record<string, object> =>
   Object.fromEntries([...run.cluster.nodes.values()].map(({ name, ...rest }) => [name, rest]));
 const labelsOf = (run: ReturnType<typeof withKubeProxy>): Record<string, string> =>
@@ -248,7 +251,7 @@ describe("an installation where kube-proxy runs", () => {
     expect(error?.message).toMatch(
       /could not apply ConfigMap kube-system\/millrace: .*conflict with "kubectl-edit": .data.config.yaml/,
     );
-    expect(await run.install({}, { force: true })).toBeUndefined();
+    expect(await run.install({ force: true })).toBeUndefined();
     expect(run.cluster.get("ConfigMap", "millrace", "kube-system").data["config.yaml"]).toMatch(/^announcer-secret/);
   });
 
@@ -456,7 +459,7 @@ describe("an installation where there is no kube-proxy", () => {
     await run.install({ except: ["w2"] });
     const w1 = run.cluster.get("Node", "w1");
     run.cluster.put({ ...w1, metadata: { ...w1.metadata, annotations: { "millrace.io/draining": "true" } } });
-    expect(await run.install()).toBeUndefined();
+    expect(await run.install({ except: [] })).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere(ALL_OURS));
     expect(run.cluster.get("Node", "w1").metadata.annotations).toEqual({});
   });
@@ -487,6 +490,352 @@ describe("an installation where there is no kube-proxy", () => {
     expect(await run.uninstall({ options })).toBeUndefined();
     expect(kernels(run)).toEqual(everywhere({ hasRules: false, hasMillrace: false }));
     expect(run.cluster.list("Pod")).toEqual([]);
+  });
+});
+
+describe("an installation that runs again", () => {
+  const read = (run: Run, kind: string, name = "millrace") => run.cluster.get(kind, name, "kube-system");
+  const configOf = (run: Run): string[] => read(run, "ConfigMap").data["config.yaml"].trim().split("\n");
+  const imageOf = (run: Run): string => read(run, "DaemonSet").spec.template.spec.containers[0].image;
+  const keptOf = (run: Run): object =>
+    JSON.parse(read(run, "ConfigMap").metadata.annotations["millrace.io/install-options"]);
+  const CHOICES = {
+    image: "r.example.com/m:0.1.0",
+    imagePullSecrets: ["registry"],
+    apiServer: "https://api.example.com:6443",
+    loadBalancerClass: "a.b/c",
+    except: ["w2"],
+    sysAdmin: "in-place",
+    set: { xdp: "off", "nodeport-addresses": "primary" },
+  } as const;
+
+  it("keeps what an earlier one was told, and says so", async () => {
+    const run = withKubeProxy();
+    expect(await run.install(CHOICES)).toBeUndefined();
+    const specs = (): unknown[] => [
+      configOf(run),
+      keptOf(run),
+      read(run, "DaemonSet").spec,
+      read(run, "Deployment", "millrace-controller").spec,
+    ];
+    const before = specs();
+    expect(keptOf(run)).toEqual({
+      version: "0.1.0",
+      image: "r.example.com/m:0.1.0",
+      apiserver: "https://api.example.com:6443",
+      "load-balancer-class": "a.b/c",
+      except: ["w2"],
+      "sys-admin": "in-place",
+      "image-pull-secret": ["registry"],
+      set: { "nodeport-addresses": "primary", xdp: "off" },
+    });
+    run.cluster.history.length = 0;
+    expect(await run.install()).toBeUndefined();
+    expect(specs()).toEqual(before);
+    expect(configOf(run)).toContain('xdp: "off"');
+    expect(run.cluster.history).toEqual([]);
+    expect(labelsOf(run)["w2"]).toBe("kube-proxy");
+    expect(run.said).toContain(
+      "Kept from before: --image r.example.com/m:0.1.0 --apiserver https://api.example.com:6443 --load-balancer-class a.b/c --except w2 --sys-admin in-place --image-pull-secret registry --set nodeport-addresses=primary --set xdp=off.",
+    );
+  });
+
+  it("counts what it is told itself before that, a setting by its name", async () => {
+    const run = withKubeProxy();
+    await run.install(CHOICES);
+    run.said.length = 0;
+    expect(await run.install({ apiServer: "https://b:1", set: { xdp: "on" } })).toBeUndefined();
+    expect(configOf(run)).toEqual(
+      expect.arrayContaining(["apiserver: https://b:1", "nodeport-addresses: primary", 'xdp: "on"']),
+    );
+    expect(run.said).toContainEqual(expect.stringMatching(/^Kept from before: (?!.*(--apiserver|xdp)).*nodeport/));
+  });
+
+  it("drops what is given empty", async () => {
+    const run = withKubeProxy();
+    await run.install(CHOICES);
+    run.said.length = 0;
+    const none = { image: "", imagePullSecrets: [], apiServer: "", loadBalancerClass: "", except: [] };
+    expect(await run.install({ ...none, sysAdmin: "auto", isSetAnew: true, set: { xdp: "on" } })).toBeUndefined();
+    expect(configOf(run)).toEqual([
+      "announcer-secret: /etc/millrace/announcer",
+      "apiserver: https://mr-control-plane:6443",
+      'xdp: "on"',
+    ]);
+    expect(keptOf(run)).toEqual({ version: "0.1.0", set: { xdp: "on" } });
+    expect(read(run, "DaemonSet").spec.template.spec.imagePullSecrets).toBeUndefined();
+    expect(imageOf(run)).toBe("localhost/millrace:0.1.0");
+    expect(kernels(run)).toEqual(everywhere(ALL_OURS));
+    expect(run.said.filter((line) => line.startsWith("Kept"))).toEqual([]);
+  });
+
+  it("takes its own version's image, from the repository that was named", async () => {
+    const run = withKubeProxy();
+    await run.install({ image: "r.example.com:5000/m:0.1.0-patched" });
+    expect(await run.install()).toBeUndefined();
+    expect(imageOf(run)).toBe("r.example.com:5000/m:0.1.0-patched");
+    const next = JSON.stringify(smallManifest()).replaceAll("millrace:0.1.0", "millrace:0.2.0");
+    expect(await run.install({}, { manifest: JSON.parse(next) })).toBeUndefined();
+    expect(imageOf(run)).toBe("r.example.com:5000/m:0.2.0");
+    expect(read(run, "Deployment", "millrace-controller").spec.template.spec.containers[0].image).toBe(imageOf(run));
+  });
+
+  it("keeps them, and its images, when an uninstallation has taken the DaemonSet away and stopped", async () => {
+    const run = fakeRun();
+    for (const name of ["cp", "w1", "w2"]) run.cluster.addNode(name);
+    await run.install({ ...CHOICES, except: undefined });
+    const mend = failing(run, "millrace-drain-w2", { phase: "Failed", exitCode: 1, message: "no" });
+    const options = { ...UNINSTALL_OPTIONS, withoutProxy: true };
+    expect((await run.uninstall({ options }))?.message).toMatch(/To turn back: millrace install\.$/);
+    expect(read(run, "DaemonSet")).toBeUndefined();
+    const drains: object[] = [];
+    run.cluster.outcome = ({ metadata, spec }) => {
+      if (metadata.name === "millrace-drain-w2") drains.push([spec.containers[0].image, spec.imagePullSecrets]);
+      return metadata.name === "millrace-drain-w2" ? { phase: "Failed", exitCode: 1, message: "no" } : undefined;
+    };
+    await run.uninstall({ options });
+    expect(drains[0]).toEqual(["r.example.com/m:0.1.0", [{ name: "registry" }]]);
+    mend();
+    expect(await run.install()).toBeUndefined();
+    expect(configOf(run)).toContain('xdp: "off"');
+    expect(imageOf(run)).toBe("r.example.com/m:0.1.0");
+  });
+
+  it("keeps what was kube-proxy's own when its configuration is gone", async () => {
+    const run = withKubeProxy();
+    const config = { "nodeport-addresses": "192.168.0.0/24" };
+    await run.install({}, { takeSettings: async () => ({ config, remarks: [] }) });
+    expect(await run.install({ set: { xdp: "off" } })).toBeUndefined();
+    expect(configOf(run)).toContain("nodeport-addresses: 192.168.0.0/24");
+    expect(await run.install({}, { takeSettings: async () => ({ config: {}, remarks: [] }) })).toBeUndefined();
+    expect(configOf(run).join()).not.toContain("nodeport-addresses");
+  });
+
+  it("leaves out a setting that its version does not have, and says so", async () => {
+    const run = withKubeProxy();
+    await run.install(CHOICES);
+    const settingProblem = (name: string): string => (name === "xdp" ? "there is no such setting" : "");
+    expect(await run.install({}, { settingProblem })).toBeUndefined();
+    expect(configOf(run).join()).not.toContain("xdp");
+    expect(run.said).toContain("warning: --set xdp=off, kept from before, is left out: there is no such setting.");
+  });
+
+  it("undoes nothing of an installation that kept nothing, unless told", async () => {
+    const run = withKubeProxy();
+    await run.install({ ...CHOICES, except: undefined });
+    const { metadata, ...rest } = read(run, "ConfigMap");
+    run.cluster.put({ ...rest, metadata: { ...metadata, annotations: {} } });
+    run.cluster.requests.length = 0;
+    const error = await run.install({ loadBalancerClass: "a.b/c" });
+    expect(error?.message).toBe(
+      "could not install Millrace: ConfigMap kube-system/millrace has no annotation millrace.io/install-options: something else set Millrace up, or an earlier version did. This run would undo: --image r.example.com/m:0.1.0; --apiserver https://api.example.com:6443; --set nodeport-addresses=primary; --set xdp=off. Say what is to stay by the flags that are named; --force goes on without the rest.",
+    );
+    expect(run.cluster.requests.filter((line) => !line.startsWith("GET"))).toEqual([]);
+    expect(await run.install({ ...CHOICES, except: undefined })).toBeUndefined();
+    run.cluster.put({ ...read(run, "ConfigMap"), metadata: { ...metadata, annotations: {} } });
+    expect(await run.install({ force: true })).toBeUndefined();
+    expect(run.said).toContainEqual(expect.stringMatching(/^warning: ConfigMap .*would undo: --image r.example.com/));
+    expect(configOf(run).join()).not.toContain("xdp");
+  });
+});
+
+describe("the controller", () => {
+  const pod = (name: string, status: object): object => ({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      name,
+      namespace: "kube-system",
+      labels: { "app.kubernetes.io/name": "millrace", "app.kubernetes.io/component": "controller" },
+    },
+    spec: { containers: [{ name: "controller" }] },
+    status,
+  });
+  const crashing = pod("millrace-controller-x", {
+    phase: "Running",
+    conditions: [{ type: "Ready", status: "False" }],
+    containerStatuses: [
+      {
+        name: "controller",
+        restartCount: 3,
+        state: { waiting: { reason: "CrashLoopBackOff" } },
+        lastState: { terminated: { exitCode: 2, message: "millrace: could not read --lease-name" } },
+      },
+    ],
+  });
+  const isTold = expect.stringMatching(/^warning: Deployment kube-system\/millrace-controller does not run/);
+
+  it("that does not run is told, and its trouble, and the installation goes on", async () => {
+    const run = withKubeProxy();
+    run.cluster.isDeploymentStuck = true;
+    run.cluster.put(crashing);
+    run.cluster.logs.set("kube-system/millrace-controller-x", "could not read --lease-name\n");
+    expect(await run.install()).toBeUndefined();
+    expect(run.said.find((line) => line.includes("millrace-controller"))?.split("\n")).toEqual([
+      "warning: Deployment kube-system/millrace-controller does not run: pod millrace-controller-x: container controller: CrashLoopBackOff, it ended with 2: millrace: could not read --lease-name (after 60 s)",
+      "  log   could not read --lease-name",
+      "Services are served without it. LoadBalancer Services get no addresses until it runs.",
+    ]);
+    expect(run.said).toContainEqual(expect.stringMatching(/^self-test: /));
+  });
+
+  it("that finds no room is told after a while", async () => {
+    const run = withKubeProxy();
+    run.cluster.isDeploymentStuck = true;
+    const unscheduled = { type: "PodScheduled", status: "False", message: "0/3 nodes are available" };
+    run.cluster.put(pod("millrace-controller-x", { phase: "Pending", conditions: [unscheduled] }));
+    run.cluster.logs.set("kube-system/millrace-controller-x", "of its only container\n");
+    expect(await run.install()).toBeUndefined();
+    expect(run.said).toContainEqual(isTold);
+    expect(run.said.join("\n")).toMatch(
+      /does not run: pod millrace-controller-x: 0\/3 nodes are available \(after 60 s\)\n {2}log {3}of its/,
+    );
+  });
+
+  it("of a new version that does not run is told, though the one before does", async () => {
+    const run = withKubeProxy();
+    expect(await run.install()).toBeUndefined();
+    expect(run.said).not.toContainEqual(isTold);
+    run.cluster.isDeploymentStuck = true;
+    run.cluster.put(crashing);
+    expect(await run.install({ image: "localhost/millrace:next" })).toBeUndefined();
+    expect(run.said).toContainEqual(isTold);
+    expect(run.said.join("\n")).toMatch(/\nThe one of before goes on meanwhile\.\n/);
+  });
+
+  it("that starts late is waited for, whatever the one before was like", async () => {
+    const run = withKubeProxy();
+    run.cluster.isDeploymentStuck = true;
+    run.cluster.put(crashing);
+    let looks = 0;
+    run.cluster.fault = (method, path) => {
+      if (method === "GET" && path.endsWith("/deployments/millrace-controller") && ++looks === 20)
+        run.cluster.isDeploymentStuck = false;
+      return looks === 5 ? 503 : undefined;
+    };
+    expect(await run.install()).toBeUndefined();
+    expect(looks).toBeGreaterThan(19);
+    expect(run.said).not.toContainEqual(isTold);
+  });
+
+  it("is not waited for where no node is ready", async () => {
+    const run = fakeRun();
+    run.cluster.addNode("w1", { status: { conditions: [{ type: "Ready", status: "False" }] } });
+    run.cluster.isDeploymentStuck = true;
+    expect(await run.install()).toBeUndefined();
+    expect(run.said).toContain("controller: not waited for, no node is ready (is there a network plugin?)");
+    expect(run.said).not.toContainEqual(isTold);
+  });
+});
+
+describe("a dry run", () => {
+  const addedIn = (printed: string): string[] =>
+    [...(/^ +add:\n((?: +- .*\n)+)/m.exec(printed)?.[1] ?? "").matchAll(/- (\w+)/g)].map((match) => match[1]!);
+  const printedBy = async (run: Run, options: Partial<InstallOptions> = {}): Promise<string> => {
+    let printed = "";
+    expect(await run.install(options, { dryRun: (text) => (printed = text) })).toBeUndefined();
+    return printed;
+  };
+  const isWarning = expect.stringMatching(/^warning: a dry run does not look whether nodes need SYS_ADMIN/);
+
+  it("says that it does not look at nodes, and prints what is asked for", async () => {
+    const run = withKubeProxy();
+    expect(addedIn(await printedBy(run))).not.toContain("SYS_ADMIN");
+    expect(run.said).toContainEqual(isWarning);
+    run.said.length = 0;
+    const inPlace = await printedBy(run, { sysAdmin: "in-place" });
+    expect(addedIn(inPlace)).toEqual(["NET_ADMIN", "NET_RAW", "SYS_ADMIN"]);
+    expect(run.said).not.toContainEqual(isWarning);
+    expect(inPlace).toMatch(/millrace\.io\/install-options: '\{"version":"0\.1\.0","sys-admin":"in-place"\}'/);
+  });
+
+  it.each(["in-place", "on"] as const)("prints what the agents have that are there: %s", async (sysAdmin) => {
+    const run = withKubeProxy();
+    const message = JSON.stringify({ kernel: "6.1.0", missingCapabilities: ["PERFMON", "BPF"] });
+    failing(run, "millrace-look", { phase: "Succeeded", message });
+    await run.install();
+    const options = sysAdmin === "on" ? { sysAdmin } : {};
+    expect(addedIn(await printedBy(run, options))).toEqual(["NET_ADMIN", "NET_RAW", "SYS_ADMIN"]);
+    expect(run.said).not.toContainEqual(isWarning);
+  });
+});
+
+describe("a registry with credentials", () => {
+  it("is named to every pod, and its Secret is copied for the self-test's", async () => {
+    const run = withKubeProxy();
+    const secret = { type: "kubernetes.io/dockerconfigjson", data: { ".dockerconfigjson": "e30=" } };
+    const metadata = { name: "registry", namespace: "kube-system" };
+    run.cluster.put({ apiVersion: "v1", kind: "Secret", metadata, ...secret });
+    const without = new Set<string>();
+    let copied: unknown;
+    run.cluster.outcome = ({ metadata: { name }, spec }) => {
+      if (!name.startsWith("kube-proxy") && spec.imagePullSecrets?.[0]?.name !== "registry") without.add(name);
+      copied ??= run.cluster.get("Secret", "registry", "millrace-test");
+      return undefined;
+    };
+    expect(await run.install({ imagePullSecrets: ["registry"] })).toBeUndefined();
+    expect(copied).toMatchObject(secret);
+    const { spec } = run.cluster.get("Deployment", "millrace-controller", "kube-system").spec.template;
+    expect(spec.imagePullSecrets).toEqual([{ name: "registry" }]);
+    expect(await run.uninstall()).toBeUndefined();
+    expect([...without]).toEqual([]);
+    expect(run.cluster.list("Secret").map((one) => one.metadata.namespace)).toEqual(["kube-system"]);
+  });
+
+  it("is done without its Secret in the self-test where the user may not read it", async () => {
+    const run = withKubeProxy();
+    run.cluster.fault = (method, path) => (method === "GET" && path.includes("/secrets/") ? 403 : undefined);
+    expect(await run.install({ imagePullSecrets: ["registry"] })).toBeUndefined();
+  });
+});
+
+describe("the rights that are asked for", () => {
+  it("are those for every request that changes something", async () => {
+    const run = withKubeProxy();
+    const namespace = "kube-system";
+    await run.install();
+    run.cluster.put({
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: { name: "millrace-controller", namespace },
+    });
+    run.cluster.put({ apiVersion: "v1", kind: "Secret", metadata: { name: "millrace-announcer", namespace } });
+    for (const [kind, name] of [
+      ["ConfigurationState", "controller"],
+      ["ServiceL2Status", "l2-1"],
+    ])
+      run.cluster.put({ apiVersion: "metallb.io/v1beta1", kind, metadata: { name, namespace } });
+    expect(await run.uninstall()).toBeUndefined();
+    const asked = [...RIGHTS, ...TEST_RIGHTS].map(
+      ({ verb, resource, namespace: where = "" }) => `${verb} ${resource} ${where}`,
+    );
+    const verbs: Record<string, string> = { POST: "create", PATCH: "patch", DELETE: "delete" };
+    const needed = run.cluster.requests.flatMap((line) => {
+      const [method = "", path = ""] = line.split(" ");
+      const verb = verbs[method];
+      if (verb === undefined || path.includes("selfsubjectaccessreviews")) return [];
+      const [, where = "", resource = ""] =
+        /^\/(?:api\/v1|apis\/[^/]+\/[^/]+)(?:\/namespaces\/([^/]+)(?=\/))?\/([a-z0-9]+)/.exec(path) ?? [];
+      return [`${verb} ${resource} ${where}`];
+    });
+    expect([...new Set(needed)].filter((one) => !asked.includes(one))).toEqual([]);
+    expect(needed).toContain("delete servicel2statuses kube-system");
+  });
+
+  it("are not those of the self-test where that is left out", async () => {
+    const run = withKubeProxy();
+    run.cluster.denied.add("create namespaces").add("create services");
+    expect((await run.install())?.message).toMatch(/may not create namespaces, create services in millrace-test;/);
+    expect(await run.install({ selfTest: false })).toBeUndefined();
+    expect(await run.uninstall()).toBeUndefined();
+  });
+
+  it("are to create what is applied, too", async () => {
+    const run = withKubeProxy();
+    run.cluster.denied.add("create clusterroles").add("delete leases");
+    expect((await run.install())?.message).toMatch(
+      /your account may not create clusterroles\.rbac\.authorization\.k8s\.io, delete leases\.coordination\.k8s\.io in kube-system;/,
+    );
   });
 });
 
@@ -529,6 +878,77 @@ describe("the way back", () => {
     expect(run.cluster.list("CustomResourceDefinition").map(({ metadata }) => metadata.name)).toEqual([
       "ipaddresspools.metallb.io",
     ]);
+  });
+
+  it.each<[string, string[]]>([
+    ["none", []],
+    ["metallb-system", []],
+    ["kube-system", ["controller", "l2-1"]],
+  ])(
+    "takes what reports of Millrace under CRDs that stay, unless it may be MetalLB's: it runs in %s",
+    async (where, left) => {
+      const run = withKubeProxy();
+      await run.install({ besideMetallb: true });
+      const apiVersion = "metallb.io/v1beta1";
+      for (const [kind, name] of [
+        ["ConfigurationState", "controller"],
+        ["ServiceL2Status", "l2-1"],
+      ]) {
+        run.cluster.put({ apiVersion, kind, metadata: { name, namespace: "kube-system" } });
+        run.cluster.put({ apiVersion, kind, metadata: { name: `${name}-of-others`, namespace: "metallb-system" } });
+      }
+      const labels = { "app.kubernetes.io/name": "metallb" };
+      const spec = { template: { spec: { containers: [] } } };
+      if (where !== "none")
+        run.cluster.put({
+          apiVersion: "apps/v1",
+          kind: "Deployment",
+          metadata: { name: "metallb", namespace: where, labels },
+          spec,
+        });
+      expect(await run.uninstall()).toBeUndefined();
+      const reports = ["ConfigurationState", "ServiceL2Status"].flatMap((kind) => run.cluster.list(kind));
+      expect(reports.map(({ metadata }) => metadata.name).sort()).toEqual(
+        [...left, "controller-of-others", "l2-1-of-others"].sort(),
+      );
+    },
+  );
+
+  it("removes what the controllers made only when they are gone", async () => {
+    const run = withKubeProxy();
+    await run.install();
+    const labels = { "app.kubernetes.io/name": "millrace", "app.kubernetes.io/component": "controller" };
+    const namespace = "kube-system";
+    const lease = { apiVersion: "coordination.k8s.io/v1", kind: "Lease" };
+    run.cluster.put({ ...lease, metadata: { name: "millrace-controller", namespace } });
+    run.cluster.put({ apiVersion: "v1", kind: "Pod", metadata: { name: "c", namespace, labels }, spec: {} });
+    run.cluster.fault = (method, path) => {
+      if (method === "DELETE" && path.includes("/leases/"))
+        expect(run.cluster.get("Pod", "c", namespace)).toBeUndefined();
+      // It ends its writes first.
+      const isGone =
+        method === "GET" &&
+        path.endsWith("/pods") &&
+        run.cluster.get("ServiceAccount", "millrace", namespace) === undefined;
+      if (isGone) run.cluster.delete("Pod", "c", namespace);
+      return undefined;
+    };
+    expect(await run.uninstall()).toBeUndefined();
+    expect(run.cluster.list("Lease")).toEqual([]);
+  });
+
+  it("is gone when an installation was broken off before it had an agent", async () => {
+    const run = fakeRun();
+    run.cluster.addNode("w1");
+    const stop = new AbortController();
+    run.cluster.fault = (method, path) => {
+      if (method === "PATCH" && path.endsWith("/deployments/millrace-controller")) stop.abort();
+      return undefined;
+    };
+    expect((await run.install({}, { signal: stop.signal }))?.message).toMatch(/^stopped as asked for/);
+    expect(run.cluster.list("DaemonSet")).toEqual([]);
+    expect(await run.uninstall({ options: { ...UNINSTALL_OPTIONS, withoutProxy: true } })).toBeUndefined();
+    expect([...run.cluster.list("ConfigMap"), ...run.cluster.list("Deployment")]).toEqual([]);
   });
 
   it("does not touch CustomResourceDefinitions that were there before", async () => {

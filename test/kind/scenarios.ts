@@ -124,9 +124,15 @@ async function nothingIsLeft(report: Report, cluster: KindCluster, nodes: readon
     const kinds = "daemonsets,deployments,configmaps,secrets,serviceaccounts,roles,rolebindings";
     const own = await cluster.kubectl(["get", kinds, "--namespace=kube-system", "--output=name"]);
     const wide = await cluster.kubectl(["get", "clusterroles,clusterrolebindings", "--output=name"]);
+    const reports = ["get", "configurationstates.metallb.io,servicel2statuses.metallb.io", "--namespace=kube-system"];
+    // Their CRDs may have gone, too.
+    const crds = await cluster.kubectl(["get", "customresourcedefinitions", "--output=name"]);
+    const reported = crds.includes("/servicel2statuses.metallb.io")
+      ? await cluster.kubectl([...reports, "--output=name"])
+      : "";
     const labels = await cluster.kubectl(["get", "nodes", "--selector=millrace.io/service-proxy", "--output=name"]);
     const left = `${own}\n${wide}`.split("\n").filter((line) => line.includes("millrace"));
-    left.push(...labels.split("\n").filter(Boolean));
+    left.push(...`${labels}\n${reported}`.split("\n").filter(Boolean));
     if (left.length > 0) throw new Error(left.join(", "));
     return "";
   });

@@ -176,6 +176,19 @@ describe.each(HELMS)("Helm %s", (version) => {
     expect(spec.containers[0].securityContext.appArmorProfile).toBeUndefined();
   });
 
+  it.each([
+    ["everything, by default", {}, undefined, [{ operator: "Exists" }]],
+    ["the agents' nodes alone", { nodeSelector: { pool: "edge" } }, { pool: "edge" }, [{ operator: "Exists" }]],
+    ["what the agents tolerate", { tolerations: [{ key: "a" }] }, undefined, [{ key: "a" }]],
+    ["no taint", { tolerations: [] }, undefined, undefined],
+  ])("puts its test's pod where agents are: %s", (_, agent, nodeSelector, tolerations) => {
+    const objects = rendered(version, { agent });
+    const test = objectOf(objects, "Pod", "millrace-test")["spec"];
+    expect([test.nodeSelector, test.tolerations]).toEqual([nodeSelector, tolerations]);
+    const { spec } = agentPod(objects);
+    expect([spec.nodeSelector, spec.tolerations ?? []]).toEqual([nodeSelector, tolerations ?? []]);
+  });
+
   it("leaves the controller out when it is told to", () => {
     const objects = rendered(version, { controller: { enabled: false } });
     expect(objects.filter(({ metadata }) => /controller/.test(metadata.name))).toEqual([]);

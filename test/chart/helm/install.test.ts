@@ -14,6 +14,8 @@ const CHOICE: ManifestChoice = {
   loadBalancerClass: "",
   config: {},
   sysAdmin: "none",
+  imagePullSecrets: [],
+  kept: "",
   isBefore130: false,
 };
 
@@ -22,6 +24,7 @@ const CASES: readonly (readonly [name: string, choice: Partial<ManifestChoice>, 
   ["an image", { image: "r.example.com/m:2" }, { image: { repository: "r.example.com/m", tag: "2" } }],
   ["the API server", { apiServer: "https://cp:6443" }, { apiServer: "https://cp:6443" }],
   ["a class", { loadBalancerClass: "millrace.io/l2" }, { loadBalancerClass: "millrace.io/l2" }],
+  ["credentials of a registry", { imagePullSecrets: ["a", "b"] }, { imagePullSecrets: [{ name: "a" }, { name: "b" }] }],
   ["SYS_ADMIN", { sysAdmin: "in-place" }, { agent: { capabilities: ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"] } }],
   [
     "SYS_ADMIN beside the others",
