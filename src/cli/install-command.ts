@@ -2,8 +2,6 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { type Command, Option } from "commander";
-import type { KubeProxyFacts } from "../install/cluster-facts.ts";
-import type { TakenSettings } from "../install/install-plan.ts";
 import { parseDuration } from "../lib/duration.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Wiring } from "./program.ts";
@@ -23,6 +21,7 @@ interface InstallFlags extends CommonFlags {
   readonly apiserver: string;
   readonly loadBalancerClass: string;
   readonly besideMetallb: boolean;
+  readonly ignoreKubeProxyConfig: boolean;
   readonly except: readonly string[];
   readonly sysAdmin: "auto" | "on" | "off";
   readonly set: readonly string[];
@@ -38,7 +37,7 @@ interface UninstallFlags extends CommonFlags {
 }
 
 /** Decided by the DaemonSet, by other flags, or one node's own. */
-const FIXED = [
+export const FIXED: readonly string[] = [
   ...["manifests", "kubeconfig", "apiserver", "namespace", "load-balancer-class", "with-controller", "read-only"],
   ...["cluster-domain", "node-name", "state-dir", "pin-dir", "api-socket", "cgroup", "announcer-secret"],
 ];
@@ -68,6 +67,7 @@ export function registerInstallCommands(program: Command, wiring: Wiring): void 
       .option("--apiserver <URL>", "where nodes reach the API server without Services (default: found)", "")
       .option("--load-balancer-class <CLASS>", "spec.loadBalancerClass of the Services that are given addresses", "")
       .option("--beside-metallb", "leave the Services without a class to the MetalLB that runs", false)
+      .option("--ignore-kube-proxy-config", "take no settings of kube-proxy over", false)
       .option("--except <NODE>", "leave this node to kube-proxy; may be repeated", several, [])
       .option("--set <NAME=VALUE>", "a setting of the agents, as of millrace run; may be repeated", collect, [])
       .addOption(
@@ -137,31 +137,6 @@ export function settingsOf(set: readonly string[]): Record<string, string> {
   );
 }
 
-/** kube-proxy's own configuration as settings of the agents, under those of `--set`. */
-export async function settingsTaken(
-  kubeProxy: KubeProxyFacts | undefined,
-  set: Readonly<Record<string, string>>,
-): Promise<TakenSettings> {
-  if (kubeProxy === undefined || kubeProxy.configuration === "") return { config: set, remarks: [] };
-  const { parseConfig } = await import("./config-file.ts");
-  const from = `ConfigMap ${kubeProxy.namespace}/kube-proxy`;
-  try {
-    const { values, ignored } = parseConfig(kubeProxy.configuration, from);
-    const own = Object.entries(values).filter(([name, value]) => !FIXED.includes(name) && value !== defaultOf(name));
-    return {
-      config: { ...Object.fromEntries(own), ...set },
-      remarks: ignored.filter(({ missed }) => missed).map(({ from: field, why }) => `${field} is left out: ${why}.`),
-    };
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    return { config: set, remarks: [`kube-proxy's configuration is not taken over: ${error.message}.`] };
-  }
-}
-
-function defaultOf(name: string): string {
-  return SETTINGS.find((one) => one.name === name)?.defaultText ?? "";
-}
-
 /** Beside the bundle; in the sources where the chart's is. */
 const MANIFEST = [
   fileURLToPath(new URL("./deploy/millrace.yaml", import.meta.url)),
@@ -215,7 +190,11 @@ async function runInstall(flags: InstallFlags, signal: AbortSignal): Promise<voi
         force: flags.force,
         dryRun: flags.dryRun ? (text) => void process.stdout.write(text) : undefined,
         confirm: (question) => confirmOnTerminal(question, flags.yes, signal),
-        takeSettings: (kubeProxy) => settingsTaken(kubeProxy, set),
+        takeSettings: async (kubeProxy) => {
+          const { ignoreKubeProxyConfig: isIgnored } = flags;
+          const { settingsTaken } = await import("./taken-settings.ts");
+          return settingsTaken(kubeProxy, { set, fixed: FIXED, isIgnored });
+        },
       }),
     );
   } finally {

@@ -2,6 +2,7 @@
 import type { ClusterObject, ClusterObjects } from "../kube/cluster-objects.ts";
 import type { ClusterObjectsRead } from "./cluster-facts.ts";
 import { field } from "./fields.ts";
+import { configMapOfKubeProxy } from "./kube-proxy.ts";
 import { CONTROLLER, NAMESPACE } from "./names.ts";
 
 /** Rejects with an ApiError, or a RequestRefused for what the user may not read. */
@@ -14,15 +15,24 @@ export async function gatherCluster(api: ClusterObjects, kubeconfigServer: strin
     api.list("Pod", { namespace: NAMESPACE }),
     api.list("CustomResourceDefinition"),
   ]);
-  const [kubeadmConfig, kubeProxyConfig, ciliumConfig, clusterInfo, endpointSlices, controllerLease] =
-    await Promise.all([
-      api.get("ConfigMap", { namespace: NAMESPACE, name: "kubeadm-config" }),
-      api.get("ConfigMap", { namespace: NAMESPACE, name: "kube-proxy" }),
-      api.get("ConfigMap", { namespace: NAMESPACE, name: "cilium-config" }),
-      api.get("ConfigMap", { namespace: "kube-public", name: "cluster-info" }),
-      api.list("EndpointSlice", { namespace: "default", labelSelector: "kubernetes.io/service-name=kubernetes" }),
-      api.get("Lease", { namespace: NAMESPACE, name: CONTROLLER }),
-    ]);
+  const settings = configMapOfKubeProxy(daemonSets);
+  const [
+    kubeadmConfig,
+    kubeProxyConfig,
+    kubeProxySettings,
+    ciliumConfig,
+    clusterInfo,
+    endpointSlices,
+    controllerLease,
+  ] = await Promise.all([
+    api.get("ConfigMap", { namespace: NAMESPACE, name: "kubeadm-config" }),
+    api.get("ConfigMap", { namespace: NAMESPACE, name: "kube-proxy" }),
+    settings && api.get("ConfigMap", settings),
+    api.get("ConfigMap", { namespace: NAMESPACE, name: "cilium-config" }),
+    api.get("ConfigMap", { namespace: "kube-public", name: "cluster-info" }),
+    api.list("EndpointSlice", { namespace: "default", labelSelector: "kubernetes.io/service-name=kubernetes" }),
+    api.get("Lease", { namespace: NAMESPACE, name: CONTROLLER }),
+  ]);
   return {
     version,
     nodes,
@@ -32,6 +42,7 @@ export async function gatherCluster(api: ClusterObjects, kubeconfigServer: strin
     customResourceDefinitions,
     kubeadmConfig,
     kubeProxyConfig,
+    kubeProxySettings,
     clusterInfo,
     ciliumConfig,
     endpointSlices,

@@ -1,5 +1,6 @@
 // What `millrace install` does to a cluster, decided from what is known of it. Pure: rollout.ts carries it out.
-import type { ClusterFacts, KubeProxyFacts, NodeFacts } from "./cluster-facts.ts";
+import type { ClusterFacts, NodeFacts } from "./cluster-facts.ts";
+import type { KubeProxyFacts } from "./kube-proxy.ts";
 import { NAMESPACE, NODE_LABEL } from "./names.ts";
 import { PLATFORMS } from "./platform.ts";
 
@@ -23,6 +24,8 @@ export interface InstallOptions {
 export interface TakenSettings {
   readonly config: Readonly<Record<string, string>>;
   readonly remarks: readonly string[];
+  /** Why it cannot be taken over, sentences too; absent: it can. */
+  readonly refusals?: readonly string[];
 }
 
 export interface InstallPlan {
@@ -263,7 +266,7 @@ export function planInstall({ facts, options, image: ours, objects, crds, taken 
       : []),
   ];
   return {
-    refusals: refusalsOf(facts, options, chosen, way?.url ?? ""),
+    refusals: [...refusalsOf(facts, options, chosen, way?.url ?? ""), ...(taken.refusals ?? [])],
     warnings: [...warningsOf(facts, chosen), ...taken.remarks],
     found,
     steps,

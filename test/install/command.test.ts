@@ -5,12 +5,11 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { settingsOf, settingsTaken } from "../../src/cli/install-command.ts";
 import { createProgress } from "../../src/cli/install-progress.ts";
 import { runProgram } from "../../src/cli/program.ts";
 import type { Demand } from "../../src/kube/request-head.ts";
-import { KUBE_PROXY, withKubeProxy } from "./clusters.ts";
-import { type FakeCluster, kubeProxyObjects } from "./fake-cluster.ts";
+import { withKubeProxy } from "./clusters.ts";
+import type { FakeCluster } from "./fake-cluster.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "millrace-install-"));
 let server: Server;
@@ -199,29 +198,6 @@ describe("what the installer's pods run", () => {
 
   it("is no command for people", async () => {
     expect((await millrace("--help")).out).not.toMatch(/node-check/);
-  });
-});
-
-describe("settings", () => {
-  it("of --set win over kube-proxy's own", async () => {
-    const [configMap] = kubeProxyObjects() as unknown as { data: Record<string, string> }[];
-    const kubeProxy = { ...KUBE_PROXY, configuration: configMap!.data["config.conf"]! };
-    const taken = await settingsTaken(kubeProxy, settingsOf(["nodeport-addresses=primary"]));
-    expect(taken.config).toMatchObject({
-      "nodeport-addresses": "primary",
-      "conntrack-tcp-timeout-established": "1h0m0s",
-    });
-    expect(Object.keys(taken.config)).not.toContain("kubeconfig");
-  });
-
-  it("of a kube-proxy that makes no sense are left, and that is said", async () => {
-    const kubeProxy = {
-      ...KUBE_PROXY,
-      configuration: "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmodes: a\n",
-    };
-    const { config, remarks } = await settingsTaken(kubeProxy, {});
-    expect(config).toEqual({});
-    expect(remarks).toEqual([expect.stringMatching(/^kube-proxy's configuration is not taken over: .*modes/)]);
   });
 });
 
