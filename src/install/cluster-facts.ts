@@ -1,7 +1,8 @@
 // What the installer knows of a cluster, read out of its objects. Pure: gather.ts asks for them.
 import type { ClusterObject } from "../kube/cluster-objects.ts";
+import { isRunningMetallb, workloadTitle } from "../kube/metallb-workloads.ts";
 import { type ApiWay, apiWays } from "./api-way.ts";
-import { count, field, items, text, texts } from "./fields.ts";
+import { field, items, text, texts } from "./fields.ts";
 import { type KubeProxyFacts, kubeProxyFacts, runsKubeProxy } from "./kube-proxy.ts";
 import { type SysAdmin, sysAdminOf } from "./manifest.ts";
 import { CLEANED_ANNOTATION, DAEMON_SET, DRAINING_ANNOTATION, FIELD_MANAGER, NAMESPACE, NODE_LABEL } from "./names.ts";
@@ -98,16 +99,6 @@ function imagesOf(workload: ClusterObject): readonly string[] {
   return items(workload, "spec", "template", "spec", "containers").map((one) => text(one, "image"));
 }
 
-function titleOf({ kind, metadata: { namespace, name } }: ClusterObject): string {
-  return `${kind} ${namespace ?? ""}/${name}`;
-}
-
-/** How many of its pods there ought to be. */
-function wantedPods(workload: ClusterObject): number {
-  if (workload.kind === "DaemonSet") return count(workload, "status", "desiredNumberScheduled");
-  return (field(workload, "spec", "replicas") as number | undefined) ?? 1;
-}
-
 export function nodeFacts(node: ClusterObject): NodeFacts {
   const info = field(node, "status", "nodeInfo");
   const ready = items(node, "status", "conditions").find((one) => text(one, "type") === "Ready");
@@ -171,19 +162,6 @@ function embeddedKubeProxies(
   });
 }
 
-const METALLB_IMAGE = /(^|\/)metallb[-/]?(controller|speaker)\b|\/metallb\/(controller|speaker)\b/;
-
-function metallbOf(workloads: readonly ClusterObject[]): string[] {
-  return workloads
-    .filter((one) => {
-      const labels = { ...texts(one, "metadata", "labels"), ...texts(one, "spec", "template", "metadata", "labels") };
-      const isNamed = labels["app"] === "metallb" || labels["app.kubernetes.io/name"] === "metallb";
-      return isNamed || imagesOf(one).some((image) => METALLB_IMAGE.test(image));
-    })
-    .filter((one) => wantedPods(one) > 0)
-    .map(titleOf);
-}
-
 /** Names of DaemonSets by which network plugins are known. */
 const CNIS: readonly (readonly [pattern: RegExp, name: string])[] = [
   [/^kindnet$/, "kindnet"],
@@ -212,7 +190,7 @@ function otherProxies({ daemonSets, ciliumConfig }: ClusterObjectsRead): string[
     );
   return daemonSets.flatMap((one) => {
     const { name } = one.metadata;
-    const says = (what: string): string[] => [`${what} (${titleOf(one)})`];
+    const says = (what: string): string[] => [`${what} (${workloadTitle(one)})`];
     if (name === "cilium" && /^(true|strict)$/.test(texts(ciliumConfig, "data")["kube-proxy-replacement"] ?? ""))
       return says("Cilium's replacement of kube-proxy");
     if (name === "kube-router" && isTold(one, /^--run-service-proxy(=true)?$/))
@@ -253,8 +231,8 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
     kubeProxy,
     staticKubeProxies: platform === "k3s" || platform === "rke2" ? [] : statics,
     embeddedKubeProxies: embeddedKubeProxies(nodes, platform, statics),
-    serviceLoadBalancers: daemonSets.filter(({ metadata }) => /^svclb-/.test(metadata.name)).map(titleOf),
-    metallb: metallbOf([...daemonSets, ...deployments]),
+    serviceLoadBalancers: daemonSets.filter(({ metadata }) => /^svclb-/.test(metadata.name)).map(workloadTitle),
+    metallb: [...daemonSets, ...deployments].filter(isRunningMetallb).map(workloadTitle),
     otherProxies: otherProxies(read),
     cni:
       CNIS.find(([pattern]) => daemonSets.some(({ metadata }) => pattern.test(metadata.name)))?.[1] ??
