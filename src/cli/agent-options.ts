@@ -38,7 +38,9 @@ export async function readAgentOptions(sources: OptionSources): Promise<AgentOpt
   // What reads YAML is loaded only where there is some.
   const file =
     sources.configFile === "" ? undefined : await (await import("./config-file.ts")).readConfigFile(sources.configFile);
-  const { flags, names, ignored } = takeKubeProxyFlags(sources.flags, sources.kubeProxyFlags ?? {});
+  const isSaid = (name: string): boolean =>
+    sources.environment[environmentName(name)] !== undefined || file?.values[name] !== undefined;
+  const { flags, names, ignored } = takeKubeProxyFlags(sources.flags, sources.kubeProxyFlags ?? {}, isSaid);
   const machine = { nodeName: hostname().toLowerCase(), cgroup: await findCgroup2(), ...machineSize() };
   const configFile = file?.path ?? "";
   const all = { ...sources, configFile, flags, names, fields: file?.fields ?? {} };

@@ -3,7 +3,7 @@
 import { access, open, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 // An import statement: of a bundled CommonJS package, import() would give the default export alone.
-import { parseDocument } from "yaml";
+import { isMap, isScalar, LineCounter, parseDocument, type YAMLError } from "yaml";
 import { Failure } from "../lib/errors.ts";
 import { didYouMean } from "../lib/suggest.ts";
 import {
@@ -60,25 +60,49 @@ async function readLimited(path: string): Promise<string> {
 
 /** A configuration's text; `path` is for messages. @throws Failure "usage" */
 export function parseConfig(text: string, path: string): ConfigFile {
-  const content = parseMapping(text, path);
+  const read = parseMapping(text, path);
+  const { content } = read;
   if (!isKubernetesObject(content)) {
+    refuseRepeated(read);
     return { path, values: ownValues(content, path), fields: {}, ignored: [], kubeconfigText: "" };
   }
-  if (content["kind"] !== "ConfigMap") return { path, ...readKubeProxyConfig(content, path), kubeconfigText: "" };
+  if (content["kind"] !== "ConfigMap") return { path, ...readKubeProxyConfig(content, read), kubeconfigText: "" };
+  refuseRepeated(read);
   const data = configMapData(content, path);
-  const inner = `${CONFIG_KEY} in ${path}`;
-  const config = readKubeProxyConfig(parseMapping(data[CONFIG_KEY] ?? "", inner), inner);
+  const inner = parseMapping(data[CONFIG_KEY] ?? "", `${CONFIG_KEY} in ${path}`);
+  const config = readKubeProxyConfig(inner.content, inner);
   const kubeconfig = basename(config.values["kubeconfig"] ?? "");
-  return { path: inner, ...config, kubeconfigText: data[kubeconfig] ?? "" };
+  return { path: inner.path, ...config, kubeconfigText: data[kubeconfig] ?? "" };
 }
 
-function parseMapping(text: string, path: string): Readonly<Record<string, unknown>> {
-  const document = parseDocument(text, { prettyErrors: true });
-  const [problem] = document.errors;
-  if (problem !== undefined) {
-    const reason = problem.message.split("\n", 1)[0]?.replace(/:$/, "");
-    throw new Failure("usage", path, `could not read the configuration ${path}: ${reason}`, { cause: problem });
-  }
+interface ReadMapping {
+  readonly path: string;
+  readonly content: Readonly<Record<string, unknown>>;
+  /** Of each key, by its way from the top: the last line that has it. */
+  readonly lines: ReadonlyMap<string, number>;
+  /** Keys that a later one of the same name makes void. */
+  readonly repeated: readonly { readonly field: string; readonly line: number }[];
+  /** What is said of the first of those. */
+  readonly repetition: YAMLError | undefined;
+}
+
+function notRead(path: string, problem: YAMLError): Failure {
+  const reason = problem.message.split("\n", 1)[0]?.replace(/:$/, "");
+  return new Failure("usage", path, `could not read the configuration ${path}: ${reason}`, { cause: problem });
+}
+
+/** @throws Failure "usage" */
+function refuseRepeated({ path, repetition }: ReadMapping): void {
+  if (repetition !== undefined) throw notRead(path, repetition);
+}
+
+/** @throws Failure "usage" when the text is no mapping */
+function parseMapping(text: string, path: string): ReadMapping {
+  const counter = new LineCounter();
+  const document = parseDocument(text, { prettyErrors: true, lineCounter: counter });
+  const isOfRepeated = ({ code }: YAMLError): boolean => code === "DUPLICATE_KEY";
+  const problem = document.errors.find((one) => !isOfRepeated(one));
+  if (problem !== undefined) throw notRead(path, problem);
   let content: unknown;
   try {
     // No setting is worth an alias: refusing them all refuses alias bombs.
@@ -89,7 +113,29 @@ function parseMapping(text: string, path: string): Readonly<Record<string, unkno
   if (!isMapping(content)) {
     throw new Failure("usage", path, `could not read the configuration ${path}: it must be a mapping of settings`);
   }
-  return content;
+  return { path, content, ...linesOf(document.contents, counter), repetition: document.errors.find(isOfRepeated) };
+}
+
+/** Where the keys of a mapping and of those in it are. */
+function linesOf(contents: unknown, counter: LineCounter): Pick<ReadMapping, "lines" | "repeated"> {
+  const lines = new Map<string, number>();
+  const repeated: { field: string; line: number }[] = [];
+  const walk = (node: unknown, before: string): void => {
+    if (!isMap(node)) return;
+    const here = new Map<string, number>();
+    for (const { key, value } of node.items) {
+      if (!isScalar(key)) continue;
+      const field = `${before}${String(key.value)}`;
+      const { line } = counter.linePos(key.range?.[0] ?? 0);
+      const earlier = here.get(field);
+      if (earlier !== undefined) repeated.push({ field, line: earlier });
+      here.set(field, line);
+      lines.set(field, line);
+      walk(value, `${field}.`);
+    }
+  };
+  walk(contents, "");
+  return { lines, repeated };
 }
 
 function ownValues(content: Readonly<Record<string, unknown>>, path: string): Record<string, string> {

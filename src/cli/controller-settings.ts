@@ -1,7 +1,7 @@
 // The settings of `millrace controller`, in the table's form of `millrace run`: those that both have are the same ones.
 import type { ControllerOptions } from "../controller/options.ts";
 import { parseDuration } from "../lib/duration.ts";
-import { dnsName, SETTINGS, type Setting, WrongValue, wholeNumber } from "./settings.ts";
+import { dnsName, oneOf, SETTINGS, type Setting, WrongValue, wholeNumber } from "./settings.ts";
 
 type ControllerSetting = Setting<ControllerOptions>;
 
@@ -43,6 +43,13 @@ export const CONTROLLER_SETTINGS: readonly ControllerSetting[] = [
   shared("apiserver", { defaultText: "the kubeconfig's, or what the pod's environment says" }),
   shared("namespace", { help: "namespace of its Lease, its Secret and its ConfigurationState" }),
   shared("load-balancer-class", { help: "spec.loadBalancerClass of the Services that are given addresses" }),
+  setting(
+    "beside-metallb",
+    "",
+    "false",
+    "give addresses while MetalLB's controller or speakers run: for a MetalLB that leaves Services without a class alone",
+    (text) => ({ besideMetallb: oneOf(text, ["true", "false"]) === "true" }),
+  ),
   setting("lease-name", "NAME", "millrace-controller", "name of the Lease by which one of several leads", (text) => ({
     leaseName: dnsName(text, "the name of a Lease"),
   })),

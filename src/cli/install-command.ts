@@ -2,8 +2,6 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { type Command, Option } from "commander";
-import type { KubeProxyFacts } from "../install/cluster-facts.ts";
-import type { TakenSettings } from "../install/install-plan.ts";
 import type { SysAdminChoice } from "../install/kept-options.ts";
 import { parseDuration } from "../lib/duration.ts";
 import { Failure } from "../lib/errors.ts";
@@ -30,6 +28,7 @@ interface InstallFlags extends CommonFlags {
   readonly except?: readonly string[];
   readonly sysAdmin?: SysAdminChoice;
   readonly set?: readonly string[];
+  readonly ignoreKubeProxyConfig: boolean;
   readonly test: boolean;
   readonly force: boolean;
 }
@@ -42,7 +41,7 @@ interface UninstallFlags extends CommonFlags {
 }
 
 /** Decided by the DaemonSet, by other flags, or one node's own. */
-const FIXED = [
+export const FIXED: readonly string[] = [
   ...["manifests", "kubeconfig", "apiserver", "namespace", "load-balancer-class", "with-controller", "read-only"],
   ...["cluster-domain", "node-name", "state-dir", "pin-dir", "api-socket", "cgroup", "announcer-secret"],
 ];
@@ -88,6 +87,11 @@ export function registerInstallCommands(program: Command, wiring: Wiring): void 
           "--sys-admin <WHEN>",
           "give the agents SYS_ADMIN, in-place: of BPF and PERFMON; auto: where the runtime knows no BPF, or conntrack is a module (at first: auto)",
         ).choices(["auto", "on", "off", "in-place"]),
+      )
+      .option(
+        "--ignore-kube-proxy-config",
+        "take no settings of kube-proxy over, and drop those that were taken over before",
+        false,
       )
       .option("--no-test", "leave out the test at the end")
       .option(
@@ -168,28 +172,6 @@ export function settingsOf(set: readonly string[]): Record<string, string> {
   );
 }
 
-/** kube-proxy's own configuration as settings of the agents. */
-export async function settingsTaken(kubeProxy: KubeProxyFacts | undefined): Promise<TakenSettings> {
-  if (kubeProxy === undefined || kubeProxy.configuration === "") return { config: undefined, remarks: [] };
-  const { parseConfig } = await import("./config-file.ts");
-  const from = `ConfigMap ${kubeProxy.namespace}/kube-proxy`;
-  try {
-    const { values, ignored } = parseConfig(kubeProxy.configuration, from);
-    const own = Object.entries(values).filter(([name, value]) => !FIXED.includes(name) && value !== defaultOf(name));
-    return {
-      config: Object.fromEntries(own),
-      remarks: ignored.filter(({ missed }) => missed).map(({ from: field, why }) => `${field} is left out: ${why}.`),
-    };
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    return { config: undefined, remarks: [`kube-proxy's configuration is not taken over: ${error.message}.`] };
-  }
-}
-
-function defaultOf(name: string): string {
-  return SETTINGS.find((one) => one.name === name)?.defaultText ?? "";
-}
-
 /** Beside the bundle; in the sources where the chart's is. */
 const MANIFEST = [
   fileURLToPath(new URL("./deploy/millrace.yaml", import.meta.url)),
@@ -247,7 +229,11 @@ async function runInstall(flags: InstallFlags, signal: AbortSignal): Promise<voi
         },
         dryRun: flags.dryRun ? (text) => void process.stdout.write(text) : undefined,
         confirm: (question) => confirmOnTerminal(question, flags.yes, signal),
-        takeSettings: settingsTaken,
+        takeSettings: async (kubeProxy, set) => {
+          const { ignoreKubeProxyConfig: isIgnored } = flags;
+          const { settingsTaken } = await import("./taken-settings.ts");
+          return settingsTaken(kubeProxy, { set, fixed: FIXED, isIgnored });
+        },
         settingProblem,
       }),
     );

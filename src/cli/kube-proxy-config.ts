@@ -10,6 +10,7 @@ import {
   DEBUG_VERBOSITY,
   KUBE_PROXY_SETTINGS,
   type KubeProxySetting,
+  nodePortAddresses,
   type ValueForm,
 } from "./kube-proxy-settings.ts";
 
@@ -33,18 +34,29 @@ export function isKubernetesObject(content: Mapping): boolean {
   return Object.hasOwn(content, "apiVersion") || Object.hasOwn(content, "kind");
 }
 
-/** `path`: of the file, for messages. @throws Failure "usage" */
-export function readKubeProxyConfig(content: Mapping, path: string): KubeProxyConfig {
+/** Where the fields of a configuration are, for messages. */
+export interface ConfigPlaces {
+  /** Of the file. */
+  readonly path: string;
+  /** The line of a field, as "conntrack.min"; absent when nobody knows. */
+  readonly lines?: ReadonlyMap<string, number>;
+  /** Fields that are there more than once: the line of each that does not count, since a later one does. */
+  readonly repeated?: readonly { readonly field: string; readonly line: number }[];
+}
+
+/** As kube-proxy reads it: a field that it does not know, or that is there twice, is no error. @throws Failure "usage" */
+export function readKubeProxyConfig(content: Mapping, places: ConfigPlaces): KubeProxyConfig {
+  const { path } = places;
   const { apiVersion, kind } = content;
   if (apiVersion !== API_VERSION || kind !== KIND) {
     const what = `kind ${String(kind ?? "(none)")} of ${String(apiVersion ?? "(no apiVersion)")}`;
     const wanted = `a ${KIND} of ${API_VERSION}, a ConfigMap with one, or settings of millrace run without apiVersion and kind`;
     throw new Failure("usage", path, `could not use the configuration ${path}: it is of ${what}; it must be ${wanted}`);
   }
-  const found = fieldsOf(content, path);
+  const { found, unknown } = fieldsOf(content, path);
   const values: Record<string, string> = {};
   const fields: Record<string, string> = {};
-  const ignored: IgnoredSetting[] = [];
+  const ignored: IgnoredSetting[] = [...repeatedFields(places), ...unknown.map((field) => unknownField(field, places))];
   const take = (name: string, field: string, text: string): void => {
     values[name] = text;
     fields[name] = field;
@@ -58,7 +70,7 @@ export function readKubeProxyConfig(content: Mapping, path: string): KubeProxyCo
     else if (takenAs === undefined && !NODE_PORT_FIELDS.has(field) && !asksForNothing(setting, value))
       ignored.push({ from, why: note, missed });
   }
-  take("nodeport-addresses", "nodePortAddresses", nodePortAddresses(found));
+  take("nodeport-addresses", "nodePortAddresses", nodePortAddressesOf(found));
   if (isIPv6(given(found, "bindAddress"), path)) {
     if (values["healthz-bind-address"] === undefined) take("healthz-bind-address", "bindAddress", "[::]:10256");
     if (values["metrics-bind-address"] === undefined) take("metrics-bind-address", "bindAddress", "[::1]:10249");
@@ -71,18 +83,35 @@ type Found = ReadonlyMap<KubeProxySetting, unknown>;
 const given = (found: Found, field: string): unknown => [...found].find(([setting]) => setting.field === field)?.[1];
 
 /** They count for where node ports answer. */
-const NODE_PORT_FIELDS: ReadonlySet<string> = new Set(["mode", "iptables.localhostNodePorts"]);
+const NODE_PORT_FIELDS: ReadonlySet<string> = new Set(
+  KUBE_PROXY_SETTINGS.flatMap(({ field, decides }) => (field !== undefined && decides !== undefined ? [field] : [])),
+);
 
-/** Where node ports answer, as kube-proxy has it: when nobody says it, by mode. */
-function nodePortAddresses(found: Found): string {
-  const named = (given(found, "nodePortAddresses") ?? []) as readonly string[];
-  const mode = given(found, "mode");
-  if (mode === "nftables") return named.length > 0 ? named.join(",") : "primary";
-  if (mode === "ipvs") return named.length > 0 ? named.join(",") : "all";
-  const all = named.length > 0 ? named : ["all", "localhost"];
-  const onLoopback = given(found, "iptables.localhostNodePorts") !== false;
-  const kept = onLoopback ? all : all.filter((one) => one !== "localhost");
-  return (kept.length > 0 ? kept : all).join(",");
+function nodePortAddressesOf(found: Found): string {
+  return nodePortAddresses({
+    named: (given(found, "nodePortAddresses") ?? []) as readonly string[],
+    mode: String(given(found, "mode") ?? ""),
+    onLoopback: given(found, "iptables.localhostNodePorts") !== false,
+  });
+}
+
+const placeOf = (field: string, { path, lines }: ConfigPlaces, line = lines?.get(field)): string =>
+  `${field} in ${path}${line === undefined ? "" : `, line ${line}`}`;
+
+function unknownField(field: string, places: ConfigPlaces): IgnoredSetting {
+  return {
+    from: placeOf(field, places),
+    why: `${KIND} has no field '${field}'${didYouMean(field, [...FIELDS.keys()])}`,
+    missed: true,
+  };
+}
+
+function repeatedFields(places: ConfigPlaces): IgnoredSetting[] {
+  return (places.repeated ?? []).map(({ field, line }) => ({
+    from: placeOf(field, places, line),
+    why: `it is there again in line ${places.lines?.get(field)}, and the last one counts`,
+    missed: true,
+  }));
 }
 
 /** @throws Failure "usage" when it is no address */
@@ -107,29 +136,29 @@ function takenValue({ field, form }: KubeProxySetting, text: string | undefined)
   }
 }
 
-/** Every field that there is, by the setting it is of. @throws Failure "usage" for one that is not known */
-function fieldsOf(content: Mapping, path: string): Found {
-  const byField = new Map(KUBE_PROXY_SETTINGS.flatMap((one) => (one.field === undefined ? [] : [[one.field, one]])));
-  const known = [...byField.keys()];
+const FIELDS: ReadonlyMap<string, KubeProxySetting> = new Map(
+  KUBE_PROXY_SETTINGS.flatMap((one) => (one.field === undefined ? [] : [[one.field, one]])),
+);
+
+/** Every field that there is, by the setting it is of, and those that nobody knows. @throws Failure "usage" for what ought to be a mapping */
+function fieldsOf(content: Mapping, path: string): { readonly found: Found; readonly unknown: readonly string[] } {
+  const known = [...FIELDS.keys()];
   const found = new Map<KubeProxySetting, unknown>();
+  const unknown: string[] = [];
   const walk = (mapping: Mapping, before: string): void => {
     for (const [key, value] of Object.entries(mapping)) {
       const field = before + key;
-      const setting = byField.get(field);
+      const setting = FIELDS.get(field);
       if (setting !== undefined) found.set(setting, value);
       else if (known.some((one) => one.startsWith(`${field}.`))) {
         if (value === null) continue;
         if (!isMapping(value)) throw wrong(`${field} in ${path}`, "a mapping", value);
         walk(value, `${field}.`);
-      } else if (field !== "apiVersion" && field !== "kind") {
-        const hint = didYouMean(field, known);
-        const message = `could not use the configuration ${path}: ${KIND} has no field '${field}'${hint}`;
-        throw new Failure("usage", `${path}: ${field}`, message);
-      }
+      } else if (field !== "apiVersion" && field !== "kind") unknown.push(field);
     }
   };
   walk(content, "");
-  return found;
+  return { found, unknown };
 }
 
 export function isMapping(value: unknown): value is Mapping {

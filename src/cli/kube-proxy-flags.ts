@@ -4,7 +4,13 @@ import type { IgnoredSetting } from "../agent/options.ts";
 import { withPort } from "../lib/bind-address.ts";
 import { parseDuration } from "../lib/duration.ts";
 import { Failure } from "../lib/errors.ts";
-import { asksForNothing, DEBUG_VERBOSITY, KUBE_PROXY_SETTINGS, type KubeProxySetting } from "./kube-proxy-settings.ts";
+import {
+  asksForNothing,
+  DEBUG_VERBOSITY,
+  KUBE_PROXY_SETTINGS,
+  type KubeProxySetting,
+  nodePortAddresses,
+} from "./kube-proxy-settings.ts";
 import { SETTINGS } from "./settings.ts";
 
 export interface KubeProxyFlag extends KubeProxySetting {
@@ -27,11 +33,13 @@ export interface TakenFlags {
 
 /**
  * `ours`: by the names of our settings; `theirs`: by the names of kube-proxy's flags. When both say the same, ours counts.
+ * `isSaid`: whether a variable or a file gives a setting of ours; what kube-proxy's mode means for it does not count then.
  * @throws Failure "usage" that names the flag
  */
 export function takeKubeProxyFlags(
   ours: Readonly<Record<string, string>>,
   theirs: Readonly<Record<string, string>>,
+  isSaid: (name: string) => boolean = () => false,
 ): TakenFlags {
   const flags: Record<string, string> = { ...ours };
   const names: Record<string, string> = {};
@@ -43,7 +51,8 @@ export function takeKubeProxyFlags(
     const from = `--${flag}`;
     check(setting, text, from);
     if (takenAs === undefined) {
-      if (!asksForNothing(setting, plainValue(setting, text))) ignored.push({ from, why: note, missed });
+      const why = setting.decides === undefined ? note : decidedBy(setting.decides, ours, isSaid);
+      if (why !== undefined && !asksForNothing(setting, plainValue(setting, text))) ignored.push({ from, why, missed });
       continue;
     }
     const taken = takenText(flag, text, ours[takenAs], from);
@@ -52,7 +61,29 @@ export function takeKubeProxyFlags(
       names[takenAs] = from;
     } else if (taken !== undefined) ignored.push({ from, missed: false, ...taken });
   }
-  return { flags, names, ignored };
+  const addresses = nodePortAddressesOf(ours, theirs);
+  if (addresses === undefined || decidedBy("nodeport-addresses", ours, isSaid) !== undefined)
+    return { flags, names, ignored };
+  return { flags: { ...flags, "nodeport-addresses": addresses }, names, ignored };
+}
+
+/** Why flags that count for this setting do not; undefined: they do. */
+function decidedBy(
+  name: string,
+  ours: Readonly<Record<string, string>>,
+  isSaid: (name: string) => boolean,
+): string | undefined {
+  return ours[name] === undefined && isSaid(name) ? `the environment or the configuration says ${name}` : undefined;
+}
+
+/** Where node ports answer by the flags that say something about it, as a configuration of the same would have it; undefined: none does. */
+function nodePortAddressesOf(
+  { "nodeport-addresses": named = "" }: Readonly<Record<string, string>>,
+  { "proxy-mode": mode, "iptables-localhost-nodeports": localhost }: Readonly<Record<string, string>>,
+): string | undefined {
+  const onLoopback = localhost !== "false";
+  if (mode === undefined && onLoopback) return undefined;
+  return nodePortAddresses({ named: named === "" ? [] : named.split(","), mode: mode ?? "", onLoopback });
 }
 
 /** The text of our flag; why it is ignored; undefined: it asks for what there is anyway. `own`: of our flag. */

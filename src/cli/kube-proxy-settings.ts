@@ -17,6 +17,8 @@ export interface KubeProxySetting {
   readonly choices?: readonly string[];
   /** Name of our setting. */
   readonly takenAs?: string;
+  /** It is no setting of ours, and yet counts for one. */
+  readonly decides?: "nodeport-addresses";
   /** What is different about it here, as a sentence; of one that is ignored the reason, as a clause. */
   readonly note?: string;
   /** It is ignored, and somebody who asks for it will miss it. */
@@ -29,7 +31,7 @@ export interface KubeProxySetting {
 export const DEBUG_VERBOSITY = 4;
 
 const SAME_WAY =
-  "Millrace translates in eBPF programs, whatever the mode; of this the default of nodePortAddresses alone depends";
+  "Millrace translates in eBPF programs, whatever the mode; it says on which addresses node ports answer when none are named";
 const NO_MASQUERADE =
   "answers come back to where the request was translated, by whatever way the CNI leads them: nothing has to be masqueraded";
 const NO_MARK = "nothing is marked to be masqueraded; the mark for firewalls is --forward-mark";
@@ -88,7 +90,7 @@ export const KUBE_PROXY_SETTINGS: readonly KubeProxySetting[] = [
     field: "nodePortAddresses",
     form: "texts",
     takenAs: "nodeport-addresses",
-    note: "Our own default is primary,localhost. A KubeProxyConfiguration that names none means what it means to kube-proxy: all,localhost in mode iptables, all in mode ipvs, primary in mode nftables. `primary` is every InternalIP of the Node, not the first of each family.",
+    note: "Our own default is primary,localhost. A KubeProxyConfiguration that names none, and flags with --proxy-mode or --iptables-localhost-nodeports=false, mean what they mean to kube-proxy: all,localhost in mode iptables, all in mode ipvs, primary in mode nftables. `primary` is every InternalIP of the Node, not the first of each family.",
   },
   {
     flag: "conntrack-max-per-core",
@@ -172,6 +174,7 @@ export const KUBE_PROXY_SETTINGS: readonly KubeProxySetting[] = [
     field: "mode",
     form: "text",
     choices: ["iptables", "ipvs", "nftables", "userspace", "kernelspace"],
+    decides: "nodeport-addresses",
     note: SAME_WAY,
   },
   {
@@ -179,8 +182,8 @@ export const KUBE_PROXY_SETTINGS: readonly KubeProxySetting[] = [
     field: "iptables.localhostNodePorts",
     form: "switch",
     usual: true,
-    missed: true,
-    note: "whether node ports answer on loopback is said by --nodeport-addresses; in a configuration false takes localhost out of nodePortAddresses",
+    decides: "nodeport-addresses",
+    note: "in mode iptables false takes localhost out of the addresses that node ports answer on",
   },
   { flag: "masquerade-all", field: "iptables.masqueradeAll", form: "switch", note: NO_MASQUERADE },
   { flag: "iptables-masquerade-bit", field: "iptables.masqueradeBit", form: "number", usual: 14, note: NO_MARK },
@@ -272,6 +275,24 @@ export const KUBE_PROXY_SETTINGS: readonly KubeProxySetting[] = [
     note: "every key and its default is in deploy/config-reference.yaml",
   },
 ];
+
+/** What says where kube-proxy's node ports answer. */
+export interface NodePortWish {
+  /** Empty: nobody says it. */
+  readonly named: readonly string[];
+  /** "": iptables. */
+  readonly mode: string;
+  readonly onLoopback: boolean;
+}
+
+/** Where node ports answer, as kube-proxy has it: when nobody says it, by mode. */
+export function nodePortAddresses({ named, mode, onLoopback }: NodePortWish): string {
+  if (mode === "nftables") return named.length > 0 ? named.join(",") : "primary";
+  if (mode === "ipvs") return named.length > 0 ? named.join(",") : "all";
+  const all = named.length > 0 ? named : ["all", "localhost"];
+  const kept = onLoopback ? all : all.filter((one) => one !== "localhost");
+  return (kept.length > 0 ? kept : all).join(",");
+}
 
 /** Whether a value is the one that a field or flag has when nobody set it: it asks for nothing. */
 export function asksForNothing({ form, usual }: Pick<KubeProxySetting, "form" | "usual">, value: unknown): boolean {

@@ -101,10 +101,24 @@ export async function runProgram(args: readonly string[], wiring: Wiring): Promi
   try {
     checkLogLevel();
     const program = await createProgram(wiring, wantsLab(args));
-    await program.parseAsync([...args], { from: "user" });
+    await program.parseAsync(asKubeProxyArgs(args), { from: "user" });
   } catch (error) {
     process.exitCode = reportError(error);
   }
+}
+
+/**
+ * The arguments of `run` in the spelling of our own flags: kube-proxy takes an underscore in a flag's name for a hyphen, and a value for
+ * --version. Those of other commands are as they are.
+ */
+export function asKubeProxyArgs(args: readonly string[]): string[] {
+  if (args.find((one) => !one.startsWith("-")) !== "run") return [...args];
+  const end = args.indexOf("--");
+  return args.map((one, at) => {
+    if (end >= 0 && at > end) return one;
+    if (/^--version=(raw|true)$/.test(one)) return "--version";
+    return one.replace(/^--[^=]+/, (name) => name.replaceAll("_", "-"));
+  });
 }
 
 const LEVELS = ["debug", "info", "warn", "error"];

@@ -66,7 +66,7 @@ function items(text: string): string[] {
   return text === "" ? [] : text.split(",").map((item) => item.trim());
 }
 
-function oneOf<T extends string>(text: string, choices: readonly T[]): T {
+export function oneOf<T extends string>(text: string, choices: readonly T[]): T {
   const found = choices.find((choice) => choice === text);
   if (found === undefined) throw new WrongValue(`${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}`);
   return found;

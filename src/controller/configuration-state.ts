@@ -1,15 +1,17 @@
 // The ConfigurationState of the controller, as MetalLB 0.16 writes it: whether the configuration is valid, and why not.
 import type { ClusterWriter } from "../kube/cluster-writer.ts";
-import type { Remark } from "./configuration.ts";
-import { refTitle } from "./object-ref.ts";
 
 export const CONFIGURATION_STATE = "controller";
 const CONDITION = "poolReconcilerValid";
 const SUMMARY_LENGTH = 8_192;
 
-/** `faults`: InvalidConfiguration alone. */
-export function configurationStatus(faults: readonly Remark[], nowIso: string): Readonly<Record<string, unknown>> {
-  const all = faults.map(({ ref, message }) => `${refTitle(ref)}: ${message}`).join("\n");
+/** `faults`: why the configuration is not in force, a line for each. */
+export function configurationStatus(
+  faults: readonly string[],
+  nowIso: string,
+  reason = "ConfigurationError",
+): Readonly<Record<string, unknown>> {
+  const all = faults.join("\n");
   const message = all.length > SUMMARY_LENGTH ? `${all.slice(0, SUMMARY_LENGTH)}…` : all;
   const isValid = faults.length === 0;
   return {
@@ -19,7 +21,7 @@ export function configurationStatus(faults: readonly Remark[], nowIso: string): 
       {
         type: CONDITION,
         status: isValid ? "True" : "False",
-        reason: isValid ? "Reconciled" : "ConfigurationError",
+        reason: isValid ? "Reconciled" : reason,
         message,
         lastTransitionTime: nowIso,
       },

@@ -12,9 +12,10 @@ import { createLog } from "../lib/log.ts";
 import { VERSION } from "../lib/version.ts";
 import { createElector } from "./elector.ts";
 import { createEventRecorder } from "./event-recorder.ts";
+import { createLeadership, type Leadership } from "./leadership.ts";
 import { writeTimeoutMs } from "./lease.ts";
 import type { ControllerOptions } from "./options.ts";
-import { createTerm, type Term, type TermView } from "./term.ts";
+import type { TermView } from "./term.ts";
 
 export const FIELD_MANAGER = "millrace-controller";
 
@@ -23,8 +24,10 @@ export interface ControllerView {
   readonly leads: boolean;
   /** Who holds the Lease, "" when nobody is known to. */
   readonly holder: string;
-  /** Of the leader alone. */
+  /** Of the leader alone, while it gives addresses. */
   readonly term: TermView | undefined;
+  /** MetalLB's workloads, as "Deployment metallb-system/controller": the leader gives no address while they run. */
+  readonly waitsFor: readonly string[];
   readonly problems: readonly string[];
   readonly writes: ReturnType<ClusterWriter["counts"]>;
   readonly eventsDropped: number;
@@ -71,19 +74,20 @@ export function createController(options: ControllerOptions, parts: ControllerPa
   const identity = `${hostname()}_${randomUUID()}`;
   const leads = (): boolean => elector.leads();
   const events = createEventRecorder({ writer, component: FIELD_MANAGER, clock, mayWrite: leads });
-  let term: Term | undefined;
+  let leadership: Leadership | undefined;
   const elector = createElector({
     ...{ writer, clock, random, log, signal, timings, identity },
     namespace: options.namespace,
     name: options.leaseName,
     async lead(ended) {
-      term = createTerm({
+      leadership = createLeadership({
         ...{ options, transport, writer, events, clock, random, log },
+        fieldManager: FIELD_MANAGER,
         mayWrite: leads,
         signal: ended,
       });
-      await term.run();
-      term = undefined;
+      await leadership.run();
+      leadership = undefined;
     },
   });
   const reading = new AbortController();
@@ -104,13 +108,14 @@ export function createController(options: ControllerOptions, parts: ControllerPa
       transport.close();
     },
     view() {
-      const now = term?.view();
+      const now = leadership?.view();
       const troubles = [feed.problem()?.message ?? "", elector.trouble()].filter((one) => one !== "");
       return {
         identity,
         leads: leads(),
         holder: elector.holder(),
-        term: now,
+        term: now?.term,
+        waitsFor: now?.waitsFor ?? [],
         problems: [...troubles, ...(now?.problems ?? [])],
         writes: writer.counts(),
         eventsDropped: events.dropped(),

@@ -11,6 +11,8 @@ export interface ControllerOptions extends LogChoice {
   readonly namespace: string;
   /** Of the Services that are ours, "" for those without one. */
   readonly loadBalancerClass: string;
+  /** Addresses are given although MetalLB runs. */
+  readonly besideMetallb: boolean;
   readonly leaseName: string;
   readonly leaseDurationMs: number;
   readonly leaseRenewDeadlineMs: number;

@@ -22,17 +22,13 @@ import {
 import { configurationStatus, writeConfigurationState } from "./configuration-state.ts";
 import type { EventRecorder } from "./event-recorder.ts";
 import { createGathered } from "./gathered.ts";
-import { keepSecret } from "./keep-secret.ts";
 import { type ObjectRef, refTitle } from "./object-ref.ts";
 import type { ControllerOptions } from "./options.ts";
 import { writePoolStatuses } from "./pool-statuses.ts";
 import { serviceRecord } from "./service-record.ts";
 
 export interface TermOptions {
-  readonly options: Pick<
-    ControllerOptions,
-    "namespace" | "loadBalancerClass" | "secretName" | "rotateSecretAfterMs" | "writesPerSecond"
-  >;
+  readonly options: Pick<ControllerOptions, "namespace" | "loadBalancerClass" | "writesPerSecond">;
   readonly transport: Pick<ApiTransport, "get">;
   readonly writer: ClusterWriter;
   readonly events: EventRecorder;
@@ -69,7 +65,6 @@ const GATHER_MS = 20;
 const STATUSES_MS = 2_000;
 const READY_MS = 200;
 const MINUTE_MS = 60_000;
-const SECRET_MS = 20_000;
 const SHOWN_REFUSALS = 100;
 
 export function createTerm(given: TermOptions): Term {
@@ -212,7 +207,8 @@ export function createTerm(given: TermOptions): Term {
 
   function stateConfiguration(): void {
     const invalid = [...faults, ...remarks].filter(({ reason }) => reason === "InvalidConfiguration");
-    const status = configurationStatus(invalid, new Date(clock.wallMs()).toISOString());
+    const faultTexts = invalid.map(({ ref, message }) => `${refTitle(ref)}: ${message}`);
+    const status = configurationStatus(faultTexts, new Date(clock.wallMs()).toISOString());
     const told = JSON.stringify([status["result"], status["errorSummary"]]);
     if (told === stateTold) return;
     isStating = isStating.then(async () => {
@@ -256,22 +252,11 @@ export function createTerm(given: TermOptions): Term {
     problem("pool statuses", found[0]);
   }
 
-  async function secret(): Promise<void> {
-    const { namespace, secretName: name, rotateSecretAfterMs: rotateAfterMs } = options;
-    const { done, problem: failed } = await keepSecret(
-      { writer, namespace, name, rotateAfterMs, mayWrite },
-      clock.wallMs(),
-    );
-    problem("secret", failed);
-    if (done !== undefined) log.info({ secret: `${namespace}/${name}` }, done);
-  }
-
   return {
     async run() {
       await Promise.all([
         ...feeds.map((feed) => feed.run()),
         every(STATUSES_MS, isSynced, statuses),
-        every(SECRET_MS, () => options.secretName !== "", secret),
         every(MINUTE_MS, isSynced, async () => stateConfiguration()),
       ]);
       soon.stop();

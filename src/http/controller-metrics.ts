@@ -37,6 +37,12 @@ export const CONTROLLER_METRICS: readonly ControllerMetric[] = [
     ({ term }) => [{ value: term?.synced ? 1 : 0 }],
   ),
   metric(
+    "millrace_controller_waits_for_metallb",
+    [],
+    "1 while a leader gives no address since MetalLB runs, else 0.",
+    ({ waitsFor }) => [{ value: waitsFor.length > 0 ? 1 : 0 }],
+  ),
+  metric(
     "millrace_controller_configuration_valid",
     [],
     "1 while the pools there are, are in force; 0 while an older configuration is.",

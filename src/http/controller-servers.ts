@@ -11,9 +11,10 @@ import { createMetricsRegistry } from "./metrics.ts";
 
 type BindAddresses = Pick<ControllerOptions, "healthzBindAddress" | "metricsBindAddress">;
 
-/** Why a controller does not do what it is there for; empty: it does. One that does not lead waits, and that is well. */
-export function controllerTroubles({ leads, holder, term, problems }: ControllerView): readonly string[] {
+/** Why a controller does not do what it is there for; empty: it does. One that does not lead, or waits for MetalLB to go, is well. */
+export function controllerTroubles({ leads, holder, term, waitsFor, problems }: ControllerView): readonly string[] {
   if (!leads && holder === "") return ["no controller is known to lead", ...problems];
+  if (waitsFor.length > 0) return [];
   return leads && !term?.synced ? ["not everything was listed yet", ...problems] : [];
 }
 

@@ -1,13 +1,11 @@
 // What the installer knows of a cluster, read out of its objects. Pure: gather.ts asks for them.
-import { parse } from "yaml";
 import type { ClusterObject } from "../kube/cluster-objects.ts";
-import { canonicalAddress } from "../lib/address.ts";
-import { parseBindAddress, withPort } from "../lib/bind-address.ts";
-import { requirementsOf } from "./affinity.ts";
+import { isRunningMetallb, workloadTitle } from "../kube/metallb-workloads.ts";
 import { type ApiWay, apiWays } from "./api-way.ts";
-import { count, field, items, text, texts } from "./fields.ts";
+import { field, items, text, texts } from "./fields.ts";
 import { type KeptOptions, parseKept } from "./kept-options.ts";
-import { askedAt, configOf, pullSecretsOf, type SysAdmin, sysAdminOf } from "./manifest.ts";
+import { type KubeProxyFacts, kubeProxyFacts, runsKubeProxy } from "./kube-proxy.ts";
+import { configOf, pullSecretsOf, type SysAdmin, sysAdminOf } from "./manifest.ts";
 import {
   AGENT_PODS,
   CLEANED_ANNOTATION,
@@ -32,7 +30,10 @@ export interface ClusterObjectsRead {
   readonly pods: readonly ClusterObject[];
   readonly customResourceDefinitions: readonly ClusterObject[];
   readonly kubeadmConfig: ClusterObject | undefined;
+  /** ConfigMap kube-system/kube-proxy, in which kubeadm has a kubeconfig too. */
   readonly kubeProxyConfig: ClusterObject | undefined;
+  /** The ConfigMap with the configuration that kube-proxy's DaemonSet mounts. */
+  readonly kubeProxySettings: ClusterObject | undefined;
   readonly clusterInfo: ClusterObject | undefined;
   /** ConfigMap kube-system/cilium-config. */
   readonly ciliumConfig: ClusterObject | undefined;
@@ -61,22 +62,6 @@ export interface NodeFacts {
   readonly isControlPlane: boolean;
   /** InternalIPs. */
   readonly addresses: readonly string[];
-}
-
-/** kube-proxy's DaemonSet. */
-export interface KubeProxyFacts {
-  readonly namespace: string;
-  readonly name: string;
-  /** Of its pods. */
-  readonly labels: Readonly<Record<string, string>>;
-  /** iptables, nftables, ipvs: as its configuration says it, "" when that is not known. */
-  readonly mode: string;
-  /** Its affinity speaks of our label already. */
-  readonly isHeldBack: boolean;
-  /** ADDRESS:PORT where a process of its node asks for its health; "" when it has no such server. */
-  readonly healthz: string;
-  /** KubeProxyConfiguration, "" when it is not known. */
-  readonly configuration: string;
 }
 
 export interface MillraceFacts {
@@ -139,16 +124,6 @@ function imagesOf(workload: ClusterObject): readonly string[] {
   return items(workload, "spec", "template", "spec", "containers").map((one) => text(one, "image"));
 }
 
-function titleOf({ kind, metadata: { namespace, name } }: ClusterObject): string {
-  return `${kind} ${namespace ?? ""}/${name}`;
-}
-
-/** How many of its pods there ought to be. */
-function wantedPods(workload: ClusterObject): number {
-  if (workload.kind === "DaemonSet") return count(workload, "status", "desiredNumberScheduled");
-  return (field(workload, "spec", "replicas") as number | undefined) ?? 1;
-}
-
 export function nodeFacts(node: ClusterObject): NodeFacts {
   const info = field(node, "status", "nodeInfo");
   const ready = items(node, "status", "conditions").find((one) => text(one, "type") === "Ready");
@@ -170,79 +145,11 @@ export function nodeFacts(node: ClusterObject): NodeFacts {
   };
 }
 
-const IS_KUBE_PROXY = /(^|\/)kube-proxy(-[a-z0-9]+)?(:|@|$)/;
-
-/** "" when the ConfigMap has none, or none that is YAML. */
-function kubeProxyConfiguration(configMap: ClusterObject | undefined): string {
-  const data = texts(configMap, "data");
-  const found = data["config.conf"] ?? data["config"] ?? "";
-  try {
-    return text(parse(found, { maxAliasCount: 0 }), "kind") === "KubeProxyConfiguration" ? found : "";
-  } catch {
-    return "";
-  }
-}
-
-const HEALTHZ_PORT = 10256;
-
-/** The value of a flag among arguments, in either spelling; undefined when it is not there. */
-function flagOf(args: readonly string[], name: string): string | undefined {
-  const at = args.findIndex((one) => one === `--${name}` || one.startsWith(`--${name}=`));
-  if (at < 0) return undefined;
-  return args[at]!.includes("=") ? args[at]!.slice(name.length + 3) : args[at + 1];
-}
-
-/** As kube-proxy reads it: with --config no flag counts; an empty flag means none, an empty field the default. */
-function healthzOf(configuration: string, args: readonly string[]): string {
-  const read: unknown = configuration === "" ? {} : parse(configuration, { maxAliasCount: 0 });
-  const byFlag = (name: string): string | undefined =>
-    flagOf(args, "config") === undefined ? flagOf(args, name) : undefined;
-  const bind = byFlag("bind-address") ?? text(read, "bindAddress");
-  const fallback = canonicalAddress(bind)?.includes(":") === true ? "::" : "0.0.0.0";
-  const said = byFlag("healthz-bind-address") ?? (text(read, "healthzBindAddress") || fallback);
-  if (said === "") return "";
-  const alone = canonicalAddress(said);
-  const address = parseBindAddress(withPort(alone?.includes(":") === true ? `[${alone}]` : said, HEALTHZ_PORT));
-  const { host, port } = address ?? { host: "", port: HEALTHZ_PORT };
-  return port === 0 ? "" : bindText(askedAt(host), port);
-}
-
-function bindText(host: string, port: number): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}
-
-function kubeProxyFacts({ daemonSets, kubeProxyConfig }: ClusterObjectsRead): KubeProxyFacts | undefined {
-  const found = daemonSets.find(
-    (one) => one.metadata.name !== DAEMON_SET && imagesOf(one).some((image) => IS_KUBE_PROXY.test(image)),
-  );
-  if (found === undefined) return undefined;
-  const configuration = kubeProxyConfiguration(kubeProxyConfig);
-  const flags = items(found, "spec", "template", "spec", "containers").flatMap((one) => [
-    ...items(one, "command"),
-    ...items(one, "args"),
-  ]);
-  const flag = flags.map((one) => /^--proxy-mode=(\w+)$/.exec(String(one))?.[1]).find((one) => one !== undefined);
-  const mode = configuration === "" ? "" : text(parse(configuration, { maxAliasCount: 0 }), "mode") || "iptables";
-  return {
-    namespace: found.metadata.namespace ?? NAMESPACE,
-    name: found.metadata.name,
-    labels: texts(found, "spec", "selector", "matchLabels"),
-    mode: flag ?? mode,
-    healthz: healthzOf(configuration, flags.map(String)),
-    isHeldBack: requirementsOf(field(found, "spec", "template", "spec", "affinity"), NODE_LABEL).length > 0,
-    configuration,
-  };
-}
-
 /** A static pod is its Node's. */
 function staticKubeProxies(pods: readonly ClusterObject[]): string[] {
   return pods
     .filter(({ metadata }) => metadata.ownerReferences?.some(({ kind }) => kind === "Node"))
-    .filter(
-      (pod) =>
-        items(pod, "spec", "containers").some((one) => IS_KUBE_PROXY.test(text(one, "image"))) ||
-        /^kube-proxy-/.test(pod.metadata.name),
-    )
+    .filter((pod) => items(pod, "spec", "containers").some(runsKubeProxy) || /^kube-proxy-/.test(pod.metadata.name))
     .map((pod) => text(pod, "spec", "nodeName"));
 }
 
@@ -280,19 +187,6 @@ function embeddedKubeProxies(
   });
 }
 
-const METALLB_IMAGE = /(^|\/)metallb[-/]?(controller|speaker)\b|\/metallb\/(controller|speaker)\b/;
-
-function metallbOf(workloads: readonly ClusterObject[]): string[] {
-  return workloads
-    .filter((one) => {
-      const labels = { ...texts(one, "metadata", "labels"), ...texts(one, "spec", "template", "metadata", "labels") };
-      const isNamed = labels["app"] === "metallb" || labels["app.kubernetes.io/name"] === "metallb";
-      return isNamed || imagesOf(one).some((image) => METALLB_IMAGE.test(image));
-    })
-    .filter((one) => wantedPods(one) > 0)
-    .map(titleOf);
-}
-
 /** Names of DaemonSets by which network plugins are known. */
 const CNIS: readonly (readonly [pattern: RegExp, name: string])[] = [
   [/^kindnet$/, "kindnet"],
@@ -321,7 +215,7 @@ function otherProxies({ daemonSets, ciliumConfig }: ClusterObjectsRead): string[
     );
   return daemonSets.flatMap((one) => {
     const { name } = one.metadata;
-    const says = (what: string): string[] => [`${what} (${titleOf(one)})`];
+    const says = (what: string): string[] => [`${what} (${workloadTitle(one)})`];
     if (name === "cilium" && /^(true|strict)$/.test(texts(ciliumConfig, "data")["kube-proxy-replacement"] ?? ""))
       return says("Cilium's replacement of kube-proxy");
     if (name === "kube-router" && isTold(one, /^--run-service-proxy(=true)?$/))
@@ -361,7 +255,7 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
   const own = daemonSets.find(({ metadata }) => metadata.name === DAEMON_SET && metadata.namespace === NAMESPACE);
   const crds = new Map(read.customResourceDefinitions.map(({ metadata }) => [metadata.name, crdFacts(metadata)]));
   const found = nodes.map(nodeFacts).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-  const kubeProxy = kubeProxyFacts(read);
+  const kubeProxy = kubeProxyFacts(daemonSets, read.kubeProxySettings);
   const millraceConfig = configFacts(read.millraceConfig);
   const isAgents = (one: ClusterObject): boolean =>
     AGENT_PODS.split(",").every((pair) => {
@@ -379,8 +273,8 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
     kubeProxy,
     staticKubeProxies: platform === "k3s" || platform === "rke2" ? [] : statics,
     embeddedKubeProxies: embeddedKubeProxies(nodes, platform, statics),
-    serviceLoadBalancers: daemonSets.filter(({ metadata }) => /^svclb-/.test(metadata.name)).map(titleOf),
-    metallb: metallbOf([...daemonSets, ...deployments]),
+    serviceLoadBalancers: daemonSets.filter(({ metadata }) => /^svclb-/.test(metadata.name)).map(workloadTitle),
+    metallb: [...daemonSets, ...deployments].filter(isRunningMetallb).map(workloadTitle),
     otherProxies: otherProxies(read),
     cni:
       CNIS.find(([pattern]) => daemonSets.some(({ metadata }) => pattern.test(metadata.name)))?.[1] ??
@@ -391,7 +285,7 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
       sysAdmin: sysAdminOf(own),
       pullSecrets: pullSecretsOf(own),
     },
-    millraceElsewhere: daemonSets.filter((one) => one !== own && isAgents(one)).map(titleOf),
+    millraceElsewhere: daemonSets.filter((one) => one !== own && isAgents(one)).map(workloadTitle),
     millraceConfig,
     hasTraces:
       own !== undefined ||

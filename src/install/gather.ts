@@ -2,6 +2,7 @@
 import type { ClusterObject, ClusterObjects } from "../kube/cluster-objects.ts";
 import type { ClusterObjectsRead } from "./cluster-facts.ts";
 import { field } from "./fields.ts";
+import { configMapOfKubeProxy } from "./kube-proxy.ts";
 import { CONFIG_MAP, CONTROLLER, NAMESPACE, TEST_NAMESPACE } from "./names.ts";
 
 /** Rejects with an ApiError, or a RequestRefused for what the user may not read. */
@@ -14,17 +15,27 @@ export async function gatherCluster(api: ClusterObjects, kubeconfigServer: strin
     api.list("Pod", { namespace: NAMESPACE }),
     api.list("CustomResourceDefinition"),
   ]);
+  const settings = configMapOfKubeProxy(daemonSets);
   const configMap = (name: string, namespace = NAMESPACE) => api.get("ConfigMap", { namespace, name });
-  const [kubeadmConfig, kubeProxyConfig, ciliumConfig, millraceConfig, clusterInfo, endpointSlices, controllerLease] =
-    await Promise.all([
-      configMap("kubeadm-config"),
-      configMap("kube-proxy"),
-      configMap("cilium-config"),
-      configMap(CONFIG_MAP),
-      configMap("cluster-info", "kube-public"),
-      api.list("EndpointSlice", { namespace: "default", labelSelector: "kubernetes.io/service-name=kubernetes" }),
-      api.get("Lease", { namespace: NAMESPACE, name: CONTROLLER }),
-    ]);
+  const [
+    kubeadmConfig,
+    kubeProxyConfig,
+    kubeProxySettings,
+    ciliumConfig,
+    millraceConfig,
+    clusterInfo,
+    endpointSlices,
+    controllerLease,
+  ] = await Promise.all([
+    configMap("kubeadm-config"),
+    configMap("kube-proxy"),
+    settings && configMap(settings.name, settings.namespace),
+    configMap("cilium-config"),
+    configMap(CONFIG_MAP),
+    configMap("cluster-info", "kube-public"),
+    api.list("EndpointSlice", { namespace: "default", labelSelector: "kubernetes.io/service-name=kubernetes" }),
+    api.get("Lease", { namespace: NAMESPACE, name: CONTROLLER }),
+  ]);
   return {
     version,
     nodes,
@@ -34,6 +45,7 @@ export async function gatherCluster(api: ClusterObjects, kubeconfigServer: strin
     customResourceDefinitions,
     kubeadmConfig,
     kubeProxyConfig,
+    kubeProxySettings,
     clusterInfo,
     ciliumConfig,
     endpointSlices,

@@ -1,6 +1,6 @@
 // What `millrace install` does to a cluster, decided from what is known of it. Pure: rollout.ts carries it out.
 import type { ApiWay } from "./api-way.ts";
-import type { ClusterFacts, KubeProxyFacts, NodeFacts } from "./cluster-facts.ts";
+import type { ClusterFacts, NodeFacts } from "./cluster-facts.ts";
 import {
   type Chosen,
   type ChosenOptions,
@@ -12,6 +12,7 @@ import {
   type SaidOptions,
   type SysAdminChoice,
 } from "./kept-options.ts";
+import type { KubeProxyFacts } from "./kube-proxy.ts";
 import { chosenConfig } from "./manifest.ts";
 import { CONFIG_MAP, NAMESPACE, NODE_LABEL, OPTIONS_ANNOTATION } from "./names.ts";
 import { PLATFORMS } from "./platform.ts";
@@ -27,9 +28,11 @@ export interface InstallOptions extends SaidOptions {
 
 /** What kube-proxy's configuration becomes: keys of ours, and sentences about what has no counterpart. */
 export interface TakenSettings {
-  /** Undefined: there is no such configuration, or none that can be read. */
+  /** Undefined: there is no such configuration, or none that can be taken over. */
   readonly config: Readonly<Record<string, string>> | undefined;
   readonly remarks: readonly string[];
+  /** Why it cannot be taken over, sentences too; absent: it can. */
+  readonly refusals?: readonly string[];
 }
 
 export interface InstallPlan {
@@ -238,7 +241,12 @@ export interface PlanInputs {
 }
 
 /** What this run says, and what is kept of those before it. */
-function chosenOptions({ facts, options, image, settingProblem }: PlanInputs): Chosen {
+export function chosenOptions({
+  facts,
+  options,
+  image,
+  settingProblem,
+}: Pick<PlanInputs, "facts" | "options" | "image" | "settingProblem">): Chosen {
   const kept = facts.millraceConfig?.kept ?? NOTHING_KEPT;
   const isClassless = (options.loadBalancerClass ?? kept.loadBalancerClass) === "";
   return chooseOptions({
@@ -342,6 +350,7 @@ export function planInstall(inputs: PlanInputs): InstallPlan {
   return {
     refusals: [
       ...refusalsOf(facts, options, chosen, apiServer),
+      ...(taken.refusals ?? []),
       ...(lost.length === 0 || said.force
         ? []
         : [`${lossText(lost)} Say what is to stay by the flags that are named; --force goes on without the rest.`]),

@@ -4,15 +4,17 @@ import type { ClusterObject, ClusterObjects } from "../kube/cluster-objects.ts";
 import { canonicalAddress } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { DEFAULT_NODE_PORT_ADDRESSES, parseNodePortAddresses, servesNodePorts } from "../model/node-port-addresses.ts";
-import {
-  type ClusterFacts,
-  type KubeProxyFacts,
-  type NodeFacts,
-  nodeFacts,
-  readClusterFacts,
-} from "./cluster-facts.ts";
+import { type ClusterFacts, type NodeFacts, nodeFacts, readClusterFacts } from "./cluster-facts.ts";
 import { gatherCluster, missingRights, RIGHTS, TEST_RIGHTS } from "./gather.ts";
-import { type InstallOptions, type InstallPlan, planInstall, type TakenSettings, WAY_BACK } from "./install-plan.ts";
+import {
+  chosenOptions,
+  type InstallOptions,
+  type InstallPlan,
+  planInstall,
+  type TakenSettings,
+  WAY_BACK,
+} from "./install-plan.ts";
+import type { KubeProxyFacts } from "./kube-proxy.ts";
 import { configOf, imageOf, manifestText, pullSecretsOf } from "./manifest.ts";
 import { DAEMON_SET, NAMESPACE } from "./names.ts";
 import { chooseSysAdmin, chosenObjects, rollOut } from "./rollout.ts";
@@ -33,25 +35,27 @@ export interface InstallRun {
   readonly dryRun: ((text: string) => void) | undefined;
   /** False: the user does not want it. */
   readonly confirm: (question: string) => Promise<boolean>;
-  readonly takeSettings: (kubeProxy: KubeProxyFacts | undefined) => Promise<TakenSettings>;
+  /** `set`: the settings that count before kube-proxy's. */
+  readonly takeSettings: (
+    kubeProxy: KubeProxyFacts | undefined,
+    set: Readonly<Record<string, string>>,
+  ) => Promise<TakenSettings>;
   /** Why agents cannot have this setting, "" when they can. */
   readonly settingProblem: (name: string, value: string) => string;
 }
 
 /** @throws Failure */
 export async function install(run: InstallRun): Promise<void> {
-  const { api, progress, manifest, options } = run;
+  const { api, progress, manifest, options, settingProblem } = run;
   progress.live("looking at the cluster");
   const facts = readClusterFacts(await gatherCluster(api, run.kubeconfigServer));
+  const known = { facts, options, image: imageOf(manifest), settingProblem };
   const plan = planInstall({
-    facts,
-    options,
-    image: imageOf(manifest),
+    ...known,
     objects: manifest.length,
     crds: manifest.filter(({ kind }) => kind === "CustomResourceDefinition").map(({ metadata: { name } }) => name),
     config: configOf(manifest),
-    taken: await run.takeSettings(facts.kubeProxy),
-    settingProblem: run.settingProblem,
+    taken: await run.takeSettings(facts.kubeProxy, chosenOptions(known).options.set),
   });
   showPlan(progress, plan);
   refuse(plan.refusals, "install Millrace");

@@ -1,7 +1,8 @@
 // What `millrace uninstall` does to a cluster: the way back of install-plan.ts. Pure: uninstall.ts carries it out.
-import type { ClusterFacts, KubeProxyFacts } from "./cluster-facts.ts";
+import type { ClusterFacts } from "./cluster-facts.ts";
 import { counted, named, unable } from "./install-plan.ts";
 import { imageToKeep, NOTHING_KEPT } from "./kept-options.ts";
+import type { KubeProxyFacts } from "./kube-proxy.ts";
 import { NAMESPACE, NODE_LABEL } from "./names.ts";
 import { PLATFORMS } from "./platform.ts";
 

@@ -93,6 +93,8 @@ export interface ListChoice {
   readonly namespace?: string;
   readonly labelSelector?: string;
   readonly fieldSelector?: string;
+  /** Those that are wanted, asked page by page: the others are never in memory together. Absent: all. */
+  readonly isWanted?: (object: ClusterObject) => boolean;
 }
 
 /** An answer other than the one that was asked for. */
@@ -210,7 +212,7 @@ export function createClusterObjects(options: ClusterObjectsOptions): ClusterObj
         throw error;
       }
     },
-    async list(kind, { namespace, labelSelector = "", fieldSelector = "" } = {}) {
+    async list(kind, { namespace, labelSelector = "", fieldSelector = "", isWanted = () => true } = {}) {
       const what = `list ${KINDS[kind].plural}${namespace === undefined ? "" : ` in namespace ${namespace}`}`;
       const found: ClusterObject[] = [];
       let next = "";
@@ -230,7 +232,7 @@ export function createClusterObjects(options: ClusterObjectsOptions): ClusterObj
         if (!Array.isArray(page.items))
           throw new RequestRefused(status, `could not ${what}: the answer is no list: "${excerpt(text)}"`);
         const { apiVersion } = KINDS[kind];
-        for (const item of page.items) found.push({ ...item, apiVersion, kind });
+        found.push(...page.items.map((item) => ({ ...item, apiVersion, kind })).filter(isWanted));
         next = page.metadata?.continue ?? "";
       } while (next !== "");
       return found;

@@ -156,6 +156,9 @@ describe("deploy/millrace.yaml", () => {
     const rules = objects.filter(({ kind }) => /Role$/.test(kind)).flatMap((role) => role["rules"]);
     expect(rules.length).toBeGreaterThan(10);
     expect(rules.filter((rule) => JSON.stringify(rule).includes("*"))).toEqual([]);
+    // Whether MetalLB runs: the controller's alone, and nothing but a list.
+    const workloads = rules.filter(({ apiGroups }) => apiGroups.includes("apps"));
+    expect(workloads).toEqual([{ apiGroups: ["apps"], resources: ["deployments", "daemonsets"], verbs: ["list"] }]);
     const secrets = rules.filter(({ resources }) => resources.includes("secrets"));
     expect(secrets.map(({ verbs, resourceNames }) => [verbs, resourceNames])).toEqual([
       [["create"], undefined],

@@ -13,6 +13,7 @@ test("these are the defaults, one for each setting", () => {
     stateDir: "/var/lib/millrace",
     namespace: "kube-system",
     loadBalancerClass: "",
+    besideMetallb: false,
     leaseName: "millrace-controller",
     leaseDurationMs: 15_000,
     leaseRenewDeadlineMs: 10_000,

@@ -11,6 +11,7 @@ import { mergeOptions, readAgentOptions } from "../../src/cli/agent-options.ts";
 import { parseConfig, readConfigFile } from "../../src/cli/config-file.ts";
 import { KUBE_PROXY_FLAGS, takeKubeProxyFlags } from "../../src/cli/kube-proxy-flags.ts";
 import { KUBE_PROXY_SETTINGS } from "../../src/cli/kube-proxy-settings.ts";
+import { asKubeProxyArgs } from "../../src/cli/program.ts";
 import { SETTINGS } from "../../src/cli/settings.ts";
 
 const FIXTURES = resolve(import.meta.dirname, "kube-proxy");
@@ -100,8 +101,6 @@ describe("a field of KubeProxyConfiguration", () => {
   });
 
   it.each([
-    ["masqueradeAll", true, "KubeProxyConfiguration has no field 'masqueradeAll'"],
-    ["conntrack.maxPerCores", 1, "has no field 'conntrack.maxPerCores'; did you mean conntrack.maxPerCore?"],
     ["conntrack", 1, "conntrack in kp.yaml must be a mapping: current value is '1'"],
     ["conntrack.min", "many", "conntrack.min in kp.yaml must be a number: current value is 'many'"],
     ["conntrack.min", 1.5, "conntrack.min in kp.yaml must be a whole number from 0"],
@@ -125,6 +124,39 @@ describe("a field of KubeProxyConfiguration", () => {
     );
   });
 
+  it.each([
+    ["masqueradeAll: true", "masqueradeAll in kp.yaml, line 3", "KubeProxyConfiguration has no field 'masqueradeAll'"],
+    [
+      "conntrack:\n  maxPerCores: 1",
+      "conntrack.maxPerCores in kp.yaml, line 4",
+      "KubeProxyConfiguration has no field 'conntrack.maxPerCores'; did you mean conntrack.maxPerCore?",
+    ],
+    [
+      "udpIdleTimeout: null",
+      "udpIdleTimeout in kp.yaml, line 3",
+      "KubeProxyConfiguration has no field 'udpIdleTimeout'",
+    ],
+    ["mode: ipvs\nmode: nftables", "mode in kp.yaml, line 3", "it is there again in line 4, and the last one counts"],
+    [
+      "conntrack:\n  min: 1\n  min: 2",
+      "conntrack.min in kp.yaml, line 4",
+      "it is there again in line 5, and the last one counts",
+    ],
+  ])("is ignored with its place, as kube-proxy does, where it is not known or there again: %j", (lines, from, why) => {
+    const read = parseConfig(`${HEAD}${lines}\nhostnameOverride: a\n`, "kp.yaml");
+    expect(read.ignored).toEqual([{ from, why, missed: true }]);
+    expect(read.values["node-name"]).toBe("a");
+    if (lines.includes("nftables")) expect(read.values["nodeport-addresses"]).toBe("primary");
+    if (lines.includes("min: 2")) expect(read.values["conntrack-min"]).toBe("2");
+  });
+
+  it("is ignored with its place in a ConfigMap", () => {
+    const map = { apiVersion: "v1", kind: "ConfigMap", data: { "config.conf": `${HEAD}modes: ipvs\n` } };
+    expect(parseConfig(JSON.stringify(map), "kp.yaml").ignored).toMatchObject([
+      { from: "modes in config.conf in kp.yaml, line 3", why: expect.stringMatching(/did you mean mode\?$/) },
+    ]);
+  });
+
   it("loses to a flag of ours", () => {
     expect(optionsOf(flowYaml("hostnameOverride", "a"), { "node-name": "b" }).nodeName).toBe("b");
   });
@@ -145,9 +177,15 @@ describe("a configuration file of a kind", () => {
       "no key config.conf, which kubeadm gives kube-proxy's configuration; keys: a",
     ],
     [
-      "a ConfigMap with a wrong field",
-      `apiVersion: v1\nkind: ConfigMap\ndata:\n  config.conf: '{"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "x": 1}'\n`,
-      "could not use the configuration config.conf in kp.yaml: KubeProxyConfiguration has no field 'x'",
+      "a ConfigMap with a wrong value",
+      `apiVersion: v1\nkind: ConfigMap\ndata:\n  config.conf: '{"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": 1}'\n`,
+      "mode in config.conf in kp.yaml must be a text",
+    ],
+    ["our own with a key twice", "log-level: warn\nlog-level: info\n", "kp.yaml: Map keys must be unique at line 2"],
+    [
+      "a ConfigMap with a key twice",
+      "kind: ConfigMap\nkind: ConfigMap\n",
+      "kp.yaml: Map keys must be unique at line 2",
     ],
   ])("is refused: %s", (_name, text, message) => {
     expect(() => parseConfig(text, "kp.yaml")).toThrow(
@@ -298,8 +336,6 @@ describe("a flag of kube-proxy", () => {
     ["masquerade-all", "true", { missed: false }],
     ["bind-address-hard-fail", "true", { missed: true }],
     ["cleanup", "true", { missed: true, why: expect.stringContaining("millrace cleanup --kube-proxy") }],
-    ["proxy-mode", "iptables", { missed: false }],
-    ["iptables-localhost-nodeports", "false", { missed: true }],
     ["cluster-cidr", "10.244.0.0/16", { missed: false }],
     ["kube-api-qps", "20", { missed: false }],
     ["feature-gates", "A=true", { missed: false }],
@@ -316,6 +352,41 @@ describe("a flag of kube-proxy", () => {
     ["kube-api-qps", "5"],
   ])("that asks for what is usual is not named: --%s=%s", (flag, text) => {
     expect(flagsOf({ [flag]: text }).ignored).toEqual([]);
+  });
+
+  it.each([
+    [{ "proxy-mode": "iptables" }, {}, "all,localhost"],
+    [{ "proxy-mode": "" }, {}, "all,localhost"],
+    [{ "proxy-mode": "ipvs" }, {}, "all"],
+    [{ "proxy-mode": "nftables" }, {}, "primary"],
+    [{ "iptables-localhost-nodeports": "false" }, {}, "all"],
+    [{ "iptables-localhost-nodeports": "true" }, {}, undefined],
+    [{ "proxy-mode": "iptables", "iptables-localhost-nodeports": "false" }, {}, "all"],
+    [{ "proxy-mode": "iptables" }, { "nodeport-addresses": "10.0.0.0/8" }, "10.0.0.0/8"],
+    [
+      { "proxy-mode": "iptables", "iptables-localhost-nodeports": "false" },
+      { "nodeport-addresses": "primary,localhost" },
+      "primary",
+    ],
+  ] as [Record<string, string>, Record<string, string>, string | undefined][])(
+    "counts for where node ports answer as it does in a configuration: %j beside %j",
+    (theirs, ours, addresses) => {
+      const found = flagsOf(theirs, ours);
+      expect(found.flags["nodeport-addresses"]).toBe(addresses);
+      expect(found.ignored).toEqual([]);
+    },
+  );
+
+  it("counts for no node ports where the environment or a file says which, and that is told", async () => {
+    const kubeProxyFlags = { "proxy-mode": "iptables" };
+    const path = join(directory, "own.yaml");
+    writeFileSync(path, "nodeport-addresses: primary\n");
+    const read = (environment: Record<string, string>, configFile: string) =>
+      readAgentOptions({ flags: { cgroup: "/c" }, kubeProxyFlags, environment, configFile });
+    expect(await read({}, "")).toMatchObject({ nodePortAddresses: ["all", "localhost"], ignored: [] });
+    const told = [{ from: "--proxy-mode", why: expect.stringContaining("says nodeport-addresses"), missed: false }];
+    expect(await read({}, path)).toMatchObject({ nodePortAddresses: ["primary"], ignored: told });
+    expect(await read({ MILLRACE_NODEPORT_ADDRESSES: "primary" }, "")).toMatchObject({ ignored: told });
   });
 
   it("loses to one of ours that says the same", () => {
@@ -352,6 +423,22 @@ it("the command line takes kube-proxy's flags in its forms", () => {
   expect(ran.status).toBe(2);
   const unknown = spawnSync(process.execPath, [main, "run", "--masquerade-some"], { encoding: "utf8" });
   expect(unknown.stderr).toContain("unknown option '--masquerade-some'");
+});
+
+it("the command line takes an underscore for a hyphen in the flags of run alone, as kube-proxy does", () => {
+  const run = (...args: string[]) => asKubeProxyArgs(["run", ...args]);
+  expect(run("--proxy_mode=iptables", "--hostname_override", "a_b", "--state-dir=/a_b", "-v=4")).toEqual([
+    ...["run", "--proxy-mode=iptables", "--hostname-override", "a_b", "--state-dir=/a_b", "-v=4"],
+  ]);
+  expect(run("--version=raw")).toEqual(["run", "--version"]);
+  expect(run("--", "--a_b")).toEqual(["run", "--", "--a_b"]);
+  expect(asKubeProxyArgs(["lab", "--a_b"])).toEqual(["lab", "--a_b"]);
+  const main = resolve(import.meta.dirname, "../../src/main.ts");
+  const args = ["run", "--proxy_mode=iptables", "--hostname_override", "a_b"];
+  const ran = spawnSync(process.execPath, [main, ...args], { encoding: "utf8" });
+  expect(ran.stderr).toContain("--hostname-override must be the name of a Node");
+  const version = spawnSync(process.execPath, [main, "run", "--version=raw"], { encoding: "utf8" });
+  expect([version.status, version.stdout]).toEqual([0, expect.stringMatching(/^millrace /)]);
 });
 
 it("what is ignored is a notice, a warning where it is missed", () => {

@@ -332,6 +332,8 @@ describe.sequential("millrace controller on a cluster", () => {
     };
     expect(await may("patch", "services", "default", "--subresource=status")).toBe(true);
     expect(await may("get", "secrets/millrace-announcer", "kube-system")).toBe(true);
+    expect(await may("list", "deployments.apps", "default")).toBe(true);
+    expect(await may("list", "daemonsets.apps", "default")).toBe(true);
     const nots: readonly (readonly [string, string, string])[] = [
       ["patch", "services", "default"],
       ["update", "services", "default"],
@@ -343,6 +345,8 @@ describe.sequential("millrace controller on a cluster", () => {
       ["patch", "ipaddresspools.metallb.io", "metallb-system"],
       ["delete", "leases.coordination.k8s.io/millrace-controller", "kube-system"],
       ["create", "pods", "kube-system"],
+      ["get", "deployments.apps", "default"],
+      ["patch", "daemonsets.apps", "metallb-system"],
     ];
     for (const [verb, what, where] of nots)
       expect([verb, what, where, await may(verb, what, where)]).toEqual([verb, what, where, false]);

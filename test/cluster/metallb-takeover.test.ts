@@ -1,5 +1,5 @@
-// A cluster that MetalLB 0.16 served, taken over: its real controller and speakers give out addresses and announce them, go, and
-// Millrace keeps every one where it is and announces it. And back: MetalLB, started again, changes nothing either.
+// A cluster that MetalLB 0.16 served, taken over: its real controller and speakers give out addresses and announce them; Millrace's
+// controller waits until they are gone, keeps every one where it is, and announces it. And back: MetalLB, started again, changes nothing either.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -149,15 +149,27 @@ describe.sequential("a cluster that MetalLB served", () => {
     expect(new Set((await items()).map(ips)).size).toBe(SERVICES.length + 1);
   });
 
+  async function controllerStatus(): Promise<{ readonly leads: boolean; readonly waitsFor: readonly string[] }> {
+    const { stdout } = await cluster.exec("control", ["curl", "-sf", "-m", "2", "http://127.0.0.1:20100/status"]);
+    return JSON.parse(stdout);
+  }
+
+  it("has Millrace's controller wait while MetalLB runs", async () => {
+    before = await assignments();
+    await controller.start();
+    const waits = async () => ((await controllerStatus()).waitsFor.length === 2 ? true : undefined);
+    await waitUntil("the controller to wait for MetalLB", waits, SOON);
+    expect(await assignments()).toEqual(before);
+  });
+
   it("keeps every assignment, without one write, when Millrace's controller takes MetalLB's place", async () => {
     await scaleMetallb(0);
     before = await assignments();
-    await controller.start();
     const leads = async () => {
-      const { stdout } = await cluster.exec("control", ["curl", "-sf", "-m", "2", "http://127.0.0.1:20100/status"]);
-      return (JSON.parse(stdout) as { leads: boolean }).leads ? true : undefined;
+      const { leads, waitsFor } = await controllerStatus();
+      return leads && waitsFor.length === 0 ? true : undefined;
     };
-    await waitUntil("the controller to lead", leads, SOON);
+    await waitUntil("the controller to wait no more", leads, SOON);
     // It has gone through all of them when a new one has an address.
     await cluster.apply(manifest(service("newer")));
     const given = async () => (await items()).find((one) => one.metadata.name === "newer" && ips(one) !== "");

@@ -276,8 +276,10 @@ export function createFakeCluster(clock: Clock): FakeCluster {
         if (self.readStatus !== undefined) return refusal(self.readStatus, "not now");
         if (cluster.absent.has(plural)) return refusal(404, "404 page not found");
         const name = /metadata\.name=([^,]+)/.exec(query["fieldSelector"] ?? "")?.[1];
-        const wants = (one: { name: string; namespace?: string }): boolean =>
+        const [label, value] = (query["labelSelector"] || undefined)?.split("=") ?? [];
+        const wants = (one: { name: string; namespace?: string; labels?: Record<string, string> }): boolean =>
           (name === undefined || one.name === name) &&
+          (label === undefined || one.labels?.[label] === value) &&
           (namespace === undefined || one.namespace === undefined || one.namespace === namespace);
         if (query["watch"] === "true") {
           const isInitial = query["sendInitialEvents"] === "true";
@@ -294,7 +296,11 @@ export function createFakeCluster(clock: Clock): FakeCluster {
         const metadata = { resourceVersion: String(revision), ...rest };
         return answer(200, { kind: "List", metadata, items: items.slice(first, first + limit) });
       },
-      async send(demand, path, { signal }: ApiRequestOptions) {
+      async send(demand, path, options: ApiRequestOptions) {
+        const { signal } = options;
+        const { pathname, searchParams } = new URL(path, "http://fake");
+        if (demand.method === "GET" && PATH.exec(pathname)?.[4] === undefined)
+          return self.get(pathname, Object.fromEntries(searchParams), options);
         const fault = self.fault(demand, path);
         const done = (async (): Promise<ApiResponse> => {
           await sleep(fault.beforeMs ?? 0);

@@ -65,6 +65,7 @@ export const OPTIONS: ControllerOptions = {
   stateDir: "",
   namespace: "kube-system",
   loadBalancerClass: "",
+  besideMetallb: false,
   leaseName: "millrace-controller",
   leaseDurationMs: 15_000,
   leaseRenewDeadlineMs: 10_000,

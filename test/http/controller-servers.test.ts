@@ -23,6 +23,7 @@ const view = (more: Partial<ControllerView> = {}): ControllerView => ({
   leads: true,
   holder: "a",
   term,
+  waitsFor: [],
   problems: [],
   writes: [{ write: "service_status", outcome: "done", count: 7 }],
   eventsDropped: 0,
@@ -49,6 +50,12 @@ test.each([
     view({ term: { ...term, synced: false }, problems: ["403"] }),
     503,
     ["not everything was listed yet", "403"],
+  ],
+  [
+    "a leader that gives nothing while MetalLB runs",
+    view({ term: undefined, waitsFor: ["Deployment metallb-system/controller"], problems: ["MetalLB runs"] }),
+    200,
+    [],
   ],
   [
     "one that knows of no leader",

@@ -57,6 +57,8 @@ export const KUBE_PROXY = {
   healthz: "127.0.0.1:10256",
   isHeldBack: false,
   configuration: "",
+  configurationFrom: "",
+  flags: {},
 };
 
 export function facts(more: Partial<ClusterFacts> = {}): ClusterFacts {
@@ -92,6 +94,7 @@ export const NOTHING_READ: ClusterObjectsRead = {
   customResourceDefinitions: [],
   kubeadmConfig: undefined,
   kubeProxyConfig: undefined,
+  kubeProxySettings: undefined,
   clusterInfo: undefined,
   ciliumConfig: undefined,
   endpointSlices: [],

@@ -5,12 +5,11 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { settingsTaken } from "../../src/cli/install-command.ts";
 import { createProgress } from "../../src/cli/install-progress.ts";
 import { runProgram } from "../../src/cli/program.ts";
 import type { Demand } from "../../src/kube/request-head.ts";
-import { KUBE_PROXY, withKubeProxy } from "./clusters.ts";
-import { type FakeCluster, kubeProxyObjects } from "./fake-cluster.ts";
+import { withKubeProxy } from "./clusters.ts";
+import type { FakeCluster } from "./fake-cluster.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "millrace-install-"));
 let server: Server;
@@ -133,6 +132,38 @@ describe("millrace install", () => {
     expect(out).not.toContain("imagePullSecrets");
   });
 
+  it("judges no setting of kube-proxy's for which another is kept, and takes none where that is wanted", async () => {
+    ({ cluster } = withKubeProxy(["n1"]));
+    const yes = ["install", "--kubeconfig", kubeconfig("judge", { here: url }, "here"), "--yes", "--no-test"];
+    const config = (): string => cluster.get("ConfigMap", "millrace", "kube-system").data["config.yaml"];
+    const theirs = cluster.get("ConfigMap", "kube-proxy", "kube-system");
+    const text: string = theirs.data["config.conf"].replace("192.168.0.0/24", "eth0");
+    expect(text).toContain("eth0");
+    cluster.put({ ...theirs, data: { ...theirs.data, "config.conf": text } });
+    const refused = await millrace(...yes);
+    expect([refused.status, refused.err]).toEqual([1, expect.stringMatching(/nodePortAddresses in .*eth0/)]);
+    expect((await millrace(...yes, "--set", "nodeport-addresses=primary")).status).toBe(0);
+    const again = await millrace(...yes);
+    expect([again.status, again.err]).toEqual([0, expect.stringContaining("--set nodeport-addresses=primary")]);
+    expect(config()).toMatch(/^nodeport-addresses: primary$/m);
+    expect(config()).toMatch(/^conntrack-tcp-timeout-established: /m);
+    expect((await millrace(...yes, "--set", "", "--ignore-kube-proxy-config")).status).toBe(0);
+    expect(config()).not.toMatch(/^(nodeport-addresses|conntrack)/m);
+  });
+
+  it("gives the controller a class beside MetalLB, in a later run too, so that it does not wait for that to go", async () => {
+    ({ cluster } = withKubeProxy(["n1"]));
+    const metadata = { namespace: "metallb-system", name: "controller", labels: { app: "metallb" } };
+    cluster.put({ apiVersion: "apps/v1", kind: "Deployment", metadata, spec: { replicas: 1 } });
+    const yes = ["install", "--kubeconfig", kubeconfig("beside", { here: url }, "here"), "--yes", "--no-test"];
+    expect(await millrace(...yes)).toMatchObject({ status: 1, err: expect.stringMatching(/MetalLB runs/) });
+    for (const flags of [["--beside-metallb"], []]) {
+      expect((await millrace(...yes, ...flags)).status).toBe(0);
+      const { spec } = cluster.get("Deployment", "millrace-controller", "kube-system");
+      expect(spec.template.spec.containers[0].args).toContain("--load-balancer-class=millrace.io/l2");
+    }
+  });
+
   it("wants --yes where nobody can be asked", async () => {
     ({ cluster } = withKubeProxy(["n1"]));
     const { err, status } = await millrace("install", "--kubeconfig", kubeconfig("three", { here: url }, "here"));
@@ -224,26 +255,6 @@ describe("what the installer's pods run", () => {
 
   it("is no command for people", async () => {
     expect((await millrace("--help")).out).not.toMatch(/node-check/);
-  });
-});
-
-describe("settings", () => {
-  it("of kube-proxy's own become the agents', as far as they are theirs to have", async () => {
-    const [configMap] = kubeProxyObjects() as unknown as { data: Record<string, string> }[];
-    const kubeProxy = { ...KUBE_PROXY, configuration: configMap!.data["config.conf"]! };
-    const { config = {} } = await settingsTaken(kubeProxy);
-    expect(config).toMatchObject({ "conntrack-tcp-timeout-established": "1h0m0s" });
-    expect(Object.keys(config)).not.toContain("kubeconfig");
-  });
-
-  it("of a kube-proxy that makes no sense are left, and that is said", async () => {
-    const kubeProxy = {
-      ...KUBE_PROXY,
-      configuration: "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmodes: a\n",
-    };
-    const { config, remarks } = await settingsTaken(kubeProxy);
-    expect(config).toBeUndefined();
-    expect(remarks).toEqual([expect.stringMatching(/^kube-proxy's configuration is not taken over: .*modes/)]);
   });
 });
 

@@ -4,7 +4,7 @@ import { type ClusterObjectsRead, readClusterFacts } from "../../src/install/clu
 import { type Platform, recognisePlatform } from "../../src/install/platform.ts";
 import type { ClusterObject } from "../../src/kube/cluster-objects.ts";
 import { NOTHING_READ } from "./clusters.ts";
-import { kubeProxyObjects, nodeObject } from "./fake-cluster.ts";
+import { nodeObject } from "./fake-cluster.ts";
 
 function configMap(name: string, data: Record<string, string>): ClusterObject {
   return { apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace: "kube-system" }, data };
@@ -138,45 +138,6 @@ describe("the way to the API server", () => {
 });
 
 describe("a cluster's objects", () => {
-  it("tell kube-proxy's DaemonSet, mode and configuration", () => {
-    const [kubeProxyConfig, daemonSet] = kubeProxyObjects();
-    const { kubeProxy } = read({ kubeProxyConfig, daemonSets: [daemonSet!] });
-    expect(kubeProxy).toMatchObject({
-      namespace: "kube-system",
-      name: "kube-proxy",
-      labels: { "k8s-app": "kube-proxy" },
-      mode: "iptables",
-      isHeldBack: false,
-    });
-    expect(kubeProxy?.configuration).toMatch(/^apiVersion: kubeproxy.config.k8s.io/);
-  });
-
-  it.each<[string, string[], string]>([
-    ["", [], "127.0.0.1:10256"],
-    ["healthzBindAddress: ''", [], "127.0.0.1:10256"],
-    ["healthzBindAddress: 192.0.2.7:9999", [], "192.0.2.7:9999"],
-    ["healthzBindAddress: 192.0.2.7", [], "192.0.2.7:10256"],
-    ["healthzBindAddress: '[::]:9999'", [], "[::1]:9999"],
-    ["healthzBindAddress: 'fd00::7'", [], "[fd00::7]:10256"],
-    ["bindAddress: '::'", [], "[::1]:10256"],
-    ["healthzBindAddress: 0.0.0.0:9999", ["--config=/x", "--healthz-bind-address="], "127.0.0.1:9999"],
-    ["", ["--healthz-bind-address="], ""],
-    ["", ["--healthz-bind-address", "127.0.0.1:7"], "127.0.0.1:7"],
-    ["", ["--bind-address=::"], "[::1]:10256"],
-  ])("tell where kube-proxy's health is asked for: %j, %j", (line, args, expected) => {
-    const conf = `apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n${line}\n`;
-    const kubeProxyConfig = configMap("kube-proxy", { "config.conf": conf });
-    const daemonSets = [workload("DaemonSet", "kube-proxy", "x/kube-proxy:v1.34", { args })];
-    expect(read({ kubeProxyConfig, daemonSets }).kubeProxy?.healthz).toBe(expected);
-  });
-
-  it("tell its mode by a flag, where there is no configuration", () => {
-    const daemonSets = [
-      workload("DaemonSet", "kube-proxy", "x/kube-proxy-amd64:v1.34", { command: ["kube-proxy", "--proxy-mode=ipvs"] }),
-    ];
-    expect(read({ daemonSets }).kubeProxy?.mode).toBe("ipvs");
-  });
-
   it("tell kube-proxies that are static pods, but not on RKE2, whose they are", () => {
     const pods: ClusterObject[] = [
       {

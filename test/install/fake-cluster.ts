@@ -412,7 +412,22 @@ export function kubeProxyObjects(more: Json = {}): ClusterObject[] {
         selector: { matchLabels: labels },
         template: {
           metadata: { labels },
-          spec: { containers: [{ name: "kube-proxy", image: "registry.k8s.io/kube-proxy:v1.34.4" }] },
+          spec: {
+            containers: [
+              {
+                name: "kube-proxy",
+                image: "registry.k8s.io/kube-proxy:v1.34.4",
+                command: [
+                  "/usr/local/bin/kube-proxy",
+                  "--config=/var/lib/kube-proxy/config.conf",
+                  "--hostname-override=$(NODE_NAME)",
+                ],
+                env: [{ name: "NODE_NAME", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } }],
+                volumeMounts: [{ name: "kube-proxy", mountPath: "/var/lib/kube-proxy" }],
+              },
+            ],
+            volumes: [{ name: "kube-proxy", configMap: { name: "kube-proxy" } }],
+          },
         },
       },
     },

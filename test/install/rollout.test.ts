@@ -365,6 +365,14 @@ describe("an installation where kube-proxy runs", () => {
     expect([...asked]).toEqual(expected);
   });
 
+  it("changes nothing where kube-proxy's settings cannot be taken over", async () => {
+    const run = withKubeProxy();
+    const takeSettings = async () => ({ config: {}, remarks: [], refusals: ["nodePortAddresses makes no sense."] });
+    const error = await run.install({}, { takeSettings });
+    expect(error?.message).toBe("could not install Millrace: nodePortAddresses makes no sense.");
+    expect(run.cluster.requests.filter((line) => !line.startsWith("GET"))).toEqual([]);
+  });
+
   it("labels no node of a Kubernetes that is too old", async () => {
     const run = withKubeProxy();
     run.cluster.version = "v1.24.1";
