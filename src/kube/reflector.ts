@@ -66,6 +66,9 @@ const REFUSES_STREAMING: ReadonlySet<AnswerProblem> = new Set(["bad-request", "r
  */
 type Result = "applied" | "ended" | "again" | "held" | "absent";
 
+/** Answers by which whoever is asked for its versions will not say: only a list tells. Any other is the answer of one who may say it later. */
+const WILL_NOT_SAY: ReadonlySet<AnswerProblem> = new Set(["forbidden", "not-found", "bad-request", "refused"]);
+
 /** Leaves a connection whose list is held. */
 const HELD = new Error("the list is held");
 
@@ -319,7 +322,8 @@ export function createReflector(options: ReflectorOptions): Reflector {
 
   /**
    * Asks whether the server knows our version, and the last change that we saw. One that does not would take a watch from there
-   * and say nothing, until its own versions have passed ours, and never what it had before.
+   * and say nothing, until its own versions have passed ours, and never what it had before. One that is just starting answers that
+   * it is not ready, or that we may not ask: it is asked until it has said so, or a list is wanted anyway.
    */
   async function checkVersion(): Promise<void> {
     const doubtful = { resourceVersion: version ?? "", resourceVersionMatch: "NotOlderThan", limit: "1" };
@@ -329,8 +333,8 @@ export function createReflector(options: ReflectorOptions): Reflector {
       await readItems(query, (object) => found.push(object));
       if (!newest.holds(found)) forgetVersion("other-history");
     } catch (error) {
-      // Whoever may not ask, or cannot be answered so, finds out by the silence.
-      if (!(error instanceof ApiProblem) || error.reason === "version-too-large") throw error;
+      if (!(error instanceof ApiProblem) || !WILL_NOT_SAY.has(error.reason)) throw error;
+      forgetVersion("refused");
     }
     isDoubtful = false;
   }

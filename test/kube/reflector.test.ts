@@ -447,8 +447,7 @@ describe("a server that is away or unwilling", () => {
       waits.push(setup.clock.now() - before);
       call.answer(503, JSON.stringify(status(503, "ServiceUnavailable", "not ready")));
     }
-    // The first answer was to the question for our version, which may stay open; the watch after it is what failed.
-    expect(waits).toEqual([0, 100, 200]);
+    expect(waits).toEqual([100, 200, 400]);
   });
 
   it("is asked whether it knows our version when it is back, and listed anew when it does not", async () => {
@@ -496,11 +495,28 @@ describe("a server that is away or unwilling", () => {
     expect("sendInitialEvents" in (await setup.nextCall(0)).query).toBe(!holds);
   });
 
-  it("is watched on when it will not say whether it knows our version", async () => {
+  it.each([403, 404, 400, 422])("is listed anew when it says %i to whether it knows our version", async (code) => {
     const setup = await start();
     (await listed(setup, [service("a")], 50)).fail(new ApiError("unreachable", "could not reach it"));
-    (await setup.nextCall()).answer(403, "{}");
-    expect((await setup.nextCall(0)).query).toMatchObject({ watch: "true", resourceVersion: "50" });
+    (await setup.nextCall()).answer(code, "{}");
+    expect((await setup.nextCall(0)).query["resourceVersion"]).not.toBe("50");
+    expect(setup.present()).toEqual(["a:80"]);
+  });
+
+  it.each([401, 429, 500, 503])("is asked for our version until it is there: %i is no answer to that", async (code) => {
+    const setup = await start();
+    (await listed(setup, [service("a"), service("b")], 50)).fail(new ApiError("unreachable", "could not reach it"));
+    for (let i = 0; i < 3; i++) {
+      const check = await setup.nextCall();
+      expect(check.query).toMatchObject({ resourceVersion: "50", resourceVersionMatch: "NotOlderThan" });
+      check.answer(code, "{}");
+    }
+    (await setup.nextCall()).answer(
+      504,
+      JSON.stringify(status(504, "Timeout", "Too large", { causes: [{ reason: "ResourceVersionTooLarge" }] })),
+    );
+    await listed(setup, [service("a")], 20);
+    expect(setup.present()).toEqual(["a:80"]);
   });
 
   it.each([
