@@ -2,6 +2,7 @@
 // announces an address. Bounds are ten times what is aimed at, as the machine may be busy elsewhere.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { labSite } from "../failover/lab-site.ts";
+import { PERIOD_MS } from "../failover/probe-words.ts";
 import { runScenario } from "../failover/run.ts";
 import { SCENARIOS } from "../failover/scenarios.ts";
 import type { Site } from "../failover/site.ts";
@@ -46,8 +47,11 @@ describe("an announced address, seen from outside", () => {
   });
 
   it("is answered all the while when the agent is killed and started again", async () => {
-    const { unresolvedMs, unansweredMs, severalMs, speakers } = await play("agent-killed-1s");
-    expect(Math.max(unresolvedMs, unansweredMs)).toBeLessThan(NOISE_MS);
+    const { unresolvedMs, unansweredMs, lost, severalMs, speakers } = await play("agent-killed-1s");
+    // Frames and connections are answered by kernels alone; datagrams by a process too, which waits for its turn on a busy machine.
+    expect(unresolvedMs).toBeLessThan(NOISE_MS);
+    expect(lost?.connections).toBeLessThan(NOISE_MS / PERIOD_MS);
+    expect(unansweredMs).toBeLessThan(BOUND_MS);
     expect({ severalMs, speakers: speakers.length }).toEqual({ severalMs: 0, speakers: 1 });
   });
 

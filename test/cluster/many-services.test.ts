@@ -1,0 +1,99 @@
+// What an agent in its pod has resident when the API has 10,000 Services with ten endpoints each: limits in the chart come from that.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { residentMemory } from "../../bench/memory.ts";
+import { patience } from "../../src/lib/patience.ts";
+import { pause, show } from "../lab/traffic/test-lab.ts";
+import type { Cluster } from "./cluster.ts";
+import { agentStatus, inForce } from "./load/ask-cluster.ts";
+import { startCluster } from "./start-cluster.ts";
+import { waitUntil } from "./wait-until.ts";
+
+const NODES = ["node1", "node2"];
+const SERVICES = 10_000;
+const ENDPOINTS = 10;
+const WRITERS = 16;
+const GOAL_MB = 160;
+const MEGABYTE = 1e6;
+/** The collector gives back what reading them took. */
+const REST_MS = 30_000;
+
+describe(`agents in pods, with ${SERVICES} Services of ${ENDPOINTS} endpoints`, () => {
+  let cluster: Cluster;
+
+  const post = (path: string, body: object): Promise<unknown> => cluster.api.ask({ method: "POST", path, body });
+
+  /** One without a selector, and the slice that somebody else keeps for it. */
+  async function write(index: number): Promise<void> {
+    const name = `other-${index}`;
+    await post("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", {
+      apiVersion: "discovery.k8s.io/v1",
+      kind: "EndpointSlice",
+      metadata: {
+        name: `${name}-here`,
+        labels: { "kubernetes.io/service-name": name, "endpointslice.kubernetes.io/managed-by": "test.millrace.io" },
+      },
+      addressType: "IPv4",
+      endpoints: Array.from({ length: ENDPOINTS }, (_, at) => ({
+        addresses: [`10.244.${1 + ((index + at) % NODES.length)}.${2 + ((index * ENDPOINTS + at) % 250)}`],
+        conditions: { ready: true },
+      })),
+      ports: [{ name: "", port: 8080, protocol: "TCP" }],
+    });
+    await post("/api/v1/namespaces/default/services", {
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name },
+      spec: { ports: [{ port: 80, targetPort: 8080 }] },
+    });
+  }
+
+  function resident(): Readonly<Record<string, number>> {
+    return Object.fromEntries(
+      NODES.map((node) => {
+        const { residentBytes, mappedArrayBytes } = residentMemory(cluster.agent(node).pid!);
+        return [node, Math.round((residentBytes - mappedArrayBytes) / MEGABYTE)];
+      }),
+    );
+  }
+
+  beforeAll(async () => {
+    cluster = await startCluster({ name: "many", through: "daemonset", nodes: NODES.length, replace: true });
+    let next = 0;
+    const writer = async (): Promise<void> => {
+      while (next < SERVICES) await write(next++);
+    };
+    await Promise.all(Array.from({ length: WRITERS }, writer));
+  }, patience(900_000));
+
+  afterAll(() => cluster?.down());
+
+  it(`have them all in force, and at most ${GOAL_MB} MB resident, after a restart too`, async () => {
+    const figures: Record<string, Readonly<Record<string, number>>> = {};
+    const agents = NODES.map((node) => cluster.agent(node).pid);
+    const measure = async (when: string): Promise<void> => {
+      for (const node of NODES) {
+        await waitUntil(`the agent of ${node} to serve all`, async () => {
+          const { capacity } = await agentStatus(cluster, node);
+          const { used = 0 } = capacity.find(({ map }) => map === "frontends") ?? {};
+          return used >= SERVICES ? true : undefined;
+        });
+        await inForce(cluster, node);
+      }
+      await pause(REST_MS);
+      figures[when] = resident();
+    };
+    await measure("as they were written");
+    // Nobody ran out of what its pod may have.
+    expect(NODES.map((node) => cluster.agent(node).pid)).toEqual(agents);
+    const began = Date.now();
+    for (const node of NODES) {
+      await cluster.agent(node).restart();
+      await inForce(cluster, node, began);
+    }
+    await measure("after a restart");
+    show("\nMB resident, mapped arrays of the kernel apart", figures);
+    for (const [when, nodes] of Object.entries(figures))
+      for (const [node, megabytes] of Object.entries(nodes))
+        expect.soft(megabytes, `${node}, ${when}`).toBeLessThanOrEqual(GOAL_MB);
+  });
+});
