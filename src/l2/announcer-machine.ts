@@ -384,7 +384,8 @@ export function createAnnouncerMachine(options: MachineOptions): AnnouncerMachin
         else if (phase === "holding" && resumeMs === 0) next = Math.min(next, gratuitous.dueMs);
         if (probesOwed > 0) next = nowMs;
       }
-      return Math.max(nowMs, Math.min(next, lookedMs + lookEveryMs()));
+      const lookMs = begun ? lookedMs + lookEveryMs() : Number.POSITIVE_INFINITY;
+      return Math.max(nowMs, Math.min(next, lookMs));
     },
     announced: () =>
       [...candidates.values()]

@@ -355,7 +355,8 @@ describe("an agent, its rights and its way to the API", () => {
     mark("rights at last");
     await cluster.apply(rights(["list", "watch"]));
     await recovered();
-    expect(log()).toContain("over: cannot list services");
+    // The log is written once a second.
+    await waitUntil("the log to say so", async () => (log().includes("over: cannot list services") ? true : undefined));
     await followsChanges(NODE);
     await restartApi();
   });

@@ -125,6 +125,11 @@ describe("an announcement", () => {
     expect(times.slice(0, 7).map((ms) => ms - begun)).toEqual([200, 1_100, 2_200, 3_300, 4_400, 64_400, 124_400]);
   });
 
+  test("is nothing to wait for before anything is known", () => {
+    const { machine, world } = bench();
+    expect(machine.nextMs(world.nowMs)).toBe(Number.POSITIVE_INFINITY);
+  });
+
   test.each([
     { seconds: 0, later: 0 },
     { seconds: 10, later: 19 },
