@@ -43,7 +43,7 @@ const SETS = [
 /** The longest name that a set can have. */
 const SET_NAME = 31;
 const MISSING: ReadonlySet<string> = new Set(["ENOENT", "EINVAL", "EOPNOTSUPP"]);
-/** The kernel lets a set go some time after the rules that named it. */
+/** nftables frees rules after its answer, and lets their sets go only then: 10 to 30 ms later (measured, Linux 6.18). */
 const SET_TRIES = 30;
 const SET_PAUSE_MS = 100;
 
