@@ -143,10 +143,10 @@ bench-ways: cluster-programs build/ways ## Direct and Service connections beside
 bench-failover: cluster-programs ## How long an address goes unanswered when its node dies, Millrace beside MetalLB (RUNS=20, ONLY=regex, PRODUCTS=list)
 	@node bench/failover.ts $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only '$(ONLY)') $(if $(PRODUCTS),--products $(PRODUCTS))
 
-kernels: build ## Debian's 5.10, 6.1, 6.12, 7.x in QEMU: programs, tests, paths (KERNELS="6.1 5.10", QUICK=1: loads, flow states, paths)
+kernels: build ## Debian's 5.10, 6.1, 6.12, 7.x in QEMU: programs, tests, paths (KERNELS="6.1 5.10", QUICK=1: loads, flow states, paths; FILES="test/kernel/...": these alone, records nothing)
 	@test/kernels/setup.sh >&2
 	@mkdir -p .cache/kernels
-	@flock .cache/kernels/.lock node test/kernels/main.ts $(if $(filter 1,$(QUICK)),--quick) $(KERNELS)
+	@flock .cache/kernels/.lock node test/kernels/main.ts $(if $(filter 1,$(QUICK)),--quick) $(foreach file,$(FILES),--file $(file)) $(KERNELS)
 
 kernels-ci: build ## Every program on Debian's 6.1 and 5.10, flow states on 6.1; fails when the deepest chain of calls leaves no room
 	@test/kernels/setup.sh >&2

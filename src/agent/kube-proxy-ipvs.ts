@@ -1,5 +1,6 @@
 // What kube-proxy's IPVS mode has in this network namespace, and takes out again: virtual servers, its device, sets of addresses. Virtual
 // servers of others (keepalived's, an administrator's) stay.
+import { setTimeout as wait } from "node:timers/promises";
 import { type Address, hostAndPort } from "../lib/address.ts";
 import {
   deleteDevice,
@@ -42,6 +43,9 @@ const SETS = [
 /** The longest name that a set can have. */
 const SET_NAME = 31;
 const MISSING: ReadonlySet<string> = new Set(["ENOENT", "EINVAL", "EOPNOTSUPP"]);
+/** nftables frees rules after its answer, and lets their sets go only then: 10 to 30 ms later (measured, Linux 6.18). */
+const SET_TRIES = 30;
+const SET_PAUSE_MS = 100;
 
 /** What is asked of the kernel. */
 export interface IpvsKernel {
@@ -51,6 +55,7 @@ export interface IpvsKernel {
   readonly removeVirtualServer: typeof removeVirtualServer;
   readonly deleteDevice: typeof deleteDevice;
   readonly destroySet: typeof destroySet;
+  readonly wait: (ms: number) => Promise<unknown>;
 }
 
 const KERNEL: IpvsKernel = {
@@ -60,6 +65,7 @@ const KERNEL: IpvsKernel = {
   removeVirtualServer,
   deleteDevice,
   destroySet,
+  wait,
 };
 
 /** Rejects with KernelError when something cannot be read or removed. */
@@ -80,11 +86,27 @@ export async function removeIpvs(kernel: IpvsKernel = KERNEL): Promise<CleanupRe
     // Last: its addresses tell which virtual servers are kube-proxy's, also to a second attempt.
     if (kernel.deleteDevice(IPVS_DEVICE)) removed.push(`device ${IPVS_DEVICE}`);
   }
-  for (const set of SETS.flatMap((name) => [name, name.replace("KUBE-", "KUBE-6-").slice(0, SET_NAME)])) {
-    const errno = kernel.destroySet(set);
-    if (errno === 0) removed.push(`set ${set}`);
-    else if (!MISSING.has(errnoName(errno))) left.push(`set ${set}: ${errnoName(errno)}`);
+  const sets = await removeSets(kernel);
+  return { removed: [...removed, ...sets.removed], left: [...left, ...sets.left] };
+}
+
+async function removeSets({ destroySet, wait }: IpvsKernel): Promise<CleanupResult> {
+  const removed: string[] = [];
+  const left: string[] = [];
+  let names = SETS.flatMap((name) => [name, name.replace("KUBE-", "KUBE-6-").slice(0, SET_NAME)]);
+  for (let attempt = 1; attempt <= SET_TRIES && names.length > 0; attempt++) {
+    if (attempt > 1) await wait(SET_PAUSE_MS);
+    const busy: string[] = [];
+    for (const set of names) {
+      const errno = destroySet(set);
+      const name = errnoName(errno);
+      if (errno === 0) removed.push(`set ${set}`);
+      else if (name === "EBUSY") busy.push(set);
+      else if (!MISSING.has(name)) left.push(`set ${set}: ${name}`);
+    }
+    names = busy;
   }
+  left.push(...names.map((set) => `set ${set}: a rule or a set of somebody else's names it`));
   return { removed, left };
 }
 

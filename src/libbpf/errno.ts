@@ -26,6 +26,7 @@ export const ESRCH = os.constants.errno.ESRCH;
 export const EINTR = os.constants.errno.EINTR;
 export const EBADF = os.constants.errno.EBADF;
 export const EAGAIN = os.constants.errno.EAGAIN;
+export const EBUSY = os.constants.errno.EBUSY;
 export const EEXIST = os.constants.errno.EEXIST;
 export const ENODEV = os.constants.errno.ENODEV;
 export const EINVAL = os.constants.errno.EINVAL;

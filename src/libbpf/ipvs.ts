@@ -1,7 +1,7 @@
 // IP Virtual Server, sets of addresses and devices of the calling thread's network namespace: taken out by netlink, without a program of
 // theirs (linux/ip_vs.h, linux/netfilter/ipset/ip_set.h).
 import { type Address, hostAndPort, readAddress, writeAddress } from "../lib/address.ts";
-import { ENODEV, ENOENT, ESRCH, kernelError } from "./errno.ts";
+import { EBUSY, ENODEV, ENOENT, ESRCH, kernelError } from "./errno.ts";
 import {
   askNetlink,
   attribute,
@@ -26,6 +26,8 @@ const IPSET_CMD_DESTROY = 3;
 const IPSET_ATTR = { protocol: 1, name: 2 } as const;
 /** What Linux 5.10 and later ones take. */
 const IPSET_PROTOCOL = 6;
+/** Sets have errors of their own, above every errno. */
+const IPSET_ERR_BUSY = 4100;
 const RTM_DELLINK = 17;
 /** struct ifinfomsg. */
 const IFINFO = { size: 16, ifindex: 4 } as const;
@@ -89,7 +91,10 @@ export function removeVirtualServer({ address, port, handle }: VirtualServer): b
   return errno === 0;
 }
 
-/** Returns the kernel's errno: 0 when the set was there and is gone, ENOENT when there was none, EINVAL where the kernel has no sets. */
+/**
+ * Returns an errno: 0 when the set was there and is gone, ENOENT when there was none, EBUSY while a rule or another set names it, EINVAL
+ * where the kernel has no sets.
+ */
 export function destroySet(name: string): number {
   const payload = Buffer.concat([
     Uint8Array.of(0, 0, 0, 0),
@@ -98,7 +103,8 @@ export function destroySet(name: string): number {
   ]);
   const type = nfnetlinkType(IPSET_SUBSYSTEM, IPSET_CMD_DESTROY);
   // Without the flag one that is not there is no error.
-  return askNetlink(NETLINK_NETFILTER, type, payload, `the set ${name}`, NLM_F_EXCL).errno;
+  const { errno } = askNetlink(NETLINK_NETFILTER, type, payload, `the set ${name}`, NLM_F_EXCL);
+  return errno === IPSET_ERR_BUSY ? EBUSY : errno;
 }
 
 /** False when there was no such device. Throws KernelError. */

@@ -1,19 +1,22 @@
-// What tests need of a kernel, found by trying: features of the agent's, and abilities of test runs. A test whose kernel lacks
+// What tests need of a kernel, found by trying: features of the agent's, abilities of test runs, and modules. A test whose kernel lacks
 // one is skipped under a name that says so, also under REQUIRE_KERNEL=1: an older kernel is a kernel.
 import { it, TestRunner } from "vitest";
-import { BpfProgram, type FeatureName, feature } from "../../src/libbpf/mod.ts";
+import { BpfProgram, destroySet, errnoName, type FeatureName, feature } from "../../src/libbpf/mod.ts";
+import { genericFamily } from "../../src/libbpf/network.ts";
 import { exit, loadTiny, moveImmediate } from "../../src/libbpf/tiny-program.ts";
 
 /** A test run of XDP takes a context (5.15), one of tc an ingress_ifindex (5.13). */
 type RunAbility = "xdp_run_context" | "run_ingress_ifindex";
-export type Need = FeatureName | RunAbility;
+/** IP Virtual Server, sets of addresses. */
+type Module = "ip_vs" | "ip_set";
+export type Need = FeatureName | RunAbility | Module;
 
 const ETH_FRAME = 64;
 /** Fields of xdp_md and __sk_buff. */
 const DATA_END = 4;
 const INGRESS_IFINDEX = 36;
 
-const ABILITIES: Readonly<Record<RunAbility, () => boolean>> = {
+const ABILITIES: Readonly<Record<RunAbility | Module, () => boolean>> = {
   xdp_run_context() {
     const context = new Uint8Array(24);
     new DataView(context.buffer).setUint32(DATA_END, ETH_FRAME, true);
@@ -24,7 +27,12 @@ const ABILITIES: Readonly<Record<RunAbility, () => boolean>> = {
     new DataView(context.buffer).setUint32(INGRESS_IFINDEX, 1, true);
     return takes("sched_cls", context);
   },
+  ip_vs: () => genericFamily("IPVS") !== undefined,
+  // Of a kernel that has sets: there is none of this name.
+  ip_set: () => errnoName(destroySet("millrace-none")) === "ENOENT",
 };
+
+const isAbility = (need: Need): need is keyof typeof ABILITIES => Object.hasOwn(ABILITIES, need);
 
 /** Whether a program that does nothing can be test-run with this context. */
 function takes(type: "xdp" | "sched_cls", context: Uint8Array): boolean {
@@ -39,10 +47,10 @@ function takes(type: "xdp" | "sched_cls", context: Uint8Array): boolean {
   }
 }
 
-const known = new Map<RunAbility, boolean>();
+const known = new Map<RunAbility | Module, boolean>();
 
 function has(need: Need): boolean {
-  if (need !== "xdp_run_context" && need !== "run_ingress_ifindex") {
+  if (!isAbility(need)) {
     const { available, overridden } = feature(need);
     // What the environment takes away is there to be tested.
     return available || overridden;

@@ -15,8 +15,12 @@ export interface Questions {
   readonly tests: readonly string[];
   /** How long all of them may take. */
   readonly testsMs: number;
+  /** Does every program load. */
+  readonly loads: boolean;
   readonly smoke: boolean;
   readonly nic: boolean;
+  /** Tests are run whether an answer is kept or not: that depends on less than all that they stand on. */
+  readonly anew: boolean;
 }
 
 type Progress = (step: string) => void;
@@ -72,9 +76,9 @@ function takeKept(results: KernelResults, questions: Questions): Step[] {
   const { files } = results;
   const steps: Step[] = [];
   const loadsHash = questionHash("test/kernels/guest/loads.ts");
-  const loads = keptResult<LoadsReport>(files, "loads", loadsHash);
+  const loads = questions.loads ? keptResult<LoadsReport>(files, "loads", loadsHash) : undefined;
   if (loads?.programs.every(({ refusal }) => refusal === undefined)) results.loads = loads;
-  else {
+  else if (questions.loads) {
     steps.push({
       name: "loading every program",
       async run(guest) {
@@ -83,7 +87,7 @@ function takeKept(results: KernelResults, questions: Questions): Step[] {
       },
     });
   }
-  const tests = missingTests(results, questions.tests);
+  const tests = missingTests(results, questions);
   if (tests.size > 0) {
     steps.push({
       name: `${tests.size} files of tests`,
@@ -142,12 +146,12 @@ async function askSmoke(guest: Guest, kind: "smoke" | "nic"): Promise<SmokeCheck
   return [{ name: "it comes to an end", wrong: `${last}; see ${log}`, seconds: run.seconds }];
 }
 
-/** Test files without a kept answer that is all well, and their hashes. */
-function missingTests(results: KernelResults, files: readonly string[]): Map<string, string> {
+/** Test files without a kept answer that is all well, or all of them, and their hashes. */
+function missingTests(results: KernelResults, { tests, anew }: Questions): Map<string, string> {
   const missing = new Map<string, string>();
-  for (const file of files) {
+  for (const file of tests) {
     const hash = questionHash(file);
-    const kept = keptResult<TestFileReport>(results.files, file, hash);
+    const kept = anew ? undefined : keptResult<TestFileReport>(results.files, file, hash);
     if (kept !== undefined && kept.failed.length === 0) results.tests.set(file, kept);
     else missing.set(file, hash);
   }

@@ -1,5 +1,5 @@
 // `make kernels` and `make kernels-ci`: asks Debian's kernels, and this machine's own, and prints what they answered.
-//   main.ts [--quick | --ci] [KERNEL...]
+//   main.ts [--quick | --ci | --file FILE...] [KERNEL...]
 // The table goes to standard output, progress to standard error. Status 1 when something is wrong.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { release } from "node:os";
@@ -23,17 +23,30 @@ const FLOW_STATES = "test/kernel/datapath/flow-states.test.ts";
 const HOUR_MS = 3_600_000;
 const progress = progressOnStderr();
 
-type Mode = "full" | "quick" | "ci";
+/** `files`: chosen files of tests alone, whether they have a kept answer or not; nothing is recorded. */
+type Mode = "full" | "quick" | "ci" | "files";
 
-function questionsFor(mode: Mode, source: KernelSource): Questions {
+function questionsFor(mode: Mode, source: KernelSource, files: readonly string[]): Questions {
+  const all = { loads: true, smoke: true, nic: false, anew: false };
   switch (mode) {
     case "full":
-      return { tests: kernelTests(), testsMs: 4 * HOUR_MS, smoke: true, nic: source.nic };
+      return { ...all, tests: kernelTests(), testsMs: 4 * HOUR_MS, nic: source.nic };
     case "quick":
-      return { tests: [FLOW_STATES], testsMs: HOUR_MS, smoke: true, nic: false };
+      return { ...all, tests: [FLOW_STATES], testsMs: HOUR_MS };
     case "ci":
-      return { tests: source.name === "6.1" ? [FLOW_STATES] : [], testsMs: HOUR_MS / 4, smoke: false, nic: false };
+      return { ...all, tests: source.name === "6.1" ? [FLOW_STATES] : [], testsMs: HOUR_MS / 4, smoke: false };
+    case "files":
+      return { loads: false, smoke: false, nic: false, anew: true, tests: files, testsMs: HOUR_MS };
   }
+}
+
+/** @throws usage */
+function chosenFiles(files: readonly string[]): readonly string[] {
+  const known = kernelTests();
+  for (const file of files) {
+    if (!known.includes(file)) throw new Failure("usage", file, `'${file}' is no file of tests under test/kernel`);
+  }
+  return files;
 }
 
 /** Those named; else all, or in CI those that it asks. @throws usage */
@@ -52,14 +65,14 @@ interface Answers {
   readonly without: readonly Unasked[];
 }
 
-async function askAll(sources: readonly KernelSource[], mode: Mode): Promise<Answers> {
+async function askAll(sources: readonly KernelSource[], ask: (source: KernelSource) => Questions): Promise<Answers> {
   const kernels: KernelResults[] = [];
   const without: Unasked[] = [];
   for (const source of sources) {
     let files: KernelFiles | undefined;
     try {
       files = kernelFiles(source, progress);
-      kernels.push(await askKernel(files, questionsFor(mode, source), progress));
+      kernels.push(await askKernel(files, ask(source), progress));
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       progress(`${source.name}: ${error.message}`);
@@ -69,19 +82,22 @@ async function askAll(sources: readonly KernelSource[], mode: Mode): Promise<Ans
   return { kernels, without };
 }
 
-function print(own: readonly ProgramReport[], { kernels, without }: Answers): void {
+function printPrograms(own: readonly ProgramReport[], { kernels }: Answers): void {
   const asked = kernels.map(({ files, loads }) => ({ name: files.name, programs: loads?.programs ?? [] }));
   process.stdout.write(`${programTable([...asked, { name: "running", programs: own }])}\n`);
   process.stdout.write(
     `running is ${release()}; its tests are those of \`make test\`. The objects are ${shortHash(objectsHash())}.\n`,
   );
+}
+
+function printAnswers({ kernels, without }: Answers): void {
   for (const results of kernels) process.stdout.write(answersText(results));
   for (const { name, reason } of without) process.stdout.write(`${name.padEnd(8)}not asked: ${reason}\n`);
 }
 
 /** Keeps what later readers want: the page, CI's count. */
 function record(mode: Mode, own: readonly ProgramReport[], { kernels, without }: Answers): void {
-  if (mode !== "ci") {
+  if (mode === "full" || mode === "quick") {
     const objects = shortHash(objectsHash());
     const order = KERNELS.map(({ name }) => name);
     writeMeasured(
@@ -96,15 +112,22 @@ function record(mode: Mode, own: readonly ProgramReport[], { kernels, without }:
   }
 }
 
-async function main(): Promise<void> {
-  const options = { quick: { type: "boolean" }, ci: { type: "boolean" } } as const;
-  const { values, positionals } = parseArgs({ options, allowPositionals: true });
-  const mode: Mode = values.ci ? "ci" : values.quick ? "quick" : "full";
-  const sources = chosenKernels(positionals, mode);
+function loadedHere(): readonly ProgramReport[] {
   progress(`${release()}: loading every program into this machine's own kernel`);
-  const own = deepestReports();
-  const answers = await askAll(sources, mode);
-  print(own, answers);
+  return deepestReports();
+}
+
+async function main(): Promise<void> {
+  const file = { type: "string", multiple: true, default: [] as string[] } as const;
+  const options = { quick: { type: "boolean" }, ci: { type: "boolean" }, file } as const;
+  const { values, positionals } = parseArgs({ options, allowPositionals: true });
+  const mode: Mode = values.file.length > 0 ? "files" : values.ci ? "ci" : values.quick ? "quick" : "full";
+  const sources = chosenKernels(positionals, mode);
+  const files = chosenFiles(values.file);
+  const own = mode === "files" ? [] : loadedHere();
+  const answers = await askAll(sources, (source) => questionsFor(mode, source, files));
+  if (mode !== "files") printPrograms(own, answers);
+  printAnswers(answers);
   record(mode, own, answers);
   const defects = [...programDefects(own), ...answers.kernels.flatMap(defectsOf)];
   const unasked = answers.without.filter((one) => mode !== "ci" || !isExcused(one));

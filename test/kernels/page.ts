@@ -111,7 +111,9 @@ rounded up to 32 as 6.1 counts (the limit is 512; a test fails above ${DEEPEST_A
 ${programTable(kernels)}
 ## How it is measured
 
-\`make kernels\` asks every kernel, \`make kernels KERNELS=6.1\` some, with \`QUICK=1\` less: loads, flow states, paths. It takes the kernels' packages
+\`make kernels\` asks every kernel, \`make kernels KERNELS=6.1\` some, with \`QUICK=1\` less: loads, flow states, paths. With
+\`FILES=test/kernel/agent/kube-proxy-cleanup.test.ts\` it runs these files of tests alone, always anew, and records nothing; what vitest printed is then in
+\`.cache/kernels/KERNEL/tests.log\`. It takes the kernels' packages
 by this machine's apt, whose sources it reads and never changes. A guest's root is this machine's own, read-only, with a tmpfs over it: what runs there is this very
 tree, and nothing of it stays; leave the tree alone meanwhile. Each answer is kept in \`.cache/kernels/results\` under a hash of what it depends on, so that a run
 that was cut short goes on. \`make kernels-ci\` is what CI runs. \`node test/kernels/stack.ts\` prints each program's functions and stack by the running kernel.

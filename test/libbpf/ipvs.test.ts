@@ -1,4 +1,6 @@
-// Questions about virtual servers, and their answers, of a kernel that the test makes up: the kernels at hand have no IPVS.
+// Questions about virtual servers and sets, and their answers, of a kernel that the test makes up. A real one is met in
+// test/kernel/agent/kube-proxy-cleanup.test.ts.
+import os from "node:os";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { attribute } from "../../src/libbpf/netlink.ts";
 
@@ -27,7 +29,7 @@ vi.mock("../../src/libbpf/netlink.ts", async (original) => ({
   },
 }));
 
-const { removeVirtualServer, virtualServers } = await import("../../src/libbpf/ipvs.ts");
+const { destroySet, removeVirtualServer, virtualServers } = await import("../../src/libbpf/ipvs.ts");
 
 /** An answer of struct genlmsghdr and the attribute IPVS_CMD_ATTR_SERVICE. */
 function answer(...attributes: readonly Uint8Array[]): DataView {
@@ -80,4 +82,12 @@ describe("virtual servers", () => {
     errno = 1;
     expect(() => removeVirtualServer(server!)).toThrow("the virtual server 10.96.0.10:443");
   });
+});
+
+it("a set that something names is busy, by an errno as of anything else", () => {
+  // IPSET_ERR_BUSY.
+  errno = 4100;
+  expect(destroySet("KUBE-LOOP-BACK")).toBe(os.constants.errno.EBUSY);
+  errno = os.constants.errno.ENOENT;
+  expect(destroySet("KUBE-LOOP-BACK")).toBe(os.constants.errno.ENOENT);
 });

@@ -18,6 +18,9 @@ rm -rf /var/lib/millrace /etc/netns
 mkdir -p /lib/modules
 ln -sfn "$(sed -n 's/.*millrace\.modules=\([^ ]*\).*/\1/p' /proc/cmdline)" "/lib/modules/$(uname -r)"
 modprobe -a virtio_net tun nf_conntrack
+# Where the kernel has them: what kube-proxy's IPVS mode works with. Without a device that nobody asked for.
+modprobe -q dummy numdummies=0
+modprobe -aq ip_vs ip_vs_rr ip_set ip_set_hash_ip
 ip link set lo up
 hostname guest
 cut -d' ' -f1 /proc/uptime >/job/ready.new && mv /job/ready.new /job/ready
