@@ -3,10 +3,11 @@ import type { IgnoredSetting } from "../agent/options.ts";
 import type { TakenSettings } from "../install/install-plan.ts";
 import type { KubeProxyFacts } from "../install/kube-proxy.ts";
 import { Failure } from "../lib/errors.ts";
+import { readSetting } from "./agent-options.ts";
 import { parseConfig } from "./config-file.ts";
 import { KUBE_PROXY_FLAGS, takeKubeProxyFlags } from "./kube-proxy-flags.ts";
 import { KUBE_PROXY_SETTINGS } from "./kube-proxy-settings.ts";
-import { SETTINGS, WrongValue } from "./settings.ts";
+import { SETTINGS } from "./settings.ts";
 
 export interface Taking {
   /** What the user says himself, now or before: it counts before kube-proxy's, which is not judged there. */
@@ -32,7 +33,11 @@ export function settingsTaken(kubeProxy: KubeProxyFacts | undefined, taking: Tak
     const own = Object.entries(read.values).filter(
       ([name, value]) => !fixed.includes(name) && value !== defaultOf(name),
     );
-    for (const [name, value] of own) if (!Object.hasOwn(set, name)) check(name, value, read.from(name));
+    // What no agent would start with is refused.
+    for (const [name, text] of own) {
+      const setting = SETTINGS.find((one) => one.name === name);
+      if (setting !== undefined && !Object.hasOwn(set, name)) readSetting(setting, { text, from: read.from(name) });
+    }
     const missed = read.ignored.filter((one) => one.missed);
     return {
       config: Object.fromEntries(own),
@@ -119,16 +124,6 @@ function takeFlags(given: Readonly<Record<string, string>>, daemonSet: string): 
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     throw new Failure("usage", daemonSet, `${daemonSet}: ${error.message}`, { cause: error });
-  }
-}
-
-/** @throws Failure "usage" for what no agent would start with */
-function check(name: string, value: string, from: string): void {
-  try {
-    SETTINGS.find((one) => one.name === name)?.read(value);
-  } catch (error) {
-    if (!(error instanceof WrongValue)) throw error;
-    throw new Failure("usage", from, `${from} must be ${error.message}: current value is '${value}'`, { cause: error });
   }
 }
 

@@ -12,6 +12,8 @@ import { keepSecret } from "./keep-secret.ts";
 import { createMetallbGuard } from "./metallb-guard.ts";
 import type { ObjectRef } from "./object-ref.ts";
 import type { ControllerOptions } from "./options.ts";
+import { createProblems } from "./problems.ts";
+import { repeat } from "./repeat.ts";
 import { createTerm, type Term, type TermView } from "./term.ts";
 
 export interface LeadershipOptions {
@@ -43,7 +45,6 @@ export interface Leadership {
 
 const SECRET_MS = 20_000;
 const MINUTE_MS = 60_000;
-const READY_MS = 200;
 const LOOK_TIMEOUT_MS = 10_000;
 const REASON = "MetalLBRuns";
 
@@ -65,25 +66,8 @@ export function createLeadership(given: LeadershipOptions): Leadership {
     timeoutMs: LOOK_TIMEOUT_MS,
   });
   const guard = isAlone ? undefined : createMetallbGuard({ api, clock, signal, log });
-  const problems = new Map<string, string>();
+  const problems = createProblems(log);
   let term: Term | undefined;
-
-  function problem(about: string, message: string | undefined): void {
-    if (message === undefined) problems.delete(about);
-    else if (problems.get(about) !== message) {
-      problems.set(about, message);
-      log.warn(message);
-    }
-  }
-
-  /** `work` every so often, one after another, from when it may be until `until`. */
-  async function every(ms: number, until: AbortSignal, work: () => Promise<void>): Promise<void> {
-    while (!until.aborted) {
-      const isReady = mayWrite();
-      if (isReady) await work();
-      await sleep(clock, isReady ? ms : READY_MS, until);
-    }
-  }
 
   async function secret(): Promise<void> {
     const { namespace, secretName: name, rotateSecretAfterMs: rotateAfterMs } = options;
@@ -91,25 +75,25 @@ export function createLeadership(given: LeadershipOptions): Leadership {
       { writer, namespace, name, rotateAfterMs, mayWrite },
       clock.wallMs(),
     );
-    problem("secret", failed);
+    problems.note("secret", failed);
     if (done !== undefined) log.info({ secret: `${namespace}/${name}` }, done);
   }
 
   /** Says why nothing is given: on the log, by an event, and in ConfigurationState. */
   async function wait(found: readonly ClusterObject[], until: AbortSignal): Promise<void> {
     const message = waitMessage(found);
-    problem(REASON, message);
+    problems.note(REASON, message);
     events.record({ ref: refOf(found[0]!), type: "Warning", reason: REASON, message: `Millrace: ${message}` });
     let isTold = false;
-    await every(MINUTE_MS, until, async () => {
+    await repeat({ clock, signal: until, everyMs: MINUTE_MS, isDue: mayWrite }, async () => {
       if (isTold) return;
       const status = configurationStatus([message], new Date(clock.wallMs()).toISOString(), REASON);
       const written = await writeConfigurationState(writer, options.namespace, status);
-      problem("ConfigurationState", written.problem);
+      problems.note("ConfigurationState", written.problem);
       isTold = written.isWritten;
     });
-    problem(REASON, undefined);
-    problem("ConfigurationState", undefined);
+    problems.note(REASON, undefined);
+    problems.note("ConfigurationState", undefined);
     if (!signal.aborted) log.info("MetalLB does not run any more: addresses are given");
   }
 
@@ -136,7 +120,7 @@ export function createLeadership(given: LeadershipOptions): Leadership {
       await Promise.all([
         guard?.run(),
         giveUnlessMetallb(),
-        options.secretName === "" ? undefined : every(SECRET_MS, signal, secret),
+        options.secretName === "" ? undefined : repeat({ clock, signal, everyMs: SECRET_MS, isDue: mayWrite }, secret),
       ]);
       await events.idle();
     },
@@ -146,7 +130,7 @@ export function createLeadership(given: LeadershipOptions): Leadership {
       return {
         term: now,
         waitsFor: guard?.state() === "running" ? guard.found().map(workloadTitle) : [],
-        problems: [...(looking === "" ? [] : [looking]), ...problems.values(), ...(now?.problems ?? [])],
+        problems: [...(looking === "" ? [] : [looking]), ...problems.messages(), ...(now?.problems ?? [])],
       };
     },
   };

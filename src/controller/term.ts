@@ -2,7 +2,7 @@
 // the API shows is the truth about who has which address.
 import type { AddressWrite, ServiceRecord } from "../allocate/allocation-records.ts";
 import { type ClusterAllocation, createClusterAllocation } from "../allocate/cluster-allocation.ts";
-import { type Clock, sleep } from "../kube/clock.ts";
+import type { Clock } from "../kube/clock.ts";
 import type { ClusterWriter } from "../kube/cluster-writer.ts";
 import { CONTROLLER_RESOURCES, type ControllerResource } from "../kube/controller-resources.ts";
 import { createObjectFeed, type FedObject } from "../kube/object-feed.ts";
@@ -25,6 +25,8 @@ import { createGathered } from "./gathered.ts";
 import { type ObjectRef, refTitle } from "./object-ref.ts";
 import type { ControllerOptions } from "./options.ts";
 import { writePoolStatuses } from "./pool-statuses.ts";
+import { createProblems } from "./problems.ts";
+import { repeat } from "./repeat.ts";
 import { serviceRecord } from "./service-record.ts";
 
 export interface TermOptions {
@@ -63,7 +65,6 @@ export interface TermView {
 /** Changes that arrive together are decided together. */
 const GATHER_MS = 20;
 const STATUSES_MS = 2_000;
-const READY_MS = 200;
 const MINUTE_MS = 60_000;
 const SHOWN_REFUSALS = 100;
 
@@ -73,7 +74,7 @@ export function createTerm(given: TermOptions): Term {
   const mayWrite = (): boolean => !signal.aborted && given.mayWrite();
   const allocation = createClusterAllocation(options.loadBalancerClass);
   const gathered = createGathered();
-  const problems = new Map<string, string>();
+  const problems = createProblems(log);
   const countersWritten = new Map<string, string>();
   /** Writes of which nobody knows what became. */
   const inDoubt = new Map<string, AddressWrite>();
@@ -92,7 +93,10 @@ export function createTerm(given: TermOptions): Term {
     onWritten: tellWritten,
     onFailed(write, message) {
       inDoubt.set(write.record.key, write);
-      problem(`Service ${write.record.key}`, `could not write the status of Service ${write.record.key}: ${message}`);
+      problems.note(
+        `Service ${write.record.key}`,
+        `could not write the status of Service ${write.record.key}: ${message}`,
+      );
       decideSoon();
     },
   });
@@ -100,7 +104,7 @@ export function createTerm(given: TermOptions): Term {
   function tellWritten(write: AddressWrite): void {
     const { key } = write.record;
     inDoubt.delete(key);
-    problem(`Service ${key}`, undefined);
+    problems.note(`Service ${key}`, undefined);
     for (const event of writtenEvents(write)) events.record(event);
     log.info(
       { service: key, pool: write.pool },
@@ -115,14 +119,6 @@ export function createTerm(given: TermOptions): Term {
     inDoubt.delete(record.key);
     const isDone = record.uid === write.record.uid && String(record.addresses) === String(write.addresses);
     if (isDone && record.pool === write.pool) tellWritten(write);
-  }
-
-  function problem(about: string, message: string | undefined): void {
-    if (message === undefined) problems.delete(about);
-    else if (problems.get(about) !== message) {
-      problems.set(about, message);
-      log.warn(message);
-    }
   }
 
   function refOf(resource: ControllerResource, { metadata }: FedObject): ObjectRef {
@@ -154,18 +150,19 @@ export function createTerm(given: TermOptions): Term {
         if (name === "services") {
           allocation.remove(key);
           inDoubt.delete(key);
-          problem(`Service ${key}`, undefined);
+          problems.note(`Service ${key}`, undefined);
         } else gathered.remove(name, key);
         decideSoon();
       },
       onChange() {
-        problem(name, feed.problem()?.message);
+        problems.note(name, feed.problem()?.message);
         decideSoon();
       },
     });
     return feed;
   });
   const isSynced = (): boolean => feeds.every((feed) => feed.stats().synced);
+  const isDue = (): boolean => isSynced() && mayWrite();
   const soon = clock.after(GATHER_MS, turn);
   let isArmed = true;
 
@@ -186,11 +183,11 @@ export function createTerm(given: TermOptions): Term {
     configure(configuration, objects.nodeAddresses);
     for (const { ref, reason, message } of [...faults, ...remarks]) {
       events.record({ ref, type: "Warning", reason, message });
-      problem(`${reason} ${refTitle(ref)}`, `${refTitle(ref)}: ${message}`);
+      problems.note(`${reason} ${refTitle(ref)}`, `${refTitle(ref)}: ${message}`);
     }
     const current = new Set([...faults, ...remarks].map(({ ref, reason }) => `${reason} ${refTitle(ref)}`));
-    for (const about of problems.keys())
-      if (/^(Inv|BGP|NotA)/.test(about) && !current.has(about)) problems.delete(about);
+    for (const about of problems.about())
+      if (/^(Inv|BGP|NotA)/.test(about) && !current.has(about)) problems.note(about, undefined);
     stateConfiguration();
   }
 
@@ -214,7 +211,7 @@ export function createTerm(given: TermOptions): Term {
     isStating = isStating.then(async () => {
       if (!mayWrite()) return;
       const { isWritten, problem: failed } = await writeConfigurationState(writer, options.namespace, status);
-      problem("ConfigurationState", failed);
+      problems.note("ConfigurationState", failed);
       if (isWritten) stateTold = told;
     });
   }
@@ -231,15 +228,6 @@ export function createTerm(given: TermOptions): Term {
     writes.want(wanted);
   }
 
-  /** `work` every so often, one after another, as soon as it may be and until the end. */
-  async function every(ms: number, isDue: () => boolean, work: () => Promise<void>): Promise<void> {
-    while (!signal.aborted) {
-      const isReady = isDue() && mayWrite();
-      if (isReady) await work();
-      await sleep(clock, isReady ? ms : READY_MS, signal);
-    }
-  }
-
   async function statuses(): Promise<void> {
     const { pools: counts } = allocation;
     const found = await writePoolStatuses({
@@ -249,15 +237,15 @@ export function createTerm(given: TermOptions): Term {
       written: countersWritten,
       mayWrite,
     });
-    problem("pool statuses", found[0]);
+    problems.note("pool statuses", found[0]);
   }
 
   return {
     async run() {
       await Promise.all([
         ...feeds.map((feed) => feed.run()),
-        every(STATUSES_MS, isSynced, statuses),
-        every(MINUTE_MS, isSynced, async () => stateConfiguration()),
+        repeat({ clock, signal, isDue, everyMs: STATUSES_MS }, statuses),
+        repeat({ clock, signal, isDue, everyMs: MINUTE_MS }, async () => stateConfiguration()),
       ]);
       soon.stop();
       await writes.idle();
@@ -271,7 +259,7 @@ export function createTerm(given: TermOptions): Term {
       refusals: allocation.refusals(SHOWN_REFUSALS),
       remarks: [...faults, ...remarks],
       isConfigurationValid: faults.length === 0,
-      problems: [...problems.values()],
+      problems: problems.messages(),
       writesWaiting: writes.waiting(),
       decisionMs,
     }),

@@ -1,6 +1,6 @@
 // A required node affinity in a pod template, put in and taken out again without a trace of it. Pure. Terms of a required affinity are
 // alternatives (any of them is enough), so a requirement stands in each.
-import { field, items, type Loose } from "./fields.ts";
+import { field, items, type Loose } from "../kube/fields.ts";
 
 /** One line of a term's matchExpressions. */
 export interface Requirement {

@@ -1,6 +1,6 @@
 // The agents' pods as the installer sees them: is the one of a node well, and if not, why.
 import type { ClusterObject } from "../kube/cluster-objects.ts";
-import { count, items, text } from "./fields.ts";
+import { count, items, text } from "../kube/fields.ts";
 import { AGENT_PODS, DAEMON_SET, NAMESPACE } from "./names.ts";
 import { isNoImage, type PodState, podState } from "./pod-state.ts";
 import type { Work } from "./work.ts";

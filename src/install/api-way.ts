@@ -1,7 +1,7 @@
 // The URL at which agents reach the API server: they serve its Service themselves, so they cannot begin with that. Pure.
 import { parse } from "yaml";
 import type { ClusterObject } from "../kube/cluster-objects.ts";
-import { field, items, text, texts } from "./fields.ts";
+import { field, items, text, texts } from "../kube/fields.ts";
 import type { Platform } from "./platform.ts";
 
 export interface ApiWay {

@@ -1,8 +1,8 @@
 // What the installer knows of a cluster, read out of its objects. Pure: gather.ts asks for them.
 import type { ClusterObject } from "../kube/cluster-objects.ts";
+import { field, hasLabels, items, text, texts } from "../kube/fields.ts";
 import { isRunningMetallb, workloadTitle } from "../kube/metallb-workloads.ts";
 import { type ApiWay, apiWays } from "./api-way.ts";
-import { field, items, text, texts } from "./fields.ts";
 import { type KeptOptions, parseKept } from "./kept-options.ts";
 import { type KubeProxyFacts, kubeProxyFacts, runsKubeProxy } from "./kube-proxy.ts";
 import { configOf, pullSecretsOf, type SysAdmin, sysAdminOf } from "./manifest.ts";
@@ -257,11 +257,7 @@ export function readClusterFacts(read: ClusterObjectsRead): ClusterFacts {
   const found = nodes.map(nodeFacts).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   const kubeProxy = kubeProxyFacts(daemonSets, read.kubeProxySettings);
   const millraceConfig = configFacts(read.millraceConfig);
-  const isAgents = (one: ClusterObject): boolean =>
-    AGENT_PODS.split(",").every((pair) => {
-      const [key = "", value] = pair.split("=");
-      return texts(one, "metadata", "labels")[key] === value;
-    });
+  const isAgents = (one: ClusterObject): boolean => hasLabels(texts(one, "metadata", "labels"), AGENT_PODS);
   const isMarked = found.some(({ label, isCleaned, isDraining }) => label !== "" || isCleaned || isDraining);
   return {
     version,

@@ -1,8 +1,8 @@
 // The controllers' Deployment as the installer sees it: does one of the current version run, and if not, why.
 import type { ClusterObject } from "../kube/cluster-objects.ts";
+import { count, items, text } from "../kube/fields.ts";
 import { describeTrouble, imageAdvice } from "./agents.ts";
 import { type ClusterFacts, nodeFacts } from "./cluster-facts.ts";
-import { count, items, text } from "./fields.ts";
 import { CONTROLLER, CONTROLLER_PODS, NAMESPACE } from "./names.ts";
 import { type PodState, podState } from "./pod-state.ts";
 import { type Look, NotReached, persist, until, type Work } from "./work.ts";

@@ -1,7 +1,7 @@
 // Asks a cluster for what the installer has to know, and whether its user may do what is to be done.
 import type { ClusterObject, ClusterObjects } from "../kube/cluster-objects.ts";
+import { field } from "../kube/fields.ts";
 import type { ClusterObjectsRead } from "./cluster-facts.ts";
-import { field } from "./fields.ts";
 import { configMapOfKubeProxy } from "./kube-proxy.ts";
 import { CONFIG_MAP, CONTROLLER, NAMESPACE, TEST_NAMESPACE } from "./names.ts";
 

@@ -1,6 +1,6 @@
 // What an installation was told, kept in an annotation of its ConfigMap, so that a later run that is told less does the same. The ConfigMap is
 // written before the DaemonSet and goes after it: what is kept outlives a run that was broken off in between. Pure.
-import { items, text, texts } from "./fields.ts";
+import { items, text, texts } from "../kube/fields.ts";
 import { configText } from "./manifest.ts";
 
 /** auto: where a node's runtime does not have CAP_BPF, or conntrack is a module and connections of kube-proxy are to go on. */

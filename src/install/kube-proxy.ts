@@ -1,10 +1,10 @@
 // A cluster's kube-proxy, read out of its DaemonSet: by which flags and which configuration it runs. Pure.
 import { parse } from "yaml";
 import type { ClusterObject } from "../kube/cluster-objects.ts";
+import { field, items, text, texts } from "../kube/fields.ts";
 import { canonicalAddress } from "../lib/address.ts";
 import { parseBindAddress, withPort } from "../lib/bind-address.ts";
 import { requirementsOf } from "./affinity.ts";
-import { field, items, text, texts } from "./fields.ts";
 import { askedAt } from "./manifest.ts";
 import { DAEMON_SET, NAMESPACE, NODE_LABEL } from "./names.ts";
 

@@ -3,9 +3,9 @@
 import { createHash } from "node:crypto";
 import { parse, parseAllDocuments, stringify } from "yaml";
 import { type ClusterObject, isKnownKind } from "../kube/cluster-objects.ts";
+import { field, items, type Loose, text, texts } from "../kube/fields.ts";
 import { type BindAddress, parseBindAddress, withPort } from "../lib/bind-address.ts";
 import { Failure } from "../lib/errors.ts";
-import { field, items, type Loose, text, texts } from "./fields.ts";
 import { CONFIG_KEY, CONFIG_MAP, CONTROLLER, DAEMON_SET, OPTIONS_ANNOTATION } from "./names.ts";
 
 /**

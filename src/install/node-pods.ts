@@ -1,7 +1,7 @@
 // Pods that the installer runs on a node, one at a time: to look at it, to check it, to clean it. Pure.
 import { createHash } from "node:crypto";
 import type { ClusterObject } from "../kube/cluster-objects.ts";
-import { field, items, type Loose, text } from "./fields.ts";
+import { field, items, type Loose, text } from "../kube/fields.ts";
 import { pullSecretsField, pullSecretsOf } from "./manifest.ts";
 import { INSTALLER_LABEL, NAMESPACE } from "./names.ts";
 

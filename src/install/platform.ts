@@ -1,6 +1,6 @@
 // What kind of cluster it is, by what its Nodes and its objects say of themselves. Pure.
 import type { ClusterObject } from "../kube/cluster-objects.ts";
-import { text, texts } from "./fields.ts";
+import { text, texts } from "../kube/fields.ts";
 
 export const PLATFORMS = {
   kind: "kind",

@@ -1,6 +1,6 @@
 // How a pod is, in words for people. Pure.
 import type { ClusterObject } from "../kube/cluster-objects.ts";
-import { count, field, items, text } from "./fields.ts";
+import { count, field, items, text } from "../kube/fields.ts";
 
 /**
  * ready: its condition says so; waiting: it may become that; failed: it will not by itself; ended: its containers ended well.

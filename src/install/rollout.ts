@@ -1,12 +1,12 @@
 // Carries out an InstallPlan: objects, then node after node. All that it knows lies in the cluster (labels, an affinity, an annotation), so
 // that a run that was broken off is gone on with by the next.
 import type { ClusterObject, ObjectName } from "../kube/cluster-objects.ts";
+import { count, field, texts } from "../kube/fields.ts";
 import { Failure } from "../lib/errors.ts";
 import { hasRequirement, withRequirement } from "./affinity.ts";
 import { agentState, describeTrouble, imageAdvice, rolloutState } from "./agents.ts";
 import type { ClusterFacts } from "./cluster-facts.ts";
 import { awaitController } from "./controller.ts";
-import { count, field, texts } from "./fields.ts";
 import { hadEmbeddedKubeProxy, type InstallPlan, named, WAY_BACK } from "./install-plan.ts";
 import type { SysAdminChoice } from "./kept-options.ts";
 import type { KubeProxyFacts } from "./kube-proxy.ts";

@@ -2,8 +2,8 @@
 // namespace of its own, which goes when it is over.
 import { randomUUID } from "node:crypto";
 import { type ClusterObject, RequestRefused } from "../kube/cluster-objects.ts";
+import { count, field, items, type Loose, text, texts } from "../kube/fields.ts";
 import { Failure } from "../lib/errors.ts";
-import { count, field, items, type Loose, text, texts } from "./fields.ts";
 import { counted, named, WAY_BACK } from "./install-plan.ts";
 import { pullSecretsField } from "./manifest.ts";
 import { INSTALLER_LABEL, NAMESPACE, NODE_LABEL, TEST_NAMESPACE } from "./names.ts";

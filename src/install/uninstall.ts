@@ -1,11 +1,11 @@
 // Carries out an UninstallPlan: node after node back to kube-proxy, then the objects. A run that was broken off is gone on with by the next.
 import type { ClusterObject, ClusterObjects, Kind } from "../kube/cluster-objects.ts";
+import { field, text, texts } from "../kube/fields.ts";
 import { Failure } from "../lib/errors.ts";
 import { withoutKey } from "./affinity.ts";
 import type { agentPods } from "./agents.ts";
 import type { ClusterFacts } from "./cluster-facts.ts";
 import { awaitControllerGone } from "./controller.ts";
-import { field, text, texts } from "./fields.ts";
 import { counted, named } from "./install-plan.ts";
 import {
   AGENT_PODS,

@@ -37,3 +37,11 @@ export function texts(object: unknown, ...path: readonly string[]): Readonly<Rec
   const pairs = Object.entries(found).filter((pair): pair is [string, string] => typeof pair[1] === "string");
   return Object.fromEntries(pairs);
 }
+
+/** Whether these labels have each of a selector's, as "a=b,c=d". */
+export function hasLabels(labels: Readonly<Record<string, string>>, selector: string): boolean {
+  return selector.split(",").every((pair) => {
+    const [key = "", value] = pair.split("=");
+    return labels[key] === value;
+  });
+}
