@@ -9,6 +9,15 @@ import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { inCgroup, makeCgroup } from "../src/lab/cgroups.ts";
 import type { Cluster } from "../test/cluster/cluster.ts";
+import {
+  type BareService,
+  createBareService,
+  createOthers,
+  ENDPOINTS,
+  servicePath,
+  sliceOf,
+  slicePath,
+} from "../test/cluster/load/bare-services.ts";
 import type { Member } from "../test/cluster/member.ts";
 import { PROXIES, type ServiceProxy } from "../test/cluster/proxy.ts";
 import { startCluster } from "../test/cluster/start-cluster.ts";
@@ -39,11 +48,8 @@ const { values: flags } = parseArgs({
   },
 });
 
-const ENDPOINTS = 10;
-const WRITERS = 16;
 const PORT = 9_000;
 const SETTLE_LIMIT_MS = 600_000;
-const NAMESPACE = "default";
 const NODE = path.resolve(import.meta.dirname, "../node_modules/.bin/node");
 const progress = (text: string): void => void process.stderr.write(`  BENCH  ${text}\n`);
 
@@ -81,55 +87,7 @@ class Script implements Disposable {
   }
 }
 
-function serviceObject(name: string): object {
-  return {
-    apiVersion: "v1",
-    kind: "Service",
-    metadata: { name, namespace: NAMESPACE },
-    spec: { ports: [{ port: 80, targetPort: PORT, protocol: "TCP" }] },
-  };
-}
-
-function sliceObject(service: string, addresses: readonly string[], port: number): object {
-  return {
-    apiVersion: "discovery.k8s.io/v1",
-    kind: "EndpointSlice",
-    metadata: {
-      name: `${service}-bench`,
-      namespace: NAMESPACE,
-      labels: { "kubernetes.io/service-name": service, "endpointslice.kubernetes.io/managed-by": "bench.millrace.io" },
-    },
-    addressType: "IPv4",
-    endpoints: addresses.map((address) => ({ addresses: [address], conditions: { ready: true } })),
-    ports: [{ name: "", port, protocol: "TCP" }],
-  };
-}
-
-const servicesPath = `/api/v1/namespaces/${NAMESPACE}/services`;
-const slicesPath = `/apis/discovery.k8s.io/v1/namespaces/${NAMESPACE}/endpointslices`;
-
-async function createPair(cluster: Cluster, name: string, addresses: readonly string[]): Promise<void> {
-  await cluster.api.ask({ method: "POST", path: slicesPath, body: sliceObject(name, addresses, PORT) });
-  await cluster.api.ask({ method: "POST", path: servicesPath, body: serviceObject(name) });
-}
-
-/** Writes `count` more Services with endpoints that nobody is at. */
-async function createOthers(cluster: Cluster, count: number): Promise<void> {
-  let next = 0;
-  const writer = async (): Promise<void> => {
-    while (next < count) {
-      const i = next++;
-      const address = (j: number): string => `10.244.${1 + ((i + j) % 3)}.${2 + ((i * ENDPOINTS + j) % 250)}`;
-      await createPair(
-        cluster,
-        `other-${i}`,
-        Array.from({ length: ENDPOINTS }, (_, j) => address(j)),
-      );
-      if (i % 2_000 === 0 && i > 0) progress(`${i} Services written`);
-    }
-  };
-  await Promise.all(Array.from({ length: WRITERS }, writer));
-}
+const probeAt = (address: string): BareService => ({ name: "probe", addresses: [address], targetPort: PORT });
 
 /** Flips the endpoint once. Resolves to the milliseconds from the API server's answer to the first new connection there. */
 async function flip(cluster: Cluster, probe: Script, letter: string, address: string): Promise<number> {
@@ -137,8 +95,8 @@ async function flip(cluster: Cluster, probe: Script, letter: string, address: st
   const seen = probe.line();
   await cluster.api.ask({
     method: "PUT",
-    path: `${slicesPath}/probe-bench`,
-    body: sliceObject("probe", [address], PORT),
+    path: slicePath("probe"),
+    body: sliceOf(probeAt(address)),
   });
   const answered = process.hrtime.bigint();
   const [, time = "0"] = (await seen).split(" ");
@@ -169,9 +127,14 @@ async function measure(proxy: ServiceProxy, services: number): Promise<Result> {
       scripts.push(server);
       await server.line();
     }
-    await createPair(cluster, "probe", [backends[0]!.address]);
-    const { spec } = await cluster.api.ask<{ spec: { clusterIP: string } }>(`${servicesPath}/probe`);
-    await createOthers(cluster, services - 1);
+    await createBareService(cluster, probeAt(backends[0]!.address));
+    const { spec } = await cluster.api.ask<{ spec: { clusterIP: string } }>(servicePath("probe"));
+    await createOthers(cluster, {
+      ...{ count: services - 1, nodes: 3 },
+      onWritten: (i) => {
+        if (i % 2_000 === 0 && i > 0) progress(`${i} Services written`);
+      },
+    });
     const probe = new Script(node1!, "latency-probe.ts", [spec.clusterIP, "80"]);
     scripts.push(probe);
     const start = performance.now();

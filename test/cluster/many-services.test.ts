@@ -5,13 +5,12 @@ import { patience } from "../../src/lib/patience.ts";
 import { pause, show } from "../lab/traffic/test-lab.ts";
 import type { Cluster } from "./cluster.ts";
 import { agentStatus, inForce } from "./load/ask-cluster.ts";
+import { createOthers, ENDPOINTS } from "./load/bare-services.ts";
 import { startCluster } from "./start-cluster.ts";
 import { waitUntil } from "./wait-until.ts";
 
 const NODES = ["node1", "node2"];
 const SERVICES = 10_000;
-const ENDPOINTS = 10;
-const WRITERS = 16;
 const GOAL_MB = 160;
 const MEGABYTE = 1e6;
 /** The collector gives back what reading them took. */
@@ -19,33 +18,6 @@ const REST_MS = 30_000;
 
 describe(`agents in pods, with ${SERVICES} Services of ${ENDPOINTS} endpoints`, () => {
   let cluster: Cluster;
-
-  const post = (path: string, body: object): Promise<unknown> => cluster.api.ask({ method: "POST", path, body });
-
-  /** One without a selector, and the slice that somebody else keeps for it. */
-  async function write(index: number): Promise<void> {
-    const name = `other-${index}`;
-    await post("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", {
-      apiVersion: "discovery.k8s.io/v1",
-      kind: "EndpointSlice",
-      metadata: {
-        name: `${name}-here`,
-        labels: { "kubernetes.io/service-name": name, "endpointslice.kubernetes.io/managed-by": "test.millrace.io" },
-      },
-      addressType: "IPv4",
-      endpoints: Array.from({ length: ENDPOINTS }, (_, at) => ({
-        addresses: [`10.244.${1 + ((index + at) % NODES.length)}.${2 + ((index * ENDPOINTS + at) % 250)}`],
-        conditions: { ready: true },
-      })),
-      ports: [{ name: "", port: 8080, protocol: "TCP" }],
-    });
-    await post("/api/v1/namespaces/default/services", {
-      apiVersion: "v1",
-      kind: "Service",
-      metadata: { name },
-      spec: { ports: [{ port: 80, targetPort: 8080 }] },
-    });
-  }
 
   function resident(): Readonly<Record<string, number>> {
     return Object.fromEntries(
@@ -58,11 +30,7 @@ describe(`agents in pods, with ${SERVICES} Services of ${ENDPOINTS} endpoints`, 
 
   beforeAll(async () => {
     cluster = await startCluster({ name: "many", through: "daemonset", nodes: NODES.length, replace: true });
-    let next = 0;
-    const writer = async (): Promise<void> => {
-      while (next < SERVICES) await write(next++);
-    };
-    await Promise.all(Array.from({ length: WRITERS }, writer));
+    await createOthers(cluster, { count: SERVICES, nodes: NODES.length });
   }, patience(900_000));
 
   afterAll(() => cluster?.down());
