@@ -2,7 +2,7 @@
 import { parse } from "yaml";
 import type { ClusterObject } from "../kube/cluster-objects.ts";
 import { field, items, text, texts } from "../kube/fields.ts";
-import { canonicalAddress } from "../lib/address.ts";
+import { canonicalAddress, hostAndPort } from "../lib/address.ts";
 import { parseBindAddress, withPort } from "../lib/bind-address.ts";
 import { requirementsOf } from "./affinity.ts";
 import { askedAt } from "./manifest.ts";
@@ -147,11 +147,7 @@ function healthzOf(read: unknown, flags: Readonly<Record<string, string>>): stri
   const alone = canonicalAddress(said);
   const address = parseBindAddress(withPort(alone?.includes(":") === true ? `[${alone}]` : said, portAlone));
   const { host, port } = address ?? { host: "", port: HEALTHZ_PORT };
-  return port === 0 ? "" : bindText(askedAt(host), port);
-}
-
-function bindText(host: string, port: number): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+  return port === 0 ? "" : hostAndPort(askedAt(host), port);
 }
 
 /** What YAML says, undefined for what is none. */
