@@ -10,7 +10,7 @@ import { isCgroup2 } from "../src/libbpf/mod.ts";
 import { createNamespace, type Namespace } from "../test/kernel/datapath/namespace.ts";
 
 const EXECUTABLE = path.resolve(import.meta.dirname, "../dist/millrace");
-const POLL_MS = 20;
+const POLL_MS = 100;
 
 export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -30,12 +30,12 @@ export async function benchAgent(services: number): Promise<AgentResult> {
   });
   // With nothing to read it is allocator and DNS server too.
   const agent = place.start([`--manifests=${manifests}`, ...(services === 0 ? [] : ["--read-only"])]);
-  await agent.until(({ healthy, capacity }) => {
+  const { lastApply } = await agent.until(({ healthy, capacity }) => {
     const backends = capacity.find(({ map }) => map === "backends")?.used ?? -1;
     // The allocator has its own DNS Service besides.
     return healthy && backends >= services * ENDPOINTS;
   }, START_LIMIT_MS);
-  const startMs = performance.now() - agent.startedMs;
+  const startMs = lastApply.atMs - (performance.timeOrigin + agent.startedMs);
   let best = residentMemory(agent.pid);
   for (const end = performance.now() + IDLE_MS; performance.now() < end; await pause(IDLE_POLL_MS)) {
     const now = residentMemory(agent.pid);

@@ -8,6 +8,7 @@ import { advertisementNotices } from "../decide/advertisement-notices.ts";
 import { defaultRouteAddresses, needsL3 } from "../decide/device-roles.ts";
 import type { Network } from "../decide/network.ts";
 import { parsePrefix } from "../lib/address.ts";
+import { growFreely } from "../lib/heap.ts";
 import { createLog } from "../lib/log.ts";
 import { createModel } from "../model/model.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
@@ -103,6 +104,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
   finished.promise.catch(() => {});
 
   const began = performance.now();
+  const settleHeap = growFreely();
   const hasL3 = needsL3(read);
   // In a cluster the state directory is a cache: what it does not know costs flows, not the start.
   const leaveUnknown = options.manifests.length === 0;
@@ -170,6 +172,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
           isFilled = true;
           if (!adopted) leaveOldLayouts(loaded, reconciler, network);
           setImmediate(() => {
+            settleHeap();
             releaseMemory();
             log.info(readyFields(view.status(), options, model.services().size, performance.now()), "ready");
           });

@@ -1,9 +1,8 @@
 // The thread that talks to the Kubernetes API: connections, JSON, what is known of each object. The main loop gets changes alone,
 // in messages that it can take in at once, and says what is to be written without waiting for it.
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { parentPort, workerData } from "node:worker_threads";
 import { Failure } from "../lib/errors.ts";
+import { collectGarbage } from "../lib/heap.ts";
 import { VERSION } from "../lib/version.ts";
 import { createApiEndpoints } from "./api-endpoints.ts";
 import { apiNotices } from "./api-notices.ts";
@@ -33,14 +32,8 @@ const STATUS_SOON_MS = 20;
 const MOST_NOTICES = 1_000;
 
 const TOTALS_MS = 30_000;
-/** After the first lists. */
+/** After the first lists: what parsing them has left is most of this thread's memory, and the engine would keep it for minutes. */
 const COLLECT_MS = 100;
-
-/** What parsing the first lists has left is most of this thread's memory, and the engine would keep it for minutes. */
-function collectGarbage(): void {
-  setFlagsFromString("--expose-gc");
-  (runInNewContext("gc") as () => void)();
-}
 
 function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
   parentPort?.postMessage(message, transfer);
