@@ -1,5 +1,5 @@
-// What it costs a first packet that it matters who the client is: session affinity, and source ranges. In turns with first packets of
-// Services that ask for neither, on this node's uplink with backends here.
+// What a Service's own wishes cost a first packet: session affinity, source ranges, Maglev. In turns with first packets of Services
+// that ask for none, on this node's uplink with backends here.
 import type { Address } from "../src/lib/address.ts";
 import type { Service } from "../src/model/objects.ts";
 import { type BenchService, benchService, clusterEvents } from "./cluster.ts";
@@ -35,6 +35,7 @@ export const CLIENT_WAYS: readonly Way[] = [
   { scenario: "uplink ingress, affinity of a known client", fields: { affinitySeconds: 10_800 }, client: known },
   { scenario: "uplink ingress, affinity of a new client", fields: { affinitySeconds: 10_800 }, client: stranger },
   { scenario: `uplink ingress, ${RANGES} source ranges`, fields: { sourceRanges }, client: known },
+  { scenario: "uplink ingress, by Maglev, in turns", fields: { loadBalancing: "maglev" }, client: known },
 ];
 
 /** Services of each way, family and protocol, with policy Local: the index has these in its bits. */

@@ -190,13 +190,14 @@ export function goalsOf({ packets, fills, changes, agents }: Results): Goal[] {
       "%",
     );
   }
-  const [plain, affinity, , ranges] = CLIENT_WAYS.map(({ scenario }) =>
+  const [plain, affinity, , ranges, maglev] = CLIENT_WAYS.map(({ scenario }) =>
     packets.filter((one) => one.kind === "new" && one.scenario === scenario),
   );
   const more = (list: readonly PacketResult[] = []): number | undefined =>
     worst(list.map((one, i) => one.ns - plain![i]!.ns));
   add("a first packet of a known client with affinity: more by", more(affinity), 60, "ns");
   add("a first packet with 16 source ranges: more by", more(ranges), 100, "ns");
+  add("a first packet by Maglev: more by", more(maglev), 60, "ns");
   const others = packets.filter(({ kind }) => kind === "not-ours");
   add("not ours, the slowest hook and kind", worst(others.map(({ least }) => least)), 25, "ns");
   const fill = fills.find(({ services }) => services === Math.max(...fills.map((one) => one.services)));

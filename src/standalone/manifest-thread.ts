@@ -2,6 +2,7 @@
 // by one, as taking them over is work for it too.
 import { parentPort, workerData } from "node:worker_threads";
 import { Failure, type FailureCode } from "../lib/errors.ts";
+import { collectGarbage } from "../lib/heap.ts";
 import type { ObjectEvent } from "../model/objects.ts";
 import type { OwnNode } from "../model/source.ts";
 import { createManifestWork, type ManifestWorkOptions, type Told } from "./manifest-work.ts";
@@ -64,7 +65,8 @@ function run(port: NonNullable<typeof parentPort>): void {
       void work.stop().finally(() => process.exit(0));
     } else work.setOwnNode(message.ownNode);
   });
-  work.start().catch((error: Error) => {
+  // What parsing all files has left is most of this thread's memory.
+  work.start().then(collectGarbage, (error: Error) => {
     const { code, subject } = error instanceof Failure ? error : { code: "internal" as const, subject: "manifests" };
     post({ type: "failed", code, subject, message: error.message });
   });
