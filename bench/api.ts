@@ -1,22 +1,24 @@
 // `make bench-api`: the agent over the Kubernetes API, a fake one in a process of its own: time and memory from process start until
-// S Services of E endpoints are in force, its longest task, and how it follows changes. --json FILE writes the same as data.
+// S Services of E endpoints are in force, its longest task, and how it follows changes. --json FILE writes the same as data, --runs N
+// starts the agent N times over the first size, --only SIZE takes one size, --seconds N is how long changes are followed.
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { type AgentPlace, type AgentProcess, createAgentPlace, pause } from "./agent-process.ts";
+import { median } from "./measure.ts";
 import { residentMemory } from "./memory.ts";
 
 interface Size {
   readonly services: number;
   readonly endpoints: number;
-  /** Goals: seconds from process start, and resident MB less the mapped arrays. */
+  /** Goals for the median run: seconds from process start, and resident MB less the mapped arrays. */
   readonly seconds: number;
   readonly megabytes: number;
 }
 
 const SIZES: readonly Size[] = [
-  { services: 10_000, endpoints: 10, seconds: 3, megabytes: 160 },
+  { services: 10_000, endpoints: 10, seconds: 2.2, megabytes: 150 },
   { services: 1_000, endpoints: 250, seconds: 4, megabytes: 300 },
   { services: 1_000, endpoints: 1_000, seconds: 15, megabytes: 600 },
 ];
@@ -52,6 +54,7 @@ const { values: flags } = parseArgs({
     json: { type: "string" },
     seconds: { type: "string", default: "60" },
     only: { type: "string", default: "" },
+    runs: { type: "string", default: "10" },
   },
 });
 
@@ -150,7 +153,10 @@ async function benchFollow(
   return { changes, within, meanMs: ((difference("_sum").get("") ?? 0) / count) * 1000, loop };
 }
 
-async function benchSize(size: Size): Promise<{ start: StartResult; follow: FollowResult | undefined }> {
+async function benchSize(
+  size: Size,
+  seconds: number,
+): Promise<{ start: StartResult; follow: FollowResult | undefined }> {
   await using place = createAgentPlace();
   const url = await startServer(place, size);
   const backends = size.services * size.endpoints;
@@ -175,8 +181,7 @@ async function benchSize(size: Size): Promise<{ start: StartResult; follow: Foll
   await pause(RESIDENT_AFTER_MS);
   const memory = residentMemory(agent.pid);
   const peakBytes = statusBytes(agent.pid, "VmHWM") - memory.mappedArrayBytes;
-  const seconds = Number(flags.seconds);
-  const follow = size === SIZES[0] && seconds > 0 ? await benchFollow(place, agent, url, seconds) : undefined;
+  const follow = seconds > 0 ? await benchFollow(place, agent, url, seconds) : undefined;
   if (follow === undefined) await pause(10_000);
   const later = residentMemory(agent.pid);
   await agent.stop();
@@ -195,17 +200,42 @@ async function benchSize(size: Size): Promise<{ start: StartResult; follow: Foll
 }
 
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
-const results: { start: StartResult; follow: FollowResult | undefined }[] = [];
+/** "2.31 (2.12 to 2.60)": the median, and between what all lie. */
+function spread(values: readonly number[], text: (value: number) => string): string {
+  const all = values.length < 2 ? "" : ` (${text(Math.min(...values))} to ${text(Math.max(...values))})`;
+  return `${text(median(values))}${all}`;
+}
+
+const results: { starts: readonly StartResult[]; follow: FollowResult | undefined }[] = [];
 for (const size of SIZES) {
   if (flags.only !== "" && flags.only !== `${size.services}x${size.endpoints}`) continue;
-  const result = await benchSize(size);
-  results.push(result);
-  const { start, follow } = result;
+  const starts: StartResult[] = [];
+  let follow: FollowResult | undefined;
+  const runs = size === SIZES[0] ? Number(flags.runs) : 1;
+  for (let run = 1; run <= runs; run++) {
+    const result = await benchSize(size, size === SIZES[0] && run === runs ? Number(flags.seconds) : 0);
+    starts.push(result.start);
+    follow = result.follow;
+  }
+  results.push({ starts, follow });
+  const of = (value: (start: StartResult) => number): number[] => starts.map(value);
+  const ms = (value: number): string => value.toFixed(1);
   const lines = [
-    `${start.services} Services x ${start.endpoints} endpoints`,
-    `  in force after      ${(start.startMs / 1000).toFixed(2)} s   (goal ${start.seconds} s)`,
-    `  resident 1 s later  ${megabytes(start.ownBytes)} MB   (goal ${start.megabytes} MB; peak ${megabytes(start.peakBytes)}, later ${megabytes(start.settledBytes)}; mapped arrays ${megabytes(start.mappedArrayBytes)} besides)`,
-    `  longest task        ${start.loop.maxMs.toFixed(1)} ms from start to in force, p99 ${start.loop.p99Ms.toFixed(1)} ms`,
+    `${size.services} Services x ${size.endpoints} endpoints${runs > 1 ? `, median of ${runs} runs (least to most)` : ""}`,
+    `  in force after      ${spread(
+      of(({ startMs }) => startMs),
+      (value) => (value / 1000).toFixed(2),
+    )} s   (goal ${size.seconds} s)`,
+    `  resident 1 s later  ${spread(
+      of(({ ownBytes }) => ownBytes),
+      megabytes,
+    )} MB   (goal ${size.megabytes} MB; peak ${megabytes(Math.max(...of(({ peakBytes }) => peakBytes)))}, ` +
+      `later ${megabytes(median(of(({ settledBytes }) => settledBytes)))}; ` +
+      `mapped arrays ${megabytes(median(of(({ mappedArrayBytes }) => mappedArrayBytes)))} besides)`,
+    `  longest task        ${spread(
+      of(({ loop }) => loop.maxMs),
+      ms,
+    )} ms from start to in force, p99 ${ms(median(of(({ loop }) => loop.p99Ms)))} ms`,
   ];
   if (follow !== undefined) {
     const share = Object.entries(follow.within).map(([bound, count]) => `${count} within ${bound} s`);
