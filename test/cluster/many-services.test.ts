@@ -15,6 +15,10 @@ const GOAL_MB = 160;
 const MEGABYTE = 1e6;
 /** The collector gives back what reading them took. */
 const REST_MS = 30_000;
+/** It rests twice, and agents start anew with all of it. */
+const LIMIT_MS = patience(600_000);
+/** The API server takes 5 to 15 Services a second on a machine that is busy elsewhere. */
+const WRITTEN_MS = patience(1_800_000);
 
 describe(`agents in pods, with ${SERVICES} Services of ${ENDPOINTS} endpoints`, () => {
   let cluster: Cluster;
@@ -31,11 +35,13 @@ describe(`agents in pods, with ${SERVICES} Services of ${ENDPOINTS} endpoints`, 
   beforeAll(async () => {
     cluster = await startCluster({ name: "many", through: "daemonset", nodes: NODES.length, replace: true });
     await createOthers(cluster, { count: SERVICES, nodes: NODES.length });
-  }, patience(900_000));
+  }, WRITTEN_MS);
 
   afterAll(() => cluster?.down());
 
-  it(`have them all in force, and at most ${GOAL_MB} MB resident, after a restart too`, async () => {
+  it(`have them all in force, and at most ${GOAL_MB} MB resident, after a restart too`, {
+    timeout: LIMIT_MS,
+  }, async () => {
     const figures: Record<string, Readonly<Record<string, number>>> = {};
     const agents = NODES.map((node) => cluster.agent(node).pid);
     const measure = async (when: string): Promise<void> => {
@@ -49,6 +55,7 @@ describe(`agents in pods, with ${SERVICES} Services of ${ENDPOINTS} endpoints`, 
       }
       await pause(REST_MS);
       figures[when] = resident();
+      show("\nMB resident, mapped arrays of the kernel apart", { [when]: figures[when] });
     };
     await measure("as they were written");
     // Nobody ran out of what its pod may have.
@@ -59,7 +66,6 @@ describe(`agents in pods, with ${SERVICES} Services of ${ENDPOINTS} endpoints`, 
       await inForce(cluster, node, began);
     }
     await measure("after a restart");
-    show("\nMB resident, mapped arrays of the kernel apart", figures);
     for (const [when, nodes] of Object.entries(figures))
       for (const [node, megabytes] of Object.entries(nodes))
         expect.soft(megabytes, `${node}, ${when}`).toBeLessThanOrEqual(GOAL_MB);

@@ -50,8 +50,12 @@ export class ClusterLoad implements AsyncDisposable {
     return this.#start(enterPod(pod, cgroup, commandOf(script, argument), { tools: "machine" }));
   }
 
+  /**
+   * Each has a session of its own, as agents and kubelets have: the kernel shares a busy machine out among sessions, and programs
+   * that measure must not go hungry together with the test that drives them.
+   */
   async #start([file, ...args]: [string, ...string[]]): Promise<Program> {
-    const program = new Program(spawn(file, args, { stdio: "pipe" }));
+    const program = new Program(spawn(file, args, { stdio: "pipe", detached: true }));
     this.#programs.push(program);
     await program.answer();
     return program;

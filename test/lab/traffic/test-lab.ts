@@ -204,7 +204,9 @@ export class TestLab {
     argument: unknown,
   ): Promise<Program> {
     const command = [NODE, ...NODE_FLAGS, join(import.meta.dirname, script), JSON.stringify(argument)];
-    const child = spawn(MILLRACE, ["lab", "exec", "--name", this.name, target, "--", ...command], { stdio: "pipe" });
+    const args = ["lab", "exec", "--name", this.name, target, "--", ...command];
+    // A session of its own: the kernel shares a busy machine out among sessions, and the agents' are not the test's.
+    const child = spawn(MILLRACE, args, { stdio: "pipe", detached: true });
     const program = new Program(child);
     this.#programs.push(program);
     await program.answer();
