@@ -8,7 +8,7 @@ import { FINGERPRINT, LAYOUT, SETTINGS } from "../../../src/datapath/layout.gen.
 import { type Loaded, removePins } from "../../../src/datapath/load.ts";
 import { createMap, MapFlag, openPinnedMap } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
-import { loadDataplane } from "./load-dataplane.ts";
+import { loadOnUse } from "./load-dataplane.ts";
 
 const SIZES = { services: 64, frontends: 64, backends: 64, slots: 256, flows: 4096, openings: 4096 };
 const OTHER = "0123456789abcdef";
@@ -28,7 +28,7 @@ describeKernel("bypass", () => {
   });
 
   const start = (): Loaded["dataplane"] => {
-    loaded = loadDataplane({ pinDir, stateDir, mapSizes: SIZES, l3: false, xdp: false });
+    loaded = loadOnUse({ pinDir, stateDir, mapSizes: SIZES, l3: false, xdp: false });
     return loaded.dataplane;
   };
   function stop(): void {

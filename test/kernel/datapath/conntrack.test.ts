@@ -64,7 +64,7 @@ describeKernel("conntrack", () => {
     undo.push(() => {
       process.env["MILLRACE_WITHOUT"] = without.replace("ct_lookup", "");
     });
-    wires = createWires();
+    wires = createWires({ loadAll: true });
     const { node, client, pod } = wires;
     node.namespace.run("nft", MASQUERADE);
     node.namespace.sysctl("net.netfilter.nf_conntrack_tcp_timeout_close", 300);

@@ -28,7 +28,7 @@ import { addressBytes } from "../../../src/lib/address.ts";
 import { type BpfMap, createMap } from "../../../src/libbpf/mod.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { frame, objects, send, V4 } from "./conversation.ts";
-import { loadDataplane } from "./load-dataplane.ts";
+import { loadDataplane, loadOnUse } from "./load-dataplane.ts";
 import { openSocket } from "./raw-sockets.ts";
 import { ACTION, createTestNode, type TestNode } from "./test-node.ts";
 
@@ -184,7 +184,7 @@ describeKernel("maps of a layout without hooks", () => {
     const { key, value } = entriesOf({ ...FLOWS[0]!, client: [V4.client, 40_009] }, seen())[0]!;
     value[FLOW.path] = FLOW_PATH_VALUES.PATH_NONE;
     old.get("tcp_flows")!.update(key, value);
-    loaded = loadDataplane({ pinDir, stateDir, mapSizes: SIZES, l3: false, xdp: false });
+    loaded = loadOnUse({ pinDir, stateDir, mapSizes: SIZES, l3: false, xdp: false });
   });
   afterAll(() => {
     loaded?.close();
@@ -301,12 +301,12 @@ describeKernel("maps of a layout without hooks", () => {
 });
 
 /** Loads this build once more, as if the one whose programs the node runs had had another layout. */
-function loadOver(node: TestNode): Loaded {
+function loadOver(node: TestNode, load: typeof loadDataplane = loadOnUse): Loaded {
   const other = "0123456789abcdef";
   fs.renameSync(path.join(node.pinDir, `maps-${FINGERPRINT}`), path.join(node.pinDir, `maps-${other}`));
   const layouts = path.join(node.stateDir, "layouts");
   fs.renameSync(path.join(layouts, `${FINGERPRINT}.json`), path.join(layouts, `${other}.json`));
-  return loadDataplane({
+  return load({
     ...{ pinDir: node.pinDir, stateDir: node.stateDir, mapSizes: SIZES, l3: false, xdp: false },
   });
 }
@@ -345,7 +345,7 @@ describeKernel("maps of another layout", () => {
     const key = new Uint8Array(Int32Array.of(socket.fd).buffer);
     const value = new Uint8Array(node.dataplane.map("socket_backends").valueSize).fill(7);
     node.dataplane.map("socket_backends").update(key, value);
-    const loaded = loadOver(node);
+    const loaded = loadOver(node, loadDataplane);
     try {
       expect(loaded.replacesLayout).toBe(true);
       await loaded.loadL3();

@@ -9,14 +9,16 @@ import koffi from "koffi";
 const CLONE_NEWNET = 0x40000000;
 const libc = koffi.load("libc.so.6");
 const setns = libc.func("int setns(int fd, int type)") as (fd: number, type: number) => number;
+/** 0 when there is none of this name. */
+const ifindexOf = libc.func("unsigned int if_nametoindex(const char *name)") as (name: string) => number;
 let serial = 0;
 
 export interface Namespace extends Disposable {
   readonly name: string;
   /** The calling thread stands in this namespace while `body` runs; what `body` awaits too. */
   inside<T>(body: () => T): T;
-  /** Runs ip(8) with these words, in this namespace. */
-  ip(words: string): string;
+  /** Runs ip(8) with these words, in this namespace. Several lines are run by one process; throws at the first that fails. */
+  ip(...lines: readonly string[]): string;
   /** Runs a command; throws when it fails. */
   run(command: string, ...args: string[]): string;
   sysctl(name: string, value: string | number): void;
@@ -92,21 +94,29 @@ export function createNamespace(): Namespace {
   execFileSync("ip", ["netns", "add", name]);
   const file = `/run/netns/${name}`;
   const home = fs.openSync("/proc/thread-self/ns/net", "r");
+  const piped = { encoding: "utf8", stdio: "pipe" } as const;
   const leave = (): void => {
     if (setns(home, CLONE_NEWNET) !== 0) throw new Error("could not leave the namespace");
   };
   const inside = <T>(body: () => T): T => insideNamespace(file, body);
   const run = (command: string, ...args: string[]): string =>
-    inside(() => execFileSync(command, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }));
-  const link = (device: string): { ifindex: number; address: string } =>
-    (JSON.parse(run("ip", "-j", "link", "show", "dev", device)) as { ifindex: number; address: string }[])[0]!;
+    inside(() => execFileSync(command, args, { ...piped, stdio: ["ignore", "pipe", "pipe"] }));
+  const link = (device: string): { address: string } =>
+    (JSON.parse(run("ip", "-j", "link", "show", "dev", device)) as { address: string }[])[0]!;
   const namespace: Namespace = {
     name,
     inside,
     run,
-    ip: (words) => run("ip", ...words.split(" ")),
+    ip: (...lines) =>
+      lines.length === 1
+        ? run("ip", ...lines[0]!.split(" "))
+        : inside(() => execFileSync("ip", ["-batch", "-"], { ...piped, input: `${lines.join("\n")}\n` })),
     sysctl: (key, value) => inside(() => fs.writeFileSync(`/proc/sys/${key.replaceAll(".", "/")}`, String(value))),
-    ifindex: (device) => link(device).ifindex,
+    ifindex(device) {
+      const found = inside(() => ifindexOf(device));
+      if (found === 0) throw new Error(`there is no device ${device} in ${name}`);
+      return found;
+    },
     mac: (device) => link(device).address,
     [Symbol.dispose]() {
       leave();

@@ -30,7 +30,7 @@ import { eventsOf } from "../../flows/builders.ts";
 import { type FlowCase, modelOptions, NODES, SERVICE_RANGES } from "../../flows/flow-case.ts";
 import { audit } from "../../packets/audit.ts";
 import { skipWithout } from "../kernel-lacks.ts";
-import { loadDataplane } from "./load-dataplane.ts";
+import { loadDataplane, loadOnUse } from "./load-dataplane.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
 import { describePacket, macBytes } from "./packet.ts";
 
@@ -164,7 +164,9 @@ export function macOf(lan: "lan" | "tunnel" | "pod", last: number): string {
 }
 
 function wire(namespace: Namespace, n: number): void {
-  const { ip, sysctl } = namespace;
+  const { sysctl } = namespace;
+  const lines: string[] = [];
+  const ip = (line: string): void => void lines.push(line);
   sysctl("net.ipv4.ip_forward", 1);
   sysctl("net.ipv6.conf.all.forwarding", 1);
   sysctl("net.ipv6.conf.default.accept_dad", 0);
@@ -192,7 +194,7 @@ function wire(namespace: Namespace, n: number): void {
   ip(`route add 10.244.${n}.5/32 dev p5`);
   ip(`route add fd00:10:244:${n}::5/128 dev p5`);
   const neighbour = (address: string, mac: string, device: string): void =>
-    void ip(`neigh replace ${address} lladdr ${mac} dev ${device} nud permanent`);
+    ip(`neigh replace ${address} lladdr ${mac} dev ${device} nud permanent`);
   for (const last of [1, 51, 52, 77]) {
     neighbour(`192.168.122.${last}`, macOf("lan", last), "up0");
     neighbour(`fd00:192:168:122::${last}`, macOf("lan", last), "up0");
@@ -215,15 +217,18 @@ function wire(namespace: Namespace, n: number): void {
   ip("route add fd00:10:244:9::/64 via fd00:8::9");
   ip("route add default via 192.168.122.1");
   ip("route add default via fd00:192:168:122::1");
+  namespace.ip(...lines);
 }
 
 const DEVICES: readonly Device[] = ["up0", "up1", "cni0", "pod2", "pod3", "pod99", "p5"];
 
 function deviceRows(n: number, namespace: Namespace): Map<Device, { ifindex: number; row: DeviceRow }> {
   const rows = new Map<Device, { ifindex: number; row: DeviceRow }>();
-  const cni0 = namespace.ifindex("cni0");
+  const links = JSON.parse(namespace.ip("-j link show")) as { ifname: string; ifindex: number; address: string }[];
+  const linkOf = (device: Device) => links.find(({ ifname }) => ifname === device)!;
+  const cni0 = linkOf("cni0").ifindex;
   for (const device of DEVICES) {
-    const mac = macBytes(namespace.mac(device));
+    const mac = macBytes(linkOf(device).address);
     const isPort = device.startsWith("pod");
     const source: readonly [string, string] = isPort
       ? [`10.244.${n}.1`, `fd00:10:244:${n}::1`]
@@ -233,7 +238,7 @@ function deviceRows(n: number, namespace: Namespace): Map<Device, { ifindex: num
           ? [`10.244.${n}.1`, `fd00:10:244:${n}::1`]
           : [`192.168.122.${10 + n}`, `fd00:192:168:122::${10 + n}`];
     rows.set(device, {
-      ifindex: namespace.ifindex(device),
+      ifindex: linkOf(device).ifindex,
       row: {
         master: isPort ? cni0 : 0,
         flags: device === "up0" ? DEVICE_FLAG_VALUES.DEVICE_XDP_TARGET : 0,
@@ -255,6 +260,8 @@ export interface TestNodeOptions {
   readonly openings?: number;
   /** up0 is made ready for test runs of XDP, which real traffic would notice. @default true */
   readonly xdpRuns?: boolean;
+  /** Every program is loaded at once, as an agent does it; else each when it is first asked for. @default false */
+  readonly loadAll?: boolean;
 }
 
 /** Makes node N with programs of its own. Everything is gone when it is disposed of. */
@@ -279,7 +286,8 @@ function make(number: number, options: TestNodeOptions, undo: (() => void)[], di
   undo.push(() => fs.rmSync(stateDir, { recursive: true, force: true }));
   const pinDir = `/sys/fs/bpf/${path.basename(stateDir)}`;
   undo.push(() => removePins(pinDir));
-  const loaded = loadDataplane({
+  const load = options.loadAll ? loadDataplane : loadOnUse;
+  const loaded = load({
     pinDir,
     stateDir,
     mapSizes: {

@@ -12,7 +12,7 @@ import { attachXdp, openObject } from "../../../src/libbpf/mod.ts";
 import { FAMILIES, type Family, V4, V6 } from "./conversation.ts";
 import { createNamespace, type Namespace } from "./namespace.ts";
 import { openSocket } from "./raw-sockets.ts";
-import { createTestNode, macOf, PASS_OBJECT, type TestNode } from "./test-node.ts";
+import { createTestNode, macOf, PASS_OBJECT, type TestNode, type TestNodeOptions } from "./test-node.ts";
 
 export const BULK = 2 * 1024 * 1024;
 const PATTERN = Buffer.alloc(
@@ -36,7 +36,8 @@ export interface Wires extends Disposable {
   readonly behind: readonly (readonly [Namespace, string])[];
 }
 
-export function createWires(): Wires {
+/** `loadAll`: as of TestNodeOptions. */
+export function createWires({ loadAll = false }: Pick<TestNodeOptions, "loadAll"> = {}): Wires {
   const undo: (() => void)[] = [];
   const dispose = (): void => {
     for (const step of undo.splice(0).reverse()) step();
@@ -48,53 +49,56 @@ export function createWires(): Wires {
     return namespace;
   };
   try {
-    const node = createTestNode(1, { xdpRuns: false });
+    const node = createTestNode(1, { xdpRuns: false, loadAll });
     undo.push(() => node[Symbol.dispose]());
     const [lan, client, remote, pod, backend, ptp] = [made(), made(), made(), made(), made(), made()];
-    lan.ip("link add br0 type bridge");
-    lan.ip("link set br0 up");
+    lan.ip("link add br0 type bridge", "link set br0 up");
     node.namespace.ip(`link set lan0 netns ${lan.name}`);
     const host = (namespace: Namespace, port: string, last: number): void => {
       lan.ip(`link add ${port} type veth peer name eth0 address ${macOf("lan", last)} netns ${namespace.name}`);
-      namespace.ip("link set eth0 up");
-      namespace.ip(`addr add 192.168.122.${last}/24 dev eth0`);
-      namespace.ip(`addr add fd00:192:168:122::${last}/64 dev eth0 nodad`);
+      namespace.ip(
+        "link set eth0 up",
+        `addr add 192.168.122.${last}/24 dev eth0`,
+        `addr add fd00:192:168:122::${last}/64 dev eth0 nodad`,
+      );
     };
     host(client, "port51", 51);
     host(remote, "port12", 12);
-    for (const port of ["lan0", "port51", "port12"]) {
-      lan.ip(`link set ${port} master br0`);
-      lan.ip(`link set ${port} up`);
-    }
-    remote.ip("addr add 10.244.2.2/32 dev lo");
-    remote.ip("addr add fd00:10:244:2::2/128 dev lo nodad");
-    client.ip("route add 10.96.0.0/12 via 192.168.122.11");
-    client.ip("route add fd00:10:96::/112 via fd00:192:168:122::11");
+    lan.ip(...["lan0", "port51", "port12"].flatMap((port) => [`link set ${port} master br0`, `link set ${port} up`]));
+    remote.ip("addr add 10.244.2.2/32 dev lo", "addr add fd00:10:244:2::2/128 dev lo nodad");
+    client.ip("route add 10.96.0.0/12 via 192.168.122.11", "route add fd00:10:96::/112 via fd00:192:168:122::11");
     const inPod = (namespace: Namespace, number: number): void => {
       node.namespace.ip(`link set in${number} netns ${namespace.name} name eth0 address ${macOf("pod", number)}`);
-      namespace.ip("link set eth0 up");
-      namespace.ip(`addr add 10.244.1.${number}/24 dev eth0`);
-      namespace.ip(`addr add fd00:10:244:1::${number}/64 dev eth0 nodad`);
-      namespace.ip("route add default via 10.244.1.1");
-      namespace.ip("route add default via fd00:10:244:1::1");
+      namespace.ip(
+        "link set eth0 up",
+        `addr add 10.244.1.${number}/24 dev eth0`,
+        `addr add fd00:10:244:1::${number}/64 dev eth0 nodad`,
+        "route add default via 10.244.1.1",
+        "route add default via fd00:10:244:1::1",
+      );
     };
     inPod(backend, 2);
     inPod(pod, 99);
     node.namespace.ip(`link set in5 netns ${ptp.name} name eth0 address ${macOf("pod", 5)}`);
-    ptp.ip("link set eth0 up");
-    ptp.ip(`addr add ${V4.ptp}/32 dev eth0`);
-    ptp.ip(`addr add ${V6.ptp}/128 dev eth0 nodad`);
-    for (const { bridge } of FAMILIES) {
-      ptp.ip(`route add ${bridge} dev eth0`);
-      ptp.ip(`route add default via ${bridge}`);
-      ptp.ip(`neigh replace ${bridge} lladdr ${node.mac("p5")} dev eth0 nud permanent`);
-    }
+    const p5 = node.mac("p5");
+    ptp.ip(
+      "link set eth0 up",
+      `addr add ${V4.ptp}/32 dev eth0`,
+      `addr add ${V6.ptp}/128 dev eth0 nodad`,
+      ...FAMILIES.flatMap(({ bridge }) => [
+        `route add ${bridge} dev eth0`,
+        `route add default via ${bridge}`,
+        `neigh replace ${bridge} lladdr ${p5} dev eth0 nud permanent`,
+      ]),
+    );
     for (const [namespace, via] of [
       [remote, 11],
       [client, 11],
     ] as const) {
-      namespace.ip(`route add 10.244.1.0/24 via 192.168.122.${via}`);
-      namespace.ip(`route add fd00:10:244:1::/64 via fd00:192:168:122::${via}`);
+      namespace.ip(
+        `route add 10.244.1.0/24 via 192.168.122.${via}`,
+        `route add fd00:10:244:1::/64 via fd00:192:168:122::${via}`,
+      );
     }
 
     const attachments = node.namespace.inside(() =>
