@@ -89,12 +89,19 @@ export function skipWithout(...needs: readonly Need[]): void {
   test.context.skip(lack);
 }
 
-/** How many cases of a long table are run on a machine that is slow (MILLRACE_THIN=1): each is a case of its own elsewhere. */
+/** The machine is slow, and long tests are thinned there: each says what it leaves out. */
+export const IS_THIN = process.env["MILLRACE_THIN"] === "1";
+/** How many cases of a long table are run on such a machine: each is a case of its own elsewhere. */
 const THIN_TO = 60;
+
+/** A skipped test that says how many of a test's repetitions were left out, when some were. */
+export function tellLeftOut(count: number, what: string): void {
+  if (count > 0) it.skip(`${count.toLocaleString("en")} ${what} (left out on a slow machine)`, () => {});
+}
 
 /** The cases, or under MILLRACE_THIN=1 some of them, evenly spread; a skipped test then says how many were left out. */
 export function thinned<T>(cases: readonly T[]): readonly T[] {
-  if (process.env["MILLRACE_THIN"] !== "1" || cases.length <= THIN_TO) return cases;
+  if (!IS_THIN || cases.length <= THIN_TO) return cases;
   const kept = cases.filter(
     (_, at) => Math.floor((at * THIN_TO) / cases.length) !== Math.floor(((at - 1) * THIN_TO) / cases.length),
   );

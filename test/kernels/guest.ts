@@ -150,7 +150,9 @@ export class Guest {
 
 function qemuArguments({ image, initramfs, modules }: KernelFiles, job: string): string[] {
   const init = `millrace.init=${join(GUEST_SCRIPTS, "guest-init.sh")} millrace.modules=${modules}`;
-  const append = `console=ttyS0 panic=-1 loglevel=4 random.trust_cpu=on mitigations=off nokaslr ${init}`;
+  // Small tables of sockets: whoever lists sockets walks through all of them.
+  const tables = "thash_entries=4096 uhash_entries=1024";
+  const append = `console=ttyS0 panic=-1 loglevel=4 random.trust_cpu=on mitigations=off nokaslr tsc=reliable ${tables} ${init}`;
   const nic = (name: string, last: string): string[] => [
     ...["-netdev", `hubport,id=${name},hubid=1`],
     ...["-device", `virtio-net-pci,netdev=${name},mac=52:54:00:00:00:${last},romfile=`],

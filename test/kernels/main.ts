@@ -2,7 +2,7 @@
 //   main.ts [--quick | --ci | --file FILE...] [KERNEL...]
 // The table goes to standard output, progress to standard error. Status 1 when something is wrong.
 import { mkdirSync, writeFileSync } from "node:fs";
-import { release } from "node:os";
+import { availableParallelism, release, totalmem } from "node:os";
 import { dirname } from "node:path";
 import { parseArgs } from "node:util";
 import { FAILURES, Failure } from "../../src/lib/errors.ts";
@@ -65,20 +65,40 @@ interface Answers {
   readonly without: readonly Unasked[];
 }
 
-async function askAll(sources: readonly KernelSource[], ask: (source: KernelSource) => Questions): Promise<Answers> {
+/** A guest takes its RAM and what its code was translated to, and keeps one processor busy. */
+const GUEST_BYTES = 6 * 2 ** 30;
+
+function guestsAtOnce(): number {
+  return Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / GUEST_BYTES)));
+}
+
+/** `done` is told of each kernel as soon as it was asked everything. */
+async function askAll(
+  sources: readonly KernelSource[],
+  ask: (source: KernelSource) => Questions,
+  done: (results: KernelResults) => void,
+): Promise<Answers> {
   const kernels: KernelResults[] = [];
   const without: Unasked[] = [];
-  for (const source of sources) {
-    let files: KernelFiles | undefined;
-    try {
-      files = kernelFiles(source, progress);
-      kernels.push(await askKernel(files, ask(source), progress));
-    } catch (error) {
-      if (!(error instanceof Error)) throw error;
-      progress(`${source.name}: ${error.message}`);
-      without.push({ name: source.name, reason: error.message, available: files !== undefined });
+  const waiting = [...sources];
+  const askNext = async (): Promise<void> => {
+    for (let source = waiting.shift(); source !== undefined; source = waiting.shift()) {
+      let files: KernelFiles | undefined;
+      try {
+        files = kernelFiles(source, progress);
+        const results = await askKernel(files, ask(source), progress);
+        kernels.push(results);
+        done(results);
+      } catch (error) {
+        if (!(error instanceof Error)) throw error;
+        progress(`${source.name}: ${error.message}`);
+        without.push({ name: source.name, reason: error.message, available: files !== undefined });
+      }
     }
-  }
+  };
+  await Promise.all(Array.from({ length: guestsAtOnce() }, askNext));
+  const place = (name: string): number => sources.findIndex((source) => source.name === name);
+  kernels.sort((a, b) => place(a.files.name) - place(b.files.name));
   return { kernels, without };
 }
 
@@ -95,21 +115,17 @@ function printAnswers({ kernels, without }: Answers): void {
   for (const { name, reason } of without) process.stdout.write(`${name.padEnd(8)}not asked: ${reason}\n`);
 }
 
-/** Keeps what later readers want: the page, CI's count. */
-function record(mode: Mode, own: readonly ProgramReport[], { kernels, without }: Answers): void {
-  if (mode === "full" || mode === "quick") {
-    const objects = shortHash(objectsHash());
-    const order = KERNELS.map(({ name }) => name);
-    writeMeasured(
-      kernels.map((results) => shortened(results, objects, kernelTests().length)),
-      order,
-    );
-    writeKernelsPage();
-  }
-  if (mode === "ci") {
-    mkdirSync(dirname(CI_RESULTS), { recursive: true });
-    writeFileSync(CI_RESULTS, JSON.stringify(ciResults(own, kernels, without)));
-  }
+/** Keeps what the page says of a kernel. */
+function record(results: KernelResults): void {
+  const order = KERNELS.map(({ name }) => name);
+  writeMeasured([shortened(results, shortHash(objectsHash()), kernelTests().length)], order);
+  writeKernelsPage();
+}
+
+/** Keeps CI's count. */
+function recordCi(own: readonly ProgramReport[], { kernels, without }: Answers): void {
+  mkdirSync(dirname(CI_RESULTS), { recursive: true });
+  writeFileSync(CI_RESULTS, JSON.stringify(ciResults(own, kernels, without)));
 }
 
 function loadedHere(): readonly ProgramReport[] {
@@ -125,10 +141,16 @@ async function main(): Promise<void> {
   const sources = chosenKernels(positionals, mode);
   const files = chosenFiles(values.file);
   const own = mode === "files" ? [] : loadedHere();
-  const answers = await askAll(sources, (source) => questionsFor(mode, source, files));
+  const answers = await askAll(
+    sources,
+    (source) => questionsFor(mode, source, files),
+    (results) => {
+      if (mode === "full" || mode === "quick") record(results);
+    },
+  );
   if (mode !== "files") printPrograms(own, answers);
   printAnswers(answers);
-  record(mode, own, answers);
+  if (mode === "ci") recordCi(own, answers);
   const defects = [...programDefects(own), ...answers.kernels.flatMap(defectsOf)];
   const unasked = answers.without.filter((one) => mode !== "ci" || !isExcused(one));
   if (defects.length > 0 || unasked.length > 0) process.exitCode = 1;

@@ -116,7 +116,8 @@ ${programTable(kernels)}
 \`.cache/kernels/KERNEL/tests.log\`. It takes the kernels' packages
 by this machine's apt, whose sources it reads and never changes. A guest's root is this machine's own, read-only, with a tmpfs over it: what runs there is this very
 tree, and nothing of it stays; leave the tree alone meanwhile. Each answer is kept in \`.cache/kernels/results\` under a hash of what it depends on, so that a run
-that was cut short goes on. \`make kernels-ci\` is what CI runs. \`node test/kernels/stack.ts\` prints each program's functions and stack by the running kernel.
+that was cut short goes on. So many guests are asked at once as there are processors and 6 GB of RAM for each. In a guest one process runs all files of tests, and
+long tests are thinned: what is left out stands below by its name. Neither is so on the running kernel. \`make kernels-ci\` is what CI runs. \`node test/kernels/stack.ts\` prints each program's functions and stack by the running kernel.
 
 Paths in a lab are those of two nodes over IPv4 and IPv6: from a socket, a pod's device and an uplink to a backend here and elsewhere by TCP and UDP, a refusal, a
 connection over a restart of the agent, and nothing left behind. NIC and VLAN are the same over virtio_net with XDP in its driver, and over a VLAN device of it.

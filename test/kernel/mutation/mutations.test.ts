@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { VERDICT_VALUES } from "../../../src/datapath/layout.gen.ts";
 import { addressText, audit, dissect, isReply, type Layers, networkAt, quotedBy, repair } from "../../packets/audit.ts";
 import { ACTION, createTestNode, SNAT_COUNT, SNAT_FIRST, type TestNode, XDP_ACTION } from "../datapath/test-node.ts";
+import { IS_THIN, tellLeftOut } from "../kernel-lacks.ts";
 import { describeKernel } from "../require-kernel.ts";
 import {
   type Allowed,
@@ -19,7 +20,8 @@ import {
 import { diceOf, mutate } from "./mutate.ts";
 import { createRunner, type Place } from "./runner.ts";
 
-const COUNT = Number(process.env["MUTATIONS"] ?? 100_000);
+const USUAL = 100_000;
+const COUNT = Number(process.env["MUTATIONS"] ?? (IS_THIN ? USUAL / 20 : USUAL));
 const SEED = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 32));
 /** The tables are filled anew after so many: mutated packets make flows, and end them. */
 const ROUND = 20_000;
@@ -123,6 +125,7 @@ describeKernel("mutated packets", () => {
 
   const total = (): number => [...node.verdicts().values()].reduce((sum, count) => sum + count, 0);
 
+  if (COUNT < USUAL && IS_THIN) tellLeftOut(USUAL - COUNT, "mutated packets");
   it(`${COUNT} of them, seed ${SEED}, keep their checksums and reach no strangers`, {
     timeout: 3_600_000,
   }, async () => {

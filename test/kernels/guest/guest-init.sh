@@ -22,6 +22,8 @@ modprobe -a virtio_net tun nf_conntrack
 modprobe -q dummy numdummies=0
 modprobe -aq ip_vs ip_vs_rr ip_set ip_set_hash_ip
 ip link set lo up
+# Whoever waits for all CPUs, as each end of a namespace does, waits for milliseconds; an emulated CPU takes its time.
+echo 1 >/sys/kernel/rcu_expedited
 hostname guest
 cut -d' ' -f1 /proc/uptime >/job/ready.new && mv /job/ready.new /job/ready
 n=1
