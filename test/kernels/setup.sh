@@ -19,7 +19,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 -- a list of words
-{ apt-get -q update && apt-get -q -y --no-install-recommends install $missing; } >"$log" 2>&1 || {
+{ apt-get -q update && apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install $missing; } >"$log" 2>&1 || {
   tail -20 "$log"
   echo "make kernels: could not install$missing"
   exit 1

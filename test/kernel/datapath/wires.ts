@@ -46,6 +46,8 @@ export function createWires({ loadAll = false }: Pick<TestNodeOptions, "loadAll"
     const namespace = createNamespace();
     undo.push(() => namespace[Symbol.dispose]());
     namespace.sysctl("net.ipv6.conf.default.accept_dad", 0);
+    // Nobody looks for routers meanwhile: attached programs would count that too, beside what a test runs.
+    namespace.sysctl("net.ipv6.conf.default.router_solicitations", 0);
     return namespace;
   };
   try {
