@@ -24,7 +24,7 @@ if command -v dpkg-query >/dev/null 2>&1; then
     printf '  %-6s %s\n' APT "installing$missing"
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086 -- a list of words
-    { $as_root apt-get -q update && $as_root apt-get -q -y --no-install-recommends install $missing; } >build-setup.log 2>&1 || {
+    { $as_root apt-get -q update && $as_root apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install $missing; } >build-setup.log 2>&1 || {
       tail -20 build-setup.log
       echo "make setup: could not install$missing: see build-setup.log"
       exit 1

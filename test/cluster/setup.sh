@@ -22,7 +22,7 @@ policy=/usr/sbin/policy-rc.d
 [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && trap 'rm -f "$log" $policy' EXIT; }
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 -- a list of words
-{ apt-get -q update && apt-get -q -y --no-install-recommends install $missing; } >"$log" 2>&1 || {
+{ apt-get -q update && apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install $missing; } >"$log" 2>&1 || {
   tail -20 "$log"
   echo "make cluster: could not install$missing"
   exit 1

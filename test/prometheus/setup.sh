@@ -13,7 +13,7 @@ trap 'rm -f "$log"' EXIT
 policy=/usr/sbin/policy-rc.d
 [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && trap 'rm -f "$log" $policy' EXIT; }
 export DEBIAN_FRONTEND=noninteractive
-{ apt-get -q update && apt-get -q -y --no-install-recommends install prometheus; } >"$log" 2>&1 || {
+{ apt-get -q update && apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install prometheus; } >"$log" 2>&1 || {
   tail -20 "$log"
   echo 'make test-prometheus: could not install prometheus'
   exit 1
