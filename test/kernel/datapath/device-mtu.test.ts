@@ -2,7 +2,7 @@
 // row says less than the device's own MTU here, so that it shows which of the two was asked.
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { resetFeatures } from "../../../src/libbpf/mod.ts";
-import { describeKernel } from "../require-kernel.ts";
+import { describeKernelWith } from "../require-kernel.ts";
 import { again, FAMILIES, frame, objects, send } from "./conversation.ts";
 import { parsePacket } from "./packet.ts";
 import { createTestNode, type TestNode } from "./test-node.ts";
@@ -11,12 +11,12 @@ const DEVICE_MTU = 1300;
 const ROUTE_MTU = 1400;
 
 const CASES = [
-  { name: "from Linux 5.12 on packets are measured by the route", without: "", mtu: ROUTE_MTU },
-  { name: "below Linux 5.12 packets are measured by the device", without: "fib_mtu", mtu: DEVICE_MTU },
+  { name: "from Linux 5.12 on packets are measured by the route", needs: ["fib_mtu"], without: "", mtu: ROUTE_MTU },
+  { name: "below Linux 5.12 packets are measured by the device", needs: [], without: "fib_mtu", mtu: DEVICE_MTU },
 ] as const;
 
-for (const { name, without, mtu } of CASES)
-  describeKernel(name, () => {
+for (const { name, needs, without, mtu } of CASES)
+  describeKernelWith(needs, name, () => {
     let node: TestNode;
     const before = process.env["MILLRACE_WITHOUT"];
     beforeAll(() => {

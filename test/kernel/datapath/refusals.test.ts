@@ -2,6 +2,7 @@
 // is not, and a Service that is gone leaves nothing behind for the next one under its id.
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { readRefusals } from "../../../src/agent/service-counters.ts";
+import { refusalOf } from "../../flows/kernel-executor.ts";
 import { describeKernel } from "../require-kernel.ts";
 import { joinCgroup } from "./cgroup.ts";
 import { again, frame, objects, send, V4 } from "./conversation.ts";
@@ -46,10 +47,10 @@ describeKernel("refusals of a Service", () => {
     node.namespace.inside(() => {
       for (let i = 0; i < 2; i++) {
         using socket = openSocket("TCP");
-        expect(socket.connect({ address: V4.vip, port: 80 })).toBe("ECONNREFUSED");
+        expect(socket.connect({ address: V4.vip, port: 80 })).toBe(refusalOf("TCP"));
       }
       using none = openSocket("TCP");
-      expect(none.connect({ address: V4.vip, port: 81 })).toBe("ECONNREFUSED");
+      expect(none.connect({ address: V4.vip, port: 81 })).toBe(refusalOf("TCP"));
     });
     expect(counted().filter((line) => line.startsWith("connect"))).toEqual(["connect refuse 2"]);
   });

@@ -2,7 +2,7 @@
 // finds out by itself that the driver takes XDP; then the same over a VLAN device of both NICs. Requests go out again by the NIC
 // that they came in by, and so do the answers.
 import { execFileSync, spawn } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -50,9 +50,11 @@ interface Uplink {
 }
 
 function deviceWith(mac: string): string {
-  const name = readdirSync("/sys/class/net").find(
-    (device) => readFileSync(`/sys/class/net/${device}/address`, "utf8").trim() === mac,
-  );
+  // With the bonding driver there is a file among the devices.
+  const name = readdirSync("/sys/class/net").find((device) => {
+    const file = `/sys/class/net/${device}/address`;
+    return existsSync(file) && readFileSync(file, "utf8").trim() === mac;
+  });
   if (name === undefined) throw new Error(`there is no device with the MAC ${mac}`);
   return name;
 }
