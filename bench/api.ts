@@ -211,9 +211,10 @@ for (const size of SIZES) {
   if (flags.only !== "" && flags.only !== `${size.services}x${size.endpoints}`) continue;
   const starts: StartResult[] = [];
   let follow: FollowResult | undefined;
-  const runs = size === SIZES[0] ? Number(flags.runs) : 1;
+  const isFirst = size === SIZES[0];
+  const runs = isFirst ? Number(flags.runs) : 1;
   for (let run = 1; run <= runs; run++) {
-    const result = await benchSize(size, size === SIZES[0] && run === runs ? Number(flags.seconds) : 0);
+    const result = await benchSize(size, isFirst && run === runs ? Number(flags.seconds) : 0);
     starts.push(result.start);
     follow = result.follow;
   }

@@ -1,5 +1,6 @@
 // How long the kernel takes over each object: opening it, and loading it over maps that are there (the verifier, mostly).
 import { LAYOUT } from "../src/datapath/layout.gen.ts";
+import { giveMap } from "../src/datapath/load.ts";
 import { OBJECTS, objectPath } from "../src/datapath/objects.ts";
 import { openObject } from "../src/libbpf/mod.ts";
 import type { BenchNode } from "./node.ts";
@@ -15,13 +16,7 @@ export function benchLoad(node: BenchNode): LoadResult[] {
   return OBJECTS.map((name): LoadResult => {
     const start = performance.now();
     using object = openObject(objectPath(name));
-    for (const map of object.maps()) {
-      if (LAYOUT.maps[map] === undefined) continue;
-      const known = node.dataplane.map(map);
-      // What lies with sockets has no size.
-      if (known.maxEntries > 0) object.setMaxEntries(map, known.maxEntries);
-      object.reuseMap(map, known);
-    }
+    for (const map of object.maps()) if (LAYOUT.maps[map] !== undefined) giveMap(object, map, node.dataplane.map(map));
     const opened = performance.now();
     object.load();
     const loadMs = performance.now() - opened;

@@ -153,6 +153,13 @@ export function openForLoad(name: ObjectName): BpfObject {
   return openObject(objectPath(name === "tc" && hasFeature("ct_lookup") ? "tc_conntrack" : name));
 }
 
+/** Lets an object that is not loaded yet use a map that is there in place of one of its own. */
+export function giveMap(object: BpfObject, name: string, map: BpfMap): void {
+  // What lies with sockets has no size.
+  if (map.maxEntries > 0) object.setMaxEntries(name, map.maxEntries);
+  object.reuseMap(name, map);
+}
+
 /** Tells the programs what the kernel can do: `has` for each feature that they have a fallback for. */
 export function configure(object: BpfObject, has: (name: FeatureName) => boolean = hasFeature): void {
   const variables = new Set(
@@ -273,11 +280,8 @@ export function* loadSteps(options: LoadOptions): Generator<readonly BpfObject[]
         if (size !== undefined && pinned.maxEntries !== size) keptSizes.push(name);
       }
       const known = maps.get(name);
-      if (known !== undefined) {
-        // What lies with sockets has no size.
-        if (known.maxEntries > 0) object.setMaxEntries(name, known.maxEntries);
-        object.reuseMap(name, known);
-      } else if (size !== undefined) object.setMaxEntries(name, sizeOverOld(name, size, oldLayouts));
+      if (known !== undefined) giveMap(object, name, known);
+      else if (size !== undefined) object.setMaxEntries(name, sizeOverOld(name, size, oldLayouts));
     }
   };
   const openMapMaker = (): BpfObject => {

@@ -1,6 +1,6 @@
 // Loading without the event loop, one object after another.
 import { LAYOUT } from "../../../src/datapath/layout.gen.ts";
-import { configure, type Loaded, type LoadOptions, loadSteps } from "../../../src/datapath/load.ts";
+import { configure, giveMap, type Loaded, type LoadOptions, loadSteps } from "../../../src/datapath/load.ts";
 import { type ObjectName, objectPath } from "../../../src/datapath/objects.ts";
 import { type BpfProgram, type FeatureName, hasFeature, openObject } from "../../../src/libbpf/mod.ts";
 
@@ -38,13 +38,9 @@ export function loadOnUse(options: LoadOptions): Loaded {
     configure(object, (name) => can.get(name) ?? hasFeature(name));
     const names = object.programs().filter((name) => isSocket || name === wanted);
     for (const name of object.programs()) object.setAutoload(name, names.includes(name));
-    for (const name of object.maps()) {
-      // What is in no layout is of the programs alone.
-      if (LAYOUT.maps[name] === undefined) continue;
-      const map = loaded.dataplane.map(name);
-      if (map.maxEntries > 0) object.setMaxEntries(name, map.maxEntries);
-      object.reuseMap(name, map);
-    }
+    // What is in no layout is of the programs alone.
+    for (const name of object.maps())
+      if (LAYOUT.maps[name] !== undefined) giveMap(object, name, loaded.dataplane.map(name));
     object.load();
     for (const name of names) programs.set(name, object.program(name).duplicate());
   };
