@@ -97,7 +97,7 @@ describe("the agent's options", () => {
         flows: 262_144,
         openings: 262_144,
       },
-      balancing: { byDefault: "hash", tableSize: 16_381 },
+      balancing: { byDefault: "hash", tableSize: 2039 },
       flowTimeouts: FLOW_TIMEOUTS,
       conntrackUdpSeconds: 0,
       conntrackUdpStreamSeconds: 0,
@@ -147,7 +147,7 @@ describe("the agent's options", () => {
     ["conntrack-tcp-timeout-established", "24h0m0s", { conntrackEstablishedSeconds: 86_400 }],
     ["conntrack-tcp-timeout-close-wait", "0", { conntrackCloseWaitSeconds: 0 }],
     ["conntrack-tcp-timeout-close-wait", "1h30m", { conntrackCloseWaitSeconds: 5400 }],
-    ["load-balancing", "maglev", { balancing: { byDefault: "maglev", tableSize: 16_381 } }],
+    ["load-balancing", "maglev", { balancing: { byDefault: "maglev", tableSize: 2039 } }],
     ["maglev-table-size", "65521", { balancing: { byDefault: "hash", tableSize: 65_521 } }],
     [
       "flow-timeout",
