@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Read-only configuration: the controller sets it before the object is loaded, and the verifier removes what is off. */
 #pragma once
+#include "announce_types.h"
 #include "types.h"
 
 /* bpf_l4_csum_replace knows BPF_F_IPV6 (Linux 6.16 and stable kernels of 2025). */

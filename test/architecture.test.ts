@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { FAILURES } from "../src/lib/errors.ts";
 
 const SRC = resolve(import.meta.dirname, "../src");
+const BPF = resolve(import.meta.dirname, "../bpf");
 
 /**
  * main -> cli, http, lab -> agent, controller, install -> decide, datapath, kube, standalone, l2 -> allocate, libbpf, wire -> model -> lib; layers
@@ -117,6 +118,16 @@ describe("the sources", () => {
       ({ layer, path }) => ["model", "decide", "allocate"].includes(layer) || PURE_OF_CONTROLLER.includes(path),
     );
     expect(pure.filter(({ text }) => impure.test(text)).map(({ path }) => path)).toEqual([]);
+  });
+
+  it("are short enough to be read: 450 lines a file, and 200 for the one that puts the agent together", () => {
+    const programs = readdirSync(BPF).map((name) => ({ path: name, text: readFileSync(join(BPF, name), "utf8") }));
+    const most = (path: string): number => (path === "agent/agent.ts" ? 200 : 450);
+    const long = [...files, ...programs]
+      .filter(({ path }) => !path.endsWith(".gen.ts"))
+      .map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))
+      .filter(({ path, lines }) => lines > most(path));
+    expect(long).toEqual([]);
   });
 
   it("open with a comment that says what the file answers", () => {

@@ -1,11 +1,15 @@
 // What of make kernels needs no kernel: the count of stack, the verifier's words, the archive, names of packages, the page.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { chainText, deepestChain, frameBytes } from "./chains.ts";
 import { ciResults, isExcused } from "./ci-results.ts";
 import { cpio } from "./cpio.ts";
 import { KERNELS } from "./kernels.ts";
 import { joined } from "./measured.ts";
+import { objectDigest, sectionsOf } from "./object-digest.ts";
 import { kernelsPage } from "./page.ts";
+import { OBJECTS_DIRECTORY } from "./paths.ts";
 import { parseStatistics } from "./verifier-statistics.ts";
 
 describe("stack as Linux 6.1 counts it", () => {
@@ -34,6 +38,30 @@ describe("stack as Linux 6.1 counts it", () => {
 
   it("a circle of calls is an error", () => {
     expect(() => deepestChain([{ name: "f", stack: 0, calls: [0] }])).toThrow("f calls itself");
+  });
+});
+
+describe("the digest of an object", () => {
+  const object = readFileSync(join(OBJECTS_DIRECTORY, "xdp.bpf.o"));
+  /** The digest after one byte in the middle of a section changed. */
+  const changedIn = (name: string): string => {
+    const copy = Uint8Array.from(object);
+    const { bytes } = sectionsOf(copy).find((section) => section.name === name)!;
+    bytes[bytes.length >> 1]! ^= 1;
+    return objectDigest(copy);
+  };
+
+  it.each(["xdp", ".relxdp", ".rodata", ".maps"])("is another when %s changes", (name) => {
+    expect(changedIn(name)).not.toBe(objectDigest(object));
+  });
+
+  it.each([".BTF", ".BTF.ext"])("is the same when %s changes, as with every comment", (name) => {
+    expect(changedIn(name)).toBe(objectDigest(object));
+  });
+
+  it("is of objects alone", () => {
+    expect(() => objectDigest(object.subarray(1))).toThrow("no little-endian ELF");
+    expect(() => objectDigest(Buffer.from("xdp"))).toThrow("no little-endian ELF");
   });
 });
 
