@@ -9,7 +9,8 @@ import { Failure } from "../lib/errors.ts";
 import { writeStateFile } from "../lib/state-store.ts";
 import { findCgroup2 } from "./cgroup2.ts";
 import { takeKubeProxyFlags } from "./kube-proxy-flags.ts";
-import { environmentName, type MachineDefaults, SETTINGS, type Setting, WrongValue } from "./settings.ts";
+import { WrongValue } from "./setting-values.ts";
+import { environmentName, type MachineDefaults, SETTINGS, type Setting } from "./settings.ts";
 
 /** A value as text, and how to call the place it came from in a message. */
 export interface Given {

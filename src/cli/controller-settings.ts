@@ -1,7 +1,8 @@
 // The settings of `millrace controller`, in the table's form of `millrace run`: those that both have are the same ones.
 import type { ControllerOptions } from "../controller/options.ts";
 import { parseDuration } from "../lib/duration.ts";
-import { dnsName, oneOf, SETTINGS, type Setting, WrongValue, wholeNumber } from "./settings.ts";
+import { dnsName, oneOf, WrongValue, wholeNumber } from "./setting-values.ts";
+import { SETTINGS, type Setting } from "./settings.ts";
 
 type ControllerSetting = Setting<ControllerOptions>;
 

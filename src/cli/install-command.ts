@@ -7,7 +7,8 @@ import { parseDuration } from "../lib/duration.ts";
 import { Failure } from "../lib/errors.ts";
 import { didYouMean } from "../lib/suggest.ts";
 import type { Wiring } from "./program.ts";
-import { SETTINGS, WrongValue } from "./settings.ts";
+import { WrongValue } from "./setting-values.ts";
+import { SETTINGS } from "./settings.ts";
 
 interface CommonFlags {
   readonly kubeconfig: string;

@@ -1,12 +1,10 @@
 // The pinned maps and the loaded programs of one node, and what the model asks of them. Content is written while nothing
 // points to it; what is live changes by one aligned 64-bit store. Never decides anything about Services.
 import { endianness } from "node:os";
-import { type Address, readAddress, writeAddress } from "../lib/address.ts";
 import { Failure, KernelError } from "../lib/errors.ts";
 import { Multimap } from "../lib/multimap.ts";
 import { type BpfMap, type BpfProgram, membarrierGlobalAsync } from "../libbpf/mod.ts";
 import {
-  type AddressRoles,
   type Capacity,
   type FrontendKey,
   type KernelState,
@@ -15,10 +13,10 @@ import {
   type Slot,
   WINDOWS,
 } from "../model/operations.ts";
+import { createAddressRows } from "./address-rows.ts";
 import { createBackendRows } from "./backend-rows.ts";
 import { capacityOf } from "./capacity.ts";
 import {
-  ADDRESS_ROLE_VALUES,
   FRONTEND,
   FRONTEND_KEY,
   ROW,
@@ -34,7 +32,7 @@ import {
 } from "./layout.gen.ts";
 import { createLivenessRow, type LivenessRow } from "./liveness-row.ts";
 import { MappedArray, WORD } from "./mapped-array.ts";
-import { createNearFilter, type NearBits, type NearFilter } from "./near.ts";
+import { createNearFilter, NEAR_STEP, type NearBits, type NearFilter } from "./near.ts";
 import {
   frontendKeyBytes,
   KIND_NAMES,
@@ -50,28 +48,11 @@ import { createServiceCounts } from "./service-counts.ts";
 import { writeServiceRanges } from "./service-ranges.ts";
 import { createSourceRanges } from "./source-ranges.ts";
 
-const ADDRESS_BYTES = 16;
-const ROLES_BYTES = 4;
 /** Which half of a slot's word is which, on a machine of this byte order. */
 const SLOT_BACKEND = endianness() === "LE" ? 0 : 1;
 const SLOT_GENERATION = 1 - SLOT_BACKEND;
 const E2BIG = 7;
-const { ADDRESS_NODE, ADDRESS_REFUSE, ADDRESS_PEER, ADDRESS_WITHOUT_NODE_PORTS } = ADDRESS_ROLE_VALUES;
 const BYPASS = SETTINGS.bypass / WORD;
-/** So many rows are gathered for the filter between two turns for others. */
-const NEAR_STEP = 4096;
-
-const rolesByte = ({ node, refuse, peer, withoutNodePorts }: AddressRoles): number =>
-  (node ? ADDRESS_NODE : 0) |
-  (refuse ? ADDRESS_REFUSE : 0) |
-  (peer ? ADDRESS_PEER : 0) |
-  (withoutNodePorts ? ADDRESS_WITHOUT_NODE_PORTS : 0);
-const rolesOf = (byte: number): AddressRoles => ({
-  node: (byte & ADDRESS_NODE) !== 0,
-  refuse: (byte & ADDRESS_REFUSE) !== 0,
-  peer: (byte & ADDRESS_PEER) !== 0,
-  withoutNodePorts: (byte & ADDRESS_WITHOUT_NODE_PORTS) !== 0,
-});
 
 /** What the agent sets. `bypass` is not its word: it is left as it is. */
 export type AgentSettings = Omit<Settings, "bypass"> & { readonly bypass?: bigint };
@@ -132,11 +113,11 @@ export function createDataplane(
   const ranges = new MappedArray(map("service_ranges"));
   const settings = new MappedArray(map("settings"));
   const frontends = map("frontends");
-  const addresses = map("addresses");
   const retired = map("retired");
   const serviceStats = map("service_stats");
   const near = createNearFilter(map("near").mmap(true));
   const liveness = createLivenessRow(map("liveness"), near);
+  const addressRows = createAddressRows(map("addresses"), near);
 
   const clocks = new Uint8Array(64);
   const rowsOfService = new Multimap<number, number>();
@@ -165,34 +146,11 @@ export function createDataplane(
     rowsOfService.add(row.serviceId, index);
   }
 
-  const addressBytes = new Uint8Array(ADDRESS_BYTES);
-
   /** Operations of one kind from `from` on. */
   function run<K extends Operation["op"]>(operations: readonly Operation[], from: number, op: K): OperationOf<K>[] {
     const found: OperationOf<K>[] = [];
     for (let i = from; operations[i]?.op === op; i++) found.push(operations[i] as OperationOf<K>);
     return found;
-  }
-
-  function dropAddress(address: Address): void {
-    writeAddress(address, addressBytes);
-    addresses.delete(addressBytes);
-    // Whatever its roles were.
-    near.goes.address(viewOf(addressBytes), 0, { node: true, refuse: true });
-  }
-
-  /** Addresses that come together go in one batch. */
-  function putAddresses(puts: readonly OperationOf<"put-address">[]): void {
-    const keys = new Uint8Array(puts.length * ADDRESS_BYTES);
-    const values = new Uint8Array(puts.length * ROLES_BYTES);
-    const keyView = viewOf(keys);
-    for (const [i, { address, roles }] of puts.entries()) {
-      writeAddress(address, keys, i * ADDRESS_BYTES);
-      near.comes.address(keyView, i * ADDRESS_BYTES, roles);
-      values[i * ROLES_BYTES] = rolesByte(roles);
-    }
-    if (puts.length === 1) addresses.update(keys, values);
-    else addresses.updateBatch(keys, values, puts.length);
   }
 
   /** Frontends that come together go in one batch. */
@@ -274,7 +232,7 @@ export function createDataplane(
         return;
       }
       case "drop-address":
-        dropAddress(operation.address);
+        addressRows.drop(operation.address);
         return;
       case "set-service-ranges":
         writeServiceRanges(ranges, operation.ranges);
@@ -327,7 +285,7 @@ export function createDataplane(
       }
       if (operation.op === "put-address") {
         const puts = run(operations, i, "put-address");
-        putAddresses(puts);
+        addressRows.put(puts);
         i += puts.length;
         continue;
       }
@@ -350,12 +308,7 @@ export function createDataplane(
   function readState(): KernelState {
     rowsOfService.clear();
     liveness.needs(near.comes);
-    const roles = new Map<Address, AddressRoles>();
-    for (const [key, value] of addresses.entries()) {
-      const found = rolesOf(value[0]!);
-      near.comes.address(viewOf(key), 0, found);
-      roles.set(readAddress(key), found);
-    }
+    const roles = addressRows.read();
     const foundRows = new Map<number, Row>();
     const rowGenerations = new Map<number, number>();
     const foundFrontends: { key: FrontendKey; row: number; generation: number }[] = [];
@@ -406,11 +359,7 @@ export function createDataplane(
 
   function* nearAddresses(needs: NearBits): Generator<void> {
     liveness.needs(needs);
-    for (const { keys, values, count } of addresses.batches(NEAR_STEP)) {
-      const view = viewOf(keys);
-      for (let i = 0; i < count; i++) needs.address(view, i * ADDRESS_BYTES, rolesOf(values[i * ROLES_BYTES]!));
-      yield;
-    }
+    yield* addressRows.near(needs);
   }
 
   function* nearRows(needs: NearBits): Generator<void> {

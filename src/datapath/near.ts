@@ -15,6 +15,8 @@ const { NEAR_FRONTEND, NEAR_NODE, NEAR_BACKEND } = NEAR_FLAG_VALUES;
 const PORT_HALVES = 65_536 / 32;
 /** Four bits each. */
 const BUCKETS_PER_HALF = 8;
+/** So many rows are gathered for the filter between two turns for others. */
+export const NEAR_STEP = 4096;
 const TCP = 6;
 /** As bpf/maps.h has it: so many bits number the elements of `met_backends`. */
 const MET_BITS = 19;
