@@ -1,7 +1,14 @@
 // How flows are balanced: evenly, by weight, and by tables that barely change and are the same on every node.
 import { describe, expect, test } from "vitest";
 import { createModel } from "../../src/model/model.ts";
-import { MOST_BACKENDS, maglevTable, TABLE_SIZES, tableSizeFor, weightedSlots } from "../../src/model/spread.ts";
+import {
+  BY_HASH,
+  MOST_BACKENDS,
+  maglevTable,
+  TABLE_SIZES,
+  tableSizeFor,
+  weightedSlots,
+} from "../../src/model/spread.ts";
 import { parseWeights } from "../../src/model/weights.ts";
 import { createFakeMaps } from "../fakes/fake-maps.ts";
 import { endpoint, eventsOf, node, service, slice } from "../flows/builders.ts";
@@ -48,9 +55,27 @@ describe("a Maglev table", () => {
     };
     expect(TABLE_SIZES.filter((size) => !isPrime(size))).toEqual([]);
     expect(tableSizeFor(3, 16_381)).toBe(16_381);
-    expect(tableSizeFor(127, 251)).toBe(16_381);
-    expect(tableSizeFor(128, 251)).toBe(32_749);
-    expect(tableSizeFor(2047, 251)).toBe(262_139);
+    expect(tableSizeFor(163, 251)).toBe(16_381);
+    expect(tableSizeFor(164, 251)).toBe(32_749);
+    expect(tableSizeFor(2621, 251)).toBe(262_139);
+  });
+
+  test("grows in few steps, as each moves most flows: the one that is asked for, and others far from it", () => {
+    const stepsOf = (least: number): number[] => {
+      const counts = Array.from({ length: 2700 }, (_, i) => i + 1);
+      return counts.filter((count) => tableSizeFor(count, least) !== tableSizeFor(count + 1, least));
+    };
+    expect(stepsOf(BY_HASH.tableSize)).toEqual([20, 163, 327, 655, 1310]);
+    expect(stepsOf(4093)).toEqual([40, 163, 327, 655, 1310]);
+    expect(stepsOf(16_381)).toEqual([163, 327, 655, 1310]);
+  });
+
+  test("of the default size moves at most 3 % of the others' slots when one backend goes, however few there are", () => {
+    const size = BY_HASH.tableSize;
+    for (let count = 2; tableSizeFor(count, size) === size; count++) {
+      const all = members(count);
+      expect(Math.max(...all.map((_, gone) => movedWithout(all, gone, size)))).toBeLessThanOrEqual(0.032);
+    }
   });
 
   test.each([1, 2, 3, 10, 100])("gives %i backends the same number of slots, one more or less", (count) => {
@@ -72,7 +97,7 @@ describe("a Maglev table", () => {
     expect(moved.reduce((a, b) => a + b) / moved.length).toBeLessThan(0.018);
   });
 
-  test("of more backends than the largest has 128 slots for is the largest, as even as a slot and as steady as another", () => {
+  test("of more backends than the largest has a hundred slots for is the largest, as even as a slot and as steady as another", () => {
     const size = tableSizeFor(3000, 251)!;
     expect([size, tableSizeFor(MOST_BACKENDS, 251)]).toEqual([262_139, 262_139]);
     expect(tableSizeFor(MOST_BACKENDS + 1, 251)).toBeUndefined();
@@ -270,7 +295,7 @@ describe("a model that balances", () => {
     return { notices: model.notices(), count: [...maps.rows.values()][0]!.windows.cluster.count };
   };
 
-  test("makes the largest table for more backends than it has 128 slots for, and says nothing", () => {
+  test("makes the largest table for more backends than it has a hundred slots for, and says nothing", () => {
     expect(many(2500)).toEqual({ notices: [], count: 262_139 });
   });
 
