@@ -26,13 +26,22 @@ function outcome(result: SpecResult | undefined): string {
   return result.outcome === "passed" ? "passed" : `**${result.outcome}**`;
 }
 
+/** Parts of a page may be of several runs. */
+function daysOf(specs: readonly SpecResult[]): string {
+  const days = [...new Set(specs.flatMap(({ on }) => on ?? []))].sort();
+  if (specs.some(({ on }) => on === undefined)) days.unshift("an earlier day");
+  return days.length > 1 ? `${days[0]} to ${days.at(-1)}` : (days[0] ?? "");
+}
+
 function summaryTable(results: ReadonlyMap<Judged, readonly SpecResult[]>): string {
   const counted = (specs: readonly SpecResult[], wanted: string) =>
     `${specs.filter((one) => one.outcome === wanted).length}`;
   const rows = [...results].map(([proxy, specs]) => {
-    return row([TITLES[proxy], ...["passed", "failed", "skipped"].map((wanted) => counted(specs, wanted))]);
+    const counts = ["passed", "failed", "skipped"].map((wanted) => counted(specs, wanted));
+    return row([TITLES[proxy], ...counts, daysOf(specs)]);
   });
-  return row(["", "passed", "failed", "skipped themselves"]) + row(["---", "---", "---", "---"]) + rows.join("");
+  const head = ["", "passed", "failed", "skipped themselves", "asked on"];
+  return row(head) + row(head.map(() => "---")) + rows.join("");
 }
 
 function specTable(names: readonly string[], results: ReadonlyMap<Judged, readonly SpecResult[]>): string {

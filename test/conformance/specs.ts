@@ -49,6 +49,8 @@ export type Outcome = "passed" | "failed" | "skipped";
 export interface SpecResult {
   readonly name: string;
   readonly outcome: Outcome;
+  /** The day on which it was asked last, 2026-11-30; runs from before these were kept have none. */
+  readonly on?: string;
   /** Why it failed, or skipped itself; one line. */
   readonly why?: string;
 }
@@ -71,7 +73,8 @@ export function readResults(proxy: Judged): Results | undefined {
 export function mergeResults(proxy: Judged, asked: Results, known: readonly string[]): Results {
   const before = readResults(proxy);
   const kept = before?.kubernetes === asked.kubernetes ? before.specs : [];
-  const all = new Map([...kept, ...asked.specs].map((spec) => [spec.name, spec]));
+  const on = new Date().toISOString().slice(0, 10);
+  const all = new Map([...kept, ...asked.specs.map((spec) => ({ ...spec, on }))].map((spec) => [spec.name, spec]));
   const specs = known.flatMap((name) => all.get(name) ?? []);
   const merged = { kubernetes: asked.kubernetes, specs };
   mkdirSync(join(HERE, "results"), { recursive: true });
