@@ -65,6 +65,12 @@ function isSkipped(service: Service): boolean {
   return service.type === "ExternalName" || service.headless || service.clusterIPs.length === 0;
 }
 
+/** Where a load balancer outside asks whether this node has endpoints of the Service; 0: nowhere. */
+export function healthCheckPortOf(service: Service): number {
+  const isAsked = service.type === "LoadBalancer" && service.externalTrafficPolicy === "Local";
+  return isAsked && !isSkipped(service) && !service.isForeign ? service.healthCheckNodePort : 0;
+}
+
 interface WantedAddress extends AddressClaim {
   readonly field: string;
   /** Why it gets no frontend, when it gets none. */

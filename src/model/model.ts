@@ -13,6 +13,7 @@ import {
   claimsOfService,
   compileHostPorts,
   compileService,
+  healthCheckPortOf,
 } from "./compile.ts";
 import { hasHints } from "./endpoint-list.ts";
 import type { Surroundings } from "./endpoints.ts";
@@ -186,7 +187,7 @@ export function createModel(config: ModelConfig): Model {
     replace(services, key, next);
     wanted.update(key, next);
     touch(key);
-    if (next?.externalTrafficPolicy === "Local" && next.healthCheckNodePort > 0) withHealthCheck.add(key);
+    if (next !== undefined && healthCheckPortOf(next) > 0) withHealthCheck.add(key);
     else withHealthCheck.delete(key);
   }
 

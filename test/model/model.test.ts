@@ -10,6 +10,7 @@ const elsewhere = endpoint("10.244.2.3", "node2");
 
 const nodePort = { type: "NodePort", ports: [{ nodePort: 30080 }] } as const;
 const local = { ...nodePort, externalTrafficPolicy: "Local" } as const;
+const asked = { type: "LoadBalancer", externalTrafficPolicy: "Local", healthCheckNodePort: 32000 } as const;
 
 describe("a port whose policy Local finds nothing here", () => {
   const both = { ...local, internalTrafficPolicy: "Local" } as const;
@@ -549,7 +550,7 @@ describe("what can be read", () => {
   test("service ports with their backends", () => {
     const { feed, model } = bench();
     feed({
-      services: [service({ ...local, healthCheckNodePort: 32000 })],
+      services: [service({ ...asked, ports: local.ports })],
       slices: [slice({ endpoints: [ending("10.244.1.2"), there] })],
       hostPorts: [hostPort()],
     });
@@ -571,17 +572,24 @@ describe("what can be read", () => {
   test("a pod of both families is one local endpoint", () => {
     const { feed, model } = bench();
     feed({
-      services: [
-        service({
-          ...local,
-          clusterIPs: ["10.96.0.10", "fd00:10:96::a"],
-          type: "LoadBalancer",
-          healthCheckNodePort: 32000,
-        }),
-      ],
+      services: [service({ ...asked, clusterIPs: ["10.96.0.10", "fd00:10:96::a"] })],
       slices: [slice({ endpoints: [here] }), slice({ name: "web-6", endpoints: [endpoint("fd00:10:244:1::2")] })],
     });
     expect(model.healthChecks()).toMatchObject([{ localEndpoints: 1 }]);
+  });
+
+  test.each<{ name: string; given: Parameters<typeof service>[0] }>([
+    { name: "of another proxy", given: { isForeign: true } },
+    { name: "that is no load balancer", given: { type: "NodePort" } },
+    { name: "with policy Cluster", given: { externalTrafficPolicy: "Cluster" } },
+    { name: "without a cluster address", given: { clusterIPs: [] } },
+    { name: "without such a port", given: { healthCheckNodePort: 0 } },
+  ])("a Service $name has no health check node port", ({ given }) => {
+    const { feed, model } = bench();
+    feed({ services: [service(asked)], slices: [slice({ endpoints: [here] })] });
+    expect(model.healthChecks()).toHaveLength(1);
+    feed({ services: [service({ ...asked, ...given })] });
+    expect(model.healthChecks()).toEqual([]);
   });
 
   test("ServiceCIDR objects replace the ranges of the configuration, which come back when the last has gone", () => {
