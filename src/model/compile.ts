@@ -46,9 +46,14 @@ export interface PortSpec {
 export interface Compiled {
   readonly ports: readonly PortSpec[];
   readonly notices: readonly Notice[];
-  /** Ready endpoint addresses on this node, of the family that has more of them, for the health check node port. */
-  readonly localEndpoints: number;
+  /** For the health check node port. */
+  readonly localEndpoints: LocalEndpoints;
 }
+
+/** Ready endpoint addresses on this node that get new connections. */
+export type LocalEndpoints = Readonly<Record<Family, number>>;
+
+export const NO_LOCAL_ENDPOINTS: LocalEndpoints = { IPv4: 0, IPv6: 0 };
 
 /** Text of a frontend key: equal keys have equal text. */
 export function frontendText(key: FrontendKey): string {
@@ -173,7 +178,7 @@ export function compileService(
 ): Compiled {
   const notices: Notice[] = [];
   const tell = noticesOf(`Service ${owner}`, notices);
-  if (isSkipped(service) || service.isForeign) return { ports: [], notices, localEndpoints: 0 };
+  if (isSkipped(service) || service.isForeign) return { ports: [], notices, localEndpoints: NO_LOCAL_ENDPOINTS };
 
   const { tableSize, problem } = balancingOf(service, balancing);
   if (problem !== "") tell("annotation-invalid", `metadata.annotations[${LOAD_BALANCING_ANNOTATION}]`, problem);
@@ -270,7 +275,7 @@ export function compileService(
     }
   }
   tellRefused(refused, tell);
-  const localEndpoints = Math.max(localReady.IPv4.size, localReady.IPv6.size);
+  const localEndpoints = { IPv4: localReady.IPv4.size, IPv6: localReady.IPv6.size };
   return { ports, notices, localEndpoints };
 }
 
@@ -353,7 +358,7 @@ export function compileHostPorts(
       sourceRanges: undefined,
     });
   }
-  return { ports, notices, localEndpoints: 0 };
+  return { ports, notices, localEndpoints: NO_LOCAL_ENDPOINTS };
 }
 
 type Tell = (reason: string, field: string, message: string, severity?: Notice["severity"]) => void;

@@ -14,6 +14,7 @@ import {
   compileHostPorts,
   compileService,
   healthCheckPortOf,
+  NO_LOCAL_ENDPOINTS,
 } from "./compile.ts";
 import { hasHints } from "./endpoint-list.ts";
 import type { Surroundings } from "./endpoints.ts";
@@ -357,7 +358,7 @@ export function createModel(config: ModelConfig): Model {
       [...withHealthCheck].map((service) => ({
         service,
         port: services.get(service)!.healthCheckNodePort,
-        localEndpoints: planner.owners().get(service)?.localEndpoints ?? 0,
+        localEndpoints: planner.owners().get(service)?.localEndpoints ?? NO_LOCAL_ENDPOINTS,
       })),
     usage() {
       const { rows, slots, backends, services, frontends, addresses, sourceRangesUsed } = planner.tables();

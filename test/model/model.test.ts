@@ -564,18 +564,32 @@ describe("what can be read", () => {
     expect(host).toMatchObject({ kind: "host-port", service: "default/pod", port: 8080 });
     expect(model.serviceById(2)?.service).toBe("default/pod");
     expect(model.serviceById(3)).toBeUndefined();
-    expect(model.healthChecks()).toEqual([{ service: "default/web", port: 32000, localEndpoints: 0 }]);
+    expect(model.healthChecks()).toEqual([
+      { service: "default/web", port: 32000, localEndpoints: { IPv4: 0, IPv6: 0 } },
+    ]);
     feed({ slices: [slice({ endpoints: [here, endpoint("10.244.1.9"), there] })] });
-    expect(model.healthChecks()).toEqual([{ service: "default/web", port: 32000, localEndpoints: 2 }]);
+    expect(model.healthChecks()).toEqual([
+      { service: "default/web", port: 32000, localEndpoints: { IPv4: 2, IPv6: 0 } },
+    ]);
   });
 
-  test("a pod of both families is one local endpoint", () => {
+  test("local endpoints are counted by family, each address once and without those that are drained", () => {
     const { feed, model } = bench();
+    const clusterIPs = ["10.96.0.10", "fd00:10:96::a"];
+    const ports = [{ name: "a" }, { name: "b", port: 81 }];
+    const ofBoth = { ports: ports.map(({ name }) => ({ name, port: 8080 })) };
     feed({
-      services: [service({ ...asked, clusterIPs: ["10.96.0.10", "fd00:10:96::a"] })],
-      slices: [slice({ endpoints: [here] }), slice({ name: "web-6", endpoints: [endpoint("fd00:10:244:1::2")] })],
+      services: [service({ ...asked, clusterIPs, ports })],
+      slices: [
+        slice({ ...ofBoth, endpoints: [here, endpoint("10.244.1.3"), there] }),
+        slice({ ...ofBoth, name: "web-6", endpoints: [endpoint("fd00:10:244:1::2")] }),
+      ],
     });
-    expect(model.healthChecks()).toMatchObject([{ localEndpoints: 1 }]);
+    expect(model.healthChecks()).toMatchObject([{ localEndpoints: { IPv4: 2, IPv6: 1 } }]);
+    feed({ slices: [slice({ ...ofBoth, name: "web-6", endpoints: [notReady("fd00:10:244:1::2")] })] });
+    expect(model.healthChecks()).toMatchObject([{ localEndpoints: { IPv4: 2, IPv6: 0 } }]);
+    feed({ slices: [slice({ ...ofBoth, weights: "10.244.1.3=0", endpoints: [here, endpoint("10.244.1.3"), there] })] });
+    expect(model.healthChecks()).toMatchObject([{ localEndpoints: { IPv4: 1, IPv6: 0 } }]);
   });
 
   test.each<{ name: string; given: Parameters<typeof service>[0] }>([
