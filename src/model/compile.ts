@@ -136,6 +136,18 @@ function sourceRangesOf({ sourceRanges }: Service, tell: Tell): readonly Prefix[
   return [...found.values()];
 }
 
+/** A range of one family opens nothing in the other, where kube-proxy lets everybody in. */
+function tellClosedFamilies(addresses: readonly WantedAddress[], ranges: readonly Prefix[], tell: Tell): void {
+  const open = new Set(ranges.map(({ address }) => familyOf(address)));
+  if (open.size === 0) return;
+  for (const { kind, address, field, refusal } of addresses) {
+    const family = familyOf(address);
+    if (kind !== "load-balancer" || refusal !== undefined || open.has(family)) continue;
+    const message = `no source range is of ${family}: ${address} is closed to every client`;
+    tell("no-source-range", field, message);
+  }
+}
+
 export function prefixText({ address, length }: Prefix): string {
   return `${address}/${length}`;
 }
@@ -185,6 +197,7 @@ export function compileService(
   tellWeights(slices, notices);
   const sourceRanges = sourceRangesOf(service, tell);
   const addresses = wantedAddresses(service, around);
+  tellClosedFamilies(addresses, sourceRanges ?? [], tell);
   for (const { address, field, refusal, portRefusals } of addresses) {
     for (const { reason, why } of refusal === undefined ? portRefusals : [refusal]) {
       tell(reason, field, `could not serve ${address}: it is ${why}`, reason === "left-to-device" ? "info" : "warning");
