@@ -186,7 +186,7 @@ describe("glossary.md", () => {
     const [path = "", name] = where.split("#");
     if (name === undefined) {
       expect(where).toMatch(/^(struct|enum) \w+$/);
-      expect(types).toMatch(new RegExp(`^${where} \\{`, "m"));
+      expect(headers).toMatch(new RegExp(`^${where} \\{`, "m"));
     } else expect(read(path)).toMatch(new RegExp(`^export (?:interface|type|const|function|class) ${name}\\b`, "m"));
   });
 });

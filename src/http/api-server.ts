@@ -3,7 +3,7 @@
 import { Readable } from "node:stream";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { AgentView, FlowFilter } from "../agent/view.ts";
-import { canonicalAddress, familyOf, type Prefix, parsePrefix, unusableReason } from "../lib/address.ts";
+import { canonicalAddress, familyOf, type Prefix, parsePrefix, socketAddress, unusableReason } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import type { Log } from "../lib/log.ts";
 import { createPortions } from "../lib/portions.ts";
@@ -76,7 +76,7 @@ export function namesThisMachine(host: string | undefined, localAddress: string 
   if (name === "localhost") return true;
   const address = canonicalAddress(name);
   if (address === undefined) return false;
-  return unusableReason(address) === "loopback" || address === localAddress?.replace(/^::ffff:/, "");
+  return unusableReason(address) === "loopback" || address === socketAddress(localAddress ?? "");
 }
 
 function addRoutes(app: FastifyInstance, view: AgentView): void {

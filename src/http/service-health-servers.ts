@@ -1,7 +1,9 @@
 // The health check node ports of Services with externalTrafficPolicy Local: a load balancer outside asks each node
-// whether it has local endpoints. Answers as kube-proxy does: a node whose proxy is not healthy has none to offer.
+// whether it has local endpoints. Answers as kube-proxy does, of the family that it is asked in: a node whose proxy is not healthy
+// has none to offer.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createNoticeLog } from "../agent/notice-log.ts";
+import { familyOf, socketAddress } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
 import type { HealthCheck } from "../model/model-interface.ts";
 import type { Notice } from "../model/objects.ts";
@@ -83,21 +85,21 @@ export function createServiceHealthServers(log: Log): ServiceHealthServers {
   };
 }
 
+/** Whatever the method, as kube-proxy does. */
 function answer(
-  { service, localEndpoints }: HealthCheck,
+  { service, localEndpoints: ofFamilies }: HealthCheck,
   serviceProxyHealthy: boolean,
   request: IncomingMessage,
   response: ServerResponse,
 ): void {
-  if (request.method !== "GET" && request.method !== "HEAD") {
-    response.writeHead(405, { allow: "GET, HEAD" }).end();
-    return;
-  }
+  const localEndpoints = ofFamilies[familyOf(socketAddress(request.socket.localAddress ?? ""))];
   const [namespace, name] = service.split("/");
+  const body = `${JSON.stringify({ service: { namespace, name }, localEndpoints, serviceProxyHealthy })}\n`;
   response.writeHead(localEndpoints > 0 && serviceProxyHealthy ? 200 : 503, {
+    "content-length": Buffer.byteLength(body),
     "content-type": "application/json",
     "x-content-type-options": "nosniff",
     "x-load-balancing-endpoint-weight": String(localEndpoints),
   });
-  response.end(`${JSON.stringify({ service: { namespace, name }, localEndpoints, serviceProxyHealthy })}\n`);
+  response.end(body);
 }

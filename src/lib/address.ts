@@ -34,6 +34,11 @@ export function familyOf(address: Address): Family {
   return address.includes(":") ? "IPv6" : "IPv4";
 }
 
+/** The address that a socket has: one of both families has IPv4 addresses in IPv6's notation. */
+export function socketAddress(text: string): string {
+  return text.replace(/^::ffff:/, "");
+}
+
 /** Writes the 16 bytes of a canonical address to `target` at `offset`: network order, IPv4 as IPv4-mapped. */
 export function writeAddress(address: Address, target: Uint8Array, offset = 0): void {
   if (!address.includes(":")) {

@@ -46,9 +46,14 @@ export interface PortSpec {
 export interface Compiled {
   readonly ports: readonly PortSpec[];
   readonly notices: readonly Notice[];
-  /** Ready endpoint addresses on this node, of the family that has more of them, for the health check node port. */
-  readonly localEndpoints: number;
+  /** For the health check node port. */
+  readonly localEndpoints: LocalEndpoints;
 }
+
+/** Ready endpoint addresses on this node that get new connections. */
+export type LocalEndpoints = Readonly<Record<Family, number>>;
+
+export const NO_LOCAL_ENDPOINTS: LocalEndpoints = { IPv4: 0, IPv6: 0 };
 
 /** Text of a frontend key: equal keys have equal text. */
 export function frontendText(key: FrontendKey): string {
@@ -63,6 +68,12 @@ export function everyAddress(family: Family): Address {
 /** Headless, ExternalName or not yet allocated: nothing in the maps. */
 function isSkipped(service: Service): boolean {
   return service.type === "ExternalName" || service.headless || service.clusterIPs.length === 0;
+}
+
+/** Where a load balancer outside asks whether this node has endpoints of the Service; 0: nowhere. */
+export function healthCheckPortOf(service: Service): number {
+  const isAsked = service.type === "LoadBalancer" && service.externalTrafficPolicy === "Local";
+  return isAsked && !isSkipped(service) && !service.isForeign ? service.healthCheckNodePort : 0;
 }
 
 interface WantedAddress extends AddressClaim {
@@ -125,6 +136,18 @@ function sourceRangesOf({ sourceRanges }: Service, tell: Tell): readonly Prefix[
   return [...found.values()];
 }
 
+/** A range of one family opens nothing in the other, where kube-proxy lets everybody in. */
+function tellClosedFamilies(addresses: readonly WantedAddress[], ranges: readonly Prefix[], tell: Tell): void {
+  const open = new Set(ranges.map(({ address }) => familyOf(address)));
+  if (open.size === 0) return;
+  for (const { kind, address, field, refusal } of addresses) {
+    const family = familyOf(address);
+    if (kind !== "load-balancer" || refusal !== undefined || open.has(family)) continue;
+    const message = `no source range is of ${family}: ${address} is closed to every client`;
+    tell("no-source-range", field, message);
+  }
+}
+
 export function prefixText({ address, length }: Prefix): string {
   return `${address}/${length}`;
 }
@@ -167,13 +190,14 @@ export function compileService(
 ): Compiled {
   const notices: Notice[] = [];
   const tell = noticesOf(`Service ${owner}`, notices);
-  if (isSkipped(service) || service.isForeign) return { ports: [], notices, localEndpoints: 0 };
+  if (isSkipped(service) || service.isForeign) return { ports: [], notices, localEndpoints: NO_LOCAL_ENDPOINTS };
 
   const { tableSize, problem } = balancingOf(service, balancing);
   if (problem !== "") tell("annotation-invalid", `metadata.annotations[${LOAD_BALANCING_ANNOTATION}]`, problem);
   tellWeights(slices, notices);
   const sourceRanges = sourceRangesOf(service, tell);
   const addresses = wantedAddresses(service, around);
+  tellClosedFamilies(addresses, sourceRanges ?? [], tell);
   for (const { address, field, refusal, portRefusals } of addresses) {
     for (const { reason, why } of refusal === undefined ? portRefusals : [refusal]) {
       tell(reason, field, `could not serve ${address}: it is ${why}`, reason === "left-to-device" ? "info" : "warning");
@@ -264,7 +288,7 @@ export function compileService(
     }
   }
   tellRefused(refused, tell);
-  const localEndpoints = Math.max(localReady.IPv4.size, localReady.IPv6.size);
+  const localEndpoints = { IPv4: localReady.IPv4.size, IPv6: localReady.IPv6.size };
   return { ports, notices, localEndpoints };
 }
 
@@ -347,7 +371,7 @@ export function compileHostPorts(
       sourceRanges: undefined,
     });
   }
-  return { ports, notices, localEndpoints: 0 };
+  return { ports, notices, localEndpoints: NO_LOCAL_ENDPOINTS };
 }
 
 type Tell = (reason: string, field: string, message: string, severity?: Notice["severity"]) => void;

@@ -1,5 +1,6 @@
 // What a model is to whoever holds it: objects in, operations out, and what it knows for those who ask.
 import type { Prefix } from "../lib/address.ts";
+import type { LocalEndpoints } from "./compile.ts";
 import type { NodePortAddresses } from "./node-port-addresses.ts";
 import type {
   AddressPool,
@@ -31,8 +32,8 @@ export interface ModelConfig {
 export interface HealthCheck {
   readonly service: ObjectKey;
   readonly port: number;
-  /** Ready endpoints on this node. */
-  readonly localEndpoints: number;
+  /** As of the last plan(). */
+  readonly localEndpoints: LocalEndpoints;
 }
 
 export type Usage = Pick<

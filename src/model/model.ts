@@ -13,6 +13,8 @@ import {
   claimsOfService,
   compileHostPorts,
   compileService,
+  healthCheckPortOf,
+  NO_LOCAL_ENDPOINTS,
 } from "./compile.ts";
 import { hasHints } from "./endpoint-list.ts";
 import type { Surroundings } from "./endpoints.ts";
@@ -186,7 +188,7 @@ export function createModel(config: ModelConfig): Model {
     replace(services, key, next);
     wanted.update(key, next);
     touch(key);
-    if (next?.externalTrafficPolicy === "Local" && next.healthCheckNodePort > 0) withHealthCheck.add(key);
+    if (next !== undefined && healthCheckPortOf(next) > 0) withHealthCheck.add(key);
     else withHealthCheck.delete(key);
   }
 
@@ -356,7 +358,7 @@ export function createModel(config: ModelConfig): Model {
       [...withHealthCheck].map((service) => ({
         service,
         port: services.get(service)!.healthCheckNodePort,
-        localEndpoints: planner.owners().get(service)?.localEndpoints ?? 0,
+        localEndpoints: planner.owners().get(service)?.localEndpoints ?? NO_LOCAL_ENDPOINTS,
       })),
     usage() {
       const { rows, slots, backends, services, frontends, addresses, sourceRangesUsed } = planner.tables();

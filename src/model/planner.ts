@@ -2,7 +2,7 @@
 // freed. It is told which owners to look at, and knows no objects.
 import { type OwnerKey, ownerOf } from "./address-claims.ts";
 import { adoptTables } from "./adopt.ts";
-import type { Compiled, PortSpec } from "./compile.ts";
+import { type Compiled, type LocalEndpoints, NO_LOCAL_ENDPOINTS, type PortSpec } from "./compile.ts";
 import type { Shortage } from "./fit.ts";
 import type { Notice } from "./objects.ts";
 import type { Capacity, FrontendKey, KernelState, Operation } from "./operations.ts";
@@ -14,7 +14,7 @@ import { createTables, type Group, spreadRoom, type Tables } from "./tables.ts";
 export interface OwnerState {
   groups: readonly Group[];
   readonly notices: readonly Notice[];
-  readonly localEndpoints: number;
+  readonly localEndpoints: LocalEndpoints;
 }
 
 /** What else belongs to a round, once the owners' part of it is known. */
@@ -127,7 +127,7 @@ export function createPlanner(
     }
     const all = notices.length === 0 ? compiled.notices : [...compiled.notices, ...notices];
     // Copies have no spare room. Where nothing is served nobody is to be sent.
-    const localEndpoints = groups.length === 0 ? 0 : compiled.localEndpoints;
+    const localEndpoints = groups.length === 0 ? NO_LOCAL_ENDPOINTS : compiled.localEndpoints;
     owners.set(owner, { groups: groups.slice(), notices: all, localEndpoints });
   }
 

@@ -18,7 +18,7 @@ const TWO_NICS: Network = {
   devices: [...NETWORK.devices, ETH1],
   routes: [...NETWORK.routes, route("10.1.0.0/24", "eth1")],
 };
-const LOCAL = { service: "shop/web", port: 32000, localEndpoints: 2 };
+const LOCAL = { service: "shop/web", port: 32000, localEndpoints: { IPv4: 2, IPv6: 1 } };
 
 /** Lines that differ from those of a quiet node. */
 const QUIET = dump(decide(inputs(), believed())).trim().split("\n");
@@ -98,7 +98,7 @@ const CASES: readonly Case[] = [
   {
     name: "once all is in force, health check ports are served",
     given: { objects: { healthChecks: [LOCAL] } },
-    lines: ["health port 32000 shop/web 2"],
+    lines: ["health port 32000 shop/web 2 1"],
   },
   {
     name: "a pod device is served by its pod's address",

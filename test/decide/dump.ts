@@ -32,7 +32,10 @@ export function dump(desired: Desired): string {
     `health ${health.healthy ? "good" : health.details.join("; ")}${health.nodeEligible ? "" : ", going away"}`,
     ...(healthPorts === undefined
       ? ["health ports as they are"]
-      : healthPorts.map(({ service, port, localEndpoints }) => `health port ${port} ${service} ${localEndpoints}`)),
+      : healthPorts.map(
+          ({ service, port, localEndpoints }) =>
+            `health port ${port} ${service} ${localEndpoints.IPv4} ${localEndpoints.IPv6}`,
+        )),
     `maps ${desired.maps ? "of the objects" : "as they are"}`,
     ...notices.map(({ severity, object, reason }) => `notice ${severity} ${object} ${reason}`),
     `programs ${desired.attach ? "attached" : "as they are"}`,

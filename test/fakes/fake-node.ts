@@ -187,7 +187,7 @@ export function createFakeNode(options: FakeNodeOptions = {}): FakeNode {
       healthPorts(list: readonly HealthCheck[], healthy) {
         attempt("healthPorts");
         if (new Set(list.map(({ port }) => port)).size !== list.length) refuse("two Services on one port");
-        healthPorts = `${healthy ? "healthy" : "unhealthy"} ${list.map((one) => `${one.port}:${one.localEndpoints}`).join(" ")}`;
+        healthPorts = `${healthy ? "healthy" : "unhealthy"} ${list.map(({ port, localEndpoints: { IPv4 } }) => `${port}:${IPv4}`).join(" ")}`;
       },
       memory: (addresses) =>
         alone("memory", async () => {

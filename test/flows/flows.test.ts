@@ -5,7 +5,7 @@ import { FLOW_CASES, FLOW_VARIANTS } from "./cases.ts";
 import { expected } from "./expected.ts";
 import { type FlowCase, modelOptions, type Served, type Verdict } from "./flow-case.ts";
 import { mapsOf, type Outcome, trace } from "./reference.ts";
-import { emptyCells } from "./semantics-page.ts";
+import { emptyCells, needlessGaps } from "./semantics-page.ts";
 
 /** Enough that of up to four backends each is chosen. */
 const FLOWS = 128;
@@ -71,6 +71,10 @@ describe("the table", () => {
 
   test("has no cell of docs/semantics.md empty without a reason", () => {
     expect(emptyCells()).toEqual([]);
+  });
+
+  test("has no reason for a cell that has cases, nor one that fits no cell", () => {
+    expect(needlessGaps()).toEqual([]);
   });
 
   test("has every verdict from every client", () => {

@@ -236,6 +236,14 @@ export const UNDEFINED_CASES: readonly FlowCase[] = [
     expect: drop,
   },
   {
+    name: "a free address of a Service range is dropped for a process of the node over TCP",
+    field: "none",
+    given: { services },
+    from: HOST,
+    to: tcp("10.96.7.7", 80),
+    expect: drop,
+  },
+  {
     name: "a free address of an IPv6 Service range is dropped",
     field: "none",
     given: { services },

@@ -6,7 +6,7 @@ import { type Family, familyOf, unusableReason } from "../../src/lib/address.ts"
 import type { Protocol } from "../../src/model/objects.ts";
 import { FLOW_CASES, FLOW_VARIANTS } from "./cases.ts";
 import type { FlowCase } from "./flow-case.ts";
-import { GAPS } from "./gaps.ts";
+import { GAPS, type Gap } from "./gaps.ts";
 
 const CLIENTS = ["outside", "a pod's socket", "a pod's packets", "the host's socket", "the host's packets"] as const;
 export type Client = (typeof CLIENTS)[number];
@@ -39,9 +39,11 @@ function resultOf({ expect, from }: FlowCase, client: Client): string {
 }
 
 interface Cell {
+  /** "field, client, family protocol". */
+  readonly name: string;
   readonly results: readonly string[];
-  /** Why there are none. */
-  readonly why: string | undefined;
+  /** Those that say why there are none, whether there are or not. */
+  readonly gaps: readonly Gap[];
 }
 
 export interface Table {
@@ -53,20 +55,21 @@ export interface Table {
 const unique = <T>(all: readonly T[]): T[] => [...new Set(all)];
 const fieldsOf = ({ field }: FlowCase): readonly string[] => field.split(", ");
 
-function cellOf(field: string, cases: readonly FlowCase[], client: Client, family: Family, protocol: Protocol): Cell {
+function cellOf(table: Pick<Table, "field" | "cases">, client: Client, family: Family, protocol: Protocol): Cell {
+  const { field, cases } = table;
   const here = cases.filter(
     (one) => familyOf(one.to.address) === family && one.to.protocol === protocol && clientsOf(one).includes(client),
   );
-  const gap = GAPS.find(
-    ({ fields, clients, protocols, families }) =>
-      (fields?.includes(field) ?? true) &&
-      (clients?.includes(client) ?? true) &&
-      (protocols?.includes(protocol) ?? true) &&
-      (families?.includes(family) ?? true),
-  );
   return {
+    name: `${field}, ${client}, ${family} ${protocol}`,
     results: unique(here.map((one) => resultOf(one, client))).sort(),
-    why: here.length > 0 ? undefined : gap?.why,
+    gaps: GAPS.filter(
+      ({ fields, clients, protocols, families }) =>
+        (fields?.includes(field) ?? true) &&
+        (clients?.includes(client) ?? true) &&
+        (protocols?.includes(protocol) ?? true) &&
+        (families?.includes(family) ?? true),
+    ),
   };
 }
 
@@ -82,24 +85,29 @@ export function semantics(): Table[] {
       field,
       rows: CLIENTS.map((client) => ({
         client,
-        cells: CELLS.map(({ family, protocol }) => cellOf(field, cases, client, family, protocol)),
+        cells: CELLS.map(({ family, protocol }) => cellOf({ field, cases }, client, family, protocol)),
       })),
       cases: FLOW_CASES.filter((one) => fieldsOf(one).includes(field)),
     };
   });
 }
 
-/** "field, client, family, protocol" of each cell that has neither a case nor a reason. */
+const allCells = (): Cell[] => semantics().flatMap(({ rows }) => rows.flatMap(({ cells }) => cells));
+
+/** Names of cells that have neither a case nor a reason. */
 export function emptyCells(): string[] {
-  return semantics().flatMap(({ field, rows }) =>
-    rows.flatMap(({ client, cells }) =>
-      cells.flatMap(({ results, why }, at) =>
-        results.length > 0 || why !== undefined
-          ? []
-          : [`${field}, ${client}, ${CELLS[at]!.family} ${CELLS[at]!.protocol}`],
-      ),
-    ),
-  );
+  return allCells()
+    .filter(({ results, gaps }) => results.length === 0 && gaps.length === 0)
+    .map(({ name }) => name);
+}
+
+/** Names of cells that have a reason beside cases, or two, and reasons that no cell has. */
+export function needlessGaps(): string[] {
+  const cells = allCells();
+  return [
+    ...cells.filter(({ results, gaps }) => gaps.length > (results.length > 0 ? 0 : 1)).map(({ name }) => name),
+    ...GAPS.filter((gap) => !cells.some(({ gaps }) => gaps.includes(gap))).map(({ why }) => why),
+  ];
 }
 
 function tableText({ field, rows, cases }: Table, reasons: string[]): string {
@@ -108,7 +116,9 @@ function tableText({ field, rows, cases }: Table, reasons: string[]): string {
     return `[${reasons.indexOf(why) + 1}]`;
   };
   const lines = rows.map(({ client, cells }) => {
-    const texts = cells.map(({ results, why }) => (results.length > 0 ? results.join("; ") : mark(why ?? "no case")));
+    const texts = cells.map(({ results, gaps: [gap] }) =>
+      results.length > 0 ? results.join("; ") : mark(gap?.why ?? "no case"),
+    );
     return `| ${client} | ${texts.join(" | ")} |`;
   });
   const head = CELLS.map(({ family, protocol }) => `${family} ${protocol}`).join(" | ");

@@ -1,5 +1,6 @@
 // What single fields of Services, EndpointSlices and Pods mean to each client: one line for each field and client.
-import { endpoint, hostPort, type ServiceFields, service, slice } from "./builders.ts";
+import type { Endpoint } from "../../src/model/objects.ts";
+import { ending, endpoint, hostPort, notReady, type ServiceFields, service, slice } from "./builders.ts";
 import {
   ENDPOINTS,
   ENDPOINTS_6,
@@ -7,60 +8,22 @@ import {
   HERE,
   HERE_6,
   HERE_TOO,
-  HOST,
-  HOST_6,
   NODE1,
   OUTSIDE,
-  OUTSIDE_6,
   POD,
-  POD_6,
-  type Served,
   THERE,
   tcp,
   udp,
-  type Verdict,
 } from "./flow-case.ts";
+import { fromEverywhere, type Line, split, split6, whole, whole6 } from "./from-everywhere.ts";
 
 const VIP = "10.96.0.10";
 const VIP_6 = "fd00:10:96::a";
 const FIRST = "203.0.113.9";
 const SECOND = "203.0.113.10";
+const FIRST_6 = "2001:db8:113::9";
 const PORT = 30080;
 const slices = [slice({ endpoints: ENDPOINTS })];
-
-type Given = FlowCase["given"];
-interface Line {
-  readonly field: string;
-  /** What "an outside client", "a pod" or "a process" finds. */
-  readonly finds: string;
-  readonly given: Given;
-  readonly to: FlowCase["to"];
-  readonly outside: Served | Verdict;
-  readonly inside: Served | Verdict;
-}
-
-/** A row for each client. */
-function fromEverywhere({ field, finds, given, to, outside, inside }: Line): FlowCase[] {
-  const six = to.address.includes(":");
-  const expected = (what: Served | Verdict): FlowCase["expect"] =>
-    typeof what === "string" ? { verdict: what } : what;
-  const row = (who: string, from: FlowCase["from"], what: Served | Verdict): FlowCase => ({
-    name: `${who} finds ${finds}`,
-    field,
-    given,
-    from,
-    to,
-    expect: expected(what),
-  });
-  return [
-    row("an outside client", six ? OUTSIDE_6 : OUTSIDE, outside),
-    row("a pod", six ? POD_6 : POD, inside),
-    row("a process", six ? HOST_6 : HOST, inside),
-  ];
-}
-
-const split = (port: number): Served => ({ kept: [`10.244.1.2:${port}`], translated: [`10.244.2.2:${port}`] });
-const whole = (port: number): Served => ({ kept: [`10.244.1.2:${port}`, `10.244.2.2:${port}`] });
 
 const balanced = (given: ServiceFields = {}, addresses: readonly string[] = [FIRST, SECOND]): ServiceFields => ({
   type: "LoadBalancer",
@@ -69,11 +32,15 @@ const balanced = (given: ServiceFields = {}, addresses: readonly string[] = [FIR
   ...given,
 });
 
-/** TCP and UDP of one number, behind it other ports. */
-const bothProtocols = {
+const onNodePort = { services: [service({ type: "NodePort", ports: [{ nodePort: PORT }] })], slices };
+
+/** TCP and UDP of one number at an address, behind it other ports. */
+const bothProtocols = (clusterIP: string, address: string, endpoints: readonly Endpoint[]): FlowCase["given"] => ({
   services: [
     service(
       balanced({
+        clusterIPs: [clusterIP],
+        loadBalancerAddresses: [{ address, ipMode: "VIP", fromPool: false }],
         ports: [
           { name: "t", port: 443, nodePort: PORT },
           { name: "u", port: 443, protocol: "UDP", nodePort: PORT },
@@ -87,10 +54,12 @@ const bothProtocols = {
         { name: "t", port: 8443 },
         { name: "u", protocol: "UDP", port: 9443 },
       ],
-      endpoints: ENDPOINTS,
+      endpoints,
     }),
   ],
-};
+});
+const bothOverIPv4 = bothProtocols(VIP, FIRST, ENDPOINTS);
+const bothOverIPv6 = bothProtocols(VIP_6, FIRST_6, ENDPOINTS_6);
 
 const LINES: readonly Line[] = [
   {
@@ -104,7 +73,7 @@ const LINES: readonly Line[] = [
   {
     field: "status.loadBalancer, protocol",
     finds: "TCP at a LoadBalancer address of both protocols",
-    given: bothProtocols,
+    given: bothOverIPv4,
     to: tcp(FIRST, 443),
     outside: split(8443),
     inside: whole(8443),
@@ -112,7 +81,7 @@ const LINES: readonly Line[] = [
   {
     field: "status.loadBalancer, protocol",
     finds: "UDP at a LoadBalancer address of both protocols",
-    given: bothProtocols,
+    given: bothOverIPv4,
     to: udp(FIRST, 443),
     outside: split(9443),
     inside: whole(9443),
@@ -120,10 +89,26 @@ const LINES: readonly Line[] = [
   {
     field: "nodePort, protocol",
     finds: "UDP at a node port of both protocols",
-    given: bothProtocols,
+    given: bothOverIPv4,
     to: udp(NODE1, PORT),
     outside: split(9443),
     inside: whole(9443),
+  },
+  {
+    field: "status.loadBalancer, protocol",
+    finds: "TCP at an IPv6 LoadBalancer address of both protocols",
+    given: bothOverIPv6,
+    to: tcp(FIRST_6, 443),
+    outside: split6(8443),
+    inside: whole6(8443),
+  },
+  {
+    field: "status.loadBalancer, protocol",
+    finds: "UDP at an IPv6 LoadBalancer address of both protocols",
+    given: bothOverIPv6,
+    to: udp(FIRST_6, 443),
+    outside: split6(9443),
+    inside: whole6(9443),
   },
   {
     field: "allocateLoadBalancerNodePorts",
@@ -213,6 +198,17 @@ const LINES: readonly Line[] = [
     inside: whole(5353),
   },
   {
+    field: "ports",
+    finds: "the second of several ports",
+    given: {
+      services: [service({ ports: [{ name: "a" }, { name: "b", port: 81 }] })],
+      slices: [slice({ ports: [{ name: "a" }, { name: "b", port: 8081 }], endpoints: ENDPOINTS })],
+    },
+    to: tcp(VIP, 81),
+    outside: split(8081),
+    inside: whole(8081),
+  },
+  {
     field: "selector",
     finds: "an endpoint outside the cluster behind a Service without selector",
     given: { services: [service()], slices: [slice({ endpoints: [endpoint("203.0.113.50", "")] })] },
@@ -250,8 +246,19 @@ const LINES: readonly Line[] = [
       slices: [...slices, slice({ name: "web-6", endpoints: ENDPOINTS_6 })],
     },
     to: tcp(VIP_6, 80),
-    outside: { kept: ["[fd00:10:244:1::2]:8080"], translated: ["[fd00:10:244:2::2]:8080"] },
-    inside: { kept: ["[fd00:10:244:1::2]:8080", "[fd00:10:244:2::2]:8080"] },
+    outside: split6(8080),
+    inside: whole6(8080),
+  },
+  {
+    field: "ipFamilies",
+    finds: "the backends of IPv4, which comes second of both families",
+    given: {
+      services: [service({ clusterIPs: [VIP_6, VIP] })],
+      slices: [...slices, slice({ name: "web-6", endpoints: ENDPOINTS_6 })],
+    },
+    to: tcp(VIP, 80),
+    outside: split(8080),
+    inside: whole(8080),
   },
   {
     field: "ipFamilyPolicy",
@@ -262,15 +269,101 @@ const LINES: readonly Line[] = [
     inside: "refuse",
   },
   {
+    field: "ipFamilyPolicy",
+    finds: "no backend of IPv4 when only IPv6 has a slice",
+    given: {
+      services: [service({ clusterIPs: [VIP, VIP_6] })],
+      slices: [slice({ name: "web-6", endpoints: ENDPOINTS_6 })],
+    },
+    to: tcp(VIP, 80),
+    outside: "refuse",
+    inside: "refuse",
+  },
+  {
     field: "conditions.terminating",
     finds: "a terminating endpoint that serves, once no other is left",
     given: {
-      services: [service({ clusterIPs: [VIP, VIP_6] })],
-      slices: [slice({ endpoints: [endpoint(HERE_6, "node1", { ready: false, serving: true, terminating: true })] })],
+      services: [service()],
+      slices: [slice({ endpoints: [ending(HERE)] })],
     },
-    to: tcp(VIP_6, 80),
-    outside: { kept: ["[fd00:10:244:1::2]:8080"] },
-    inside: { kept: ["[fd00:10:244:1::2]:8080"] },
+    to: tcp(VIP, 80),
+    outside: { kept: ["10.244.1.2:8080"] },
+    inside: { kept: ["10.244.1.2:8080"] },
+  },
+  {
+    field: "conditions.ready",
+    finds: "the ready one of two endpoints",
+    given: { services: [service()], slices: [slice({ endpoints: [endpoint(HERE), notReady(HERE_TOO)] })] },
+    to: tcp(VIP, 80),
+    outside: { kept: ["10.244.1.2:8080"] },
+    inside: { kept: ["10.244.1.2:8080"] },
+  },
+  {
+    field: "conditions.ready",
+    finds: "nothing where no endpoint is ready",
+    given: { services: [service()], slices: [slice({ endpoints: [notReady(HERE), notReady(THERE, "node2")] })] },
+    to: tcp(VIP, 80),
+    outside: "refuse",
+    inside: "refuse",
+  },
+  {
+    field: "endpoints",
+    finds: "no backend at the Service's own address",
+    given: { services: [service()], slices: [slice({ endpoints: [endpoint(HERE), endpoint(VIP)] })] },
+    to: tcp(VIP, 80),
+    outside: { kept: ["10.244.1.2:8080"] },
+    inside: { kept: ["10.244.1.2:8080"] },
+  },
+  {
+    field: "precedence",
+    finds: "the older of two Services at a cluster address of both",
+    given: {
+      services: [service({ age: 2 }), service({ name: "old", age: 1 })],
+      slices: [...slices, slice({ service: "old", endpoints: [endpoint(HERE_TOO)] })],
+    },
+    to: tcp(VIP, 80),
+    outside: { kept: ["10.244.1.3:8080"] },
+    inside: { kept: ["10.244.1.3:8080"] },
+  },
+  {
+    field: "service-proxy-name",
+    finds: "another proxy's cluster address as it would without us",
+    given: { services: [service({ isForeign: true })], slices },
+    to: tcp(VIP, 80),
+    outside: "pass",
+    inside: "pass",
+  },
+  {
+    field: "type",
+    finds: "no node port of a Service that is of type ClusterIP again",
+    given: { services: [service({ type: "ClusterIP", ports: [{ nodePort: PORT }] })], slices },
+    to: tcp(NODE1, PORT),
+    outside: "pass",
+    inside: "pass",
+  },
+  {
+    field: "nodeport-addresses",
+    finds: "a node port on the node's address, which is primary",
+    given: { ...onNodePort, nodePortAddresses: ["primary"] },
+    to: tcp(NODE1, PORT),
+    outside: split(8080),
+    inside: whole(8080),
+  },
+  {
+    field: "nodeport-addresses",
+    finds: "no node port on the node's address when localhost alone has them",
+    given: { ...onNodePort, nodePortAddresses: ["localhost"] },
+    to: tcp(NODE1, PORT),
+    outside: "pass",
+    inside: "pass",
+  },
+  {
+    field: "hostIP",
+    finds: "a host port on the node's address that it names",
+    given: { hostPorts: [hostPort({ hostAddress: NODE1 })] },
+    to: tcp(NODE1, 8080),
+    outside: { kept: ["10.244.1.2:80"] },
+    inside: { kept: ["10.244.1.2:80"] },
   },
 ];
 

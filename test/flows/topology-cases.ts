@@ -19,6 +19,7 @@ import {
   tcp,
   udp,
 } from "./flow-case.ts";
+import { fromEverywhere } from "./from-everywhere.ts";
 
 const VIP = "10.96.0.10";
 const VIP_6 = "fd00:10:96::a";
@@ -68,6 +69,18 @@ const ZONE = "hints.forZones";
 const NODE = "hints.forNodes";
 
 export const TOPOLOGY_CASES: readonly FlowCase[] = [
+  ...fromEverywhere({
+    field: NODE,
+    finds: "the endpoint that is meant for the node",
+    given: {
+      nodes,
+      services: [service()],
+      slices: [slice({ endpoints: [meant(endpoint(HERE), "a", true), meant(endpoint(THERE, "node2"), "a", true)] })],
+    },
+    to: tcp(VIP, 80),
+    outside: { kept: ["10.244.1.2:8080"] },
+    inside: { kept: ["10.244.1.2:8080"] },
+  }),
   {
     name: "a drained endpoint, though the only one of the zone, does not keep clients from those of others",
     field: "hints.forZones, millrace.io/weights",

@@ -13,6 +13,7 @@ const NETWORKS: readonly (readonly [RegExp, (match: RegExpExecArray) => string])
     ([, , high, low]) => `fd00:10:96::${((Number(high) << 8) | Number(low)).toString(16)}`,
   ],
   [/^192\.168\.122\.(\d+)$/, ([, last]) => `fd00:192:168:122::${last}`],
+  [/^203\.0\.113\.(\d+)$/, ([, last]) => `2001:db8:113::${last}`],
   [/^10\.244\.(\d+)\.(\d+)$/, ([, node, last]) => `fd00:10:244:${node}::${last}`],
 ];
 

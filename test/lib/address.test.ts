@@ -6,6 +6,7 @@ import {
   parseRange,
   rangeContains,
   readAddress,
+  socketAddress,
   unusableReason,
 } from "../../src/lib/address.ts";
 
@@ -36,6 +37,15 @@ describe("canonicalAddress", () => {
   ])("of %j is %j", (text, address) => {
     expect(canonicalAddress(text)).toBe(address);
   });
+});
+
+it("socketAddress takes IPv4 out of IPv6's notation", () => {
+  expect(["::ffff:10.0.0.1", "10.0.0.1", "fd00::1", "::1"].map(socketAddress)).toEqual([
+    "10.0.0.1",
+    "10.0.0.1",
+    "fd00::1",
+    "::1",
+  ]);
 });
 
 describe("addressBytes and readAddress", () => {

@@ -10,6 +10,7 @@ const elsewhere = endpoint("10.244.2.3", "node2");
 
 const nodePort = { type: "NodePort", ports: [{ nodePort: 30080 }] } as const;
 const local = { ...nodePort, externalTrafficPolicy: "Local" } as const;
+const asked = { type: "LoadBalancer", externalTrafficPolicy: "Local", healthCheckNodePort: 32000 } as const;
 
 describe("a port whose policy Local finds nothing here", () => {
   const both = { ...local, internalTrafficPolicy: "Local" } as const;
@@ -549,7 +550,7 @@ describe("what can be read", () => {
   test("service ports with their backends", () => {
     const { feed, model } = bench();
     feed({
-      services: [service({ ...local, healthCheckNodePort: 32000 })],
+      services: [service({ ...asked, ports: local.ports })],
       slices: [slice({ endpoints: [ending("10.244.1.2"), there] })],
       hostPorts: [hostPort()],
     });
@@ -563,25 +564,46 @@ describe("what can be read", () => {
     expect(host).toMatchObject({ kind: "host-port", service: "default/pod", port: 8080 });
     expect(model.serviceById(2)?.service).toBe("default/pod");
     expect(model.serviceById(3)).toBeUndefined();
-    expect(model.healthChecks()).toEqual([{ service: "default/web", port: 32000, localEndpoints: 0 }]);
+    expect(model.healthChecks()).toEqual([
+      { service: "default/web", port: 32000, localEndpoints: { IPv4: 0, IPv6: 0 } },
+    ]);
     feed({ slices: [slice({ endpoints: [here, endpoint("10.244.1.9"), there] })] });
-    expect(model.healthChecks()).toEqual([{ service: "default/web", port: 32000, localEndpoints: 2 }]);
+    expect(model.healthChecks()).toEqual([
+      { service: "default/web", port: 32000, localEndpoints: { IPv4: 2, IPv6: 0 } },
+    ]);
   });
 
-  test("a pod of both families is one local endpoint", () => {
+  test("local endpoints are counted by family, each address once and without those that are drained", () => {
     const { feed, model } = bench();
+    const clusterIPs = ["10.96.0.10", "fd00:10:96::a"];
+    const ports = [{ name: "a" }, { name: "b", port: 81 }];
+    const ofBoth = { ports: ports.map(({ name }) => ({ name, port: 8080 })) };
     feed({
-      services: [
-        service({
-          ...local,
-          clusterIPs: ["10.96.0.10", "fd00:10:96::a"],
-          type: "LoadBalancer",
-          healthCheckNodePort: 32000,
-        }),
+      services: [service({ ...asked, clusterIPs, ports })],
+      slices: [
+        slice({ ...ofBoth, endpoints: [here, endpoint("10.244.1.3"), there] }),
+        slice({ ...ofBoth, name: "web-6", endpoints: [endpoint("fd00:10:244:1::2")] }),
       ],
-      slices: [slice({ endpoints: [here] }), slice({ name: "web-6", endpoints: [endpoint("fd00:10:244:1::2")] })],
     });
-    expect(model.healthChecks()).toMatchObject([{ localEndpoints: 1 }]);
+    expect(model.healthChecks()).toMatchObject([{ localEndpoints: { IPv4: 2, IPv6: 1 } }]);
+    feed({ slices: [slice({ ...ofBoth, name: "web-6", endpoints: [notReady("fd00:10:244:1::2")] })] });
+    expect(model.healthChecks()).toMatchObject([{ localEndpoints: { IPv4: 2, IPv6: 0 } }]);
+    feed({ slices: [slice({ ...ofBoth, weights: "10.244.1.3=0", endpoints: [here, endpoint("10.244.1.3"), there] })] });
+    expect(model.healthChecks()).toMatchObject([{ localEndpoints: { IPv4: 1, IPv6: 0 } }]);
+  });
+
+  test.each<{ name: string; given: Parameters<typeof service>[0] }>([
+    { name: "of another proxy", given: { isForeign: true } },
+    { name: "that is no load balancer", given: { type: "NodePort" } },
+    { name: "with policy Cluster", given: { externalTrafficPolicy: "Cluster" } },
+    { name: "without a cluster address", given: { clusterIPs: [] } },
+    { name: "without such a port", given: { healthCheckNodePort: 0 } },
+  ])("a Service $name has no health check node port", ({ given }) => {
+    const { feed, model } = bench();
+    feed({ services: [service(asked)], slices: [slice({ endpoints: [here] })] });
+    expect(model.healthChecks()).toHaveLength(1);
+    feed({ services: [service({ ...asked, ...given })] });
+    expect(model.healthChecks()).toEqual([]);
   });
 
   test("ServiceCIDR objects replace the ranges of the configuration, which come back when the last has gone", () => {

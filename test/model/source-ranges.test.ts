@@ -88,6 +88,23 @@ describe("source ranges", () => {
     expect(closed(maps.dump()), "no range of its family").toEqual([VIP, VIP_6]);
   });
 
+  test("of one family alone are said to close the other one's addresses", () => {
+    const { feed, model } = bench();
+    const told = () => model.notices().map(({ message, field, severity }) => `${severity} ${field} ${message}`);
+    feed(balanced({ sourceRanges: ["192.0.2.0/24"] }));
+    expect(told()).toEqual([
+      `warning status.loadBalancer.ingress[1].ip no source range is of IPv6: ${VIP_6} is closed to every client`,
+    ]);
+    feed(balanced({ sourceRanges: ["::/0"] }));
+    expect(told()).toEqual([
+      `warning status.loadBalancer.ingress[0].ip no source range is of IPv4: ${VIP} is closed to every client`,
+    ]);
+    feed(inNamespace("default", "web", 120, ["192.0.2.0/24"]));
+    expect(told(), "of a Service with one family").toEqual([]);
+    feed(balanced({ sourceRanges: ["192.0.2.0/24", "::/0"] }));
+    expect(told()).toEqual([]);
+  });
+
   test("come before they restrict and go after they do, and flows are told behind both", () => {
     const { feed } = bench();
     feed(balanced({}));
@@ -105,6 +122,7 @@ describe("source ranges", () => {
     expect(told()).toEqual([
       ["invalid-source-range", "spec.loadBalancerSourceRanges[1]", "warning"],
       ["invalid-source-range", "spec.loadBalancerSourceRanges[2]", "warning"],
+      ["no-source-range", "status.loadBalancer.ingress[1].ip", "warning"],
     ]);
     feed(balanced({ sourceRanges: ["lan"] }));
     expect(told()).toEqual([
@@ -127,7 +145,7 @@ describe("source ranges", () => {
       sourceRanges: list.slice(0, 2),
     });
     feed({ services: [other] });
-    feed(balanced({ sourceRanges: list }));
+    feed(inNamespace("default", "web", 111, list));
     expect(ranges(maps.dump())).toHaveLength(3);
     expect(model.notices().map(({ reason, object, message }) => `${reason} ${object}: ${message}`)).toEqual([
       'table-full Service default/web: could serve only 1 of 4 source ranges of TCP port 80 (IPv4): map "source_ranges" is full for its namespace; raise --max-frontends',
@@ -141,7 +159,7 @@ describe("source ranges", () => {
         .toSorted(),
     );
     expect(model.usage().sourceRanges).toBe(3);
-    feed(balanced({ sourceRanges: list.slice(3) }));
+    feed(inNamespace("default", "web", 111, list.slice(3)));
     expect(ranges(maps.dump())).toEqual([`source 2 ${list[3]}`]);
     expect(model.notices()).toEqual([]);
   });
