@@ -73,11 +73,7 @@ export function shortHash(hash: string): string {
 /** Of what an answer depends on: the objects, and the sources of `entry`. With `bundle`, of the built program too. */
 export function questionHash(entry: string, bundle = false): string {
   const sources = sourcesOf(entry).map((file) => join(REPOSITORY, file));
-  return hashOf([
-    ...built(),
-    ...sources,
-    ...(bundle ? filesUnder(join(REPOSITORY, "dist")) : []),
-  ]);
+  return hashOf([...built(), ...sources, ...(bundle ? filesUnder(join(REPOSITORY, "dist")) : [])]);
 }
 
 function resultFile(files: KernelFiles, question: string, hash: string): string {
