@@ -109,7 +109,7 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
   });
   app.get("/api/v1/flows", async (request, reply) => {
     const filter = flowFilter(request);
-    serviceTest(view, { service: filter.services?.join(",") });
+    serviceTest(view, { service: filter.services?.join(","), namespace: filter.namespace });
     let matched = 0;
     reply.trailer("millrace-matched", async () => String(matched));
     return sendArray(reply, view.flows(filter), (count) => {
@@ -231,7 +231,7 @@ function flowFilter(request: FastifyRequest): FlowFilter {
     backend: prefixOf("backend", query.backend),
     port: wholeNumber("port", query.port, 65_535),
     state: oneOf("state", query.state, FLOW_STATES),
-    protocol: oneOf("protocol", query.protocol?.toUpperCase(), ["TCP", "UDP"]),
+    protocol: oneOf("protocol", query.protocol?.toUpperCase(), ["TCP", "UDP", "SCTP"]),
     path: oneOf("path", query.path, ["packet", "socket"] as const),
     pod: pod === undefined || pod.includes("/") ? pod : `${namespace ?? "default"}/${pod}`,
     backendNode: query["backend-node"],

@@ -106,6 +106,30 @@ describe("a command line", () => {
     ]);
   });
 
+  it.each(["services", "backends", "flows", "drops"])(
+    "%s -n says that no Service is in a namespace that is not there, with status 1",
+    async (command) => {
+      const view = agentView({ serviceNames: () => ["default/web", "shop/db"] });
+      const socket = await agent(join(directory, "api.sock"), view);
+      expect(await millrace(command, "-n", "shpo", "--socket", socket)).toEqual({
+        out: "",
+        err: "millrace: could not find namespace shpo: no Service is in it; did you mean shop?\n",
+        status: 1,
+      });
+    },
+  );
+
+  it("flows says what the agent says of a pod or a Node that nobody knows, with status 1", async () => {
+    const message = "could not find the node ndoe1: no endpoint is of it; did you mean node1?";
+    // biome-ignore lint/correctness/useYield: it ends before there is a flow.
+    function* flows(): Generator<FlowView, number> {
+      throw new Failure("not_found", "ndoe1", message);
+    }
+    const socket = await agent(join(directory, "api.sock"), agentView({ flows }));
+    const { out, err, status } = await millrace("flows", "--backend-node", "ndoe1", "--socket", socket);
+    expect([out, err, status]).toEqual(["", `millrace: ${message}\n`, 1]);
+  });
+
   it("passes names and filters on to the agent", async () => {
     const asked: unknown[] = [];
     const view = agentView({

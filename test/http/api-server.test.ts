@@ -75,7 +75,7 @@ describe("the API", () => {
     ["/api/v1/flows?address=nowhere", 400, "usage", "address must be an IPv4 or IPv6 address, or a network"],
     ["/api/v1/flows?client=10.0.0.0/33", 400, "usage", "client must be an IPv4 or IPv6 address, or a network"],
     ["/api/v1/flows?state=dead", 400, "usage", "state must be syn-sent or"],
-    ["/api/v1/flows?protocol=icmp", 400, "usage", "protocol must be TCP or UDP: current value is 'ICMP'"],
+    ["/api/v1/flows?protocol=icmp", 400, "usage", "protocol must be TCP or UDP or SCTP: current value is 'ICMP'"],
     ["/api/v1/flows?path=xdp", 400, "usage", "path must be packet or socket"],
     ["/api/v1/services?selector=a%20b", 400, "usage", "selector must be a label selector"],
     ["/api/v1/backends?all=yes", 400, "usage", "all must be true or false"],
@@ -113,6 +113,13 @@ describe("the API", () => {
     ]);
   });
 
+  it.each(["tcp", "UDP", "sctp"])("hands on that only flows of %s are wanted", async (protocol) => {
+    const flows = vi.fn((_: FlowFilter) => [flowView()]);
+    const response = await apiServer(agentView({ flows })).app.inject(`/api/v1/flows?protocol=${protocol}`);
+    expect(response.statusCode).toBe(200);
+    expect(flows.mock.calls).toEqual([[{ protocol: protocol.toUpperCase(), limit: 1000 }]]);
+  });
+
   it("tells behind the flows how many there are, those over the limit too", async () => {
     function* flows(): Generator<FlowView, number> {
       yield flowView();
@@ -130,6 +137,7 @@ describe("the API", () => {
     ["backends", "service=db", /there is none; did you mean shop\/db\?$/],
     ["flows", "service=shop/web", /there is none; did you mean default\/web\?$/],
     ["drops", "service=web,shop/d", /^could not find Service shop\/d: there is none; did you mean shop\/db\?$/],
+    ["flows", "namespace=shpo", /^could not find namespace shpo: no Service is in it; did you mean shop\?$/],
     ["services", "namespace=shpo", /^could not find namespace shpo: no Service is in it; did you mean shop\?$/],
   ])("answers %s?%s with 404: %s", async (path, query, message) => {
     const serviceNames = () => ["default/web", "shop/db"];
