@@ -120,6 +120,14 @@ describe("the sources", () => {
     expect(pure.filter(({ text }) => impure.test(text)).map(({ path }) => path)).toEqual([]);
   });
 
+  it("of the agent leave timers to timers.ts, which catches what they throw", () => {
+    const bare = files.filter(
+      ({ layer, path, text }) =>
+        layer === "agent" && path !== "agent/timers.ts" && /\bset(Timeout|Interval)\(/.test(text),
+    );
+    expect(bare.map(({ path }) => path)).toEqual([]);
+  });
+
   it("are short enough to be read: 450 lines a file, and 200 for the one that puts the agent together", () => {
     const programs = readdirSync(BPF).map((name) => ({ path: name, text: readFileSync(join(BPF, name), "utf8") }));
     const most = (path: string): number => (path === "agent/agent.ts" ? 200 : 450);

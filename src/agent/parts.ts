@@ -73,7 +73,7 @@ export async function createParts(of: PartsOf) {
     network: createNodeNetwork(dataplane, attachments, { xdp }, log),
     sysctls: createSysctls({ ports: options.snatPortRange, stateDir, conntrack: conntrackOf(options) }),
     announcer: createAnnouncer({
-      ...{ dataplane, nodeName, liveness, nodes: model.nodes, log: createLog("l2") },
+      ...{ dataplane, nodeName, liveness, timers, nodes: model.nodes, log: createLog("l2") },
       gratuitousSeconds: options.gratuitousArpSeconds,
     }),
     syncs: createSyncRecorder(),

@@ -5,6 +5,8 @@ export interface Timers {
   now(): number;
   /** Runs once. Returns how to call it off. */
   after(ms: number, run: () => void | Promise<void>): () => void;
+  /** Likewise, when what has come meanwhile is read. */
+  soon(run: () => void | Promise<void>): () => void;
   /** Runs again so long after the last run ended. */
   every(ms: number, run: () => void | Promise<void>): () => void;
   isStopped(): boolean;
@@ -17,6 +19,7 @@ const REPEAT_MS = 60_000;
 /** `failed` is told what a run threw or rejected with. */
 export function createTimers(failed: (error: unknown) => void): Timers {
   const waiting = new Set<NodeJS.Timeout>();
+  const immediate = new Set<NodeJS.Immediate>();
   let told = { text: "", atMs: 0 };
   let stopped = false;
 
@@ -49,9 +52,23 @@ export function createTimers(failed: (error: unknown) => void): Timers {
     };
   }
 
+  function soon(run: () => void | Promise<void>): () => void {
+    if (stopped) return () => undefined;
+    const turn = setImmediate(() => {
+      immediate.delete(turn);
+      void guarded(run);
+    });
+    immediate.add(turn);
+    return () => {
+      clearImmediate(turn);
+      immediate.delete(turn);
+    };
+  }
+
   return {
     now: () => performance.now(),
     after,
+    soon,
     every(ms, run) {
       let cancelled = false;
       let cancel = (): void => undefined;
@@ -75,7 +92,9 @@ export function createTimers(failed: (error: unknown) => void): Timers {
     stop() {
       stopped = true;
       for (const timer of waiting) clearTimeout(timer);
+      for (const turn of immediate) clearImmediate(turn);
       waiting.clear();
+      immediate.clear();
     },
   };
 }
