@@ -168,6 +168,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       });
     }
     servers = await wiring.serve(view);
+    parts.farEnds.onChange(() => reconciler.lookAt("network"));
     watch = watchNetwork(() => reconciler.lookAt("network"), timers, log);
     periodic.start();
     timers.every(NOTICES_MS, () => {
