@@ -8,7 +8,7 @@ import { INELIGIBLE } from "../decide/eligibility.ts";
 import { PEER_STATES } from "../l2/peers.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import type { Notice, ObjectKey } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";

@@ -10,7 +10,7 @@ import {
 import { hostAndPort, type Prefix, prefixContains } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { didYouMean } from "../lib/suggest.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import type { FlowFilter, FlowView } from "./view.ts";
 
 /** Of what is over the limit so much is kept until it is sorted and cut. */

@@ -11,7 +11,7 @@ import { Failure } from "../lib/errors.ts";
 import { run } from "../lib/exec.ts";
 import type { Log } from "../lib/log.ts";
 import { forgetConnection, hasFeature, type TranslatedConnection, translatedConnections } from "../libbpf/mod.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import type { Notice } from "../model/objects.ts";
 import { createKubeProxyFinder, type KubeProxyProcess } from "./kube-proxy-process.ts";
 import { type Ask, readKubeProxyRules } from "./kube-proxy-rules.ts";

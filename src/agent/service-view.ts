@@ -1,6 +1,6 @@
 // Services and their backends as people are shown them: what the objects say, what the kernel was given, and why that is less.
 import type { Address } from "../lib/address.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import { type ObjectKey, PENDING_REASONS, type Service } from "../model/objects.ts";
 import type { ServicePortView } from "../model/service-port-view.ts";
 import type { Source } from "../model/source.ts";

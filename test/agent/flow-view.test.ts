@@ -15,7 +15,7 @@ import {
   writeTuple,
 } from "../../src/datapath/layout.gen.ts";
 import { parsePrefix } from "../../src/lib/address.ts";
-import type { Model } from "../../src/model/model.ts";
+import type { Model } from "../../src/model/model-interface.ts";
 import { NO_HOP } from "../datapath/no-hop.ts";
 import { endpoint, slice } from "../flows/builders.ts";
 
