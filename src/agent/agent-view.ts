@@ -192,6 +192,7 @@ export function createAgentView(parts: ViewParts): AgentView {
     services: views.services,
     backends: views.backends,
     serviceNames: () => model.services().keys(),
+    labelsOf: (service) => model.services().get(service)?.labels,
     flows: (filter) => flowViews({ dataplane, model, hz: parts.hz }, filter),
     drops,
     counters,

@@ -81,13 +81,13 @@ export function createServiceViews({
     return its === loadBalancerClass ? "not-from-pool" : "another-class";
   }
 
-  function* services(isWanted: Parameters<AgentView["services"]>[0] = () => true): Iterable<ServiceView> {
+  function* services(isWanted = (_: ObjectKey): boolean => true): Iterable<ServiceView> {
     const reasons = pendingReasons();
     const isLocal = localTest();
-    for (const key of sortedKeys()) {
+    for (const key of sortedKeys().filter(isWanted)) {
       const service = model.services().get(key);
       // It went while the ones before it were read.
-      if (service === undefined || !isWanted(key, service.labels)) continue;
+      if (service === undefined) continue;
       const { totals, ids } = portsOf(key);
       const slices = model.slicesOf(key);
       const ports = service.ports.map((port) => {
