@@ -2,6 +2,7 @@
 import { type Command, Option } from "commander";
 import type { AgentStatus } from "../agent/view.ts";
 import { Failure } from "../lib/errors.ts";
+import { isStructured, structured } from "../lib/structured.ts";
 import { type AgentChoice, addAgentOptions } from "./agent-socket.ts";
 import { FORMATS, type Format } from "./output.ts";
 import type { ListQuery } from "./queries.ts";
@@ -170,7 +171,7 @@ async function runStatus(choice: Choice & { readonly check?: boolean }): Promise
   const answer = async (): Promise<string> => {
     const status = await askAgent<AgentStatus>(socket, "/api/v1/status", nobodyThere(choice));
     if (choice.check === true) process.exitCode = isInTrouble(status) ? 1 : 0;
-    if (choice.output === "json" || choice.output === "yaml") return output.structured(status, choice.output);
+    if (isStructured(choice.output)) return structured(status, choice.output);
     if (choice.output === "name") return `node/${status.node}\n`;
     // What is searched or compared has a message in one line.
     const width = process.stdout.isTTY ? Math.min(process.stdout.columns, 120) : Number.POSITIVE_INFINITY;

@@ -238,6 +238,20 @@ describe("a command line", () => {
     expect(help.out).toContain("Exit status: 0 done");
     const version = await millrace("version", "-o", "json");
     expect(JSON.parse(version.out)).toMatchObject({ version: "0.1.0" });
+    expect((await millrace("version", "-o", "yaml")).out).toMatch(/^version: 0\.1\.0\nlayout: /);
+  });
+
+  it("writes YAML wherever it writes JSON", async () => {
+    const { registerLabCommands } = await import("../../src/lab/commands.ts");
+    const program = await createProgram({ ...wiring, registerLabCommands }, true);
+    const all = (command: Command): Command[] => [command, ...command.commands.flatMap(all)];
+    const choices = all(program).flatMap((command) =>
+      command.options
+        .filter(({ short }) => short === "-o")
+        .map(({ argChoices }) => [command.name(), argChoices?.includes("json"), argChoices?.includes("yaml")]),
+    );
+    expect(choices.length).toBeGreaterThan(9);
+    expect(choices.filter(([, json, yaml]) => json !== yaml)).toEqual([]);
   });
 
   it.each(["--version", "-V"])("%s prints the version", async (flag) => {
