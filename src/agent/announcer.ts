@@ -51,7 +51,7 @@ export interface AnnouncerParts {
   readonly liveness: { readonly link: Pick<LivenessLink, "ask" | "onAnswer">; isOn(): boolean };
   /** Between two announcements of an address that nothing happens to; 0: none. */
   readonly gratuitousSeconds: number;
-  readonly timers: Pick<Timers, "after" | "soon">;
+  readonly timers: Pick<Timers, "after" | "guard" | "soon">;
   readonly log: Log;
   /** Boot clock. */
   readonly nowNs?: () => bigint;
@@ -110,7 +110,9 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
   liveness.link.onAnswer(({ from, nodeId, macs, incarnation, ageMs, isSound, isLeaving }) => {
     const asked = askedAt.get(from);
     if (asked?.id !== nodeId) return;
-    machine.answered(asked.name, { macs, incarnation, ageMs, sound: isSound, leaving: isLeaving }, nowMs());
+    timers.guard(() => {
+      machine.answered(asked.name, { macs, incarnation, ageMs, sound: isSound, leaving: isLeaving }, nowMs());
+    });
   });
 
   function ask(name: string): void {
@@ -120,7 +122,7 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
       return;
     }
     if (askedAt.get(address)?.name !== name) askedAt.set(address, { name, id: nodeIdOf(name) });
-    liveness.link.ask(address, () => machine.unasked(name, nowMs()));
+    liveness.link.ask(address, () => timers.guard(() => machine.unasked(name, nowMs())));
   }
 
   function readRows(): KernelRow[] {

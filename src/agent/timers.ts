@@ -1,6 +1,8 @@
 // All timers of an agent: they end together, and nothing that one runs is thrown into the event loop.
 
 export interface Timers {
+  /** Runs at once, for what is called by the event loop: what it throws is told as of a timer. */
+  guard(run: () => void): void;
   /** Milliseconds of a clock that is never set. */
   now(): number;
   /** Runs once. Returns how to call it off. */
@@ -66,6 +68,7 @@ export function createTimers(failed: (error: unknown) => void): Timers {
   }
 
   return {
+    guard: (run) => void guarded(run),
     now: () => performance.now(),
     after,
     soon,

@@ -26,7 +26,16 @@ afterEach(() => void vi.useRealTimers());
 
 function bench(maxEntries = 4096, gratuitousSeconds = 60) {
   const rows = new Map<string, Uint8Array>();
-  const world = { refuse: "", defect: "", defects: 0, sendRefused: "", retval: 0, liveness: false, askRefused: false };
+  const world = {
+    refuse: "",
+    defect: "",
+    defects: 0,
+    clockless: false,
+    sendRefused: "",
+    retval: 0,
+    liveness: false,
+    askRefused: false,
+  };
   const frames: { readonly ifindex: number; readonly mac: string }[] = [];
   const logged: string[] = [];
   const groups: string[] = [];
@@ -107,6 +116,7 @@ function bench(maxEntries = 4096, gratuitousSeconds = 60) {
     timers,
     log: { info: say, warn: say, error: say },
     nowNs() {
+      if (world.clockless) throw new Error("no clock");
       reads++;
       return BigInt(Math.round(performance.now() * 1e6)) + 1_000_000_000_000n;
     },
@@ -337,6 +347,20 @@ test("a defect that shows when something is due ends nobody: it is said, and tri
   await vi.advanceTimersByTimeAsync(3_000);
   expect([announcer.announced().length, failures.length, announcer.notices()]).toEqual([1, 1, []]);
   timers.stop();
+  announcer.stop();
+});
+
+test("a defect that shows when another node answers, or cannot be asked, ends nobody either", async () => {
+  const { announcer, world, answer, failures } = bench();
+  world.liveness = true;
+  world.askRefused = true;
+  announcer.set([candidacy("192.168.122.101", { above: ["node2"] })]);
+  await vi.advanceTimersByTimeAsync(300);
+  world.clockless = true;
+  answer();
+  await Promise.resolve();
+  expect(failures).toEqual(["Error: no clock"]);
+  await vi.advanceTimersByTimeAsync(1_000);
   announcer.stop();
 });
 
