@@ -1,7 +1,7 @@
 // What the controller takes: filling the maps, adopting them after a restart, applying one Service's change. Model and
 // dataplane as the agent uses them, the grace period apart, as a change is in force before it.
 import { membarrierGlobalAsync } from "../src/libbpf/mod.ts";
-import type { Model } from "../src/model/model.ts";
+import type { Model } from "../src/model/model-interface.ts";
 import type { Operation } from "../src/model/operations.ts";
 import { clusterEvents, ENDPOINTS, sliceEvent } from "./cluster.ts";
 import { median } from "./measure.ts";

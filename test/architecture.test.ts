@@ -24,7 +24,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   datapath: ["libbpf", "model", "lib"],
   kube: ["wire", "model", "lib"],
   standalone: ["allocate", "wire", "model", "lib"],
-  l2: ["libbpf", "model", "lib"],
+  l2: ["model", "lib"],
   allocate: ["model", "lib"],
   libbpf: ["lib"],
   wire: ["model", "lib"],
@@ -93,9 +93,28 @@ describe("the sources", () => {
     expect(wrong.filter((line) => line !== "")).toEqual([]);
   });
 
+  it("lie as docs/architecture.md draws them: each arrow is allowed, and what is allowed is reached by arrows", () => {
+    const page = readFileSync(resolve(SRC, "../docs/architecture.md"), "utf8");
+    const arrows = [...page.matchAll(/^ {2}(\w+) --> (\w+)$/gm)].map(([, from = "", to = ""]) => ({ from, to }));
+    expect(arrows.filter(({ from, to }) => !MAY_IMPORT[from]?.includes(to))).toEqual([]);
+    const below = (layer: string): string[] =>
+      arrows.filter(({ from }) => from === layer).flatMap(({ to }) => [to, ...below(to)]);
+    const missing = Object.entries(MAY_IMPORT).flatMap(([layer, allowed]) =>
+      allowed.filter((one) => !below(layer).includes(one)).map((one) => `${layer} --> ${one}`),
+    );
+    expect(missing).toEqual([]);
+  });
+
   it("keep each package in its layer", () => {
     const strangers = edges.filter(({ target, layer }) => (OWNERS[packageOf(target)] ?? layer) !== layer);
     expect(strangers.map(({ path, target }) => `${path} imports ${target}`)).toEqual([]);
+  });
+
+  it("are imported where they are written: libbpf alone has a file that hands others' on", () => {
+    const handing = files.filter(
+      ({ path, text }) => path !== "libbpf/mod.ts" && /^export (?:type )?(?:\*|\{)[^;]*? from "/m.test(text),
+    );
+    expect(handing.map(({ path }) => path)).toEqual([]);
   });
 
   it("load packages by import statements: import() of a bundled CommonJS package gives its default export alone", () => {
@@ -118,6 +137,14 @@ describe("the sources", () => {
       ({ layer, path }) => ["model", "decide", "allocate"].includes(layer) || PURE_OF_CONTROLLER.includes(path),
     );
     expect(pure.filter(({ text }) => impure.test(text)).map(({ path }) => path)).toEqual([]);
+  });
+
+  it("of the agent leave timers to timers.ts, which catches what they throw", () => {
+    const bare = files.filter(
+      ({ layer, path, text }) =>
+        layer === "agent" && path !== "agent/timers.ts" && /\bset(Timeout|Interval)\(/.test(text),
+    );
+    expect(bare.map(({ path }) => path)).toEqual([]);
   });
 
   it("are short enough to be read: 450 lines a file, and 200 for the one that puts the agent together", () => {

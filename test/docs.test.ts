@@ -23,7 +23,7 @@ const headers = readdirSync(join(ROOT, "bpf"))
   .filter((name) => name.endsWith(".h") || name.endsWith(".c"))
   .map((name) => read(join("bpf", name)))
   .join("\n");
-const types = read("bpf/types.h");
+const types = read("bpf/types.h") + read("bpf/announce_types.h");
 
 /** Without fenced blocks. */
 const prose = (text: string): string => text.replace(/^(```|~~~)[\s\S]*?^\1$/gm, "");

@@ -8,7 +8,7 @@ import { INELIGIBLE } from "../decide/eligibility.ts";
 import { PEER_STATES } from "../l2/peers.ts";
 import { VERSION } from "../lib/version.ts";
 import { possibleCpus } from "../libbpf/mod.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import type { Notice, ObjectKey } from "../model/objects.ts";
 import type { Source } from "../model/source.ts";
 import type { Announcer } from "./announcer.ts";
@@ -192,6 +192,7 @@ export function createAgentView(parts: ViewParts): AgentView {
     services: views.services,
     backends: views.backends,
     serviceNames: () => model.services().keys(),
+    labelsOf: (service) => model.services().get(service)?.labels,
     flows: (filter) => flowViews({ dataplane, model, hz: parts.hz }, filter),
     drops,
     counters,

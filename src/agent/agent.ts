@@ -112,7 +112,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
         firstDone() {
           isFilled = true;
           if (!adopted) leaveOldLayouts(loaded, reconciler, network);
-          setImmediate(() => {
+          timers.soon(() => {
             settleHeap();
             releaseMemory();
             log.info(readyFields(view.status(), options, model.services().size, performance.now()), "ready");
@@ -168,7 +168,8 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       });
     }
     servers = await wiring.serve(view);
-    watch = watchNetwork(() => reconciler.lookAt("network"), log);
+    parts.farEnds.onChange(() => reconciler.lookAt("network"));
+    watch = watchNetwork(() => reconciler.lookAt("network"), timers, log);
     periodic.start();
     timers.every(NOTICES_MS, () => {
       noticeLog.note(view.notices());

@@ -23,8 +23,7 @@ import type { Log } from "../lib/log.ts";
 import { clockBoottimeNs, errnoName, joinGroup, leaveGroup } from "../libbpf/mod.ts";
 import type { Node, Notice } from "../model/objects.ts";
 import type { LivenessLink } from "./liveness-link.ts";
-
-export type { Announcement } from "../l2/announcement.ts";
+import type { Timers } from "./timers.ts";
 
 /** Nothing here throws for what the kernel refuses. */
 export interface Announcer {
@@ -41,7 +40,7 @@ export interface Announcer {
   peers(): ReturnType<AnnouncerMachine["peers"]>;
   counts: AnnouncerMachine["counts"];
   notices(): readonly Notice[];
-  /** Stops the timers; withdraws nothing. */
+  /** Ends what waits; withdraws nothing. */
   stop(): void;
 }
 
@@ -52,6 +51,7 @@ export interface AnnouncerParts {
   readonly liveness: { readonly link: Pick<LivenessLink, "ask" | "onAnswer">; isOn(): boolean };
   /** Between two announcements of an address that nothing happens to; 0: none. */
   readonly gratuitousSeconds: number;
+  readonly timers: Pick<Timers, "after" | "guard" | "soon">;
   readonly log: Log;
   /** Boot clock. */
   readonly nowNs?: () => bigint;
@@ -85,7 +85,7 @@ function framesOf({ kind, announcement: { address, mac } }: DueFrames): readonly
 }
 
 export function createAnnouncer(parts: AnnouncerParts): Announcer {
-  const { dataplane, nodeName, nodes, liveness, log, nowNs = clockBoottimeNs } = parts;
+  const { dataplane, nodeName, nodes, liveness, timers, log, nowNs = clockBoottimeNs } = parts;
   const announced = createAnnouncedRows(dataplane);
   const nowMs = (): number => msOf(nowNs());
   const machine = createAnnouncerMachine({
@@ -102,16 +102,17 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
   const askedAt = new Map<Address, { readonly name: string; readonly id: string }>();
   /** Of the last round, yet to be asked. */
   let toAsk: string[] = [];
-  let asking: NodeJS.Timeout | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let immediate: NodeJS.Immediate | undefined;
+  let endAsking = (): void => undefined;
+  let endWaiting = (): void => undefined;
   let stopped = false;
   let trouble = "";
 
   liveness.link.onAnswer(({ from, nodeId, macs, incarnation, ageMs, isSound, isLeaving }) => {
     const asked = askedAt.get(from);
     if (asked?.id !== nodeId) return;
-    machine.answered(asked.name, { macs, incarnation, ageMs, sound: isSound, leaving: isLeaving }, nowMs());
+    timers.guard(() => {
+      machine.answered(asked.name, { macs, incarnation, ageMs, sound: isSound, leaving: isLeaving }, nowMs());
+    });
   });
 
   function ask(name: string): void {
@@ -121,7 +122,7 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
       return;
     }
     if (askedAt.get(address)?.name !== name) askedAt.set(address, { name, id: nodeIdOf(name) });
-    liveness.link.ask(address, () => machine.unasked(name, nowMs()));
+    liveness.link.ask(address, () => timers.guard(() => machine.unasked(name, nowMs())));
   }
 
   function readRows(): KernelRow[] {
@@ -163,11 +164,11 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
 
   function askPart(): void {
     for (const name of toAsk.splice(0, ASKED_PART)) ask(name);
-    clearTimeout(asking);
-    if (toAsk.length > 0) asking = setTimeout(askPart, ASKED_PART_MS).unref();
+    endAsking();
+    if (toAsk.length > 0) endAsking = timers.after(ASKED_PART_MS, askPart);
   }
 
-  /** What is due: questions first, as whoever is judged gone has to have been asked. */
+  /** What is due: questions first, as whoever is judged gone has to have been asked. The next renewal makes good what fails here. */
   function work(): void {
     askRound();
     if (machine.isLookDue(nowMs())) turn((rows) => machine.look(rows, nowMs()));
@@ -176,15 +177,13 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
 
   function speak(): void {
     for (const due of machine.dueFrames(nowMs())) send(due);
-    clearTimeout(timer);
-    clearImmediate(immediate);
     const next = machine.nextMs(nowMs());
+    endWaiting();
     if (stopped || next === Number.POSITIVE_INFINITY) return;
-    // Answers that have come are read before it is asked who gave none.
-    const soon = (): void => {
-      immediate = setImmediate(work).unref();
-    };
-    timer = setTimeout(soon, Math.min(Math.max(PART_MS, next - nowMs()), LONGEST_MS)).unref();
+    endWaiting = timers.after(Math.min(Math.max(PART_MS, next - nowMs()), LONGEST_MS), () => {
+      // Answers that have come are read before it is asked who gave none.
+      endWaiting = timers.soon(work);
+    });
   }
 
   function report(): void {
@@ -252,9 +251,8 @@ export function createAnnouncer(parts: AnnouncerParts): Announcer {
     },
     stop() {
       stopped = true;
-      clearTimeout(timer);
-      clearTimeout(asking);
-      clearImmediate(immediate);
+      endWaiting();
+      endAsking();
       groups.stop();
     },
   };

@@ -1,6 +1,5 @@
 // Sockets of the host's own processes that were pointed at a backend which left: they are ended, so that their processes learn of it
 // at once and open others. Pods' conversations go on at their devices instead.
-import { setImmediate as othersTurn } from "node:timers/promises";
 import type { Dataplane } from "../datapath/dataplane.ts";
 import {
   PEER_KIND_VALUES,
@@ -11,10 +10,8 @@ import {
 } from "../datapath/layout.gen.ts";
 import { PROTOCOLS } from "../datapath/row-codec.ts";
 import type { Log } from "../lib/log.ts";
+import { createPortions } from "../lib/portions.ts";
 import { type ConnectedSocket, connectedSockets, destroySocket, hasFeature } from "../libbpf/mod.ts";
-
-/** Each is a call of the kernel: so many between two turns for others. */
-const STEP = 64;
 
 export interface DeadSockets {
   /** Backends were retired: looks for their sockets, once more when that is under way. */
@@ -47,8 +44,10 @@ export function createDeadSockets({ dataplane, protocols, log, signal }: DeadSoc
 
   async function end(protocol: "TCP" | "UDP"): Promise<void> {
     let ended = 0;
-    for (const [i, socket] of (await connectedSockets(protocol)).entries()) {
-      if (i % STEP === STEP - 1) await othersTurn();
+    const sockets = await connectedSockets(protocol);
+    const portions = createPortions();
+    for (const socket of sockets) {
+      if (portions.isOver()) await portions.next();
       if (signal.aborted) return;
       if (isDead(socket) && destroySocket(socket)) ended++;
     }

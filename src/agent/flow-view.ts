@@ -9,7 +9,8 @@ import {
 } from "../datapath/flow-table.ts";
 import { hostAndPort, type Prefix, prefixContains } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
-import type { Model } from "../model/model.ts";
+import { didYouMean } from "../lib/suggest.ts";
+import type { Model } from "../model/model-interface.ts";
 import type { FlowFilter, FlowView } from "./view.ts";
 
 /** Of what is over the limit so much is kept until it is sorted and cut. */
@@ -113,20 +114,22 @@ function isIn(end: FlowEnd | undefined, prefix: Prefix): boolean {
   return isWhole ? end.address === prefix.address : prefixContains(prefix, end.address);
 }
 
-/** Addresses of the endpoints of a pod, or on a node. */
+/** Addresses of the endpoints of a pod, or on a node: none on one that only has no endpoint. */
 function addressesOf(model: Model, field: "pod" | "nodeName", name: string): ReadonlySet<string> {
   const found = new Set<string>();
-  let known = false;
+  const known = new Set(field === "nodeName" ? model.nodes().keys() : []);
   for (const { endpoints } of model.slices().values()) {
     for (const endpoint of endpoints) {
-      known ||= endpoint[field] !== "";
+      if (endpoint[field] !== "") known.add(endpoint[field]);
       if (endpoint[field] === name) for (const address of endpoint.addresses) found.add(address);
     }
   }
-  if (found.size > 0) return found;
+  if (known.has(name)) return found;
   const what = field === "pod" ? "pod" : "node";
   const reason =
-    known || field === "nodeName" ? "no endpoint is of it" : "this agent is not told of pods: ask by address";
+    known.size > 0 || field === "nodeName"
+      ? `no endpoint is of it${didYouMean(name, known)}`
+      : "this agent is not told of pods: ask by address";
   throw new Failure("not_found", name, `could not find the ${what} ${name}: ${reason}`);
 }
 

@@ -2,7 +2,7 @@
 // what the kernel holds is the truth, and everything is compared with it anew.
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { Failure } from "../lib/errors.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import type { SyncRecorder } from "./sync-stats.ts";
 
 /** A plan of everything goes in parts of so many Services and endpoints, so that no task of the loop is long. */

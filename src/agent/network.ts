@@ -5,6 +5,7 @@ import type { Network } from "../decide/network.ts";
 import type { Log } from "../lib/log.ts";
 import { createWakeup, listenToNetwork, type NetlinkListener, pollReadableAsync } from "../libbpf/mod.ts";
 import { readNetworkOnce } from "./network-reading.ts";
+import type { Timers } from "./timers.ts";
 
 /**
  * `read`, one after another: who asks during a reading shares the next one with all others who do, so that no answer is older than its
@@ -52,6 +53,7 @@ const TIMES = { rescanMs: 10_000, firstRetryMs: 1_000, lastRetryMs: 60_000 };
  */
 export function watchNetwork(
   changed: () => void,
+  timers: Pick<Timers, "every">,
   log: Log,
   listen: () => Pick<NetlinkListener, "fd" | "drain" | typeof Symbol.dispose> = listenToNetwork,
   times: typeof TIMES = TIMES,
@@ -59,7 +61,7 @@ export function watchNetwork(
   const ending = createWakeup();
   const stopping = new AbortController();
   const { signal } = stopping;
-  const rescan = setInterval(changed, times.rescanMs);
+  const endRescans = timers.every(times.rescanMs, changed);
   let problem = "";
   let delay = times.firstRetryMs;
 
@@ -98,7 +100,7 @@ export function watchNetwork(
   return {
     problem: () => problem,
     stop() {
-      clearInterval(rescan);
+      endRescans();
       stopping.abort();
       ending.wake();
     },

@@ -10,10 +10,11 @@ import type { Device } from "../decide/network.ts";
 import type { Log } from "../lib/log.ts";
 import { type BpfProgram, XDP_TRANSMIT, xdpFeatures } from "../libbpf/mod.ts";
 import type { Notice } from "../model/objects.ts";
-import { farEndChecksums } from "./far-end.ts";
+import type { FarEnds } from "./far-end.ts";
 
 export interface NodeNetworkOptions {
   readonly xdp: XdpOption;
+  readonly farEnds: FarEnds;
 }
 
 /** What is wanted of devices. */
@@ -34,8 +35,6 @@ export interface NodeNetwork {
 
 const UNSET = "::";
 const NOT_ATTACHED = "not-attached";
-/** What the far end of a veth does with checksums is asked again after so long: it takes a process. */
-const FAR_END_MS = 10_000;
 
 export function createNodeNetwork(
   dataplane: Dataplane,
@@ -43,6 +42,7 @@ export function createNodeNetwork(
   options: NodeNetworkOptions,
   log: Log,
 ): NodeNetwork {
+  const { farEnds } = options;
   const devices = dataplane.map("devices");
   let wanted: DesiredDevices | undefined;
   const attached = new Map<
@@ -52,8 +52,6 @@ export function createNodeNetwork(
   const failures = new Map<number, Notice>();
   /** Devices that programs were put on, or taken off. */
   const looked = new Set<number>();
-  /** Devices that XDP was asked for and refused to. */
-  const unfit = new Map<number, { readonly askedMs: number; readonly notice: Notice | undefined }>();
   /** Programs that somebody took off and that could not be brought back, by object. */
   let missing: ReadonlyMap<string, Notice> = new Map();
   const written = new Map<number, string>();
@@ -64,21 +62,21 @@ export function createNodeNetwork(
     return key;
   };
 
+  /**
+   * A frame that XDP takes from a veth does not say that its checksum is still to be completed: it would go on with a wrong one. Until
+   * its far end has been asked such a device goes without.
+   */
   function wantsXdp({ device, xdp }: DesiredDevice): boolean {
-    return xdp && (device.kind !== "veth" || vethProblem(device) === undefined);
+    if (!xdp || device.kind !== "veth") return xdp;
+    return farEnds.look(device, wanted?.basis.network.devices ?? []) === "whole";
   }
 
-  /** A frame that XDP takes from a veth does not say that its checksum is still to be completed: it would go on with a wrong one. */
-  function vethProblem(device: Device): Notice | undefined {
-    const known = unfit.get(device.ifindex);
-    const now = performance.now();
-    if (known !== undefined && now - known.askedMs < FAR_END_MS) return known.notice;
-    const checksums = farEndChecksums(device, wanted?.basis.network.devices ?? []);
+  function vethNotices({ device, xdp }: DesiredDevice): readonly Notice[] {
+    const checksums = farEnds.known(device.ifindex) ?? "whole";
+    if (!xdp || device.kind !== "veth" || checksums === "whole") return [];
     const what = checksums === "partial" ? "leaves checksums to be completed" : "cannot be asked about checksums";
     const message = `XDP is not used on ${device.name}, tc does its work: the far end of this veth ${what}, and XDP would forward frames with wrong ones; turn that off there (ethtool -K DEVICE tx off), or leave --xdp=auto`;
-    const notice = checksums === "whole" ? undefined : noXdp(device, message);
-    unfit.set(device.ifindex, { askedMs: now, notice });
-    return notice;
+    return [noXdp(device, message)];
   }
 
   const noXdp = (device: Device, message: string): Notice => machineNotice(`Device ${device.name}`, "no-xdp", message);
@@ -170,7 +168,8 @@ export function createNodeNetwork(
     if (isWhole) {
       const present = new Set(list.map(({ device }) => device.ifindex));
       attachments.sweep(present);
-      for (const known of [attached, failures, unfit, looked])
+      farEnds.keep(present);
+      for (const known of [attached, failures, looked])
         for (const ifindex of known.keys()) if (!present.has(ifindex)) known.delete(ifindex);
     }
     for (const desired of list) {
@@ -233,10 +232,6 @@ export function createNodeNetwork(
       return found !== undefined && !missing.has(`Device ${found.name}`);
     },
     isWhole: () => missing.size === 0 && ![...failures.values()].some(({ reason }) => reason === NOT_ATTACHED),
-    notices: () => [
-      ...failures.values(),
-      ...(wanted?.list ?? []).flatMap(({ device, xdp }) => (xdp ? (unfit.get(device.ifindex)?.notice ?? []) : [])),
-      ...missing.values(),
-    ],
+    notices: () => [...failures.values(), ...(wanted?.list ?? []).flatMap(vethNotices), ...missing.values()],
   };
 }

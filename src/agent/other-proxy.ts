@@ -1,6 +1,5 @@
 // Another proxy on this node, kube-proxy: whether its rules are there, and the connections through our frontends that the kernel goes on
 // translating for it. While there are any the programs ask conntrack before they open a flow, and the kernel is kept translating.
-import { setImmediate as othersTurn } from "node:timers/promises";
 import type { Dataplane } from "../datapath/dataplane.ts";
 import { PROTOCOLS } from "../datapath/row-codec.ts";
 import { NO_SERVICE, serviceAt } from "../datapath/service-at.ts";
@@ -10,8 +9,9 @@ import { type Prefix, prefixContains } from "../lib/address.ts";
 import { Failure } from "../lib/errors.ts";
 import { run } from "../lib/exec.ts";
 import type { Log } from "../lib/log.ts";
+import { createPortions } from "../lib/portions.ts";
 import { forgetConnection, hasFeature, type TranslatedConnection, translatedConnections } from "../libbpf/mod.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import type { Notice } from "../model/objects.ts";
 import { createKubeProxyFinder, type KubeProxyProcess } from "./kube-proxy-process.ts";
 import { type Ask, readKubeProxyRules } from "./kube-proxy-rules.ts";
@@ -33,9 +33,6 @@ export interface OtherProxy {
   notices(): readonly Notice[];
 }
 
-/** So many connections are looked up between two turns for others. */
-const STEP = 256;
-
 /**
  * Of `connections` those through something of ours. A UDP conversation keeps its entry as long as somebody sends, wherever it leads: as
  * kube-proxy did, those to backends that left are to be forgotten.
@@ -56,8 +53,9 @@ export async function sortConnections(
     }
     return known;
   };
-  for (const [i, connection] of connections.entries()) {
-    if (i % STEP === STEP - 1) await othersTurn();
+  const portions = createPortions();
+  for (const connection of connections) {
+    if (portions.isOver()) await portions.next();
     const { proto, destination, backend } = connection;
     const service = serviceAt(dataplane, destination.address, destination.port, proto);
     if (service === undefined && !serviceRanges.some((range) => prefixContains(range, destination.address))) continue;

@@ -13,6 +13,7 @@ import type { Source } from "../model/source.ts";
 import { createAnnouncer } from "./announcer.ts";
 import { BYPASS_TEXT } from "./bypass-notice.ts";
 import { createDeadSockets } from "./dead-sockets.ts";
+import { createFarEnds } from "./far-end.ts";
 import { createLiveness } from "./liveness.ts";
 import { ignoredNotices, noticesAtStart } from "./machine.ts";
 import { createNodeNetwork } from "./node-network.ts";
@@ -55,6 +56,7 @@ export async function createParts(of: PartsOf) {
   const programs = await load(of);
   const { dataplane } = programs;
   const timers = createTimers((error) => log.error({ err: error }, "what is done now and then failed"));
+  const farEnds = createFarEnds(signal);
   const attachments = createAttachments({ pinDir, stateDir });
   const liveness = createLiveness(options, dataplane, timers);
   const serviceRanges = clusterRangesOf(options).flatMap((text) => parsePrefix(text) ?? []);
@@ -69,11 +71,11 @@ export async function createParts(of: PartsOf) {
   });
   const parts = {
     ...programs,
-    ...{ timers, attachments, liveness, serviceRanges, model, provenance },
-    network: createNodeNetwork(dataplane, attachments, { xdp }, log),
+    ...{ timers, attachments, farEnds, liveness, serviceRanges, model, provenance },
+    network: createNodeNetwork(dataplane, attachments, { xdp, farEnds }, log),
     sysctls: createSysctls({ ports: options.snatPortRange, stateDir, conntrack: conntrackOf(options) }),
     announcer: createAnnouncer({
-      ...{ dataplane, nodeName, liveness, nodes: model.nodes, log: createLog("l2") },
+      ...{ dataplane, nodeName, liveness, timers, nodes: model.nodes, log: createLog("l2") },
       gratuitousSeconds: options.gratuitousArpSeconds,
     }),
     syncs: createSyncRecorder(),

@@ -17,8 +17,7 @@ import { believedEvents, type NodeAddresses, nodeAddresses, rememberedNode } fro
 import { type NetFamily, servedFamilies } from "../decide/served-families.ts";
 import type { Candidacy } from "../l2/announcement.ts";
 import type { Log } from "../lib/log.ts";
-import type { Model } from "../model/model.ts";
-import type { HealthCheck } from "../model/model-interface.ts";
+import type { HealthCheck, Model } from "../model/model-interface.ts";
 import type { Node, ObjectEvent } from "../model/objects.ts";
 import type { Provenance } from "../model/provenance.ts";
 import type { Source } from "../model/source.ts";

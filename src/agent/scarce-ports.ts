@@ -2,7 +2,7 @@
 import type { ScarcePorts } from "../datapath/source-ports.ts";
 import { hostAndPort } from "../lib/address.ts";
 import type { Range } from "../lib/range.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import type { Notice } from "../model/objects.ts";
 
 const SHOWN = 10;

@@ -1,6 +1,6 @@
 // Services and their backends as people are shown them: what the objects say, what the kernel was given, and why that is less.
 import type { Address } from "../lib/address.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import { type ObjectKey, PENDING_REASONS, type Service } from "../model/objects.ts";
 import type { ServicePortView } from "../model/service-port-view.ts";
 import type { Source } from "../model/source.ts";
@@ -81,13 +81,13 @@ export function createServiceViews({
     return its === loadBalancerClass ? "not-from-pool" : "another-class";
   }
 
-  function* services(isWanted: Parameters<AgentView["services"]>[0] = () => true): Iterable<ServiceView> {
+  function* services(isWanted = (_: ObjectKey): boolean => true): Iterable<ServiceView> {
     const reasons = pendingReasons();
     const isLocal = localTest();
-    for (const key of sortedKeys()) {
+    for (const key of sortedKeys().filter(isWanted)) {
       const service = model.services().get(key);
       // It went while the ones before it were read.
-      if (service === undefined || !isWanted(key, service.labels)) continue;
+      if (service === undefined) continue;
       const { totals, ids } = portsOf(key);
       const slices = model.slicesOf(key);
       const ports = service.ports.map((port) => {

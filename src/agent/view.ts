@@ -299,9 +299,11 @@ export interface AgentView {
   /** Those of `status`. */
   notices(): readonly Notice[];
   /** Each is computed when it is taken, so that a reader may pause between two. In order of namespace and name. */
-  services(isWanted?: (service: ObjectKey, labels: Readonly<Record<string, string>>) => boolean): Iterable<ServiceView>;
+  services(isWanted?: (service: ObjectKey) => boolean): Iterable<ServiceView>;
   /** Names of all Services, to tell whether there is one. */
   serviceNames(): Iterable<ObjectKey>;
+  /** undefined: there is no such Service. */
+  labelsOf(service: ObjectKey): Readonly<Record<string, string>> | undefined;
   /**
    * Likewise, by Service, port and address; those of host ports last, under their pod. `all`: also endpoints that are no backends, and a
    * row for each port that has none.

@@ -1,13 +1,15 @@
 // `bypass`: turns all translation of a node off and on in the kernel, from the pinned map alone: no agent, source or API is asked.
-import { Argument, type Command, Option } from "commander";
+import { Argument, type Command } from "commander";
 import { Failure } from "../lib/errors.ts";
+import { isStructured, structured } from "../lib/structured.ts";
+import { type TextOr, textOption } from "./option-help.ts";
 import { SETTINGS } from "./settings.ts";
 
 interface Choice {
   readonly pinDir?: string;
   readonly name?: string;
   readonly node?: string;
-  readonly output: "text" | "json";
+  readonly output: TextOr;
 }
 
 export function registerBypassCommand(program: Command): void {
@@ -16,7 +18,7 @@ export function registerBypassCommand(program: Command): void {
     .command("bypass")
     .description("turn all translation of this node off (on) and on again (off), or say how it is; needs no agent")
     .addArgument(new Argument("[STATE]", "what bypass is to be").choices(["on", "off"]))
-    .addOption(new Option("-o, --output <FORMAT>", "text, json").choices(["text", "json"]).default("text"))
+    .addOption(textOption())
     .option(`--${name} <${placeholder}>`, `${help} (default: ${defaultText})`)
     .option("--name <LAB>", "of a node of this lab")
     .option("--node <NODE>", "which node of the lab (default: its first)")
@@ -28,11 +30,8 @@ export function registerBypassCommand(program: Command): void {
       const before = readBypass(pinDir);
       const isOn = state === undefined ? before : state === "on";
       if (isOn !== before) setBypass(pinDir, isOn);
-      process.stdout.write(
-        choice.output === "json"
-          ? `${JSON.stringify({ bypass: isOn, changed: isOn !== before }, null, 2)}\n`
-          : say(isOn),
-      );
+      const answer = { bypass: isOn, changed: isOn !== before };
+      process.stdout.write(isStructured(choice.output) ? await structured(answer, choice.output) : say(isOn));
     });
 }
 

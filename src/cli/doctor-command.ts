@@ -5,7 +5,9 @@ import type { Level } from "../agent/doctor/finding.ts";
 import type { AgentOptions } from "../agent/options.ts";
 import type { AgentStatus } from "../agent/view.ts";
 import { Failure } from "../lib/errors.ts";
+import { isStructured, structured } from "../lib/structured.ts";
 import { KUBE_PROXY_FLAGS } from "./kube-proxy-flags.ts";
+import { textOption } from "./option-help.ts";
 import type { Wiring } from "./program.ts";
 import { type FlagValues, flagOf, flagsByName, kubeProxyFlagsGiven, kubeProxyOption } from "./run-command.ts";
 import { SETTINGS } from "./settings.ts";
@@ -37,7 +39,7 @@ export function registerDoctorCommand(program: Command, wiring: Pick<Wiring, "st
   const command = program
     .command("doctor")
     .description("look at this machine as an agent would meet it, and say what is in the way; changes nothing")
-    .addOption(new Option("-o, --output <FORMAT>", "text, json").choices(["text", "json"]).default("text"))
+    .addOption(textOption())
     .addOption(new Option("--color <WHEN>", "auto, always, never").choices(["auto", "always", "never"]).default("auto"))
     .option("-q, --quiet", "only what is not ok")
     .option("--config <FILE>", "configuration of `millrace run`")
@@ -75,7 +77,8 @@ export function registerDoctorCommand(program: Command, wiring: Pick<Wiring, "st
     const { reportOf } = await import("../agent/doctor/report.ts");
     const { VERSION } = await import("../lib/version.ts");
     const report = reportOf(findings, VERSION, options.nodeName);
-    if (values["output"] === "json") process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+    const format = String(values["output"]);
+    if (isStructured(format)) process.stdout.write(await structured(report, format));
     else await writeText(report, values);
     if (report.level === "error") process.exitCode = 1;
   });

@@ -46,6 +46,7 @@ export const EXAMPLES: Readonly<Record<string, readonly (readonly [line: string,
   ],
   "millrace flows": [
     ["millrace flows shop/web --state syn-sent", "what waits for an answer"],
+    ["millrace flows -n shop -l tier=front", "of Services with this label"],
     ["millrace flows --client 192.168.0.0/16 --limit 20", "the newest 20 of a network"],
     ["millrace flows -w --path packet", "go on with what changes"],
   ],

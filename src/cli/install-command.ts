@@ -196,13 +196,12 @@ async function runInstall(flags: InstallFlags, signal: AbortSignal): Promise<voi
   const settings = settingsOf(set.filter((one) => one !== ""));
   const timeoutMs = millisecondsOf("--timeout", flags.timeout);
   const parallel = parallelOf(flags.parallel);
-  const [{ openCluster, told }, { install }, { readManifest }, { confirmOnTerminal, createProgress }, { systemClock }] =
+  const [{ openCluster, told }, { install }, { readManifest }, { confirmOnTerminal, createProgress }] =
     await Promise.all([
       import("../install/connect.ts"),
       import("../install/install.ts"),
       import("../install/manifest.ts"),
       import("./install-progress.ts"),
-      import("../install/clock.ts"),
     ]);
   const manifest = readManifest(manifestSource(), "deploy/millrace.yaml");
   const cluster = await openCluster(flags.kubeconfig, flags.context);
@@ -211,7 +210,7 @@ async function runInstall(flags: InstallFlags, signal: AbortSignal): Promise<voi
     await told(() =>
       install({
         api: cluster.api,
-        clock: systemClock,
+        clock: cluster.clock,
         ...{ signal, progress, manifest, timeoutMs },
         kubeconfigServer: cluster.server,
         options: {
@@ -248,19 +247,13 @@ async function runUninstallCommand(flags: UninstallFlags, signal: AbortSignal): 
   const timeoutMs = millisecondsOf("--timeout", flags.timeout);
   const drainTimeoutMs = millisecondsOf("--drain-timeout", flags.drainTimeout);
   const parallel = parallelOf(flags.parallel);
-  const [
-    { openCluster, told },
-    { runUninstall },
-    { readManifest },
-    { confirmOnTerminal, createProgress },
-    { systemClock },
-  ] = await Promise.all([
-    import("../install/connect.ts"),
-    import("../install/run-uninstall.ts"),
-    import("../install/manifest.ts"),
-    import("./install-progress.ts"),
-    import("../install/clock.ts"),
-  ]);
+  const [{ openCluster, told }, { runUninstall }, { readManifest }, { confirmOnTerminal, createProgress }] =
+    await Promise.all([
+      import("../install/connect.ts"),
+      import("../install/run-uninstall.ts"),
+      import("../install/manifest.ts"),
+      import("./install-progress.ts"),
+    ]);
   const manifest = readManifest(manifestSource(), "deploy/millrace.yaml");
   const cluster = await openCluster(flags.kubeconfig, flags.context);
   const progress = createProgress(process.stderr);
@@ -268,7 +261,7 @@ async function runUninstallCommand(flags: UninstallFlags, signal: AbortSignal): 
     await told(() =>
       runUninstall({
         api: cluster.api,
-        clock: systemClock,
+        clock: cluster.clock,
         ...{ signal, progress, manifest, timeoutMs, drainTimeoutMs },
         kubeconfigServer: cluster.server,
         options: {

@@ -1,11 +1,13 @@
 // `cleanup` (takes out of the kernel what an agent left there, at once or when its flows have ended, or what kube-proxy left) and `version`.
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import type { CleanupResult } from "../agent/cleanup.ts";
 import type { DrainResult } from "../agent/drain.ts";
 import type { LiveFlows } from "../datapath/live-flows.ts";
 import { parseDuration } from "../lib/duration.ts";
 import { Failure } from "../lib/errors.ts";
+import { isStructured, structured } from "../lib/structured.ts";
 import { VERSION } from "../lib/version.ts";
+import { type TextOr, textOption } from "./option-help.ts";
 import { SETTINGS } from "./settings.ts";
 
 /** The settings that say where an agent left things; `cleanup` takes the same flags. */
@@ -13,7 +15,7 @@ const PLACES = ["pin-dir", "state-dir", "cgroup"];
 const DRAIN_TIMEOUT = "1h";
 
 interface CleanupChoice {
-  readonly output: "text" | "json";
+  readonly output: TextOr;
   readonly pinDir?: string;
   readonly stateDir?: string;
   readonly cgroup?: string;
@@ -29,8 +31,6 @@ interface Wiring {
 }
 
 export function registerMaintenanceCommands(program: Command, wiring: Wiring): void {
-  const output = () => new Option("-o, --output <FORMAT>", "text, json").choices(["text", "json"]).default("text");
-
   const cleanup = program
     .command("cleanup")
     .description(
@@ -49,7 +49,7 @@ export function registerMaintenanceCommands(program: Command, wiring: Wiring): v
       "remove kube-proxy's rules of any mode, and nothing of the agent's, which may run; connections go on",
     )
     .option("--force", "with --kube-proxy: also while kube-proxy runs here")
-    .addOption(output());
+    .addOption(textOption());
   for (const { name, placeholder, help, defaultText } of SETTINGS.filter((setting) => PLACES.includes(setting.name))) {
     cleanup.option(`--${name} <${placeholder}>`, `${help} (default: ${defaultText})`);
   }
@@ -72,17 +72,17 @@ export function registerMaintenanceCommands(program: Command, wiring: Wiring): v
       );
     }
     const { cleanup: removeAll } = await import("../agent/cleanup.ts");
-    tell(await removeAll(places), choice.output);
+    await tell(await removeAll(places), choice.output);
   });
 
   program
     .command("version")
     .description("version of Millrace, and the fingerprint of its struct layouts")
-    .addOption(output())
-    .action(async (values: { output: string }) => {
+    .addOption(textOption())
+    .action(async ({ output }: { output: TextOr }) => {
       const layout = await layoutFingerprint();
       const answer = { version: VERSION, layout, node: process.versions.node };
-      if (values.output === "json") process.stdout.write(`${JSON.stringify(answer, null, 2)}\n`);
+      if (isStructured(output)) process.stdout.write(await structured(answer, output));
       else
         process.stdout.write(
           `millrace ${VERSION}${layout === "" ? "" : `, layout ${layout}`}, Node.js ${answer.node}\n`,
@@ -121,21 +121,21 @@ function alone(): void {
   process.stderr.write("no kube-proxy has rules here: until one does, what is new is served by nobody\n");
 }
 
-function tell({ removed, left }: CleanupResult, output: "text" | "json"): void {
-  if (output === "json") return void process.stdout.write(`${JSON.stringify({ removed, left }, null, 2)}\n`);
+async function tell({ removed, left }: CleanupResult, output: TextOr): Promise<void> {
+  if (isStructured(output)) return void process.stdout.write(await structured({ removed, left }, output));
   process.stdout.write(
     removed.length === 0 ? "nothing to remove\n" : removed.map((what) => `removed ${what}\n`).join(""),
   );
   process.stderr.write(left.map((what) => `left ${what}\n`).join(""));
 }
 
-function tellDrained(result: DrainResult, output: "text" | "json"): void {
+async function tellDrained(result: DrainResult, output: TextOr): Promise<void> {
   const { removed, left, cut, waitedMs } = result;
-  if (output === "json") {
+  if (isStructured(output)) {
     const answer = { removed, left, cut, waitedSeconds: Math.round(waitedMs / 1000) };
-    return void process.stdout.write(`${JSON.stringify(answer, null, 2)}\n`);
+    return void process.stdout.write(await structured(answer, output));
   }
-  tell(result, output);
+  await tell(result, output);
   if (Object.values(cut).some((count) => count > 0)) process.stderr.write(`cut flows: ${flowsText(cut)}\n`);
 }
 

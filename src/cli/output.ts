@@ -1,6 +1,7 @@
 // How answers are written: as a table, JSON, YAML or names, once or again and again with what changed. Colour where a terminal shows it.
 import { setTimeout as after } from "node:timers/promises";
 import { Failure } from "../lib/errors.ts";
+import { isStructured, structured } from "../lib/structured.ts";
 import type { ListQuery } from "./queries.ts";
 import { type Column, headerText, layoutOf, rowsText, type TableStyle, tableText } from "./table.ts";
 
@@ -15,17 +16,6 @@ export function showsColour(choice: string, stream: { readonly isTTY?: boolean }
   return stream.isTTY === true && (process.env["NO_COLOR"] ?? "") === "" && process.env["TERM"] !== "dumb";
 }
 
-export function json(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
-}
-
-/** A value in a format for programs. */
-export async function structured(value: unknown, format: "json" | "yaml"): Promise<string> {
-  if (format === "json") return json(value);
-  const { yamlText } = await import("./yaml.ts");
-  return yamlText(value);
-}
-
 /** All records in a format; a table is `columns`. */
 export async function listText<T>(
   query: ListQuery<T>,
@@ -33,7 +23,7 @@ export async function listText<T>(
   format: Format,
   colour: boolean,
 ): Promise<string> {
-  if (format === "json" || format === "yaml") return structured(records, format);
+  if (isStructured(format)) return structured(records, format);
   if (format === "name") return records.map((record) => `${query.name(record)}\n`).join("");
   return tableText(query.columns, records, { wide: format === "wide", colour });
 }

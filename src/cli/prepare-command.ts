@@ -1,7 +1,9 @@
 // `millrace prepare`: makes a node ready for an agent with fewer rights, as the DaemonSet's init container does.
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import type { PrepareOptions } from "../agent/prepare.ts";
+import { isStructured, structured } from "../lib/structured.ts";
 import { findGiven, machineSize, readSetting } from "./agent-options.ts";
+import { textOption } from "./option-help.ts";
 import { type FlagValues, flagOf, flagsByName } from "./run-command.ts";
 import { SETTINGS } from "./settings.ts";
 
@@ -18,7 +20,7 @@ export function registerPrepareCommand(program: Command): void {
     .command("prepare")
     .description("mount a bpffs for the node and set its sysctls, for an agent that may not: in an init container")
     .option("--config <FILE>", "the agent's configuration file; of its keys those below are used")
-    .addOption(new Option("-o, --output <FORMAT>", "text, json").choices(["text", "json"]).default("text"));
+    .addOption(textOption());
   for (const setting of settings) command.addOption(flagOf(setting));
   command.action(async (values: FlagValues) => {
     const { requireRoot } = await import("../lib/require-root.ts");
@@ -26,9 +28,8 @@ export function registerPrepareCommand(program: Command): void {
     requireRoot("prepare the node", "it mounts a bpffs and sets sysctls, and needs root");
     const { prepareNode } = await import("../agent/prepare.ts");
     const { done, left } = prepareNode(options);
-    if (values["output"] === "json") {
-      return void process.stdout.write(`${JSON.stringify({ done, left }, undefined, 2)}\n`);
-    }
+    const format = String(values["output"]);
+    if (isStructured(format)) return void process.stdout.write(await structured({ done, left }, format));
     process.stdout.write(done.length === 0 ? "nothing to do\n" : done.map((what) => `${what}\n`).join(""));
     process.stderr.write(left.map((what) => `left: ${what}\n`).join(""));
   });

@@ -2,6 +2,7 @@
 import { type Command, Option } from "commander";
 import type { AgentStatus } from "../agent/view.ts";
 import { Failure } from "../lib/errors.ts";
+import { isStructured, structured } from "../lib/structured.ts";
 import { type AgentChoice, addAgentOptions } from "./agent-socket.ts";
 import { FORMATS, type Format } from "./output.ts";
 import type { ListQuery } from "./queries.ts";
@@ -38,14 +39,12 @@ export function registerQueryCommands(program: Command): void {
   agentCommand(program, "status", "health of an agent, what is wrong, what it attached, how full its maps are")
     .option("--check", "exit status 1 when a notice is an error, or the agent is not healthy")
     .action(runStatus);
-  listCommand(program, "services", "Services, how many of their endpoints are ready, and why not")
-    .option("-l, --selector <LABELS>", "only those whose labels match, as app=web,tier!=db,env in (a,b),!old")
-    .action(
-      list(
-        async ({ namespace }: ListChoice) => (await import("./queries.ts")).servicesQuery(namespace !== undefined),
-        ({ selector }) => ({ selector }),
-      ),
-    );
+  listCommand(program, "services", "Services, how many of their endpoints are ready, and why not").action(
+    list(
+      async ({ namespace }: ListChoice) => (await import("./queries.ts")).servicesQuery(namespace !== undefined),
+      () => ({}),
+    ),
+  );
   listCommand(program, "backends", "endpoints behind each Service port, and why one is no backend", true).action(
     list(
       async () => (await import("./queries.ts")).BACKENDS,
@@ -109,7 +108,8 @@ function listCommand(program: Command, name: string, description: string, ofServ
   const command = agentCommand(program, name, description)
     .argument("[SERVICE...]", "only of these: NAME, NAMESPACE/NAME or svc/NAME")
     .option("-n, --namespace <NAMESPACE>", "only of Services of this namespace; that of a NAME")
-    .option("-A, --all-namespaces", "of all namespaces, which is the default");
+    .option("-A, --all-namespaces", "of all namespaces, which is the default")
+    .option("-l, --selector <LABELS>", "only of Services with such labels, as app=web,tier!=db,env in (a,b),!old");
   return ofServices ? command.option("--service <SERVICE>", "the same as SERVICE") : command;
 }
 
@@ -123,12 +123,12 @@ function serviceKey(text: string, namespace: string | undefined): string {
 }
 
 function commonParameters(names: readonly string[], choice: ListChoice): Parameters_ {
-  const { namespace, allNamespaces, service } = choice;
+  const { namespace, allNamespaces, service, selector } = choice;
   if (namespace !== undefined && allNamespaces === true)
     throw new Failure("usage", "-A", "could not use --all-namespaces: it excludes --namespace");
   const wanted = [...names, ...(service === undefined ? [] : [service])];
-  if (wanted.length === 0) return { namespace };
-  return { service: wanted.map((name) => serviceKey(name, namespace)).join(",") };
+  if (wanted.length === 0) return { namespace, selector };
+  return { service: wanted.map((name) => serviceKey(name, namespace)).join(","), selector };
 }
 
 /** The action of a command that asks for records; `load` brings the columns in when it runs, not before. */
@@ -171,7 +171,7 @@ async function runStatus(choice: Choice & { readonly check?: boolean }): Promise
   const answer = async (): Promise<string> => {
     const status = await askAgent<AgentStatus>(socket, "/api/v1/status", nobodyThere(choice));
     if (choice.check === true) process.exitCode = isInTrouble(status) ? 1 : 0;
-    if (choice.output === "json" || choice.output === "yaml") return output.structured(status, choice.output);
+    if (isStructured(choice.output)) return structured(status, choice.output);
     if (choice.output === "name") return `node/${status.node}\n`;
     // What is searched or compared has a message in one line.
     const width = process.stdout.isTTY ? Math.min(process.stdout.columns, 120) : Number.POSITIVE_INFINITY;

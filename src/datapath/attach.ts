@@ -1,7 +1,6 @@
 // Puts programs on devices and on the cgroup, as pinned links that outlive the agent. A link that is there already gets this
 // build's program in place, so that no packet passes without one. Below Linux 6.6 tc programs are filters of a clsact qdisc,
 // which live as long as the device.
-import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { KernelError } from "../lib/errors.ts";
@@ -18,6 +17,7 @@ import {
   ensureClsact,
   errnoName,
   hasFeature,
+  hasFilters,
   ingressQdisc,
   openPinnedLink,
   queryClsact,
@@ -328,7 +328,7 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
         else detachFilters(ifindex, direction);
       }
       if (ownQdiscs[name] === ifindex) {
-        removeUnusedClsact(name, ifindex);
+        removeUnusedClsact(ifindex);
         delete ownQdiscs[name];
         writeOwnQdiscs(stateDir, ownQdiscs);
       }
@@ -405,15 +405,8 @@ function detachFilters(ifindex: number, direction: Direction): boolean {
 }
 
 /** Others may have put filters under the qdisc that we made: then it is theirs from now on. */
-function removeUnusedClsact(name: string, ifindex: number): boolean {
-  for (const direction of DIRECTIONS) {
-    const filters = execFileSync("tc", ["-j", "filter", "show", "dev", name, direction], {
-      encoding: "utf8",
-      timeout: 5_000,
-    });
-    if ((JSON.parse(filters) as unknown[]).length > 0) return false;
-  }
-  return removeClsact(ifindex);
+function removeUnusedClsact(ifindex: number): boolean {
+  return !DIRECTIONS.some((direction) => hasFilters(ifindex, direction)) && removeClsact(ifindex);
 }
 
 /** Takes off clsact filters and qdiscs that are ours. Returns what was removed. `ifindexes` are the devices there are. */
@@ -425,7 +418,7 @@ export function removeClsactAttachments(stateDir: string, ifindexes: ReadonlyMap
     for (const direction of DIRECTIONS) {
       if (detachFilters(ifindex, direction)) removed.push(`${direction} filter of ${name}`);
     }
-    if (own[name] === ifindex && removeUnusedClsact(name, ifindex)) removed.push(`clsact qdisc of ${name}`);
+    if (own[name] === ifindex && removeUnusedClsact(ifindex)) removed.push(`clsact qdisc of ${name}`);
   }
   return removed;
 }

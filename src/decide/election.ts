@@ -2,7 +2,7 @@
 // by the same advertisements are found once, and a node that comes or goes is compared with the first ones alone. Pure.
 import { type Address, familyOf } from "../lib/address.ts";
 import { matchesSelector } from "../model/label-selector.ts";
-import type { Model } from "../model/model.ts";
+import type { Model } from "../model/model-interface.ts";
 import type {
   EndpointSlice,
   L2Advertisement,

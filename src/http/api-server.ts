@@ -86,30 +86,23 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
     return { ...status, notices: status.notices.map((notice) => ({ ...notice, see: seeAlso(notice) })) };
   });
   app.get("/api/v1/services", async (request, reply) => {
-    const { service, namespace, selector } = readQuery(request, ["service", "namespace", "selector"]);
-    const isWanted = serviceTest(view, { service, namespace });
-    const matches = selector === undefined ? () => true : parseLabelQuery(selector);
-    return sendArray(
-      reply,
-      view.services((key, labels) => isWanted(key) && matches(labels)),
-    );
+    return sendArray(reply, view.services(serviceTest(view, readQuery(request, OF_SERVICES))));
   });
   app.get("/api/v1/backends", async (request, reply) => {
-    const query = readQuery(request, ["service", "namespace", "all"]);
+    const query = readQuery(request, [...OF_SERVICES, "all"]);
     const isWanted = serviceTest(view, query);
     const all = oneOf("all", query.all, ["true", "false"]) === "true";
     return sendArray(reply, view.backends(isWanted, all));
   });
   app.get("/api/v1/drops", async (request, reply) => {
-    const query = readQuery(request, ["service", "namespace"]);
+    const query = readQuery(request, OF_SERVICES);
     const isWanted = serviceTest(view, query);
-    const isAny = query.service === undefined && query.namespace === undefined;
+    const isAny = OF_SERVICES.every((name) => query[name] === undefined);
     const drops = [...view.drops()].filter(({ service }) => (service === "" ? isAny : isWanted(service)));
     return sendArray(reply, drops);
   });
   app.get("/api/v1/flows", async (request, reply) => {
-    const filter = flowFilter(request);
-    serviceTest(view, { service: filter.services?.join(",") });
+    const filter = flowFilter(request, view);
     let matched = 0;
     reply.trailer("millrace-matched", async () => String(matched));
     return sendArray(reply, view.flows(filter), (count) => {
@@ -121,13 +114,13 @@ function addRoutes(app: FastifyInstance, view: AgentView): void {
 /** Where the documentation says what to do about it. */
 const seeAlso = ({ reason }: Notice): string => `docs/troubleshooting.md#${reason}`;
 
-interface ServiceQuery {
-  readonly service?: string | undefined;
-  readonly namespace?: string | undefined;
-}
+/** What says of which Services something is wanted. */
+const OF_SERVICES = ["service", "namespace", "selector"] as const;
+
+type ServiceQuery = { readonly [name in (typeof OF_SERVICES)[number]]?: string | undefined };
 
 /** @throws Failure "not_found" for a Service or a namespace with Services that is not there, with the nearest that is */
-function serviceTest(view: AgentView, { service, namespace }: ServiceQuery): (key: string) => boolean {
+function serviceTest(view: AgentView, { service, namespace, selector }: ServiceQuery): (key: string) => boolean {
   const wanted = service === undefined ? undefined : new Set(serviceKeys(service));
   if (wanted !== undefined || namespace !== undefined) {
     const known = new Set(view.serviceNames());
@@ -141,7 +134,13 @@ function serviceTest(view: AgentView, { service, namespace }: ServiceQuery): (ke
       throw new Failure("not_found", namespace, `could not find namespace ${namespace}: ${reason}`);
     }
   }
-  return (key) => (wanted?.has(key) ?? true) && (namespace === undefined || key.startsWith(`${namespace}/`));
+  const matches = selector === undefined ? undefined : parseLabelQuery(selector);
+  return (key) => {
+    if (wanted?.has(key) === false || (namespace !== undefined && !key.startsWith(`${namespace}/`))) return false;
+    if (matches === undefined) return true;
+    const labels = view.labelsOf(key);
+    return labels !== undefined && matches(labels);
+  };
 }
 
 /** One of the same name elsewhere comes before one that is spelt nearly so. */
@@ -207,10 +206,9 @@ const FLOW_STATES = [
   "retired",
 ];
 
-function flowFilter(request: FastifyRequest): FlowFilter {
+function flowFilter(request: FastifyRequest, view: AgentView): FlowFilter {
   const query = readQuery(request, [
-    "service",
-    "namespace",
+    ...OF_SERVICES,
     "address",
     "client",
     "backend",
@@ -222,16 +220,18 @@ function flowFilter(request: FastifyRequest): FlowFilter {
     "backend-node",
     "limit",
   ]);
-  const { service, namespace, pod } = query;
+  const { service, namespace, selector, pod } = query;
+  const isWanted = serviceTest(view, query);
+  const named = service === undefined ? undefined : serviceKeys(service);
   const given = {
-    services: service === undefined ? undefined : serviceKeys(service),
+    services: selector === undefined ? named : (named ?? [...view.serviceNames()]).filter(isWanted),
     namespace,
     address: prefixOf("address", query.address),
     client: prefixOf("client", query.client),
     backend: prefixOf("backend", query.backend),
     port: wholeNumber("port", query.port, 65_535),
     state: oneOf("state", query.state, FLOW_STATES),
-    protocol: oneOf("protocol", query.protocol?.toUpperCase(), ["TCP", "UDP"]),
+    protocol: oneOf("protocol", query.protocol?.toUpperCase(), ["TCP", "UDP", "SCTP"]),
     path: oneOf("path", query.path, ["packet", "socket"] as const),
     pod: pod === undefined || pod.includes("/") ? pod : `${namespace ?? "default"}/${pod}`,
     backendNode: query["backend-node"],

@@ -1,7 +1,7 @@
 // The way from a person's kubeconfig to a cluster's objects.
 import { ApiError } from "../kube/api-error.ts";
 import { ApiProblem } from "../kube/api-problem.ts";
-import { systemClock } from "../kube/clock.ts";
+import { type Clock, systemClock } from "../kube/clock.ts";
 import { type ClusterObjects, createClusterObjects, RequestRefused } from "../kube/cluster-objects.ts";
 import { createConnection } from "../kube/connection.ts";
 import { chooseKubeconfig } from "../kube/kubeconfig-choice.ts";
@@ -13,6 +13,7 @@ import { NotReached } from "./work.ts";
 
 export interface OpenCluster {
   readonly api: ClusterObjects;
+  readonly clock: Clock;
   /** The server's URL. */
   readonly server: string;
   close(): void;
@@ -41,14 +42,15 @@ export async function openCluster(
     });
     const { servers } = await connection.access();
     const transport = createTransport(connection, `millrace/${VERSION}`);
+    const clock = systemClock;
     const api = createClusterObjects({
       transport,
-      clock: systemClock,
+      clock,
       // What is under way is seen to its end when the user stops it: each request is bounded in time.
       signal: new AbortController().signal,
       fieldManager: FIELD_MANAGER,
     });
-    return { api, server: servers[0]?.url.href.replace(/\/$/, "") ?? "", close: () => transport.close() };
+    return { api, clock, server: servers[0]?.url.href.replace(/\/$/, "") ?? "", close: () => transport.close() };
   });
 }
 

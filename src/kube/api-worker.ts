@@ -124,6 +124,7 @@ function read(connection: Connection, options: WorkerOptions): void {
   }
 
   parentPort?.on("message", (message: ToWorker) => {
+    if (message === "stop") process.exit();
     if (message === "acknowledged") outbox.acknowledged();
     else if (message.type === "announced") writes.announced(message.list);
     else writes.report(message.report);

@@ -36,15 +36,23 @@ export function createExecPlugin(timeoutMs = 30_000): ExecPlugin {
     const child = spawn(command, args ?? [], { ...options, stdio: ["ignore", "pipe", "pipe"], detached: true });
     runs += 1;
     timedOut = false;
-    const limit = setTimeout(() => {
-      timedOut = true;
+    const kill = (): void => {
       const isRunning = child.exitCode === null && child.signalCode === null;
       if (child.pid !== undefined && isRunning) process.kill(-child.pid, "SIGKILL");
+    };
+    const limit = setTimeout(() => {
+      timedOut = true;
+      kill();
       // One that left the group, or outlived the plugin, may hold them open: the call does not wait for it.
       child.stdout.destroy();
       child.stderr.destroy();
     }, timeoutMs);
-    child.once("close", () => clearTimeout(limit));
+    // Of the thread that asks: nobody would be left to end the plugin.
+    process.once("exit", kill);
+    child.once("close", () => {
+      clearTimeout(limit);
+      process.off("exit", kill);
+    });
     return child;
   }
 

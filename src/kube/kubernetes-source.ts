@@ -1,6 +1,7 @@
 // The Kubernetes API as the agent's source of objects. A thread reads it (api-worker.ts); this side takes its messages in,
 // one after another, starts it anew when it is lost, and says what is wrong.
 import { Worker } from "node:worker_threads";
+import { endThread } from "../lib/end-thread.ts";
 import { Failure } from "../lib/errors.ts";
 import { createDelivered } from "../model/delivered.ts";
 import type { Notice } from "../model/objects.ts";
@@ -137,7 +138,7 @@ export function createKubernetesSource(options: WorkerOptions, url: URL = worker
       clearTimeout(restart);
       const thread = worker;
       worker = undefined;
-      await thread?.terminate();
+      if (thread !== undefined) await endThread(thread, "stop" satisfies ToWorker);
     },
   };
 }

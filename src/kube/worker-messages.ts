@@ -39,6 +39,8 @@ export type FromWorker =
 
 export type ToWorker =
   | "acknowledged"
+  /** It ends, and an exec plugin that it runs with it. */
+  | "stop"
   | { readonly type: "announced"; readonly list: readonly AnnouncedService[] }
   | { readonly type: "report"; readonly report: ObjectReport };
 

@@ -1,6 +1,7 @@
 // A lab as the checks of the examples see it.
 import { spawn } from "node:child_process";
 import type { Address } from "../lib/address.ts";
+import { patience } from "../lib/patience.ts";
 import type { EndpointSliceObject, KubernetesObject, PodObject } from "../wire/kubernetes.ts";
 import { uplinkMac } from "./addressing.ts";
 import type { CheckedCluster } from "./checked-cluster.ts";
@@ -13,6 +14,8 @@ const FIXED_PODS = [
   { name: "demo-fixed-2", address: "10.244.169.141", nodeName: "node3" },
 ];
 const OUTSIDE_HOST = { name: "outside-web", address: "110.242.68.3" };
+
+const LISTEN_MS = 10_000;
 
 /** Of a lab of three nodes that is up. */
 export function checkedLab(session: LabSession): CheckedCluster {
@@ -78,8 +81,14 @@ async function arpHolders(session: LabSession, client: string, address: Address)
   listener.stdout.on("data", (data: Buffer) => {
     heard += data.toString();
   });
+  let limit: NodeJS.Timeout | undefined;
   try {
     await new Promise<void>((resolve, reject) => {
+      const withinMs = patience(LISTEN_MS);
+      limit = setTimeout(
+        () => reject(new CheckFailure(`tcpdump did not listen within ${withinMs / 1000} s`)),
+        withinMs,
+      );
       listener.stderr.on("data", (data: Buffer) => {
         if (data.includes("listening on")) resolve();
       });
@@ -89,6 +98,7 @@ async function arpHolders(session: LabSession, client: string, address: Address)
     await session.exec(client, ["ip", "neigh", "flush", "dev", "eth0"]);
     await session.exec(client, ["ping", "-n", "-q", "-c", "2", "-i", "0.3", "-W", "1", address]);
   } finally {
+    clearTimeout(limit);
     listener.kill("SIGKILL");
   }
   const macs = [...heard.matchAll(/Reply (\S+) is-at ([0-9a-f:]{17})/g)]

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { Failure } from "../lib/errors.ts";
 import { requireRoot } from "../lib/require-root.ts";
+import { STRUCTURED, type Structured, structured } from "../lib/structured.ts";
 import type { Notice } from "../model/objects.ts";
 import type { ChangeResult } from "./applied-objects.ts";
 import type { LabWishes } from "./bring-up.ts";
@@ -45,10 +46,10 @@ export function registerLabCommands(program: Command): void {
   registerNodeCommands(lab);
   registerLanCommands(lab);
   subcommand(lab, "status", "nodes, pods and what is wrong")
-    .addOption(new Option("-o, --output <FORMAT>", "json for programs").choices(["json"]))
-    .action(async ({ name, output }: Named & { output?: string }) => {
+    .addOption(new Option("-o, --output <FORMAT>", "for programs").choices(STRUCTURED))
+    .action(async ({ name, output }: Named & { output?: Structured }) => {
       const status = await give<LabStatus>(name, "status", {});
-      if (output === "json") process.stdout.write(`${JSON.stringify(status, undefined, 2)}\n`);
+      if (output !== undefined) process.stdout.write(await structured(status, output));
       else {
         const { labStatusText } = await import("./status-text.ts");
         process.stdout.write(labStatusText(status));

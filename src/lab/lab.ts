@@ -5,6 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { canonicalAddress } from "../lib/address.ts";
 import type { Log } from "../lib/log.ts";
+import { patience } from "../lib/patience.ts";
 import type { Notice } from "../model/objects.ts";
 import { fileOfPlace } from "../standalone/field-places.ts";
 import type { KubernetesObject } from "../wire/kubernetes.ts";
@@ -339,5 +340,6 @@ export class Lab {
 /** Before the agents start: each of them would mount one of its own otherwise. */
 async function mountBpffs(): Promise<void> {
   const mounts = readFileSync("/proc/self/mounts", "utf8");
-  if (!/^\S+ \/sys\/fs\/bpf bpf /m.test(mounts)) await runChecked("mount", ["-t", "bpf", "bpf", "/sys/fs/bpf"]);
+  if (/^\S+ \/sys\/fs\/bpf bpf /m.test(mounts)) return;
+  await runChecked("mount", ["-t", "bpf", "bpf", "/sys/fs/bpf"], { timeoutMs: patience(30_000) });
 }

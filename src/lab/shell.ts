@@ -3,6 +3,7 @@
 import { type ChildProcess, execFile, type SpawnOptions, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { Failure } from "../lib/errors.ts";
+import { patience } from "../lib/patience.ts";
 import { namespacePath } from "./lab-paths.ts";
 import { cannot } from "./refusals.ts";
 
@@ -14,9 +15,14 @@ export interface RunResult {
 
 export interface RunOptions {
   readonly input?: string;
+  /** It is killed when it takes longer. @default half an hour: builds of tests are the longest that come to an end */
   readonly timeoutMs?: number;
   readonly env?: NodeJS.ProcessEnv;
 }
+
+const LONGEST_MS = 30 * 60_000;
+/** A lab of hundreds of pods takes a few seconds. */
+const NETWORK_MS = 120_000;
 
 /** Program and arguments that run `command` in a network namespace, with `ownResolver` with the namespace's own resolv.conf too. */
 export function inNamespace(namespace: string, command: readonly string[], ownResolver = false): string[] {
@@ -39,14 +45,18 @@ export function spawnLogged(
 
 /** Runs a program and collects what it says. Never throws for its status; 128 + signal when a signal ended it. @throws machine when it cannot be started. */
 export function runProgram(file: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const { input = "", timeoutMs = 0, env = process.env } = options;
+  const { input = "", timeoutMs = patience(LONGEST_MS), env = process.env } = options;
   const limits = { timeout: timeoutMs, killSignal: "SIGKILL", maxBuffer: Number.POSITIVE_INFINITY, env } as const;
   return new Promise((resolve, reject) => {
     const child = execFile(file, args, limits, (cause, stdout, stderr) => {
       if (cause !== null && child.pid === undefined) {
         const reason = cause.code === "ENOENT" ? "it is not installed: run `make setup`" : cause.message;
         reject(new Failure("machine", file, `could not run ${file}: ${reason}`, { cause }));
-      } else resolve({ status: child.exitCode ?? 128 + (child.signalCode === "SIGKILL" ? 9 : 15), stdout, stderr });
+        return;
+      }
+      const late = cause?.killed === true ? `\n${file} did not end within ${timeoutMs / 1000} s` : "";
+      const status = child.exitCode ?? 128 + (child.signalCode === "SIGKILL" ? 9 : 15);
+      resolve({ status, stdout, stderr: stderr + late });
     });
     // A program that ends without reading its input is no failure of ours.
     child.stdin?.on("error", () => {});
@@ -120,7 +130,7 @@ export class NetworkScript {
 
   async run(subject: string): Promise<void> {
     if (this.#steps.length === 0) return;
-    const result = await runProgram("sh", ["-s"], { input: this.text });
+    const result = await runProgram("sh", ["-s"], { input: this.text, timeoutMs: patience(NETWORK_MS) });
     if (result.status === 0) return;
     const said = result.stderr.trim().split("\n").slice(0, 4).join("; ");
     throw cannot("machine", "set up the network of", subject, said || `status ${result.status}`);

@@ -4,7 +4,7 @@ import { Failure } from "../lib/errors.ts";
 import { EEXIST, EINVAL, ENOENT, kernelError } from "./errno.ts";
 import type { Direction } from "./link.ts";
 import { native, withMessages } from "./native.ts";
-import { askNetlink, findAttribute, NETLINK_ROUTE, NLM_F_ECHO, textOf } from "./netlink.ts";
+import { askNetlink, findAttribute, NETLINK_ROUTE, NLM_F_DUMP, NLM_F_ECHO, textOf } from "./netlink.ts";
 import type { BpfProgram } from "./program.ts";
 
 /** A filter's place; both numbers at least 1. Lower priorities run first. */
@@ -121,7 +121,10 @@ export function queryClsact(ifindex: number, direction: Direction, place: Filter
 const RTM_GETQDISC = 38;
 const RTM_NEWQDISC = 36;
 const TCMSG = 20;
+const RTM_GETTFILTER = 46;
 const TC_H_INGRESS = 0xfffffff1;
+/** Under a clsact qdisc. */
+const PARENT = { ingress: 0xfffffff2, egress: 0xfffffff3 } as const;
 const TCA_KIND = 1;
 
 /** Kind of the qdisc at a device's ingress place ("clsact", "ingress"), undefined when there is none. */
@@ -137,4 +140,16 @@ export function ingressQdisc(ifindex: number): string | undefined {
   const found = messages.findLast(({ type }) => type === RTM_NEWQDISC);
   const kind = found && findAttribute(found.payload, TCMSG, TCA_KIND);
   return kind && textOf(kind);
+}
+
+/** Whether anybody has a filter there, under a clsact qdisc. */
+export function hasFilters(ifindex: number, direction: Direction): boolean {
+  const subject = `filters at ${direction} (clsact) of device ${ifindex}`;
+  const question = new Uint8Array(TCMSG);
+  const view = new DataView(question.buffer);
+  view.setInt32(4, ifindex, true);
+  view.setUint32(12, PARENT[direction], true);
+  const { errno, messages } = askNetlink(NETLINK_ROUTE, RTM_GETTFILTER, question, subject, NLM_F_DUMP);
+  if (errno !== 0) throw kernelError("ask for", subject, errno);
+  return messages.length > 0;
 }

@@ -15,7 +15,7 @@ export const NLM_F_CREATE = 0x400;
 const NLM_F_REQUEST = 0x1;
 const NLM_F_ACK = 0x4;
 const NLM_F_DUMP_INTR = 0x10;
-const NLM_F_DUMP = 0x300;
+export const NLM_F_DUMP = 0x300;
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
@@ -112,7 +112,7 @@ function* messagesIn(datagram: Uint8Array): Generator<Message> {
   }
 }
 
-/** Asks one question and waits for its acknowledgement. Throws KernelError when there is no talking to the kernel. */
+/** Asks one question and waits for its acknowledgement, or for the end of a short list (NLM_F_DUMP). Throws KernelError when there is no talking to the kernel. */
 export function askNetlink(
   protocol: number,
   type: number,
@@ -127,7 +127,8 @@ export function askNetlink(
     for (;;) {
       const answer = receive(socket, roomFor(socket, NOTHING, subject), subject);
       for (const message of messagesIn(answer)) {
-        if (message.type === NLMSG_ERROR) return { errno: -message.payload.getInt32(0, true), messages };
+        if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE)
+          return { errno: -message.payload.getInt32(0, true), messages };
         messages.push(message);
       }
     }

@@ -37,8 +37,6 @@ import { viewOf } from "./service-port-view.ts";
 import { type Balancing, BY_HASH } from "./spread.ts";
 import { createWantedAddresses } from "./wanted-addresses.ts";
 
-export type { HealthCheck, Model, ModelConfig, Usage } from "./model-interface.ts";
-
 const ZONE_LABEL = "topology.kubernetes.io/zone";
 
 /** The API server's own Service. */

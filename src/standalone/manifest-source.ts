@@ -1,7 +1,7 @@
 // The directory of manifests as the agent's source of objects. Reading, allocating and answering DNS goes on in a thread
 // (manifest-work.ts); this is its end on the main loop.
-import { once } from "node:events";
 import { Worker } from "node:worker_threads";
+import { endThread } from "../lib/end-thread.ts";
 import { Failure } from "../lib/errors.ts";
 import { createLog, type Log } from "../lib/log.ts";
 import { createDelivered } from "../model/delivered.ts";
@@ -21,7 +21,6 @@ export interface ManifestSource extends Source {
 
 const LIMITS = { maxYoungGenerationSizeMb: 12, stackSizeMb: 4 };
 const RESTART_MS = 1_000;
-const STOP_MS = 2_000;
 
 // From a bundle the thread's own bundle lies beside it.
 function threadUrl(): URL {
@@ -134,12 +133,7 @@ export function createManifestSource(
       clearTimeout(restart);
       const ending = thread;
       thread = undefined;
-      if (ending === undefined) return;
-      const exit = once(ending, "exit");
-      ending.postMessage("stop" satisfies ToThread);
-      const timer = setTimeout(() => void ending.terminate(), STOP_MS);
-      await exit;
-      clearTimeout(timer);
+      if (ending !== undefined) await endThread(ending, "stop" satisfies ToThread);
     },
   };
 }

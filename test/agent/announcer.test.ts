@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type AnnouncerParts, createAnnouncer } from "../../src/agent/announcer.ts";
 import type { LivenessAnswer } from "../../src/agent/liveness-link.ts";
+import { createTimers } from "../../src/agent/timers.ts";
 import { ANNOUNCED_KEY, ANNOUNCEMENT, readAnnouncement, writeAnnouncement } from "../../src/datapath/layout.gen.ts";
 import type { Candidacy } from "../../src/l2/announcement.ts";
 import type { Soundness } from "../../src/l2/announcer-machine.ts";
@@ -25,13 +26,29 @@ afterEach(() => void vi.useRealTimers());
 
 function bench(maxEntries = 4096, gratuitousSeconds = 60) {
   const rows = new Map<string, Uint8Array>();
-  const world = { refuse: "", sendRefused: "", retval: 0, liveness: false, askRefused: false };
+  const world = {
+    refuse: "",
+    defect: "",
+    defects: 0,
+    clockless: false,
+    sendRefused: "",
+    retval: 0,
+    liveness: false,
+    askRefused: false,
+  };
   const frames: { readonly ifindex: number; readonly mac: string }[] = [];
   const logged: string[] = [];
   const groups: string[] = [];
+  const failures: string[] = [];
+  const timers = createTimers((error) => void failures.push(String(error)));
   const say = (_: unknown, text: string): void => void logged.push(text);
   const refuse = (operation: string): void => {
     if (world.refuse !== "") throw new KernelError(operation, "announced", 1, world.refuse);
+  };
+  const breakDown = (): void => {
+    if (world.defect === "") return;
+    world.defects++;
+    throw new Error(world.defect);
   };
   const hex = (key: Uint8Array): string => Buffer.from(key).toString("hex");
   const map = {
@@ -42,6 +59,7 @@ function bench(maxEntries = 4096, gratuitousSeconds = 60) {
     },
     update(key: Uint8Array, value: Uint8Array) {
       refuse("update a row of");
+      breakDown();
       if (rows.size >= maxEntries && !rows.has(hex(key)))
         throw new KernelError("update a row of", "announced", 7, "E2BIG");
       rows.set(hex(key), value.slice());
@@ -54,6 +72,7 @@ function bench(maxEntries = 4096, gratuitousSeconds = 60) {
   const renewal = {
     testRun({ data }: { data: Uint8Array }) {
       refuse("renew rows of");
+      breakDown();
       let found = 0;
       for (let i = 0; 24 + i * ANNOUNCED_KEY.size < data.length; i++) {
         const key = data.subarray(24 + i * ANNOUNCED_KEY.size, 24 + (i + 1) * ANNOUNCED_KEY.size);
@@ -94,8 +113,10 @@ function bench(maxEntries = 4096, gratuitousSeconds = 60) {
       isOn: () => world.liveness,
     },
     gratuitousSeconds,
+    timers,
     log: { info: say, warn: say, error: say },
     nowNs() {
+      if (world.clockless) throw new Error("no clock");
       reads++;
       return BigInt(Math.round(performance.now() * 1e6)) + 1_000_000_000_000n;
     },
@@ -119,7 +140,21 @@ function bench(maxEntries = 4096, gratuitousSeconds = 60) {
       if (i % 10 === 9) announcer.renew(SOUND);
     }
   };
-  return { announcer, rows, world, frames, logged, groups, asked, answer, seconds, nodes, clockReads: () => reads };
+  return {
+    announcer,
+    rows,
+    world,
+    frames,
+    logged,
+    groups,
+    failures,
+    timers,
+    asked,
+    answer,
+    seconds,
+    nodes,
+    clockReads: () => reads,
+  };
 }
 
 const timesOf = (row: Uint8Array | undefined) => readAnnouncement(row!);
@@ -297,6 +332,36 @@ describe("what the kernel refuses", () => {
     expect([announcer.announced().length, frames.length, announcer.notices()]).toEqual([1, 7, []]);
     announcer.stop();
   });
+});
+
+test("a defect that shows when something is due ends nobody: it is said, and tried again", async () => {
+  const { announcer, world, failures, timers } = bench();
+  announcer.set([candidacy("192.168.122.101")]);
+  world.defect = "out of luck";
+  await vi.advanceTimersByTimeAsync(900);
+  expect([failures, world.defects]).toEqual([["Error: out of luck"], 1]);
+  timers.every(1_000, () => void announcer.renew(SOUND));
+  await vi.advanceTimersByTimeAsync(3_500);
+  expect([world.defects, announcer.announced()]).toEqual([4, []]);
+  world.defect = "";
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect([announcer.announced().length, failures.length, announcer.notices()]).toEqual([1, 1, []]);
+  timers.stop();
+  announcer.stop();
+});
+
+test("a defect that shows when another node answers, or cannot be asked, ends nobody either", async () => {
+  const { announcer, world, answer, failures } = bench();
+  world.liveness = true;
+  world.askRefused = true;
+  announcer.set([candidacy("192.168.122.101", { above: ["node2"] })]);
+  await vi.advanceTimersByTimeAsync(300);
+  world.clockless = true;
+  answer();
+  await Promise.resolve();
+  expect(failures).toEqual(["Error: no clock"]);
+  await vi.advanceTimersByTimeAsync(1_000);
+  announcer.stop();
 });
 
 test("an interval that is longer than any timer is one of weeks, not a timer that ends at once", async () => {

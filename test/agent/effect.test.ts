@@ -59,6 +59,8 @@ it("a timer that fires a little early does not lose the attempt", () => {
       waiting.push(() => void run());
       return () => undefined;
     },
+    guard: (run) => run(),
+    soon: () => () => undefined,
     every: () => () => undefined,
     isStopped: () => false,
     stop: () => undefined,

@@ -15,7 +15,7 @@ import {
   writeTuple,
 } from "../../src/datapath/layout.gen.ts";
 import { parsePrefix } from "../../src/lib/address.ts";
-import type { Model } from "../../src/model/model.ts";
+import type { Model } from "../../src/model/model-interface.ts";
 import { NO_HOP } from "../datapath/no-hop.ts";
 import { endpoint, slice } from "../flows/builders.ts";
 
@@ -106,6 +106,7 @@ const model = {
       : id === 2
         ? { service: "shop/db", portName: "", port: 5432 }
         : undefined,
+  nodes: () => new Map([["spare3", {}]]),
   slices: () =>
     new Map([
       [
@@ -121,7 +122,7 @@ const PACKETS: readonly Packets[] = [
   { client: "192.168.1.1", backend: "10.244.1.5", idleSeconds: 30 },
   { client: "192.168.1.2", backend: "10.244.2.5", idleSeconds: 5, state: FLOW_STATE_VALUES.STATE_RESET },
   { client: "10.9.0.1", backend: "10.244.3.5", idleSeconds: 10, service: 2, proto: 17 },
-  { client: "fd00::1", backend: "fd00::5", idleSeconds: 20, service: 3 },
+  { client: "fd00::1", backend: "fd00::5", idleSeconds: 20, service: 3, proto: 132 },
 ];
 const SOCKETS: readonly Socket[] = [
   { cookie: 7n, backend: "10.244.1.5" },
@@ -171,6 +172,7 @@ describe("flows", () => {
     [{ state: "reset" }, at(0)],
     [{ state: "retired" }, at(4)],
     [{ protocol: "UDP" }, at(1)],
+    [{ protocol: "SCTP" }, at(2)],
     [{ services: ["default/web"] }, at(0, 3, 4, 5)],
     [{ services: ["shop/db", "default/none"] }, at(1)],
     [{ namespace: "shop" }, at(1)],
@@ -182,8 +184,16 @@ describe("flows", () => {
   });
 
   it("of a pod or a Node that nobody knows are an error", () => {
-    expect(() => list({ pod: "default/x" })).toThrow("could not find the pod default/x: no endpoint is of it");
-    expect(() => list({ backendNode: "node9" })).toThrow("could not find the node node9: no endpoint is of it");
+    const of = (filter: Partial<FlowFilter>) => () => list(filter);
+    expect(of({ pod: "default/x" })).toThrow(/^could not find the pod default\/x: no endpoint is of it$/);
+    expect(of({ pod: "default/wbe-a" })).toThrow("no endpoint is of it; did you mean default/web-a?");
+    expect(of({ backendNode: "elsewhere" })).toThrow(/^could not find the node elsewhere: no endpoint is of it$/);
+    expect(of({ backendNode: "ndoe2" })).toThrow("no endpoint is of it; did you mean node2?");
+    expect(of({ backendNode: "spare4" })).toThrow("no endpoint is of it; did you mean spare3?");
+  });
+
+  it("of a Node that has no endpoint are none", () => {
+    expect(list({ backendNode: "spare3" })).toEqual({ shown: [], matched: 0 });
   });
 
   it("name the frontend that a socket asked for, its Service, and whether its backend is there still", () => {

@@ -1,5 +1,6 @@
 // Which programs come to which devices, over attachments without a kernel.
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
+import { type Checksums, createFarEnds } from "../../src/agent/far-end.ts";
 import { createNodeNetwork } from "../../src/agent/node-network.ts";
 import type { DesiredDevice, DesiredDevices } from "../../src/decide/decide.ts";
 import type { DeviceRole } from "../../src/decide/device-roles.ts";
@@ -31,7 +32,7 @@ function bench() {
       done.push(`attach ${name}`);
     },
     detachDevice: (name: string) => void done.push(`detach ${name}`),
-    attachXdp: () => undefined,
+    attachXdp: (name: string) => void done.push(`XDP ${name}`),
     detachXdp: () => undefined,
   };
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -44,8 +45,18 @@ function bench() {
       return found;
     },
   };
-  const network = createNodeNetwork(dataplane as never, attachments as never, { xdp: "off" }, log as never);
+  const asked = Promise.withResolvers<Checksums>();
+  const farEnds = createFarEnds(new AbortController().signal, () => asked.promise);
+  const looked = vi.fn();
+  farEnds.onChange(looked);
+  const network = createNodeNetwork(dataplane as never, attachments as never, { xdp: "off", farEnds }, log as never);
   return {
+    /** The far end that is asked about does this with checksums. Returns how often it was said that devices are to be looked at. */
+    async answers(checksums: Checksums) {
+      asked.resolve(checksums);
+      await Promise.resolve();
+      return looked.mock.calls.length;
+    },
     apply: (wanted: DesiredDevices) => network.apply({ devices: wanted, attach: true }),
     /** Of a device by this name: attaching throws while it is in here. */
     refusing,
@@ -99,4 +110,20 @@ it("is not whole while one device lacks its programs, and tries again each time"
   apply(wanted);
   expect(done()).toEqual(["attach eth1"]);
   expect([isWhole(), notices()]).toEqual([true, []]);
+});
+
+it.each([
+  ["whole", ["XDP veth0"], []],
+  ["partial", [], ["the far end of this veth leaves checksums to be completed"]],
+  ["unknown", [], ["the far end of this veth cannot be asked about checksums"]],
+] as const)("a veth has no XDP before its far end has said that its checksums are %s", async (said, then, why) => {
+  const { apply, answers, done, notices } = bench();
+  const { device: known, ...rest } = desired("veth0", 2, "uplink");
+  const wanted = devices({ ...rest, device: { ...known, kind: "veth" }, xdp: true });
+  apply(wanted);
+  expect([done(), notices()]).toEqual([["attach veth0"], []]);
+  expect(await answers(said)).toBe(1);
+  apply(wanted);
+  expect(done()).toEqual(then);
+  expect(notices().map(({ message }) => message)).toEqual(why.map((text) => expect.stringContaining(text)));
 });

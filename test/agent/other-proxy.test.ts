@@ -77,6 +77,26 @@ describe("connections of another proxy", () => {
     expect(ours.length > 0 ? "ours" : stale.length > 0 ? "stale" : "others").toBe(expected);
   });
 
+  it("are looked up in portions, however long one takes: others have their turn in between", async () => {
+    const slowly = (name: string) => {
+      const until = performance.now() + 1;
+      while (performance.now() < until);
+      return parts.dataplane.map(name as never);
+    };
+    let turns = 0;
+    let isOver = false;
+    const turn = (): void => {
+      turns++;
+      if (!isOver) setImmediate(turn);
+    };
+    setImmediate(turn);
+    const many = Array.from({ length: 60 }, () => connection(UDP, "10.96.0.10", 53));
+    const { ours } = await sortConnections(many, { ...parts, dataplane: { map: slowly as never } });
+    isOver = true;
+    expect(ours).toHaveLength(60);
+    expect(turns).toBeGreaterThan(5);
+  });
+
   it("that nobody can be asked about are told of, while there may be any", () => {
     expect(lookupNotices({ rules: ["nftables"], connections: 3 }, true)).toEqual([]);
     expect(lookupNotices({ rules: [], connections: 0 }, false)).toEqual([]);

@@ -66,6 +66,9 @@ describe("a command line", () => {
     [["services", "-n", "default", "web"], "NAME   TYPE"],
     [["backends"], "SERVICE       PORT"],
     [["backends", "--service", "web"], "10.244.1.5:8080"],
+    [["backends", "-l", "app=web"], "10.244.1.5:8080"],
+    [["flows", "web", "-l", "app in (web,db)"], "PROTOCOL   CLIENT"],
+    [["drops", "--selector", "app=web"], "drop_no_local_backend"],
     [["drops", "default/web"], "drop_no_local_backend"],
     [["status", "-o", "name"], "node/node1\n"],
     [["status", "-o", "yaml"], "node: node1\n"],
@@ -104,6 +107,30 @@ describe("a command line", () => {
       "millrace: could not find Service default/nope: there is none; did you mean shop/nope?\n",
       1,
     ]);
+  });
+
+  it.each(["services", "backends", "flows", "drops"])(
+    "%s -n says that no Service is in a namespace that is not there, with status 1",
+    async (command) => {
+      const view = agentView({ serviceNames: () => ["default/web", "shop/db"] });
+      const socket = await agent(join(directory, "api.sock"), view);
+      expect(await millrace(command, "-n", "shpo", "--socket", socket)).toEqual({
+        out: "",
+        err: "millrace: could not find namespace shpo: no Service is in it; did you mean shop?\n",
+        status: 1,
+      });
+    },
+  );
+
+  it("flows says what the agent says of a pod or a Node that nobody knows, with status 1", async () => {
+    const message = "could not find the node ndoe1: no endpoint is of it; did you mean node1?";
+    // biome-ignore lint/correctness/useYield: it ends before there is a flow.
+    function* flows(): Generator<FlowView, number> {
+      throw new Failure("not_found", "ndoe1", message);
+    }
+    const socket = await agent(join(directory, "api.sock"), agentView({ flows }));
+    const { out, err, status } = await millrace("flows", "--backend-node", "ndoe1", "--socket", socket);
+    expect([out, err, status]).toEqual(["", `millrace: ${message}\n`, 1]);
   });
 
   it("passes names and filters on to the agent", async () => {
@@ -211,6 +238,20 @@ describe("a command line", () => {
     expect(help.out).toContain("Exit status: 0 done");
     const version = await millrace("version", "-o", "json");
     expect(JSON.parse(version.out)).toMatchObject({ version: "0.1.0" });
+    expect((await millrace("version", "-o", "yaml")).out).toMatch(/^version: 0\.1\.0\nlayout: /);
+  });
+
+  it("writes YAML wherever it writes JSON", async () => {
+    const { registerLabCommands } = await import("../../src/lab/commands.ts");
+    const program = await createProgram({ ...wiring, registerLabCommands }, true);
+    const all = (command: Command): Command[] => [command, ...command.commands.flatMap(all)];
+    const choices = all(program).flatMap((command) =>
+      command.options
+        .filter(({ short }) => short === "-o")
+        .map(({ argChoices }) => [command.name(), argChoices?.includes("json"), argChoices?.includes("yaml")]),
+    );
+    expect(choices.length).toBeGreaterThan(9);
+    expect(choices.filter(([, json, yaml]) => json !== yaml)).toEqual([]);
   });
 
   it.each(["--version", "-V"])("%s prints the version", async (flag) => {

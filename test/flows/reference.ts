@@ -2,7 +2,8 @@
 // took. It reads maps only: objects and the model have done their part before.
 import { type Address, familyOf, prefixContains, unusableReason } from "../../src/lib/address.ts";
 import { frontendText } from "../../src/model/compile.ts";
-import { createModel, type Model } from "../../src/model/model.ts";
+import { createModel } from "../../src/model/model.ts";
+import type { Model } from "../../src/model/model-interface.ts";
 import type { Row, RowProtocol, Window } from "../../src/model/operations.ts";
 import { createFakeMaps, endpointText, type FakeBackend, type FakeMaps } from "../fakes/fake-maps.ts";
 import { CAPACITY } from "../model/setup.ts";

@@ -75,9 +75,12 @@ describe("the API", () => {
     ["/api/v1/flows?address=nowhere", 400, "usage", "address must be an IPv4 or IPv6 address, or a network"],
     ["/api/v1/flows?client=10.0.0.0/33", 400, "usage", "client must be an IPv4 or IPv6 address, or a network"],
     ["/api/v1/flows?state=dead", 400, "usage", "state must be syn-sent or"],
-    ["/api/v1/flows?protocol=icmp", 400, "usage", "protocol must be TCP or UDP: current value is 'ICMP'"],
+    ["/api/v1/flows?protocol=icmp", 400, "usage", "protocol must be TCP or UDP or SCTP: current value is 'ICMP'"],
     ["/api/v1/flows?path=xdp", 400, "usage", "path must be packet or socket"],
     ["/api/v1/services?selector=a%20b", 400, "usage", "selector must be a label selector"],
+    ["/api/v1/backends?selector=a%20b", 400, "usage", "selector must be a label selector"],
+    ["/api/v1/flows?selector=a%20b", 400, "usage", "selector must be a label selector"],
+    ["/api/v1/drops?selector=a%20b", 400, "usage", "selector must be a label selector"],
     ["/api/v1/backends?all=yes", 400, "usage", "all must be true or false"],
     ["/api/v1/flows?service=../x", 400, "usage", "service must be"],
     ["/api/v1/flows?limit=1&limit=2", 400, "usage", "given twice"],
@@ -113,6 +116,13 @@ describe("the API", () => {
     ]);
   });
 
+  it.each(["tcp", "UDP", "sctp"])("hands on that only flows of %s are wanted", async (protocol) => {
+    const flows = vi.fn((_: FlowFilter) => [flowView()]);
+    const response = await apiServer(agentView({ flows })).app.inject(`/api/v1/flows?protocol=${protocol}`);
+    expect(response.statusCode).toBe(200);
+    expect(flows.mock.calls).toEqual([[{ protocol: protocol.toUpperCase(), limit: 1000 }]]);
+  });
+
   it("tells behind the flows how many there are, those over the limit too", async () => {
     function* flows(): Generator<FlowView, number> {
       yield flowView();
@@ -130,6 +140,7 @@ describe("the API", () => {
     ["backends", "service=db", /there is none; did you mean shop\/db\?$/],
     ["flows", "service=shop/web", /there is none; did you mean default\/web\?$/],
     ["drops", "service=web,shop/d", /^could not find Service shop\/d: there is none; did you mean shop\/db\?$/],
+    ["flows", "namespace=shpo", /^could not find namespace shpo: no Service is in it; did you mean shop\?$/],
     ["services", "namespace=shpo", /^could not find namespace shpo: no Service is in it; did you mean shop\?$/],
   ])("answers %s?%s with 404: %s", async (path, query, message) => {
     const serviceNames = () => ["default/web", "shop/db"];
@@ -138,38 +149,54 @@ describe("the API", () => {
     expect(response.json().message).toMatch(message);
   });
 
-  it("asks the agent only for the Services that are wanted", async () => {
-    const asked: string[] = [];
-    const services: AgentView["services"] = (wanted) => {
-      const known = [
-        ["default/web", { app: "web" }],
-        ["shop/web", { app: "web" }],
-        ["shop/db", { app: "db" }],
-      ] as const;
-      asked.push(
-        known
-          .filter(([key, labels]) => wanted?.(key, labels))
-          .map(([key]) => key)
-          .join(" "),
-      );
-      return [];
+  describe("of some Services", () => {
+    const LABELS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+      "default/web": { app: "web" },
+      "shop/web": { app: "web" },
+      "shop/db": { app: "db" },
     };
-    const { app } = apiServer(agentView({ services, serviceNames: () => ["default/web", "shop/web", "shop/db"] }));
-    for (const query of [
-      "",
-      "namespace=shop",
-      "selector=app%3Dweb",
-      "namespace=shop&selector=app!%3Dweb",
-      "service=web,shop/db",
-    ])
-      await app.inject(`/api/v1/services?${query}`);
-    expect(asked).toEqual([
-      "default/web shop/web shop/db",
-      "shop/web shop/db",
-      "default/web shop/web",
-      "shop/db",
-      "default/web shop/db",
-    ]);
+    const known = { serviceNames: () => Object.keys(LABELS), labelsOf: (key: string) => LABELS[key] };
+    const CASES = [
+      ["", "default/web shop/web shop/db"],
+      ["namespace=shop", "shop/web shop/db"],
+      ["selector=app%3Dweb", "default/web shop/web"],
+      ["namespace=shop&selector=app!%3Dweb", "shop/db"],
+      ["service=web,shop/db", "default/web shop/db"],
+      ["service=web,shop/db&selector=app%3Ddb", "shop/db"],
+      ["selector=app%3Dnone", ""],
+    ] as const;
+    const namesOf = (isWanted: (key: string) => boolean = () => true): string =>
+      Object.keys(LABELS).filter(isWanted).join(" ");
+
+    it.each(CASES)("?%s asks the agent only for %j", async (query, wanted) => {
+      const asked: string[] = [];
+      const note = (isWanted?: (key: string) => boolean): [] => {
+        asked.push(namesOf(isWanted));
+        return [];
+      };
+      const { app } = apiServer(agentView({ ...known, services: note, backends: note }));
+      for (const path of ["services", "backends"]) await app.inject(`/api/v1/${path}?${query}`);
+      expect(asked).toEqual([wanted, wanted]);
+    });
+
+    it.each(CASES)("?%s shows drops of %j alone", async (query, wanted) => {
+      const drops = Object.keys(LABELS).map((service) => dropView({ service }));
+      const { app } = apiServer(agentView({ ...known, drops: () => drops }));
+      const shown = (await app.inject(`/api/v1/drops?${query}`)).json() as { service: string }[];
+      expect(shown.map(({ service }) => service).join(" ")).toBe(wanted);
+    });
+
+    it("says of which flows are wanted: with a selector of those Services that match it", async () => {
+      const flows = vi.fn((_: FlowFilter) => [flowView()]);
+      const { app } = apiServer(agentView({ ...known, flows }));
+      for (const query of ["selector=app%3Dweb", "service=web,shop/db&selector=app%3Ddb", "selector=app%3Dnone"])
+        await app.inject(`/api/v1/flows?${query}`);
+      expect(flows.mock.calls.map(([{ services }]) => services)).toEqual([
+        ["default/web", "shop/web"],
+        ["shop/db"],
+        [],
+      ]);
+    });
   });
 
   it("names a Failure by its code, and keeps the text of a defect to the log", async () => {

@@ -229,6 +229,7 @@ export function agentView(over: Partial<AgentView> = {}): AgentView {
     notices: () => [],
     services: () => [serviceView()],
     serviceNames: () => ["default/web"],
+    labelsOf: () => ({ app: "web" }),
     drops: () => [dropView()],
     backends: () => [backendView()],
     flows: () => [flowView()],

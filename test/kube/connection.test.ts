@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { type ConnectionOptions, createConnection } from "../../src/kube/connection.ts";
+import { isRunning } from "../is-running.ts";
 import { type Authority, createAuthority } from "./certificates.ts";
 import { execCredential, writeKubeconfig, writeScript } from "./kubeconfig-file.ts";
 
@@ -287,15 +288,6 @@ describe("a kubeconfig", () => {
     expect(await authorization(connection)).toBe("Bearer t1");
   });
 });
-
-/** A zombie nobody reaped is not running. */
-function isRunning(pid: number): boolean {
-  try {
-    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return false;
-  }
-}
 
 describe("an exec plugin", () => {
   /** A kubeconfig whose plugin is a script that counts its runs in `runs`. */

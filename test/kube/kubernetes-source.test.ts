@@ -1,14 +1,17 @@
 // The whole way: an API server over HTTP, the thread that reads it, the events that the agent gets.
+import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { createKubernetesSource, type KubernetesSource } from "../../src/kube/kubernetes-source.ts";
 import type { WorkerOptions } from "../../src/kube/worker-messages.ts";
 import type { Notice, ObjectEvent } from "../../src/model/objects.ts";
 import { ClusterObjects } from "../fakes/api-server/cluster-objects.ts";
 import { FakeApiServer, type FakeApiServerOptions } from "../fakes/api-server/fake-api-server.ts";
 import type { KubernetesObject } from "../fakes/api-server/object-store.ts";
+import { isRunning } from "../is-running.ts";
+import { writeKubeconfig, writeScript } from "./kubeconfig-file.ts";
 import { advertisement, pool, service, slice } from "./objects.ts";
 
 interface Batch {
@@ -481,6 +484,27 @@ describe("a thread that is lost", () => {
     await running.until(() => running.state().length === 2);
     expect(running.state()).toEqual(["Node b", "Node c"]);
     expect(running.source.notices()).toEqual([]);
+  });
+});
+
+describe("a source that is stopped", () => {
+  it("ends an exec plugin that hangs, with all it started", async () => {
+    const directory = await temporaryDirectory();
+    writeScript(
+      directory,
+      "plugin",
+      `sleep 600 & echo $! >'${directory}/made'; mv '${directory}/made' '${directory}/child'; wait`,
+    );
+    const exec = { apiVersion: "client.authentication.k8s.io/v1", command: "./plugin" };
+    const server = await serve();
+    const kubeconfig = writeKubeconfig(directory, { cluster: { server: server.url }, user: { exec } });
+    const running = await run(server, { kubeconfig });
+    const file = join(directory, "child");
+    await running.until(() => existsSync(file));
+    const child = await readFile(file, "utf8");
+    expect(isRunning(Number(child))).toBe(true);
+    await running.source.stop();
+    await vi.waitFor(() => expect(isRunning(Number(child))).toBe(false));
   });
 });
 

@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { packChanges } from "../../src/kube/rows.ts";
-import type { FromWorker, WorkerOptions } from "../../src/kube/worker-messages.ts";
+import type { FromWorker, ToWorker, WorkerOptions } from "../../src/kube/worker-messages.ts";
 import type { Node } from "../../src/model/objects.ts";
 
 const mark = join((workerData as WorkerOptions).stateDir, "died-once");
@@ -30,7 +30,8 @@ function send(names: readonly string[], synced: boolean): void {
   parentPort?.postMessage({ type: "changes", packed, synced, digest: "" } satisfies FromWorker);
 }
 
-parentPort?.on("message", () => {
+parentPort?.on("message", (message: ToWorker) => {
+  if (message === "stop") process.exit();
   acknowledged++;
   if (isFirst) {
     writeFileSync(mark, "");

@@ -3,7 +3,8 @@
 import { expect, test, vi } from "vitest";
 import { patience } from "../../src/lib/patience.ts";
 import { frontendText } from "../../src/model/compile.ts";
-import { createModel, type Model } from "../../src/model/model.ts";
+import { createModel } from "../../src/model/model.ts";
+import type { Model } from "../../src/model/model-interface.ts";
 import type { Endpoint, HostPort, ObjectEvent } from "../../src/model/objects.ts";
 import type { Capacity, Operation, Window } from "../../src/model/operations.ts";
 import { type Balancing, BY_HASH } from "../../src/model/spread.ts";

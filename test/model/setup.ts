@@ -1,5 +1,6 @@
 // A model over fake maps: what a change of objects makes of the maps.
-import { createModel, type Model } from "../../src/model/model.ts";
+import { createModel } from "../../src/model/model.ts";
+import type { Model } from "../../src/model/model-interface.ts";
 import type { Node, ObjectEvent } from "../../src/model/objects.ts";
 import type { Capacity, Operation, PrefixRange } from "../../src/model/operations.ts";
 import { createFakeMaps, type FakeMaps } from "../fakes/fake-maps.ts";

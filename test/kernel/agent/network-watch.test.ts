@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { readNetwork, watchNetwork } from "../../../src/agent/network.ts";
+import { createTimers } from "../../../src/agent/timers.ts";
 import type { Log } from "../../../src/lib/log.ts";
 import { patience } from "../../../src/lib/patience.ts";
 import { createWakeup, listenToNetwork } from "../../../src/libbpf/mod.ts";
@@ -20,6 +21,9 @@ function recordingLog(): Log & { readonly lines: string[] } {
   return { lines, debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") } as never;
 }
 
+const timers = createTimers((error) => {
+  throw error;
+});
 const NO_RESCAN = { rescanMs: 1e9, firstRetryMs: 10, lastRetryMs: 40 };
 const within = { timeout: patience(10_000), interval: 5 };
 const descriptors = (): string[] => allDescriptors().filter((line) => /eventfd|socket/.test(line));
@@ -36,7 +40,7 @@ describeKernel("a watch of the network", () => {
     const log = recordingLog();
     await namespace.inside(async () => {
       let changes = 0;
-      const watch = watchNetwork(() => changes++, log, listenToNetwork, NO_RESCAN);
+      const watch = watchNetwork(() => void changes++, timers, log, listenToNetwork, NO_RESCAN);
       try {
         await vi.waitFor(() => expect(changes).toBe(1), within);
         for (const words of [
@@ -74,7 +78,7 @@ describeKernel("a watch of the network", () => {
     await namespace.inside(async () => {
       let changes = 0;
       const log = recordingLog();
-      const watch = watchNetwork(() => changes++, log, listenToNetwork, NO_RESCAN);
+      const watch = watchNetwork(() => void changes++, timers, log, listenToNetwork, NO_RESCAN);
       try {
         await vi.waitFor(() => expect(changes).toBe(1), within);
         const lines = Array.from(
@@ -101,6 +105,7 @@ describeKernel("a watch of the network", () => {
     });
   });
 
+  const timersSource = JSON.stringify(join(import.meta.dirname, "../../../src/agent/timers.ts"));
   const source = JSON.stringify(join(import.meta.dirname, "../../../src/agent/network.ts"));
   it.each([
     ["by a stop", "4", "await readNetwork(); watch.stop();"],
@@ -111,7 +116,8 @@ describeKernel("a watch of the network", () => {
     const watching = `
       import { readFile } from "node:fs/promises";
       import { readNetwork, watchNetwork } from ${source};
-      const watch = watchNetwork(async () => { ${then} }, console);
+      import { createTimers } from ${timersSource};
+      const watch = watchNetwork(async () => { ${then} }, createTimers(console.error), console);
     `;
     const began = performance.now();
     // Where nothing changes that would wake the thread.
@@ -156,7 +162,7 @@ describeKernel("a watch that cannot listen", () => {
     const log = recordingLog();
     const { listen, open, made } = listeners(6);
     let changes = 0;
-    const watch = watchNetwork(() => changes++, log, listen, NO_RESCAN);
+    const watch = watchNetwork(() => void changes++, timers, log, listen, NO_RESCAN);
     expect(watch.problem()).toBe("");
     await vi.waitFor(() => expect(watch.problem()).toMatch(/every ten seconds only: no (socket|hearing)$/), within);
     await vi.waitFor(() => expect([watch.problem(), made()]).toEqual(["", 7]), within);
@@ -170,7 +176,11 @@ describeKernel("a watch that cannot listen", () => {
   it("does not try again once it was told to end", async () => {
     const { listen, made } = listeners(100);
     const before = descriptors();
-    const watch = watchNetwork(() => {}, recordingLog(), listen, { ...NO_RESCAN, firstRetryMs: 200, lastRetryMs: 200 });
+    const watch = watchNetwork(() => {}, timers, recordingLog(), listen, {
+      ...NO_RESCAN,
+      firstRetryMs: 200,
+      lastRetryMs: 200,
+    });
     await vi.waitFor(() => expect(watch.problem()).not.toBe(""), within);
     watch.stop();
     await vi.waitFor(() => expect(descriptors().length).toBeLessThanOrEqual(before.length), within);

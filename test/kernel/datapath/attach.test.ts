@@ -3,6 +3,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
+import { createFarEnds } from "../../../src/agent/far-end.ts";
 import { readNetwork } from "../../../src/agent/network.ts";
 import { createNodeNetwork, type NodeNetwork } from "../../../src/agent/node-network.ts";
 import { type Attachments, createAttachments, type TcPrograms } from "../../../src/datapath/attach.ts";
@@ -10,12 +11,14 @@ import { type DesiredDevices, decide } from "../../../src/decide/decide.ts";
 import type { Device, Network } from "../../../src/decide/network.ts";
 import { NO_ADDRESSES } from "../../../src/decide/node-addresses.ts";
 import {
+  attachClsact,
   attachTcx,
   type BpfProgram,
   type Direction,
   openPinnedLink,
   queryCgroup,
   queryTcx,
+  removeClsact,
   resetFeatures,
 } from "../../../src/libbpf/mod.ts";
 import { believed, inputs } from "../../decide/inputs.ts";
@@ -224,6 +227,21 @@ for (const { mode, without, needs } of MODES)
       expect([isThere(), reassert()]).toEqual([true, []]);
     });
 
+    if (mode === "clsact") {
+      it.each([
+        ["goes with our filters", false],
+        ["stays while others have filters there", true],
+      ])("the qdisc that we made %s", (_name, isShared) => {
+        const ifindex = node.ifindex("up0");
+        const isLeft = node.namespace.inside(() => {
+          if (isShared) attachClsact(program("tc_pod_egress"), ifindex, "egress", { handle: 9, priority: 9 });
+          attachments.detachDevice("up0", ifindex);
+          return removeClsact(ifindex);
+        });
+        expect(isLeft).toBe(isShared);
+      });
+    }
+
     if (mode === "tcx") {
       it.each([
         ["pushed aside", false],
@@ -252,7 +270,9 @@ for (const { mode, without, needs } of MODES)
     }
 
     const log = { debug: vi.fn(), info: vi.fn(), warn: vi.fn(), error: vi.fn() };
-    const network = (): NodeNetwork => createNodeNetwork(node.dataplane, attachments, { xdp: "on" }, log);
+    const farEnds = createFarEnds(new AbortController().signal);
+    farEnds.look = () => "whole";
+    const network = (): NodeNetwork => createNodeNetwork(node.dataplane, attachments, { xdp: "on", farEnds }, log);
     const see = (at: NodeNetwork, read: Network): void => at.apply({ devices: devicesOf(read), attach: true });
     const look = (at: NodeNetwork): Promise<void> => node.namespace.inside(async () => see(at, await readNetwork()));
 

@@ -109,6 +109,11 @@ describeKernel("clsact", () => {
       attached: ["first", "second"],
       replaced: "second",
       filters: [1, 1],
+      "filters found": [
+        [false, false],
+        [true, true],
+        [false, true],
+      ],
       detach: true,
       "after detach": ["nothing", "second"],
       remove: [true, false],

@@ -13,6 +13,7 @@ import {
   ensureClsact,
   errnoName,
   errnoOf,
+  hasFilters,
   isSeveredError,
   netnsCookie,
   netnsId,
@@ -211,6 +212,7 @@ function clsact(place: Place): Record<string, unknown> {
   const filters = (direction: string): number =>
     execFileSync("tc", ["filter", "show", "dev", "v0", direction], { encoding: "utf8" }).match(/direct-action/g)
       ?.length ?? 0;
+  const found = (): boolean[] => [hasFilters(device, "ingress"), hasFilters(device, "egress")];
   const steps: Record<string, unknown> = {};
   steps["attach without qdisc"] = refusal(() => attachClsact(object.program("first"), device, "ingress", at));
   steps["query without qdisc"] = running("ingress") ?? "nothing";
@@ -218,13 +220,16 @@ function clsact(place: Place): Record<string, unknown> {
   steps["remove without qdisc"] = removeClsact(device);
   steps["ensure"] = [ensureClsact(device), ensureClsact(device)];
   steps["detach nothing"] = detachClsact(device, "ingress", at);
+  steps["filters found"] = [found()];
   attachClsact(object.program("first"), device, "ingress", at);
   attachClsact(object.program("second"), device, "egress", at);
   steps["attached"] = [running("ingress"), running("egress")];
   attachClsact(object.program("second"), device, "ingress", at);
   steps["replaced"] = running("ingress");
   steps["filters"] = [filters("ingress"), filters("egress")];
+  (steps["filters found"] as unknown[]).push(found());
   steps["detach"] = detachClsact(device, "ingress", at);
+  (steps["filters found"] as unknown[]).push(found());
   steps["after detach"] = [running("ingress") ?? "nothing", running("egress")];
   steps["remove"] = [removeClsact(device), removeClsact(device)];
   steps["no such device"] = refusal(() => ensureClsact(999_999));
