@@ -64,11 +64,12 @@ export function createNodeNetwork(
 
   /**
    * A frame that XDP takes from a veth does not say that its checksum is still to be completed: it would go on with a wrong one. Until
-   * its far end has been asked such a device goes without.
+   * its far end has been asked such a device stays as it is: one that an agent before put XDP on had been asked.
    */
   function wantsXdp({ device, xdp }: DesiredDevice): boolean {
     if (!xdp || device.kind !== "veth") return xdp;
-    return farEnds.look(device, wanted?.basis.network.devices ?? []) === "whole";
+    const checksums = farEnds.look(device, wanted?.basis.network.devices ?? []);
+    return checksums === undefined ? attachments.hasXdp(device.name, device.ifindex) : checksums === "whole";
   }
 
   function vethNotices({ device, xdp }: DesiredDevice): readonly Notice[] {

@@ -70,6 +70,8 @@ export interface Attachments {
   attachDevice(name: string, ifindex: number, programs: TcPrograms): void;
   attachXdp(name: string, ifindex: number, program: BpfProgram): void;
   detachXdp(name: string, ifindex: number): void;
+  /** Whether XDP of this agent, or of one before, is on the device. */
+  hasXdp(name: string, ifindex: number): boolean;
   /** Takes our programs off a device that is neither uplink nor pod device any more. */
   detachDevice(name: string, ifindex: number): void;
   /** Programs that run when answers come (recvmsg, getpeername) belong before those that send. */
@@ -322,6 +324,7 @@ export function createAttachments({ pinDir, stateDir }: AttachOptions): Attachme
       if (record !== undefined) record.xdp = program;
     },
     detachXdp,
+    hasXdp: (name, ifindex) => existsSync(pathOf(xdpPin(name, ifindex))),
     detachDevice(name, ifindex) {
       for (const direction of ["ingress", "egress"] as const) {
         if (mode === "tcx") drop(tcPin(name, ifindex, direction));

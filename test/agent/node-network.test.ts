@@ -23,6 +23,7 @@ function devices(...list: DesiredDevice[]): DesiredDevices {
 function bench() {
   const done: string[] = [];
   const refusing = new Set<string>();
+  const withXdp = new Set<string>();
   const map = { entries: () => [], lookup: () => undefined, update: () => undefined, delete: () => false };
   const attachments = {
     sweep: () => undefined,
@@ -34,6 +35,7 @@ function bench() {
     detachDevice: (name: string) => void done.push(`detach ${name}`),
     attachXdp: (name: string) => void done.push(`XDP ${name}`),
     detachXdp: () => undefined,
+    hasXdp: (name: string) => withXdp.has(name),
   };
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
   const programs = new Map<string, { readonly name: string }>();
@@ -60,6 +62,8 @@ function bench() {
     apply: (wanted: DesiredDevices) => network.apply({ devices: wanted, attach: true }),
     /** Of a device by this name: attaching throws while it is in here. */
     refusing,
+    /** Names of devices that have XDP of an agent before. */
+    withXdp,
     isWhole: () => network.isWhole(),
     notices: () => network.notices(),
     /** Every program is another one from now on. */
@@ -126,4 +130,16 @@ it.each([
   apply(wanted);
   expect(done()).toEqual(then);
   expect(notices().map(({ message }) => message)).toEqual(why.map((text) => expect.stringContaining(text)));
+});
+
+it("a veth with XDP of an agent before keeps it, with this agent's program, while its far end is asked", async () => {
+  const { apply, answers, done, withXdp } = bench();
+  const { device: known, ...rest } = desired("veth0", 2, "uplink");
+  const wanted = devices({ ...rest, device: { ...known, kind: "veth" }, xdp: true });
+  withXdp.add("veth0");
+  apply(wanted);
+  expect(done()).toEqual(["attach veth0", "XDP veth0"]);
+  await answers("whole");
+  apply(wanted);
+  expect(done()).toEqual([]);
 });
