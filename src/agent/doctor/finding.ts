@@ -28,7 +28,7 @@ export const CHECKS = {
   "machine.libbpf": "libbpf 1.1 or later",
   "machine.node": "Node.js 24 or later",
   "machine.programs":
-    "programs of others that are called: iptables and nft where there is a firewall, ethtool for `--xdp=on` on a veth, ip below Linux 6.6",
+    "programs of others that are called: iptables and nft where there is a firewall, ethtool for `--xdp=on` on a veth",
   "machine.bpffs": "a bpffs where `--pin-dir` is, that outlives this process and is the host's",
   "machine.state": "whether `--state-dir` can be written, and outlives this process",
   "machine.sysctls": "whether `/proc/sys` can be written, or what is set there is set already",

@@ -59,7 +59,6 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   nft: "firewall",
   ethtool: "checksums",
   nsenter: "checksums",
-  ip: "iproute2",
 };
 
 /** Of linux/capability.h. */
@@ -176,13 +175,12 @@ function node({ node: version }: MachineFacts): Finding {
     : error("machine.node", `Node.js ${version} is too old`, "use Node.js 24 or later");
 }
 
-function programs({ programs: found, kernel }: MachineFacts): Finding {
+function programs({ programs: found }: MachineFacts): Finding {
   const lacks = (name: string): boolean => !found.includes(name);
   const missing: string[] = [];
   if (lacks("iptables") && lacks("nft"))
     missing.push("iptables and nft: a firewall that drops what is forwarded is not noticed");
   if (lacks("ethtool")) missing.push("ethtool: --xdp=on leaves every veth to tc");
-  if (lacks("ip") && isBefore(kernel, 6, 6)) missing.push("ip: below Linux 6.6 programs are filters that it looks at");
   const what = `found ${someOf([...found].sort(), 10) || "none"}`;
   return missing.length === 0
     ? ok("machine.programs", what)

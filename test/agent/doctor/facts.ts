@@ -29,7 +29,7 @@ export const mounts = (...lines: readonly string[]) => parseMounts(lines.join("\
 export const machine = (given: Partial<MachineFacts> = {}): MachineFacts => ({
   ...{ isRoot: true, capabilities: ALL_CAPABILITIES, architecture: "x64", memoryBytes: 8 * 2 ** 30, cpus: 4 },
   ...{ flowBytes: 140 * 2 ** 20, libbpf: "1.1", libbpfProblem: "", node: "24.1.0", kernel: [6, 12] },
-  programs: ["ethtool", "ip", "iptables", "nft", "nsenter"],
+  programs: ["ethtool", "iptables", "nft", "nsenter"],
   ...{ pinDir: "/sys/fs/bpf/millrace", isPinDirBpffs: true, mounts: mounts(...MOUNTS), machineMounts: undefined },
   ...{ inPod: false, bpffsRefusal: "", stateDir: "/var/lib/millrace", stateDirProblem: "", canWriteSysctls: true },
   ...{ inotifyInstances: 8192, hasKubelet: true },

@@ -118,18 +118,8 @@ const MACHINE: readonly Case[] = [
   },
   {
     name: "no firewall can be asked",
-    found: ofMachine({ programs: ["ip", "ethtool"] }),
-    says: "warning machine.programs: found ethtool and ip; there is no iptables and nft",
-  },
-  {
-    name: "iproute2 below 6.6",
-    found: ofMachine({ programs: ["iptables", "ethtool"], kernel: [6, 1] }),
-    says: "no ip: below Linux 6.6",
-  },
-  {
-    name: "iproute2 is needed no more",
-    found: ofMachine({ programs: ["iptables", "ethtool"] }),
-    says: "ok machine.programs: found ethtool and iptables",
+    found: ofMachine({ programs: ["nsenter", "ethtool"] }),
+    says: "warning machine.programs: found ethtool and nsenter; there is no iptables and nft",
   },
   {
     name: "no bpffs where an agent mounts one",
