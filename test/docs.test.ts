@@ -23,7 +23,7 @@ const headers = readdirSync(join(ROOT, "bpf"))
   .filter((name) => name.endsWith(".h") || name.endsWith(".c"))
   .map((name) => read(join("bpf", name)))
   .join("\n");
-const types = read("bpf/types.h");
+const types = ["types.h", "announce_types.h"].map((name) => read(join("bpf", name))).join("\n");
 
 /** Without fenced blocks. */
 const prose = (text: string): string => text.replace(/^(```|~~~)[\s\S]*?^\1$/gm, "");
