@@ -4,6 +4,7 @@ import { AFFINITY_CASES, SOURCE_RANGE_CASES } from "./client-cases.ts";
 import { CLUSTER_ADDRESS_CASES } from "./cluster-address-cases.ts";
 import { EXTERNAL_IP_CASES } from "./external-ip-cases.ts";
 import type { FlowCase } from "./flow-case.ts";
+import { HAIRPIN_CASES } from "./hairpin-cases.ts";
 import { LOAD_BALANCER_CASES } from "./load-balancer-cases.ts";
 import { HOST_PORT_CASES, NODE_PORT_ADDRESS_CASES, NODE_PORT_CASES } from "./node-port-cases.ts";
 import { NODE_TRAFFIC_CASES } from "./node-traffic-cases.ts";
@@ -21,6 +22,7 @@ export const FLOW_CASES: readonly FlowCase[] = [
   ...HOST_PORT_CASES,
   ...LOAD_BALANCER_CASES,
   ...EXTERNAL_IP_CASES,
+  ...HAIRPIN_CASES,
   ...SERVICE_FIELD_CASES,
   ...TOPOLOGY_CASES,
   ...ENDPOINT_CASES,

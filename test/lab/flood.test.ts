@@ -1,5 +1,6 @@
 // A flood from a raw socket of an outside client: more SYNs and datagrams from random sources than openings have room for. Established
-// flows go on, connections are opened all the while, and each packet of the flood is counted by name.
+// flows go on, connections are opened all the while, and each packet of the flood is counted by name. MILLRACE_FLOOD is how many
+// packets of each protocol it has in all (`make flood`: two million).
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { describeKernel } from "../kernel/require-kernel.ts";
 import { labName } from "./lab-fixture.ts";
@@ -8,11 +9,20 @@ import type { Flood } from "./traffic/flood.ts";
 import type { FlowReport } from "./traffic/numbered.ts";
 import { pause, show, TestLab, until } from "./traffic/test-lab.ts";
 
-const NODE1 = "192.168.122.11";
-/** Of each protocol. */
-const COUNT = 40_000;
-/** Of the flow tables: a tenth of what comes. */
-const ENTRIES = 8192;
+const NODE1 = { IPv4: "192.168.122.11", IPv6: "fd00:192:168:122::11" } as const;
+const FAMILIES = ["IPv4", "IPv6"] as const;
+const SINKS = ["sink", "sink-there"] as const;
+/** Of each protocol, shared out among families and sinks. */
+const FLOOD = Number(process.env["MILLRACE_FLOOD"] ?? 80_000);
+/** Of each protocol that a flood of one family toward one sink has in a round. */
+const COUNT = 20_000;
+const ROUNDS = Math.ceil(FLOOD / (COUNT * FAMILIES.length * SINKS.length));
+/** How many packets come in all. */
+const ALL = 2 * COUNT * FAMILIES.length * SINKS.length * ROUNDS;
+/** Of flows on trial: a tenth of what comes, or less. */
+const OPENINGS = 8192;
+/** Of flows: the client's own connections, eighty a second, are kept for a while when they have ended, and are to have their share. */
+const FLOWS = OPENINGS * ROUNDS;
 const PORTS = { "web-here": 30501, "web-there": 30502, sink: 30503, "sink-there": 30504 } as const;
 
 const pod = (name: string, node: string): string => `
@@ -28,6 +38,7 @@ kind: Service
 metadata: {name: ${name}}
 spec:
   type: NodePort
+  ipFamilyPolicy: RequireDualStack
   selector: {app: ${name}}
   ports:
   - {name: stream, port: 9001, targetPort: 9001, nodePort: ${PORTS[name]}}
@@ -50,7 +61,8 @@ describeKernel("a flood from a raw socket", () => {
       MANIFESTS,
       "--nodes",
       "2",
-      ...["flows", "openings"].flatMap((one) => ["--agent-flag", `--max-${one}=${ENTRIES}`]),
+      "--ipv6",
+      ...[`--max-flows=${FLOWS}`, `--max-openings=${OPENINGS}`].flatMap((flag) => ["--agent-flag", flag]),
     );
     for (const name of ["web-here", "web-there"])
       await lab.program(name, "server.ts", { name, udp: 9000, stream: 9001, short: 9002, rate: 20 });
@@ -58,13 +70,18 @@ describeKernel("a flood from a raw socket", () => {
   afterAll(() => lab.down());
 
   it("ends no established flow and fails no handshake, toward a backend here or elsewhere, and is counted by name", {
-    timeout: 240_000,
+    timeout: 240_000 + ALL,
   }, async () => {
-    const flows: Flow[] = (["web-here", "web-there"] as const).flatMap((name) => [
-      { name: `${name}-tcp`, kind: "tcp", host: NODE1, port: PORTS[name], rate: 20 } as const,
-      { name: `${name}-udp`, kind: "udp-connected", host: NODE1, port: PORTS[name] } as const,
-      { name: `${name}-new`, kind: "new-tcp", host: NODE1, port: PORTS[name] + 10, rate: 20 } as const,
-    ]);
+    const flows: Flow[] = FAMILIES.flatMap((family) =>
+      (["web-here", "web-there"] as const).flatMap((to) => {
+        const [name, host, port] = [`${to}-${family}`, NODE1[family], PORTS[to]];
+        return [
+          { name: `${name}-tcp`, kind: "tcp", host, port, rate: 20 } as const,
+          { name: `${name}-udp`, kind: "udp-connected", host, port } as const,
+          { name: `${name}-new`, kind: "new-tcp", host, port: port + 10, rate: 20 } as const,
+        ];
+      }),
+    );
     const client = await lab.program("client1", "client.ts", { flows });
     const reports = (): Promise<Readonly<Record<string, FlowReport & NewReport>>> => client.report();
     await until("every flow to be established", async () => {
@@ -75,11 +92,14 @@ describeKernel("a flood from a raw socket", () => {
     const [{ address: mac }] = JSON.parse((await lab.exec("node1", "ip", "-j", "link", "show", "dev", "eth0")).stdout);
     const before = lab.verdicts("node1", "HOOK_UPLINK_INGRESS");
     client.say("mark flood");
-    for (const [i, name] of (["sink", "sink-there"] as const).entries()) {
-      const flood: Flood = { count: COUNT, device: "eth0", mac, address: NODE1, port: PORTS[name], seed: i + 1 };
+    const floods = SINKS.flatMap((name) => FAMILIES.map((family) => [NODE1[family], PORTS[name]] as const));
+    for (const [i, [address, port]] of floods.entries()) {
+      const flood: Flood = { count: COUNT, device: "eth0", mac, address, port, seed: i + 1 };
       const program = await lab.program("client2", "flood.ts", flood);
-      program.say("start");
-      expect(await program.answer<{ flooded: number }>()).toEqual({ flooded: 2 * COUNT });
+      for (let round = 0; round < ROUNDS; round++) {
+        program.say("start");
+        expect(await program.answer<{ flooded: number }>()).toEqual({ flooded: 2 * COUNT });
+      }
     }
     client.say("mark after");
     await pause(1500);
@@ -89,7 +109,9 @@ describeKernel("a flood from a raw socket", () => {
       .map(([name, count]) => [name, count - (before[name] ?? 0)] as const)
       .filter(([, count]) => count > 0);
     const after = await reports();
-    show("\na flood of four times 40,000 first packets, at the uplink", { packets: Object.fromEntries(counted) });
+    show(`\na flood of ${ALL.toLocaleString("en")} first packets, at the uplink`, {
+      packets: Object.fromEntries(counted),
+    });
     show(
       "\nthrough it",
       Object.fromEntries(
@@ -113,7 +135,7 @@ describeKernel("a flood from a raw socket", () => {
     }
     // Nothing else passes by us unnamed: each packet of the flood is in a verdict.
     const named = counted.reduce((sum, [name, count]) => sum + (name === "VERDICT_NEXT" ? 0 : count), 0);
-    expect(named).toBeGreaterThanOrEqual(4 * COUNT);
+    expect(named).toBeGreaterThanOrEqual(ALL);
     // More than fits was refused or gave way: nothing but these names.
     const allowed = /^(VERDICT_(NEXT|PASS|FORWARD|NEIGHBOUR|ICMP)|DROP_(NO_SOURCE_PORT|TABLE_FULL|CLIENT_SHARE))$/;
     expect(counted.map(([name]) => name).filter((name) => !allowed.test(name))).toEqual([]);

@@ -6,7 +6,9 @@ import { type Program, show, TestLab, until } from "./traffic/test-lab.ts";
 
 const PORT = 8125;
 const VIP = "10.96.81.25";
-const WITHIN_MS = 1_000;
+/** Told to be one second: three are left to a busy machine, and ten to silences that may have begun before. */
+const AFTER_CHANGE_MS = 3_000;
+const GAP_MS = 10_000;
 
 const pod = (name: string, app: string, address: string, nodeName: string): string => `
 apiVersion: v1
@@ -52,10 +54,21 @@ export async function keepUdp(name: string, title: string, deadOn: "node1" | "no
     await allServedBy(all, "kept-first");
     for (const program of programs) program.say("mark");
     await apply("second", pod("kept-second", "kept", "10.244.2.178", "node2"));
-    await lab.lab("delete", "-f", lab.file("gone.yaml", pod("kept-first", "kept", old, deadOn)));
+    const beganMs = Date.now();
+    // When the agent of the clients' node had it in force first that this endpoint ends: the rest of its end comes later.
+    const [inForceMs] = await Promise.all([
+      until("the change to be in force", async () => {
+        const { atMs } = (await lab.status("node1")).lastApply;
+        return atMs >= beganMs ? atMs : undefined;
+      }),
+      lab.lab("delete", "-f", lab.file("gone.yaml", pod("kept-first", "kept", old, deadOn))),
+    ]);
     const lasting = all.filter((client) => client !== "host that never does");
     await allServedBy(lasting, "kept-second");
     const served = await reports();
+    /** 0: it had found the other one before that. */
+    const waitedMs = (client: string): number =>
+      Math.max(0, (served[client]?.firstMs["kept-second"] ?? Number.POSITIVE_INFINITY) - inForceMs);
     await apply("stranger", pod("kept-stranger", "nobody", old, deadOn));
     for (const program of programs) program.say("mark");
     await allServedBy(lasting, "kept-second");
@@ -65,13 +78,18 @@ export async function keepUdp(name: string, title: string, deadOn: "node1" | "no
       Object.fromEntries(
         Object.entries(served).map(([client, { longestGapMs, errors }]) => [
           client,
-          { "longest gap ms": longestGapMs, errors: Object.entries(errors).join(" ") },
+          {
+            "served after the change ms": lasting.includes(client) ? waitedMs(client) : "never",
+            "longest gap ms": longestGapMs,
+            errors: Object.entries(errors).join(" "),
+          },
         ]),
       ),
     );
     for (const client of lasting) {
-      expect.soft(served[client]?.longestGapMs, client).toBeLessThan(WITHIN_MS * 10);
-      expect.soft(beside[client]?.longestGapMs, `${client}, beside a stranger`).toBeLessThan(WITHIN_MS * 10);
+      expect.soft(waitedMs(client), client).toBeLessThan(AFTER_CHANGE_MS);
+      expect.soft(served[client]?.longestGapMs, client).toBeLessThan(GAP_MS);
+      expect.soft(beside[client]?.longestGapMs, `${client}, beside a stranger`).toBeLessThan(GAP_MS);
     }
     expect.soft(beside["pod that never does"]?.errors).toEqual({});
     expect.soft(Object.values(beside["host that never does"]?.errors ?? {})).not.toEqual([]);
@@ -79,9 +97,7 @@ export async function keepUdp(name: string, title: string, deadOn: "node1" | "no
       expect.soft(Object.keys(pods), client).toEqual(lasting.includes(client) ? ["kept-second"] : []);
       expect.soft(strangeNames, client).toEqual([]);
     }
-    const { stdout } = await lab.exec("kept-stranger", "cat", "/proc/net/snmp");
-    const [names, counts] = stdout.split("\n").flatMap((line) => (line.startsWith("Udp: ") ? [line.split(" ")] : []));
-    expect.soft(counts?.[names?.indexOf("InDatagrams") ?? -1], "what the stranger received").toBe("0");
+    expect.soft(await lab.datagramsIn("kept-stranger"), "what the stranger received").toBe(0);
   } finally {
     await Promise.all(programs.map((program) => program.end()));
     const mine = `${SERVICE}${["kept-second", "kept-stranger", "keeper"].map((one) => pod(one, "x", "", "node1")).join("")}`;

@@ -9,6 +9,7 @@ import { SEEDS, type Seed } from "../../src/lab/seed-group.ts";
 import { describeKernel } from "../kernel/require-kernel.ts";
 import { keepUdp } from "./kept-udp.ts";
 import { downLab, labName, tracesOf, upLab } from "./lab-fixture.ts";
+import { replaceDns } from "./replaced-dns.ts";
 
 const EXAMPLES = resolve(import.meta.dirname, "../../deploy/examples");
 const LAB = labName("seeds");
@@ -16,7 +17,7 @@ const LAB = labName("seeds");
 interface Variant {
   readonly name: string;
   readonly flags: readonly string[];
-  /** Connected UDP sockets are kept there while their backend, on this node, dies. */
+  /** Connected UDP sockets are kept there, and resolvers ask, while their backend, on this node, dies. */
   readonly udpDiesOn?: "node1" | "node2";
 }
 
@@ -76,6 +77,11 @@ describeKernel("the examples", () => {
     it.runIf(udpDiesOn !== undefined)(
       "connected UDP sockets whose backend dies are served by another, or get errors, and nobody reaches a stranger",
       () => keepUdp(LAB, name, udpDiesOn!),
+    );
+
+    it.runIf(udpDiesOn !== undefined)(
+      "a resolver of the host, as kubelet's, is answered at once when the DNS Service's only pod was replaced, and by no stranger",
+      () => replaceDns(LAB, name, udpDiesOn!),
     );
   });
 });

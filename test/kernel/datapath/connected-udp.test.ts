@@ -3,7 +3,6 @@
 import net from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createDeadSockets } from "../../../src/agent/dead-sockets.ts";
-import { sweepFlows } from "../../../src/datapath/flow-sweep.ts";
 import { readHz } from "../../../src/datapath/flow-table.ts";
 import { createLog } from "../../../src/lib/log.ts";
 import { endpoint, service, slice } from "../../flows/builders.ts";
@@ -236,46 +235,6 @@ describeKernel("connected UDP sockets", () => {
     await node.feed({ services: [...moved.services, ...second.services], slices: [...moved.slices, ...second.slices] });
     expect(leaves.ask(remote, "moved")).toBe(answered("moved", V4));
     expect(stays.ask(local, "stays")).toBe(`re stays from ${at("10.96.0.51", port)}`);
-  });
-
-  it("a conversation of hours, in which both sides speak, goes on over every change, and after every silence", async () => {
-    const { node } = wires;
-    await node.feed(objects(["there"]));
-    const servers = { there: there(V4), here: here(V4) };
-    const client = open(wires.pod, "IPv4");
-    client.connect(V4.vip, port);
-    expect(client.ask(servers.there, "hello")).toBe(answered("hello", V4));
-    for (let hour = 0; hour < 4; hour++) {
-      const name = hour % 2 === 0 ? "here" : "there";
-      await node.feed(objects([name]));
-      // Silent for longer than any flow is kept, and then for less.
-      for (const seconds of [3600, 60]) {
-        for (const row of node.flows()) node.putFlow(row, { seen: (row.flow.seen - seconds * HZ) >>> 0 });
-        await sweepFlows(node.dataplane, HZ);
-        expect(client.ask(servers[name], `${hour}`)).toBe(answered(`${hour}`, V4));
-        // The server speaks first, too, where the conversation is young.
-        const from = { ...client.socket.localEnd(), address: V4.pod };
-        servers[name].send("keep", from);
-        expect(client.receive()?.data).toBe("keep");
-      }
-    }
-  });
-
-  it("a connection that moves to another path keeps being served on the new one and on the old", async () => {
-    const { node } = wires;
-    await node.feed(objects(["there"]));
-    const [remote, local] = [there(V4), here(V4)];
-    const before = open(wires.pod, "IPv4");
-    before.connect(V4.vip, port);
-    expect(before.ask(remote, "id 1")).toBe(answered("id 1", V4));
-    await node.feed(objects(["here"]));
-    expect(before.ask(local, "id 1")).toBe(answered("id 1", V4));
-    // RFC 9000 section 9: the client probes from another port, and goes on there.
-    const after = open(wires.pod, "IPv4");
-    after.connect(V4.vip, port);
-    for (const path of [after, before, after]) expect(path.ask(local, "id 1")).toBe(answered("id 1", V4));
-    await node.feed(objects(["there"]));
-    for (const path of [after, before, after]) expect(path.ask(remote, "id 1")).toBe(answered("id 1", V4));
   });
 
   it("a socket without storage, as one that an older build connected, is known by its cookie", async () => {

@@ -241,8 +241,8 @@ export async function echo(from: Namespace, family: Family, address: string, por
 const AT_ONCE = 32;
 
 /**
- * Asks two questions at once from one socket, a fresh one each time, as a resolver asks for A and AAAA; returns what answers were
- * missing after two seconds.
+ * Asks two questions at once from one socket, a fresh one each time, as resolvers ask for A and AAAA: every second socket is connected,
+ * as glibc's are, the others name the server with each question, as musl's do. Returns what answers were missing after two seconds.
  */
 export async function askPairs(
   from: Namespace,
@@ -258,8 +258,11 @@ export async function askPairs(
       Array.from({ length: Math.min(AT_ONCE, count - asked) }, (_, i) => {
         const socket = sockets.use(openSocket("UDP", family.name, 1));
         const missing = new Set([`A ${asked + i}`, `AAAA ${asked + i}`]);
+        const to = { address, port };
+        const isConnected = i % 2 === 0;
+        if (isConnected) socket.connect(to);
         for (const question of missing) {
-          const failed = socket.send(question, { address, port });
+          const failed = socket.send(question, isConnected ? undefined : to);
           if (failed !== "") lost.push(`${question}: ${failed}`);
         }
         return { socket, missing };

@@ -1,5 +1,6 @@
 // Runs in an outside client: so many SYNs and as many UDP datagrams from random sources to one address and port, by a raw socket,
-// and no more. Argument: JSON Flood. Says {flooded} when all are out; ends when standard input does.
+// and no more. Argument: JSON Flood. Says {flooded} when all are out, and sends as many others when it is told to start again; ends
+// when standard input does.
 import { execFileSync } from "node:child_process";
 import { packet } from "../../kernel/datapath/packet.ts";
 import { openFrameSocket } from "../../kernel/datapath/raw-sockets.ts";
@@ -25,14 +26,22 @@ const [link] = JSON.parse(execFileSync("ip", ["-j", "link", "show", "dev", devic
 const start = packet().eth(link.address, mac);
 /** Frames that are sent before others of this process may run. */
 const AT_ONCE = 64;
+const random = createRandom(seed);
+
+/** Of the address's family, not in the cluster. */
+function source(): string {
+  if (address.includes(":")) {
+    const word = (): string => random.below(0x10000).toString(16);
+    return `2001:db8:${word()}:${word()}::${1 + random.below(254)}`;
+  }
+  return `${11 + random.below(80)}.${random.below(256)}.${random.below(256)}.${1 + random.below(254)}`;
+}
 
 async function flood(): Promise<void> {
   using socket = openFrameSocket(link.ifindex);
-  const random = createRandom(seed);
   for (let sent = 0; sent < 2 * count; sent++) {
-    const source = `${11 + random.below(80)}.${random.below(256)}.${random.below(256)}.${1 + random.below(254)}`;
     const from = 1024 + random.below(60_000);
-    const built = start.ip(source, address).payload(sent % 2 === 0 ? 0 : 12);
+    const built = start.ip(source(), address).payload(sent % 2 === 0 ? 0 : 12);
     const frame = (sent % 2 === 0 ? built.tcp(from, port, { flags: "S" }) : built.udp(from, port)).bytes();
     while (!socket.send(frame)) await new Promise((resolve) => setTimeout(resolve, 1));
     if (sent % AT_ONCE === 0) await new Promise((resolve) => setImmediate(resolve));

@@ -14,6 +14,8 @@ export interface Client {
 export interface KeptReport {
   /** Answers by pod. */
   readonly pods: Readonly<Record<string, number>>;
+  /** When each of them answered first, in milliseconds since the epoch. */
+  readonly firstMs: Readonly<Record<string, number>>;
   /** Errors by code. */
   readonly errors: Readonly<Record<string, number>>;
   /** Between two answers, the last one to now included. */
@@ -29,6 +31,7 @@ const marks: (() => void)[] = [];
 
 function keep({ name, host, port, opensAnew }: Client): void {
   let pods: Record<string, number> = {};
+  let firstMs: Record<string, number> = {};
   let errors: Record<string, number> = {};
   let strangeNames: string[] = [];
   let longestGapMs = 0;
@@ -54,7 +57,9 @@ function keep({ name, host, port, opensAnew }: Client): void {
     fresh.on("error", (error) => failed(fresh, error));
     fresh.on("message", (data, from) => {
       if (from.address !== host || from.port !== port) strangeNames.push(`${from.address}:${from.port}`);
-      count(pods, /pod=(\S+)/.exec(data.toString("latin1"))?.[1] ?? "");
+      const pod = /pod=(\S+)/.exec(data.toString("latin1"))?.[1] ?? "";
+      count(pods, pod);
+      firstMs[pod] ??= Date.now();
       answered();
     });
     fresh.connect(port, host);
@@ -69,11 +74,11 @@ function keep({ name, host, port, opensAnew }: Client): void {
     }
   }, ASK_MS);
   marks.push(() => {
-    [pods, errors, strangeNames, longestGapMs] = [{}, {}, [], 0];
+    [pods, firstMs, errors, strangeNames, longestGapMs] = [{}, {}, {}, [], 0];
   });
   reports[name] = () => {
     const silentMs = performance.now() - lastMs;
-    return { pods, errors, strangeNames, longestGapMs: Math.round(Math.max(longestGapMs, silentMs)) };
+    return { pods, firstMs, errors, strangeNames, longestGapMs: Math.round(Math.max(longestGapMs, silentMs)) };
   };
 }
 

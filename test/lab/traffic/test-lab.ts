@@ -200,7 +200,7 @@ export class TestLab {
   /** Starts one of the generators in a pod, on a node or an outside client; resolves when it is ready. */
   async program(
     target: string,
-    script: "server.ts" | "client.ts" | "hammer.ts" | "keeper.ts" | "flood.ts",
+    script: "server.ts" | "client.ts" | "hammer.ts" | "keeper.ts" | "resolver.ts" | "flood.ts",
     argument: unknown,
   ): Promise<Program> {
     const command = [NODE, ...NODE_FLAGS, join(import.meta.dirname, script), JSON.stringify(argument)];
@@ -265,6 +265,13 @@ export class TestLab {
       found[name] = cpus.reduce((sum, count) => sum + Number(count), found[name] ?? 0);
     }
     return found;
+  }
+
+  /** Datagrams that sockets of the target's namespace took over IPv4. */
+  async datagramsIn(target: string): Promise<number> {
+    const { stdout } = await this.exec(target, "cat", "/proc/net/snmp");
+    const [names, counts] = stdout.split("\n").flatMap((line) => (line.startsWith("Udp: ") ? [line.split(" ")] : []));
+    return Number(counts?.[names?.indexOf("InDatagrams") ?? -1]);
   }
 
   async socketCounts(target: string): Promise<SocketCounts> {
