@@ -124,7 +124,7 @@ describe("the recipe", () => {
     const named = sources.flatMap((path) =>
       [...readFileSync(join(SRC, path), "utf8").matchAll(called)].map((match) => match[1] ?? match[2] ?? ""),
     );
-    expect(named).toEqual(expect.arrayContaining(["tc", "nft", "iptables", "nsenter"]));
+    expect(named).toEqual(expect.arrayContaining(["nft", "iptables", "nsenter"]));
     expect(named.filter((name) => !there.has(name))).toEqual([]);
   });
 
