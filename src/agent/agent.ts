@@ -102,6 +102,7 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
     network: () => reconciler.desired().devices.basis.network,
     roles: () => reconciler.desired().devices.roles,
   });
+  const kernel = createKernelEffects({ options, loaded, hasL3, network, attachments, hz, log });
   const reconciler: Reconciler = createReconciler({
     ...{ nodeName, model, source, provenance, syncs, adopted, timers, log },
     wishes: { devices, xdp, sockets, forwardMark },
@@ -121,7 +122,11 @@ async function runNode(options: AgentOptions, wiring: AgentWiring, begun: Begun)
       }),
     effects: {
       sysctls: sysctls.apply,
-      ...createKernelEffects({ options, loaded, hasL3, network, attachments, hz, log }),
+      ...kernel,
+      devices(wanted) {
+        periodic.noteLinks(wanted.devices.list);
+        return kernel.devices(wanted);
+      },
       announcer: announcer.set,
       announced: () => reports.announced(announcer.announced()),
       healthPorts: (list, healthy) => servers?.health(list, healthy),

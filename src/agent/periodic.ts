@@ -6,6 +6,7 @@ import { type SweepResult, sweepFlows } from "../datapath/flow-sweep.ts";
 import { TABLES } from "../datapath/flow-table.ts";
 import type { FlowTimeouts } from "../datapath/flow-timeouts.ts";
 import type { ScarcePorts } from "../datapath/source-ports.ts";
+import type { DesiredDevice } from "../decide/decide.ts";
 import type { Soundness } from "../l2/announcer-machine.ts";
 import type { Announcements } from "./announcements.ts";
 import type { Announcer } from "./announcer.ts";
@@ -29,6 +30,8 @@ export interface PeriodicParts {
 
 export interface Periodic {
   start(): void;
+  /** What is wanted of devices is another: a link that lost its carrier is not waited for until the second is over. */
+  noteLinks(devices: readonly Pick<DesiredDevice, "device">[]): void;
   /** As the last sweep found them. */
   flowEntries(): Readonly<Record<string, number>>;
   /** Entries that sweeps have taken out since the start, by table and why. */
@@ -50,6 +53,8 @@ const FIRST_SWEEP_MS = 2_000;
 export function createPeriodic(parts: PeriodicParts): Periodic {
   const { dataplane, hz, network, announcements, announcer, liveness, reconciler, timers, timeouts } = parts;
   let swept: SweepResult | undefined;
+  /** Devices that had a carrier when it was renewed last. */
+  let carried: ReadonlySet<number> = new Set();
   let taken = TABLES.map((table) => ({ table, removed: 0, givenUp: 0 }));
 
   async function sweep(): Promise<void> {
@@ -70,12 +75,12 @@ export function createPeriodic(parts: PeriodicParts): Periodic {
     }
   }
 
-  function tick(): void {
-    reconciler.turn();
+  function renew(): void {
     const sound = new Map<number, Soundness>();
     const uplinks: Uint8Array[] = [];
     const works = reconciler.works("maps");
     const { list, roles } = reconciler.desired().devices;
+    carried = new Set(list.flatMap(({ device: { ifindex, running } }) => (running ? ifindex : [])));
     for (const { device } of list) {
       if (!device.running) sound.set(device.ifindex, "no-carrier");
       else if (network.isAttached(device.ifindex)) sound.set(device.ifindex, works ? "sound" : "impaired");
@@ -88,8 +93,14 @@ export function createPeriodic(parts: PeriodicParts): Periodic {
   }
 
   return {
+    noteLinks(devices) {
+      if (devices.some(({ device }) => !device.running && carried.has(device.ifindex))) timers.soon(renew);
+    },
     start() {
-      timers.every(RENEW_MS, tick);
+      timers.every(RENEW_MS, () => {
+        reconciler.turn();
+        renew();
+      });
       timers.after(FIRST_SWEEP_MS, sweep);
       reconciler.lookAt("firewall");
       timers.every(FIREWALL_MS, () => reconciler.lookAt("firewall"));

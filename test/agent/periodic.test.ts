@@ -7,12 +7,22 @@ import type { Soundness } from "../../src/l2/announcer-machine.ts";
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-function bench(given: { readonly works?: boolean; readonly attached?: boolean; readonly lacking?: string[] } = {}) {
+interface Given {
+  readonly works?: boolean;
+  readonly attached?: boolean;
+  readonly lacking?: string[];
+  /** Done when the first second is over, before what was said is looked at. */
+  after?(periodic: ReturnType<typeof createPeriodic>, run: (...ifindexes: number[]) => object[]): void;
+}
+
+function bench(given: Given = {}) {
   const said: string[] = [];
+  let running: readonly number[] = [2];
   const timers = createTimers((error) => said.push(String(error)));
-  const device = (name: string, ifindex: number, running: boolean) => ({
-    device: { name, ifindex, running, mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex) },
+  const device = (name: string, ifindex: number) => ({
+    device: { name, ifindex, running: running.includes(ifindex), mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex) },
   });
+  const list = () => [device("eth0", 2), device("eth1", 3)];
   const roles = new Map([
     [2, "uplink"],
     [3, "uplink"],
@@ -35,12 +45,17 @@ function bench(given: { readonly works?: boolean; readonly attached?: boolean; r
       turn: () => void said.push("turn"),
       works: () => given.works ?? true,
       lookAt: () => undefined,
-      desired: () => ({ devices: { list: [device("eth0", 2, true), device("eth1", 3, false)], roles } }),
+      desired: () => ({ devices: { list: list(), roles } }),
     },
     timers,
   } as unknown as PeriodicParts;
-  createPeriodic(parts).start();
+  const periodic = createPeriodic(parts);
+  periodic.start();
   vi.advanceTimersByTime(1_000);
+  given.after?.(periodic, (...ifindexes) => {
+    running = ifindexes;
+    return list();
+  });
   timers.stop();
   return said;
 }
@@ -56,4 +71,16 @@ test("a device whose rows could not be brought up to date is impaired, and one w
 
 test("a node that lost the device for an address tells others not to rely on it", () => {
   expect(bench({ lacking: ["192.168.122.101"] }).at(-1)).toBe("tell false");
+});
+
+test("a link that loses its carrier ends what is announced there before the second is over, one that gets it does not hurry", () => {
+  const said = bench({
+    after(periodic, run) {
+      periodic.noteLinks(run(2, 3) as never);
+      vi.advanceTimersByTime(10);
+      periodic.noteLinks(run(3) as never);
+      vi.advanceTimersByTime(10);
+    },
+  });
+  expect(said.slice(4)).toEqual(["macs 2,3", "renew 2 no-carrier,3 sound", "tell true"]);
 });
