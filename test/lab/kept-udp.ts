@@ -3,6 +3,7 @@
 import { expect } from "vitest";
 import type { Client, KeptReport } from "./traffic/keeper.ts";
 import { type Program, show, TestLab, until } from "./traffic/test-lab.ts";
+import { udpPod, udpService } from "./traffic/udp-objects.ts";
 
 const PORT = 8125;
 const VIP = "10.96.81.25";
@@ -10,18 +11,9 @@ const VIP = "10.96.81.25";
 const AFTER_CHANGE_MS = 3_000;
 const GAP_MS = 10_000;
 
-const pod = (name: string, app: string, address: string, nodeName: string): string => `
-apiVersion: v1
-kind: Pod
-metadata: {name: ${name}, labels: {app: ${app}}, annotations: {millrace.io/pod-ip: ${address}}}
-spec: {nodeName: ${nodeName}, containers: [{name: c, image: any, ports: [{containerPort: ${PORT}, protocol: UDP}]}]}
----`;
-const SERVICE = `
-apiVersion: v1
-kind: Service
-metadata: {name: kept}
-spec: {clusterIP: ${VIP}, selector: {app: kept}, ports: [{port: ${PORT}, protocol: UDP}]}
----`;
+const pod = (name: string, app: string, address: string, nodeName: string): string =>
+  udpPod(name, app, address, nodeName, PORT);
+const SERVICE = udpService("kept", VIP, PORT);
 
 /** `deadOn`: the node of the endpoint that dies; the clients are on node1. @throws when something is not as it must be */
 export async function keepUdp(name: string, title: string, deadOn: "node1" | "node2"): Promise<void> {

@@ -3,6 +3,7 @@
 import { expect } from "vitest";
 import type { ResolverReport } from "./traffic/resolver.ts";
 import { type Program, show, TestLab, until } from "./traffic/test-lab.ts";
+import { udpPod, udpService } from "./traffic/udp-objects.ts";
 
 const PORT = 53;
 const VIP = "10.96.81.53";
@@ -10,18 +11,9 @@ const VIP = "10.96.81.53";
 const AT_ONCE_MS = 3_000;
 const ENOUGH = 50;
 
-const pod = (name: string, app: string, address: string, nodeName: string): string => `
-apiVersion: v1
-kind: Pod
-metadata: {name: ${name}, labels: {app: ${app}}, annotations: {millrace.io/pod-ip: ${address}}}
-spec: {nodeName: ${nodeName}, containers: [{name: c, image: any, ports: [{containerPort: ${PORT}, protocol: UDP}]}]}
----`;
-const SERVICE = `
-apiVersion: v1
-kind: Service
-metadata: {name: resolved}
-spec: {clusterIP: ${VIP}, selector: {app: resolved}, ports: [{port: ${PORT}, protocol: UDP}]}
----`;
+const pod = (name: string, app: string, address: string, nodeName: string): string =>
+  udpPod(name, app, address, nodeName, PORT);
+const SERVICE = udpService("resolved", VIP, PORT);
 
 /** `goneFrom`: the node of the pod that is replaced; who asks is on node1. @throws when something is not as it must be */
 export async function replaceDns(name: string, title: string, goneFrom: "node1" | "node2"): Promise<void> {
